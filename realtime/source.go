@@ -1,0 +1,94 @@
+package realtime
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"nowserving/models"
+)
+
+// Source answers what the hub can't know by itself: who is connecting, what
+// may be watched, and what the database says. handlers implements it. Its
+// methods are called concurrently, never under a lock of the hub.
+type Source interface {
+	// Authenticate turns a token (an access JWT, an API key, a ticket token or
+	// a display token) into who is connecting. A *models.Error with
+	// CodeTokenExpired asks the client for a newer token; one with
+	// CodeUnauthenticated, CodeForbidden or CodeOrgMissing turns it away for
+	// good; any other error is taken for a passing failure, and the client
+	// tries again.
+	Authenticate(ctx context.Context, token string) (Client, error)
+
+	// Booking, Queue and Display check that the client may watch something and
+	// return its state, read after the call began. A *models.Error says why
+	// not: CodeForbidden, or the code of something that was not found. Any
+	// other error is taken for a passing failure.
+	Booking(ctx context.Context, c Client, bookingID string) (BookingSnapshot, error)
+	Queue(ctx context.Context, c Client, resourceID string) (QueueSnapshot, error)
+	Display(ctx context.Context, c Client, displayID string) (DisplaySnapshot, error)
+
+	// States returns what became of bookings (models.StateEvent of each that
+	// exists, in any order) for clients that may have missed it: one database
+	// read, at most 1,000 ids a call.
+	States(ctx context.Context, organizationID string, bookingIDs []string) ([]models.BookingEvent, error)
+
+	// Calls returns the state of the bookings of an organization that are being
+	// served or were called last, at most 50, the last called first: one
+	// database read of bookings with a resource and a call time.
+	Calls(ctx context.Context, organizationID string) ([]models.BookingEvent, error)
+
+	// Resources returns the resources of an organization by id. It is asked
+	// often, so it answers from memory. The map is not changed by either side.
+	Resources(ctx context.Context, organizationID string) (map[string]Resource, error)
+}
+
+// Client is who is connecting.
+type Client struct {
+	// OrganizationID is empty for a credential that may act for several.
+	OrganizationID string
+	// UserID is whose credential it is: a customer, a member, an API key, a
+	// ticket or a display. A refreshed token must have the same one, and
+	// Revoke names it.
+	UserID string
+	// ExpiresAt is when the token ends; zero means never.
+	ExpiresAt time.Time
+	// Opaque is the source's own principal; the hub hands it back untouched.
+	Opaque any
+}
+
+// BookingSnapshot is a booking as its watcher sees it on subscribing.
+type BookingSnapshot struct {
+	OrganizationID string
+	Version        int64
+	Stage          models.Stage
+	// Minutes is the duration of its type: a place in the queue is worth so much.
+	Minutes int
+	// Position is its place as the source knows it, 0 when it does not wait. The
+	// hub prefers the mirror's, when that is fresh and knows the booking.
+	Position int
+	// Data renders {"type":"SNAPSHOT","booking":…,"at":…} with the given
+	// queuePosition (0: none) and the waits that follow from it. It is called
+	// once, soon, from the goroutine that asked for the snapshot.
+	Data func(position int) (json.RawMessage, error)
+}
+
+// QueueSnapshot is a resource's waiting list.
+type QueueSnapshot struct {
+	OrganizationID string
+	// Data is {"type":"SNAPSHOT","resourceId":…,"paused":…,"waiting":[…],"total":…,"at":…}.
+	Data json.RawMessage
+}
+
+// DisplaySnapshot says what a display shows; the hub builds the rest itself.
+type DisplaySnapshot struct {
+	OrganizationID string
+	// ResourceIDs are the resources it shows; empty means all.
+	ResourceIDs []string
+}
+
+// Resource is what screens and phones are told of a resource.
+type Resource struct {
+	Name         string
+	Translations models.Translation
+}
