@@ -1,0 +1,234 @@
+// Package access says who is asking: members, customers, one-time codes,
+// tokens and API keys.
+//
+// It turns a credential into a Principal and issues credentials. What a
+// principal may do with a route is decided in handlers, what it may touch in
+// booking.Scope. Secrets are stored as hashes only and never logged.
+package access
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"gorm.io/gorm"
+
+	"nowserving/booking/catalog"
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// Kind is what sort of credential a principal came with.
+type Kind string
+
+// The kinds of principals.
+const (
+	KindAccount      Kind = "account"      // an account API key: every organization
+	KindOrganization Kind = "organization" // an organization's API key
+	KindMember       Kind = "member"       // someone who works there
+	KindCustomer     Kind = "customer"
+	KindTicket       Kind = "ticket"  // one booking
+	KindDisplay      Kind = "display" // one waiting-room screen
+)
+
+// Principal is who is asking.
+type Principal struct {
+	Kind Kind
+	// OrganizationID is the tenant; empty for an account key, which names it
+	// with each request.
+	OrganizationID string
+	// SubjectID is the id of the customer, member, display or key.
+	SubjectID string
+	Role      models.Role // of a member
+	// ResourceIDs are the resources a provider acts for.
+	ResourceIDs []string
+	BookingID   string    // of a ticket
+	ExpiresAt   time.Time // zero: never
+}
+
+// Staff reports whether the principal works for the organization.
+func (p Principal) Staff() bool {
+	return p.Kind == KindAccount || p.Kind == KindOrganization || p.Kind == KindMember
+}
+
+const (
+	// accessLife is how long an access token is valid.
+	accessLife = 15 * time.Minute
+	// ticketLife is how long a ticket token is valid: a visit ends within its day.
+	ticketLife = 24 * time.Hour
+	// refreshLife is how long a refresh token is valid.
+	refreshLife = 30 * 24 * time.Hour
+	issuer      = "nowserving"
+)
+
+// Options configure Access.
+type Options struct {
+	// Secret signs tokens and keys hashes; at least 32 bytes.
+	Secret []byte
+	// BootstrapKey is an account API key that exists from the first start;
+	// empty for none.
+	BootstrapKey string
+	// FixedCode is every one-time code; development only, empty otherwise.
+	FixedCode string
+	Now       func() time.Time
+	Log       *slog.Logger
+}
+
+// Access issues and checks credentials. It is safe for concurrent use.
+type Access struct {
+	store     *store.Store
+	catalog   *catalog.Catalog
+	o         Options
+	signing   []byte
+	codes     []byte
+	bootstrap string // hash
+}
+
+// New makes an Access.
+func New(s *store.Store, c *catalog.Catalog, o Options) (*Access, error) {
+	a := &Access{store: s, catalog: c, o: o}
+	var err error
+	if a.signing, err = hkdf.Key(sha256.New, o.Secret, nil, "access tokens", 32); err != nil {
+		return nil, fmt.Errorf("derive the signing key: %w", err)
+	}
+	if a.codes, err = hkdf.Key(sha256.New, o.Secret, nil, "one-time codes", 32); err != nil {
+		return nil, fmt.Errorf("derive the code key: %w", err)
+	}
+	if o.BootstrapKey != "" {
+		a.bootstrap = hash(o.BootstrapKey)
+	}
+	return a, nil
+}
+
+// NewToken returns a random token of more than 128 bits.
+func NewToken() string { return rand.Text() }
+
+// hash is plain SHA-256: what it is used for has 128 random bits or more, so
+// it needs no salt.
+func hash(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
+
+// claims are the contents of a token.
+type claims struct {
+	jwt.RegisteredClaims
+	OrganizationID string      `json:"org"`
+	Kind           Kind        `json:"kind"`
+	Role           models.Role `json:"role,omitempty"`
+}
+
+func (a *Access) sign(organizationID string, kind Kind, subject string, role models.Role, life time.Duration) (string, time.Time, error) {
+	now := a.o.Now()
+	expires := now.Add(life).Truncate(time.Second)
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims{
+		jwt.RegisteredClaims{
+			Issuer: issuer, Audience: jwt.ClaimStrings{issuer}, Subject: subject,
+			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(expires),
+		}, organizationID, kind, role,
+	}).SignedString(a.signing)
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("sign a token: %w", err)
+	}
+	return token, expires, nil
+}
+
+// TicketToken returns a token that shows and cancels one booking, and nothing
+// else.
+func (a *Access) TicketToken(b *models.Booking) (string, error) {
+	token, _, err := a.sign(b.OrganizationID, KindTicket, b.ID, "", ticketLife)
+	return token, err
+}
+
+// Authenticate turns a token into who is asking: an access or ticket token, an
+// API key or a display's token.
+func (a *Access) Authenticate(ctx context.Context, token string) (Principal, error) {
+	switch {
+	case token == "":
+		return Principal{}, models.Errorf(models.CodeUnauthenticated, "No credential came with the request.")
+	case strings.Count(token, ".") == 2:
+		return a.authenticateJWT(ctx, token)
+	default:
+		return a.authenticateSecret(ctx, token)
+	}
+}
+
+var errBadToken = models.Errorf(models.CodeUnauthenticated, "The credential is not valid.")
+
+func (a *Access) authenticateJWT(ctx context.Context, token string) (Principal, error) {
+	var c claims
+	_, err := jwt.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return a.signing, nil },
+		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithIssuer(issuer), jwt.WithAudience(issuer),
+		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithTimeFunc(a.o.Now), jwt.WithStrictDecoding())
+	if errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid) {
+		return Principal{}, models.Errorf(models.CodeTokenExpired, "The access token has expired.")
+	}
+	if err != nil || c.OrganizationID == "" || c.Subject == "" {
+		return Principal{}, errBadToken
+	}
+	p := Principal{Kind: c.Kind, OrganizationID: c.OrganizationID, SubjectID: c.Subject, Role: c.Role, ExpiresAt: c.ExpiresAt.Time}
+	switch c.Kind {
+	case KindCustomer:
+	case KindTicket:
+		p.BookingID = c.Subject
+	case KindMember:
+		if p.Role == models.RoleProvider {
+			p.ResourceIDs, err = a.resourcesOf(ctx, p.OrganizationID, p.SubjectID)
+		}
+	default:
+		return Principal{}, errBadToken
+	}
+	return p, err
+}
+
+func (a *Access) resourcesOf(ctx context.Context, organizationID, memberID string) ([]string, error) {
+	var ids []string
+	err := a.store.Read(ctx).Model(&models.Resource{}).
+		Where("organization_id = ? AND provider_id = ? AND deleted_at IS NULL", organizationID, memberID).Order("id").Pluck("id", &ids).Error
+	if err != nil {
+		return nil, fmt.Errorf("read a provider's resources: %w", err)
+	}
+	return ids, nil
+}
+
+func (a *Access) authenticateSecret(ctx context.Context, secret string) (Principal, error) {
+	h := hash(secret)
+	if a.bootstrap != "" && subtle.ConstantTimeCompare([]byte(h), []byte(a.bootstrap)) == 1 {
+		return Principal{Kind: KindAccount, SubjectID: "bootstrap"}, nil
+	}
+	var k apiKey
+	err := a.store.Read(ctx).Where("key_hash = ?", h).Take(&k).Error
+	switch {
+	case err == nil && k.OrganizationID == nil:
+		return Principal{Kind: KindAccount, SubjectID: k.ID}, nil
+	case err == nil:
+		return Principal{Kind: KindOrganization, OrganizationID: *k.OrganizationID, SubjectID: k.ID}, nil
+	case !errors.Is(err, gorm.ErrRecordNotFound):
+		return Principal{}, fmt.Errorf("read API key: %w", err)
+	}
+	d, err := a.catalog.DisplayByToken(ctx, secret)
+	if models.CodeOf(err) == models.CodeDisplayMissing {
+		return Principal{}, errBadToken
+	}
+	if err != nil {
+		return Principal{}, err
+	}
+	return Principal{Kind: KindDisplay, OrganizationID: d.OrganizationID, SubjectID: d.ID}, nil
+}
+
+// codeHash keys the hash of a short code, which could be guessed otherwise.
+func (a *Access) codeHash(id, code string) string {
+	mac := hmac.New(sha256.New, a.codes)
+	mac.Write([]byte(id + ":" + code))
+	return hex.EncodeToString(mac.Sum(nil))
+}

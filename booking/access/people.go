@@ -1,0 +1,230 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/mail"
+	"strings"
+
+	"github.com/nyaruka/phonenumbers"
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"nowserving/booking/catalog"
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// NormalPhone returns a phone number in the form it is stored in, E.164.
+func NormalPhone(phone string) (string, error) {
+	text := strings.TrimSpace(phone)
+	if rest, ok := strings.CutPrefix(text, "00"); ok {
+		text = "+" + rest
+	}
+	number, err := phonenumbers.Parse(text, "ZZ")
+	if err != nil || !phonenumbers.IsPossibleNumber(number) {
+		return "", models.Invalid("phoneNumber", "Give the phone number in international form, such as +966500000001.")
+	}
+	return phonenumbers.Format(number, phonenumbers.E164), nil
+}
+
+// NormalEmail returns an e-mail address in the form it is stored in.
+func NormalEmail(email string) (string, error) {
+	text := strings.ToLower(strings.TrimSpace(email))
+	address, err := mail.ParseAddress(text)
+	if err != nil || address.Address != text {
+		return "", models.Invalid("email", "This is not an e-mail address.")
+	}
+	return text, nil
+}
+
+// maxName bounds a first or last name, in bytes.
+const maxName = 200
+
+// CustomerRef says which customer is meant. With everything empty it is
+// somebody at the desk whom nobody has to know.
+type CustomerRef struct {
+	ID        string
+	Phone     string
+	Email     string
+	FirstName string
+	LastName  string
+}
+
+// ResolveCustomer finds the customer meant, or makes one.
+func (a *Access) ResolveCustomer(ctx context.Context, organizationID string, ref CustomerRef) (*models.Customer, error) {
+	if ref.ID != "" {
+		return a.Customer(ctx, organizationID, ref.ID)
+	}
+	if len(ref.FirstName) > maxName || len(ref.LastName) > maxName {
+		return nil, models.Invalid("firstName", "A name has at most %d bytes.", maxName)
+	}
+	c := models.Customer{OrganizationID: organizationID, FirstName: ref.FirstName, LastName: ref.LastName}
+	if err := setContact(&c, ref.Phone, ref.Email); err != nil {
+		return nil, err
+	}
+	err := a.store.Tx(ctx, func(tx *store.Tx) error {
+		c.ID, c.CreatedAt, c.UpdatedAt = models.NewID(), tx.Now, tx.Now
+		done := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&c)
+		if done.Error != nil || done.RowsAffected == 1 {
+			return done.Error
+		}
+		q := tx.Where("organization_id = ?", organizationID)
+		if c.Phone != nil {
+			q = q.Where("phone = ?", *c.Phone)
+		} else {
+			q = q.Where("email = ?", *c.Email)
+		}
+		var known models.Customer
+		if err := q.Take(&known).Error; errors.Is(err, gorm.ErrRecordNotFound) {
+			// The phone is new, so it is the e-mail address that is known.
+			return models.Errorf(models.CodeContactTaken, "Another customer has this e-mail address.")
+		} else if err != nil {
+			return err
+		}
+		c = known
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find or make the customer: %w", err)
+	}
+	return &c, nil
+}
+
+func setContact(c *models.Customer, phone, email string) error {
+	c.Phone, c.Email = nil, nil
+	if phone != "" {
+		p, err := NormalPhone(phone)
+		if err != nil {
+			return err
+		}
+		c.Phone = &p
+	}
+	if email != "" {
+		e, err := NormalEmail(email)
+		if err != nil {
+			return err
+		}
+		c.Email = &e
+	}
+	return nil
+}
+
+// Customer finds a customer.
+func (a *Access) Customer(ctx context.Context, organizationID, id string) (*models.Customer, error) {
+	var c models.Customer
+	err := a.store.Read(ctx).Where("organization_id = ? AND id = ?", organizationID, id).Take(&c).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, models.Errorf(models.CodeCustomerMissing, "There is no such customer in the organization.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read customer: %w", err)
+	}
+	return &c, nil
+}
+
+// Customers lists customers, one more than the page's limit where there are.
+func (a *Access) Customers(ctx context.Context, organizationID string, page catalog.Page) ([]models.Customer, error) {
+	var list []models.Customer
+	q := a.store.Read(ctx).Where("organization_id = ?", organizationID)
+	if page.After != "" {
+		q = q.Where("id > ?", page.After)
+	}
+	if err := q.Order("id").Limit(page.Limit + 1).Find(&list).Error; err != nil {
+		return nil, fmt.Errorf("list customers: %w", err)
+	}
+	return list, nil
+}
+
+// CustomersByID returns those of the customers that exist.
+func (a *Access) CustomersByID(ctx context.Context, organizationID string, ids []string) ([]models.Customer, error) {
+	var list []models.Customer
+	if err := a.store.Read(ctx).Where("organization_id = ? AND id IN ?", organizationID, ids).Find(&list).Error; err != nil {
+		return nil, fmt.Errorf("read customers: %w", err)
+	}
+	return list, nil
+}
+
+// UpdateCustomer stores a changed profile.
+func (a *Access) UpdateCustomer(ctx context.Context, c *models.Customer) error {
+	if len(c.FirstName) > maxName || len(c.LastName) > maxName {
+		return models.Invalid("firstName", "A name has at most %d bytes.", maxName)
+	}
+	if err := setContact(c, value(c.Phone), value(c.Email)); err != nil {
+		return err
+	}
+	err := a.store.Tx(ctx, func(tx *store.Tx) error {
+		c.UpdatedAt = tx.Now
+		return tx.Save(c).Error
+	})
+	if store.IsDuplicate(err) {
+		return models.Errorf(models.CodeContactTaken, "Another customer has this phone number or e-mail address.")
+	}
+	if err != nil {
+		return fmt.Errorf("store customer: %w", err)
+	}
+	return nil
+}
+
+// EnsureProvider finds the member with a phone number or e-mail address, or
+// makes one who is a provider (providerPhone, providerEmail of a resource).
+func (a *Access) EnsureProvider(ctx context.Context, organizationID, phone, email string) (string, error) {
+	m := models.Member{ID: models.NewID(), OrganizationID: organizationID, Role: models.RoleProvider}
+	if phone != "" {
+		p, err := NormalPhone(phone)
+		if err != nil {
+			return "", err
+		}
+		m.Phone = &p
+	}
+	if email != "" {
+		e, err := NormalEmail(email)
+		if err != nil {
+			return "", err
+		}
+		m.Email = &e
+	}
+	err := a.store.Tx(ctx, func(tx *store.Tx) error {
+		known, err := a.memberByContact(tx.DB, organizationID, value(m.Phone), value(m.Email))
+		if err == nil {
+			m = *known
+			return nil
+		}
+		if models.CodeOf(err) != models.CodeUnauthenticated {
+			return err
+		}
+		m.CreatedAt = tx.Now
+		return tx.Create(&m).Error
+	})
+	if err != nil {
+		return "", fmt.Errorf("find or make the provider: %w", err)
+	}
+	return m.ID, nil
+}
+
+// memberByContact finds a member, or says CodeUnauthenticated.
+func (a *Access) memberByContact(db *gorm.DB, organizationID, phone, email string) (*models.Member, error) {
+	var m models.Member
+	err := db.Where("organization_id = ? AND (phone = ? OR email = ?)", organizationID, phone, email).Order("id").Take(&m).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, models.Errorf(models.CodeUnauthenticated, "Nobody of the organization has this phone number or e-mail address.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read member: %w", err)
+	}
+	return &m, nil
+}
+
+// Member finds a member.
+func (a *Access) Member(ctx context.Context, organizationID, id string) (*models.Member, error) {
+	var m models.Member
+	err := a.store.Read(ctx).Where("organization_id = ? AND id = ?", organizationID, id).Take(&m).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, models.Errorf(models.CodeUnauthenticated, "The member is gone; sign in again.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read member: %w", err)
+	}
+	return &m, nil
+}

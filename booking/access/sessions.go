@@ -1,0 +1,119 @@
+package access
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// Session is what a person who signed in gets.
+type Session struct {
+	RefreshToken         string
+	AccessToken          string
+	AccessTokenExpiresAt time.Time
+	User                 User
+}
+
+// User is the person behind a session.
+type User struct {
+	ID             string
+	Kind           Kind
+	Role           models.Role
+	FirstName      string
+	LastName       string
+	Phone          string
+	Email          string
+	OrganizationID string
+	ResourceIDs    []string // of a member
+}
+
+type refreshToken struct {
+	ID             string `gorm:"primaryKey"`
+	OrganizationID string
+	Kind           Kind
+	SubjectID      string
+	TokenHash      string
+	ExpiresAt      time.Time
+	RevokedAt      *time.Time
+	CreatedAt      time.Time
+}
+
+// open begins a session.
+func (a *Access) open(ctx context.Context, organizationID string, kind Kind, subjectID string) (Session, error) {
+	secret := NewToken()
+	row := refreshToken{ID: models.NewID(), OrganizationID: organizationID, Kind: kind, SubjectID: subjectID, TokenHash: hash(secret)}
+	err := a.store.Tx(ctx, func(tx *store.Tx) error {
+		row.CreatedAt, row.ExpiresAt = tx.Now, tx.Now.Add(refreshLife)
+		return tx.Create(&row).Error
+	})
+	if err != nil {
+		return Session{}, fmt.Errorf("open a session: %w", err)
+	}
+	return a.session(ctx, row, secret)
+}
+
+// Refresh gives a new access token. organizationID, when not empty, must be
+// the session's.
+func (a *Access) Refresh(ctx context.Context, organizationID, secret string) (Session, error) {
+	var row refreshToken
+	err := a.store.Read(ctx).Where("token_hash = ? AND revoked_at IS NULL", hash(secret)).Take(&row).Error
+	if err != nil && !errors.Is(err, gorm.ErrRecordNotFound) {
+		return Session{}, fmt.Errorf("read a session: %w", err)
+	}
+	if err != nil || !row.ExpiresAt.After(a.o.Now()) || organizationID != "" && organizationID != row.OrganizationID {
+		return Session{}, models.Errorf(models.CodeUnauthenticated, "The refresh token is not valid; sign in again.")
+	}
+	return a.session(ctx, row, secret)
+}
+
+// Logout ends a session. An unknown one is ended already.
+func (a *Access) Logout(ctx context.Context, secret string) error {
+	return a.store.Tx(ctx, func(tx *store.Tx) error {
+		return tx.Model(&refreshToken{}).Where("token_hash = ? AND revoked_at IS NULL", hash(secret)).Update("revoked_at", tx.Now).Error
+	})
+}
+
+func (a *Access) session(ctx context.Context, row refreshToken, secret string) (Session, error) {
+	// The organization may be gone since.
+	if _, err := a.catalog.Organization(ctx, row.OrganizationID); err != nil {
+		return Session{}, err
+	}
+	user := User{ID: row.SubjectID, Kind: row.Kind, OrganizationID: row.OrganizationID}
+	if row.Kind == KindMember {
+		m, err := a.Member(ctx, row.OrganizationID, row.SubjectID)
+		if err != nil {
+			return Session{}, err
+		}
+		user.Role, user.FirstName, user.LastName, user.Phone, user.Email = m.Role, m.FirstName, m.LastName, value(m.Phone), value(m.Email)
+		if user.ResourceIDs, err = a.resourcesOf(ctx, row.OrganizationID, m.ID); err != nil {
+			return Session{}, err
+		}
+	} else {
+		c, err := a.Customer(ctx, row.OrganizationID, row.SubjectID)
+		if err != nil {
+			return Session{}, err
+		}
+		user.FirstName, user.LastName, user.Phone, user.Email = c.FirstName, c.LastName, value(c.Phone), value(c.Email)
+	}
+	token, expires, err := a.sign(row.OrganizationID, row.Kind, row.SubjectID, user.Role, accessLife)
+	if err != nil {
+		return Session{}, err
+	}
+	return Session{secret, token, expires, user}, nil
+}
+
+func value(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+func constantEqual(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

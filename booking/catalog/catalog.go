@@ -1,0 +1,285 @@
+// Package catalog keeps what an organization offers: the organization itself,
+// its resources, its booking types and its displays.
+//
+// It says what exists and what is switched on. Who may change it is decided in
+// handlers; what a change does to waiting bookings is decided by the queue
+// index, which it asks to compare itself with the database after any change
+// of what matches what.
+package catalog
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// Catalog reads and changes the catalogue of every organization.
+type Catalog struct {
+	store   *store.Store
+	rematch func(ctx context.Context, organizationID string) error
+}
+
+// New makes a Catalog. rematch is called after each committed change of what
+// matches what; an error of it is the caller's to log, since the background
+// comparison does the same within seconds.
+func New(s *store.Store, rematch func(ctx context.Context, organizationID string) error) *Catalog {
+	return &Catalog{s, rematch}
+}
+
+// Page bounds a list: at most Limit rows after the row with id After.
+type Page struct {
+	Limit int
+	After string
+}
+
+func (p Page) apply(q *gorm.DB) *gorm.DB {
+	if p.After != "" {
+		q = q.Where("id > ?", p.After)
+	}
+	// One more row than asked tells the caller whether there are more.
+	return q.Order("id").Limit(p.Limit + 1)
+}
+
+// CreateOrganization makes an organization. Its time zone must be an IANA name.
+func (c *Catalog) CreateOrganization(ctx context.Context, o *models.Organization) error {
+	if err := checkOrganization(o); err != nil {
+		return err
+	}
+	return c.store.Tx(ctx, func(tx *store.Tx) error {
+		o.ID, o.CreatedAt = models.NewID(), tx.Now
+		return tx.Create(o).Error
+	})
+}
+
+func checkOrganization(o *models.Organization) error {
+	if o.Name == "" {
+		return models.Invalid("name", "An organization needs a name.")
+	}
+	if o.Timezone == "" || o.Timezone == "Local" {
+		return models.Invalid("timezone", "Name a time zone of the IANA database, such as Asia/Riyadh.")
+	}
+	if _, err := time.LoadLocation(o.Timezone); err != nil {
+		return models.Invalid("timezone", "%q is no time zone of the IANA database.", o.Timezone)
+	}
+	return nil
+}
+
+// Organization finds one; a deleted one is not found.
+func (c *Catalog) Organization(ctx context.Context, id string) (*models.Organization, error) {
+	var o models.Organization
+	err := c.store.Read(ctx).Where("id = ? AND deleted_at IS NULL", id).Take(&o).Error
+	return found(&o, err, models.CodeOrgMissing, "organization")
+}
+
+// Organizations lists them, only that with id only when it is not empty.
+func (c *Catalog) Organizations(ctx context.Context, only string, page Page) ([]models.Organization, error) {
+	q := c.store.Read(ctx).Where("deleted_at IS NULL")
+	if only != "" {
+		q = q.Where("id = ?", only)
+	}
+	var list []models.Organization
+	err := page.apply(q).Find(&list).Error
+	return list, err
+}
+
+// found turns a missing row into the Error the caller is meant to see.
+func found[T any](row *T, err error, code models.Code, what string) (*T, error) {
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, models.Errorf(code, "There is no such %s in the organization.", what)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", what, err)
+	}
+	return row, nil
+}
+
+// Type finds a booking type that is not deleted.
+func (c *Catalog) Type(ctx context.Context, organizationID, id string) (*models.BookingType, error) {
+	var t models.BookingType
+	err := c.store.Read(ctx).Where("organization_id = ? AND id = ? AND deleted_at IS NULL", organizationID, id).Take(&t).Error
+	return found(&t, err, models.CodeTypeMissing, "booking type")
+}
+
+// Types lists booking types; with onlyOn, those a customer may choose.
+func (c *Catalog) Types(ctx context.Context, organizationID string, onlyOn bool, page Page) ([]models.BookingType, error) {
+	q := c.store.Read(ctx).Where("organization_id = ? AND deleted_at IS NULL", organizationID)
+	if onlyOn {
+		q = q.Where("is_on")
+	}
+	var list []models.BookingType
+	err := page.apply(q).Find(&list).Error
+	return list, err
+}
+
+var (
+	prefixPattern = regexp.MustCompile(`^[A-Z]{1,3}$`)
+	pricePattern  = regexp.MustCompile(`^\d{1,9}(\.\d{2})?$`)
+)
+
+func checkType(t *models.BookingType) error {
+	switch {
+	case t.Name == "":
+		return models.Invalid("name", "A booking type needs a name.")
+	case t.Minutes < 1 || t.Minutes > 24*60:
+		return models.Invalid("minutes", "A visit takes 1 to 1440 minutes.")
+	case t.Prefix != "" && !prefixPattern.MatchString(t.Prefix):
+		return models.Invalid("prefix", "A ticket prefix is one to three capital letters.")
+	case t.Price != "" && !pricePattern.MatchString(t.Price):
+		return models.Invalid("price", "A price is a decimal with two digits, such as 150.00.")
+	}
+	return nil
+}
+
+// CreateType makes a booking type. Without a prefix it gets the next free one.
+func (c *Catalog) CreateType(ctx context.Context, t *models.BookingType) error {
+	if err := checkType(t); err != nil {
+		return err
+	}
+	return c.store.Tx(ctx, func(tx *store.Tx) error {
+		t.ID, t.CreatedAt, t.UpdatedAt = models.NewID(), tx.Now, tx.Now
+		if err := choosePrefix(tx, t); err != nil {
+			return err
+		}
+		return c.saveType(tx.Create(t).Error, t)
+	})
+}
+
+// UpdateType stores a changed booking type. Waiting tickets keep their number.
+func (c *Catalog) UpdateType(ctx context.Context, t *models.BookingType) error {
+	if err := checkType(t); err != nil {
+		return err
+	}
+	return c.store.Tx(ctx, func(tx *store.Tx) error {
+		t.UpdatedAt = tx.Now
+		if err := choosePrefix(tx, t); err != nil {
+			return err
+		}
+		return c.saveType(tx.Save(t).Error, t)
+	})
+}
+
+func (c *Catalog) saveType(err error, t *models.BookingType) error {
+	if store.IsDuplicate(err) {
+		return models.Errorf(models.CodePrefixTaken, "Another booking type of the organization has the prefix %s.", t.Prefix)
+	}
+	return err
+}
+
+func choosePrefix(tx *store.Tx, t *models.BookingType) error {
+	if t.Prefix != "" {
+		return nil
+	}
+	var taken []string
+	if err := tx.Model(t).Where("organization_id = ? AND deleted_at IS NULL", t.OrganizationID).Pluck("prefix", &taken).Error; err != nil {
+		return fmt.Errorf("read ticket prefixes: %w", err)
+	}
+	for n := 0; ; n++ {
+		if t.Prefix = letters(n); !slices.Contains(taken, t.Prefix) {
+			return nil
+		}
+	}
+}
+
+// letters counts A, B, … Z, AA, AB, …
+func letters(n int) string {
+	if n < 26 {
+		return string(rune('A' + n))
+	}
+	return letters(n/26-1) + string(rune('A'+n%26))
+}
+
+// DeleteType removes a booking type nobody waits for.
+func (c *Catalog) DeleteType(ctx context.Context, organizationID, id string) error {
+	return c.store.Tx(ctx, func(tx *store.Tx) error {
+		var waiting int64
+		err := tx.Table("bookings").Where("organization_id = ? AND type_id = ? AND status IN ('PENDING_ASSIGNMENT', 'PENDING_PAYMENT', 'PENDING_APPROVAL')",
+			organizationID, id).Count(&waiting).Error
+		if err != nil {
+			return fmt.Errorf("count waiting bookings: %w", err)
+		}
+		if waiting > 0 {
+			return models.Errorf(models.CodeTypeInUse, "%d bookings of this type are waiting.", waiting)
+		}
+		if err := markDeleted(tx, &models.BookingType{}, organizationID, id, models.CodeTypeMissing, "booking type"); err != nil {
+			return err
+		}
+		return tx.Exec("DELETE FROM resource_types WHERE type_id = ?", id).Error
+	})
+}
+
+func markDeleted(tx *store.Tx, model any, organizationID, id string, code models.Code, what string) error {
+	done := tx.Model(model).Where("organization_id = ? AND id = ? AND deleted_at IS NULL", organizationID, id).
+		Update("deleted_at", tx.Now)
+	if done.Error != nil {
+		return fmt.Errorf("delete %s: %w", what, done.Error)
+	}
+	if done.RowsAffected == 0 {
+		return models.Errorf(code, "There is no such %s in the organization.", what)
+	}
+	return nil
+}
+
+// CreateDisplay makes a waiting-room screen and returns its token, which is
+// kept only as a hash and can't be shown again.
+func (c *Catalog) CreateDisplay(ctx context.Context, d *models.Display, token string) error {
+	if d.Name == "" {
+		return models.Invalid("name", "A display needs a name.")
+	}
+	for _, id := range d.ResourceIDs {
+		if _, err := c.Resource(ctx, d.OrganizationID, id); err != nil {
+			return err
+		}
+	}
+	return c.store.Tx(ctx, func(tx *store.Tx) error {
+		d.ID, d.CreatedAt, d.TokenHash = models.NewID(), tx.Now, hashToken(token)
+		return tx.Create(d).Error
+	})
+}
+
+// Displays lists the screens of an organization.
+func (c *Catalog) Displays(ctx context.Context, organizationID string, page Page) ([]models.Display, error) {
+	var list []models.Display
+	err := page.apply(c.store.Read(ctx).Where("organization_id = ?", organizationID)).Find(&list).Error
+	return list, err
+}
+
+// DisplayByToken finds the display a token belongs to.
+func (c *Catalog) DisplayByToken(ctx context.Context, token string) (*models.Display, error) {
+	var d models.Display
+	err := c.store.Read(ctx).Where("token_hash = ?", hashToken(token)).Take(&d).Error
+	return found(&d, err, models.CodeDisplayMissing, "display")
+}
+
+// Display finds a display by its id.
+func (c *Catalog) Display(ctx context.Context, organizationID, id string) (*models.Display, error) {
+	var d models.Display
+	err := c.store.Read(ctx).Where("organization_id = ? AND id = ?", organizationID, id).Take(&d).Error
+	return found(&d, err, models.CodeDisplayMissing, "display")
+}
+
+// DeleteDisplay removes a display; its token is worthless from then on.
+func (c *Catalog) DeleteDisplay(ctx context.Context, organizationID, id string) error {
+	return c.store.Tx(ctx, func(tx *store.Tx) error {
+		done := tx.Where("organization_id = ? AND id = ?", organizationID, id).Delete(&models.Display{})
+		if done.Error == nil && done.RowsAffected == 0 {
+			return models.Errorf(models.CodeDisplayMissing, "There is no such display in the organization.")
+		}
+		return done.Error
+	})
+}
+
+// hashToken is plain SHA-256: a token has 128 random bits, so it needs no salt.
+func hashToken(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:])
+}

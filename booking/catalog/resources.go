@@ -1,0 +1,170 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// maxTypesPerResource bounds how many types one resource serves.
+const maxTypesPerResource = 200
+
+// Resource finds a resource that is not deleted, with the ids of its types.
+func (c *Catalog) Resource(ctx context.Context, organizationID, id string) (*models.Resource, error) {
+	return c.resource(c.store.Read(ctx), organizationID, id)
+}
+
+func (c *Catalog) resource(db *gorm.DB, organizationID, id string) (*models.Resource, error) {
+	var r models.Resource
+	err := db.Where("organization_id = ? AND id = ? AND deleted_at IS NULL", organizationID, id).Take(&r).Error
+	if _, err := found(&r, err, models.CodeResourceMissing, "resource"); err != nil {
+		return nil, err
+	}
+	list := []models.Resource{r}
+	return &list[0], withTypes(db, list)
+}
+
+// ResourceFilter narrows a list of resources.
+type ResourceFilter struct {
+	OnlyActive bool
+	TypeID     string // only those that serve it
+	ProviderID string // only those the member acts for
+	IDs        []string
+	Category   string
+}
+
+// Resources lists resources with the ids of their types.
+func (c *Catalog) Resources(ctx context.Context, organizationID string, f ResourceFilter, page Page) ([]models.Resource, error) {
+	db := c.store.Read(ctx)
+	q := db.Where("organization_id = ? AND deleted_at IS NULL", organizationID)
+	if f.OnlyActive {
+		q = q.Where("is_on AND activated")
+	}
+	if f.TypeID != "" {
+		q = q.Where("EXISTS (SELECT 1 FROM resource_types rt WHERE rt.resource_id = resources.id AND rt.type_id = ?)", f.TypeID)
+	}
+	if f.ProviderID != "" {
+		q = q.Where("provider_id = ?", f.ProviderID)
+	}
+	if len(f.IDs) > 0 {
+		q = q.Where("id IN ?", f.IDs)
+	}
+	if f.Category != "" {
+		q = q.Where("category = ?", f.Category)
+	}
+	var list []models.Resource
+	if err := page.apply(q).Find(&list).Error; err != nil {
+		return nil, fmt.Errorf("list resources: %w", err)
+	}
+	return list, withTypes(db, list)
+}
+
+func withTypes(db *gorm.DB, list []models.Resource) error {
+	ids := make([]string, len(list))
+	at := make(map[string]*models.Resource, len(list))
+	for i := range list {
+		ids[i], at[list[i].ID] = list[i].ID, &list[i]
+		list[i].TypeIDs = []string{}
+	}
+	var rows []struct{ ResourceID, TypeID string }
+	err := db.Table("resource_types").Select("resource_id, type_id").Where("resource_id IN ?", ids).
+		Order("resource_id, type_id").Find(&rows).Error
+	if err != nil {
+		return fmt.Errorf("read the types of resources: %w", err)
+	}
+	for _, row := range rows {
+		r := at[row.ResourceID]
+		r.TypeIDs = append(r.TypeIDs, row.TypeID)
+	}
+	return nil
+}
+
+// CreateResource makes a resource that serves r.TypeIDs.
+func (c *Catalog) CreateResource(ctx context.Context, r *models.Resource) error {
+	err := c.saveResource(ctx, r, func(tx *store.Tx) error {
+		r.ID, r.CreatedAt, r.UpdatedAt = models.NewID(), tx.Now, tx.Now
+		return tx.Create(r).Error
+	})
+	if err != nil {
+		return err
+	}
+	return c.rematch(ctx, r.OrganizationID)
+}
+
+// UpdateResource stores a changed resource. Bookings that match it now enter
+// its queue at their join sequence; those that no longer do leave it.
+func (c *Catalog) UpdateResource(ctx context.Context, r *models.Resource) error {
+	err := c.saveResource(ctx, r, func(tx *store.Tx) error {
+		r.UpdatedAt = tx.Now
+		return tx.Save(r).Error
+	})
+	if err != nil {
+		return err
+	}
+	return c.rematch(ctx, r.OrganizationID)
+}
+
+func (c *Catalog) saveResource(ctx context.Context, r *models.Resource, save func(*store.Tx) error) error {
+	if r.Name == "" {
+		return models.Invalid("name", "A resource needs a name.")
+	}
+	if len(r.TypeIDs) > maxTypesPerResource {
+		return models.Invalid("types", "A resource serves at most %d types.", maxTypesPerResource)
+	}
+	return c.store.Tx(ctx, func(tx *store.Tx) error {
+		if err := save(tx); err != nil {
+			return fmt.Errorf("save resource: %w", err)
+		}
+		if err := tx.Exec("DELETE FROM resource_types WHERE resource_id = ?", r.ID).Error; err != nil {
+			return fmt.Errorf("save the types of a resource: %w", err)
+		}
+		for _, id := range r.TypeIDs {
+			var known int64
+			err := tx.Model(&models.BookingType{}).Where("organization_id = ? AND id = ? AND deleted_at IS NULL", r.OrganizationID, id).Count(&known).Error
+			if err != nil {
+				return fmt.Errorf("save the types of a resource: %w", err)
+			}
+			if known == 0 {
+				return models.Invalid("types", "There is no booking type %q in the organization.", id)
+			}
+			err = tx.Exec("INSERT INTO resource_types (organization_id, resource_id, type_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+				r.OrganizationID, r.ID, id).Error
+			if err != nil {
+				return fmt.Errorf("save the types of a resource: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+// DeleteResource removes a resource. Who waited for it alone keeps a place,
+// counted among those who wait for the same type.
+func (c *Catalog) DeleteResource(ctx context.Context, organizationID, id string) error {
+	err := c.store.Tx(ctx, func(tx *store.Tx) error {
+		return markDeleted(tx, &models.Resource{}, organizationID, id, models.CodeResourceMissing, "resource")
+	})
+	if err != nil {
+		return err
+	}
+	return c.rematch(ctx, organizationID)
+}
+
+// SetPaused pauses or resumes a resource's queue.
+func (c *Catalog) SetPaused(ctx context.Context, organizationID, id string, paused bool) (*models.Resource, error) {
+	var r *models.Resource
+	err := c.store.Tx(ctx, func(tx *store.Tx) error {
+		done := tx.Model(&models.Resource{}).Where("organization_id = ? AND id = ? AND deleted_at IS NULL", organizationID, id).
+			Updates(map[string]any{"paused": paused, "updated_at": tx.Now})
+		if done.Error != nil {
+			return fmt.Errorf("pause resource: %w", done.Error)
+		}
+		var err error
+		r, err = c.resource(tx.DB, organizationID, id)
+		return err
+	})
+	return r, err
+}

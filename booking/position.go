@@ -1,0 +1,146 @@
+package booking
+
+import (
+	"context"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"nowserving/booking/queue"
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// Place is where a waiting booking stands.
+type Place struct {
+	// Position is 1 + the smallest number of bookings ahead of it in any queue
+	// it waits in.
+	Position int
+	// WaitMinutes is Position times the minutes of its type: the document's
+	// formula for estimatedWaitMinutes.
+	WaitMinutes int
+	// Estimate is the better answer, from who is present and how long visits take.
+	Estimate models.Estimate
+}
+
+// Places returns the place of each of the bookings that wait. Positions come
+// from the mirror when it shows all that the index holds, and are counted in
+// the database otherwise. All bookings are of one organization.
+func (s *Service) Places(ctx context.Context, organizationID string, bookings []models.Booking) (map[string]Place, error) {
+	places := map[string]Place{}
+	var mirror *queue.Mirror
+	for i := range bookings {
+		b := &bookings[i]
+		if !b.Waiting() {
+			continue
+		}
+		if mirror == nil {
+			if m, ok := s.mirrors.Current(ctx, organizationID); ok {
+				mirror = m
+			}
+		}
+		position, known := 0, false
+		if mirror != nil {
+			position, known = mirror.Position(b.ID)
+		}
+		if !known {
+			var err error
+			if position, err = countPosition(s.store.Read(ctx), b); err != nil {
+				return nil, err
+			}
+		}
+		place, err := s.PlaceAt(ctx, b, position)
+		if err != nil {
+			return nil, err
+		}
+		places[b.ID] = place
+	}
+	return places, nil
+}
+
+// PlaceAt completes a position with the waits that follow from it.
+func (s *Service) PlaceAt(ctx context.Context, b *models.Booking, position int) (Place, error) {
+	service, err := s.serviceOf(ctx, b.OrganizationID, b.TypeID)
+	if err != nil {
+		return Place{}, err
+	}
+	return Place{position, position * service.minutes, service.estimate(position)}, nil
+}
+
+// Quote is Places for one booking that has just joined; it keeps the first
+// estimate with the booking, so that it can be scored.
+func (s *Service) Quote(ctx context.Context, b *models.Booking) (Place, error) {
+	places, err := s.Places(ctx, b.OrganizationID, []models.Booking{*b})
+	if err != nil {
+		return Place{}, err
+	}
+	place, waits := places[b.ID]
+	if !waits {
+		return Place{}, nil
+	}
+	err = s.store.Tx(ctx, func(tx *store.Tx) error {
+		return tx.Model(&models.Booking{}).Where("seq = ? AND quoted_likely IS NULL", b.Seq).UpdateColumns(map[string]any{
+			"quoted_low": place.Estimate.Low, "quoted_likely": place.Estimate.Likely, "quoted_high": place.Estimate.High,
+		}).Error
+	})
+	if err != nil {
+		return Place{}, fmt.Errorf("keep the quoted wait: %w", err)
+	}
+	return place, nil
+}
+
+// countPosition counts in the database who stands ahead of a waiting booking.
+// With no active resource to wait for, it counts among those of its type.
+func countPosition(db *gorm.DB, b *models.Booking) (int, error) {
+	resources, err := matchingResources(db, b.Seq)
+	if err != nil {
+		return 0, err
+	}
+	const ahead = `b.organization_id = ? AND b.stage = 'WAITING' AND (b.priority > ? OR b.priority = ? AND b.seq < ?)`
+	smallest := int64(-1)
+	for _, id := range resources {
+		var n int64
+		err := db.Raw("SELECT count(*) FROM bookings b JOIN resources r ON "+matches+" WHERE r.id = ? AND "+ahead,
+			id, b.OrganizationID, b.Priority, b.Priority, b.Seq).Scan(&n).Error
+		if err != nil {
+			return 0, fmt.Errorf("count who is ahead: %w", err)
+		}
+		if smallest < 0 || n < smallest {
+			smallest = n
+		}
+	}
+	if smallest < 0 {
+		err := db.Raw("SELECT count(*) FROM bookings b WHERE b.type_id = ? AND "+ahead,
+			b.TypeID, b.OrganizationID, b.Priority, b.Priority, b.Seq).Scan(&smallest).Error
+		if err != nil {
+			return 0, fmt.Errorf("count who is ahead: %w", err)
+		}
+	}
+	return int(smallest) + 1, nil
+}
+
+// PendingCounts returns how many bookings of each type wait.
+func (s *Service) PendingCounts(ctx context.Context, organizationID string, typeIDs []string) (map[string]int, error) {
+	counts := make(map[string]int, len(typeIDs))
+	if m, ok := s.mirrors.Current(ctx, organizationID); ok {
+		m.View(func(v queue.View) {
+			for _, id := range typeIDs {
+				counts[id] = len(v.Queue(id))
+			}
+		})
+		return counts, nil
+	}
+	var rows []struct {
+		TypeID string
+		N      int
+	}
+	err := s.store.Read(ctx).Raw(`SELECT type_id, count(*) AS n FROM bookings
+		WHERE organization_id = ? AND stage = 'WAITING' AND type_id IN ? GROUP BY type_id`, organizationID, typeIDs).Scan(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("count who waits: %w", err)
+	}
+	for _, row := range rows {
+		counts[row.TypeID] = row.N
+	}
+	return counts, nil
+}

@@ -1,0 +1,410 @@
+package queue
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed" // for the scripts
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"nowserving/models"
+)
+
+var (
+	//go:embed apply.lua
+	applySource string
+	//go:embed rebuild.lua
+	rebuildSource string
+	//go:embed snapshot.lua
+	snapshotSource string
+)
+
+// tombstoneLife is how long the index remembers the version of a booking that
+// has left, so that a delayed older change can't bring it back. The comparison
+// with the database would mend that too, only later.
+const tombstoneLife = time.Hour
+
+// Entry is one waiting booking as the database knows it.
+type Entry struct {
+	BookingID string
+	Version   int64
+	Score     int64
+	Ticket    string
+	TypeID    string
+	// Resources are the ids of the active resources it waits for, sorted.
+	Resources []string
+}
+
+// queues are the ids of the sorted sets the booking stands in: one for each
+// resource, and one for its type, which counts the type's waiting bookings.
+func (e Entry) queues() string {
+	return strings.Join(append(slices.Clone(e.Resources), e.TypeID), ",")
+}
+
+// record is what the members hash keeps of it: version, queues, ticket, type.
+func (e Entry) record() string {
+	return fmt.Sprintf("%d %s %s %s", e.Version, e.queues(), e.Ticket, e.TypeID)
+}
+
+// bandWidth is the room for join sequences within one priority band: 2^45.
+// Together with 101 bands a score stays exact in Redis's doubles (2^53).
+const bandWidth = 1 << 45
+
+// Score orders bookings: a higher priority first, then the join sequence.
+func Score(priority int, seq int64) int64 {
+	return int64(models.MaxPriority-priority)*bandWidth + seq
+}
+
+// Delta is one change of an organization's index.
+type Delta struct {
+	Epoch   string `json:"epoch"`
+	Version int64  `json:"version"`
+	// BookingID is empty when the delta announces a rebuilt index.
+	BookingID      string `json:"bookingId,omitempty"`
+	BookingVersion int64  `json:"bookingVersion,omitempty"`
+	// Waiting says whether the booking now stands in the queues named.
+	Waiting bool     `json:"waiting,omitempty"`
+	Score   int64    `json:"score,omitempty"`
+	Queues  []string `json:"queues,omitempty"`
+	Ticket  string   `json:"ticket,omitempty"`
+	TypeID  string   `json:"typeId,omitempty"`
+	// Event is what happened; nil when the index was only repaired.
+	Event *models.BookingEvent `json:"event,omitempty"`
+}
+
+// Truth answers what the database says. booking implements it.
+type Truth interface {
+	// Waiting lists every booking of the organization that waits, in no order.
+	Waiting(ctx context.Context, organizationID string) ([]Entry, error)
+	// Versions returns the versions of those of the bookings that exist.
+	Versions(ctx context.Context, organizationID string, bookingIDs []string) (map[string]int64, error)
+}
+
+// Index is the queue index in Redis. It is safe for concurrent use.
+type Index struct {
+	rdb   redis.UniversalClient
+	truth Truth
+	log   *slog.Logger
+
+	apply, rebuild, snapshot *redis.Script
+
+	repairs, rebuilds atomic.Int64
+}
+
+// NewIndex makes an index over a Redis (single, Sentinel or Cluster).
+func NewIndex(rdb redis.UniversalClient, truth Truth, log *slog.Logger) *Index {
+	return &Index{
+		rdb: rdb, truth: truth, log: log,
+		apply: redis.NewScript(applySource), rebuild: redis.NewScript(rebuildSource), snapshot: redis.NewScript(snapshotSource),
+	}
+}
+
+// Repairs returns how many bookings were found wrong in the index and mended,
+// and how often an index was rebuilt, since the start.
+func (ix *Index) Repairs() (bookings, rebuilds int64) {
+	return ix.repairs.Load(), ix.rebuilds.Load()
+}
+
+// Moment is a position in the life of an index.
+type Moment struct {
+	Epoch   string
+	Version int64
+}
+
+type keys struct{ state, members, queues, prefix, channel string }
+
+func keysOf(organizationID string) keys {
+	tag := "ns:{" + organizationID + "}:"
+	return keys{tag + "state", tag + "members", tag + "queues", tag + "queue:", tag + "changes"}
+}
+
+func (k keys) tombstone(bookingID string) string {
+	return strings.TrimSuffix(k.state, "state") + "gone:" + bookingID
+}
+
+// Put applies a change in which the booking now waits. event may be nil.
+func (ix *Index) Put(ctx context.Context, organizationID string, e Entry, event *models.BookingEvent) (Moment, error) {
+	return ix.change(ctx, organizationID, Delta{
+		BookingID: e.BookingID, BookingVersion: e.Version, Waiting: true, Score: e.Score,
+		Queues: strings.Split(e.queues(), ","), Ticket: e.Ticket, TypeID: e.TypeID, Event: event,
+	}, e.record())
+}
+
+// Remove applies a change after which the booking waits nowhere, or which did
+// not concern its waiting at all. event may be nil.
+func (ix *Index) Remove(ctx context.Context, organizationID, bookingID string, version int64, event *models.BookingEvent) (Moment, error) {
+	return ix.change(ctx, organizationID, Delta{BookingID: bookingID, BookingVersion: version, Event: event}, "")
+}
+
+func (ix *Index) change(ctx context.Context, organizationID string, d Delta, record string) (Moment, error) {
+	outcome, at, err := ix.tryChange(ctx, organizationID, d, record)
+	if err == nil && outcome == "lost" {
+		if err = ix.Rebuild(ctx, organizationID); err == nil {
+			outcome, at, err = ix.tryChange(ctx, organizationID, d, record)
+		}
+	}
+	if err == nil && outcome == "lost" {
+		err = errors.New("the index was lost again while it was rebuilt")
+	}
+	if err != nil {
+		return Moment{}, fmt.Errorf("change the queue index: %w", err)
+	}
+	return at, nil
+}
+
+func (ix *Index) tryChange(ctx context.Context, organizationID string, d Delta, record string) (string, Moment, error) {
+	k := keysOf(organizationID)
+	rest, err := json.Marshal(d)
+	if err != nil {
+		return "", Moment{}, err
+	}
+	// The script writes epoch and version; what follows them is ours.
+	tail := rest[strings.Index(string(rest), `,"bookingId"`) : len(rest)-1]
+	hasEvent := "0"
+	if d.Event != nil {
+		hasEvent = "1"
+	}
+	reply, err := ix.apply.Run(ctx, ix.rdb, []string{k.state, k.members, k.queues, k.tombstone(d.BookingID)},
+		d.BookingID, d.BookingVersion, d.Score, record, strings.Join(d.Queues, ","), k.prefix, k.channel,
+		int(tombstoneLife.Seconds()), string(tail), hasEvent).Slice()
+	if err != nil {
+		return "", Moment{}, err
+	}
+	outcome, _ := reply[0].(string)
+	epoch, _ := reply[1].(string)
+	version, _ := reply[2].(int64)
+	return outcome, Moment{epoch, version}, nil
+}
+
+// Rebuild begins a new life of the index from the database, where it has none.
+func (ix *Index) Rebuild(ctx context.Context, organizationID string) error {
+	entries, err := ix.truth.Waiting(ctx, organizationID)
+	if err != nil {
+		return fmt.Errorf("rebuild the queue index: %w", err)
+	}
+	k := keysOf(organizationID)
+	args := make([]any, 0, 3+4*len(entries))
+	args = append(args, rand.Text(), k.prefix, k.channel)
+	for _, e := range entries {
+		args = append(args, e.BookingID, e.Score, e.record(), e.queues())
+	}
+	built, err := ix.rebuild.Run(ctx, ix.rdb, []string{k.state, k.members, k.queues}, args...).Int()
+	if err != nil {
+		return fmt.Errorf("rebuild the queue index: %w", err)
+	}
+	if built == 1 {
+		ix.rebuilds.Add(1)
+		ix.log.Info("queue index rebuilt", "organization", organizationID, "waiting", len(entries))
+	}
+	return nil
+}
+
+// moment reads where the index stands; the epoch is empty when it was lost.
+func (ix *Index) moment(ctx context.Context, organizationID string) (Moment, error) {
+	state, err := ix.rdb.HMGet(ctx, keysOf(organizationID).state, "epoch", "version").Result()
+	if err != nil {
+		return Moment{}, fmt.Errorf("read the version of the queue index: %w", err)
+	}
+	epoch, _ := state[0].(string)
+	text, _ := state[1].(string)
+	if epoch == "" {
+		return Moment{}, nil
+	}
+	version, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return Moment{}, fmt.Errorf("read the version of the queue index: %w", err)
+	}
+	return Moment{epoch, version}, nil
+}
+
+// contents is the whole index of an organization at one moment.
+type contents struct {
+	at      Moment
+	members map[string]member
+	// queues maps queue to booking to score.
+	queues map[string]map[string]int64
+}
+
+type member struct {
+	version int64
+	queues  string
+	ticket  string
+	typeID  string
+}
+
+// parseRecord reads what Entry.record wrote. An unreadable record gives the
+// zero member, which differs from any truth, so that Repair rewrites it.
+func parseRecord(record string) member {
+	fields := strings.Fields(record)
+	if len(fields) != 4 {
+		return member{}
+	}
+	version, err := strconv.ParseInt(fields[0], 10, 64)
+	if err != nil {
+		return member{}
+	}
+	return member{version, fields[1], fields[2], fields[3]}
+}
+
+func (ix *Index) read(ctx context.Context, organizationID string) (*contents, error) {
+	k := keysOf(organizationID)
+	reply, err := ix.snapshot.Run(ctx, ix.rdb, []string{k.state, k.members, k.queues}, k.prefix).Slice()
+	if err != nil {
+		return nil, fmt.Errorf("read the queue index: %w", err)
+	}
+	epoch, _ := reply[0].(string)
+	version, _ := reply[1].(int64)
+	members, _ := reply[2].([]any)
+	queues, _ := reply[3].([]any)
+	c := &contents{Moment{epoch, version}, make(map[string]member, len(members)/2), make(map[string]map[string]int64, len(queues)/2)}
+	for pair := range slices.Chunk(members, 2) {
+		id, _ := pair[0].(string)
+		record, _ := pair[1].(string)
+		c.members[id] = parseRecord(record)
+	}
+	for pair := range slices.Chunk(queues, 2) {
+		queue, _ := pair[0].(string)
+		scored, _ := pair[1].([]any)
+		set := make(map[string]int64, len(scored)/2)
+		for entry := range slices.Chunk(scored, 2) {
+			id, _ := entry[0].(string)
+			text, _ := entry[1].(string)
+			score, err := strconv.ParseFloat(text, 64)
+			if err != nil {
+				return nil, fmt.Errorf("read the queue index: score of %s: %w", id, err)
+			}
+			set[id] = int64(score)
+		}
+		c.queues[queue] = set
+	}
+	return c, nil
+}
+
+// holds reports whether the index has the booking just where it should be.
+func (c *contents) holds(e Entry) bool {
+	m, ok := c.members[e.BookingID]
+	if !ok || m.version != e.Version || m.queues != e.queues() || m.ticket != e.Ticket {
+		return false
+	}
+	for q := range strings.SplitSeq(m.queues, ",") {
+		if score, ok := c.queues[q][e.BookingID]; !ok || score != e.Score {
+			return false
+		}
+	}
+	return true
+}
+
+// Repair compares the index with the database and mends each booking that
+// differs, by the same script as any change. It returns how many it mended.
+// Bookings that change meanwhile are safe: an older version never wins.
+func (ix *Index) Repair(ctx context.Context, organizationID string) (int, error) {
+	c, err := ix.read(ctx, organizationID)
+	if err != nil {
+		return 0, err
+	}
+	if c.at.Epoch == "" {
+		return 0, ix.Rebuild(ctx, organizationID)
+	}
+	entries, err := ix.truth.Waiting(ctx, organizationID)
+	if err != nil {
+		return 0, fmt.Errorf("repair the queue index: %w", err)
+	}
+	mended := 0
+	waiting := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		waiting[e.BookingID] = true
+		if c.holds(e) {
+			continue
+		}
+		if err := ix.scrub(ctx, organizationID, c, e); err != nil {
+			return mended, err
+		}
+		if _, err := ix.Put(ctx, organizationID, e, nil); err != nil {
+			return mended, err
+		}
+		mended++
+	}
+	gone := c.strangers(waiting)
+	versions, err := ix.truth.Versions(ctx, organizationID, gone)
+	if err != nil {
+		return mended, fmt.Errorf("repair the queue index: %w", err)
+	}
+	for _, id := range gone {
+		version, exists := versions[id]
+		if !exists { // deleted: newer than anything the index saw
+			version = c.members[id].version + 1
+		}
+		if err := ix.scrub(ctx, organizationID, c, Entry{BookingID: id}); err != nil {
+			return mended, err
+		}
+		if _, err := ix.Remove(ctx, organizationID, id, version, nil); err != nil {
+			return mended, err
+		}
+		mended++
+	}
+	if mended > 0 {
+		ix.repairs.Add(int64(mended))
+		ix.log.Warn("queue index repaired", "organization", organizationID, "bookings", mended)
+	}
+	return mended, nil
+}
+
+// strangers lists the bookings that the index holds but nobody waits under.
+func (c *contents) strangers(waiting map[string]bool) []string {
+	seen := map[string]bool{}
+	for id := range c.members {
+		seen[id] = !waiting[id]
+	}
+	for _, set := range c.queues {
+		for id := range set {
+			seen[id] = !waiting[id]
+		}
+	}
+	var ids []string
+	for id, stranger := range seen {
+		if stranger {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// scrub takes a booking out of sorted sets that contradict its record, which
+// only damage from outside can cause. The record goes too, so that the next
+// change writes everything anew.
+func (ix *Index) scrub(ctx context.Context, organizationID string, c *contents, e Entry) error {
+	k := keysOf(organizationID)
+	m, recorded := c.members[e.BookingID]
+	damaged := false
+	for q, set := range c.queues {
+		score, in := set[e.BookingID]
+		listed := recorded && slices.Contains(strings.Split(m.queues, ","), q)
+		if in != listed || in && e.Score != 0 && score != e.Score {
+			damaged = true
+			if err := ix.rdb.ZRem(ctx, k.prefix+q, e.BookingID).Err(); err != nil {
+				return fmt.Errorf("scrub the queue index: %w", err)
+			}
+		}
+	}
+	for q := range strings.SplitSeq(m.queues, ",") {
+		if recorded && c.queues[q] == nil {
+			damaged = true
+		}
+	}
+	if !damaged || !recorded {
+		return nil
+	}
+	if err := ix.rdb.HDel(ctx, k.members, e.BookingID).Err(); err != nil {
+		return fmt.Errorf("scrub the queue index: %w", err)
+	}
+	return nil
+}

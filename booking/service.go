@@ -1,0 +1,235 @@
+// Package booking is a visit's life: join, assign, call, hold, end, expire.
+// It holds the rules of the queue and nothing about who may ask (handlers) or
+// who is told (realtime, notify).
+//
+// Every change is one transaction: a conditional update that names the status
+// and stage it starts from and raises the booking's version, and the event
+// that tells of it. Of many who try the same change exactly one finds the row
+// as it must be; the others learn why not. After the commit the queue index
+// is told where the booking stands now. If the process dies in between, or
+// Redis is away, the comparison of index and database does it within seconds.
+//
+// No lock is held while talking to Redis, and no answer depends on Redis being
+// there: positions come from the index when it is known to be right and from
+// the database otherwise.
+package booking
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"time"
+
+	"gorm.io/gorm"
+
+	"nowserving/booking/catalog"
+	"nowserving/booking/queue"
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// publishTimeout bounds how long a change that is already committed waits for
+// the index.
+const publishTimeout = 2 * time.Second
+
+// paymentTimeout is how long an unpaid booking is kept.
+const paymentTimeout = 30 * time.Minute
+
+// Service makes and changes bookings. It is safe for concurrent use.
+type Service struct {
+	store   *store.Store
+	catalog *catalog.Catalog
+	index   *queue.Index
+	mirrors *queue.Mirrors
+	log     *slog.Logger
+
+	stats *serviceTimes
+	// due wakes the sweeper when a deadline may be nearer than it thinks.
+	due chan struct{}
+}
+
+// New makes the Service.
+func New(s *store.Store, c *catalog.Catalog, ix *queue.Index, mirrors *queue.Mirrors, log *slog.Logger) *Service {
+	return &Service{
+		store: s, catalog: c, index: ix, mirrors: mirrors, log: log,
+		stats: newServiceTimes(), due: make(chan struct{}, 1),
+	}
+}
+
+// Filters limit which resources a booking matches.
+type Filters struct {
+	Resources []string // ids; empty: any
+	Category  string   // empty: any
+}
+
+// maxFilterResources bounds Filters.Resources.
+const maxFilterResources = 100
+
+// Join is what a customer, or the desk for them, asks for.
+type Join struct {
+	CustomerID string
+	TypeID     string
+	Priority   int
+	// Timeout is the assignment timeout in minutes; it is clamped. Nil: the default.
+	Timeout *int
+	Filters Filters
+	Note    string
+	Info    map[string]any
+}
+
+// Join makes a queued booking. A free one waits at once; one whose type has a
+// price and a way to pay online waits for the payment first (Instant Booking,
+// "Payment Integration").
+func (s *Service) Join(ctx context.Context, organizationID string, j Join) (*models.Booking, error) {
+	if j.Priority < models.MinPriority || j.Priority > models.MaxPriority {
+		return nil, models.Invalid("priority", "A priority is %d to %d.", models.MinPriority, models.MaxPriority)
+	}
+	if len(j.Filters.Resources) > maxFilterResources {
+		return nil, models.Invalid("resourceFilters", "At most %d resources can be named.", maxFilterResources)
+	}
+	organization, err := s.catalog.Organization(ctx, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	zone, err := time.LoadLocation(organization.Timezone)
+	if err != nil {
+		return nil, fmt.Errorf("time zone of organization %s: %w", organizationID, err)
+	}
+	t, err := s.catalog.Type(ctx, organizationID, j.TypeID)
+	if err != nil {
+		return nil, err
+	}
+	if !t.On {
+		return nil, models.Errorf(models.CodeTypeOff, "The booking type is switched off.")
+	}
+	for _, id := range j.Filters.Resources {
+		if _, err := s.catalog.Resource(ctx, organizationID, id); err != nil {
+			return nil, err
+		}
+	}
+	b := &models.Booking{
+		ID: models.NewID(), OrganizationID: organizationID, CustomerID: j.CustomerID, TypeID: t.ID,
+		Status: models.StatusPendingAssignment, Stage: models.StageWaiting,
+		Priority: j.Priority, Version: 1, Note: j.Note, Info: j.Info,
+		FilterCategory: j.Filters.Category, FilterResources: len(j.Filters.Resources) > 0,
+		AssignmentTimeout: clampTimeout(j.Timeout),
+	}
+	err = s.store.Tx(ctx, func(tx *store.Tx) error {
+		b.CreatedAt, b.UpdatedAt = tx.Now, tx.Now
+		if needsPayment(t) {
+			deadline := tx.Now.Add(paymentTimeout)
+			b.Status, b.Stage, b.PaymentDeadline = models.StatusPendingPayment, models.StageNone, &deadline
+		} else {
+			deadline := tx.Now.Add(time.Duration(b.AssignmentTimeout) * time.Minute)
+			b.PendingAt, b.AssignmentDeadline = &tx.Now, &deadline
+		}
+		b.LocalDay = tx.Now.In(zone).Format(time.DateOnly)
+		if err := drawTicket(tx, b, t.Prefix); err != nil {
+			return err
+		}
+		if err := tx.Create(b).Error; err != nil {
+			return fmt.Errorf("create booking: %w", err)
+		}
+		for _, id := range slices.Compact(slices.Sorted(slices.Values(j.Filters.Resources))) {
+			if err := tx.Exec("INSERT INTO booking_filter_resources (booking_seq, resource_id) VALUES (?, ?)", b.Seq, id).Error; err != nil {
+				return fmt.Errorf("store resource filters: %w", err)
+			}
+		}
+		if !b.Waiting() {
+			return nil // nobody is told before it is paid
+		}
+		return tx.Emit(organizationID, models.EventOf(models.EventNewPending, b))
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.wakeSweeper()
+	if b.Waiting() {
+		s.publish(ctx, b, models.EventNewPending)
+	}
+	return b, nil
+}
+
+func clampTimeout(minutes *int) int {
+	if minutes == nil {
+		return models.DefaultAssignmentTimeout
+	}
+	return min(max(*minutes, models.MinAssignmentTimeout), models.MaxAssignmentTimeout)
+}
+
+// needsPayment reports whether the type has a price and a way to pay online;
+// "manual" is paid at the desk.
+func needsPayment(t *models.BookingType) bool {
+	price, err := strconv.ParseFloat(t.Price, 64)
+	if err != nil || price <= 0 {
+		return false
+	}
+	return slices.ContainsFunc(t.PaymentMethods, func(m string) bool { return m != "manual" })
+}
+
+// drawTicket gives the booking the next number of its prefix on its local day.
+// The counter's row stays locked until the commit, so tickets of a type are in
+// the order of their join sequences.
+func drawTicket(tx *store.Tx, b *models.Booking, prefix string) error {
+	var n int
+	err := tx.Raw(`INSERT INTO ticket_counters (organization_id, local_day, prefix, last_number) VALUES (?, ?, ?, 1)
+		ON CONFLICT (organization_id, local_day, prefix) DO UPDATE SET last_number = ticket_counters.last_number + 1
+		RETURNING last_number`, b.OrganizationID, b.LocalDay, prefix).Row().Scan(&n)
+	if err != nil {
+		return fmt.Errorf("draw a ticket: %w", err)
+	}
+	b.Ticket = fmt.Sprintf("%s%03d", prefix, n)
+	return nil
+}
+
+// publish tells the index, and through it every node, where the booking stands
+// after a committed change. A failure loses nothing: the index is compared
+// with the database as soon as it can be.
+func (s *Service) publish(ctx context.Context, b *models.Booking, t models.EventType) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+	defer cancel()
+	event := models.EventOf(t, b)
+	err := errUnlinked
+	if s.mirrors.Linked() {
+		err = s.put(ctx, b, &event)
+	}
+	if err != nil {
+		s.mirrors.Distrust(b.OrganizationID)
+		s.log.Warn("the queue index did not take a change; it will be repaired", "booking", b.ID, "error", err)
+	}
+}
+
+var errUnlinked = errors.New("no link to Redis")
+
+func (s *Service) put(ctx context.Context, b *models.Booking, event *models.BookingEvent) error {
+	if !b.Waiting() {
+		_, err := s.index.Remove(ctx, b.OrganizationID, b.ID, b.Version, event)
+		return err
+	}
+	resources, err := matchingResources(s.store.Read(ctx), b.Seq)
+	if err != nil {
+		return err
+	}
+	_, err = s.index.Put(ctx, b.OrganizationID, entryOf(b, resources), event)
+	return err
+}
+
+// Get finds a booking of the organization.
+func (s *Service) Get(ctx context.Context, organizationID, id string) (*models.Booking, error) {
+	return s.get(s.store.Read(ctx), organizationID, id)
+}
+
+func (s *Service) get(db *gorm.DB, organizationID, id string) (*models.Booking, error) {
+	var b models.Booking
+	err := db.Where("organization_id = ? AND id = ?", organizationID, id).Take(&b).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, models.Errorf(models.CodeBookingNotFound, "There is no such booking in the organization.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read booking: %w", err)
+	}
+	return &b, nil
+}

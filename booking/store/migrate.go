@@ -1,0 +1,75 @@
+package store
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io/fs"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// Migration is one version of the schema and whether the database has it.
+type Migration struct {
+	Version int64
+	Name    string
+	Applied bool
+}
+
+// Migrate brings the schema up to date and returns how many versions it added.
+// On PostgreSQL it runs under a session lock, so nodes that start together do
+// it once; on SQLite the data folder is locked already.
+func (s *Store) Migrate(ctx context.Context) (int, error) {
+	p, err := s.provider()
+	if err != nil {
+		return 0, err
+	}
+	done, err := p.Up(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("migrate the database: %w", err)
+	}
+	return len(done), nil
+}
+
+// Migrations lists every version.
+func (s *Store) Migrations(ctx context.Context) ([]Migration, error) {
+	p, err := s.provider()
+	if err != nil {
+		return nil, err
+	}
+	states, err := p.Status(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the schema's version: %w", err)
+	}
+	list := make([]Migration, 0, len(states))
+	for _, st := range states {
+		list = append(list, Migration{st.Source.Version, st.Source.Path, st.State == goose.StateApplied})
+	}
+	return list, nil
+}
+
+func (s *Store) provider() (*goose.Provider, error) {
+	db, err := s.SQL()
+	if err != nil {
+		return nil, err
+	}
+	dialect, folder := goose.DialectSQLite3, "migrations/sqlite"
+	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
+	if s.Postgres() {
+		dialect, folder = goose.DialectPostgres, "migrations/postgres"
+		locker, err := lock.NewPostgresSessionLocker()
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, goose.WithSessionLocker(locker))
+	}
+	files, err := fs.Sub(migrations, folder)
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(dialect, db, files, options...)
+}

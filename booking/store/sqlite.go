@@ -1,0 +1,86 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	gosqlite "github.com/glebarez/go-sqlite"
+	"github.com/glebarez/sqlite"
+	"gorm.io/gorm"
+)
+
+// openSQLite opens one connection that writes and a few that cannot: SQLite
+// has one writer, and readers never wait for it in WAL mode. Times are
+// compared as text there, so every time is stored in UTC.
+func openSQLite(ctx context.Context, o Options) (*Store, error) {
+	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	lock, err := lockFolder(o.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(o.DataDir, "nowserving.db")
+	write, err := openSQLitePool(file, 1, "_txlock=immediate")
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), lock.release())
+	}
+	read, err := openSQLitePool(file, 4, "_pragma=query_only(1)")
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), lock.release())
+	}
+	s := &Store{write: write, read: read, lock: lock, now: o.Now, log: o.Log}
+	if err := s.Ping(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+func openSQLitePool(file string, conns int, extra string) (*gorm.DB, error) {
+	dsn := "file:" + url.PathEscape(file) + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)" +
+		"&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&" + extra
+	db, err := gorm.Open(sqlite.Open(dsn), gormConfig())
+	if err != nil {
+		return nil, err
+	}
+	pool, err := db.DB()
+	if err != nil {
+		return nil, err
+	}
+	pool.SetMaxOpenConns(conns)
+	pool.SetMaxIdleConns(conns)
+	return db, nil
+}
+
+// SQLite's extended codes for a second row with a unique value or primary key.
+const (
+	sqliteConstraintUnique     = 2067
+	sqliteConstraintPrimaryKey = 1555
+)
+
+func sqliteDuplicate(err error) bool {
+	e, ok := errors.AsType[*gosqlite.Error](err)
+	return ok && (e.Code() == sqliteConstraintUnique || e.Code() == sqliteConstraintPrimaryKey)
+}
+
+// folderLock keeps a second process off the data folder: the in-process Redis
+// and SQLite's migrations belong to one process at a time.
+type folderLock struct{ file *os.File }
+
+func lockFolder(dir string) (*folderLock, error) {
+	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data folder: %w", err)
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("the data folder %s is in use by another process; stop it, or set NOWSERVING_DATA: %w", dir, err), file.Close())
+	}
+	return &folderLock{file}, nil
+}
+
+func (l *folderLock) release() error { return l.file.Close() }

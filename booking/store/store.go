@@ -1,0 +1,158 @@
+// Package store opens the database, brings its schema up to date and runs
+// transactions that carry their events with them.
+//
+// There is one code path for both databases: PostgreSQL when a URL is given,
+// otherwise SQLite in the data folder. What differs between them (opening,
+// migrations, the clock, row locks) lives here and nowhere else. Queries about
+// bookings, catalogues or people never live here; they stay with their rules.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"nowserving/models"
+)
+
+// Options say which database to open.
+type Options struct {
+	// URL of a PostgreSQL database; empty for SQLite in DataDir.
+	URL string
+	// DataDir is where SQLite keeps its file; it is made if missing.
+	DataDir string
+	// Now is the clock. On SQLite it is also the database's clock.
+	Now func() time.Time
+	Log *slog.Logger
+}
+
+// Store is an open database. It is safe for concurrent use.
+type Store struct {
+	write, read *gorm.DB
+	pool        *pgxpool.Pool // PostgreSQL only
+	lock        *folderLock   // SQLite only
+	now         func() time.Time
+	log         *slog.Logger
+}
+
+// Tx is a transaction and the moment it began by the database's clock. Every
+// deadline is computed from Now and compared with it.
+type Tx struct {
+	*gorm.DB
+	Now time.Time
+}
+
+// Open connects to the database. It does not migrate.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if o.URL != "" {
+		return openPostgres(ctx, o)
+	}
+	return openSQLite(ctx, o)
+}
+
+// Postgres reports whether the store is PostgreSQL, which several nodes may
+// share; SQLite belongs to one process.
+func (s *Store) Postgres() bool { return s.pool != nil }
+
+// Read returns a handle for queries outside a transaction.
+func (s *Store) Read(ctx context.Context) *gorm.DB { return s.read.WithContext(ctx) }
+
+// Tx runs fn in one transaction and commits it unless fn fails.
+func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
+	return s.write.WithContext(ctx).Transaction(func(db *gorm.DB) error {
+		now, err := s.clock(db)
+		if err != nil {
+			return err
+		}
+		return fn(&Tx{DB: db, Now: now})
+	})
+}
+
+// Now reads the database's clock.
+func (s *Store) Now(ctx context.Context) (time.Time, error) { return s.clock(s.Read(ctx)) }
+
+func (s *Store) clock(db *gorm.DB) (time.Time, error) {
+	now := s.now()
+	if s.Postgres() {
+		if err := db.Raw("SELECT clock_timestamp()").Row().Scan(&now); err != nil {
+			return time.Time{}, fmt.Errorf("read the database's clock: %w", err)
+		}
+	}
+	// PostgreSQL keeps microseconds; so do we, everywhere.
+	return now.UTC().Truncate(time.Microsecond), nil
+}
+
+// SkipLocked locks the rows a query in tx finds and passes over those that
+// another transaction holds. SQLite has one writer, so there is nothing to skip.
+func (s *Store) SkipLocked(tx *Tx) *gorm.DB {
+	if !s.Postgres() {
+		return tx.DB
+	}
+	return tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate, Options: clause.LockingOptionsSkipLocked})
+}
+
+// event is a row of the table events.
+type event struct {
+	OrganizationID string
+	BookingID      string
+	BookingVersion int64
+	Type           models.EventType
+	Data           models.BookingEvent `gorm:"serializer:json"`
+	CreatedAt      time.Time
+}
+
+// Emit writes an event that becomes true when the transaction commits.
+func (tx *Tx) Emit(organizationID string, e models.BookingEvent) error {
+	row := event{organizationID, e.BookingID, e.Version, e.Type, e, tx.Now}
+	if err := tx.Table("events").Create(&row).Error; err != nil {
+		return fmt.Errorf("write event %s: %w", e.Type, err)
+	}
+	return nil
+}
+
+// Ping asks the database for an answer.
+func (s *Store) Ping(ctx context.Context) error {
+	db, err := s.read.DB()
+	if err != nil {
+		return err
+	}
+	return db.PingContext(ctx)
+}
+
+// Close waits for running queries and closes the connections.
+func (s *Store) Close() error {
+	var errs []error
+	for _, handle := range []*gorm.DB{s.read, s.write} {
+		db, err := handle.DB()
+		if err == nil {
+			err = db.Close()
+		}
+		errs = append(errs, err)
+	}
+	if s.pool != nil {
+		s.pool.Close()
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.release())
+	}
+	return errors.Join(errs...)
+}
+
+// SQL returns the write pool, for what needs database/sql itself.
+func (s *Store) SQL() (*sql.DB, error) { return s.write.DB() }
+
+// IsDuplicate reports whether err says that a unique value exists already.
+func IsDuplicate(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code == "23505"
+	}
+	return sqliteDuplicate(err)
+}

@@ -1,0 +1,171 @@
+package storetest_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"nowserving/booking/store/storetest"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+func TestPostgresGivesEachTestAnEmptyDatabaseAndDropsIt(t *testing.T) {
+	var first string
+	t.Run("while the test runs", func(t *testing.T) {
+		first = storetest.Postgres(t)
+		second := storetest.Postgres(t)
+		require.NotEqual(t, first, second)
+
+		conn := connect(t, first)
+		_, err := conn.Exec(t.Context(), "CREATE TABLE visits (id int)")
+		require.NoError(t, err)
+		var tables int
+		err = connect(t, second).QueryRow(t.Context(), "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").Scan(&tables)
+		require.NoError(t, err)
+		assert.Zero(t, tables, "a table of one test shows in another's database")
+		// Left open on purpose: dropping must not wait for a forgotten connection.
+		_, err = pgx.Connect(t.Context(), first)
+		require.NoError(t, err)
+	})
+
+	_, err := pgx.Connect(t.Context(), first)
+	var refused *pgconn.PgError
+	require.ErrorAs(t, err, &refused)
+	assert.Equal(t, "3D000", refused.Code, "the database must be gone")
+}
+
+func TestPostgresWithoutServerFailsWithAHint(t *testing.T) {
+	t.Setenv("NOWSERVING_TEST_DATABASE_URL", "")
+	message := failure(t, func(t testing.TB) { t.Helper(); storetest.Postgres(t) })
+	assert.Contains(t, message, "make test")
+}
+
+func TestRedisWithoutProgramFailsWithAHint(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	message := failure(t, func(t testing.TB) { t.Helper(); storetest.Redis(t) })
+	assert.Contains(t, message, "make test")
+}
+
+func TestRedisServersAreSeparate(t *testing.T) {
+	one, two := storetest.Redis(t), storetest.Redis(t)
+	require.NotEqual(t, one.URL, two.URL)
+
+	require.NoError(t, client(t, one).Set(t.Context(), "ticket", "A001", 0).Err())
+	assert.ErrorIs(t, client(t, two).Get(t.Context(), "ticket").Err(), redis.Nil)
+}
+
+func TestRedisStopLosesTheDataAndStartKeepsTheAddress(t *testing.T) {
+	server := storetest.Redis(t)
+	address := server.URL
+	c := client(t, server)
+	require.NoError(t, c.Set(t.Context(), "ticket", "A001", 0).Err())
+
+	server.Stop()
+	server.Stop()
+	require.Error(t, c.Ping(t.Context()).Err(), "a stopped server must not answer")
+
+	server.Start()
+	require.Equal(t, address, server.URL)
+	assert.ErrorIs(t, c.Get(t.Context(), "ticket").Err(), redis.Nil)
+}
+
+func TestRedisPauseFreezesAndResumeGoesOn(t *testing.T) {
+	server := storetest.Redis(t)
+	c := client(t, server)
+	require.NoError(t, c.Set(t.Context(), "ticket", "A001", 0).Err())
+
+	server.Pause()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	require.Error(t, c.Ping(ctx).Err(), "a paused server must not answer")
+
+	server.Resume()
+	ticket, err := c.Get(t.Context(), "ticket").Result()
+	require.NoError(t, err)
+	assert.Equal(t, "A001", ticket, "a pause must lose nothing")
+
+	server.Pause()
+	server.Stop()
+	server.Start()
+	require.NoError(t, c.Ping(t.Context()).Err(), "a server stopped while paused must start again")
+}
+
+func TestRedisFlushAllEmptiesTheServer(t *testing.T) {
+	server := storetest.Redis(t)
+	c := client(t, server)
+	require.NoError(t, c.Set(t.Context(), "ticket", "A001", 0).Err())
+	server.FlushAll()
+	size, err := c.DBSize(t.Context()).Result()
+	require.NoError(t, err)
+	assert.Zero(t, size)
+}
+
+func TestRedisIsGoneWhenTheTestEnds(t *testing.T) {
+	var c *redis.Client
+	t.Run("while the test runs", func(inner *testing.T) {
+		c = client(t, storetest.Redis(inner))
+		require.NoError(inner, c.Ping(inner.Context()).Err())
+	})
+	assert.Error(t, c.Ping(t.Context()).Err())
+}
+
+func connect(t *testing.T, address string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), address)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, conn.Close(context.WithoutCancel(t.Context()))) })
+	return conn
+}
+
+// client connects to the server by its published address, and gives up at the
+// first error.
+func client(t *testing.T, server *storetest.RedisServer) *redis.Client {
+	t.Helper()
+	options, err := redis.ParseURL(server.URL)
+	require.NoError(t, err)
+	options.MaxRetries = -1
+	options.ContextTimeoutEnabled = true
+	c := redis.NewClient(options)
+	t.Cleanup(func() { assert.NoError(t, c.Close()) })
+	return c
+}
+
+// failure runs f with a test of its own and returns what that test was failed
+// with.
+func failure(t *testing.T, f func(testing.TB)) string {
+	t.Helper()
+	fake := &failing{TB: t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f(fake)
+	}()
+	<-done
+	require.NotEmpty(t, fake.message, "the test must fail")
+	return fake.message
+}
+
+// failing is a test that remembers what it was failed with.
+type failing struct {
+	testing.TB
+	message string
+}
+
+func (f *failing) Helper() {}
+
+func (f *failing) Fatalf(format string, args ...any) {
+	f.message = fmt.Sprintf(format, args...)
+	runtime.Goexit()
+}

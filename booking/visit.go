@@ -1,0 +1,281 @@
+package booking
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// Scope limits what a caller may touch.
+type Scope struct {
+	OrganizationID string
+	// CustomerID, when set, limits to that customer's own bookings.
+	CustomerID string
+	// Resources, when Provider is set, are the ones the caller acts for.
+	Provider  bool
+	Resources []string
+}
+
+// serves reports whether the caller may act for a resource.
+func (sc Scope) serves(resourceID string) bool {
+	return !sc.Provider || slices.Contains(sc.Resources, resourceID)
+}
+
+func forbiddenResource() error {
+	return models.Errorf(models.CodeForbidden, "You do not act for this resource.")
+}
+
+// Assign gives a waiting or held booking to a resource. Exactly one caller
+// wins; the others get SCH-ALREADY_ASSIGNED, or BKS-110 after the timeout
+// (Instant Booking, "Race Condition Handling").
+func (s *Service) Assign(ctx context.Context, sc Scope, id, resourceID string) (*models.Booking, error) {
+	if !sc.serves(resourceID) {
+		return nil, forbiddenResource()
+	}
+	var b *models.Booking
+	err := s.store.Tx(ctx, func(tx *store.Tx) error {
+		before, err := s.get(tx.DB, sc.OrganizationID, id)
+		if err != nil {
+			return err
+		}
+		r, err := activeResource(tx, sc.OrganizationID, resourceID)
+		if err != nil {
+			return err
+		}
+		fits, err := matchingResources(tx.DB, before.Seq)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(fits, r.ID) {
+			return models.Errorf(models.CodeTypeMismatch, "%s does not serve this booking.", r.Name)
+		}
+		b, err = s.claim(tx, before.Seq, r.ID)
+		if errors.Is(err, errLost) {
+			return s.whyNot(tx, before.ID, sc, models.ActionAssign)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.publish(ctx, b, models.EventAssigned)
+	return b, nil
+}
+
+// Next claims the head of a resource's queue in one step.
+func (s *Service) Next(ctx context.Context, sc Scope, resourceID string) (*models.Booking, error) {
+	if !sc.serves(resourceID) {
+		return nil, forbiddenResource()
+	}
+	var b *models.Booking
+	err := s.store.Tx(ctx, func(tx *store.Tx) error {
+		r, err := activeResource(tx, sc.OrganizationID, resourceID)
+		if err != nil {
+			return err
+		}
+		if r.Paused {
+			return models.Errorf(models.CodeQueuePaused, "%s has paused.", r.Name)
+		}
+		for {
+			var heads []int64
+			// A row that somebody else is taking right now is passed over, so
+			// two resources that call at once get two different patients.
+			err := s.store.SkipLocked(tx).Table("bookings AS b").Select("b.seq").
+				Where("b.organization_id = ? AND b.stage = ? AND b.assignment_deadline > ?", sc.OrganizationID, models.StageWaiting, tx.Now).
+				Where("EXISTS (SELECT 1 FROM resources r WHERE r.id = ? AND "+matches+")", resourceID).
+				Order("b.priority DESC, b.seq").Limit(1).Pluck("b.seq", &heads).Error
+			if err != nil {
+				return fmt.Errorf("find the head of the queue: %w", err)
+			}
+			if len(heads) == 0 {
+				return models.Errorf(models.CodeQueueEmpty, "Nobody waits for %s.", r.Name)
+			}
+			if b, err = s.claim(tx, heads[0], resourceID); !errors.Is(err, errLost) {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.publish(ctx, b, models.EventAssigned)
+	return b, nil
+}
+
+func activeResource(tx *store.Tx, organizationID, id string) (*models.Resource, error) {
+	var r models.Resource
+	err := tx.Where("organization_id = ? AND id = ? AND deleted_at IS NULL", organizationID, id).Take(&r).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, models.Errorf(models.CodeResourceMissing, "There is no such resource in the organization.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read resource: %w", err)
+	}
+	if !r.Active() {
+		return nil, models.Errorf(models.CodeResourceOff, "%s is switched off.", r.Name)
+	}
+	return &r, nil
+}
+
+// claim assigns the booking to a resource if nobody has, and reports errLost
+// otherwise.
+func (s *Service) claim(tx *store.Tx, seq int64, resourceID string) (*models.Booking, error) {
+	return s.change(tx, tx.Where("seq = ? AND resource_id IS NULL AND assignment_deadline > ?", seq, tx.Now), models.ActionAssign,
+		map[string]any{"resource_id": resourceID, "called_at": tx.Now, "last_called_at": tx.Now})
+}
+
+// errLost says that no row was in the state a change starts from.
+var errLost = errors.New("booking is in another state")
+
+// change makes one legal transition of the one booking that where names: the
+// conditional update, the new row, the event. It reports errLost when the
+// booking is in no state the transition starts from.
+func (s *Service) change(tx *store.Tx, where *gorm.DB, a models.Action, set map[string]any) (*models.Booking, error) {
+	t := models.TransitionOf(a)
+	set["status"], set["stage"], set["updated_at"] = t.Status, t.Stage, tx.Now
+	set["version"] = gorm.Expr("version + 1")
+	where = where.Where("status IN ? AND stage IN ?", t.FromStatus, t.FromStage).Session(&gorm.Session{})
+	for {
+		var b models.Booking
+		err := where.Take(&b).Error
+		if errors.Is(err, gorm.ErrRecordNotFound) {
+			return nil, errLost
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s booking: %w", a, err)
+		}
+		done := tx.Model(&models.Booking{}).Where("seq = ? AND version = ?", b.Seq, b.Version).Updates(set)
+		if done.Error != nil {
+			return nil, fmt.Errorf("%s booking: %w", a, done.Error)
+		}
+		if done.RowsAffected == 0 {
+			continue // somebody else changed it first: look again whether it is still legal
+		}
+		var after models.Booking
+		if err := tx.Where("seq = ?", b.Seq).Take(&after).Error; err != nil {
+			return nil, fmt.Errorf("%s booking: %w", a, err)
+		}
+		return &after, tx.Emit(after.OrganizationID, models.EventOf(t.Event, &after))
+	}
+}
+
+// act makes a transition of the booking with an id, when also is true of it.
+func (s *Service) act(ctx context.Context, sc Scope, id string, a models.Action, set func(now time.Time) map[string]any,
+	also func(tx *store.Tx, q *gorm.DB) *gorm.DB,
+) (*models.Booking, error) {
+	var b *models.Booking
+	err := s.store.Tx(ctx, func(tx *store.Tx) error {
+		where := sc.limit(tx.Where("organization_id = ? AND id = ?", sc.OrganizationID, id))
+		if also != nil {
+			where = also(tx, where)
+		}
+		var err error
+		b, err = s.change(tx, where, a, set(tx.Now))
+		if errors.Is(err, errLost) {
+			return s.whyNot(tx, id, sc, a)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.publish(ctx, b, models.TransitionOf(a).Event)
+	return b, nil
+}
+
+// limit narrows a query to what the caller may touch. A provider acts for
+// bookings of their resources, and for those no resource has taken yet.
+func (sc Scope) limit(q *gorm.DB) *gorm.DB {
+	if sc.CustomerID != "" {
+		q = q.Where("customer_id = ?", sc.CustomerID)
+	}
+	if sc.Provider {
+		q = q.Where("(resource_id IS NULL OR resource_id IN ?)", append([]string{""}, sc.Resources...))
+	}
+	return q
+}
+
+// whyNot explains why a booking could not make a transition.
+func (s *Service) whyNot(tx *store.Tx, id string, sc Scope, a models.Action) error {
+	b, err := s.get(tx.DB, sc.OrganizationID, id)
+	if err != nil {
+		return err
+	}
+	switch {
+	case sc.CustomerID != "" && b.CustomerID != sc.CustomerID:
+		return models.Errorf(models.CodeBookingNotFound, "There is no such booking in the organization.")
+	case sc.Provider && b.ResourceID != nil && !sc.serves(*b.ResourceID) && a != models.ActionAssign:
+		return forbiddenResource()
+	case a == models.ActionAssign && b.ResourceID != nil:
+		return models.Errorf(models.CodeAlreadyAssigned, "Booking %s has been assigned already.", b.Ticket)
+	case b.Status == models.StatusRejected,
+		a == models.ActionAssign && b.AssignmentDeadline != nil && !tx.Now.Before(*b.AssignmentDeadline):
+		return models.Errorf(models.CodeExpired, "Booking %s was not assigned in time and has expired.", b.Ticket)
+	case a == models.ActionRecall && b.Stage == models.StageCalled && b.RecallCount >= models.MaxRecalls:
+		return models.Errorf(models.CodeRecallLimit, "Booking %s has been called again %d times.", b.Ticket, b.RecallCount)
+	case a == models.ActionRecall && b.Stage == models.StageCalled && b.LastCalledAt != nil:
+		wait := b.LastCalledAt.Add(models.RecallPause).Sub(tx.Now)
+		e := models.Errorf(models.CodeRecallTooSoon, "Booking %s was called less than a minute ago.", b.Ticket)
+		e.RetryAfter = max(wait, time.Second)
+		return e
+	}
+	stage := string(b.Stage)
+	if b.Stage == models.StageNone {
+		stage = string(b.Status)
+	}
+	return models.Errorf(models.CodeStage, "Booking %s is %s; it is too late or too early for %s.", b.Ticket, stage, a)
+}
+
+func nothing(time.Time) map[string]any { return map[string]any{} }
+
+// Start says that the called patient is being served.
+func (s *Service) Start(ctx context.Context, sc Scope, id string) (*models.Booking, error) {
+	return s.act(ctx, sc, id, models.ActionStart, func(now time.Time) map[string]any { return map[string]any{"started_at": now} }, nil)
+}
+
+// End finishes a visit and sets its real end.
+func (s *Service) End(ctx context.Context, sc Scope, id string) (*models.Booking, error) {
+	return s.act(ctx, sc, id, models.ActionEnd, func(now time.Time) map[string]any { return map[string]any{"ended_at": now} }, nil)
+}
+
+// NoShow records that the called patient did not come.
+func (s *Service) NoShow(ctx context.Context, sc Scope, id string) (*models.Booking, error) {
+	return s.act(ctx, sc, id, models.ActionNoShow, func(now time.Time) map[string]any { return map[string]any{"ended_at": now} }, nil)
+}
+
+// Recall calls a called patient again: not sooner than 60 seconds after the
+// last call, and at most three times.
+func (s *Service) Recall(ctx context.Context, sc Scope, id string) (*models.Booking, error) {
+	set := func(now time.Time) map[string]any {
+		return map[string]any{"last_called_at": now, "recall_count": gorm.Expr("recall_count + 1")}
+	}
+	return s.act(ctx, sc, id, models.ActionRecall, set, func(tx *store.Tx, q *gorm.DB) *gorm.DB {
+		return q.Where("recall_count < ? AND last_called_at <= ?", models.MaxRecalls, tx.Now.Add(-models.RecallPause))
+	})
+}
+
+// Hold lets a waiting patient step aside: the booking keeps its sequence, is
+// skipped by Next and counts ahead of nobody.
+func (s *Service) Hold(ctx context.Context, sc Scope, id string) (*models.Booking, error) {
+	return s.act(ctx, sc, id, models.ActionHold, nothing, nil)
+}
+
+// Return puts a held patient back at their join sequence.
+func (s *Service) Return(ctx context.Context, sc Scope, id string) (*models.Booking, error) {
+	return s.act(ctx, sc, id, models.ActionReturn, nothing, nil)
+}
+
+// Cancel takes a booking out before it is served: a customer leaves the queue,
+// or the desk cancels.
+func (s *Service) Cancel(ctx context.Context, sc Scope, id, reason string) (*models.Booking, error) {
+	return s.act(ctx, sc, id, models.ActionCancel, func(now time.Time) map[string]any {
+		return map[string]any{"cancel_reason": reason, "ended_at": now}
+	}, nil)
+}

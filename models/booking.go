@@ -1,0 +1,164 @@
+package models
+
+import "time"
+
+// Status is the state of a booking as the API document names it.
+type Status string
+
+// The statuses of a booking.
+const (
+	StatusPendingApproval   Status = "PENDING_APPROVAL"
+	StatusPendingPayment    Status = "PENDING_PAYMENT"
+	StatusPendingAssignment Status = "PENDING_ASSIGNMENT"
+	StatusConfirmed         Status = "CONFIRMED"
+	StatusCanceled          Status = "CANCELED"
+	StatusRejected          Status = "REJECTED"
+)
+
+// Valid reports whether s is one of the statuses.
+func (s Status) Valid() bool {
+	switch s {
+	case StatusPendingApproval, StatusPendingPayment, StatusPendingAssignment,
+		StatusConfirmed, StatusCanceled, StatusRejected:
+		return true
+	}
+	return false
+}
+
+// Stage refines a status for a visit. It is empty until the booking first
+// enters a queue.
+type Stage string
+
+// The stages of a visit.
+const (
+	StageNone    Stage = ""
+	StageWaiting Stage = "WAITING"
+	StageHeld    Stage = "HELD"
+	StageCalled  Stage = "CALLED"
+	StageServing Stage = "SERVING"
+	StageDone    Stage = "DONE"
+	StageNoShow  Stage = "NO_SHOW"
+	StageLeft    Stage = "LEFT"
+)
+
+// Action is something that happens to a booking after it was made.
+type Action string
+
+// The actions, each one row of the table of transitions.
+const (
+	ActionAssign Action = "assign"
+	ActionRecall Action = "recall"
+	ActionStart  Action = "start"
+	ActionEnd    Action = "end"
+	ActionNoShow Action = "noShow"
+	ActionHold   Action = "hold"
+	ActionReturn Action = "return"
+	ActionCancel Action = "cancel"
+	ActionExpire Action = "expire"
+)
+
+// Transition says from which statuses and stages an action is legal and where
+// it leads.
+type Transition struct {
+	FromStatus []Status
+	FromStage  []Stage
+	Status     Status
+	Stage      Stage
+	// Event is the type of the event the action writes.
+	Event EventType
+}
+
+// transitions is the only place that says what may happen to a booking.
+var transitions = map[Action]Transition{
+	ActionAssign: {[]Status{StatusPendingAssignment}, []Stage{StageWaiting, StageHeld}, StatusConfirmed, StageCalled, EventAssigned},
+	ActionRecall: {[]Status{StatusConfirmed}, []Stage{StageCalled}, StatusConfirmed, StageCalled, EventCalled},
+	ActionStart:  {[]Status{StatusConfirmed}, []Stage{StageCalled}, StatusConfirmed, StageServing, EventUpdated},
+	ActionEnd:    {[]Status{StatusConfirmed}, []Stage{StageCalled, StageServing}, StatusConfirmed, StageDone, EventEnded},
+	ActionNoShow: {[]Status{StatusConfirmed}, []Stage{StageCalled}, StatusConfirmed, StageNoShow, EventEnded},
+	ActionHold:   {[]Status{StatusPendingAssignment}, []Stage{StageWaiting}, StatusPendingAssignment, StageHeld, EventUpdated},
+	ActionReturn: {[]Status{StatusPendingAssignment}, []Stage{StageHeld}, StatusPendingAssignment, StageWaiting, EventUpdated},
+	ActionCancel: {
+		[]Status{StatusPendingApproval, StatusPendingPayment, StatusPendingAssignment, StatusConfirmed},
+		[]Stage{StageNone, StageWaiting, StageHeld, StageCalled}, StatusCanceled, StageLeft, EventCanceled,
+	},
+	ActionExpire: {[]Status{StatusPendingAssignment}, []Stage{StageWaiting, StageHeld}, StatusRejected, StageLeft, EventExpired},
+}
+
+// TransitionOf returns the row of the table for an action.
+func TransitionOf(a Action) Transition { return transitions[a] }
+
+// Priority bands: 0 is routine, a higher band is served first.
+const (
+	MinPriority = 0
+	MaxPriority = 100
+)
+
+// The assignment timeout in minutes: what a caller asks for is clamped to
+// these bounds (Instant Booking, "Assignment Timeout").
+const (
+	MinAssignmentTimeout     = 5
+	MaxAssignmentTimeout     = 180
+	DefaultAssignmentTimeout = 60
+)
+
+// Recall limits: a called patient may be called again this many times, with
+// this long between two calls.
+const (
+	MaxRecalls  = 3
+	RecallPause = time.Minute
+)
+
+// Booking is one customer's request for one type.
+type Booking struct {
+	// Seq is the join sequence: the number the database gives at creation. It
+	// decides the order within a priority band and never changes.
+	Seq            int64 `gorm:"primaryKey;autoIncrement"`
+	ID             string
+	OrganizationID string
+	CustomerID     string
+	TypeID         string
+	ResourceID     *string
+	Status         Status
+	Stage          Stage
+	Ticket         string
+	// LocalDay is the organization's day on which the ticket was drawn, 2006-01-02.
+	LocalDay string
+	Priority int
+	// Version grows by one with every change; the queue index refuses older ones.
+	Version int64
+
+	FilterCategory  string
+	FilterResources bool // true when rows in booking_filter_resources name the resources allowed
+
+	Note string
+	Info map[string]any `gorm:"serializer:json"`
+
+	AssignmentTimeout  int // minutes
+	AssignmentDeadline *time.Time
+	PaymentDeadline    *time.Time
+
+	CreatedAt    time.Time
+	UpdatedAt    time.Time
+	PendingAt    *time.Time // reached PENDING_ASSIGNMENT
+	CalledAt     *time.Time
+	LastCalledAt *time.Time
+	RecallCount  int
+	StartedAt    *time.Time
+	EndedAt      *time.Time
+	CancelReason string
+
+	// The first estimate the customer was given, in minutes; kept to score it.
+	QuotedLow, QuotedLikely, QuotedHigh *int
+}
+
+// Waiting reports whether the booking stands in a queue.
+func (b *Booking) Waiting() bool {
+	return b.Status == StatusPendingAssignment && b.Stage == StageWaiting
+}
+
+// Estimate is a wait in minutes: optimistic, likely and pessimistic.
+type Estimate struct {
+	Low    int `json:"low"`
+	Likely int `json:"likely"`
+	High   int `json:"high"`
+}

@@ -1,0 +1,130 @@
+package models
+
+import "time"
+
+// Translation holds a text in the languages the product speaks.
+type Translation struct {
+	En string `json:"en,omitempty"`
+	Ar string `json:"ar,omitempty"`
+}
+
+// In returns the text in a language, or fallback where there is none.
+func (t Translation) In(lang, fallback string) string {
+	text := t.En
+	if lang == "ar" {
+		text = t.Ar
+	}
+	if text == "" {
+		return fallback
+	}
+	return text
+}
+
+// Organization is a tenant; every row, key and channel belongs to one.
+type Organization struct {
+	ID                   string `gorm:"primaryKey"`
+	Name                 string
+	Timezone             string // IANA name; decides local days and so ticket numbers
+	BusinessTypeID       string
+	BusinessCustomConfig map[string]any `gorm:"serializer:json"`
+	CreatedAt            time.Time
+	DeletedAt            *time.Time
+}
+
+// BookingType is a service a customer can ask for.
+type BookingType struct {
+	ID                      string `gorm:"primaryKey"`
+	OrganizationID          string
+	Name                    string
+	NameTranslations        Translation `gorm:"serializer:json"`
+	Description             string
+	DescriptionTranslations Translation `gorm:"serializer:json"`
+	Prefix                  string      // of its tickets, one to three capital letters, unique in the organization
+	Minutes                 int
+	Price                   string // decimal with two digits, empty when free
+	PaymentMethods          []string `gorm:"serializer:json"`
+	Category                string
+	Color                   string
+	On                      bool `gorm:"column:is_on"`
+	AutoConfirm             bool
+	BookFromWebsite         bool
+	// Details are fields of the API document that are kept and given back as
+	// they came: buffers, old price, deposit, schedule, time options, photos.
+	Details   map[string]any `gorm:"serializer:json"`
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	DeletedAt *time.Time
+}
+
+// Resource is who or what serves: a doctor, a room, a desk.
+type Resource struct {
+	ID                      string `gorm:"primaryKey"`
+	OrganizationID          string
+	Name                    string
+	NameTranslations        Translation `gorm:"serializer:json"`
+	Description             string
+	DescriptionTranslations Translation `gorm:"serializer:json"`
+	Category                string
+	On                      bool `gorm:"column:is_on"`
+	Activated               bool
+	BookFromWebsite         bool
+	// Paused stops call-next; who waits keeps waiting.
+	Paused     bool
+	ProviderID *string        // the member who acts for it
+	Details    map[string]any `gorm:"serializer:json"` // photo, photos, meta: kept as they came
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+	DeletedAt  *time.Time
+
+	TypeIDs []string `gorm:"-"`
+}
+
+// Active reports whether bookings match the resource.
+func (r *Resource) Active() bool { return r.On && r.Activated && r.DeletedAt == nil }
+
+// Customer is a patient.
+type Customer struct {
+	ID             string `gorm:"primaryKey"`
+	OrganizationID string
+	Phone          *string // E.164
+	Email          *string // lower case
+	FirstName      string
+	LastName       string
+	Note           string
+	Data           map[string]any `gorm:"serializer:json"`
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+}
+
+// Role is what a member of an organization may do.
+type Role string
+
+// The roles of members.
+const (
+	RoleOwner        Role = "owner"
+	RoleAdmin        Role = "admin"
+	RoleProvider     Role = "provider"
+	RoleReceptionist Role = "receptionist"
+)
+
+// Member is a person who works for an organization.
+type Member struct {
+	ID             string `gorm:"primaryKey"`
+	OrganizationID string
+	Role           Role
+	Phone          *string
+	Email          *string
+	FirstName      string
+	LastName       string
+	CreatedAt      time.Time
+}
+
+// Display is a waiting-room screen. It shows ticket numbers, never names.
+type Display struct {
+	ID             string `gorm:"primaryKey"`
+	OrganizationID string
+	Name           string
+	ResourceIDs    []string `gorm:"serializer:json"` // empty: every resource
+	TokenHash      string
+	CreatedAt      time.Time
+}

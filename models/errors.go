@@ -1,0 +1,130 @@
+package models
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Code is a stable identifier of a failure that clients may rely on.
+type Code string
+
+// Failure is one entry of the catalogue of errors: what the code means, which
+// HTTP status it maps to and what the caller can do about it.
+type Failure struct {
+	Code    Code
+	Status  int
+	Meaning string
+	Remedy  string
+}
+
+// The codes. Where the API document names a code, it is spelled as there.
+const (
+	CodeAlreadyAssigned Code = "SCH-ALREADY_ASSIGNED"
+	CodeExpired         Code = "BKS-110"
+	CodeBookingNotFound Code = "BKS-NOT_FOUND"
+	CodeStage           Code = "BKS-STAGE"
+	CodeTypeMismatch    Code = "SCH-TYPE_MISMATCH"
+	CodeTypeOff         Code = "SCH-TYPE_OFF"
+	CodeDateTime        Code = "SCH-NOT_QUEUED"
+	CodeQueueEmpty      Code = "QUE-EMPTY"
+	CodeQueuePaused     Code = "QUE-PAUSED"
+	CodeRecallTooSoon   Code = "QUE-RECALL_TOO_SOON"
+	CodeRecallLimit     Code = "QUE-RECALL_LIMIT"
+	CodeResourceMissing Code = "RES-NOT_FOUND"
+	CodeResourceOff     Code = "RES-OFF"
+	CodeTypeMissing     Code = "TYP-NOT_FOUND"
+	CodeTypeInUse       Code = "TYP-IN_USE"
+	CodePrefixTaken     Code = "TYP-PREFIX_TAKEN"
+	CodeCustomerMissing Code = "CUS-NOT_FOUND"
+	CodeContactTaken    Code = "CUS-CONTACT_TAKEN"
+	CodeDisplayMissing  Code = "DSP-NOT_FOUND"
+	CodeOrgMissing      Code = "ORG-NOT_FOUND"
+	CodeKeyMissing      Code = "KEY-NOT_FOUND"
+	CodeKeyTaken        Code = "KEY-NAME_TAKEN"
+	CodeMalformed       Code = "REQ-MALFORMED"
+	CodeInvalid         Code = "REQ-INVALID"
+	CodeTooLarge        Code = "REQ-TOO_LARGE"
+	CodeRouteMissing    Code = "REQ-NOT_FOUND"
+	CodeMethod          Code = "REQ-METHOD"
+	CodeUnauthenticated Code = "AUT-REQUIRED"
+	CodeTokenExpired    Code = "AUT-EXPIRED"
+	CodeForbidden       Code = "AUT-FORBIDDEN"
+	CodeAppRequired     Code = "AUT-APP_ID"
+	CodeWrongCode       Code = "AUT-WRONG_CODE"
+	CodeNoSender        Code = "AUT-NO_SENDER"
+	CodeUnavailable     Code = "SRV-UNAVAILABLE"
+	CodeInternal        Code = "SRV-INTERNAL"
+)
+
+// Failures is the catalogue: every code the service answers with.
+var Failures = []Failure{
+	{CodeAlreadyAssigned, 400, "Another resource has taken the booking.", "Take the next one; this one is settled."},
+	{CodeExpired, 400, "The booking was not assigned within its timeout and has expired.", "The customer has to join again."},
+	{CodeTypeMismatch, 400, "The resource does not serve the booking's type, or the customer's filters exclude it.", "Choose a resource whose types include it."},
+	{CodeMalformed, 400, "The request is not valid JSON in UTF-8, or a parameter cannot be read.", "Send a well-formed body."},
+	{CodeAppRequired, 400, "The organization is not named.", "Send its id in the header X-APP-ID."},
+	{CodeUnauthenticated, 401, "No credential came with the request, or it is not valid.", "Sign in, or send a valid key."},
+	{CodeTokenExpired, 401, "The access token has expired.", "Get a new one with the refresh token."},
+	{CodeWrongCode, 401, "The one-time code is wrong, used or expired.", "Check the code or ask for a new one."},
+	{CodeForbidden, 403, "The credential may not do this.", "Use one that may; X-APP-ID must name its organization."},
+	{CodeBookingNotFound, 404, "There is no such booking in the organization.", "Check the id."},
+	{CodeResourceMissing, 404, "There is no such resource in the organization.", "Check the id."},
+	{CodeTypeMissing, 404, "There is no such booking type in the organization.", "Check the id."},
+	{CodeCustomerMissing, 404, "There is no such customer in the organization.", "Check the id."},
+	{CodeDisplayMissing, 404, "There is no such display in the organization.", "Check the id."},
+	{CodeOrgMissing, 404, "There is no such organization, or the credential may not see it.", "Check the id."},
+	{CodeKeyMissing, 404, "There is no key of that name.", "List the keys."},
+	{CodeQueueEmpty, 404, "Nobody waits in the queue.", "Try again when someone has joined."},
+	{CodeRouteMissing, 404, "There is no such address.", "See the API reference at /docs."},
+	{CodeMethod, 405, "The address does not take this method.", "See the API reference at /docs."},
+	{CodeStage, 409, "The booking's status and stage do not allow this.", "Read the booking again and choose what is possible."},
+	{CodeTypeOff, 409, "The booking type is switched off.", "Choose another type."},
+	{CodeResourceOff, 409, "The resource is switched off.", "Switch it on, or choose another."},
+	{CodeQueuePaused, 409, "The resource has paused its queue.", "Resume it first."},
+	{CodeRecallTooSoon, 409, "The patient was called less than 60 seconds ago.", "Wait as long as Retry-After says."},
+	{CodeRecallLimit, 409, "The patient has been called again three times.", "Start, end, or record a no-show."},
+	{CodeTypeInUse, 409, "Customers wait for this type.", "Serve or cancel them first, or switch the type off."},
+	{CodePrefixTaken, 409, "Another type uses this ticket prefix.", "Choose another prefix."},
+	{CodeContactTaken, 409, "Another customer has this phone number or e-mail address.", "Use that customer."},
+	{CodeKeyTaken, 409, "A key of that name exists.", "Choose another name, or delete the old key."},
+	{CodeTooLarge, 413, "The body is larger than 1 MiB.", "Send less."},
+	{CodeInvalid, 422, "A field is missing or has a wrong type or value; errors[] names it.", "Mend the fields named."},
+	{CodeDateTime, 422, "Only queued bookings (assign: false) can be made at this address.", "Send assign: false."},
+	{CodeInternal, 500, "Something went wrong on our side.", "Try again; quote requestId if it goes on."},
+	{CodeNoSender, 503, "No way to send one-time codes is configured.", "Tell the operator."},
+	{CodeUnavailable, 503, "The database is not answering.", "Try again shortly."},
+}
+
+// Error is a failure of a rule, meant for the caller to see. Anything else
+// that goes wrong is an ordinary error: logged, never shown.
+type Error struct {
+	Code Code
+	// Detail says what was wrong with this very request, in a sentence.
+	Detail string
+	// Field names the part of the request it concerns, where there is one.
+	Field string
+	// RetryAfter is how long to wait before the same request can succeed.
+	RetryAfter time.Duration
+}
+
+// Error implements error.
+func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Detail) }
+
+// Errorf makes an Error.
+func Errorf(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+// Invalid makes the Error for a field of the request with a wrong value.
+func Invalid(field, format string, args ...any) *Error {
+	return &Error{Code: CodeInvalid, Field: field, Detail: fmt.Sprintf(format, args...)}
+}
+
+// CodeOf returns the code of err, or CodeInternal where it carries none.
+func CodeOf(err error) Code {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code
+	}
+	return CodeInternal
+}

@@ -1,0 +1,72 @@
+package models
+
+import "time"
+
+// EventType names a change as phones and live connections are told of it.
+type EventType string
+
+// The types of events and publications.
+const (
+	EventNewPending      EventType = "NEW_PENDING_UNASSIGNED_BOOKING"
+	EventPositionUpdated EventType = "QUEUE_POSITION_UPDATED"
+	EventAssigned        EventType = "MY_BOOKING_ASSIGNED"
+	EventCalled          EventType = "MY_BOOKING_CALLED"
+	EventExpired         EventType = "MY_BOOKING_EXPIRED"
+	EventCanceled        EventType = "MY_BOOKING_CANCELED"
+	EventEnded           EventType = "MY_BOOKING_ENDED"
+	EventUpdated         EventType = "BOOKING_UPDATED"
+	EventQueueUpdated    EventType = "QUEUE_UPDATED"
+	EventNowServing      EventType = "NOW_SERVING"
+	EventDisplayUpdated  EventType = "DISPLAY_UPDATED"
+	EventSnapshot        EventType = "SNAPSHOT"
+)
+
+// Via marks every payload that leaves the service, as the API document asks.
+const Via = "scheduling-system"
+
+// BookingEvent is what one change made of a booking. It is stored with the
+// change, travels in the queue delta, and carries no name, phone or reason.
+type BookingEvent struct {
+	Type        EventType  `json:"type"`
+	BookingID   string     `json:"bookingId"`
+	Version     int64      `json:"version"`
+	Status      Status     `json:"status"`
+	Stage       Stage      `json:"stage"`
+	Ticket      string     `json:"ticket"`
+	TypeID      string     `json:"typeId"`
+	ResourceID  string     `json:"resourceId,omitempty"`
+	CalledAt    *time.Time `json:"calledAt,omitempty"`
+	RecallCount int        `json:"recallCount,omitempty"`
+	At          time.Time  `json:"at"`
+}
+
+// EventOf describes the state a booking is in after a change of type t.
+func EventOf(t EventType, b *Booking) BookingEvent {
+	e := BookingEvent{
+		Type: t, BookingID: b.ID, Version: b.Version, Status: b.Status, Stage: b.Stage,
+		Ticket: b.Ticket, TypeID: b.TypeID, CalledAt: b.LastCalledAt, RecallCount: b.RecallCount, At: b.UpdatedAt,
+	}
+	if b.ResourceID != nil {
+		e.ResourceID = *b.ResourceID
+	}
+	return e
+}
+
+// StateEvent returns the event that tells a client of the state a booking is
+// in, for a client that may have missed how it came about.
+func StateEvent(b *Booking) BookingEvent {
+	t := EventUpdated
+	switch {
+	case b.Status == StatusCanceled:
+		t = EventCanceled
+	case b.Status == StatusRejected:
+		t = EventExpired
+	case b.Stage == StageCalled && b.RecallCount > 0:
+		t = EventCalled
+	case b.Stage == StageCalled:
+		t = EventAssigned
+	case b.Stage == StageDone || b.Stage == StageNoShow:
+		t = EventEnded
+	}
+	return EventOf(t, b)
+}
