@@ -1,0 +1,29 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"nowserving/loadtest"
+)
+
+func newTrace() *cobra.Command {
+	var (
+		visits int
+		seed   uint64
+	)
+	cmd := &cobra.Command{
+		Use:   "trace",
+		Short: "Make up a day of visits and print it as CSV",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			t, err := loadtest.GenerateTrace(visits, seed)
+			if err != nil {
+				return err
+			}
+			return t.Write(cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().IntVar(&visits, "visits", 300, "how many")
+	cmd.Flags().Uint64Var(&seed, "seed", 7, "the same seed gives the same day")
+	return cmd
+}

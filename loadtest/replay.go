@@ -1,0 +1,558 @@
+package loadtest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/centrifugal/protocol"
+)
+
+const (
+	// DefaultBound is how long a client may hold a position that is no longer true.
+	DefaultBound = 5 * time.Second
+	// DefaultMaxResources caps the resources made for one service.
+	DefaultMaxResources = 100
+
+	// maxWaitMinutes is the longest assignmentTimeout the server accepts. Every
+	// patient asks for it, so that nobody expires in the middle of a replay.
+	maxWaitMinutes = 180
+	// waitMargin is kept free below maxWaitMinutes.
+	waitMargin = 5 * time.Minute
+	// progressEvery is how often progress is reported.
+	progressEvery = 200 * time.Millisecond
+)
+
+// ReplayOptions says what to replay against which servers.
+type ReplayOptions struct {
+	Trace *Trace
+	// Day is one day of the trace, "all", or empty for the first.
+	Day string
+	// Nodes are the servers' addresses. Requests and connections take turns.
+	Nodes []string
+	// Key is an account API key: it makes an organization of its own.
+	Key string
+	// Speed is how many times faster than recorded the trace is played.
+	Speed float64
+	// Protocol is "json" (default) or "protobuf".
+	Protocol string
+	// Bound is how long a client may stay behind the truth; DefaultBound if zero.
+	Bound time.Duration
+	// MaxResources caps the resources of a service; DefaultMaxResources if zero.
+	MaxResources int
+	// Progress, if set, is called a few times a second and once at the end.
+	Progress func(Progress)
+}
+
+// Progress is how far a replay has come.
+type Progress struct {
+	Visits  int64 // over and done with
+	Total   int64
+	Waiting int64 // now
+	Updates int64
+	Wrong   int64 // faults so far, of any kind
+	Behind  time.Duration
+}
+
+// Replay plays a trace through the public API and checks what every patient's
+// client was told. It returns a report whenever the clinic could be set up; the
+// error says why a replay stopped early.
+//
+// Each service is played by one goroutine: its joins, calls and cancellations
+// are made one after another, each awaited, so the truth is a definite sequence
+// of states. Starts and ends do not move anybody and run beside it. Each patient
+// has a live connection from the join until the end of the service.
+func Replay(ctx context.Context, options ReplayOptions) (*Report, error) {
+	r, err := newReplay(options)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	if err := r.setUp(ctx); err != nil {
+		return nil, fmt.Errorf("set up the clinic: %w", err)
+	}
+
+	stopProgress := r.reportProgress()
+	started := time.Now()
+	for _, day := range r.days {
+		if err = r.playDay(ctx, r.options.Trace.day(day)); err != nil {
+			break
+		}
+	}
+	stopProgress()
+
+	report := &Report{
+		Trace:       filepath.Base(r.options.Trace.Name),
+		Days:        r.days,
+		Nodes:       r.api.nodes,
+		Protocol:    string(r.protocol),
+		Speed:       r.options.Speed,
+		BoundMS:     milliseconds(r.options.Bound),
+		Took:        time.Since(started).Seconds(),
+		Interrupted: err != nil,
+		Services:    len(r.services),
+		Resources:   r.resources,
+		Visits:      r.visits.Load(),
+		Served:      r.served.Load(),
+		Left:        r.left.Load(),
+		PeakWaiting: r.peakWaiting.Load(),
+	}
+	report.fill(r.tally, r.live, r.api.requests)
+	return report, err
+}
+
+// replay is one run.
+type replay struct {
+	options  ReplayOptions
+	days     []string
+	total    int64
+	protocol protocol.Type
+	api      *api
+	sockets  *http.Client
+	live     *liveStats
+	tally    *tally
+
+	services  map[string]*service
+	resources int
+	clients   atomic.Int64 // made so far; picks the node each begins with
+
+	visits      atomic.Int64 // over and done with
+	served      atomic.Int64
+	left        atomic.Int64
+	waiting     atomic.Int64
+	peakWaiting atomic.Int64
+	lag         atomic.Int64 // of the last change sent, nanoseconds
+}
+
+// service is one service of the trace, as the server knows it.
+type service struct {
+	typeID string
+	line   *line
+	desks  *roster
+}
+
+// patient is one visit while it lasts.
+type patient struct {
+	visit  Visit
+	watch  *watch
+	hangUp context.CancelFunc
+	gone   chan struct{} // closed when the live connection is over
+}
+
+func newReplay(o ReplayOptions) (*replay, error) {
+	if o.Trace == nil || len(o.Trace.Visits) == 0 {
+		return nil, errors.New("no trace")
+	}
+	if o.Key == "" {
+		return nil, errors.New("an account API key is needed")
+	}
+	if !(o.Speed > 0) {
+		return nil, fmt.Errorf("speed must be more than zero, not %g", o.Speed)
+	}
+	o.Bound = cmp.Or(o.Bound, DefaultBound)
+	o.MaxResources = cmp.Or(o.MaxResources, DefaultMaxResources)
+	if o.Bound < 0 || o.MaxResources < 0 {
+		return nil, errors.New("bound and the cap on resources must be more than zero")
+	}
+	kind := protocol.Type(cmp.Or(o.Protocol, string(protocol.TypeJSON)))
+	if kind != protocol.TypeJSON && kind != protocol.TypeProtobuf {
+		return nil, fmt.Errorf("protocol must be json or protobuf, not %q", o.Protocol)
+	}
+	nodes, err := parseNodes(o.Nodes)
+	if err != nil {
+		return nil, err
+	}
+	days, err := o.Trace.pick(o.Day)
+	if err != nil {
+		return nil, err
+	}
+	r := &replay{
+		options:  o,
+		days:     days,
+		protocol: kind,
+		api:      newAPI(nodes, o.Key, newRequestStats()),
+		sockets:  newHTTPClient(),
+		live:     new(liveStats),
+		tally:    newTally(),
+		services: map[string]*service{},
+	}
+	for _, day := range days {
+		visits := o.Trace.day(day)
+		r.total += int64(len(visits))
+		if err := checkWaits(visits, o.Speed); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// checkWaits refuses a speed at which somebody would wait longer than the
+// server keeps a booking waiting.
+func checkWaits(visits []Visit, speed float64) error {
+	closing := closingTime(visits)
+	for _, v := range visits {
+		until := v.Called
+		if until.IsZero() {
+			until = closing
+		}
+		wait := time.Duration(float64(until.Sub(v.Arrived)) / speed)
+		if wait > maxWaitMinutes*time.Minute-waitMargin {
+			return fmt.Errorf("visit %s would wait %v at speed %g, longer than a booking may: play it faster", v.ID, wait.Round(time.Minute), speed)
+		}
+	}
+	return nil
+}
+
+// closingTime is the last moment of a day's visits: who still waits then leaves.
+func closingTime(visits []Visit) time.Time {
+	var last time.Time
+	for _, v := range visits {
+		last = later(last, later(v.Arrived, later(v.Called, v.Completed)))
+	}
+	return last
+}
+
+func (r *replay) close() {
+	r.api.close()
+	r.sockets.CloseIdleConnections()
+}
+
+// setUp makes an organization with a type for each service and as many resources
+// as were busy at once.
+func (r *replay) setUp(ctx context.Context) error {
+	name := fmt.Sprintf("Replay of %s, %s", filepath.Base(r.options.Trace.Name), strings.Join(r.days, " "))
+	tenant, err := r.api.createOrganization(ctx, name)
+	if err != nil {
+		return err
+	}
+	r.api.tenant = tenant
+	for _, plan := range r.options.Trace.plan(r.days, r.options.MaxResources) {
+		kind, err := r.api.createType(ctx, plan.name, plan.minutes)
+		if err != nil {
+			return err
+		}
+		desks := make([]string, plan.resources)
+		for i := range desks {
+			if desks[i], err = r.api.createResource(ctx, fmt.Sprintf("%s %d", plan.name, i+1), kind.ID); err != nil {
+				return err
+			}
+		}
+		r.resources += len(desks)
+		r.services[plan.name] = &service{
+			typeID: kind.ID,
+			line:   newLine(kind.Minutes, r.options.Bound, r.tally),
+			desks:  newRoster(desks),
+		}
+	}
+	return nil
+}
+
+// playDay plays one day from its first arrival until everybody has left.
+func (r *replay) playDay(parent context.Context, visits []Visit) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	clock := schedule{begin: time.Now(), origin: visits[0].Arrived, speed: r.options.Speed}
+	closing := closingTime(visits)
+
+	byService := map[string][]Visit{}
+	for _, v := range visits {
+		byService[v.Service] = append(byService[v.Service], v)
+	}
+	var lanes, patients sync.WaitGroup
+	for name, list := range byService {
+		lanes.Go(func() {
+			l := &lane{replay: r, service: r.services[name], clock: clock, patients: &patients, here: map[string]*patient{}}
+			if err := l.play(ctx, list, closing); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	lanes.Wait()
+	patients.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// schedule maps the trace's time to the replay's.
+type schedule struct {
+	begin  time.Time
+	origin time.Time
+	speed  float64
+}
+
+func (s schedule) due(at time.Time) time.Time {
+	return s.begin.Add(time.Duration(float64(at.Sub(s.origin)) / s.speed))
+}
+
+// lane plays one service for a day.
+type lane struct {
+	*replay
+	service  *service
+	clock    schedule
+	patients *sync.WaitGroup
+	here     map[string]*patient // waiting, by visit
+}
+
+// step is one change of a service's queue.
+type step struct {
+	at    time.Time
+	call  bool
+	visit Visit
+}
+
+func steps(visits []Visit) []step {
+	list := make([]step, 0, 2*len(visits))
+	for _, v := range visits {
+		list = append(list, step{at: v.Arrived, visit: v})
+		if !v.Called.IsZero() {
+			list = append(list, step{at: v.Called, call: true, visit: v})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b step) int { return a.at.Compare(b.at) })
+	return list
+}
+
+func (l *lane) play(ctx context.Context, visits []Visit, closing time.Time) error {
+	for _, s := range steps(visits) {
+		if err := l.wait(ctx, s.at); err != nil {
+			return err
+		}
+		change := l.join
+		if s.call {
+			change = l.call
+		}
+		if err := change(ctx, s.visit); err != nil {
+			return err
+		}
+	}
+	if len(l.here) == 0 {
+		return nil
+	}
+	if err := l.wait(ctx, closing); err != nil {
+		return err
+	}
+	for _, v := range visits {
+		if err := l.cancel(ctx, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wait waits for a moment of the trace and notes how late it is.
+func (l *lane) wait(ctx context.Context, at time.Time) error {
+	due := l.clock.due(at)
+	if ahead := time.Until(due); ahead > 0 {
+		if err := pause(ctx, ahead); err != nil {
+			return err
+		}
+	}
+	behind := time.Since(due)
+	l.lag.Store(int64(behind))
+	l.tally.behind(behind)
+	return ctx.Err()
+}
+
+func (l *lane) join(ctx context.Context, v Visit) error {
+	c := &change{sent: time.Now()}
+	b, err := l.api.join(ctx, l.service.typeID)
+	if err != nil {
+		l.visits.Add(1)
+		return l.refused(v, err)
+	}
+	c.answered = time.Now()
+	p := &patient{visit: v, watch: l.service.line.join(c, b), gone: make(chan struct{})}
+	l.here[v.ID] = p
+	raise(&l.peakWaiting, l.waiting.Add(1))
+
+	liveCtx, hangUp := context.WithCancel(ctx)
+	p.hangUp = hangUp
+	client := &liveClient{
+		nodes:    l.api.nodes,
+		first:    int(l.clients.Add(1)) % len(l.api.nodes),
+		protocol: l.protocol,
+		http:     l.sockets,
+		token:    b.TicketToken,
+		channel:  "booking:" + b.ID,
+		stats:    l.live,
+	}
+	l.patients.Go(func() {
+		defer close(p.gone)
+		var end *terminal
+		if err := client.run(liveCtx, p.watch); errors.As(err, &end) {
+			l.tally.problem("refused client", b.ID, "%v", err)
+		}
+	})
+	return nil
+}
+
+func (l *lane) call(ctx context.Context, v Visit) error {
+	p := l.here[v.ID]
+	if p == nil {
+		return nil // its join failed and was counted
+	}
+	desk := l.service.desks.take()
+	c, place := l.service.line.leave(p.watch, wasAssigned, l.service.desks.ids[desk], time.Now())
+	if err := l.api.assign(ctx, p.watch.booking, l.service.desks.ids[desk]); err != nil {
+		l.service.desks.release(desk)
+		l.service.line.undo(p.watch, c, place)
+		return l.refused(v, err)
+	}
+	l.service.line.answered(c, time.Now())
+	delete(l.here, v.ID)
+	l.waiting.Add(-1)
+	l.patients.Go(func() {
+		l.treat(ctx, p)
+		l.service.desks.release(desk)
+		l.farewell(ctx, p)
+	})
+	return nil
+}
+
+// treat plays the service itself: started at once, ended when the trace says so.
+func (l *lane) treat(ctx context.Context, p *patient) {
+	if err := l.api.start(ctx, p.watch.booking); err != nil {
+		l.note(p.visit, err)
+	}
+	if !p.visit.Completed.IsZero() {
+		if err := pause(ctx, time.Until(l.clock.due(p.visit.Completed))); err != nil {
+			return // the replay was stopped
+		}
+	}
+	l.service.line.ending(p.watch, time.Now())
+	if err := l.api.end(ctx, p.watch.booking); err != nil {
+		l.note(p.visit, err)
+	}
+	l.served.Add(1)
+}
+
+func (l *lane) cancel(ctx context.Context, v Visit) error {
+	p := l.here[v.ID]
+	if p == nil {
+		return nil
+	}
+	c, place := l.service.line.leave(p.watch, wasCanceled, "", time.Now())
+	err := l.api.cancel(ctx, p.watch.booking)
+	if err != nil {
+		l.service.line.undo(p.watch, c, place)
+		err = l.refused(v, err)
+	} else {
+		l.service.line.answered(c, time.Now())
+		l.left.Add(1)
+	}
+	delete(l.here, v.ID)
+	l.waiting.Add(-1)
+	l.patients.Go(func() { l.farewell(ctx, p) })
+	return err
+}
+
+// farewell gives the last news the bound to arrive, hangs up and closes the
+// books on the patient.
+func (l *lane) farewell(ctx context.Context, p *patient) {
+	timer := time.NewTimer(l.options.Bound)
+	defer timer.Stop()
+	select {
+	case <-p.gone:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	p.hangUp()
+	<-p.gone
+	l.visits.Add(1)
+	if ctx.Err() == nil {
+		p.watch.finish()
+	}
+}
+
+// refused lets a replay go on after the server said no, and stops it when the
+// outcome is unknown: from there on nobody knows the truth.
+func (l *lane) refused(v Visit, err error) error {
+	var no *refusal
+	if !errors.As(err, &no) || !no.definite() {
+		return fmt.Errorf("visit %s: %w", v.ID, err)
+	}
+	l.note(v, err)
+	return nil
+}
+
+func (l *lane) note(v Visit, err error) {
+	l.tally.problem("failed request", "", "visit %s: %v", v.ID, err)
+}
+
+// reportProgress reports until the returned function is called.
+func (r *replay) reportProgress() (stop func()) {
+	if r.options.Progress == nil {
+		return func() {}
+	}
+	report := func() {
+		r.options.Progress(Progress{
+			Visits:  r.visits.Load(),
+			Total:   r.total,
+			Waiting: r.waiting.Load(),
+			Updates: r.live.messages.Load(),
+			Wrong:   r.tally.total.Load() + r.api.requests.failed.Load() + r.live.refused.Load(),
+			Behind:  time.Duration(r.lag.Load()),
+		})
+	}
+	quit := make(chan struct{})
+	var done sync.WaitGroup
+	done.Go(func() {
+		ticker := time.NewTicker(progressEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				report()
+			case <-quit:
+				report()
+				return
+			}
+		}
+	})
+	return func() {
+		close(quit)
+		done.Wait()
+	}
+}
+
+// roster hands out the resources of a service. It is safe for concurrent use.
+type roster struct {
+	ids  []string
+	mu   sync.Mutex
+	busy []int // patients with each
+}
+
+func newRoster(ids []string) *roster {
+	return &roster{ids: ids, busy: make([]int, len(ids))}
+}
+
+// take returns the resource with the fewest patients: a free one, unless the
+// server has fallen behind the trace or the cap is below its need.
+func (r *roster) take() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	least := 0
+	for i, n := range r.busy {
+		if n < r.busy[least] {
+			least = i
+		}
+	}
+	r.busy[least]++
+	return least
+}
+
+func (r *roster) release(i int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.busy[i]--
+}

@@ -1,0 +1,433 @@
+package loadtest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestReplayFindsNothingWrongWithATruthfulServer(t *testing.T) {
+	for _, protocol := range []string{"json", "protobuf"} {
+		t.Run(protocol, func(t *testing.T) {
+			small, err := SmallTrace()
+			require.NoError(t, err)
+			s := newFake(t)
+			var last atomic.Pointer[Progress]
+			report := mustReplay(t, s, func(o *ReplayOptions) {
+				o.Trace, o.Protocol, o.Speed = small, protocol, 50_000
+				o.Nodes = []string{s.url, s.url}
+				o.Progress = func(p Progress) { last.Store(&p) }
+			})
+			require.True(t, report.OK, "%+v", report.Problems)
+			require.EqualValues(t, 200, report.Visits)
+			require.EqualValues(t, 8, report.Left)
+			require.EqualValues(t, 192, report.Served)
+			require.EqualValues(t, 200, report.Connections)
+			require.Equal(t, 3, report.Services)
+			require.Zero(t, report.Reconnects)
+			require.EqualValues(t, 200, report.SnapshotsChecked)
+			require.EqualValues(t, 192, report.CallLatency.Count)
+			require.Positive(t, report.PositionLatency.Count)
+			require.EqualValues(t, 400+report.PositionLatency.Count, report.PositionsChecked, "joins, snapshots and pushes")
+			require.EqualValues(t, 192*3+8+report.PositionLatency.Count, report.Updates)
+			require.EqualValues(t, 200, report.Requests["join"].Count)
+			require.EqualValues(t, 192, report.Requests["end"].Count)
+			require.EqualValues(t, 8, report.Requests["cancel"].Count)
+			tokens, pongs := s.seen()
+			require.Len(t, tokens, 200, "everybody connects with a token of its own")
+			require.Positive(t, pongs, "pings are answered")
+			require.Equal(t, Progress{Visits: 200, Total: 200, Updates: report.Updates, Behind: last.Load().Behind}, *last.Load())
+		})
+	}
+}
+
+func TestReplayPlaysEveryDay(t *testing.T) {
+	s := newFake(t)
+	report := mustReplay(t, s, func(o *ReplayOptions) {
+		o.Day = "all"
+		o.Trace = readTrace(t,
+			"1,a,2019-11-01T08:00:00,2019-11-01T08:10:00,2019-11-01T08:20:00",
+			"2,a,2019-11-02T08:00:00,,",
+			"3,b,2019-11-03T08:00:00,2019-11-03T08:00:00,",
+		)
+	})
+	require.True(t, report.OK, "%+v", report.Problems)
+	require.Equal(t, []string{"2019-11-01", "2019-11-02", "2019-11-03"}, report.Days)
+	require.EqualValues(t, 3, report.Visits)
+	require.EqualValues(t, 1, report.Left)
+	require.Equal(t, 2, report.Services)
+}
+
+// isPosition says whether a message tells booking number n of the day its k-th
+// new position. In the test trace bookings are called in order, so the fifth
+// patient is told 4, 3, 2, 1.
+func isPosition(b *fakeBooking, m message, k int) bool {
+	return m["type"] == "QUEUE_POSITION_UPDATED" && b.pushes == k && b.id == "booking5"
+}
+
+func TestReplayReportsPlantedFaults(t *testing.T) {
+	const bound = 50 * time.Millisecond
+	changed := func(m message, field string, value any) message {
+		m = maps.Clone(m)
+		m[field] = value
+		return m
+	}
+	var held message // by the reordering server, guarded by its lock
+	for name, c := range map[string]struct {
+		tamper        func(s *fakeServer) func(b *fakeBooking, m message) []message
+		spoilSnapshot func(b *fakeBooking, shown message)
+		spoilJoin     func(b *fakeBooking, shown message)
+		bounded       bool // with a short bound and quiet spells longer than it
+		want          Faults
+	}{
+		"a position that never was": {
+			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
+				return func(b *fakeBooking, m message) []message {
+					if isPosition(b, m, 2) {
+						wrong := changed(m, "queuePosition", 40)
+						wrong["estimatedWaitMinutes"] = 40 * b.kind.minutes
+						return []message{wrong, m}
+					}
+					return []message{m}
+				}
+			},
+			want: Faults{WrongPositions: 1},
+		},
+		"an estimate that does not match": {
+			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
+				return func(b *fakeBooking, m message) []message {
+					if isPosition(b, m, 2) {
+						return []message{changed(m, "estimatedWaitMinutes", 1)}
+					}
+					return []message{m}
+				}
+			},
+			want: Faults{WrongEstimates: 1},
+		},
+		"the same position twice": {
+			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
+				return func(b *fakeBooking, m message) []message {
+					if isPosition(b, m, 2) {
+						return []message{m, m}
+					}
+					return []message{m}
+				}
+			},
+			want: Faults{Duplicates: 1},
+		},
+		"two positions in the wrong order": {
+			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
+				return func(b *fakeBooking, m message) []message {
+					switch {
+					case isPosition(b, m, 2):
+						held = m
+						return nil
+					case isPosition(b, m, 3):
+						return []message{m, held}
+					}
+					return []message{m}
+				}
+			},
+			want: Faults{OutOfOrder: 1},
+		},
+		"a position that is never told": {
+			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
+				return func(b *fakeBooking, m message) []message {
+					if isPosition(b, m, 2) {
+						return nil
+					}
+					return []message{m}
+				}
+			},
+			bounded: true,
+			want:    Faults{Missed: 1},
+		},
+		"a position told too late": {
+			tamper: func(s *fakeServer) func(*fakeBooking, message) []message {
+				return func(b *fakeBooking, m message) []message {
+					if isPosition(b, m, 2) {
+						s.deliverAfter(3*bound, b, m)
+						return nil
+					}
+					return []message{m}
+				}
+			},
+			bounded: true,
+			want:    Faults{Late: 1},
+		},
+		"a call told twice": {
+			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
+				return func(_ *fakeBooking, m message) []message {
+					if m["type"] == "MY_BOOKING_ASSIGNED" {
+						return []message{m, m}
+					}
+					return []message{m}
+				}
+			},
+			want: Faults{Duplicates: 4},
+		},
+		"a call to nobody's desk": {
+			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
+				return func(_ *fakeBooking, m message) []message {
+					if m["type"] == "MY_BOOKING_ASSIGNED" {
+						return []message{changed(m, "resourceId", "nowhere")}
+					}
+					return []message{m}
+				}
+			},
+			want: Faults{WrongNews: 4},
+		},
+		"calls that are never told": {
+			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
+				return func(_ *fakeBooking, m message) []message {
+					if m["type"] == "MY_BOOKING_ASSIGNED" {
+						return nil
+					}
+					return []message{m}
+				}
+			},
+			want: Faults{Missed: 4},
+		},
+		"a leave that is never told": {
+			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
+				return func(_ *fakeBooking, m message) []message {
+					if m["type"] == "MY_BOOKING_CANCELED" {
+						return nil
+					}
+					return []message{m}
+				}
+			},
+			bounded: true,
+			want:    Faults{Missed: 1},
+		},
+		"messages for somebody else": {
+			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
+				return func(b *fakeBooking, m message) []message {
+					if isPosition(b, m, 2) {
+						return []message{changed(m, "bookingId", "another"), m}
+					}
+					return []message{m}
+				}
+			},
+			want: Faults{Malformed: 1},
+		},
+		"snapshots of a position that never was": {
+			spoilSnapshot: func(b *fakeBooking, shown message) {
+				shown["queuePosition"], shown["estimatedWaitMinutes"] = 40, 40*b.kind.minutes
+			},
+			want: Faults{WrongPositions: 5},
+		},
+		"joins answered with the wrong position": {
+			spoilJoin: func(b *fakeBooking, shown message) {
+				position := len(b.kind.waiting) + 1
+				shown["queuePosition"], shown["estimatedWaitMinutes"] = position, position*b.kind.minutes
+			},
+			want: Faults{WrongPositions: 5},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newFake(t)
+			if c.tamper != nil {
+				s.tamper = c.tamper(s)
+			}
+			s.spoilSnapshot, s.spoilJoin = c.spoilSnapshot, c.spoilJoin
+			report := mustReplay(t, s, func(o *ReplayOptions) {
+				if c.bounded {
+					o.Bound, s.quiet = bound, 6*bound
+				}
+			})
+			require.Equal(t, c.want, report.Faults, "%+v", report.Problems)
+			require.False(t, report.OK)
+			require.NotEmpty(t, report.Problems)
+		})
+	}
+}
+
+func TestReplayReportsAStaleSnapshot(t *testing.T) {
+	s := newFake(t)
+	s.tamper = func(b *fakeBooking, m message) []message {
+		if isPosition(b, m, 2) {
+			s.cut(b, 3001)
+			return nil
+		}
+		return []message{m}
+	}
+	s.spoilSnapshot = func(b *fakeBooking, shown message) {
+		if b.connections == 1 {
+			shown["queuePosition"], shown["estimatedWaitMinutes"] = b.was, b.was*b.kind.minutes
+		}
+	}
+	// The client comes back after a while, when the change has long been answered.
+	report := mustReplay(t, s, nil)
+	require.Equal(t, Faults{StaleSnapshots: 1}, report.Faults, "%+v", report.Problems)
+	require.Positive(t, report.OldestSnapshotMS)
+	require.EqualValues(t, 1, report.Reconnects)
+}
+
+func TestReplayClientsComeBack(t *testing.T) {
+	s := newFake(t)
+	s.tamper = func(b *fakeBooking, m message) []message {
+		if isPosition(b, m, 2) || isPosition(b, m, 3) {
+			s.cut(b, 3001)
+			return nil
+		}
+		return []message{m}
+	}
+	report := mustReplay(t, s, nil)
+	require.True(t, report.OK, "%+v", report.Problems)
+	require.EqualValues(t, 2, report.Reconnects)
+	require.EqualValues(t, 5, report.Connections)
+	require.EqualValues(t, 7, report.SnapshotsChecked)
+}
+
+func TestReplayClientsStayAwayWhenTold(t *testing.T) {
+	s := newFake(t)
+	s.tamper = func(b *fakeBooking, m message) []message {
+		if m["type"] == "MY_BOOKING_ASSIGNED" && b.id == "booking1" {
+			s.cut(b, 3501)
+			return nil
+		}
+		return []message{m}
+	}
+	report := mustReplay(t, s, nil)
+	require.Equal(t, Faults{Missed: 2, RefusedClients: 1}, report.Faults, "neither the call nor the end was told")
+	require.Zero(t, report.Reconnects)
+}
+
+func TestReplayRepeatsARequestWhoseAnswerWasLost(t *testing.T) {
+	s := newFake(t)
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	s.refuse = func(path string, _ fakeRequest) int {
+		mu.Lock()
+		defer mu.Unlock()
+		if seen[path] {
+			return 0
+		}
+		seen[path] = true
+		return http.StatusServiceUnavailable
+	}
+	report := mustReplay(t, s, nil)
+	require.True(t, report.OK, "%+v", report.Problems)
+	require.EqualValues(t, len(seen), report.RequestsRepeated)
+	require.Len(t, seen, 8)
+}
+
+func TestReplayTakesARepeatedAssignForDone(t *testing.T) {
+	s := newFake(t)
+	var first atomic.Bool
+	s.refuse = func(path string, body fakeRequest) int {
+		if path != "/management/bookings/assign" || !first.CompareAndSwap(false, true) {
+			return 0
+		}
+		// The change happens and its answer is lost.
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		b := s.bookings[body.BookingID]
+		s.move(b, "assign", body)
+		return http.StatusBadGateway
+	}
+	report := mustReplay(t, s, nil)
+	require.True(t, report.OK, "%+v", report.Problems)
+	require.EqualValues(t, 1, report.RequestsRepeated)
+}
+
+func TestReplayGoesOnAfterARefusal(t *testing.T) {
+	s := newFake(t)
+	s.refuse = func(path string, body fakeRequest) int {
+		if path == "/management/bookings/assign" && body.BookingID == "booking2" {
+			return http.StatusConflict
+		}
+		return 0
+	}
+	report := mustReplay(t, s, nil)
+	require.Equal(t, Faults{FailedRequests: 1}, report.Faults, "%+v", report.Problems)
+	require.EqualValues(t, 5, report.Visits)
+	require.EqualValues(t, 2, report.Left, "who could not be called leaves at closing")
+	require.Contains(t, report.Problems[0].Detail, "assign: HTTP 409 PLANTED: no; f: m")
+}
+
+func TestReplayStopsWithItsContext(t *testing.T) {
+	s := newFake(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.tamper = func(_ *fakeBooking, m message) []message {
+		if m["type"] == "MY_BOOKING_ASSIGNED" {
+			cancel()
+		}
+		return []message{m}
+	}
+	trace := readTrace(t,
+		"1,a,2019-11-01T08:00:00,2019-11-01T08:00:01,2019-11-01T08:00:02",
+		"2,a,2019-11-01T08:00:00,2019-11-01T10:00:00,",
+	)
+	report, err := Replay(ctx, ReplayOptions{Trace: trace, Nodes: []string{s.url}, Key: fakeKey, Speed: 60})
+	require.ErrorIs(t, err, context.Canceled)
+	require.True(t, report.Interrupted)
+	require.False(t, report.OK)
+}
+
+func TestReplayRefusesBadOptions(t *testing.T) {
+	for want, change := range map[string]func(o *ReplayOptions){
+		"no trace":                 func(o *ReplayOptions) { o.Trace = nil },
+		"account API key":          func(o *ReplayOptions) { o.Key = "" },
+		"speed must be":            func(o *ReplayOptions) { o.Speed = 0 },
+		"bound and the cap":        func(o *ReplayOptions) { o.Bound = -1 },
+		"protocol must be":         func(o *ReplayOptions) { o.Protocol = "xml" },
+		"at least one URL":         func(o *ReplayOptions) { o.Nodes = nil },
+		"want http://host:port":    func(o *ReplayOptions) { o.Nodes = []string{"localhost:80"} },
+		"nobody arrived":           func(o *ReplayOptions) { o.Day = "2020-01-01" },
+		"longer than a booking ma": func(o *ReplayOptions) { o.Speed = 0.01 },
+		"401 AUT-REQUIRED":         func(o *ReplayOptions) { o.Key = "wrong" },
+	} {
+		t.Run(want, func(t *testing.T) {
+			s := newFake(t)
+			report, err := replayFake(t, s, change)
+			require.ErrorContains(t, err, want)
+			require.Nil(t, report)
+		})
+	}
+}
+
+func TestReportIsReadable(t *testing.T) {
+	s := newFake(t)
+	s.spoilJoin = func(_ *fakeBooking, shown message) { shown["queuePosition"] = 9 }
+	report := mustReplay(t, s, nil)
+
+	var table bytes.Buffer
+	require.NoError(t, report.WriteTable(&table))
+	for _, want := range []string{"test.csv, 2019-11-01", "5: 4 served, 1 left", "wrong positions", "NOT every client", "wrong position: booking booking1: join answered position 9, truth is 1"} {
+		require.Contains(t, table.String(), want)
+	}
+	var document bytes.Buffer
+	require.NoError(t, report.WriteJSON(&document))
+	var read Report
+	require.NoError(t, json.Unmarshal(document.Bytes(), &read))
+	require.Equal(t, *report, read)
+	require.NotContains(t, document.String(), fakeKey)
+	require.NotContains(t, document.String(), "token-", "no secrets in a report")
+}
+
+func TestRosterPrefersTheFree(t *testing.T) {
+	r := newRoster([]string{"a", "b"})
+	require.Equal(t, 0, r.take())
+	require.Equal(t, 1, r.take())
+	require.Equal(t, 0, r.take(), "more patients than desks share one")
+	r.release(1)
+	require.Equal(t, 1, r.take())
+}
+
+func TestBackoffIsBoundedAndSpread(t *testing.T) {
+	for attempt := range 2000 {
+		d := backoff(attempt, 100*time.Millisecond, 5*time.Second)
+		require.GreaterOrEqual(t, d, 50*time.Millisecond)
+		require.LessOrEqual(t, d, 5*time.Second)
+	}
+}

@@ -1,0 +1,475 @@
+package loadtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// desk is a line with a clock of its own, in milliseconds.
+type desk struct {
+	t    *testing.T
+	line *line
+	zero time.Time
+}
+
+// testMinutes is what a position is worth in these tests, testBound how long a
+// client may stay behind.
+const (
+	testMinutes = 7
+	testBound   = 1000 // ms
+)
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	return &desk{
+		t:    t,
+		line: newLine(testMinutes, testBound*time.Millisecond, newTally()),
+		zero: time.Date(2024, 3, 4, 8, 0, 0, 0, time.UTC),
+	}
+}
+
+func (d *desk) at(ms int) time.Time { return d.zero.Add(time.Duration(ms) * time.Millisecond) }
+
+// joined adds patients at 0 ms and connects each at 10 ms.
+func (d *desk) joined(n int) []*watch {
+	var list []*watch
+	for i := range n {
+		id := fmt.Sprintf("b%d", i+1)
+		position, minutes := i+1, (i+1)*testMinutes
+		w := d.line.join(&change{d.at(0), d.at(1)}, bookingDTO{
+			ID: id, Status: "PENDING_ASSIGNMENT", Stage: "WAITING", Ticket: "A" + id, TicketToken: "secret",
+			QueuePosition: &position, EstimatedWaitMinutes: &minutes,
+		})
+		d.snapshot(w, position, 10, 11)
+		list = append(list, w)
+	}
+	d.none()
+	return list
+}
+
+// called assigns a patient: sent and answered at the given moments.
+func (d *desk) called(w *watch, sent, answered int) {
+	c, _ := d.line.leave(w, wasAssigned, "desk", d.at(sent))
+	d.line.answered(c, d.at(answered))
+}
+
+func (d *desk) snapshot(w *watch, position, asked, got int) bool {
+	return d.show(w, map[string]any{
+		"id": w.booking, "ticket": w.ticket, "status": "PENDING_ASSIGNMENT", "stage": "WAITING",
+		"queuePosition": position, "estimatedWaitMinutes": position * testMinutes,
+	}, asked, got)
+}
+
+func (d *desk) show(w *watch, booking map[string]any, asked, got int) bool {
+	data, err := json.Marshal(map[string]any{"type": "SNAPSHOT", "booking": booking})
+	require.NoError(d.t, err)
+	return w.snapshot(data, d.at(asked), d.at(got))
+}
+
+func (d *desk) push(w *watch, at int, fields map[string]any) bool {
+	message := map[string]any{"via": "scheduling-system", "bookingId": w.booking}
+	for k, v := range fields {
+		message[k] = v
+	}
+	data, err := json.Marshal(message)
+	require.NoError(d.t, err)
+	return w.publication(data, d.at(at))
+}
+
+func (d *desk) position(w *watch, position, at int) {
+	d.push(w, at, map[string]any{"type": "QUEUE_POSITION_UPDATED", "queuePosition": position, "estimatedWaitMinutes": position * testMinutes})
+}
+
+func (d *desk) assigned(w *watch, at int) {
+	d.push(w, at, map[string]any{"type": "MY_BOOKING_ASSIGNED", "bookingStatus": "CONFIRMED", "resourceId": "desk", "ticket": w.ticket})
+}
+
+func (d *desk) ended(w *watch, at int) bool {
+	return d.push(w, at, map[string]any{"type": "MY_BOOKING_ENDED", "bookingStatus": "CONFIRMED", "stage": "DONE"})
+}
+
+// faults checks that exactly these faults were found.
+func (d *desk) faults(want map[faultKind]int64) {
+	d.t.Helper()
+	var expected [faultKinds]int64
+	for kind, n := range want {
+		expected[kind] = n
+	}
+	require.Equal(d.t, expected, d.line.tally.faults, "%+v", d.line.tally.problems)
+}
+
+func (d *desk) none() {
+	d.t.Helper()
+	d.faults(nil)
+}
+
+func TestTruthfulDay(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(3)
+	d.called(w[1], 100, 105)
+	d.position(w[2], 2, 103) // before the caller had its answer
+	d.assigned(w[1], 104)
+	d.called(w[0], 200, 205)
+	d.assigned(w[0], 206)
+	d.position(w[2], 1, 207)
+	d.line.ending(w[0], d.at(300))
+	require.True(t, d.ended(w[0], 301), "an ended visit hangs up")
+	c, _ := d.line.leave(w[2], wasCanceled, "", d.at(400))
+	d.line.answered(c, d.at(405))
+	require.True(t, d.push(w[2], 404, map[string]any{"type": "MY_BOOKING_CANCELED", "bookingStatus": "CANCELED"}))
+	w[0].finish()
+	w[2].finish()
+	d.none()
+	require.EqualValues(t, 2, d.line.tally.latency.n)
+	require.Equal(t, 7*time.Millisecond, d.line.tally.latency.max, "counted from the request")
+	require.Equal(t, 6*time.Millisecond, d.line.tally.callLatency.max)
+	require.Zero(t, d.line.tally.conflated.Load())
+	require.Empty(t, d.line.stillHere())
+}
+
+func TestSkippingPositionsIsRight(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(4)
+	for i := range 3 {
+		d.called(w[i], 100+10*i, 105+10*i)
+	}
+	d.position(w[3], 1, 200)
+	d.none()
+	require.EqualValues(t, 2, d.line.tally.conflated.Load())
+	require.Equal(t, 80*time.Millisecond, d.line.tally.latency.max, "since the change that made it true")
+}
+
+func TestInventedPositionIsWrong(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(3)
+	d.position(w[2], 4, 90)
+	d.position(w[2], 2, 95) // nobody was called yet
+	d.called(w[0], 100, 105)
+	d.position(w[2], 0, 110)
+	d.faults(map[faultKind]int64{wrongPosition: 3})
+}
+
+func TestRepeatedPositionIsADuplicate(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(2)
+	d.position(w[1], 2, 50) // the snapshot had said so
+	d.called(w[0], 100, 105)
+	d.position(w[1], 1, 110)
+	d.position(w[1], 1, 111)
+	d.faults(map[faultKind]int64{duplicate: 2})
+}
+
+func TestGoingBackIsOutOfOrder(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(3)
+	d.called(w[0], 100, 105)
+	d.called(w[1], 110, 115)
+	d.position(w[2], 1, 120)
+	d.position(w[2], 2, 121)
+	d.faults(map[faultKind]int64{outOfOrder: 1})
+
+	d.called(w[2], 200, 205)
+	d.assigned(w[2], 206)
+	d.position(w[2], 1, 207) // after the call no position is news
+	d.faults(map[faultKind]int64{outOfOrder: 2})
+}
+
+func TestDroppedUpdateIsMissed(t *testing.T) {
+	t.Run("until the next change", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.joined(3)
+		d.called(w[0], 100, 105)
+		d.called(w[1], 2000, 2005)
+		d.position(w[2], 1, 2010)
+		d.faults(map[faultKind]int64{missed: 1})
+	})
+	t.Run("until the call", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.joined(3)
+		d.called(w[0], 100, 105)
+		d.called(w[2], 2000, 2005)
+		d.assigned(w[2], 2010)
+		d.faults(map[faultKind]int64{missed: 1})
+	})
+	t.Run("until the connection broke", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.joined(3)
+		d.called(w[0], 100, 105)
+		w[2].dropped(d.at(2000))
+		d.snapshot(w[2], 2, 2100, 2101)
+		d.faults(map[faultKind]int64{missed: 1})
+	})
+	t.Run("overtaken in time", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.joined(3)
+		d.called(w[0], 100, 105)
+		d.called(w[1], 500, 505)
+		d.position(w[2], 1, 600)
+		d.none()
+	})
+	t.Run("starving in a busy queue", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.joined(5)
+		for i := range 4 {
+			d.called(w[i], 100+600*i, 105+600*i)
+		}
+		d.position(w[4], 1, 1910)
+		d.faults(map[faultKind]int64{missed: 1})
+	})
+}
+
+func TestUpdateAfterTheBoundIsLate(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(2)
+	d.called(w[0], 100, 105)
+	d.position(w[1], 1, 105+testBound+1)
+	d.faults(map[faultKind]int64{late: 1})
+}
+
+func TestUpdateWithinTheBoundIsInTime(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(2)
+	d.called(w[0], 100, 105)
+	d.position(w[1], 1, 105+testBound)
+	d.none()
+}
+
+func TestNothingIsLateForAClientThatIsAway(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(3)
+	w[2].dropped(d.at(50))
+	d.called(w[0], 100, 105)
+	d.snapshot(w[2], 2, 5000, 5001)
+	d.called(w[1], 6000, 6005)
+	d.position(w[2], 1, 6010)
+	d.none()
+}
+
+func TestCallMustBeToldOnce(t *testing.T) {
+	t.Run("never", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.joined(1)[0]
+		d.called(w, 100, 105)
+		w.finish()
+		d.faults(map[faultKind]int64{missed: 1})
+	})
+	t.Run("twice", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.joined(1)[0]
+		d.called(w, 100, 105)
+		d.assigned(w, 106)
+		d.assigned(w, 107)
+		d.faults(map[faultKind]int64{duplicate: 1})
+	})
+	t.Run("too early", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.joined(1)[0]
+		d.assigned(w, 50)
+		d.faults(map[faultKind]int64{wrongNews: 1})
+	})
+	t.Run("too late", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.joined(1)[0]
+		d.called(w, 100, 105)
+		d.assigned(w, 2000)
+		d.faults(map[faultKind]int64{late: 1})
+	})
+	t.Run("to another desk", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.joined(1)[0]
+		d.called(w, 100, 105)
+		d.push(w, 106, map[string]any{"type": "MY_BOOKING_ASSIGNED", "bookingStatus": "CONFIRMED", "resourceId": "other", "ticket": w.ticket})
+		d.faults(map[faultKind]int64{wrongNews: 1})
+	})
+	t.Run("by a snapshot", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.joined(1)[0]
+		w.dropped(d.at(50))
+		d.called(w, 100, 105)
+		d.show(w, map[string]any{"id": w.booking, "ticket": w.ticket, "stage": "SERVING"}, 110, 111)
+		d.assigned(w, 112) // one publication may still follow
+		w.finish()
+		d.none()
+	})
+}
+
+func TestEndMustBeTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		tell func(d *desk, w *watch)
+		want map[faultKind]int64
+	}{
+		"told":  {func(d *desk, w *watch) { d.ended(w, 310) }, nil},
+		"never": {func(*desk, *watch) {}, map[faultKind]int64{missed: 1}},
+		"twice": {func(d *desk, w *watch) { d.ended(w, 310); d.ended(w, 311) }, map[faultKind]int64{duplicate: 1}},
+		"as a miss": {func(d *desk, w *watch) {
+			d.push(w, 310, map[string]any{"type": "MY_BOOKING_ENDED", "stage": "NO_SHOW"})
+		}, map[faultKind]int64{wrongNews: 1}},
+		"as expired": {func(d *desk, w *watch) { d.ended(w, 309); d.push(w, 310, map[string]any{"type": "MY_BOOKING_EXPIRED"}) }, map[faultKind]int64{wrongNews: 1}},
+		"as canceled": {func(d *desk, w *watch) {
+			d.ended(w, 309)
+			d.push(w, 310, map[string]any{"type": "MY_BOOKING_CANCELED"})
+		}, map[faultKind]int64{wrongNews: 1}},
+		"by a snapshot": {func(d *desk, w *watch) {
+			w.dropped(d.at(305))
+			require.True(d.t, d.show(w, map[string]any{"id": w.booking, "ticket": w.ticket, "stage": "DONE"}, 310, 311))
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			w := d.joined(1)[0]
+			d.called(w, 100, 105)
+			d.assigned(w, 106)
+			d.line.ending(w, d.at(300))
+			c.tell(d, w)
+			w.finish()
+			d.faults(c.want)
+		})
+	}
+}
+
+func TestNeverConnected(t *testing.T) {
+	d := newDesk(t)
+	position, minutes := 1, testMinutes
+	w := d.line.join(&change{d.at(0), d.at(1)}, bookingDTO{
+		ID: "b", Status: "PENDING_ASSIGNMENT", Stage: "WAITING", Ticket: "A1", TicketToken: "secret",
+		QueuePosition: &position, EstimatedWaitMinutes: &minutes,
+	})
+	d.called(w, 100, 105)
+	w.finish()
+	d.faults(map[faultKind]int64{missed: 1})
+}
+
+func TestSnapshotMustBeCurrent(t *testing.T) {
+	for name, c := range map[string]struct {
+		position, asked, got int
+		want                 map[faultKind]int64
+	}{
+		"before the change":               {3, 150, 151, nil},
+		"old while the change is on":      {3, 202, 203, nil},
+		"new while the change is on":      {2, 202, 203, nil},
+		"old, asked before the answer":    {3, 210, 290, nil},
+		"new, asked before the change":    {2, 150, 201, nil},
+		"after the change":                {2, 250, 251, nil},
+		"old after the answer":            {3, 250, 251, map[faultKind]int64{staleSnapshot: 1}},
+		"new before the change was asked": {2, 150, 151, map[faultKind]int64{wrongPosition: 1}},
+		"never true":                      {9, 150, 151, map[faultKind]int64{wrongPosition: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			w := d.joined(3)
+			w[2].dropped(d.at(20))
+			d.called(w[0], 200, 210)
+			d.snapshot(w[2], c.position, c.asked, c.got)
+			d.faults(c.want)
+		})
+	}
+	t.Run("older than told", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.joined(2)
+		d.called(w[0], 200, 300)
+		d.position(w[1], 1, 210)
+		w[1].dropped(d.at(220))
+		d.snapshot(w[1], 2, 230, 231)
+		d.faults(map[faultKind]int64{outOfOrder: 1})
+	})
+	t.Run("waiting after the call", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.joined(1)[0]
+		w.dropped(d.at(50))
+		d.called(w, 100, 105)
+		d.snapshot(w, 1, 405, 406)
+		d.faults(map[faultKind]int64{staleSnapshot: 1})
+		require.Equal(t, 300*time.Millisecond, d.line.tally.worstOld)
+	})
+	t.Run("called before the call", func(t *testing.T) {
+		d := newDesk(t)
+		w := d.joined(1)[0]
+		w.dropped(d.at(50))
+		d.show(w, map[string]any{"id": w.booking, "ticket": w.ticket, "stage": "CALLED"}, 60, 61)
+		d.faults(map[faultKind]int64{wrongPosition: 1})
+	})
+}
+
+func TestJoinAnswerIsChecked(t *testing.T) {
+	one, two, minutes := 1, 2, testMinutes
+	good := bookingDTO{ID: "b", Status: "PENDING_ASSIGNMENT", Stage: "WAITING", Ticket: "A1", TicketToken: "s", QueuePosition: &one, EstimatedWaitMinutes: &minutes}
+	for name, c := range map[string]struct {
+		spoil func(b *bookingDTO)
+		want  map[faultKind]int64
+	}{
+		"right":              {func(*bookingDTO) {}, nil},
+		"position":           {func(b *bookingDTO) { b.QueuePosition = &two }, map[faultKind]int64{wrongPosition: 1, wrongEstimate: 1}},
+		"no position":        {func(b *bookingDTO) { b.QueuePosition = nil }, map[faultKind]int64{malformed: 1}},
+		"estimate":           {func(b *bookingDTO) { b.EstimatedWaitMinutes = &two }, map[faultKind]int64{wrongEstimate: 1}},
+		"no estimate":        {func(b *bookingDTO) { b.EstimatedWaitMinutes = nil }, map[faultKind]int64{wrongEstimate: 1}},
+		"status":             {func(b *bookingDTO) { b.Status = "CONFIRMED" }, map[faultKind]int64{malformed: 1}},
+		"no way to watch it": {func(b *bookingDTO) { b.TicketToken = "" }, map[faultKind]int64{malformed: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			b := good
+			c.spoil(&b)
+			d.line.join(&change{d.at(0), d.at(1)}, b)
+			d.faults(c.want)
+		})
+	}
+}
+
+func TestMessagesMustKeepTheContract(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(1)[0]
+	w.publication([]byte(`not json`), d.at(20))
+	d.push(w, 21, map[string]any{"type": "SOMETHING_ELSE"})
+	d.push(w, 22, map[string]any{"type": "QUEUE_POSITION_UPDATED"})
+	d.push(w, 23, map[string]any{"type": "QUEUE_POSITION_UPDATED", "queuePosition": 1, "via": ""})
+	d.push(w, 24, map[string]any{"type": "QUEUE_POSITION_UPDATED", "queuePosition": 1, "bookingId": "another"})
+	d.push(w, 25, map[string]any{"type": "QUEUE_POSITION_UPDATED", "queuePosition": "1"})
+	d.faults(map[faultKind]int64{malformed: 6})
+	w.snapshot([]byte(`{}`), d.at(26), d.at(27))
+	d.show(w, map[string]any{"id": w.booking, "ticket": w.ticket, "stage": "WAITING"}, 28, 29)
+	d.faults(map[faultKind]int64{malformed: 8})
+	d.push(w, 30, map[string]any{"type": "BOOKING_UPDATED", "stage": "SERVING"})
+	d.push(w, 31, map[string]any{"type": "MY_BOOKING_CALLED", "recallCount": 1})
+	d.faults(map[faultKind]int64{malformed: 8})
+}
+
+func TestWrongEstimateInAPush(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(2)
+	d.called(w[0], 100, 105)
+	d.push(w[1], 110, map[string]any{"type": "QUEUE_POSITION_UPDATED", "queuePosition": 1, "estimatedWaitMinutes": testMinutes + 1})
+	d.faults(map[faultKind]int64{wrongEstimate: 1})
+}
+
+func TestRefusedChangeIsTakenBack(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(3)
+	c, place := d.line.leave(w[1], wasAssigned, "desk", d.at(100))
+	d.line.undo(w[1], c, place)
+	require.Equal(t, w, d.line.stillHere())
+	d.position(w[2], 2, 110)
+	d.faults(map[faultKind]int64{wrongPosition: 1})
+	d.called(w[0], 200, 205)
+	d.position(w[1], 1, 210)
+	d.position(w[2], 2, 211)
+	d.faults(map[faultKind]int64{wrongPosition: 1})
+
+	c, place = d.line.leave(w[1], wasAssigned, "desk", d.at(300))
+	d.position(w[2], 1, 301) // told before the server refused
+	d.line.undo(w[1], c, place)
+	d.faults(map[faultKind]int64{wrongPosition: 2})
+}
+
+func TestProblemsAreBounded(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(1)[0]
+	for range 100 {
+		d.position(w, 9, 20)
+	}
+	d.faults(map[faultKind]int64{wrongPosition: 100})
+	require.Len(t, d.line.tally.problems, maxProblems)
+}
