@@ -1,0 +1,26 @@
+# What a developer types. The work is done by the scripts in .ci, which CI runs too.
+
+# Narrow a run:  make test PKG=./booking/... GOTESTFLAGS='-run Join -v'
+PKG ?= ./...
+GOTESTFLAGS ?=
+export PKG GOTESTFLAGS
+
+.PHONY: help test lint build bench demo
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+test: ## run every test with the race detector, on PostgreSQL and SQLite (installs what lacks)
+	@.ci/test
+
+lint: ## check style and the arrows between the packages
+	@.ci/lint
+
+build: ## build bin/nowserving and bin/loadtest, static
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+bench: ## run every benchmark, beside the same PostgreSQL as the tests
+	@.ci/test go test -run '^$$' -bench . $$GOTESTFLAGS $$PKG
+
+demo: ## serve a seeded clinic with a simulated day and print its addresses
+	go run ./cmd/nowserving demo
