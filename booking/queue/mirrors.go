@@ -338,8 +338,13 @@ func (ms *Mirrors) tryLoad(ctx context.Context, m *Mirror) (bool, error) {
 func (ms *Mirrors) subscribe(ctx context.Context) {
 	ticker := time.NewTicker(pingEvery)
 	defer ticker.Stop()
+	// The first answer says that Redis is there.
+	err := ms.subscription().Ping(ctx)
 	for {
-		var err error
+		if err != nil && ctx.Err() == nil {
+			ms.log.Debug("command on the subscription", "error", err)
+		}
+		err = nil
 		select {
 		case <-ctx.Done():
 			return
@@ -353,9 +358,6 @@ func (ms *Mirrors) subscribe(ctx context.Context) {
 			}
 		case <-ticker.C:
 			err = ms.subscription().Ping(ctx)
-		}
-		if err != nil && ctx.Err() == nil {
-			ms.log.Debug("command on the subscription", "error", err)
 		}
 	}
 }
