@@ -48,13 +48,13 @@ func TestPostgresGivesEachTestAnEmptyDatabaseAndDropsIt(t *testing.T) {
 
 func TestPostgresWithoutServerFailsWithAHint(t *testing.T) {
 	t.Setenv("NOWSERVING_TEST_DATABASE_URL", "")
-	message := failure(t, func(t testing.TB) { t.Helper(); storetest.Postgres(t) })
+	message := failure(t, func(t testing.TB) { storetest.Postgres(t) })
 	assert.Contains(t, message, "make test")
 }
 
 func TestRedisWithoutProgramFailsWithAHint(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	message := failure(t, func(t testing.TB) { t.Helper(); storetest.Redis(t) })
+	message := failure(t, func(t testing.TB) { storetest.Redis(t) })
 	assert.Contains(t, message, "make test")
 }
 
