@@ -135,7 +135,7 @@ func client(t *testing.T, server *storetest.RedisServer) *redis.Client {
 	t.Helper()
 	options, err := redis.ParseURL(server.URL)
 	require.NoError(t, err)
-	options.MaxRetries = -1
+	options.MaxRetries, options.DialerRetries = -1, 1
 	options.ContextTimeoutEnabled = true
 	c := redis.NewClient(options)
 	t.Cleanup(func() { assert.NoError(t, c.Close()) })
