@@ -1,10 +1,10 @@
 package booking
 
 import (
-	"container/heap"
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -129,30 +129,23 @@ func (v service) estimate(position int) models.Estimate {
 }
 
 func (v service) wait(position int, pace float64) float64 {
-	free := make(moments, 0, len(v.free)+1)
+	free := make([]float64, 0, len(v.free)+1)
 	for _, left := range v.free {
 		free = append(free, left*pace)
 	}
 	if len(free) == 0 { // nobody is in: as if one came now
 		free = append(free, 0)
 	}
-	heap.Init(&free)
-	for range position - 1 {
+	slices.Sort(free)
+	// Everybody is free within one visit, so patients go round in turn: whole
+	// rounds add a visit each, and only the rest has to be played out.
+	rounds := (position - 1) / len(free)
+	for i := range free {
+		free[i] += float64(rounds) * v.mean * pace
+	}
+	for range (position - 1) % len(free) {
 		free[0] += v.mean * pace
-		heap.Fix(&free, 0)
+		slices.Sort(free)
 	}
 	return free[0]
-}
-
-// moments is a heap of minutes from now.
-type moments []float64
-
-func (m moments) Len() int           { return len(m) }
-func (m moments) Less(i, j int) bool { return m[i] < m[j] }
-func (m moments) Swap(i, j int)      { m[i], m[j] = m[j], m[i] }
-func (m *moments) Push(x any)        { *m = append(*m, x.(float64)) }
-func (m *moments) Pop() any {
-	last := (*m)[len(*m)-1]
-	*m = (*m)[:len(*m)-1]
-	return last
 }

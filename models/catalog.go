@@ -41,7 +41,7 @@ type BookingType struct {
 	DescriptionTranslations Translation `gorm:"serializer:json"`
 	Prefix                  string      // of its tickets, one to three capital letters, unique in the organization
 	Minutes                 int
-	Price                   string // decimal with two digits, empty when free
+	Price                   string   // decimal with two digits, empty when free
 	PaymentMethods          []string `gorm:"serializer:json"`
 	Category                string
 	Color                   string

@@ -367,7 +367,7 @@ func (ms *Mirrors) subscribe(ctx context.Context) {
 func (ms *Mirrors) compare(ctx context.Context) {
 	for {
 		// Jitter keeps the nodes from comparing at the same moment.
-		timer := time.NewTimer(compareEvery*3/4 + rand.N(compareEvery/2))
+		timer := time.NewTimer(compareEvery*3/4 + rand.N(compareEvery/2)) //nolint:gosec // jitter, not a secret
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -444,7 +444,7 @@ func newBackoff() *backoff { return &backoff{50 * time.Millisecond} }
 func (b *backoff) reset() { b.next = 50 * time.Millisecond }
 
 func (b *backoff) wait(ctx context.Context) {
-	timer := time.NewTimer(b.next/2 + rand.N(b.next/2))
+	timer := time.NewTimer(b.next/2 + rand.N(b.next/2)) //nolint:gosec // jitter, not a secret
 	defer timer.Stop()
 	select {
 	case <-timer.C:
