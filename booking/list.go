@@ -14,7 +14,7 @@ import (
 
 // Filter narrows and orders a list of bookings.
 type Filter struct {
-	CustomerID string
+	CustomerID string // staff may ask for one customer's
 	Resources  []string
 	Statuses   []models.Status
 	Stages     []models.Stage
@@ -31,8 +31,8 @@ type Filter struct {
 
 // List returns a page of bookings in the order they were made, and the token
 // of the next page, empty on the last.
-func (s *Service) List(ctx context.Context, organizationID string, f Filter) ([]models.Booking, string, error) {
-	q := s.store.Read(ctx).Where("organization_id = ?", organizationID)
+func (s *Service) List(ctx context.Context, sc Scope, f Filter) ([]models.Booking, string, error) {
+	q := sc.limit(s.store.Read(ctx).Where("organization_id = ?", sc.OrganizationID))
 	if f.CustomerID != "" {
 		q = q.Where("customer_id = ?", f.CustomerID)
 	}

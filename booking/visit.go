@@ -279,3 +279,34 @@ func (s *Service) Cancel(ctx context.Context, sc Scope, id, reason string) (*mod
 		return map[string]any{"cancel_reason": reason, "ended_at": now}
 	}, nil)
 }
+
+// SetPaused pauses or resumes a resource's queue and tells who watches it.
+func (s *Service) SetPaused(ctx context.Context, sc Scope, resourceID string, paused bool) (*models.Resource, error) {
+	if !sc.serves(resourceID) {
+		return nil, forbiddenResource()
+	}
+	r, err := s.catalog.SetPaused(ctx, sc.OrganizationID, resourceID, paused)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+	defer cancel()
+	if err := s.index.Announce(ctx, r.OrganizationID, r.ID, r.UpdatedAt); err != nil {
+		s.log.Warn("a pause was not announced", "resource", r.ID, "error", err)
+	}
+	return r, nil
+}
+
+// OwnerOf returns the organization a booking belongs to, for a credential that
+// acts for every organization.
+func (s *Service) OwnerOf(ctx context.Context, id string) (organizationID string, err error) {
+	var b models.Booking
+	err = s.store.Read(ctx).Select("organization_id").Where("id = ?", id).Take(&b).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return "", models.Errorf(models.CodeBookingNotFound, "There is no such booking.")
+	}
+	if err != nil {
+		return "", fmt.Errorf("find the owner: %w", err)
+	}
+	return b.OrganizationID, nil
+}

@@ -121,6 +121,29 @@ func (c *Catalog) Types(ctx context.Context, organizationID string, onlyOn bool,
 	return list, err
 }
 
+// TypesByID returns those of the booking types that exist or once did: a past
+// booking still shows the name of a deleted type.
+func (c *Catalog) TypesByID(ctx context.Context, organizationID string, ids []string) ([]models.BookingType, error) {
+	var list []models.BookingType
+	err := c.store.Read(ctx).Where("organization_id = ? AND id IN ?", organizationID, ids).Find(&list).Error
+	return list, err
+}
+
+// OwnerOf returns the organization that a resource or display belongs to, for
+// a credential that acts for every organization.
+func (c *Catalog) OwnerOf(ctx context.Context, id string) (organizationID string, err error) {
+	var owners []string
+	err = c.store.Read(ctx).Raw(`SELECT organization_id FROM resources WHERE id = ? AND deleted_at IS NULL
+		UNION ALL SELECT organization_id FROM displays WHERE id = ?`, id, id).Scan(&owners).Error
+	if err != nil {
+		return "", fmt.Errorf("find the owner: %w", err)
+	}
+	if len(owners) == 0 {
+		return "", models.Errorf(models.CodeResourceMissing, "There is no such resource or display.")
+	}
+	return owners[0], nil
+}
+
 var (
 	prefixPattern = regexp.MustCompile(`^[A-Z]{1,3}$`)
 	pricePattern  = regexp.MustCompile(`^\d{1,9}(\.\d{2})?$`)

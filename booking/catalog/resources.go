@@ -63,6 +63,14 @@ func (c *Catalog) Resources(ctx context.Context, organizationID string, f Resour
 	return list, withTypes(db, list)
 }
 
+// ResourcesByID returns those of the resources that exist or once did, without
+// their types: a past booking still shows the name of a deleted resource.
+func (c *Catalog) ResourcesByID(ctx context.Context, organizationID string, ids []string) ([]models.Resource, error) {
+	var list []models.Resource
+	err := c.store.Read(ctx).Where("organization_id = ? AND id IN ?", organizationID, ids).Find(&list).Error
+	return list, err
+}
+
 func withTypes(db *gorm.DB, list []models.Resource) error {
 	ids := make([]string, len(list))
 	at := make(map[string]*models.Resource, len(list))
@@ -100,7 +108,8 @@ func (c *Catalog) CreateResource(ctx context.Context, r *models.Resource) error 
 func (c *Catalog) UpdateResource(ctx context.Context, r *models.Resource) error {
 	err := c.saveResource(ctx, r, func(tx *store.Tx) error {
 		r.UpdatedAt = tx.Now
-		return tx.Save(r).Error
+		// Only SetPaused pauses, so that an update can't undo it by accident.
+		return tx.Omit("paused", "created_at").Save(r).Error
 	})
 	if err != nil {
 		return err

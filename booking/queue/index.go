@@ -145,6 +145,15 @@ func (ix *Index) Remove(ctx context.Context, organizationID, bookingID string, v
 	return ix.change(ctx, organizationID, Delta{BookingID: bookingID, BookingVersion: version, Event: event}, "")
 }
 
+// Announce tells every node that something about a resource's queue changed
+// that moved nobody, such as a pause.
+func (ix *Index) Announce(ctx context.Context, organizationID, resourceID string, at time.Time) error {
+	// To the index it is a booking that waits nowhere, named after the resource.
+	event := &models.BookingEvent{Type: models.EventQueueUpdated, ResourceID: resourceID, At: at}
+	_, err := ix.Remove(ctx, organizationID, "resource:"+resourceID, at.UnixMicro(), event)
+	return err
+}
+
 func (ix *Index) change(ctx context.Context, organizationID string, d Delta, record string) (Moment, error) {
 	outcome, at, err := ix.tryChange(ctx, organizationID, d, record)
 	if err == nil && outcome == "lost" {
