@@ -1,0 +1,277 @@
+package realtime
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+
+	"nowserving/booking/queue"
+	"nowserving/models"
+)
+
+// maxEarly bounds the events kept for a subscription whose state is being read.
+const maxEarly = 16
+
+// booking is one that somebody on this node watches.
+type booking struct {
+	id       string
+	watchers []*subscription
+	// waiter is it in the mirror, nil when it does not wait; it is listed in
+	// the queues that count.
+	waiter *queue.Waiter
+}
+
+func (o *organization) addBooking(s *subscription) {
+	w := o.bookings[s.id]
+	if w == nil {
+		w = &booking{id: s.id}
+		o.bookings[s.id] = w
+	}
+	w.watchers = append(w.watchers, s)
+}
+
+func (o *organization) removeBooking(s *subscription) {
+	w := o.bookings[s.id]
+	if i := slices.Index(w.watchers, s); i >= 0 {
+		w.watchers = slices.Delete(w.watchers, i, i+1)
+	}
+	if len(w.watchers) == 0 {
+		o.locate(w, nil)
+		delete(o.bookings, s.id)
+	}
+}
+
+// locate lists a booking in the queues it waits in now.
+func (o *organization) locate(w *booking, waiter *queue.Waiter) {
+	if w.waiter == waiter {
+		return
+	}
+	for _, id := range counting(w.waiter) {
+		delete(o.queue(id).waiting, w)
+		o.tidy(id)
+	}
+	w.waiter = waiter
+	for _, id := range counting(waiter) {
+		o.queue(id).waiting[w] = struct{}{}
+	}
+}
+
+// counting returns the queues a position follows from: those of the resources,
+// or that of the type (the last) when no resource serves it.
+func counting(w *queue.Waiter) []string {
+	switch {
+	case w == nil:
+		return nil
+	case len(w.Queues) > 1:
+		return w.Queues[:len(w.Queues)-1]
+	default:
+		return w.Queues
+	}
+}
+
+// knownToWait reports whether every watcher knows the booking as waiting.
+func (w *booking) knownToWait() bool {
+	for _, s := range w.watchers {
+		if s.stage != models.StageWaiting {
+			return false
+		}
+	}
+	return true
+}
+
+// settleBooking decides what a new watcher is told: the state that was read,
+// with the mirror's position. Any later position and any newer event follows.
+func (o *organization) settleBooking(s *subscription, snapshot BookingSnapshot, reply replier) error {
+	fresh, _ := o.mirror.Fresh()
+	var at queue.Moment
+	o.mu.Lock()
+	s.minutes, s.version, s.stage = snapshot.Minutes, snapshot.Version, snapshot.Stage
+	if s.stage == models.StageWaiting {
+		s.told = snapshot.Position
+	}
+	o.mirror.View(func(v queue.View) {
+		at = v.At()
+		if position, ok := v.Position(s.id); ok && fresh && s.stage == models.StageWaiting {
+			s.told = position
+		}
+		if fresh {
+			o.locate(o.bookings[s.id], v.Waiter(s.id))
+		}
+	})
+	told := s.told
+	o.mu.Unlock()
+
+	data, err := snapshot.Data(told)
+	if err != nil {
+		return err
+	}
+	answer, ok := reply(data, at)
+	if !ok {
+		return errors.New("the snapshot can't be encoded")
+	}
+
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s.start(answer, told)
+	for i := range s.early {
+		o.tellOne(s, &s.early[i], newTelling(&s.early[i], o.names))
+	}
+	s.early = nil
+	b := &batch{moved: map[*booking]struct{}{o.bookings[s.id]: {}}}
+	o.tellPositions(b)
+	return nil
+}
+
+// tell tells the watchers of a booking what happened to it, each once.
+func (o *organization) tell(w *booking, e *models.BookingEvent) {
+	t := newTelling(e, o.names)
+	for _, s := range w.watchers {
+		switch {
+		case s.ready:
+			o.tellOne(s, e, t)
+		case len(s.early) < maxEarly:
+			s.early = append(s.early, *e)
+		default:
+			o.unsure[w.id] = struct{}{}
+		}
+	}
+}
+
+func (o *organization) tellOne(s *subscription, e *models.BookingEvent, t *telling) {
+	if e.Version <= s.version {
+		return
+	}
+	typ := e.Type
+	switch {
+	case typ == models.EventNewPending:
+		typ = models.EventUpdated // news for those who serve; to the customer, it waits now
+	case typ == models.EventAssigned && taken(s.stage):
+		typ = models.EventUpdated // told before: assigned once is assigned for good
+	}
+	s.version, s.stage = e.Version, e.Stage
+	if s.stage != models.StageWaiting {
+		s.told = 0
+		s.conn.move(s, 0)
+	}
+	data, err := t.as(typ)
+	if err != nil {
+		o.hub.o.Log.Error("encode an event", "error", err)
+		return
+	}
+	s.conn.publish(s, data)
+}
+
+// taken reports whether a resource had taken the booking by this stage.
+func taken(stage models.Stage) bool {
+	switch stage {
+	case models.StageCalled, models.StageServing, models.StageDone, models.StageNoShow:
+		return true
+	default:
+		return false
+	}
+}
+
+// tellPositions computes the positions that may have changed, all at one
+// moment of the mirror, and tells each watcher whose own did. The caller holds
+// the lock.
+func (o *organization) tellPositions(b *batch) {
+	if fresh, _ := o.mirror.Fresh(); !fresh {
+		return // the load that follows brings everyone up to date
+	}
+	type place struct {
+		w        *booking
+		position int
+	}
+	var places []place
+	o.mirror.View(func(v queue.View) {
+		look := func(w *booking) {
+			if position, ok := v.Position(w.id); ok {
+				places = append(places, place{w, position})
+			}
+		}
+		if b.everyone {
+			for id, w := range o.bookings {
+				o.locate(w, v.Waiter(id))
+				look(w)
+			}
+			return
+		}
+		for w := range b.moved {
+			o.locate(w, v.Waiter(w.id))
+			look(w)
+		}
+		for id, score := range b.from {
+			q := o.queues[id]
+			if q == nil {
+				continue
+			}
+			for w := range q.waiting {
+				if _, seen := b.moved[w]; !seen && w.waiter.Score >= score {
+					b.moved[w] = struct{}{}
+					look(w)
+				}
+			}
+		}
+	})
+	for _, p := range places {
+		for _, s := range p.w.watchers {
+			if s.ready && s.stage == models.StageWaiting && s.told != p.position {
+				s.told = p.position
+				s.conn.move(s, p.position)
+			}
+		}
+	}
+}
+
+// telling is an event on its way to watchers, encoded once for all of them.
+type telling struct {
+	event *models.BookingEvent
+	name  string
+	typ   models.EventType
+	data  []byte
+}
+
+func newTelling(e *models.BookingEvent, names map[string]Resource) *telling {
+	return &telling{event: e, name: names[e.ResourceID].Name}
+}
+
+// as encodes the event as one of a type.
+func (t *telling) as(typ models.EventType) ([]byte, error) {
+	if t.typ == typ {
+		return t.data, nil
+	}
+	e := t.event
+	p := publication{Via: models.Via, Type: typ, BookingID: e.BookingID}
+	switch typ {
+	case models.EventAssigned:
+		p.Status, p.ResourceID, p.ResourceName, p.Ticket = e.Status, e.ResourceID, t.name, e.Ticket
+	case models.EventCalled:
+		p.ResourceID, p.ResourceName, p.Ticket, p.RecallCount = e.ResourceID, t.name, e.Ticket, &e.RecallCount
+	case models.EventExpired, models.EventCanceled:
+		p.Status = e.Status
+	default:
+		p.Status, p.Stage = e.Status, e.Stage
+	}
+	data, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	t.typ, t.data = typ, data
+	return data, nil
+}
+
+// publication is the data of what is told of a booking, a queue or a display.
+type publication struct {
+	Via          string           `json:"via"`
+	Type         models.EventType `json:"type"`
+	BookingID    string           `json:"bookingId,omitempty"`
+	Status       models.Status    `json:"bookingStatus,omitempty"`
+	Stage        models.Stage     `json:"stage,omitempty"`
+	ResourceID   string           `json:"resourceId,omitempty"`
+	ResourceName string           `json:"resourceName,omitempty"`
+	Ticket       string           `json:"ticket,omitempty"`
+	RecallCount  *int             `json:"recallCount,omitempty"`
+	Call         *call            `json:"call,omitempty"`
+	Waiting      *int             `json:"waiting,omitempty"`
+	At           string           `json:"at,omitempty"`
+}

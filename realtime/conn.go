@@ -1,0 +1,224 @@
+package realtime
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/centrifugal/protocol"
+	"github.com/coder/websocket"
+
+	"nowserving/models"
+)
+
+// maxSubscriptions bounds those of one connection.
+const maxSubscriptions = 128
+
+// conn is one live connection.
+type conn struct {
+	hub    *Hub
+	ws     *websocket.Conn
+	raw    net.Conn
+	format format
+	id     string
+	gone   chan struct{} // closed when nothing is left of it but its last words
+
+	// Only the reading goroutine uses these.
+	bearer        string
+	subscriptions map[string]*subscription
+
+	mu     sync.Mutex
+	room   sync.Cond // signaled when replies have been sent, or never will be
+	client *Client   // nil until it has introduced itself
+	busy   bool      // a command is being handled; it may take the source a while
+	// What is to be sent, in this order: messages, then the newest state of
+	// subscriptions in moved.
+	messages []message
+	pushed   int // bytes of publications among messages
+	replied  int // bytes of replies among messages
+	moved    []*subscription
+	writing  bool      // the writing goroutine exists
+	bye      *farewell // set once: nothing more is taken in
+	dead     bool      // hung up: nothing more is sent
+
+	introduceBy time.Time
+	nextPing    time.Time
+	pongBy      time.Time // zero when no ping is unanswered
+}
+
+func newConn(h *Hub, ws *websocket.Conn, raw net.Conn, f format, bearer string) *conn {
+	c := &conn{
+		hub: h, ws: ws, raw: raw, format: f, id: models.NewID(), bearer: bearer, gone: make(chan struct{}),
+		introduceBy: h.o.Now().Add(h.o.ConnectTimeout),
+	}
+	c.room.L = &c.mu
+	return c
+}
+
+// read takes in commands until the connection ends.
+func (c *conn) read() {
+	defer close(c.gone)
+	defer c.hub.forget(c)
+	for {
+		_, frame, err := c.ws.Read(context.Background()) // hanging up ends it
+		if err != nil {
+			c.end(err)
+			return
+		}
+		if !c.begin() {
+			continue // saying goodbye: wait for the other side's
+		}
+		if err := c.format.decode(frame, c.handle); err != nil {
+			c.hub.o.Log.Debug("unreadable frame", "error", err)
+			c.close(closeBadRequest)
+		}
+		c.mu.Lock()
+		c.busy, c.pongBy = false, time.Time{}
+		c.mu.Unlock()
+	}
+}
+
+// begin notes that a frame has arrived. It returns false when nothing more is
+// taken in.
+func (c *conn) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = c.bye == nil && !c.dead
+	return c.busy
+}
+
+// end gives up everything the connection held.
+func (c *conn) end(cause error) {
+	for _, s := range c.subscriptions {
+		s.leave()
+	}
+	c.mu.Lock()
+	c.dead = true
+	c.messages, c.moved, c.pushed, c.replied = nil, nil, 0, 0
+	c.mu.Unlock()
+	if errors.Is(cause, websocket.ErrMessageTooBig) {
+		// The code is sent; take in the rest so that the client can read it.
+		if err := c.ws.Close(websocket.StatusMessageTooBig, ""); err != nil {
+			c.hub.o.Log.Debug("close a live connection", "error", err)
+		}
+		return
+	}
+	if err := c.ws.CloseNow(); err != nil && !errors.Is(err, net.ErrClosed) {
+		c.hub.o.Log.Debug("hang up", "error", err)
+	}
+}
+
+// hangUp ends the connection without a word; the reading goroutine finds out.
+func (c *conn) hangUp() {
+	c.mu.Lock()
+	c.dead = true
+	c.room.Broadcast()
+	c.mu.Unlock()
+	if err := c.raw.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		c.hub.o.Log.Debug("hang up", "error", err)
+	}
+}
+
+// close sends what waits to be sent, then says goodbye.
+func (c *conn) close(why farewell) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeLocked(why)
+}
+
+func (c *conn) closeLocked(why farewell) {
+	if c.bye != nil || c.dead {
+		return
+	}
+	c.bye = &why
+	c.room.Broadcast()
+	c.wake()
+}
+
+// look sends a ping when one is due and ends what has lasted too long.
+func (c *conn) look(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.bye != nil || c.dead:
+	case c.client == nil:
+		if now.After(c.introduceBy) && !c.busy {
+			c.closeLocked(closeSilent)
+		}
+	case !c.client.ExpiresAt.IsZero() && now.After(c.client.ExpiresAt.Add(c.hub.o.RefreshGrace)) && !c.busy:
+		c.closeLocked(closeExpired)
+	case !c.pongBy.IsZero() && now.After(c.pongBy) && !c.busy:
+		c.closeLocked(closeNoPong)
+	case now.After(c.nextPing):
+		c.nextPing = now.Add(c.hub.o.PingInterval)
+		if c.pongBy.IsZero() {
+			c.pongBy = now.Add(c.hub.o.PongTimeout)
+		}
+		c.messages = append(c.messages, message{data: c.format.ping()})
+		c.wake()
+	}
+}
+
+func (c *conn) belongsTo(organizationID, userID string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.client != nil && c.client.OrganizationID == organizationID && c.client.UserID == userID
+}
+
+// introduced sets who the client is, and returns how many seconds its token
+// lasts, at least 1; 0 when it does not expire.
+func (c *conn) introduced(client Client) uint32 {
+	now := c.hub.o.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.client == nil {
+		// Spread the pings of clients that came together.
+		c.nextPing = now.Add(c.hub.o.PingInterval/2 + rand.N(c.hub.o.PingInterval/2+1))
+	}
+	c.client = &client
+	if client.ExpiresAt.IsZero() {
+		return 0
+	}
+	return uint32(max(1, (client.ExpiresAt.Sub(now)+time.Second-1)/time.Second))
+}
+
+// who returns who the client is, nil until it has introduced itself.
+func (c *conn) who() *Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.client
+}
+
+// answer sends the reply to a command. When the client does not take its
+// replies, no more commands are handled until it does. It returns false when
+// the connection is closing.
+func (c *conn) answer(r *protocol.Reply) bool {
+	data, ok := c.encode(r)
+	if !ok {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reply(data)
+	return c.await()
+}
+
+func (c *conn) encode(r *protocol.Reply) ([]byte, bool) {
+	data, err := c.format.reply(r)
+	if err != nil {
+		c.hub.o.Log.Error("encode a reply", "error", err)
+		if data, err = c.format.reply(&protocol.Reply{Id: r.Id, Error: errInternal}); err != nil {
+			c.close(closeBadRequest)
+			return nil, false
+		}
+	}
+	return data, true
+}
+
+// refuse answers a command with an error.
+func (c *conn) refuse(id uint32, why *protocol.Error) bool {
+	return c.answer(&protocol.Reply{Id: id, Error: why})
+}

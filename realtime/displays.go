@@ -1,0 +1,326 @@
+package realtime
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"nowserving/booking/queue"
+	"nowserving/models"
+)
+
+const (
+	maxCalls  = 50 // remembered of an organization
+	maxCalled = 10 // listed as called last
+	maxNext   = 10 // tickets announced as next
+
+	// mirrorPatience is how long a display waits for a mirror to be loaded.
+	mirrorPatience = 500 * time.Millisecond
+)
+
+// display is a screen that hangs somewhere, perhaps more than once.
+type display struct {
+	id       string
+	watchers []*subscription
+	// resources are the ids of those it shows; nil means all.
+	resources map[string]struct{}
+	state     []byte // told last
+}
+
+func (d *display) shows(resourceID string) bool {
+	_, ok := d.resources[resourceID]
+	return ok || d.resources == nil
+}
+
+// call is a ticket that was called, as screens show it.
+type call struct {
+	Ticket       string             `json:"ticket"`
+	ResourceID   string             `json:"resourceId"`
+	ResourceName string             `json:"resourceName"`
+	Translations models.Translation `json:"resourceName_translations"`
+	CalledAt     string             `json:"calledAt"`
+	Stage        models.Stage       `json:"stage"`
+	RecallCount  int                `json:"recallCount"`
+}
+
+// screen is all that a display shows.
+type screen struct {
+	NowServing []call   `json:"nowServing"`
+	LastCalled []call   `json:"lastCalled"`
+	Next       []string `json:"next"`
+	Waiting    int      `json:"waiting"`
+}
+
+func (o *organization) addDisplay(s *subscription) {
+	d := o.displays[s.id]
+	if d == nil {
+		d = &display{id: s.id}
+		o.displays[s.id] = d
+	}
+	d.watchers = append(d.watchers, s)
+}
+
+func (o *organization) removeDisplay(s *subscription) {
+	d := o.displays[s.id]
+	if i := slices.Index(d.watchers, s); i >= 0 {
+		d.watchers = slices.Delete(d.watchers, i, i+1)
+	}
+	if len(d.watchers) == 0 {
+		delete(o.displays, s.id)
+	}
+	if len(o.displays) == 0 {
+		clear(o.calls)
+		o.callsKnown, o.displaysDue = false, time.Time{}
+	}
+}
+
+// settleDisplay answers a display with everything it shows.
+func (o *organization) settleDisplay(ctx context.Context, s *subscription, resourceIDs []string, reply replier) error {
+	names := o.resources()
+	patience, cancel := context.WithTimeout(ctx, mirrorPatience)
+	defer cancel()
+	o.mirror.Await(patience, queue.Moment{}) // when it fails, the state follows
+	o.mu.Lock()
+	known := o.callsKnown
+	o.mu.Unlock()
+	var calls []models.BookingEvent
+	if !known {
+		// Events are merged since the display was registered, so none is lost.
+		var err error
+		if calls, err = o.hub.o.Source.Calls(ctx, o.id); err != nil {
+			return fmt.Errorf("read the last calls: %w", err)
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.names = names
+	o.mergeCalls(calls)
+	o.callsKnown = true
+	d := o.displays[s.id]
+	d.resources = nil
+	for _, id := range resourceIDs {
+		if d.resources == nil {
+			d.resources = make(map[string]struct{}, len(resourceIDs))
+		}
+		d.resources[id] = struct{}{}
+	}
+	state, at, err := o.screen(d)
+	if err != nil {
+		return err
+	}
+	if d.state == nil { // else the others may have yet to be told
+		d.state = state
+	}
+	answer, ok := reply(o.withTime(`{"type":"`+string(models.EventSnapshot)+`",`, state), at)
+	if !ok {
+		return errors.New("the snapshot can't be encoded")
+	}
+	s.start(answer, 0)
+	return nil
+}
+
+// withTime completes a state that was encoded without its type and moment.
+func (o *organization) withTime(head string, state []byte) []byte {
+	data := append([]byte(head), state[1:len(state)-1]...)
+	return append(data, `,"at":"`+o.now()+`"}`...)
+}
+
+// tellDisplays sends the displays their new state. The caller holds the lock.
+func (o *organization) tellDisplays() {
+	for _, d := range o.displays {
+		state, _, err := o.screen(d)
+		if err != nil {
+			o.hub.o.Log.Error("encode the state of a display", "display", d.id, "error", err)
+			continue
+		}
+		if bytes.Equal(state, d.state) {
+			continue
+		}
+		d.state = state
+		data := o.withTime(`{"via":"`+models.Via+`","type":"`+string(models.EventDisplayUpdated)+`",`, state)
+		for _, s := range d.watchers {
+			if s.ready {
+				s.conn.renew(s, data)
+			}
+		}
+	}
+}
+
+// screen builds and encodes what a display shows, but for the time.
+func (o *organization) screen(d *display) ([]byte, queue.Moment, error) {
+	c := screen{NowServing: []call{}, LastCalled: []call{}, Next: []string{}}
+	for _, e := range o.newestCalls() {
+		if !d.shows(e.ResourceID) {
+			continue
+		}
+		if active(&e) {
+			c.NowServing = append(c.NowServing, o.call(&e))
+		}
+		if len(c.LastCalled) < maxCalled {
+			c.LastCalled = append(c.LastCalled, o.call(&e))
+		}
+	}
+	var at queue.Moment
+	o.mirror.View(func(v queue.View) {
+		at = v.At()
+		var queues [][]*queue.Waiter
+		if d.resources != nil {
+			for id := range d.resources {
+				queues = append(queues, v.Queue(id))
+			}
+		} else {
+			for id := range o.names {
+				queues = append(queues, v.Queue(id))
+			}
+		}
+		c.Next, c.Waiting = head(queues)
+	})
+	data, err := json.Marshal(c)
+	return data, at, err
+}
+
+// head merges queues: who is next, and how many wait in any of them. A score
+// belongs to one booking, so an equal one is the same booking again.
+func head(queues [][]*queue.Waiter) (next []string, waiting int) {
+	next = []string{}
+	queues = slices.DeleteFunc(queues, func(q []*queue.Waiter) bool { return len(q) == 0 })
+	for len(queues) > 0 {
+		first := queues[0][0]
+		for _, q := range queues[1:] {
+			if q[0].Score < first.Score {
+				first = q[0]
+			}
+		}
+		if len(next) < maxNext {
+			next = append(next, first.Ticket)
+		}
+		waiting++
+		for i := 0; i < len(queues); {
+			if queues[i][0].Score == first.Score {
+				queues[i] = queues[i][1:]
+			}
+			if len(queues[i]) == 0 {
+				queues = slices.Delete(queues, i, i+1)
+				continue
+			}
+			i++
+		}
+		if len(queues) == 1 && len(next) == maxNext {
+			return next, waiting + len(queues[0])
+		}
+	}
+	return next, waiting
+}
+
+// active reports whether a visit is being called or served.
+func active(e *models.BookingEvent) bool {
+	return e.Stage == models.StageCalled || e.Stage == models.StageServing
+}
+
+// wasCalled reports whether a resource has called the booking.
+func wasCalled(e *models.BookingEvent) bool { return e.CalledAt != nil && e.ResourceID != "" }
+
+// newestCalls lists the calls, the newest first.
+func (o *organization) newestCalls() []models.BookingEvent {
+	return slices.SortedFunc(maps.Values(o.calls), func(a, b models.BookingEvent) int {
+		return cmp.Or(b.CalledAt.Compare(*a.CalledAt), cmp.Compare(a.BookingID, b.BookingID))
+	})
+}
+
+func (o *organization) call(e *models.BookingEvent) call {
+	r := o.names[e.ResourceID]
+	return call{
+		Ticket: e.Ticket, ResourceID: e.ResourceID, ResourceName: r.Name, Translations: r.Translations,
+		CalledAt: e.CalledAt.UTC().Format(timeFormat), Stage: e.Stage, RecallCount: e.RecallCount,
+	}
+}
+
+// mergeCalls takes over what the source says of calls.
+func (o *organization) mergeCalls(events []models.BookingEvent) {
+	events = slices.Clone(events)
+	events = slices.DeleteFunc(events, func(e models.BookingEvent) bool { return !wasCalled(&e) })
+	slices.SortStableFunc(events, func(a, b models.BookingEvent) int { return a.CalledAt.Compare(*b.CalledAt) })
+	for _, e := range events {
+		o.mergeCall(e)
+	}
+}
+
+// recallCalls is mergeCalls after a gap: who was being served when the source
+// was asked, and is not in its answer, has gone unheard.
+func (o *organization) recallCalls(events []models.BookingEvent) {
+	for i := range events {
+		delete(o.callsAsked, events[i].BookingID)
+	}
+	for id, version := range o.callsAsked {
+		if o.calls[id].Version == version {
+			delete(o.calls, id)
+		}
+	}
+	o.callsAsked = nil
+	o.mergeCalls(events)
+}
+
+// active returns the versions of the calls being served.
+func (o *organization) active() map[string]int64 {
+	versions := map[string]int64{}
+	for id, e := range o.calls {
+		if active(&e) {
+			versions[id] = e.Version
+		}
+	}
+	return versions
+}
+
+// mergeCall remembers the newest state of a call, and announces a call or
+// recall that is new.
+func (o *organization) mergeCall(e models.BookingEvent) {
+	old, known := o.calls[e.BookingID]
+	if known && e.Version <= old.Version {
+		return
+	}
+	o.calls[e.BookingID] = e
+	o.forgetCalls()
+	again := known && old.Stage == models.StageCalled && e.RecallCount <= old.RecallCount
+	if !o.callsKnown || e.Stage != models.StageCalled || again {
+		return
+	}
+	announced := o.call(&e)
+	data := o.encode(publication{Via: models.Via, Type: models.EventNowServing, Call: &announced})
+	for _, d := range o.displays {
+		if data == nil || !d.shows(e.ResourceID) {
+			continue
+		}
+		for _, s := range d.watchers {
+			if s.ready {
+				s.conn.publish(s, data)
+			}
+		}
+	}
+}
+
+// forgetCalls keeps the calls bounded: those being served, then the newest.
+func (o *organization) forgetCalls() {
+	if len(o.calls) <= 2*maxCalls {
+		return
+	}
+	newest := o.newestCalls()
+	slices.SortStableFunc(newest, func(a, b models.BookingEvent) int {
+		switch {
+		case active(&a) == active(&b):
+			return 0
+		case active(&a):
+			return -1
+		default:
+			return 1
+		}
+	})
+	for _, e := range newest[maxCalls:] {
+		delete(o.calls, e.BookingID)
+	}
+}

@@ -1,0 +1,296 @@
+package realtime
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"nowserving/booking/queue"
+)
+
+// Options are what a Hub needs. Source, Mirrors, Log and Now must be set; the
+// durations have defaults.
+type Options struct {
+	Source  Source
+	Mirrors *queue.Mirrors
+	Log     *slog.Logger
+	Now     func() time.Time
+	// AllowedOrigins are hosts or origins (scheme://host) of pages that may
+	// connect besides those of the host itself and of PublicURL.
+	AllowedOrigins []string
+	PublicURL      string
+	// Version is told to clients as the server's.
+	Version string
+
+	// PingInterval is the time between pings (25 s).
+	PingInterval time.Duration
+	// PongTimeout is how long a ping may go unanswered (10 s).
+	PongTimeout time.Duration
+	// ConnectTimeout is how long a client may take to introduce itself (10 s).
+	ConnectTimeout time.Duration
+	// WriteTimeout is how long a client may take nothing at all (10 s).
+	WriteTimeout time.Duration
+	// RefreshGrace is how long an expired token is borne with (10 s).
+	RefreshGrace time.Duration
+}
+
+// Stats counts what a hub does.
+type Stats struct {
+	// Connections and Subscriptions exist now.
+	Connections, Subscriptions int64
+	// Publications were sent; Conflated were replaced by a newer one before
+	// they were sent; Dropped were given up for a client too slow for them.
+	Publications, Conflated, Dropped int64
+}
+
+// Hub holds this node's live connections. It is an http.Handler for the
+// WebSocket endpoint and the listener of the node's mirrors.
+type Hub struct {
+	o       Options
+	origins []string
+
+	ctx    context.Context // ends everything but the last words to clients
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu            sync.RWMutex
+	closing       bool
+	conns         map[*conn]struct{}
+	organizations map[string]*organization
+
+	subscriptions, publications, conflated, dropped atomic.Int64
+}
+
+// New starts a hub. Call it before Mirrors.Run.
+func New(o Options) *Hub {
+	withDefault := func(d *time.Duration, otherwise time.Duration) {
+		if *d <= 0 {
+			*d = otherwise
+		}
+	}
+	withDefault(&o.PingInterval, 25*time.Second)
+	withDefault(&o.PongTimeout, 10*time.Second)
+	withDefault(&o.ConnectTimeout, 10*time.Second)
+	withDefault(&o.WriteTimeout, 10*time.Second)
+	withDefault(&o.RefreshGrace, 10*time.Second)
+	h := &Hub{
+		o: o, origins: slices.Clone(o.AllowedOrigins),
+		conns: map[*conn]struct{}{}, organizations: map[string]*organization{},
+	}
+	if u, err := url.Parse(o.PublicURL); err == nil && u.Host != "" {
+		h.origins = append(h.origins, u.Host)
+	}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	o.Mirrors.Listen(h)
+	h.wg.Go(h.watch)
+	return h
+}
+
+// ServeHTTP makes a request a live connection and returns at once.
+func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.closed() {
+		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		return
+	}
+	slim := &slimHijacker{ResponseWriter: w, writeTimeout: h.o.WriteTimeout}
+	ws, err := websocket.Accept(slim, r, &websocket.AcceptOptions{
+		Subprotocols:    []string{protobufSubprotocol},
+		OriginPatterns:  h.origins,
+		CompressionMode: websocket.CompressionDisabled,
+	})
+	if err != nil { // the answer is written
+		h.o.Log.Debug("refuse a live connection", "error", err)
+		return
+	}
+	ws.SetReadLimit(maxFrame)
+	format := formatJSON
+	if ws.Subprotocol() == protobufSubprotocol || r.URL.Query().Get("format") == "protobuf" {
+		format = formatProtobuf
+	}
+	c := newConn(h, ws, slim.conn, format, bearerOf(r))
+	h.mu.Lock()
+	late := h.closing
+	if !late {
+		h.conns[c] = struct{}{}
+		h.wg.Go(c.read)
+	}
+	h.mu.Unlock()
+	if late {
+		c.hangUp()
+	}
+}
+
+// Shutdown asks every client to reconnect elsewhere, waits until they have
+// gone and ends the hub. When ctx ends first, it hangs up on the rest.
+func (h *Hub) Shutdown(ctx context.Context) error {
+	h.mu.Lock()
+	h.closing = true
+	conns := h.all()
+	h.mu.Unlock()
+	for _, c := range conns {
+		c.close(closeShutdown)
+	}
+	gone := make(chan struct{})
+	go func() {
+		for _, c := range conns {
+			<-c.gone
+		}
+		h.cancel()
+		h.wg.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+	}
+	for _, c := range conns {
+		c.hangUp()
+	}
+	<-gone
+	return ctx.Err()
+}
+
+// Revoke closes the connections of a subject whose credential is no longer
+// good, on this node.
+func (h *Hub) Revoke(organizationID, userID string) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if h.closing {
+		return
+	}
+	for c := range h.conns {
+		if c.belongsTo(organizationID, userID) {
+			c.close(closeRevoked)
+		}
+	}
+}
+
+// QueueChanged tells the consoles on this node that something about a resource
+// changed that the queue index does not know, such as a pause.
+func (h *Hub) QueueChanged(organizationID, resourceID string) {
+	if o := h.organization(organizationID); o != nil {
+		o.put(change{resourceID: resourceID})
+	}
+}
+
+// Stats returns the counters.
+func (h *Hub) Stats() Stats {
+	h.mu.RLock()
+	connections := len(h.conns)
+	h.mu.RUnlock()
+	return Stats{
+		Connections: int64(connections), Subscriptions: h.subscriptions.Load(),
+		Publications: h.publications.Load(), Conflated: h.conflated.Load(), Dropped: h.dropped.Load(),
+	}
+}
+
+// Applied implements queue.Listener.
+func (h *Hub) Applied(m *queue.Mirror, d *queue.Delta, dirty []queue.Dirty) {
+	if o := h.organization(m.OrganizationID); o != nil {
+		o.put(change{delta: d, dirty: dirty})
+	}
+}
+
+// Loaded implements queue.Listener.
+func (h *Hub) Loaded(m *queue.Mirror) {
+	if o := h.organization(m.OrganizationID); o != nil {
+		o.put(change{loaded: true})
+	}
+}
+
+// Stale implements queue.Listener. Nothing is told while the mirror is stale;
+// Loaded brings everybody up to date.
+func (h *Hub) Stale(*queue.Mirror) {}
+
+// watch looks after pings and deadlines until the hub ends.
+func (h *Hub) watch() {
+	every := min(h.o.PingInterval, h.o.PongTimeout, h.o.ConnectTimeout, h.o.RefreshGrace) / 20
+	ticker := time.NewTicker(max(every, 5*time.Millisecond))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := h.o.Now()
+		h.mu.RLock()
+		for c := range h.conns {
+			c.look(now)
+		}
+		h.mu.RUnlock()
+	}
+}
+
+// spawn runs f in a goroutine that Shutdown waits for. It returns false when
+// the hub is closing.
+func (h *Hub) spawn(f func()) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if h.closing {
+		return false
+	}
+	h.wg.Go(f)
+	return true
+}
+
+func (h *Hub) closed() bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.closing
+}
+
+// all lists the connections. The caller holds the lock.
+func (h *Hub) all() []*conn {
+	all := make([]*conn, 0, len(h.conns))
+	for c := range h.conns {
+		all = append(all, c)
+	}
+	return all
+}
+
+func (h *Hub) forget(c *conn) {
+	h.mu.Lock()
+	delete(h.conns, c)
+	h.mu.Unlock()
+}
+
+func (h *Hub) organization(id string) *organization {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.organizations[id]
+}
+
+// enter returns an organization for one more subscription. Each enter is
+// followed by one leave.
+func (h *Hub) enter(id string) *organization {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o := h.organizations[id]
+	if o == nil {
+		o = newOrganization(h, id)
+		h.organizations[id] = o
+		o.mirror, o.release = h.o.Mirrors.Hold(id)
+	}
+	o.users++
+	h.subscriptions.Add(1)
+	return o
+}
+
+func (h *Hub) leave(o *organization) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.subscriptions.Add(-1)
+	if o.users--; o.users == 0 {
+		delete(h.organizations, o.id)
+		o.release()
+	}
+}

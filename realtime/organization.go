@@ -1,0 +1,367 @@
+package realtime
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"nowserving/booking/queue"
+	"nowserving/models"
+)
+
+const (
+	// debounce gathers the changes of a burst before positions are computed.
+	debounce = 3 * time.Millisecond
+	// displayPause is the least time between two states of a display.
+	displayPause = 100 * time.Millisecond
+	// maxInbox bounds the changes that wait; beyond it they are given up for a
+	// look at the database, as after a lost link.
+	maxInbox = 8192
+	// maxStates is how many bookings the source is asked about at once.
+	maxStates = 1000
+)
+
+// change is something to tell the subscribers of an organization. One of its
+// fields is set, or delta and dirty.
+type change struct {
+	delta *queue.Delta
+	dirty []queue.Dirty
+	// loaded: the mirror was loaded anew.
+	loaded bool
+	// state is what the source says became of a booking.
+	state *models.BookingEvent
+	// calls are what the source says of those being served.
+	calls []models.BookingEvent
+	// resourceID names a resource whose queue changed in another way.
+	resourceID string
+}
+
+// organization holds the subscriptions of one organization on this node. It
+// exists while there are any.
+type organization struct {
+	hub     *Hub
+	id      string
+	mirror  *queue.Mirror // held until release
+	release func()
+	users   int // subscriptions; guarded by hub.mu
+
+	inboxMu sync.Mutex
+	inbox   []change
+	working bool // the goroutine that empties the inbox exists
+
+	mu       sync.Mutex
+	bookings map[string]*booking
+	queues   map[string]*watchedQueue
+	displays map[string]*display
+	// calls are the bookings being served or called last, by id, while there
+	// are displays and once the source was asked for them.
+	calls      map[string]models.BookingEvent
+	callsKnown bool
+	// callsAsked are those being served, with their versions, when the source
+	// was last asked.
+	callsAsked map[string]int64
+	// names are the resources as the source last gave them.
+	names map[string]Resource
+	// displaysDue is when displays whose state may have changed are next told;
+	// zero when none has.
+	displaysDue, displaysTold time.Time
+	// What the source has to be asked about after a gap.
+	unsure      map[string]struct{}
+	callsUnsure bool
+	asking      bool
+}
+
+// watchedQueue is a queue (of a resource, or of a type) that somebody watches.
+type watchedQueue struct {
+	waiting  map[*booking]struct{} // watched bookings whose position depends on it
+	consoles map[*subscription]struct{}
+}
+
+func newOrganization(h *Hub, id string) *organization {
+	return &organization{
+		hub: h, id: id,
+		bookings: map[string]*booking{}, queues: map[string]*watchedQueue{}, displays: map[string]*display{},
+		calls: map[string]models.BookingEvent{}, unsure: map[string]struct{}{},
+	}
+}
+
+// queue returns a watched queue. The caller holds the lock, and calls tidy
+// when it has taken something out.
+func (o *organization) queue(id string) *watchedQueue {
+	q := o.queues[id]
+	if q == nil {
+		q = &watchedQueue{map[*booking]struct{}{}, map[*subscription]struct{}{}}
+		o.queues[id] = q
+	}
+	return q
+}
+
+func (o *organization) tidy(queueID string) {
+	if q := o.queues[queueID]; q != nil && len(q.waiting) == 0 && len(q.consoles) == 0 {
+		delete(o.queues, queueID)
+	}
+}
+
+// put hands a change to the organization's goroutine. It never blocks.
+func (o *organization) put(c change) {
+	o.inboxMu.Lock()
+	defer o.inboxMu.Unlock()
+	if len(o.inbox) >= maxInbox {
+		o.inbox = []change{{loaded: true}}
+	}
+	o.inbox = append(o.inbox, c)
+	if !o.working {
+		o.working = o.hub.spawn(o.work)
+	}
+}
+
+// work tells the subscribers of what is in the inbox until it is empty.
+func (o *organization) work() {
+	pause := debounce
+	for wait(o.hub.ctx, pause) {
+		o.inboxMu.Lock()
+		changes := o.inbox
+		o.inbox = nil
+		o.inboxMu.Unlock()
+
+		later := o.process(changes)
+
+		o.inboxMu.Lock()
+		switch {
+		case len(o.inbox) > 0:
+			pause = debounce
+		case later > 0:
+			pause = later
+		default:
+			o.working = false
+			o.inboxMu.Unlock()
+			return
+		}
+		o.inboxMu.Unlock()
+	}
+}
+
+// process tells the subscribers of changes. It returns after what time there
+// is more to tell without another change, 0 when there is nothing.
+func (o *organization) process(changes []change) time.Duration {
+	names := o.resources()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.names = names
+	b := &batch{from: map[string]int64{}, moved: map[*booking]struct{}{}, queues: map[string]*models.BookingEvent{}}
+	for i := range changes {
+		o.take(&changes[i], b)
+	}
+	o.tellPositions(b)
+	o.tellConsoles(b)
+	if b.displays && o.displaysDue.IsZero() && len(o.displays) > 0 {
+		o.displaysDue = o.displaysTold.Add(displayPause)
+	}
+	o.askSource()
+	if o.displaysDue.IsZero() {
+		return 0
+	}
+	now := o.hub.o.Now()
+	if left := o.displaysDue.Sub(now); left > 0 {
+		return min(left, displayPause)
+	}
+	o.displaysDue, o.displaysTold = time.Time{}, now
+	o.tellDisplays()
+	return 0
+}
+
+// resources asks for the names of resources, which the source has at hand.
+func (o *organization) resources() map[string]Resource {
+	ctx, cancel := context.WithTimeout(o.hub.ctx, sourceTimeout)
+	defer cancel()
+	names, err := o.hub.o.Source.Resources(ctx, o.id)
+	if err != nil {
+		if o.hub.ctx.Err() == nil {
+			o.hub.o.Log.Warn("names of resources", "organization", o.id, "error", err)
+		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return o.names
+	}
+	return names
+}
+
+// batch is what a number of changes adds up to.
+type batch struct {
+	// from says from which score on a queue has moved.
+	from map[string]int64
+	// moved are bookings that changed themselves; everyone says that all did.
+	moved    map[*booking]struct{}
+	everyone bool
+	// queues are those whose consoles are told, with what happened last.
+	queues   map[string]*models.BookingEvent
+	displays bool
+}
+
+// take applies one change. The caller holds the lock.
+func (o *organization) take(c *change, b *batch) {
+	switch {
+	case c.delta != nil:
+		o.takeDelta(c.delta, c.dirty, b)
+	case c.loaded:
+		o.takeLoad(b)
+	case c.state != nil:
+		if w := o.bookings[c.state.BookingID]; w != nil {
+			o.tell(w, c.state)
+			b.moved[w] = struct{}{}
+		}
+	case c.calls != nil:
+		o.recallCalls(c.calls)
+		b.displays = true
+	case c.resourceID != "":
+		b.queues[c.resourceID] = nil
+	}
+}
+
+func (o *organization) takeDelta(d *queue.Delta, dirty []queue.Dirty, b *batch) {
+	if w := o.bookings[d.BookingID]; w != nil {
+		b.moved[w] = struct{}{}
+		if d.Event != nil {
+			o.tell(w, d.Event)
+		} else {
+			o.unsure[w.id] = struct{}{} // a repair: it does not say what happened
+		}
+	}
+	for _, moved := range dirty {
+		b.from[moved.Queue] = min(moved.Score, valueOr(b.from, moved.Queue, math.MaxInt64))
+		b.queues[moved.Queue] = d.Event
+	}
+	for _, id := range d.Queues {
+		b.queues[id] = d.Event
+	}
+	b.displays = b.displays || len(dirty) > 0
+	if d.Event == nil {
+		return
+	}
+	if d.Event.ResourceID != "" {
+		b.queues[d.Event.ResourceID] = d.Event
+	}
+	if d.Event.Type == models.EventNewPending && d.Waiting {
+		o.tellJoin(d)
+	}
+	if len(o.displays) > 0 && wasCalled(d.Event) {
+		o.mergeCall(*d.Event)
+		b.displays = true
+	}
+}
+
+// takeLoad follows a load of the mirror: anything may have changed unheard.
+func (o *organization) takeLoad(b *batch) {
+	b.everyone, b.displays = true, true
+	for id, q := range o.queues {
+		if len(q.consoles) > 0 {
+			b.queues[id] = nil
+		}
+	}
+	o.callsUnsure = len(o.displays) > 0
+	o.mirror.View(func(v queue.View) {
+		for id, w := range o.bookings {
+			if v.Waiter(id) == nil || !w.knownToWait() {
+				o.unsure[id] = struct{}{}
+			}
+		}
+	})
+}
+
+// askSource starts to ask about what is unsure. The caller holds the lock.
+func (o *organization) askSource() {
+	if !o.asking && (len(o.unsure) > 0 || o.callsUnsure) {
+		o.asking = o.hub.spawn(o.ask)
+	}
+}
+
+// ask asks the source about what is unsure until nothing is. The answers come
+// back as changes.
+func (o *organization) ask() {
+	pause := 50 * time.Millisecond
+	for {
+		ids, calls := o.questions()
+		if len(ids) == 0 && !calls {
+			return
+		}
+		if err := o.askAbout(ids, calls); err != nil {
+			o.mu.Lock()
+			for _, id := range ids {
+				o.unsure[id] = struct{}{}
+			}
+			o.callsUnsure = o.callsUnsure || calls
+			o.mu.Unlock()
+			if !wait(o.hub.ctx, pause/2+rand.N(pause)) {
+				return
+			}
+			o.hub.o.Log.Warn("ask what became of bookings", "organization", o.id, "error", err)
+			pause = min(2*pause, 5*time.Second)
+		}
+	}
+}
+
+// questions takes out what to ask next; asking ends when there is nothing.
+func (o *organization) questions() (ids []string, calls bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for id := range o.unsure {
+		if len(ids) == maxStates {
+			break
+		}
+		delete(o.unsure, id)
+		if o.bookings[id] != nil {
+			ids = append(ids, id)
+		}
+	}
+	calls = o.callsUnsure && len(o.displays) > 0
+	o.callsUnsure = false
+	if calls {
+		o.callsAsked = o.active()
+	}
+	o.asking = len(ids) > 0 || calls
+	return ids, calls
+}
+
+func (o *organization) askAbout(ids []string, calls bool) error {
+	ctx, cancel := context.WithTimeout(o.hub.ctx, sourceTimeout)
+	defer cancel()
+	if calls {
+		events, err := o.hub.o.Source.Calls(ctx, o.id)
+		if err != nil {
+			return err
+		}
+		o.put(change{calls: append([]models.BookingEvent{}, events...)})
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	states, err := o.hub.o.Source.States(ctx, o.id, ids)
+	if err != nil {
+		return err
+	}
+	for i := range states {
+		o.put(change{state: &states[i]})
+	}
+	return nil
+}
+
+func valueOr(m map[string]int64, key string, otherwise int64) int64 {
+	if v, ok := m[key]; ok {
+		return v
+	}
+	return otherwise
+}
+
+// wait waits for a time. It returns false when ctx ends first.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,202 @@
+package realtime
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/centrifugal/protocol"
+	"github.com/coder/websocket"
+
+	"nowserving/models"
+)
+
+const protobufSubprotocol = "centrifuge-protobuf"
+
+// format is the encoding of a connection.
+type format bool
+
+const (
+	formatJSON     format = false
+	formatProtobuf format = true
+)
+
+func (f format) messageType() websocket.MessageType {
+	if f == formatProtobuf {
+		return websocket.MessageBinary
+	}
+	return websocket.MessageText
+}
+
+// farewell is why a connection is closed. Codes 3000–3499 make the client's
+// library connect again, 3500–3999 make it give up.
+type farewell struct {
+	code   websocket.StatusCode
+	reason string
+}
+
+var (
+	closeShutdown     = farewell{3001, "shutdown"}
+	closeSilent       = farewell{3002, "no connect command"}
+	closeExpired      = farewell{3005, "connection expired"}
+	closeSlow         = farewell{3008, "slow"}
+	closeNoPong       = farewell{3012, "no pong"}
+	closeBadToken     = farewell{3500, "bad token"}
+	closeRevoked      = farewell{3501, "revoked"}
+	closeBadRequest   = farewell{3502, "bad request"}
+	closeNotAvailable = farewell{3508, "not available"}
+)
+
+// The errors of the protocol, by their numbers in the client libraries.
+var (
+	errInternal          = &protocol.Error{Code: 100, Message: "internal server error", Temporary: true}
+	errUnknownChannel    = &protocol.Error{Code: 102, Message: "unknown channel"}
+	errPermissionDenied  = &protocol.Error{Code: 103, Message: "permission denied"}
+	errAlreadySubscribed = &protocol.Error{Code: 105, Message: "already subscribed"}
+	errLimitExceeded     = &protocol.Error{Code: 106, Message: "limit exceeded"}
+	errNotAvailable      = &protocol.Error{Code: 108, Message: "not available"}
+	errTokenExpired      = &protocol.Error{Code: 109, Message: "token expired"}
+)
+
+// errorOf tells a client why it may not watch something.
+func errorOf(err error) *protocol.Error {
+	switch models.CodeOf(err) {
+	case models.CodeForbidden, models.CodeUnauthenticated, models.CodeTokenExpired, models.CodeAppRequired:
+		return errPermissionDenied
+	case models.CodeBookingNotFound, models.CodeResourceMissing, models.CodeDisplayMissing, models.CodeOrgMissing:
+		return errUnknownChannel
+	default:
+		return errInternal
+	}
+}
+
+// channelKind says what a channel is about.
+type channelKind uint8
+
+const (
+	channelBooking channelKind = iota + 1
+	channelQueue
+	channelDisplay
+)
+
+// parseChannel reads the name of a channel. Names it accepts need no escaping
+// in JSON.
+func parseChannel(name string) (kind channelKind, id string, ok bool) {
+	prefix, id, ok := strings.Cut(name, ":")
+	if !ok || id == "" || len(id) > 64 {
+		return 0, "", false
+	}
+	for _, c := range []byte(id) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return 0, "", false
+		}
+	}
+	switch prefix {
+	case "booking":
+		return channelBooking, id, true
+	case "queue":
+		return channelQueue, id, true
+	case "display":
+		return channelDisplay, id, true
+	}
+	return 0, "", false
+}
+
+// decode calls handle with each command of a frame until it returns false.
+func (f format) decode(frame []byte, handle func(*protocol.Command) bool) error {
+	var decoder protocol.CommandDecoder = protocol.NewJSONCommandDecoder(frame)
+	if f == formatProtobuf {
+		decoder = protocol.NewProtobufCommandDecoder(frame)
+	}
+	for {
+		command, err := decoder.Decode()
+		if command != nil && !handle(command) {
+			return nil
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// reply encodes an answer, without the framing.
+func (f format) reply(r *protocol.Reply) ([]byte, error) {
+	if f == formatProtobuf {
+		return protocol.DefaultProtobufReplyEncoder.Encode(r)
+	}
+	return protocol.DefaultJsonReplyEncoder.Encode(r)
+}
+
+// ping is an empty reply.
+func (f format) ping() []byte {
+	if f == formatProtobuf {
+		return []byte{}
+	}
+	return []byte("{}")
+}
+
+// appendMessage adds an encoded message to a frame.
+func (f format) appendMessage(frame, message []byte) []byte {
+	if f == formatProtobuf {
+		frame = binary.AppendUvarint(frame, uint64(len(message)))
+	} else if len(frame) > 0 {
+		frame = append(frame, '\n')
+	}
+	return append(frame, message...)
+}
+
+// The field tags of Reply.push, Push.channel, Push.pub and Publication.data.
+const (
+	tagReplyPush   = 4<<3 | 2
+	tagPushChannel = 2<<3 | 2
+	tagPushPub     = 4<<3 | 2
+	tagPubData     = 4<<3 | 2
+)
+
+// appendPush adds a publication to a frame. It is the path every position
+// takes, so it writes the bytes of protocol.Reply itself.
+func (f format) appendPush(frame []byte, channel string, data []byte) []byte {
+	if f == formatJSON {
+		if len(frame) > 0 {
+			frame = append(frame, '\n')
+		}
+		frame = append(frame, `{"push":{"channel":"`...)
+		frame = append(frame, channel...)
+		frame = append(frame, `","pub":{"data":`...)
+		frame = append(frame, data...)
+		return append(frame, `}}}`...)
+	}
+	pub := 1 + sizeVarint(len(data)) + len(data)
+	push := 1 + sizeVarint(len(channel)) + len(channel) + 1 + sizeVarint(pub) + pub
+	frame = binary.AppendUvarint(frame, uint64(1+sizeVarint(push)+push))
+	frame = binary.AppendUvarint(append(frame, tagReplyPush), uint64(push))
+	frame = binary.AppendUvarint(append(frame, tagPushChannel), uint64(len(channel)))
+	frame = append(frame, channel...)
+	frame = binary.AppendUvarint(append(frame, tagPushPub), uint64(pub))
+	frame = binary.AppendUvarint(append(frame, tagPubData), uint64(len(data)))
+	return append(frame, data...)
+}
+
+func sizeVarint(n int) int {
+	size := 1
+	for ; n >= 0x80; n >>= 7 {
+		size++
+	}
+	return size
+}
+
+// appendPosition writes the data of QUEUE_POSITION_UPDATED.
+func appendPosition(b []byte, bookingID string, position, minutes int) []byte {
+	b = append(b, `{"via":"`+models.Via+`","type":"`+string(models.EventPositionUpdated)+`","bookingId":"`...)
+	b = append(b, bookingID...)
+	b = append(b, `","queuePosition":`...)
+	b = strconv.AppendInt(b, int64(position), 10)
+	b = append(b, `,"estimatedWaitMinutes":`...)
+	b = strconv.AppendInt(b, int64(position)*int64(minutes), 10)
+	return append(b, '}')
+}

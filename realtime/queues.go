@@ -1,0 +1,96 @@
+package realtime
+
+import (
+	"encoding/json"
+
+	"nowserving/booking/queue"
+	"nowserving/models"
+)
+
+// timeFormat is RFC 3339 with milliseconds.
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
+// settleQueue answers a console with the waiting list that was read. What
+// changed since, it is told in one message.
+func (o *organization) settleQueue(s *subscription, data json.RawMessage, reply replier) {
+	var at queue.Moment
+	o.mirror.View(func(v queue.View) { at = v.At() })
+	answer, ok := reply(data, at)
+	if !ok {
+		return // the connection is closing
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s.start(answer, 0)
+	if s.stirred {
+		o.renewConsole(s, o.queueUpdated(s.id, nil))
+	}
+}
+
+// tellJoin tells the consoles of the queues a new booking has joined.
+func (o *organization) tellJoin(d *queue.Delta) {
+	for _, id := range d.Queues {
+		q := o.queues[id]
+		if q == nil || len(q.consoles) == 0 {
+			continue
+		}
+		data := o.encode(publication{Via: models.Via, Type: models.EventNewPending, BookingID: d.BookingID, ResourceID: id})
+		for s := range q.consoles {
+			if s.ready && data != nil {
+				s.conn.publish(s, data)
+			}
+		}
+	}
+}
+
+// tellConsoles tells the consoles of queues that something concerns. The
+// caller holds the lock.
+func (o *organization) tellConsoles(b *batch) {
+	for id, event := range b.queues {
+		q := o.queues[id]
+		if q == nil || len(q.consoles) == 0 {
+			continue
+		}
+		data := o.queueUpdated(id, event)
+		for s := range q.consoles {
+			if s.ready {
+				o.renewConsole(s, data)
+			} else {
+				s.stirred = true
+			}
+		}
+	}
+}
+
+func (o *organization) renewConsole(s *subscription, data []byte) {
+	if data != nil {
+		s.conn.renew(s, data)
+	}
+}
+
+// queueUpdated is what consoles are told of a queue; event is what happened
+// last, nil when that is not known.
+func (o *organization) queueUpdated(resourceID string, event *models.BookingEvent) []byte {
+	waiting := 0
+	o.mirror.View(func(v queue.View) { waiting = len(v.Queue(resourceID)) })
+	p := publication{
+		Via: models.Via, Type: models.EventQueueUpdated, ResourceID: resourceID,
+		Waiting: &waiting, At: o.now(),
+	}
+	if event != nil {
+		p.BookingID, p.Ticket, p.Stage = event.BookingID, event.Ticket, event.Stage
+	}
+	return o.encode(p)
+}
+
+func (o *organization) now() string { return o.hub.o.Now().UTC().Format(timeFormat) }
+
+// encode makes the data of a publication, nil when it can't.
+func (o *organization) encode(p publication) []byte {
+	data, err := json.Marshal(p)
+	if err != nil {
+		o.hub.o.Log.Error("encode a publication", "type", p.Type, "error", err)
+		return nil
+	}
+	return data
+}
