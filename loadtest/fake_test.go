@@ -1,6 +1,7 @@
 package loadtest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,9 @@ type fakeServer struct {
 	refuse func(path string, body fakeRequest) (status int)
 	// spoilJoin changes the answer to a join, spoilSnapshot the booking in a snapshot.
 	spoilJoin, spoilSnapshot func(b *fakeBooking, shown message)
+	// ping is the interval promised to clients, 25 s if zero. The fake pings
+	// with every publication and at no other time.
+	ping time.Duration
 	// quiet is how long an assign request waits before it is looked at.
 	quiet time.Duration
 
@@ -437,7 +441,7 @@ func (s *fakeServer) command(c *fakeConn, command *protocol.Command) {
 	switch {
 	case command.Connect != nil:
 		s.tokens = append(s.tokens, strings.Clone(command.Connect.Token))
-		c.send(&protocol.Reply{Id: command.Id, Connect: &protocol.ConnectResult{Client: "c", Ping: 25, Pong: true}})
+		c.send(&protocol.Reply{Id: command.Id, Connect: &protocol.ConnectResult{Client: "c", Ping: uint32(cmp.Or(s.ping, 25*time.Second) / time.Second), Pong: true}})
 	case command.Subscribe != nil:
 		b := s.bookings[strings.TrimPrefix(command.Subscribe.Channel, "booking:")]
 		if b == nil || s.tokens[len(s.tokens)-1] == "" {

@@ -77,6 +77,7 @@ type liveClient struct {
 	http     *http.Client
 	token    string
 	channel  string
+	slack    time.Duration // silenceSlack, except in tests
 	stats    *liveStats
 }
 
@@ -157,7 +158,7 @@ func (c *liveClient) once(parent context.Context, node string, again bool, s sub
 
 	silence := time.Duration(0)
 	if p := connected.Connect.Ping; p > 0 {
-		silence = time.Duration(p)*time.Second + silenceSlack
+		silence = time.Duration(p)*time.Second + c.slack
 	}
 	for !done {
 		if silence > 0 {

@@ -384,6 +384,7 @@ func (l *lane) join(ctx context.Context, v Visit) error {
 		http:     l.sockets,
 		token:    b.TicketToken,
 		channel:  "booking:" + b.ID,
+		slack:    silenceSlack,
 		stats:    l.live,
 	}
 	l.patients.Go(func() {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -300,6 +301,27 @@ func TestReplayClientsStayAwayWhenTold(t *testing.T) {
 	report := mustReplay(t, s, nil)
 	require.Equal(t, Faults{Missed: 2, RefusedClients: 1}, report.Faults, "neither the call nor the end was told")
 	require.Zero(t, report.Reconnects)
+}
+
+func TestReplayGoesToAnotherNodeWhenOneIsDown(t *testing.T) {
+	s := newFake(t)
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	report := mustReplay(t, s, func(o *ReplayOptions) { o.Nodes = []string{s.url, gone.URL} })
+	require.True(t, report.OK, "%+v", report.Problems)
+	require.Positive(t, report.RequestsRepeated)
+	require.Positive(t, report.FailedConnections)
+	require.EqualValues(t, 5, report.Connections)
+	require.Zero(t, report.Reconnects)
+}
+
+func TestReplayReportsClientsThatMayNotWatch(t *testing.T) {
+	s := newFake(t)
+	s.spoilJoin = func(_ *fakeBooking, shown message) { delete(shown, "ticketToken") }
+	report := mustReplay(t, s, func(o *ReplayOptions) {
+		o.Trace = readTrace(t, "1,a,2019-11-01T08:00:00,,")
+	})
+	require.Equal(t, Faults{Malformed: 1, Missed: 1, RefusedClients: 1}, report.Faults, "%+v", report.Problems)
 }
 
 func TestReplayRepeatsARequestWhoseAnswerWasLost(t *testing.T) {

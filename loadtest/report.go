@@ -200,7 +200,7 @@ func (r *Report) fill(t *tally, live *liveStats, requests *requestStats) {
 		FailedRequests: requests.failed.Load(),
 		RefusedClients: live.refused.Load(),
 	}
-	r.Problems = slices.Clone(t.problems)
+	r.Problems = append([]Problem{}, t.problems...) // a list in JSON even when empty
 	r.OK = !r.Interrupted && r.Faults == Faults{}
 }
 

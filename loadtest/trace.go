@@ -52,7 +52,7 @@ func SmallTrace() (*Trace, error) {
 
 // OpenTrace reads a trace from a file.
 func OpenTrace(path string) (*Trace, error) {
-	f, err := os.Open(path) //nolint:gosec // the person at the keyboard names the file
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open trace: %w", err)
 	}
