@@ -1,0 +1,169 @@
+package handlers
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+
+	"nowserving/booking/catalog"
+	"nowserving/models"
+)
+
+// offerQuery is the body of a public list.
+type offerQuery struct {
+	Type    string      `json:"type" maxLength:"64" doc:"A booking type's id."`
+	Filters *filterBody `json:"resourceFilters"`
+	ShowAll bool        `json:"showAll" doc:"Also what is not offered on the website."`
+	Limit   *int        `json:"limit" minimum:"1" doc:"10 by default, at most 100; more are not given."`
+	Token   string      `json:"nextPageToken" maxLength:"200"`
+}
+
+func (q offerQuery) page() (catalog.Page, error) {
+	limit := defaultLimit
+	set(&limit, q.Limit)
+	return pageOf(limit, q.Token)
+}
+
+type placeQuery struct {
+	offerQuery
+	SortBy    string `json:"sortBy" enum:"createdAt,name" default:"createdAt"`
+	Direction string `json:"sortByDirection" enum:"asc,desc" default:"asc"`
+}
+
+// allows reports whether a resource passes the filters.
+func (q offerQuery) allows(r *models.Resource) bool {
+	f := q.Filters.filters()
+	return r.Active() && (q.ShowAll || r.BookFromWebsite) &&
+		(q.Type == "" || slices.Contains(r.TypeIDs, q.Type)) &&
+		(len(f.Resources) == 0 || slices.Contains(f.Resources, r.ID)) &&
+		(f.Category == "" || f.Category == r.Category)
+}
+
+// pageAfter cuts a page, and one item more, out of a whole list.
+func pageAfter[T any](all []*T, page catalog.Page, id func(*T) string) []T {
+	if page.After != "" {
+		i := slices.IndexFunc(all, func(item *T) bool { return id(item) == page.After })
+		all = all[i+1:] // from the start when it was deleted meanwhile
+	}
+	out := make([]T, 0, min(len(all), page.Limit+1))
+	for _, item := range all[:min(len(all), page.Limit+1)] {
+		out = append(out, *item)
+	}
+	return out
+}
+
+func (s *Server) availabilityRoutes() {
+	register(s, operation{
+		method: http.MethodPost, path: "/availability/types", id: "listOfferedTypes", tag: "Availability", tenancy: fromHeader,
+		summary: "List what can be joined", about: "With pendingCount: how many wait for each just now.", example: map[string]any{"limit": 10},
+	}, func(ctx context.Context, c caller, in *with[offerQuery]) (list[offerView], error) {
+		page, err := in.Body.page()
+		if err != nil {
+			return list[offerView]{}, err
+		}
+		o, err := s.directory.of(ctx, c.OrganizationID)
+		if err != nil {
+			return list[offerView]{}, err
+		}
+		rows := pageAfter(o.offered(in.Body), page, func(t *models.BookingType) string { return t.ID })
+		ids := make([]string, len(rows))
+		for i := range rows {
+			ids[i] = rows[i].ID
+		}
+		counts, err := s.o.Bookings.PendingCounts(ctx, c.OrganizationID, ids)
+		if err != nil {
+			return list[offerView]{}, err
+		}
+		return listOf(rows, page.Limit, func(t *models.BookingType) string { return t.ID }, func(t *models.BookingType) offerView {
+			view, broken := viewOffer(t, c.Lang, counts[t.ID])
+			if broken != nil {
+				err = broken
+			}
+			return view
+		}), err
+	})
+
+	register(s, operation{
+		method: http.MethodPost, path: "/availability/resources", id: "listOfferedResources", tag: "Availability", tenancy: fromHeader,
+		summary: "List who serves", example: map[string]any{"type": exampleID, "limit": 10},
+	}, func(ctx context.Context, c caller, in *with[placeQuery]) (list[placeView], error) {
+		page, err := in.Body.page()
+		if err != nil {
+			return list[placeView]{}, err
+		}
+		o, err := s.directory.of(ctx, c.OrganizationID)
+		if err != nil {
+			return list[placeView]{}, err
+		}
+		rows := pageAfter(o.places(in.Body, c.Lang), page, func(r *models.Resource) string { return r.ID })
+		return listOf(rows, page.Limit, func(r *models.Resource) string { return r.ID }, func(r *models.Resource) placeView {
+			view, broken := viewPlace(r, c.Lang)
+			if broken != nil {
+				err = broken
+			}
+			view.Meta = nil
+			return view
+		}), err
+	})
+
+	type byResource struct {
+		ID string `path:"resourceId" maxLength:"64"`
+	}
+	register(s, operation{
+		method: http.MethodGet, path: "/availability/resources/{resourceId}", id: "getOfferedResource", tag: "Availability", tenancy: fromHeader,
+		summary: "Get who serves",
+	}, func(ctx context.Context, c caller, in *byResource) (result[placeView], error) {
+		r, err := s.o.Catalog.Resource(ctx, c.OrganizationID, in.ID)
+		if err == nil && !r.Active() {
+			err = models.Errorf(models.CodeResourceMissing, "There is no such resource in the organization.")
+		}
+		if err != nil {
+			return result[placeView]{}, err
+		}
+		view, err := viewPlace(r, c.Lang)
+		view.Meta = nil
+		return result[placeView]{view}, err
+	})
+}
+
+// offered lists the types a customer may choose. With filters, somebody who
+// passes them has to serve the type.
+func (o *organization) offered(q offerQuery) []*models.BookingType {
+	filtered := q.Filters != nil && (q.Filters.Resource != "" || len(q.Filters.Resources) > 0 || q.Filters.Category != "")
+	served := map[string]bool{}
+	for i := range o.resources {
+		if q.allows(&o.resources[i]) {
+			for _, id := range o.resources[i].TypeIDs {
+				served[id] = true
+			}
+		}
+	}
+	var types []*models.BookingType
+	for i := range o.types {
+		t := &o.types[i]
+		if t.On && (q.ShowAll || t.BookFromWebsite) && (q.Type == "" || q.Type == t.ID) && (!filtered || served[t.ID]) {
+			types = append(types, t)
+		}
+	}
+	return types
+}
+
+// places lists the resources a customer may choose.
+func (o *organization) places(q placeQuery, lang string) []*models.Resource {
+	var places []*models.Resource
+	for i := range o.resources {
+		if q.allows(&o.resources[i]) {
+			places = append(places, &o.resources[i])
+		}
+	}
+	if q.SortBy == "name" {
+		slices.SortStableFunc(places, func(a, b *models.Resource) int {
+			return cmp.Compare(a.NameTranslations.In(lang, a.Name), b.NameTranslations.In(lang, b.Name))
+		})
+	}
+	if q.Direction == "desc" {
+		slices.Reverse(places)
+	}
+	return places
+}

@@ -1,0 +1,201 @@
+package handlers
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"nowserving/booking"
+	"nowserving/models"
+)
+
+// with is an input that is a body and nothing else.
+type with[B any] struct{ Body B }
+
+// bookingRef is the body of what happens to one booking.
+type bookingRef struct {
+	BookingID string `json:"bookingId" required:"true" minLength:"1" maxLength:"64"`
+}
+
+// cancelBody may say why.
+type cancelBody struct {
+	bookingRef
+	Reason string `json:"reason" maxLength:"1000"`
+}
+
+type assignBody struct {
+	bookingRef
+	ResourceID string `json:"resourceId" required:"true" minLength:"1" maxLength:"64"`
+}
+
+// bookingQuery are the filters that both lists of bookings have.
+type bookingQuery struct {
+	From      string `query:"from" doc:"A day (2026-03-01) of the organization, or a moment (RFC 3339)."`
+	To        string `query:"to" doc:"A day, to its end, or a moment."`
+	Status    string `query:"status" doc:"Statuses separated by comma." example:"PENDING_ASSIGNMENT,CONFIRMED"`
+	Includes  string `query:"includes" doc:"Related data, separated by comma: customer, type, resource."`
+	DateType  string `query:"dateType" enum:"createdAt,dateTime" default:"dateTime" doc:"What from and to apply to: the joining, or the visit."`
+	Direction string `query:"orderDirection" enum:"asc,desc" default:"desc"`
+	Token     string `query:"nextPageToken"`
+}
+
+// filter reads the query. Days are those of the organization.
+func (q bookingQuery) filter(zone *time.Location, limit int) (booking.Filter, error) {
+	f := booking.Filter{ByCreation: q.DateType == "createdAt", Ascending: q.Direction == "asc", Limit: limit, After: q.Token}
+	for _, status := range fields(q.Status) {
+		if !models.Status(status).Valid() {
+			return f, models.Invalid("status", "%q is no status.", status)
+		}
+		f.Statuses = append(f.Statuses, models.Status(status))
+	}
+	var err error
+	if f.From, err = moment("from", q.From, zone, 0); err != nil {
+		return f, err
+	}
+	f.To, err = moment("to", q.To, zone, 24*time.Hour-time.Microsecond)
+	return f, err
+}
+
+// moment reads a moment or, plus rest, a day.
+func moment(field, text string, zone *time.Location, rest time.Duration) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if day, err := time.ParseInLocation(time.DateOnly, text, zone); err == nil {
+		return day.Add(rest), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, models.Invalid(field, "Give a day such as 2026-03-01 or a moment such as 2026-03-01T08:30:00Z.")
+	}
+	return at, nil
+}
+
+// listBookings answers both lists of bookings.
+func (s *Server) listBookings(ctx context.Context, c caller, q bookingQuery, limit int, narrow func(*booking.Filter)) (list[bookingView], error) {
+	o, err := s.directory.of(ctx, c.OrganizationID)
+	if err != nil {
+		return list[bookingView]{}, err
+	}
+	f, err := q.filter(o.zone, limit)
+	if err != nil {
+		return list[bookingView]{}, err
+	}
+	narrow(&f)
+	rows, token, err := s.o.Bookings.List(ctx, c.scope(), f)
+	if err != nil {
+		return list[bookingView]{}, err
+	}
+	views, err := s.showAll(ctx, c, includes(q.Includes, "customer"), rows)
+	return list[bookingView]{views, tokenOf(token)}, err
+}
+
+const (
+	defaultBookings = 100
+	maxBookings     = 500
+)
+
+func (s *Server) bookingRoutes() {
+	type manageQuery struct {
+		bookingQuery
+		Resources  string `query:"resources" doc:"Resource ids separated by comma."`
+		CustomerID string `query:"customerId"`
+		Limit      int    `query:"limit" default:"100" minimum:"1" doc:"At most 500; more are not given."`
+	}
+	register(s, operation{
+		method: http.MethodGet, path: "/management/bookings", id: "listBookings", tag: "Bookings", who: staff,
+		summary: "List bookings",
+		about:   "Newest first unless asked otherwise. A provider sees the bookings of their resources, and those no resource has taken yet.",
+	}, func(ctx context.Context, c caller, in *manageQuery) (list[bookingView], error) {
+		return s.listBookings(ctx, c, in.bookingQuery, min(in.Limit, maxBookings), func(f *booking.Filter) {
+			f.CustomerID, f.Resources = in.CustomerID, fields(in.Resources)
+		})
+	})
+
+	type byBooking struct {
+		ID string `path:"bookingId" maxLength:"64"`
+	}
+	register(s, operation{
+		method: http.MethodGet, path: "/management/bookings/{bookingId}", id: "getBooking", tag: "Bookings", who: staff,
+		summary: "Get a booking",
+	}, func(ctx context.Context, c caller, in *byBooking) (result[bookingView], error) {
+		b, err := s.o.Bookings.Get(ctx, c.OrganizationID, in.ID)
+		if err != nil {
+			return result[bookingView]{}, err
+		}
+		if c.Role == models.RoleProvider && b.ResourceID != nil && !slices.Contains(c.ResourceIDs, *b.ResourceID) {
+			return result[bookingView]{}, models.Errorf(models.CodeForbidden, "You do not act for the resource of this booking.")
+		}
+		view, err := s.showOne(ctx, c, true, b)
+		return result[bookingView]{view}, err
+	})
+
+	type unassignedQuery struct {
+		ResourceID string `query:"resourceId" required:"true" minLength:"1" maxLength:"64"`
+		Limit      int    `query:"limit" default:"100" minimum:"1" doc:"At most 500; more are not given."`
+		Token      string `query:"nextPageToken"`
+	}
+	register(s, operation{
+		method: http.MethodGet, path: "/management/bookings/unassigned", id: "listUnassigned", tag: "Bookings", who: staff,
+		summary: "List what a resource could take", about: "Who waits for it and who is on hold, oldest first.",
+	}, func(ctx context.Context, c caller, in *unassignedQuery) (list[bookingView], error) {
+		rows, token, err := s.o.Bookings.Unassigned(ctx, c.scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
+		if err != nil {
+			return list[bookingView]{}, err
+		}
+		views, err := s.showAll(ctx, c, true, rows)
+		return list[bookingView]{views, tokenOf(token)}, err
+	})
+
+	register(s, operation{
+		method: http.MethodPost, path: "/management/bookings/assign", id: "assignBooking", tag: "Bookings", who: staff,
+		summary: "Assign a resource to a booking",
+		about:   "Of many who try, exactly one succeeds; the others get SCH-ALREADY_ASSIGNED, or BKS-110 after the timeout.",
+		example: map[string]any{"bookingId": exampleID, "resourceId": exampleOther},
+	}, func(ctx context.Context, c caller, in *with[assignBody]) (result[bookingView], error) {
+		return s.shown(ctx, c)(s.o.Bookings.Assign(ctx, c.scope(), in.Body.BookingID, in.Body.ResourceID))
+	})
+	register(s, operation{
+		method: http.MethodPost, path: "/management/bookings/cancel", id: "cancelBooking", tag: "Bookings", who: staff,
+		summary: "Cancel a booking", about: "Until it is being served.",
+		example: map[string]any{"bookingId": exampleID, "reason": "The patient called."},
+	}, func(ctx context.Context, c caller, in *with[cancelBody]) (result[bookingView], error) {
+		return s.shown(ctx, c)(s.o.Bookings.Cancel(ctx, c.scope(), in.Body.BookingID, in.Body.Reason))
+	})
+	for _, act := range []struct {
+		verb, summary, about string
+		do                   func(context.Context, booking.Scope, string) (*models.Booking, error)
+	}{
+		{"start", "Start a visit", "The called patient is being served.", s.o.Bookings.Start},
+		{"end", "End a visit", "Sets its real end.", s.o.Bookings.End},
+		{"noShow", "Record a no-show", "The called patient did not come.", s.o.Bookings.NoShow},
+		{"recall", "Call a patient again", "Not sooner than 60 seconds after the last call, and three times at most.", s.o.Bookings.Recall},
+		{"hold", "Hold a booking", "The patient steps aside: they keep their place in line, are passed over and count ahead of nobody.", s.o.Bookings.Hold},
+		{"return", "Return a held booking", "The patient is back at their place in line.", s.o.Bookings.Return},
+	} {
+		register(s, operation{
+			method: http.MethodPost, path: "/management/bookings/" + act.verb, id: act.verb + "Booking", tag: "Bookings", who: staff,
+			summary: act.summary, about: act.about, example: map[string]any{"bookingId": exampleID},
+		}, func(ctx context.Context, c caller, in *with[bookingRef]) (result[bookingView], error) {
+			return s.shown(ctx, c)(act.do(ctx, c.scope(), in.Body.BookingID))
+		})
+	}
+}
+
+// The ids in examples.
+const (
+	exampleID    = "d3q1v5s8k7c0a1b2c3d0"
+	exampleOther = "d3q1v5s8k7c0a1b2c3e0"
+)
+
+// shown answers with a booking that was changed, customer included.
+func (s *Server) shown(ctx context.Context, c caller) func(*models.Booking, error) (result[bookingView], error) {
+	return func(b *models.Booking, err error) (result[bookingView], error) {
+		if err != nil {
+			return result[bookingView]{}, err
+		}
+		view, err := s.showOne(ctx, c, true, b)
+		return result[bookingView]{view}, err
+	}
+}

@@ -1,0 +1,300 @@
+package handlers
+
+import (
+	"context"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"nowserving/booking"
+	"nowserving/models"
+)
+
+// bookingView is a booking as every endpoint and snapshot shows it.
+type bookingView struct {
+	ID         string        `json:"id"`
+	Status     models.Status `json:"status" enum:"PENDING_APPROVAL,PENDING_PAYMENT,PENDING_ASSIGNMENT,CONFIRMED,CANCELED,REJECTED"`
+	Stage      models.Stage  `json:"stage,omitempty" enum:"WAITING,HELD,CALLED,SERVING,DONE,NO_SHOW,LEFT"`
+	Ticket     string        `json:"ticket" example:"A042" doc:"The number to show and to call."`
+	TypeID     string        `json:"typeId"`
+	Type       *typeRef      `json:"type,omitempty"`
+	ResourceID string        `json:"resourceId,omitempty" doc:"Once assigned."`
+	Resource   *resourceRef  `json:"resource,omitempty"`
+	CustomerID string        `json:"customerId"`
+	Customer   *customerRef  `json:"customer,omitempty" doc:"With includes=customer."`
+	Priority   int           `json:"priority" doc:"0 is routine; a higher band is served first."`
+
+	QueuePosition        *int             `json:"queuePosition,omitempty" doc:"1 is the next to be served; only while waiting."`
+	EstimatedWaitMinutes *int             `json:"estimatedWaitMinutes,omitempty" doc:"queuePosition times the minutes of the type."`
+	EstimatedWait        *models.Estimate `json:"estimatedWait,omitempty" doc:"The better estimate, in minutes: from who is present and how long visits take."`
+
+	PendingSince *time.Time `json:"pendingSince,omitempty"`
+	CreatedAt    time.Time  `json:"createdAt"`
+	ExpiresAt    *time.Time `json:"expiresAt,omitempty" doc:"When the booking expires if nobody takes it."`
+	CalledAt     *time.Time `json:"calledAt,omitempty" doc:"The last call."`
+	StartedAt    *time.Time `json:"startedAt,omitempty"`
+	EndedAt      *time.Time `json:"endedAt,omitempty"`
+
+	StartDate     string     `json:"startDate,omitempty" example:"2026-03-01" doc:"In the organization's time zone."`
+	StartTime     *int       `json:"startTime,omitempty" example:"1820" doc:"Military time in the organization's time zone."`
+	StartDateTime *time.Time `json:"startDateTime,omitempty"`
+	EndDateTime   *time.Time `json:"endDateTime,omitempty"`
+	Duration      *int       `json:"duration,omitempty" doc:"Minutes: of the type before the end, real ones after it."`
+
+	RecallCount int            `json:"recallCount"`
+	Note        string         `json:"note,omitempty"`
+	Info        map[string]any `json:"info"`
+	Display     displayText    `json:"display"`
+	Version     int64          `json:"version" doc:"Grows with every change."`
+}
+
+// joinedView is the answer of joining.
+type joinedView struct {
+	bookingView
+	TicketToken string `json:"ticketToken" doc:"Shows and cancels this one booking; for the patient's page."`
+	TicketURL   string `json:"ticketUrl,omitempty"`
+}
+
+type typeRef struct {
+	ID               string             `json:"id"`
+	Name             string             `json:"name"`
+	NameTranslations models.Translation `json:"name_translations"`
+	Minutes          int                `json:"minutes"`
+}
+
+type resourceRef struct {
+	ID               string             `json:"id"`
+	Name             string             `json:"name"`
+	NameTranslations models.Translation `json:"name_translations"`
+}
+
+type customerRef struct {
+	ID        string `json:"id"`
+	FirstName string `json:"firstName"`
+	LastName  string `json:"lastName"`
+	Phone     string `json:"phone,omitempty"`
+	Email     string `json:"email,omitempty"`
+}
+
+// displayText is what a person reads, in the caller's language.
+type displayText struct {
+	Type     string `json:"type"`
+	Resource string `json:"resource,omitempty"`
+	Status   string `json:"status"`
+	Stage    string `json:"stage,omitempty"`
+}
+
+// words are the statuses and stages as people read them.
+var words = map[string]models.Translation{
+	string(models.StatusPendingApproval):   {En: "Waiting for approval", Ar: "بانتظار الموافقة"},
+	string(models.StatusPendingPayment):    {En: "Waiting for payment", Ar: "بانتظار الدفع"},
+	string(models.StatusPendingAssignment): {En: "In the queue", Ar: "في الطابور"},
+	string(models.StatusConfirmed):         {En: "Confirmed", Ar: "مؤكد"},
+	string(models.StatusCanceled):          {En: "Canceled", Ar: "ملغى"},
+	string(models.StatusRejected):          {En: "Expired", Ar: "انتهت المهلة"},
+	string(models.StageWaiting):            {En: "Waiting", Ar: "في الانتظار"},
+	string(models.StageHeld):               {En: "On hold", Ar: "مؤجل"},
+	string(models.StageCalled):             {En: "Called", Ar: "تم النداء"},
+	string(models.StageServing):            {En: "Being served", Ar: "قيد الخدمة"},
+	string(models.StageDone):               {En: "Done", Ar: "انتهت الزيارة"},
+	string(models.StageNoShow):             {En: "Did not come", Ar: "لم يحضر"},
+	string(models.StageLeft):               {En: "Left", Ar: "غادر"},
+}
+
+func word[T ~string](w T, lang string) string { return words[string(w)].In(lang, string(w)) }
+
+// viewer shows bookings of one organization in one language.
+type viewer struct {
+	o         *organization
+	types     map[string]*models.BookingType
+	resources map[string]*models.Resource
+	people    map[string]*models.Customer // nil: customers are not shown
+	lang      string
+}
+
+// show makes the view of a booking. place is nil when it does not wait.
+func (v viewer) show(b *models.Booking, place *booking.Place) bookingView {
+	out := bookingView{
+		ID: b.ID, Status: b.Status, Stage: b.Stage, Ticket: b.Ticket, TypeID: b.TypeID, CustomerID: b.CustomerID, Priority: b.Priority,
+		PendingSince: utc(b.PendingAt), CreatedAt: b.CreatedAt.UTC(), CalledAt: utc(b.LastCalledAt), StartedAt: utc(b.StartedAt), EndedAt: utc(b.EndedAt),
+		RecallCount: b.RecallCount, Note: b.Note, Info: b.Info, Version: b.Version,
+		Display: displayText{Status: word(b.Status, v.lang)},
+	}
+	if out.Info == nil {
+		out.Info = map[string]any{}
+	}
+	if b.Stage != models.StageNone {
+		out.Display.Stage = word(b.Stage, v.lang)
+	}
+	if b.Status == models.StatusPendingAssignment {
+		out.ExpiresAt = utc(b.AssignmentDeadline)
+	}
+	minutes := 0
+	if t := v.types[b.TypeID]; t != nil {
+		minutes = t.Minutes
+		out.Display.Type = t.NameTranslations.In(v.lang, t.Name)
+		out.Type = &typeRef{t.ID, out.Display.Type, t.NameTranslations, t.Minutes}
+	}
+	if b.ResourceID != nil {
+		out.ResourceID = *b.ResourceID
+		if r := v.resources[*b.ResourceID]; r != nil {
+			out.Display.Resource = r.NameTranslations.In(v.lang, r.Name)
+			out.Resource = &resourceRef{r.ID, out.Display.Resource, r.NameTranslations}
+		}
+	}
+	if c := v.people[b.CustomerID]; c != nil {
+		out.Customer = &customerRef{c.ID, c.FirstName, c.LastName, text(c.Phone), text(c.Email)}
+	}
+	if place != nil {
+		out.QueuePosition, out.EstimatedWaitMinutes, out.EstimatedWait = &place.Position, &place.WaitMinutes, &place.Estimate
+	}
+	v.showTimes(&out, b, minutes)
+	return out
+}
+
+// showTimes sets when the visit began and how long it takes. A queued visit
+// begins when it is started or, before that, called.
+func (v viewer) showTimes(out *bookingView, b *models.Booking, minutes int) {
+	if minutes > 0 {
+		out.Duration = &minutes
+	}
+	start := b.StartedAt
+	if start == nil {
+		start = b.CalledAt
+	}
+	if start == nil {
+		return
+	}
+	local := start.In(v.o.zone)
+	military := local.Hour()*100 + local.Minute()
+	out.StartDateTime, out.StartDate, out.StartTime = utc(start), local.Format(time.DateOnly), &military
+	end := start.Add(time.Duration(minutes) * time.Minute).UTC()
+	if b.EndedAt != nil {
+		end = b.EndedAt.UTC()
+		real := int(math.Ceil(end.Sub(*start).Minutes()))
+		out.Duration = &real
+	}
+	out.EndDateTime = &end
+}
+
+func utc(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	u := t.UTC()
+	return &u
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// viewerFor reads what showing some bookings takes.
+func (s *Server) viewerFor(ctx context.Context, organizationID, lang string, withCustomers bool, bookings []models.Booking) (viewer, error) {
+	o, err := s.directory.of(ctx, organizationID)
+	if err != nil {
+		return viewer{}, err
+	}
+	v := viewer{o: o, types: o.typeAt, resources: o.resAt, lang: lang}
+	if err := s.findMissing(ctx, &v, bookings); err != nil {
+		return viewer{}, err
+	}
+	if !withCustomers || len(bookings) == 0 {
+		return v, nil
+	}
+	ids := map[string]bool{}
+	for i := range bookings {
+		ids[bookings[i].CustomerID] = true
+	}
+	people, err := s.o.Access.CustomersByID(ctx, organizationID, slices.Collect(maps.Keys(ids)))
+	if err != nil {
+		return viewer{}, err
+	}
+	v.people = make(map[string]*models.Customer, len(people))
+	for i := range people {
+		v.people[people[i].ID] = &people[i]
+	}
+	return v, nil
+}
+
+// findMissing reads the types and resources of bookings that the directory
+// doesn't know: deleted ones, and those another node made a moment ago.
+func (s *Server) findMissing(ctx context.Context, v *viewer, bookings []models.Booking) error {
+	types, resources := map[string]bool{}, map[string]bool{}
+	for i := range bookings {
+		b := &bookings[i]
+		if v.types[b.TypeID] == nil {
+			types[b.TypeID] = true
+		}
+		if b.ResourceID != nil && v.resources[*b.ResourceID] == nil {
+			resources[*b.ResourceID] = true
+		}
+	}
+	if len(types) > 0 {
+		rows, err := s.o.Catalog.TypesByID(ctx, v.o.ID, slices.Collect(maps.Keys(types)))
+		if err != nil {
+			return err
+		}
+		v.types = maps.Clone(v.types) // the directory's own is never changed
+		for i := range rows {
+			v.types[rows[i].ID] = &rows[i]
+		}
+	}
+	if len(resources) > 0 {
+		rows, err := s.o.Catalog.ResourcesByID(ctx, v.o.ID, slices.Collect(maps.Keys(resources)))
+		if err != nil {
+			return err
+		}
+		v.resources = maps.Clone(v.resources)
+		for i := range rows {
+			v.resources[rows[i].ID] = &rows[i]
+		}
+	}
+	return nil
+}
+
+// showAll makes the views of some bookings, with their places in the queue.
+func (s *Server) showAll(ctx context.Context, c caller, withCustomers bool, bookings []models.Booking) ([]bookingView, error) {
+	v, err := s.viewerFor(ctx, c.OrganizationID, c.Lang, withCustomers, bookings)
+	if err != nil {
+		return nil, err
+	}
+	places, err := s.o.Bookings.Places(ctx, c.OrganizationID, bookings)
+	if err != nil {
+		return nil, err
+	}
+	views := make([]bookingView, len(bookings))
+	for i := range bookings {
+		b := &bookings[i]
+		var place *booking.Place
+		if p, waits := places[b.ID]; waits {
+			place = &p
+		}
+		views[i] = v.show(b, place)
+	}
+	return views, nil
+}
+
+// showOne is showAll for one booking; to staff it shows the customer.
+func (s *Server) showOne(ctx context.Context, c caller, withCustomer bool, b *models.Booking) (bookingView, error) {
+	views, err := s.showAll(ctx, c, withCustomer, []models.Booking{*b})
+	if err != nil {
+		return bookingView{}, err
+	}
+	return views[0], nil
+}
+
+// includes reports whether a comma-separated list names something.
+func includes(names, name string) bool {
+	return slices.Contains(fields(names), name)
+}
+
+// fields splits a comma-separated list.
+func fields(names string) []string {
+	return strings.FieldsFunc(names, func(r rune) bool { return r == ',' || r == ' ' })
+}

@@ -1,0 +1,82 @@
+package handlers
+
+import (
+	"context"
+	"net/http"
+
+	"nowserving/booking"
+	"nowserving/booking/access"
+	"nowserving/models"
+)
+
+func (s *Server) customerRoutes() {
+	type myQuery struct {
+		bookingQuery
+		Resource string `query:"resource" doc:"A resource's id."`
+		Limit    int    `query:"limit" default:"10" minimum:"1" doc:"At most 100; more are not given."`
+	}
+	register(s, operation{
+		method: http.MethodGet, path: "/customer/bookings", id: "listMyBookings", tag: "Customer", who: customers,
+		summary: "List my bookings", about: "With status=PENDING_ASSIGNMENT: my places in queues.",
+	}, func(ctx context.Context, c caller, in *myQuery) (list[bookingView], error) {
+		return s.listBookings(ctx, c, in.bookingQuery, min(in.Limit, maxLimit), func(f *booking.Filter) {
+			f.Resources = fields(in.Resource)
+		})
+	})
+
+	type myBooking struct {
+		ID       string `path:"bookingId" maxLength:"64"`
+		Includes string `query:"includes" doc:"Related data, separated by comma: customer, type, resource."`
+	}
+	register(s, operation{
+		method: http.MethodGet, path: "/customer/bookings/{bookingId}", id: "getMyBooking", tag: "Customer", who: patients,
+		summary: "Get my booking", about: "Also with the token of its ticket.",
+	}, func(ctx context.Context, c caller, in *myBooking) (result[bookingView], error) {
+		b, err := s.myBooking(ctx, c, in.ID)
+		if err != nil {
+			return result[bookingView]{}, err
+		}
+		view, err := s.showOne(ctx, c, c.Kind == access.KindCustomer && includes(in.Includes, "customer"), b)
+		return result[bookingView]{view}, err
+	})
+
+	register(s, operation{
+		method: http.MethodPost, path: "/customer/bookings/cancel", id: "cancelMyBooking", tag: "Customer", who: patients,
+		summary: "Leave the queue", about: "Or cancel after being called, until the visit begins. Also with the token of its ticket.",
+		example: map[string]any{"bookingId": exampleID},
+	}, func(ctx context.Context, c caller, in *with[cancelBody]) (result[bookingView], error) {
+		if _, err := s.myBooking(ctx, c, in.Body.BookingID); err != nil {
+			return result[bookingView]{}, err
+		}
+		b, err := s.o.Bookings.Cancel(ctx, c.scope(), in.Body.BookingID, in.Body.Reason)
+		if err != nil {
+			return result[bookingView]{}, err
+		}
+		view, err := s.showOne(ctx, c, false, b)
+		return result[bookingView]{view}, err
+	})
+
+	register(s, operation{
+		method: http.MethodGet, path: "/customer/profile", id: "getMyProfile", tag: "Customer", who: customers, summary: "Get my profile",
+	}, func(ctx context.Context, c caller, _ *struct{}) (result[customerView], error) {
+		return viewCustomer(s.o.Access.Customer(ctx, c.OrganizationID, c.SubjectID))
+	})
+	register(s, operation{
+		method: http.MethodPut, path: "/customer/profile", id: "updateMyProfile", tag: "Customer", who: customers,
+		summary: "Change my profile", about: "What is absent stays.", example: map[string]any{"firstName": "Mona", "lastName": "Abdullah"},
+	}, func(ctx context.Context, c caller, in *with[customerBody]) (result[customerView], error) {
+		return s.updateCustomer(ctx, c, c.SubjectID, in.Body)
+	})
+}
+
+// myBooking finds a booking of the caller; anybody else's looks like none.
+func (s *Server) myBooking(ctx context.Context, c caller, id string) (*models.Booking, error) {
+	b, err := s.o.Bookings.Get(ctx, c.OrganizationID, id)
+	if err != nil {
+		return nil, err
+	}
+	if c.Kind == access.KindTicket && b.ID != c.BookingID || c.Kind == access.KindCustomer && b.CustomerID != c.SubjectID {
+		return nil, models.Errorf(models.CodeBookingNotFound, "There is no such booking in the organization.")
+	}
+	return b, nil
+}

@@ -1,0 +1,163 @@
+package handlers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"nowserving/booking/catalog"
+	"nowserving/models"
+	"nowserving/realtime"
+)
+
+const (
+	// directoryLife is how long another node's change of a name may stay unseen.
+	directoryLife = 2 * time.Second
+	// directoryPage is how many rows are read at once, and directoryLimit how
+	// many of a kind are kept for one organization.
+	directoryPage  = 500
+	directoryLimit = 5000
+	// maxDirectories bounds the organizations kept; beyond it the directory
+	// starts over.
+	maxDirectories = 1000
+)
+
+// organization is what an organization offers, as it was a moment ago. It is
+// never changed after it was read.
+type organization struct {
+	models.Organization
+	zone      *time.Location
+	types     []models.BookingType // in the order they were made
+	resources []models.Resource
+	typeAt    map[string]*models.BookingType
+	resAt     map[string]*models.Resource
+	names     map[string]realtime.Resource
+	read      time.Time
+}
+
+// directory keeps what every booking shown needs from the catalogue: names,
+// minutes and the time zone. A change made through this node is seen at once.
+type directory struct {
+	catalog *catalog.Catalog
+
+	mu      sync.Mutex
+	entries map[string]*entry
+}
+
+type entry struct {
+	reading sync.Mutex // held while one reads for all
+
+	// Guarded by directory.mu.
+	known   *organization
+	changes int // made since the start; tells a reading that it is outdated
+}
+
+func newDirectory(c *catalog.Catalog) *directory {
+	return &directory{catalog: c, entries: map[string]*entry{}}
+}
+
+// of returns an organization that exists, as it was read a moment ago.
+func (d *directory) of(ctx context.Context, organizationID string) (*organization, error) {
+	d.mu.Lock()
+	e := d.entries[organizationID]
+	if e == nil {
+		if len(d.entries) >= maxDirectories {
+			clear(d.entries)
+		}
+		e = &entry{}
+		d.entries[organizationID] = e
+	}
+	known := e.known
+	d.mu.Unlock()
+	if known != nil && time.Since(known.read) < directoryLife {
+		return known, nil
+	}
+	e.reading.Lock()
+	defer e.reading.Unlock()
+	d.mu.Lock()
+	known, changes := e.known, e.changes
+	d.mu.Unlock()
+	if known != nil && time.Since(known.read) < directoryLife {
+		return known, nil // somebody else read it meanwhile
+	}
+	fresh, err := d.load(ctx, organizationID)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		if e.known == nil && d.entries[organizationID] == e {
+			delete(d.entries, organizationID) // it may be a name somebody made up
+		}
+		return nil, err
+	}
+	if changes == e.changes {
+		e.known = fresh
+	}
+	return fresh, nil
+}
+
+// forget makes the next look read an organization again, after a change.
+func (d *directory) forget(organizationID string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e := d.entries[organizationID]; e != nil {
+		e.known = nil
+		e.changes++
+	}
+}
+
+func (d *directory) load(ctx context.Context, organizationID string) (*organization, error) {
+	o := &organization{
+		typeAt: map[string]*models.BookingType{}, resAt: map[string]*models.Resource{}, names: map[string]realtime.Resource{}, read: time.Now(),
+	}
+	row, err := d.catalog.Organization(ctx, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	o.Organization = *row
+	if o.zone, err = time.LoadLocation(o.Timezone); err != nil {
+		return nil, fmt.Errorf("time zone of organization %s: %w", organizationID, err)
+	}
+	o.types, err = readAll(func(page catalog.Page) ([]models.BookingType, error) {
+		return d.catalog.Types(ctx, organizationID, false, page)
+	}, func(t models.BookingType) string { return t.ID })
+	if err != nil {
+		return nil, err
+	}
+	o.resources, err = readAll(func(page catalog.Page) ([]models.Resource, error) {
+		return d.catalog.Resources(ctx, organizationID, catalog.ResourceFilter{}, page)
+	}, func(r models.Resource) string { return r.ID })
+	if err != nil {
+		return nil, err
+	}
+	for i := range o.types {
+		o.typeAt[o.types[i].ID] = &o.types[i]
+	}
+	for i := range o.resources {
+		r := &o.resources[i]
+		o.resAt[r.ID] = r
+		o.names[r.ID] = realtime.Resource{Name: r.Name, Translations: r.NameTranslations}
+	}
+	return o, nil
+}
+
+// readAll reads a list page by page, up to directoryLimit rows.
+func readAll[T any](read func(catalog.Page) ([]T, error), id func(T) string) ([]T, error) {
+	var all []T
+	page := catalog.Page{Limit: directoryPage}
+	for len(all) < directoryLimit {
+		rows, err := read(page)
+		if err != nil {
+			return nil, fmt.Errorf("read the catalogue: %w", err)
+		}
+		more := len(rows) > directoryPage
+		rows = rows[:min(len(rows), directoryPage)]
+		all = append(all, rows...)
+		if !more {
+			break
+		}
+		page.After = id(rows[len(rows)-1])
+	}
+	return slices.Clip(all), nil
+}

@@ -1,0 +1,210 @@
+package handlers
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"nowserving/booking"
+	"nowserving/booking/access"
+	"nowserving/booking/queue"
+	"nowserving/models"
+	"nowserving/realtime"
+)
+
+// Live answers the live server's questions. Snapshots show bookings as HTTP
+// answers do, in English: pages translate by themselves.
+type Live struct{ s *Server }
+
+var _ realtime.Source = (*Live)(nil)
+
+// Live returns what the live server asks.
+func (s *Server) Live() *Live { return &Live{s} }
+
+// Authenticate implements realtime.Source.
+func (l *Live) Authenticate(ctx context.Context, token string) (realtime.Client, error) {
+	p, err := l.s.o.Access.Authenticate(ctx, token)
+	if err != nil {
+		return realtime.Client{}, err
+	}
+	if p.OrganizationID != "" {
+		if _, err := l.s.directory.of(ctx, p.OrganizationID); err != nil {
+			return realtime.Client{}, err
+		}
+	}
+	return realtime.Client{OrganizationID: p.OrganizationID, UserID: p.SubjectID, ExpiresAt: p.ExpiresAt, Opaque: p}, nil
+}
+
+// callerOfClient is who is connected. A connection names no organization, so
+// for an account key it is that of what is watched.
+func callerOfClient(ctx context.Context, c realtime.Client, id string, ownerOf func(context.Context, string) (string, error)) (caller, error) {
+	p, ok := c.Opaque.(access.Principal)
+	if !ok {
+		return caller{}, models.Errorf(models.CodeUnauthenticated, "The connection has no credential.")
+	}
+	if !isText(id) {
+		return caller{}, models.Errorf(models.CodeForbidden, "This is no channel of ours.")
+	}
+	organizationID := p.OrganizationID
+	if p.Kind == access.KindAccount {
+		var err error
+		if organizationID, err = ownerOf(ctx, id); err != nil {
+			return caller{}, err
+		}
+	}
+	return caller{Principal: p, OrganizationID: organizationID, Lang: "en"}, nil
+}
+
+// Booking implements realtime.Source.
+func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (realtime.BookingSnapshot, error) {
+	c, err := callerOfClient(ctx, client, id, l.s.o.Bookings.OwnerOf)
+	if err != nil {
+		return realtime.BookingSnapshot{}, err
+	}
+	b, err := l.watched(ctx, c, id)
+	if err != nil {
+		return realtime.BookingSnapshot{}, err
+	}
+	at := time.Now()
+	v, err := l.s.viewerFor(ctx, c.OrganizationID, c.Lang, false, []models.Booking{*b})
+	if err != nil {
+		return realtime.BookingSnapshot{}, err
+	}
+	places, err := l.s.o.Bookings.Places(ctx, c.OrganizationID, []models.Booking{*b})
+	if err != nil {
+		return realtime.BookingSnapshot{}, err
+	}
+	minutes := 0
+	if t := v.types[b.TypeID]; t != nil {
+		minutes = t.Minutes
+	}
+	return realtime.BookingSnapshot{
+		OrganizationID: c.OrganizationID, Version: b.Version, Stage: b.Stage, Minutes: minutes, Position: places[b.ID].Position,
+		Data: func(position int) (json.RawMessage, error) {
+			var place *booking.Place
+			if position > 0 && b.Waiting() {
+				p, err := l.s.o.Bookings.PlaceAt(ctx, b, position)
+				if err != nil {
+					return nil, err
+				}
+				place = &p
+			}
+			return json.Marshal(struct {
+				Type    models.EventType `json:"type"`
+				Booking bookingView      `json:"booking"`
+				At      time.Time        `json:"at"`
+			}{models.EventSnapshot, v.show(b, place), at.UTC()})
+		},
+	}, nil
+}
+
+// watched finds a booking the caller may watch.
+func (l *Live) watched(ctx context.Context, c caller, id string) (*models.Booking, error) {
+	switch {
+	case c.Kind == access.KindCustomer || c.Kind == access.KindTicket:
+		return l.s.myBooking(ctx, c, id)
+	case !c.Staff():
+		return nil, models.Errorf(models.CodeForbidden, "This credential may not watch bookings.")
+	}
+	b, err := l.s.o.Bookings.Get(ctx, c.OrganizationID, id)
+	if err == nil && c.Role == models.RoleProvider && b.ResourceID != nil && !slices.Contains(c.ResourceIDs, *b.ResourceID) {
+		return nil, models.Errorf(models.CodeForbidden, "You do not act for the resource of this booking.")
+	}
+	return b, err
+}
+
+// waiter is one line of a resource's waiting list.
+type waiter struct {
+	BookingID string    `json:"bookingId"`
+	Ticket    string    `json:"ticket"`
+	TypeID    string    `json:"typeId"`
+	Priority  int       `json:"priority"`
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+// Queue implements realtime.Source.
+func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID string) (realtime.QueueSnapshot, error) {
+	c, err := callerOfClient(ctx, client, resourceID, l.s.o.Catalog.OwnerOf)
+	if err != nil {
+		return realtime.QueueSnapshot{}, err
+	}
+	if !c.Staff() {
+		return realtime.QueueSnapshot{}, models.Errorf(models.CodeForbidden, "This credential may not watch queues.")
+	}
+	at := time.Now()
+	rows, err := l.s.o.Bookings.Queue(ctx, c.scope(), resourceID, maxBookings)
+	if err != nil {
+		return realtime.QueueSnapshot{}, err
+	}
+	r, err := l.s.o.Catalog.Resource(ctx, c.OrganizationID, resourceID)
+	if err != nil {
+		return realtime.QueueSnapshot{}, err
+	}
+	total := len(rows)
+	if total == maxBookings { // there may be more than are listed
+		if m, ok := l.s.o.Mirrors.Current(ctx, c.OrganizationID); ok {
+			m.View(func(v queue.View) { total = max(total, len(v.Queue(resourceID))) })
+		}
+	}
+	waiting := make([]waiter, len(rows))
+	for i := range rows {
+		b := &rows[i]
+		waiting[i] = waiter{b.ID, b.Ticket, b.TypeID, b.Priority, b.CreatedAt.UTC()}
+	}
+	data, err := json.Marshal(struct {
+		Type       models.EventType `json:"type"`
+		ResourceID string           `json:"resourceId"`
+		Paused     bool             `json:"paused"`
+		Waiting    []waiter         `json:"waiting"`
+		Total      int              `json:"total"`
+		At         time.Time        `json:"at"`
+	}{models.EventSnapshot, resourceID, r.Paused, waiting, total, at.UTC()})
+	return realtime.QueueSnapshot{OrganizationID: c.OrganizationID, Data: data}, err
+}
+
+// Display implements realtime.Source.
+func (l *Live) Display(ctx context.Context, client realtime.Client, id string) (realtime.DisplaySnapshot, error) {
+	c, err := callerOfClient(ctx, client, id, l.s.o.Catalog.OwnerOf)
+	if err != nil {
+		return realtime.DisplaySnapshot{}, err
+	}
+	if !c.Staff() && (c.Kind != access.KindDisplay || c.SubjectID != id) {
+		return realtime.DisplaySnapshot{}, models.Errorf(models.CodeForbidden, "This credential may not watch this display.")
+	}
+	d, err := l.s.o.Catalog.Display(ctx, c.OrganizationID, id)
+	if err != nil {
+		return realtime.DisplaySnapshot{}, err
+	}
+	return realtime.DisplaySnapshot{OrganizationID: c.OrganizationID, ResourceIDs: d.ResourceIDs}, nil
+}
+
+// States implements realtime.Source.
+func (l *Live) States(ctx context.Context, organizationID string, ids []string) ([]models.BookingEvent, error) {
+	return stateEvents(l.s.o.Bookings.ByIDs(ctx, organizationID, ids))
+}
+
+// maxCalls bounds the calls a display is told of.
+const maxCalls = 50
+
+// Calls implements realtime.Source.
+func (l *Live) Calls(ctx context.Context, organizationID string) ([]models.BookingEvent, error) {
+	return stateEvents(l.s.o.Bookings.Calls(ctx, organizationID, maxCalls))
+}
+
+func stateEvents(bookings []models.Booking, err error) ([]models.BookingEvent, error) {
+	events := make([]models.BookingEvent, len(bookings))
+	for i := range bookings {
+		events[i] = models.StateEvent(&bookings[i])
+	}
+	return events, err
+}
+
+// Resources implements realtime.Source.
+func (l *Live) Resources(ctx context.Context, organizationID string) (map[string]realtime.Resource, error) {
+	o, err := l.s.directory.of(ctx, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	return o.names, nil
+}

@@ -1,0 +1,196 @@
+package handlers
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humagin"
+	"github.com/gin-gonic/gin"
+
+	"nowserving/models"
+)
+
+const (
+	// requestTimeout bounds the work on one request.
+	requestTimeout = 15 * time.Second
+	// bodyTimeout bounds how long a caller may take to send a body.
+	bodyTimeout = 10 * time.Second
+	// maxBody bounds a request's body.
+	maxBody = 1 << 20
+	// maxRequestID bounds a request id that the caller chose.
+	maxRequestID = 64
+)
+
+type contextKey int
+
+const (
+	keyRequestID contextKey = iota
+	keyCaller
+)
+
+func requestID(ctx context.Context) string {
+	id, _ := ctx.Value(keyRequestID).(string)
+	return id
+}
+
+// identify gives the request an id, its own if that is a sane one, and logs
+// its end. Addresses are logged as templates: a path, a query or a header may
+// hold what nobody should read in a log.
+func (s *Server) identify(c *gin.Context) {
+	began := time.Now()
+	id := c.GetHeader("X-Request-Id")
+	if !saneID(id) {
+		id = models.NewID()
+	}
+	c.Header("X-Request-Id", id)
+	c.Header("X-Content-Type-Options", "nosniff")
+	if s.o.Production {
+		c.Header("Strict-Transport-Security", "max-age=31536000")
+	}
+	c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), keyRequestID, id))
+	c.Next()
+
+	route := c.FullPath()
+	log := s.o.Log.Info
+	if c.Request.Method == http.MethodGet && c.Writer.Status() < http.StatusInternalServerError || route == "" {
+		log = s.o.Log.Debug
+	}
+	log("request", "method", c.Request.Method, "route", route, "status", c.Writer.Status(),
+		"ms", float64(time.Since(began).Microseconds())/1000, "requestId", id)
+}
+
+func saneID(id string) bool {
+	return id != "" && len(id) <= maxRequestID && strings.IndexFunc(id, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '_' && r != '.'
+	}) < 0
+}
+
+// recover answers when a handler panics.
+func (s *Server) recover(c *gin.Context) {
+	defer func() {
+		cause := recover()
+		if cause == nil {
+			return
+		}
+		if cause == http.ErrAbortHandler {
+			panic(cause) // net/http's way to cut a connection
+		}
+		if err, ok := cause.(error); ok && c.Writer.Written() && c.Request.Context().Err() != nil {
+			s.o.Log.Debug("the caller has gone before the answer", "requestId", requestID(c.Request.Context()), "error", err)
+			c.Abort()
+			return
+		}
+		s.o.Log.Error("a handler panicked", "requestId", requestID(c.Request.Context()), "error", fmt.Sprint(cause), "stack", string(debug.Stack()))
+		if c.Writer.Written() {
+			c.Abort()
+			return
+		}
+		writeProblem(c, s.problem(c.Request.Context(), models.Errorf(models.CodeInternal, "Something went wrong on our side.")))
+	}()
+	c.Next()
+}
+
+// allowOrigin lets pages of the origins allowed call the API from a browser.
+// No cookie is ever read, so nothing has to be kept from the others.
+func (s *Server) allowOrigin(c *gin.Context) {
+	origin := c.GetHeader("Origin")
+	if origin == "" || !slices.Contains(s.o.AllowedOrigins, origin) {
+		c.Next()
+		return
+	}
+	c.Header("Access-Control-Allow-Origin", origin)
+	c.Writer.Header().Add("Vary", "Origin")
+	c.Header("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
+	if c.Request.Method == http.MethodOptions && c.GetHeader("Access-Control-Request-Method") != "" {
+		c.Header("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE")
+		c.Header("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, X-API-KEY, X-APP-ID, X-Request-Id, lang")
+		c.Header("Access-Control-Max-Age", "600")
+		c.AbortWithStatus(http.StatusNoContent)
+		return
+	}
+	c.Next()
+}
+
+// limitTime gives every request but a live connection a deadline.
+func (s *Server) limitTime(c *gin.Context) {
+	if c.FullPath() == livePath {
+		c.Next()
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.Request.Context(), requestTimeout)
+	defer cancel()
+	c.Request = c.Request.WithContext(ctx)
+	c.Next()
+}
+
+// checkAddress refuses an address no database would take.
+func (s *Server) checkAddress(c *gin.Context) {
+	query, err := url.ParseQuery(c.Request.URL.RawQuery)
+	clean := isText(c.Request.URL.Path) && isText(c.GetHeader("X-APP-ID"))
+	for name, values := range query {
+		clean = clean && isText(name) && !slices.ContainsFunc(values, func(v string) bool { return !isText(v) })
+	}
+	if err != nil || !clean {
+		s.answer(c, models.Errorf(models.CodeMalformed, "The address holds something that is not text in UTF-8."))
+		return
+	}
+	c.Next()
+}
+
+// isText reports whether a database can store the text: UTF-8 without NUL.
+func isText(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }
+
+// readBody reads the body of an API request before the framework does, so that
+// too much of it and what is no JSON in UTF-8 are told apart.
+func (s *Server) readBody(ctx huma.Context, next func(huma.Context)) {
+	c := humagin.Unwrap(ctx)
+	body, err := s.body(c)
+	if err != nil {
+		s.answer(c, err)
+		return
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		body = []byte("{}") // so that what is missing is named
+	}
+	if !utf8.Valid(body) {
+		s.answer(c, models.Errorf(models.CodeMalformed, "The body is not UTF-8."))
+		return
+	}
+	if !json.Valid(body) {
+		s.answer(c, models.Errorf(models.CodeMalformed, "The body is not one JSON value."))
+		return
+	}
+	c.Request.Body = io.NopCloser(bytes.NewReader(body))
+	c.Request.Header.Set("Content-Type", "application/json")
+	next(ctx)
+}
+
+func (s *Server) body(c *gin.Context) ([]byte, error) {
+	control := http.NewResponseController(c.Writer)
+	if err := control.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, err
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return nil, models.Errorf(models.CodeTooLarge, "The body is larger than 1 MiB.")
+	}
+	if err != nil {
+		return nil, models.Errorf(models.CodeMalformed, "The body did not arrive whole.")
+	}
+	if err := control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, err
+	}
+	return body, nil
+}

@@ -1,0 +1,121 @@
+package handlers
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"nowserving/booking/access"
+	"nowserving/models"
+)
+
+type organizationView struct {
+	ID                   string         `json:"id"`
+	Name                 string         `json:"name"`
+	Timezone             string         `json:"timezone"`
+	BusinessTypeID       string         `json:"businessTypeId"`
+	BusinessCustomConfig map[string]any `json:"businessCustomConfig"`
+	CreatedAt            time.Time      `json:"createdAt"`
+}
+
+func viewOrganization(o *models.Organization) organizationView {
+	config := o.BusinessCustomConfig
+	if config == nil {
+		config = map[string]any{}
+	}
+	return organizationView{o.ID, o.Name, o.Timezone, o.BusinessTypeID, config, o.CreatedAt.UTC()}
+}
+
+type organizationBody struct {
+	Name                 string         `json:"name" required:"true" minLength:"1" maxLength:"200"`
+	Timezone             string         `json:"timezone" required:"true" minLength:"1" maxLength:"100" example:"Asia/Riyadh" doc:"IANA name."`
+	BusinessTypeID       string         `json:"businessTypeId" maxLength:"100"`
+	BusinessCustomConfig map[string]any `json:"businessCustomConfig"`
+}
+
+func (s *Server) organizationRoutes() {
+	register(s, operation{
+		method: http.MethodGet, path: "/management/organizations", id: "listOrganizations", tag: "Organizations", who: staff, tenancy: optional,
+		summary: "List organizations", about: "All of them for an account key; everybody else sees their own.",
+	}, func(ctx context.Context, c caller, in *paging) (list[organizationView], error) {
+		page, err := in.page()
+		if err != nil {
+			return list[organizationView]{}, err
+		}
+		rows, err := s.o.Catalog.Organizations(ctx, c.Principal.OrganizationID, page)
+		return listOf(rows, page.Limit, func(o *models.Organization) string { return o.ID }, viewOrganization), err
+	})
+	register(s, operation{
+		method: http.MethodPost, path: "/management/organizations", id: "createOrganization", tag: "Organizations", who: accountKey, tenancy: optional,
+		summary: "Make an organization", example: map[string]any{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh"},
+	}, func(ctx context.Context, _ caller, in *with[organizationBody]) (result[organizationView], error) {
+		o := &models.Organization{
+			Name: in.Body.Name, Timezone: in.Body.Timezone, BusinessTypeID: in.Body.BusinessTypeID, BusinessCustomConfig: in.Body.BusinessCustomConfig,
+		}
+		if err := s.o.Catalog.CreateOrganization(ctx, o); err != nil {
+			return result[organizationView]{}, err
+		}
+		return result[organizationView]{viewOrganization(o)}, nil
+	})
+	type byOrganization struct {
+		ID string `path:"id" maxLength:"64"`
+	}
+	register(s, operation{
+		method: http.MethodGet, path: "/management/organizations/{id}", id: "getOrganization", tag: "Organizations", who: staff, tenancy: optional,
+		summary: "Get an organization",
+	}, func(ctx context.Context, c caller, in *byOrganization) (result[organizationView], error) {
+		if own := c.Principal.OrganizationID; own != "" && own != in.ID {
+			return result[organizationView]{}, models.Errorf(models.CodeOrgMissing, "There is no such organization, or it is not yours.")
+		}
+		o, err := s.o.Catalog.Organization(ctx, in.ID)
+		if err != nil {
+			return result[organizationView]{}, err
+		}
+		return result[organizationView]{viewOrganization(o)}, nil
+	})
+}
+
+type keyView struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	Key       string    `json:"key,omitempty" doc:"Shown once, when it is made."`
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+func viewKey(k access.APIKey) keyView {
+	return keyView{ID: k.ID, Name: k.Name, CreatedAt: k.CreatedAt.UTC()}
+}
+
+type keyBody struct {
+	Name string `json:"name" required:"true" minLength:"1" maxLength:"100" example:"front desk"`
+}
+
+func (s *Server) keyRoutes() {
+	example := map[string]any{"name": "front desk"}
+	register(s, operation{
+		method: http.MethodGet, path: "/management/apiKeys", id: "listKeys", tag: "Organizations", who: staff,
+		summary: "List the organization's API keys", about: "Their names; the keys themselves are never shown again.",
+	}, func(ctx context.Context, c caller, _ *struct{}) (result[[]keyView], error) {
+		keys, err := s.o.Access.Keys(ctx, &c.OrganizationID)
+		views := make([]keyView, len(keys))
+		for i, k := range keys {
+			views[i] = viewKey(k)
+		}
+		return result[[]keyView]{views}, err
+	})
+	register(s, operation{
+		method: http.MethodPost, path: "/management/apiKeys", id: "createKey", tag: "Organizations", who: managers,
+		summary: "Make an API key", about: "The key is shown once.", example: example,
+	}, func(ctx context.Context, c caller, in *with[keyBody]) (result[keyView], error) {
+		k, secret, err := s.o.Access.CreateKey(ctx, &c.OrganizationID, in.Body.Name)
+		view := viewKey(k)
+		view.Key = secret
+		return result[keyView]{view}, err
+	})
+	register(s, operation{
+		method: http.MethodDelete, path: "/management/apiKeys", id: "deleteKey", tag: "Organizations", who: managers,
+		summary: "Delete an API key", about: "By its name; it is refused from then on.", example: example,
+	}, func(ctx context.Context, c caller, in *with[keyBody]) (message, error) {
+		return message{"The key is deleted."}, s.o.Access.DeleteKey(ctx, &c.OrganizationID, in.Body.Name)
+	})
+}

@@ -1,0 +1,120 @@
+package handlers
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"nowserving/models"
+)
+
+// customerView is a customer as staff and the customer see it.
+type customerView struct {
+	ID        string         `json:"id"`
+	Phone     string         `json:"phone,omitempty"`
+	Email     string         `json:"email,omitempty"`
+	FirstName string         `json:"firstName"`
+	LastName  string         `json:"lastName"`
+	Note      string         `json:"note"`
+	Data      map[string]any `json:"data"`
+	CreatedAt time.Time      `json:"createdAt"`
+}
+
+func customerOf(c *models.Customer) customerView {
+	data := c.Data
+	if data == nil {
+		data = map[string]any{}
+	}
+	return customerView{c.ID, text(c.Phone), text(c.Email), c.FirstName, c.LastName, c.Note, data, c.CreatedAt.UTC()}
+}
+
+func viewCustomer(c *models.Customer, err error) (result[customerView], error) {
+	if err != nil {
+		return result[customerView]{}, err
+	}
+	return result[customerView]{customerOf(c)}, nil
+}
+
+// customerBody changes a customer: what is absent stays, an empty text clears.
+type customerBody struct {
+	Phone     *string        `json:"phone" maxLength:"40" example:"+966500000001"`
+	Email     *string        `json:"email" maxLength:"254"`
+	FirstName *string        `json:"firstName" maxLength:"200"`
+	LastName  *string        `json:"lastName" maxLength:"200"`
+	Note      *string        `json:"note" maxLength:"2000"`
+	Data      map[string]any `json:"data" doc:"Custom fields; replaced as a whole."`
+}
+
+// maxData bounds the custom fields of a customer, in bytes.
+const maxData = 32 << 10
+
+func (s *Server) updateCustomer(ctx context.Context, c caller, id string, b customerBody) (result[customerView], error) {
+	person, err := s.o.Access.Customer(ctx, c.OrganizationID, id)
+	if err != nil {
+		return result[customerView]{}, err
+	}
+	set(&person.FirstName, b.FirstName)
+	set(&person.LastName, b.LastName)
+	set(&person.Note, b.Note)
+	known := person.Phone != nil || person.Email != nil
+	if b.Phone != nil {
+		person.Phone = b.Phone
+	}
+	if b.Email != nil {
+		person.Email = b.Email
+	}
+	if known && text(person.Phone) == "" && text(person.Email) == "" {
+		return result[customerView]{}, models.Invalid("phone", "A phone number or an e-mail address has to stay.")
+	}
+	if b.Data != nil {
+		data, err := json.Marshal(b.Data)
+		if err != nil {
+			return result[customerView]{}, err
+		}
+		if len(data) > maxData {
+			return result[customerView]{}, models.Invalid("data", "Custom fields take at most %d bytes.", maxData)
+		}
+		person.Data = b.Data
+	}
+	err = s.o.Access.UpdateCustomer(ctx, person)
+	return viewCustomer(person, err)
+}
+
+// set changes a value where a new one was given.
+func set[T any](value *T, given *T) {
+	if given != nil {
+		*value = *given
+	}
+}
+
+func (s *Server) peopleRoutes() {
+	register(s, operation{
+		method: http.MethodGet, path: "/management/customers", id: "listCustomers", tag: "Customers", who: staff, summary: "List customers",
+	}, func(ctx context.Context, c caller, in *paging) (list[customerView], error) {
+		page, err := in.page()
+		if err != nil {
+			return list[customerView]{}, err
+		}
+		rows, err := s.o.Access.Customers(ctx, c.OrganizationID, page)
+		return listOf(rows, page.Limit, func(c *models.Customer) string { return c.ID }, customerOf), err
+	})
+	type byCustomer struct {
+		ID string `path:"customerId" maxLength:"64"`
+	}
+	register(s, operation{
+		method: http.MethodGet, path: "/management/customers/{customerId}", id: "getCustomer", tag: "Customers", who: staff, summary: "Get a customer",
+	}, func(ctx context.Context, c caller, in *byCustomer) (result[customerView], error) {
+		return viewCustomer(s.o.Access.Customer(ctx, c.OrganizationID, in.ID))
+	})
+	type customerChange struct {
+		ID   string `path:"customerId" maxLength:"64"`
+		Body customerBody
+	}
+	register(s, operation{
+		method: http.MethodPut, path: "/management/customers/{customerId}", id: "updateCustomer", tag: "Customers", who: staff,
+		summary: "Change a customer", about: "What is absent stays.", example: map[string]any{"firstName": "Mona", "note": "Uses a wheelchair."},
+	}, func(ctx context.Context, c caller, in *customerChange) (result[customerView], error) {
+		return s.updateCustomer(ctx, c, in.ID, in.Body)
+	})
+}

@@ -1,0 +1,182 @@
+package handlers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/gin-gonic/gin"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// Problem is how every failure is answered (RFC 9457, application/problem+json).
+type Problem struct {
+	Type   string      `json:"type" example:"about:blank" doc:"Where this kind of failure is described."`
+	Title  string      `json:"title" doc:"The same for every failure with this code."`
+	Status int         `json:"status"`
+	Detail string      `json:"detail" doc:"What was wrong with this very request."`
+	Code   models.Code `json:"code" example:"BKS-NOT_FOUND" doc:"Stable; see the error codes."`
+	// RequestID is also in the header X-Request-Id and in the log.
+	RequestID string       `json:"requestId"`
+	Errors    []FieldError `json:"errors,omitempty" doc:"The fields that are missing or wrong."`
+
+	retryAfter int
+}
+
+// FieldError says what is wrong with one field.
+type FieldError struct {
+	Field   string `json:"field" example:"resourceId"`
+	Message string `json:"message"`
+}
+
+// Error implements error.
+func (p *Problem) Error() string { return string(p.Code) + ": " + p.Detail }
+
+// GetStatus implements huma.StatusError.
+func (p *Problem) GetStatus() int { return p.Status }
+
+// GetHeaders implements huma.HeadersError.
+func (p *Problem) GetHeaders() http.Header {
+	h := http.Header{}
+	if p.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
+	}
+	if p.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
+	}
+	return h
+}
+
+// problemType is the content type of a Problem.
+const problemType = "application/problem+json"
+
+// ContentType implements huma.ContentTypeFilter.
+func (p *Problem) ContentType(string) string { return problemType }
+
+func failureOf(code models.Code) models.Failure {
+	var internal models.Failure
+	for _, f := range models.Failures {
+		if f.Code == code {
+			return f
+		}
+		if f.Code == models.CodeInternal {
+			internal = f
+		}
+	}
+	return internal
+}
+
+// problem is the one place that turns an error into an answer. A failure of a
+// rule is told as it is; of anything else the caller learns the request's id
+// only, and the log the cause.
+func (s *Server) problem(ctx context.Context, err error) *Problem {
+	e, ok := errors.AsType[*models.Error](err)
+	if !ok {
+		e = s.hide(ctx, err)
+	}
+	f := failureOf(e.Code)
+	p := &Problem{
+		Type: "about:blank", Title: f.Meaning, Status: f.Status, Detail: e.Detail, Code: f.Code, RequestID: requestID(ctx),
+		retryAfter: int(math.Ceil(e.RetryAfter.Seconds())),
+	}
+	if e.Field != "" {
+		p.Errors = []FieldError{{e.Field, e.Detail}}
+	}
+	return p
+}
+
+// hide logs an error that is not for the caller and says what may be told.
+func (s *Server) hide(ctx context.Context, err error) *models.Error {
+	log := s.o.Log.With("requestId", requestID(ctx), "error", err)
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		// The caller has gone; nobody reads the answer.
+		log.Debug("a request was given up")
+		return models.Errorf(models.CodeUnavailable, "The request was given up.")
+	case ctx.Err() != nil || store.IsUnavailable(err):
+		log.Warn("a request could not be served")
+		return models.Errorf(models.CodeUnavailable, "The service can't answer just now.")
+	}
+	log.Error("a request failed")
+	return models.Errorf(models.CodeInternal, "Something went wrong on our side.")
+}
+
+// writeProblem answers outside the API's operations.
+func writeProblem(c *gin.Context, p *Problem) {
+	for name, values := range p.GetHeaders() {
+		c.Writer.Header()[name] = values
+	}
+	c.Header("Cache-Control", "no-store")
+	body, err := json.Marshal(p)
+	if err != nil { // it holds texts and numbers only
+		c.AbortWithStatus(http.StatusInternalServerError)
+		return
+	}
+	c.Abort()
+	c.Data(p.Status, problemType, append(body, '\n'))
+}
+
+func (s *Server) answer(c *gin.Context, err error) {
+	writeProblem(c, s.problem(c.Request.Context(), err))
+}
+
+func (s *Server) refuse(code models.Code, detail string) gin.HandlerFunc {
+	return func(c *gin.Context) { s.answer(c, models.Errorf(code, "%s", detail)) }
+}
+
+var missingProperty = regexp.MustCompile(`property (\S+) `)
+
+// translate turns the API framework's own answers, which are about the form of
+// a request, into a Problem. It is a huma.Transformer.
+func (s *Server) translate(ctx huma.Context, _ string, body any) (any, error) {
+	m, ok := body.(*huma.ErrorModel)
+	if !ok {
+		return body, nil
+	}
+	e := models.Errorf(models.CodeInvalid, "A field is missing or has a wrong type or value.")
+	if m.Status != http.StatusUnprocessableEntity {
+		if m.Status >= http.StatusInternalServerError {
+			s.o.Log.Error("a request failed", "requestId", requestID(ctx.Context()), "error", m)
+			e = models.Errorf(models.CodeInternal, "Something went wrong on our side.")
+		} else {
+			e = models.Errorf(models.CodeMalformed, "The request can't be read.")
+		}
+	}
+	p := s.problem(ctx.Context(), e)
+	p.Status = m.Status // it is sent already
+	if e.Code != models.CodeInternal {
+		for _, d := range m.Errors {
+			p.Errors = append(p.Errors, fieldError(d))
+		}
+	}
+	return p, nil
+}
+
+// fieldError names the field plainly: "resourceId", not "body.resourceId".
+func fieldError(d *huma.ErrorDetail) FieldError {
+	field := d.Location
+	for _, prefix := range []string{"body.", "query.", "path.", "header."} {
+		field = strings.TrimPrefix(field, prefix)
+	}
+	found := missingProperty.FindStringSubmatch(d.Message)
+	if found == nil {
+		return FieldError{field, d.Message}
+	}
+	if field == "body" {
+		field = found[1]
+	} else {
+		field += "." + found[1]
+	}
+	if strings.Contains(d.Message, "to be present") {
+		return FieldError{field, "required"}
+	}
+	return FieldError{field, d.Message}
+}

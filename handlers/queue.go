@@ -1,0 +1,58 @@
+package handlers
+
+import (
+	"context"
+	"net/http"
+)
+
+type queueRef struct {
+	ResourceID string `json:"resourceId" required:"true" minLength:"1" maxLength:"64"`
+}
+
+func (s *Server) queueRoutes() {
+	example := map[string]any{"resourceId": exampleOther}
+	register(s, operation{
+		method: http.MethodPost, path: "/management/queue/next", id: "callNext", tag: "Queue", who: staff,
+		summary: "Call the next patient",
+		about:   "Takes the head of the resource's queue in one step: two who call at once get two different patients. QUE-EMPTY when nobody waits.",
+		example: example,
+	}, func(ctx context.Context, c caller, in *with[queueRef]) (result[bookingView], error) {
+		return s.shown(ctx, c)(s.o.Bookings.Next(ctx, c.scope(), in.Body.ResourceID))
+	})
+
+	type queueQuery struct {
+		ResourceID string `query:"resourceId" required:"true" minLength:"1" maxLength:"64"`
+		Limit      int    `query:"limit" default:"500" minimum:"1" doc:"At most 500; more are not given."`
+	}
+	register(s, operation{
+		method: http.MethodGet, path: "/management/queue", id: "getQueue", tag: "Queue", who: staff,
+		summary: "List who waits for a resource", about: "The next to be served first.",
+	}, func(ctx context.Context, c caller, in *queueQuery) (result[[]bookingView], error) {
+		rows, err := s.o.Bookings.Queue(ctx, c.scope(), in.ResourceID, min(in.Limit, maxBookings))
+		if err != nil {
+			return result[[]bookingView]{}, err
+		}
+		views, err := s.showAll(ctx, c, true, rows)
+		return result[[]bookingView]{views}, err
+	})
+
+	for _, set := range []struct {
+		verb, summary, about string
+		paused               bool
+	}{
+		{"pause", "Pause a queue", "Nobody is called until it is resumed; who waits keeps waiting.", true},
+		{"resume", "Resume a queue", "", false},
+	} {
+		register(s, operation{
+			method: http.MethodPost, path: "/management/queue/" + set.verb, id: set.verb + "Queue", tag: "Queue", who: staff,
+			summary: set.summary, about: set.about, example: example,
+		}, func(ctx context.Context, c caller, in *with[queueRef]) (result[resourceView], error) {
+			r, err := s.o.Bookings.SetPaused(ctx, c.scope(), in.Body.ResourceID, set.paused)
+			if err != nil {
+				return result[resourceView]{}, err
+			}
+			s.directory.forget(c.OrganizationID)
+			return showResource(r, c.Lang)
+		})
+	}
+}

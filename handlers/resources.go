@@ -1,0 +1,243 @@
+package handlers
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"nowserving/booking/access"
+	"nowserving/booking/catalog"
+	"nowserving/models"
+)
+
+// resourceDetails are fields of a resource that are kept and given back as
+// they came.
+type resourceDetails struct {
+	Photo  map[string]any   `json:"photo,omitempty"`
+	Photos []map[string]any `json:"photos,omitempty" maxItems:"50"`
+	Meta   map[string]any   `json:"meta,omitempty" doc:"Whatever the organization keeps with it; staff only."`
+}
+
+// resourceBody makes or changes a resource: what is absent gets its default,
+// or stays.
+type resourceBody struct {
+	Name                    *string          `json:"name" maxLength:"200"`
+	NameTranslations        *translationBody `json:"name_translations"`
+	Description             *string          `json:"description" maxLength:"5000"`
+	DescriptionTranslations *translationBody `json:"description_translations"`
+	Category                *string          `json:"category" maxLength:"200"`
+	On                      *bool            `json:"on" doc:"Whether bookings may reach it; true by default."`
+	Activated               *bool            `json:"activated" doc:"true by default."`
+	BookFromWebsite         *bool            `json:"bookFromWebsite" doc:"true by default."`
+	Types                   *[]string        `json:"types" maxItems:"200" doc:"The ids of the types it serves."`
+	ProviderEmail           *string          `json:"providerEmail" maxLength:"254" doc:"Who acts for it: a member with this address is found or made. Never shown."`
+	ProviderPhone           *string          `json:"providerPhone" maxLength:"40" doc:"Likewise by phone."`
+	resourceDetails
+}
+
+// apply changes a resource by what the body holds, its provider excepted.
+func (b *resourceBody) apply(r *models.Resource) error {
+	set(&r.Name, b.Name)
+	setTranslation(&r.NameTranslations, b.NameTranslations)
+	if r.Name == "" { // one language is enough
+		r.Name = r.NameTranslations.In("en", r.NameTranslations.Ar)
+	}
+	if r.Name == "" {
+		return models.Invalid("name", "A resource needs a name.")
+	}
+	set(&r.Description, b.Description)
+	setTranslation(&r.DescriptionTranslations, b.DescriptionTranslations)
+	set(&r.Category, b.Category)
+	set(&r.On, b.On)
+	set(&r.Activated, b.Activated)
+	set(&r.BookFromWebsite, b.BookFromWebsite)
+	set(&r.TypeIDs, b.Types)
+	var err error
+	r.Details, err = merge(r.Details, b.resourceDetails)
+	return err
+}
+
+// provider sets who acts for a resource, when the body says so.
+func (s *Server) setProvider(ctx context.Context, b *resourceBody, r *models.Resource) error {
+	if b.ProviderEmail == nil && b.ProviderPhone == nil {
+		return nil
+	}
+	r.ProviderID = nil
+	phone, email := text(b.ProviderPhone), text(b.ProviderEmail)
+	if phone == "" && email == "" {
+		return nil
+	}
+	id, err := s.o.Access.EnsureProvider(ctx, r.OrganizationID, phone, email)
+	r.ProviderID = &id
+	return err
+}
+
+// placeView is a resource as customers see it.
+type placeView struct {
+	ID                      string             `json:"id"`
+	Name                    string             `json:"name" doc:"In the language asked for."`
+	NameTranslations        models.Translation `json:"name_translations"`
+	Description             string             `json:"description"`
+	DescriptionTranslations models.Translation `json:"description_translations"`
+	Category                string             `json:"category"`
+	BookFromWebsite         bool               `json:"bookFromWebsite"`
+	Types                   []string           `json:"types" nullable:"false" doc:"The ids of the types it serves."`
+	Paused                  bool               `json:"paused" doc:"Nobody is being called just now."`
+	resourceDetails
+}
+
+// resourceView is a resource as staff see it.
+type resourceView struct {
+	placeView
+	On         bool      `json:"on"`
+	Activated  bool      `json:"activated"`
+	ProviderID string    `json:"providerId,omitempty"`
+	CreatedAt  time.Time `json:"createdAt"`
+}
+
+func viewPlace(r *models.Resource, lang string) (placeView, error) {
+	v := placeView{
+		ID: r.ID, Name: r.NameTranslations.In(lang, r.Name), NameTranslations: r.NameTranslations,
+		Description: r.DescriptionTranslations.In(lang, r.Description), DescriptionTranslations: r.DescriptionTranslations,
+		Category: r.Category, BookFromWebsite: r.BookFromWebsite, Types: r.TypeIDs, Paused: r.Paused,
+	}
+	if v.Types == nil {
+		v.Types = []string{}
+	}
+	err := split(r.Details, &v.resourceDetails)
+	return v, err
+}
+
+func viewResource(r *models.Resource, lang string) (resourceView, error) {
+	place, err := viewPlace(r, lang)
+	return resourceView{place, r.On, r.Activated, text(r.ProviderID), r.CreatedAt.UTC()}, err
+}
+
+func showResource(r *models.Resource, lang string) (result[resourceView], error) {
+	view, err := viewResource(r, lang)
+	return result[resourceView]{view}, err
+}
+
+func (s *Server) listResources(ctx context.Context, c caller, f catalog.ResourceFilter, p paging) (list[resourceView], error) {
+	page, err := p.page()
+	if err != nil {
+		return list[resourceView]{}, err
+	}
+	rows, err := s.o.Catalog.Resources(ctx, c.OrganizationID, f, page)
+	if err != nil {
+		return list[resourceView]{}, err
+	}
+	return listOf(rows, page.Limit, func(r *models.Resource) string { return r.ID }, func(r *models.Resource) resourceView {
+		view, broken := viewResource(r, c.Lang)
+		if broken != nil {
+			err = broken
+		}
+		return view
+	}), err
+}
+
+func (s *Server) resourceRoutes() {
+	example := map[string]any{
+		"name": "Dr. Sarah Johnson", "name_translations": map[string]any{"en": "Dr. Sarah Johnson", "ar": "د. سارة جونسون"},
+		"category": "doctors", "types": []string{exampleID}, "on": true, "activated": true, "providerPhone": "+966500000002",
+	}
+	register(s, operation{
+		method: http.MethodGet, path: "/management/resources", id: "listResources", tag: "Resources", who: staff, summary: "List resources",
+	}, func(ctx context.Context, c caller, in *paging) (list[resourceView], error) {
+		return s.listResources(ctx, c, catalog.ResourceFilter{}, *in)
+	})
+	register(s, operation{
+		method: http.MethodPost, path: "/management/resources", id: "createResource", tag: "Resources", who: managers,
+		summary: "Make a resource", about: "Bookings that wait and match it enter its queue.", example: example,
+	}, func(ctx context.Context, c caller, in *with[resourceBody]) (result[resourceView], error) {
+		r := &models.Resource{OrganizationID: c.OrganizationID, On: true, Activated: true, BookFromWebsite: true, TypeIDs: []string{}}
+		if err := in.Body.apply(r); err != nil {
+			return result[resourceView]{}, err
+		}
+		if err := s.setProvider(ctx, &in.Body, r); err != nil {
+			return result[resourceView]{}, err
+		}
+		if err := s.o.Catalog.CreateResource(ctx, r); err != nil {
+			return result[resourceView]{}, err
+		}
+		s.directory.forget(c.OrganizationID)
+		return showResource(r, c.Lang)
+	})
+
+	type mineQuery struct {
+		Limit int    `query:"limit" default:"100" minimum:"1" doc:"At most 100; more are not given."`
+		Token string `query:"nextPageToken"`
+	}
+	register(s, operation{
+		method: http.MethodGet, path: "/management/resources/mine", id: "listMyResources", tag: "Resources", who: staff,
+		summary: "List the resources I act for", about: "For a key: none, since it is nobody.",
+	}, func(ctx context.Context, c caller, in *mineQuery) (list[resourceView], error) {
+		if c.Kind != access.KindMember {
+			return list[resourceView]{Result: []resourceView{}}, nil
+		}
+		return s.listResources(ctx, c, catalog.ResourceFilter{ProviderID: c.SubjectID}, paging{in.Limit, in.Token})
+	})
+	for _, view := range []struct{ path, id, summary string }{
+		{"confirmedViewable", "listConfirmedViewable", "List the resources whose confirmed bookings I may see"},
+		{"requestsViewable", "listRequestsViewable", "List the resources whose requests I may see"},
+	} {
+		register(s, operation{
+			method: http.MethodGet, path: "/management/resources/" + view.path, id: view.id, tag: "Resources", who: staff, summary: view.summary,
+			about: "Active ones: a provider's own, everybody else's all.",
+		}, func(ctx context.Context, c caller, in *mineQuery) (list[resourceView], error) {
+			f := catalog.ResourceFilter{OnlyActive: true}
+			if c.Role == models.RoleProvider {
+				f.ProviderID = c.SubjectID
+			}
+			return s.listResources(ctx, c, f, paging{in.Limit, in.Token})
+		})
+	}
+
+	type byResource struct {
+		ID string `path:"resourceId" maxLength:"64"`
+	}
+	register(s, operation{
+		method: http.MethodGet, path: "/management/resources/{resourceId}", id: "getResource", tag: "Resources", who: staff, summary: "Get a resource",
+	}, func(ctx context.Context, c caller, in *byResource) (result[resourceView], error) {
+		r, err := s.o.Catalog.Resource(ctx, c.OrganizationID, in.ID)
+		if err != nil {
+			return result[resourceView]{}, err
+		}
+		return showResource(r, c.Lang)
+	})
+	type resourceChange struct {
+		ID   string `path:"resourceId" maxLength:"64"`
+		Body resourceBody
+	}
+	register(s, operation{
+		method: http.MethodPut, path: "/management/resources/{resourceId}", id: "updateResource", tag: "Resources", who: managers,
+		summary: "Change a resource", about: "What is absent stays. Bookings that match it now enter its queue, those that no longer do leave it.",
+		example: map[string]any{"on": true, "types": []string{exampleID}},
+	}, func(ctx context.Context, c caller, in *resourceChange) (result[resourceView], error) {
+		r, err := s.o.Catalog.Resource(ctx, c.OrganizationID, in.ID)
+		if err != nil {
+			return result[resourceView]{}, err
+		}
+		if err := in.Body.apply(r); err != nil {
+			return result[resourceView]{}, err
+		}
+		if err := s.setProvider(ctx, &in.Body, r); err != nil {
+			return result[resourceView]{}, err
+		}
+		if err := s.o.Catalog.UpdateResource(ctx, r); err != nil {
+			return result[resourceView]{}, err
+		}
+		s.directory.forget(c.OrganizationID)
+		return showResource(r, c.Lang)
+	})
+	register(s, operation{
+		method: http.MethodDelete, path: "/management/resources/{resourceId}", id: "deleteResource", tag: "Resources", who: managers,
+		summary: "Delete a resource", about: "Who waited for it alone keeps a place among those of the same type.",
+	}, func(ctx context.Context, c caller, in *byResource) (message, error) {
+		if err := s.o.Catalog.DeleteResource(ctx, c.OrganizationID, in.ID); err != nil {
+			return message{}, err
+		}
+		s.directory.forget(c.OrganizationID)
+		return message{"The resource is deleted."}, nil
+	})
+}

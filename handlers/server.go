@@ -1,0 +1,157 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humagin"
+	"github.com/gin-gonic/gin"
+
+	"nowserving/booking"
+	"nowserving/booking/access"
+	"nowserving/booking/catalog"
+	"nowserving/booking/queue"
+	"nowserving/handlers/web"
+	"nowserving/models"
+)
+
+// Options are what the handlers stand on.
+type Options struct {
+	Bookings *booking.Service
+	Catalog  *catalog.Catalog
+	Access   *access.Access
+	Mirrors  *queue.Mirrors
+	// Store answers whether the database does.
+	Store interface {
+		Ping(ctx context.Context) error
+	}
+	// Redis asks Redis for an answer; nil leaves it out of /readyz.
+	Redis func(ctx context.Context) error
+	// Metrics answers GET /metrics; nil leaves it out.
+	Metrics http.Handler
+	Log     *slog.Logger
+	// PublicURL is where people reach the service; it begins the addresses of
+	// tickets and displays.
+	PublicURL string
+	// AllowedOrigins are the origins of other sites whose pages may call the API.
+	AllowedOrigins []string
+	// Production hides nothing and shows nothing more; it asks browsers to come
+	// by https only.
+	Production bool
+}
+
+// Server is the HTTP handler of the whole service.
+type Server struct {
+	o         Options
+	engine    *gin.Engine
+	api       huma.API
+	directory *directory
+	live      atomic.Pointer[http.Handler]
+	// operations are the routes of the API in the order of their making.
+	operations []operation
+}
+
+// New makes the Server. The live connection answers once ServeLive was called.
+func New(o Options) (*Server, error) {
+	if o.Bookings == nil || o.Catalog == nil || o.Access == nil || o.Mirrors == nil || o.Store == nil || o.Log == nil {
+		return nil, errors.New("handlers: an option is missing")
+	}
+	o.PublicURL = strings.TrimRight(o.PublicURL, "/")
+	gin.SetMode(gin.ReleaseMode) // it would print every route otherwise
+	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog)}
+	s.engine.HandleMethodNotAllowed = true
+	s.engine.RedirectTrailingSlash = false
+	s.engine.NoRoute(s.refuse(models.CodeRouteMissing, "There is no such address."))
+	s.engine.NoMethod(s.refuse(models.CodeMethod, "The address does not take this method."))
+	s.engine.Use(s.identify, s.recover, s.allowOrigin, s.limitTime, s.checkAddress)
+
+	s.api = humagin.New(s.engine, s.document())
+	s.signInRoutes()
+	s.availabilityRoutes()
+	s.customerRoutes()
+	s.bookingRoutes()
+	s.schedulingRoutes()
+	s.queueRoutes()
+	s.displayRoutes()
+	s.resourceRoutes()
+	s.typeRoutes()
+	s.peopleRoutes()
+	s.organizationRoutes()
+	s.keyRoutes()
+	if err := s.serveDocument(); err != nil {
+		return nil, err
+	}
+	s.serviceRoutes()
+	s.engine.GET(livePath, s.connect)
+	web.Register(s.engine)
+	return s, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.engine.ServeHTTP(w, r) }
+
+// ServeLive sets who serves live connections.
+func (s *Server) ServeLive(h http.Handler) { s.live.Store(&h) }
+
+// livePath is where clients connect.
+const livePath = "/connection/websocket"
+
+func (s *Server) connect(c *gin.Context) {
+	live := s.live.Load()
+	if live == nil {
+		s.answer(c, models.Errorf(models.CodeUnavailable, "Live connections are not served yet."))
+		return
+	}
+	(*live).ServeHTTP(c.Writer, c.Request)
+}
+
+// readyTimeout bounds each question /readyz asks.
+const readyTimeout = 2 * time.Second
+
+// serviceRoutes are for those who run the service.
+func (s *Server) serviceRoutes() {
+	s.engine.GET("/healthz", func(c *gin.Context) {
+		c.Header("Cache-Control", "no-store")
+		c.JSON(http.StatusOK, gin.H{"status": "ok"})
+	})
+	s.engine.GET("/readyz", func(c *gin.Context) {
+		c.Header("Cache-Control", "no-store")
+		if missing := s.missing(c.Request.Context()); len(missing) > 0 {
+			p := s.problem(c.Request.Context(), models.Errorf(models.CodeUnavailable, "A part of the service is not answering."))
+			p.Errors = missing
+			writeProblem(c, p)
+			return
+		}
+		c.JSON(http.StatusOK, gin.H{"status": "ready"})
+	})
+	if s.o.Metrics != nil {
+		s.engine.GET("/metrics", gin.WrapH(s.o.Metrics))
+	}
+}
+
+// missing names the parts of the service that do not answer.
+func (s *Server) missing(ctx context.Context) []FieldError {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	var missing []FieldError
+	if err := s.o.Store.Ping(ctx); err != nil {
+		s.o.Log.Warn("the database does not answer", "error", err)
+		missing = append(missing, FieldError{"database", "It does not answer."})
+	}
+	if s.o.Redis != nil {
+		if err := s.o.Redis(ctx); err != nil {
+			s.o.Log.Warn("Redis does not answer", "error", err)
+			missing = append(missing, FieldError{"redis", "It does not answer."})
+		}
+	}
+	if !s.o.Mirrors.Linked() {
+		missing = append(missing, FieldError{"queueIndex", "The link to Redis is down; positions come from the database."})
+	}
+	return missing
+}

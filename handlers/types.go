@@ -1,0 +1,255 @@
+package handlers
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"nowserving/models"
+)
+
+// translationBody is a text in two languages.
+type translationBody struct {
+	En string `json:"en" maxLength:"5000"`
+	Ar string `json:"ar" maxLength:"5000"`
+}
+
+// typeDetails are fields of a type that are kept and given back as they came.
+type typeDetails struct {
+	LeaveMinutesBefore *float64         `json:"leaveMinutesBefore,omitempty" minimum:"0"`
+	LeaveMinutesAfter  *float64         `json:"leaveMinutesAfter,omitempty" minimum:"0"`
+	OldPrice           *string          `json:"oldPrice,omitempty" pattern:"^(\\d{1,9}\\.\\d{2})?$" patternDescription:"a decimal with two digits"`
+	PriceIncrease      *string          `json:"priceIncrease,omitempty" maxLength:"20"`
+	PriceIncreaseDays  *float64         `json:"priceIncreaseDays,omitempty" minimum:"0"`
+	DepositAmount      *string          `json:"depositAmount,omitempty" pattern:"^(\\d{1,9}\\.\\d{2})?$" patternDescription:"a decimal with two digits"`
+	DepositPercentage  *string          `json:"depositPercentage,omitempty" maxLength:"20"`
+	Schedule           map[string]any   `json:"schedule,omitempty"`
+	TimeOptions        map[string]any   `json:"timeOptions,omitempty"`
+	Photos             []map[string]any `json:"photos,omitempty" maxItems:"50"`
+}
+
+// maxDetails bounds the details of a type or a resource, in bytes.
+const maxDetails = 64 << 10
+
+// typeBody makes or changes a type: what is absent gets its default, or stays.
+type typeBody struct {
+	Name                    *string          `json:"name" maxLength:"200"`
+	NameTranslations        *translationBody `json:"name_translations"`
+	Description             *string          `json:"description" maxLength:"5000"`
+	DescriptionTranslations *translationBody `json:"description_translations"`
+	Prefix                  *string          `json:"prefix" maxLength:"3" doc:"Of its tickets: one to three capital letters. The next free one by default."`
+	Minutes                 *int             `json:"minutes" minimum:"1" maximum:"1440" doc:"How long a visit takes."`
+	Price                   *string          `json:"price" maxLength:"20" example:"150.00"`
+	PaymentMethods          *[]string        `json:"paymentMethods" maxItems:"10" enum:"manual,creditCard,tabby,tamara"`
+	Category                *string          `json:"category" maxLength:"200"`
+	Color                   *string          `json:"color" maxLength:"50"`
+	On                      *bool            `json:"on" doc:"Whether customers may choose it; true by default."`
+	AutoConfirm             *bool            `json:"autoConfirm"`
+	BookFromWebsite         *bool            `json:"bookFromWebsite" doc:"true by default."`
+	typeDetails
+}
+
+// apply changes a type by what the body holds.
+func (b *typeBody) apply(t *models.BookingType) error {
+	set(&t.Name, b.Name)
+	setTranslation(&t.NameTranslations, b.NameTranslations)
+	if t.Name == "" { // one language is enough
+		t.Name = t.NameTranslations.In("en", t.NameTranslations.Ar)
+	}
+	set(&t.Description, b.Description)
+	setTranslation(&t.DescriptionTranslations, b.DescriptionTranslations)
+	set(&t.Prefix, b.Prefix)
+	set(&t.Minutes, b.Minutes)
+	set(&t.Price, b.Price)
+	set(&t.PaymentMethods, b.PaymentMethods)
+	set(&t.Category, b.Category)
+	set(&t.Color, b.Color)
+	set(&t.On, b.On)
+	set(&t.AutoConfirm, b.AutoConfirm)
+	set(&t.BookFromWebsite, b.BookFromWebsite)
+	var err error
+	t.Details, err = merge(t.Details, b.typeDetails)
+	return err
+}
+
+func setTranslation(value *models.Translation, given *translationBody) {
+	if given != nil {
+		*value = models.Translation{En: given.En, Ar: given.Ar}
+	}
+}
+
+// merge puts the fields that are set in given over those known.
+func merge(known map[string]any, given any) (map[string]any, error) {
+	body, err := json.Marshal(given)
+	if err != nil {
+		return nil, err
+	}
+	merged := map[string]any{}
+	for name, value := range known {
+		merged[name] = value
+	}
+	if err := json.Unmarshal(body, &merged); err != nil {
+		return nil, err
+	}
+	if whole, err := json.Marshal(merged); err != nil {
+		return nil, err
+	} else if len(whole) > maxDetails {
+		return nil, models.Invalid("photos", "Photos, schedules and other details take at most %d bytes.", maxDetails)
+	}
+	return merged, nil
+}
+
+// split gives the details their fields back.
+func split(details map[string]any, into any) error {
+	body, err := json.Marshal(details)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, into)
+}
+
+// offerView is a type as customers see it.
+type offerView struct {
+	ID                      string             `json:"id"`
+	Name                    string             `json:"name" doc:"In the language asked for."`
+	NameTranslations        models.Translation `json:"name_translations"`
+	Description             string             `json:"description"`
+	DescriptionTranslations models.Translation `json:"description_translations"`
+	Minutes                 int                `json:"minutes"`
+	Price                   string             `json:"price"`
+	PaymentMethods          []string           `json:"paymentMethods" nullable:"false"`
+	Category                string             `json:"category"`
+	Color                   string             `json:"color"`
+	BookFromWebsite         bool               `json:"bookFromWebsite"`
+	PendingCount            int                `json:"pendingCount" doc:"How many wait for it now."`
+	typeDetails
+}
+
+// typeView is a type as staff see it.
+type typeView struct {
+	offerView
+	Prefix      string    `json:"prefix"`
+	On          bool      `json:"on"`
+	AutoConfirm bool      `json:"autoConfirm"`
+	CreatedAt   time.Time `json:"createdAt"`
+}
+
+func viewOffer(t *models.BookingType, lang string, pending int) (offerView, error) {
+	v := offerView{
+		ID: t.ID, Name: t.NameTranslations.In(lang, t.Name), NameTranslations: t.NameTranslations,
+		Description: t.DescriptionTranslations.In(lang, t.Description), DescriptionTranslations: t.DescriptionTranslations,
+		Minutes: t.Minutes, Price: t.Price, PaymentMethods: t.PaymentMethods, Category: t.Category, Color: t.Color,
+		BookFromWebsite: t.BookFromWebsite, PendingCount: pending,
+	}
+	if v.PaymentMethods == nil {
+		v.PaymentMethods = []string{}
+	}
+	return v, split(t.Details, &v.typeDetails)
+}
+
+func viewType(t *models.BookingType, lang string, pending int) (typeView, error) {
+	offer, err := viewOffer(t, lang, pending)
+	return typeView{offer, t.Prefix, t.On, t.AutoConfirm, t.CreatedAt.UTC()}, err
+}
+
+func (s *Server) showType(ctx context.Context, c caller, t *models.BookingType) (result[typeView], error) {
+	counts, err := s.o.Bookings.PendingCounts(ctx, c.OrganizationID, []string{t.ID})
+	if err != nil {
+		return result[typeView]{}, err
+	}
+	view, err := viewType(t, c.Lang, counts[t.ID])
+	return result[typeView]{view}, err
+}
+
+type byType struct {
+	ID string `path:"id" maxLength:"64"`
+}
+
+func (s *Server) typeRoutes() {
+	example := map[string]any{
+		"name": "General consultation", "name_translations": map[string]any{"en": "General consultation", "ar": "استشارة عامة"},
+		"minutes": 15, "price": "0.00", "prefix": "A", "on": true,
+	}
+	register(s, operation{
+		method: http.MethodGet, path: "/management/types", id: "listTypes", tag: "Types", who: staff, summary: "List booking types",
+	}, func(ctx context.Context, c caller, in *paging) (list[typeView], error) {
+		page, err := in.page()
+		if err != nil {
+			return list[typeView]{}, err
+		}
+		rows, err := s.o.Catalog.Types(ctx, c.OrganizationID, false, page)
+		if err != nil {
+			return list[typeView]{}, err
+		}
+		ids := make([]string, len(rows))
+		for i := range rows {
+			ids[i] = rows[i].ID
+		}
+		counts, err := s.o.Bookings.PendingCounts(ctx, c.OrganizationID, ids)
+		if err != nil {
+			return list[typeView]{}, err
+		}
+		return listOf(rows, page.Limit, func(t *models.BookingType) string { return t.ID }, func(t *models.BookingType) typeView {
+			view, broken := viewType(t, c.Lang, counts[t.ID])
+			if broken != nil {
+				err = broken
+			}
+			return view
+		}), err
+	})
+	register(s, operation{
+		method: http.MethodPost, path: "/management/types", id: "createType", tag: "Types", who: managers,
+		summary: "Make a booking type", example: example,
+	}, func(ctx context.Context, c caller, in *with[typeBody]) (result[typeView], error) {
+		t := &models.BookingType{OrganizationID: c.OrganizationID, On: true, BookFromWebsite: true}
+		if err := in.Body.apply(t); err != nil {
+			return result[typeView]{}, err
+		}
+		if err := s.o.Catalog.CreateType(ctx, t); err != nil {
+			return result[typeView]{}, err
+		}
+		s.directory.forget(c.OrganizationID)
+		return s.showType(ctx, c, t)
+	})
+	register(s, operation{
+		method: http.MethodGet, path: "/management/types/{id}", id: "getType", tag: "Types", who: staff, summary: "Get a booking type",
+	}, func(ctx context.Context, c caller, in *byType) (result[typeView], error) {
+		t, err := s.o.Catalog.Type(ctx, c.OrganizationID, in.ID)
+		if err != nil {
+			return result[typeView]{}, err
+		}
+		return s.showType(ctx, c, t)
+	})
+	type typeChange struct {
+		ID   string `path:"id" maxLength:"64"`
+		Body typeBody
+	}
+	register(s, operation{
+		method: http.MethodPut, path: "/management/types/{id}", id: "updateType", tag: "Types", who: managers,
+		summary: "Change a booking type", about: "What is absent stays.", example: map[string]any{"minutes": 20, "on": true},
+	}, func(ctx context.Context, c caller, in *typeChange) (result[typeView], error) {
+		t, err := s.o.Catalog.Type(ctx, c.OrganizationID, in.ID)
+		if err != nil {
+			return result[typeView]{}, err
+		}
+		if err := in.Body.apply(t); err != nil {
+			return result[typeView]{}, err
+		}
+		if err := s.o.Catalog.UpdateType(ctx, t); err != nil {
+			return result[typeView]{}, err
+		}
+		s.directory.forget(c.OrganizationID)
+		return s.showType(ctx, c, t)
+	})
+	register(s, operation{
+		method: http.MethodDelete, path: "/management/types/{id}", id: "deleteType", tag: "Types", who: managers,
+		summary: "Delete a booking type", about: "Not while anybody waits for it.",
+	}, func(ctx context.Context, c caller, in *byType) (message, error) {
+		if err := s.o.Catalog.DeleteType(ctx, c.OrganizationID, in.ID); err != nil {
+			return message{}, err
+		}
+		s.directory.forget(c.OrganizationID)
+		return message{"The booking type is deleted."}, nil
+	})
+}

@@ -1,0 +1,224 @@
+package handlers
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humagin"
+
+	"nowserving/booking"
+	"nowserving/booking/access"
+	"nowserving/models"
+)
+
+// who is a set of credentials.
+type who uint16
+
+// The credentials there are.
+const (
+	accountKey who = 1 << iota
+	organizationKey
+	owner
+	admin
+	receptionist
+	provider
+	customer
+	ticket
+	display
+
+	// nobody needs no credential.
+	nobody who = 0
+)
+
+// The sets operations name.
+const (
+	managers  = accountKey | organizationKey | owner | admin
+	staff     = managers | receptionist | provider
+	customers = customer
+	patients  = customer | ticket
+)
+
+// whoNames are the credentials in words, for the API reference.
+var whoNames = []struct {
+	who  who
+	name string
+}{
+	{accountKey, "account key"}, {organizationKey, "organization key"}, {owner, "owner"}, {admin, "admin"},
+	{receptionist, "receptionist"}, {provider, "provider"}, {customer, "customer"}, {ticket, "ticket"}, {display, "display"},
+}
+
+func (w who) names() []string {
+	names := []string{}
+	for _, n := range whoNames {
+		if w&n.who != 0 {
+			names = append(names, n.name)
+		}
+	}
+	return names
+}
+
+// whoIs says which credential a principal came with.
+func whoIs(p access.Principal) who {
+	switch p.Kind {
+	case access.KindAccount:
+		return accountKey
+	case access.KindOrganization:
+		return organizationKey
+	case access.KindCustomer:
+		return customer
+	case access.KindTicket:
+		return ticket
+	case access.KindDisplay:
+		return display
+	case access.KindMember:
+		switch p.Role {
+		case models.RoleOwner:
+			return owner
+		case models.RoleAdmin:
+			return admin
+		case models.RoleReceptionist:
+			return receptionist
+		case models.RoleProvider:
+			return provider
+		}
+	}
+	return nobody
+}
+
+// tenancy says how an operation learns the organization it is about.
+type tenancy int
+
+const (
+	// fromCredential: the credential's, or X-APP-ID for an account key.
+	fromCredential tenancy = iota
+	// fromHeader: X-APP-ID alone, for what needs no credential.
+	fromHeader
+	// optional: the credential's, or none for an account key without X-APP-ID.
+	optional
+	// untold: the operation asks for itself.
+	untold
+)
+
+// caller is who makes a request, for which organization, in which language.
+type caller struct {
+	access.Principal
+	OrganizationID string
+	Lang           string
+}
+
+// scope is what the caller may touch among bookings.
+func (c caller) scope() booking.Scope {
+	sc := booking.Scope{OrganizationID: c.OrganizationID}
+	switch {
+	case c.Kind == access.KindCustomer:
+		sc.CustomerID = c.SubjectID
+	case c.Role == models.RoleProvider:
+		sc.Provider, sc.Resources = true, c.ResourceIDs
+	}
+	return sc
+}
+
+func callerOf(ctx context.Context) caller {
+	c, _ := ctx.Value(keyCaller).(caller)
+	return c
+}
+
+// admit lets a request through to an operation when its credential is one the
+// operation names and its organization is one the credential acts for.
+func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		ctx.SetHeader("Cache-Control", "no-store")
+		c, err := s.callerFor(ctx, op)
+		if err != nil {
+			s.answer(humagin.Unwrap(ctx), err)
+			return
+		}
+		next(huma.WithValue(ctx, keyCaller, c))
+	}
+}
+
+func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
+	c := caller{Lang: "en"}
+	if ctx.Header("lang") == "ar" {
+		c.Lang = "ar"
+	}
+	named := ctx.Header("X-APP-ID")
+	if op.who != nobody {
+		var err error
+		if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(ctx)); err != nil {
+			return caller{}, err
+		}
+		if op.who&whoIs(c.Principal) == 0 {
+			return caller{}, models.Errorf(models.CodeForbidden, "This credential may not do this.")
+		}
+	}
+	c.OrganizationID = c.Principal.OrganizationID
+	switch {
+	case op.tenancy == untold:
+		c.OrganizationID = named
+		return c, nil
+	case c.OrganizationID != "" && named != "" && named != c.OrganizationID:
+		return caller{}, models.Errorf(models.CodeForbidden, "The credential does not act for the organization that X-APP-ID names.")
+	case c.OrganizationID == "":
+		c.OrganizationID = named
+	}
+	if c.OrganizationID == "" {
+		if op.tenancy == optional {
+			return c, nil
+		}
+		return caller{}, models.Errorf(models.CodeAppRequired, "Name the organization in the header X-APP-ID.")
+	}
+	// It must exist, and still exist for a credential made earlier.
+	_, err := s.directory.of(ctx.Context(), c.OrganizationID)
+	return c, err
+}
+
+// credential is what came in Authorization or X-API-KEY.
+func credential(ctx huma.Context) string {
+	scheme, token, _ := strings.Cut(ctx.Header("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(token)
+	}
+	if scheme != "" {
+		return ""
+	}
+	return ctx.Header("X-API-KEY")
+}
+
+// operation is one route of the API: what it is called, who may call it and
+// how it learns the organization.
+type operation struct {
+	method  string
+	path    string
+	id      string
+	tag     string
+	summary string
+	about   string
+	who     who
+	tenancy tenancy
+	example any // of the request's body
+}
+
+// register adds an operation to the API. Its handler gets the caller and the
+// checked input; every error it returns goes through the one mapping.
+func register[I, O any](s *Server, op operation, handle func(ctx context.Context, c caller, in *I) (O, error)) {
+	s.operations = append(s.operations, op)
+	documented := s.documented(op)
+	documented.Middlewares = huma.Middlewares{s.admit(op)}
+	if op.method != http.MethodGet {
+		documented.Middlewares = append(documented.Middlewares, s.readBody)
+	}
+	huma.Register(s.api, documented, func(ctx context.Context, in *I) (*bodyOf[O], error) {
+		out, err := handle(ctx, callerOf(ctx), in)
+		if err != nil {
+			return nil, s.problem(ctx, err)
+		}
+		return &bodyOf[O]{out}, nil
+	})
+	s.finish(documented.Method, documented.Path, op)
+}
+
+// bodyOf is an answer of 200 with a body and nothing else.
+type bodyOf[T any] struct{ Body T }
