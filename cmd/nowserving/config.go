@@ -1,0 +1,201 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// config is everything that can be set, by environment only. A name ending in
+// _FILE gives the path of a file that holds the value of the name without it.
+type config struct {
+	DatabaseURL string `env:"DATABASE_URL"`
+	RedisURL    string `env:"REDIS_URL"`
+
+	Addr      string `env:"NOWSERVING_ADDR" envDefault:":8080"`
+	PublicURL string `env:"NOWSERVING_PUBLIC_URL"`
+	Data      string `env:"NOWSERVING_DATA" envDefault:"./data"`
+	Env       string `env:"NOWSERVING_ENV" envDefault:"development"`
+
+	SecretKey    string `env:"NOWSERVING_SECRET_KEY"`
+	BootstrapKey string `env:"NOWSERVING_BOOTSTRAP_KEY"`
+	OTPFixedCode string `env:"NOWSERVING_OTP_FIXED_CODE"`
+
+	AllowedOrigins []string `env:"NOWSERVING_ALLOWED_ORIGINS"`
+
+	// Settings of what goes out and of limits. They are checked like the
+	// others; ahead names those that nothing reads yet.
+	RateLimit           int    `env:"NOWSERVING_RATE_LIMIT" envDefault:"100"`
+	FCMCredentials      string `env:"NOWSERVING_FCM_CREDENTIALS"`
+	FCMEndpoint         string `env:"NOWSERVING_FCM_ENDPOINT"`
+	WebhookAllowPrivate bool   `env:"NOWSERVING_WEBHOOK_ALLOW_PRIVATE"`
+	SMTPURL             string `env:"NOWSERVING_SMTP_URL"`
+	OTELEndpoint        string `env:"NOWSERVING_OTEL_ENDPOINT"`
+}
+
+// ahead are settings of the design that this version accepts and does not use;
+// the start says so for each that is set.
+var ahead = []string{
+	"NOWSERVING_RATE_LIMIT", "NOWSERVING_FCM_CREDENTIALS", "NOWSERVING_FCM_ENDPOINT",
+	"NOWSERVING_WEBHOOK_ALLOW_PRIVATE", "NOWSERVING_SMTP_URL", "NOWSERVING_OTEL_ENDPOINT",
+}
+
+// secrets are the names that _FILE works for.
+var secrets = []string{
+	"DATABASE_URL", "REDIS_URL", "NOWSERVING_SECRET_KEY", "NOWSERVING_BOOTSTRAP_KEY",
+	"NOWSERVING_FCM_CREDENTIALS", "NOWSERVING_SMTP_URL",
+}
+
+// prefix marks the names that are ours: an unknown one is a mistake.
+const prefix = "NOWSERVING_"
+
+// minSecret is the least length of a secret, in bytes.
+const minSecret = 32
+
+func readConfig(environ []string) (config, error) {
+	values := map[string]string{}
+	for _, pair := range environ {
+		name, value, _ := strings.Cut(pair, "=")
+		values[name] = value
+	}
+	for _, name := range secrets {
+		path, ok := values[name+"_FILE"]
+		if !ok {
+			continue
+		}
+		if values[name] != "" {
+			return config{}, fmt.Errorf("%s and %s_FILE are both set; keep one", name, name)
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return config{}, fmt.Errorf("%s_FILE: %w", name, err)
+		}
+		values[name] = strings.TrimSpace(string(content))
+		delete(values, name+"_FILE")
+	}
+	var c config
+	if err := env.ParseWithOptions(&c, env.Options{Environment: values}); err != nil {
+		return config{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	return c, errors.Join(unknown(values), c.check())
+}
+
+// unknown refuses names of ours that mean nothing, with the nearest that does.
+func unknown(values map[string]string) error {
+	known, err := knownNames()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for name := range values {
+		if !strings.HasPrefix(name, prefix) || slices.Contains(known, name) {
+			continue
+		}
+		nearest := slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
+		errs = append(errs, fmt.Errorf("%s is not a setting; did you mean %s?", name, nearest))
+	}
+	return errors.Join(errs...)
+}
+
+func knownNames() ([]string, error) {
+	params, err := env.GetFieldParams(&config{})
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, 0, len(params))
+	for _, p := range params {
+		names = append(names, p.Key)
+	}
+	return names, nil
+}
+
+func (c *config) check() error {
+	var errs []error
+	if c.Env != "development" && c.Env != "production" {
+		errs = append(errs, fmt.Errorf("NOWSERVING_ENV is %q; it is development or production", c.Env))
+	}
+	if c.OTPFixedCode != "" && c.Env != "development" {
+		errs = append(errs, errors.New("NOWSERVING_OTP_FIXED_CODE lets anyone sign in; it needs NOWSERVING_ENV=development"))
+	}
+	if c.SecretKey != "" && len(c.SecretKey) < minSecret {
+		errs = append(errs, fmt.Errorf("NOWSERVING_SECRET_KEY needs at least %d bytes; try: openssl rand -hex 32", minSecret))
+	}
+	if c.SecretKey == "" && c.DatabaseURL != "" {
+		errs = append(errs, errors.New("NOWSERVING_SECRET_KEY is required with DATABASE_URL, the same on every node; try: openssl rand -hex 32"))
+	}
+	if c.BootstrapKey != "" && len(c.BootstrapKey) < 16 && c.Env == "production" {
+		errs = append(errs, errors.New("NOWSERVING_BOOTSTRAP_KEY needs at least 16 bytes in production"))
+	}
+	if c.RateLimit < 1 {
+		errs = append(errs, errors.New("NOWSERVING_RATE_LIMIT is a number of requests a minute, 1 or more"))
+	}
+	for _, setting := range []struct{ name, value string }{
+		{"NOWSERVING_PUBLIC_URL", c.PublicURL}, {"NOWSERVING_FCM_ENDPOINT", c.FCMEndpoint}, {"NOWSERVING_OTEL_ENDPOINT", c.OTELEndpoint},
+	} {
+		if u, err := url.Parse(setting.value); setting.value != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+			errs = append(errs, fmt.Errorf("%s is %q; it is an http or https URL", setting.name, setting.value))
+		}
+	}
+	for _, origin := range c.AllowedOrigins {
+		if u, err := url.Parse(origin); err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" {
+			errs = append(errs, fmt.Errorf("NOWSERVING_ALLOWED_ORIGINS holds %q; an origin is like https://clinic.example", origin))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// secret returns the secret that signs and seals: the one that is set or, for
+// the embedded database, one that was made at the first start and kept in the
+// data folder.
+func (c *config) secret() ([]byte, error) {
+	if c.SecretKey != "" {
+		return []byte(c.SecretKey), nil
+	}
+	path := filepath.Join(c.Data, "secret.key")
+	kept, err := os.ReadFile(path)
+	if err == nil && len(kept) >= minSecret {
+		return kept, nil
+	}
+	if err == nil {
+		return nil, fmt.Errorf("%s is too short to be our key; restore it, or delete it and sign everybody out", path)
+	}
+	if !os.IsNotExist(err) {
+		return nil, fmt.Errorf("read the secret key: %w", err)
+	}
+	raw := make([]byte, minSecret)
+	rand.Read(raw)
+	made := []byte(hex.EncodeToString(raw))
+	if err := os.WriteFile(path, made, 0o600); err != nil {
+		return nil, fmt.Errorf("keep the secret key: %w", err)
+	}
+	return made, nil
+}
+
+// distance is the number of edits between two names.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

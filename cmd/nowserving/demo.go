@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nowserving/booking/access"
+	"nowserving/loadtest"
+)
+
+// demoCode is the one-time code of every sign-in in a demo.
+const demoCode = "000000"
+
+func demo() *cobra.Command {
+	var speed float64
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Serve a seeded clinic that lives a simulated day, and print its addresses",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runDemo(cmd.Context(), speed)
+		},
+	}
+	cmd.Flags().Float64Var(&speed, "speed", 20, "simulated minutes in a real minute")
+	return cmd
+}
+
+// runDemo serves with the defaults: everything embedded, in a folder that is
+// gone afterwards, with a key and a code that only this run knows.
+func runDemo(ctx context.Context, speed float64) (err error) {
+	if speed <= 0 {
+		return errors.New("--speed is a number larger than 0")
+	}
+	data, err := os.MkdirTemp("", "nowserving-demo-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
+	c, err := readConfig([]string{
+		"NOWSERVING_DATA=" + data, "NOWSERVING_ENV=development", "NOWSERVING_OTP_FIXED_CODE=" + demoCode,
+		"NOWSERVING_BOOTSTRAP_KEY=" + access.NewToken(), "NOWSERVING_ADDR=" + demoAddr(),
+	})
+	if err != nil {
+		return err
+	}
+	slog.SetLogLoggerLevel(slog.LevelWarn)
+	return serve(ctx, c, func(ctx context.Context, url string) error {
+		clinic, err := loadtest.OpenClinic(ctx, url, c.BootstrapKey, speed, slog.Default())
+		if err != nil {
+			return err
+		}
+		fmt.Printf(`
+  Now Serving: %s is open, %g times as fast as a real day.
+
+  Patient    %s/join/%s
+             join with any phone number, e.g. +966500000001, code %s
+  Doctor     %s/console
+             organization %s, phone %s, code %s
+  Display    %s%s
+  API        %s/docs
+             key %s with X-APP-ID: %s
+
+  Ctrl-C closes the clinic; everything it made is deleted then.
+
+`, "Al Noor Clinic", speed, url, clinic.OrganizationID, demoCode, url, clinic.OrganizationID, loadtest.DoctorPhone, demoCode,
+			url, clinic.DisplayPath, url, c.BootstrapKey, clinic.OrganizationID)
+		clinic.Live(ctx)
+		return nil
+	})
+}
+
+// demoAddr is the usual port on this machine only or, when it is taken, a free
+// one. NOWSERVING_ADDR overrides both.
+func demoAddr() string {
+	if addr := os.Getenv("NOWSERVING_ADDR"); addr != "" {
+		return addr
+	}
+	const usual = "127.0.0.1:8080"
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", usual)
+	if err != nil {
+		return "127.0.0.1:0"
+	}
+	if err := l.Close(); err != nil {
+		return "127.0.0.1:0"
+	}
+	return usual
+}

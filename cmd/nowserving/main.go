@@ -1,0 +1,173 @@
+// Command nowserving is the live queue of a clinic: flags, configuration,
+// wiring and the order of shutdown. What it does lives in the other packages.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nowserving/booking/access"
+	"nowserving/booking/catalog"
+	"nowserving/booking/store"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second signal ends the process at once.
+	context.AfterFunc(ctx, stop)
+	if err := root().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "nowserving:", err)
+		os.Exit(1) //nolint:gocritic // nothing is left to stop
+	}
+}
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:           "nowserving",
+		Short:         "The live queue of a clinic",
+		Long:          "Now Serving is the live queue of a clinic. It is configured by the environment; see config check.",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	migrate := &cobra.Command{Use: "migrate", Short: "Bring the database's schema up to date, or look at it"}
+	migrate.AddCommand(
+		command("up", "Apply the migrations that are missing", migrateUp),
+		command("status", "List the migrations", migrateStatus),
+	)
+	conf := &cobra.Command{Use: "config", Short: "Look at the configuration"}
+	conf.AddCommand(command("check", "Check the configuration and say what is wrong", configCheck))
+	keys := &cobra.Command{Use: "keys", Short: "Manage account API keys"}
+	keys.AddCommand(keysCreate())
+	cmd.AddCommand(
+		command("serve", "Serve until told to stop", func(ctx context.Context, c config) error { return serve(ctx, c, nil) }),
+		demo(), migrate, conf, keys,
+		command("healthcheck", "Ask the server on this machine whether it is ready", healthcheck),
+	)
+	return cmd
+}
+
+// command is a command without flags that needs the configuration.
+func command(use, short string, run func(context.Context, config) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		c, err := readConfig(os.Environ())
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), c)
+	}}
+}
+
+func openStore(ctx context.Context, c config) (*store.Store, error) {
+	return store.Open(ctx, store.Options{URL: c.DatabaseURL, DataDir: c.Data, Now: time.Now, Log: slog.Default()})
+}
+
+func withStore(ctx context.Context, c config, fn func(*store.Store) error) (err error) {
+	s, err := openStore(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closing := s.Close(); err == nil {
+			err = closing
+		}
+	}()
+	return fn(s)
+}
+
+func migrateUp(ctx context.Context, c config) error {
+	return withStore(ctx, c, func(s *store.Store) error {
+		n, err := s.Migrate(ctx)
+		if err == nil {
+			fmt.Printf("%d applied; the schema is up to date\n", n)
+		}
+		return err
+	})
+}
+
+func migrateStatus(ctx context.Context, c config) error {
+	return withStore(ctx, c, func(s *store.Store) error {
+		list, err := s.Migrations(ctx)
+		for _, m := range list {
+			state := "missing"
+			if m.Applied {
+				state = "applied"
+			}
+			fmt.Printf("%5d  %-8s %s\n", m.Version, state, m.Name)
+		}
+		return err
+	})
+}
+
+func configCheck(_ context.Context, c config) error {
+	backend := "SQLite in " + c.Data
+	if c.DatabaseURL != "" {
+		backend = "PostgreSQL"
+	}
+	index := "in-process"
+	if c.RedisURL != "" {
+		index = "Redis"
+	}
+	fmt.Printf("The configuration is right: %s, %s database, %s queue index, address %s.\n", c.Env, backend, index, c.Addr)
+	return nil
+}
+
+func keysCreate() *cobra.Command {
+	var name string
+	cmd := command("create", "Make an account API key and print it, once", func(ctx context.Context, c config) error {
+		return withStore(ctx, c, func(s *store.Store) error {
+			if _, err := s.Migrate(ctx); err != nil {
+				return err
+			}
+			secret, err := c.secret()
+			if err != nil {
+				return err
+			}
+			a, err := access.New(s, catalog.New(s, nil), access.Options{Secret: secret, Now: time.Now, Log: slog.Default()})
+			if err != nil {
+				return err
+			}
+			_, key, err := a.CreateKey(ctx, nil, name)
+			if err == nil {
+				fmt.Println(key)
+			}
+			return err
+		})
+	})
+	cmd.Flags().StringVar(&name, "name", "first", "what the key is for")
+	return cmd
+}
+
+// healthcheck is what a container runs: the image has no other HTTP client.
+func healthcheck(ctx context.Context, c config) error {
+	_, port, err := net.SplitHostPort(c.Addr)
+	if err != nil {
+		return fmt.Errorf("NOWSERVING_ADDR: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort("127.0.0.1", port)+"/readyz", http.NoBody)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	if err := res.Body.Close(); err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s", res.Status)
+	}
+	return nil
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// build compiles the binary once for all tests.
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "nowserving-test-")
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(dir, "nowserving")
+	out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput() //nolint:noctx // bounded by the test's own timeout
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return binary, nil
+})
+
+// process is a node in a process of its own, on a fixed port, so that it can
+// be killed and started again.
+type process struct {
+	*client
+	environ []string
+	cmd     *exec.Cmd
+	output  *bytes.Buffer
+}
+
+func startProcess(t testing.TB, environ []string) *process {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := l.Addr().String()
+	require.NoError(t, l.Close())
+	p := &process{client: newClient(t, "http://"+addr), environ: append(settings(environ), "NOWSERVING_ADDR="+addr)}
+	p.start()
+	t.Cleanup(p.kill)
+	return p
+}
+
+// start runs the process and waits until it is ready.
+func (p *process) start() {
+	p.t.Helper()
+	binary, err := build()
+	require.NoError(p.t, err)
+	p.output = &bytes.Buffer{}
+	p.cmd = exec.Command(binary, "serve") //nolint:noctx // killed by the test
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.environ, p.output, p.output
+	require.NoError(p.t, p.cmd.Start())
+	ready := func() bool {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.t.Context()), time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/readyz", http.NoBody)
+		if err != nil {
+			return false
+		}
+		res, err := p.http.Do(req)
+		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
+	}
+	require.Eventually(p.t, ready, 20*time.Second, 10*time.Millisecond)
+}
+
+// kill ends the process as a power cut would.
+func (p *process) kill() {
+	if p.cmd.ProcessState != nil {
+		return
+	}
+	if err := p.cmd.Process.Kill(); err != nil {
+		p.t.Error(err)
+	}
+	if err := p.cmd.Wait(); err == nil {
+		p.t.Error("the process ended well before it was killed")
+	}
+	p.http.CloseIdleConnections()
+}

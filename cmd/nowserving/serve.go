@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"nowserving/booking"
+	"nowserving/booking/access"
+	"nowserving/booking/catalog"
+	"nowserving/booking/queue"
+	"nowserving/handlers"
+	"nowserving/realtime"
+)
+
+const (
+	// drainTimeout bounds the shutdown: live clients are told to reconnect and
+	// running requests end.
+	drainTimeout = 15 * time.Second
+	// maxHeaderBytes bounds the headers of a request.
+	maxHeaderBytes = 16 << 10
+)
+
+// serve runs one node until ctx ends. beside, when not nil, runs next to it
+// and gets the node's address; when it fails, the node stops.
+func serve(ctx context.Context, c config, beside func(ctx context.Context, url string) error) (err error) {
+	log := slog.Default()
+	for _, name := range ahead {
+		if os.Getenv(name) != "" {
+			log.Warn("this version accepts the setting and does not use it yet", "setting", name)
+		}
+	}
+	if (c.DatabaseURL == "") != (c.RedisURL == "") {
+		log.Warn("only one of DATABASE_URL and REDIS_URL is set: run a single node, several must share both")
+	}
+
+	// What is opened is closed in the opposite order, whatever goes wrong.
+	var opened []func() error
+	defer func() {
+		for i := len(opened) - 1; i >= 0; i-- {
+			err = errors.Join(err, opened[i]())
+		}
+	}()
+
+	db, err := openStore(ctx, c)
+	if err != nil {
+		return err
+	}
+	opened = append(opened, db.Close)
+	if _, err := db.Migrate(ctx); err != nil {
+		return err
+	}
+	secret, err := c.secret()
+	if err != nil {
+		return err
+	}
+	rdb, closeRedis, err := queue.OpenRedis(c.RedisURL)
+	if err != nil {
+		return err
+	}
+	opened = append(opened, closeRedis)
+
+	index := queue.NewIndex(rdb, booking.NewTruth(db), log)
+	mirrors := queue.NewMirrors(index, time.Now, log)
+	catalogue := catalog.New(db, func(ctx context.Context, organizationID string) error {
+		if _, err := index.Repair(ctx, organizationID); err != nil {
+			mirrors.Distrust(organizationID)
+			log.Warn("the queue index did not take a change of the catalogue; it will be repaired", "organization", organizationID, "error", err)
+		}
+		return nil
+	})
+	people, err := access.New(db, catalogue, access.Options{
+		Secret: secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, Now: time.Now, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	bookings := booking.New(db, catalogue, index, mirrors, log)
+
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Addr)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", c.Addr, err)
+	}
+	opened = append(opened, func() error {
+		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	local := localURL(listener)
+	if c.PublicURL == "" {
+		c.PublicURL = local
+	}
+
+	// Handlers answer what the live server asks, and the live server is one of
+	// the addresses they serve.
+	api, err := handlers.New(handlers.Options{
+		Bookings: bookings, Catalog: catalogue, Access: people, Mirrors: mirrors, Store: db,
+		Redis:   func(ctx context.Context) error { return rdb.Ping(ctx).Err() },
+		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Log:     log, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins, Production: c.Env == "production",
+	})
+	if err != nil {
+		return err
+	}
+	hub := realtime.New(realtime.Options{
+		Source: api.Live(), Mirrors: mirrors, Log: log, Now: time.Now,
+		AllowedOrigins: c.AllowedOrigins, PublicURL: c.PublicURL,
+	})
+	api.ServeLive(hub)
+	measure(registry, hub, index, mirrors)
+	server := &http.Server{
+		Handler: api, MaxHeaderBytes: maxHeaderBytes,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+
+	// The background work outlives ctx until the requests have ended.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() { mirrors.Run(background) })
+	running.Go(func() { bookings.Sweep(background) })
+	opened = append(opened, func() error { stop(); running.Wait(); return nil })
+
+	failed := make(chan error, 2)
+	var front sync.WaitGroup
+	front.Go(func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			failed <- err
+		}
+	})
+	log.Info("serving", "address", listener.Addr().String(), "url", c.PublicURL)
+	besideCtx, stopBeside := context.WithCancel(ctx)
+	defer stopBeside()
+	if beside != nil {
+		front.Go(func() {
+			if err := beside(besideCtx, local); err != nil && besideCtx.Err() == nil {
+				failed <- err
+			}
+		})
+	}
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		log.Info("stopping")
+	}
+	stopBeside()
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	err = errors.Join(err, hub.Shutdown(drain), server.Shutdown(drain))
+	front.Wait()
+	return err
+}
+
+// localURL is how to reach the listener from this machine.
+func localURL(l net.Listener) string {
+	host, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return "http://" + l.Addr().String()
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
