@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +27,10 @@ import (
 	"nowserving/realtime"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The client library lets go of an answered command only after 5 seconds.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/centrifugal/centrifuge-go.(*Client).sendAsync.func1"))
+}
 
 const (
 	organization = "org1"
@@ -60,7 +65,8 @@ type world struct {
 	screens   map[string][]string
 	// beforeAnswer runs in Booking between reading and answering.
 	beforeAnswer func(bookingID string)
-	failStates   int // so many calls of States fail
+	failStates   int         // so many calls of States fail
+	tokens       chan string // those asked about
 	statesAsked  int
 }
 
@@ -71,7 +77,7 @@ func newWorld(t *testing.T, redisAddress string) *world {
 	w := &world{
 		t: t, rdb: rdb,
 		bookings: map[string]*models.Booking{}, resources: map[string][]string{},
-		clients: map[string]realtime.Client{}, screens: map[string][]string{},
+		clients: map[string]realtime.Client{}, screens: map[string][]string{}, tokens: make(chan string, 1000),
 	}
 	w.index = queue.NewIndex(rdb, w, quiet())
 	return w
@@ -86,19 +92,28 @@ type node struct {
 	server  *httptest.Server
 	url     string
 	stop    func()
+	// front answers at url: the hub, unless the test puts another there.
+	front atomic.Pointer[http.Handler]
 }
+
+// put lets another handler answer at the node's address.
+func (n *node) put(h http.Handler) { n.front.Store(&h) }
 
 // node starts a hub with its mirrors and a server in front. Options left zero
 // get what the test needs.
 func (w *world) node(o realtime.Options) *node {
 	w.t.Helper()
 	o.Mirrors = queue.NewMirrors(w.index, time.Now, quiet())
-	o.Source, o.Now, o.Version = w, time.Now, "test"
+	o.Source, o.Version = w, "test"
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	if o.Log == nil {
 		o.Log = quiet()
 	}
 	n := &node{mirrors: o.Mirrors, hub: realtime.New(o)}
-	n.server = httptest.NewServer(n.hub)
+	n.put(n.hub)
+	n.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { (*n.front.Load()).ServeHTTP(rw, r) }))
 	n.url = "ws" + strings.TrimPrefix(n.server.URL, "http") + "/connection/websocket"
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	var running sync.WaitGroup
@@ -257,6 +272,10 @@ func (w *world) allow(token string, c realtime.Client) {
 // Authenticate implements realtime.Source: any token is good for a user of its
 // name, but for a few.
 func (w *world) Authenticate(_ context.Context, token string) (realtime.Client, error) {
+	select {
+	case w.tokens <- token:
+	default:
+	}
 	switch token {
 	case "expired":
 		return realtime.Client{}, models.Errorf(models.CodeTokenExpired, "expired")
