@@ -72,7 +72,7 @@ func (h *house) node(sweep bool) *node {
 	require.NoError(h.t, err)
 	index := queue.NewIndex(rdb, booking.NewTruth(s), slog.Default())
 	mirrors := queue.NewMirrors(index, time.Now, slog.Default())
-	c := catalog.New(s, func(ctx context.Context, id string) error { _, err := index.Repair(ctx, id); return err })
+	c := catalog.New(s, index.Rematch)
 	n := &node{s, c, mirrors, index, booking.New(s, c, index, mirrors, slog.Default())}
 	var running sync.WaitGroup
 	running.Go(func() { mirrors.Run(ctx) })

@@ -139,7 +139,7 @@ func (s *Service) Unassigned(ctx context.Context, sc Scope, resourceID string, l
 
 func queueOf(db *gorm.DB, organizationID, resourceID string, stages ...models.Stage) *gorm.DB {
 	return db.Table("bookings AS b").Select("b.*").Where("b.organization_id = ? AND b.stage IN ?", organizationID, stages).
-		Where("EXISTS (SELECT 1 FROM resources r WHERE r.id = ? AND "+matches+")", resourceID)
+		Where("EXISTS (SELECT 1 FROM resources r WHERE r.id = ? AND "+matches("b")+")", resourceID)
 }
 
 // Calls returns whom an organization's resources called last, newest first.

@@ -25,7 +25,8 @@ type Place struct {
 
 // Places returns the place of each of the bookings that wait. Positions come
 // from the mirror when it shows all that the index holds, and are counted in
-// the database otherwise. All bookings are of one organization.
+// the database otherwise. A booking that turns out to have left its queue since
+// it was read is replaced by what it is now. All are of one organization.
 func (s *Service) Places(ctx context.Context, organizationID string, bookings []models.Booking) (map[string]Place, error) {
 	places := map[string]Place{}
 	var mirror *queue.Mirror
@@ -45,9 +46,17 @@ func (s *Service) Places(ctx context.Context, organizationID string, bookings []
 		}
 		if !known {
 			var err error
-			if position, err = countPosition(s.store.Read(ctx), b); err != nil {
+			if position, err = countPosition(s.store.Read(ctx), b.Seq); err != nil {
 				return nil, err
 			}
+		}
+		if position == 0 {
+			now, err := s.get(s.store.Read(ctx), organizationID, b.ID)
+			if err != nil {
+				return nil, err
+			}
+			*b = *now
+			continue
 		}
 		place, err := s.PlaceAt(ctx, b, position)
 		if err != nil {
@@ -70,10 +79,12 @@ func (s *Service) PlaceAt(ctx context.Context, b *models.Booking, position int) 
 // Quote is Places for one booking that has just joined; it keeps the first
 // estimate with the booking, so that it can be scored.
 func (s *Service) Quote(ctx context.Context, b *models.Booking) (Place, error) {
-	places, err := s.Places(ctx, b.OrganizationID, []models.Booking{*b})
+	list := []models.Booking{*b}
+	places, err := s.Places(ctx, b.OrganizationID, list)
 	if err != nil {
 		return Place{}, err
 	}
+	*b = list[0]
 	place, waits := places[b.ID]
 	if !waits {
 		return Place{}, nil
@@ -89,34 +100,25 @@ func (s *Service) Quote(ctx context.Context, b *models.Booking) (Place, error) {
 	return place, nil
 }
 
-// countPosition counts in the database who stands ahead of a waiting booking.
-// With no active resource to wait for, it counts among those of its type.
-func countPosition(db *gorm.DB, b *models.Booking) (int, error) {
-	resources, err := matchingResources(db, b.Seq)
+// countPosition counts in the database who stands ahead of a waiting booking,
+// all at one moment. With no active resource to wait for, it counts among those
+// of its type. It returns 0 when the booking does not wait any more.
+func countPosition(db *gorm.DB, seq int64) (int, error) {
+	ahead := `SELECT count(*) FROM bookings x WHERE x.organization_id = b.organization_id AND x.stage = 'WAITING'
+		AND (x.priority > b.priority OR x.priority = b.priority AND x.seq < b.seq) AND `
+	var positions []int
+	err := db.Raw("SELECT 1 + MIN(n) FROM (SELECT ("+ahead+matches("x")+") AS n FROM bookings b JOIN resources r ON "+matches("b")+
+		" WHERE b.seq = ? AND b.stage = 'WAITING') AS queues HAVING count(*) > 0", seq).Scan(&positions).Error
+	if err == nil && len(positions) == 0 {
+		err = db.Raw("SELECT 1 + ("+ahead+"x.type_id = b.type_id) FROM bookings b WHERE b.seq = ? AND b.stage = 'WAITING'", seq).Scan(&positions).Error
+	}
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("count who is ahead: %w", err)
 	}
-	const ahead = `b.organization_id = ? AND b.stage = 'WAITING' AND (b.priority > ? OR b.priority = ? AND b.seq < ?)`
-	smallest := int64(-1)
-	for _, id := range resources {
-		var n int64
-		err := db.Raw("SELECT count(*) FROM bookings b JOIN resources r ON "+matches+" WHERE r.id = ? AND "+ahead,
-			id, b.OrganizationID, b.Priority, b.Priority, b.Seq).Scan(&n).Error
-		if err != nil {
-			return 0, fmt.Errorf("count who is ahead: %w", err)
-		}
-		if smallest < 0 || n < smallest {
-			smallest = n
-		}
+	if len(positions) == 0 {
+		return 0, nil
 	}
-	if smallest < 0 {
-		err := db.Raw("SELECT count(*) FROM bookings b WHERE b.type_id = ? AND "+ahead,
-			b.TypeID, b.OrganizationID, b.Priority, b.Priority, b.Seq).Scan(&smallest).Error
-		if err != nil {
-			return 0, fmt.Errorf("count who is ahead: %w", err)
-		}
-	}
-	return int(smallest) + 1, nil
+	return positions[0], nil
 }
 
 // PendingCounts returns how many bookings of each type wait.

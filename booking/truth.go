@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"gorm.io/gorm"
 
@@ -12,18 +13,21 @@ import (
 	"nowserving/models"
 )
 
-// matches is the rule of which resource r a queued booking b matches: every
-// active resource whose types include its type and that its filters allow.
-const matches = `r.organization_id = b.organization_id AND r.is_on AND r.activated AND r.deleted_at IS NULL
-	AND EXISTS (SELECT 1 FROM resource_types rt WHERE rt.resource_id = r.id AND rt.type_id = b.type_id)
-	AND (b.filter_category = '' OR b.filter_category = r.category)
-	AND (NOT b.filter_resources OR EXISTS (
-		SELECT 1 FROM booking_filter_resources f WHERE f.booking_seq = b.seq AND f.resource_id = r.id))`
+// matches is the rule of which resource r a queued booking matches: every
+// active resource whose types include its type and that its filters allow. The
+// booking has the given alias.
+func matches(b string) string {
+	return strings.ReplaceAll(`r.organization_id = b.organization_id AND r.is_on AND r.activated AND r.deleted_at IS NULL
+		AND EXISTS (SELECT 1 FROM resource_types rt WHERE rt.resource_id = r.id AND rt.type_id = b.type_id)
+		AND (b.filter_category = '' OR b.filter_category = r.category)
+		AND (NOT b.filter_resources OR EXISTS (
+			SELECT 1 FROM booking_filter_resources f WHERE f.booking_seq = b.seq AND f.resource_id = r.id))`, "b.", b+".")
+}
 
 // matchingResources lists the resources in whose queues a booking waits.
 func matchingResources(db *gorm.DB, seq int64) ([]string, error) {
 	var ids []string
-	err := db.Raw("SELECT r.id FROM bookings b JOIN resources r ON "+matches+" WHERE b.seq = ? ORDER BY r.id", seq).Scan(&ids).Error
+	err := db.Raw("SELECT r.id FROM bookings b JOIN resources r ON "+matches("b")+" WHERE b.seq = ? ORDER BY r.id", seq).Scan(&ids).Error
 	if err != nil {
 		return nil, fmt.Errorf("match resources: %w", err)
 	}

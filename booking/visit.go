@@ -89,7 +89,7 @@ func (s *Service) Next(ctx context.Context, sc Scope, resourceID string) (*model
 			// two resources that call at once get two different patients.
 			err := s.store.SkipLocked(tx).Table("bookings AS b").Select("b.seq").
 				Where("b.organization_id = ? AND b.stage = ? AND b.assignment_deadline > ?", sc.OrganizationID, models.StageWaiting, tx.Now).
-				Where("EXISTS (SELECT 1 FROM resources r WHERE r.id = ? AND "+matches+")", resourceID).
+				Where("EXISTS (SELECT 1 FROM resources r WHERE r.id = ? AND "+matches("b")+")", resourceID).
 				Order("b.priority DESC, b.seq").Limit(1).Pluck("b.seq", &heads).Error
 			if err != nil {
 				return fmt.Errorf("find the head of the queue: %w", err)

@@ -312,50 +312,35 @@ func (c *contents) holds(e Entry) bool {
 	return true
 }
 
+// settleTime is how long a difference between index and database must last
+// before it is mended: a change that was committed a moment ago is on its way.
+const settleTime = 200 * time.Millisecond
+
 // Repair compares the index with the database and mends each booking that
 // differs, by the same script as any change. It returns how many it mended.
 // Bookings that change meanwhile are safe: an older version never wins.
 func (ix *Index) Repair(ctx context.Context, organizationID string) (int, error) {
-	c, err := ix.read(ctx, organizationID)
+	wrong, err := ix.compare(ctx, organizationID)
+	if err != nil || len(wrong) == 0 {
+		return 0, err
+	}
+	timer := time.NewTimer(settleTime)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	still, err := ix.compare(ctx, organizationID)
 	if err != nil {
 		return 0, err
 	}
-	if c.at.Epoch == "" {
-		return 0, ix.Rebuild(ctx, organizationID)
-	}
-	entries, err := ix.truth.Waiting(ctx, organizationID)
-	if err != nil {
-		return 0, fmt.Errorf("repair the queue index: %w", err)
-	}
 	mended := 0
-	waiting := make(map[string]bool, len(entries))
-	for _, e := range entries {
-		waiting[e.BookingID] = true
-		if c.holds(e) {
+	for id, d := range still {
+		if before, ok := wrong[id]; !ok || before.entry.Version != d.entry.Version {
 			continue
 		}
-		if err := ix.scrub(ctx, organizationID, c, e); err != nil {
-			return mended, err
-		}
-		if _, err := ix.Put(ctx, organizationID, e, nil); err != nil {
-			return mended, err
-		}
-		mended++
-	}
-	gone := c.strangers(waiting)
-	versions, err := ix.truth.Versions(ctx, organizationID, gone)
-	if err != nil {
-		return mended, fmt.Errorf("repair the queue index: %w", err)
-	}
-	for _, id := range gone {
-		version, exists := versions[id]
-		if !exists { // deleted: newer than anything the index saw
-			version = c.members[id].version + 1
-		}
-		if err := ix.scrub(ctx, organizationID, c, Entry{BookingID: id}); err != nil {
-			return mended, err
-		}
-		if _, err := ix.Remove(ctx, organizationID, id, version, nil); err != nil {
+		if err := ix.mend(ctx, organizationID, d); err != nil {
 			return mended, err
 		}
 		mended++
@@ -365,6 +350,82 @@ func (ix *Index) Repair(ctx context.Context, organizationID string) (int, error)
 		ix.log.Warn("queue index repaired", "organization", organizationID, "bookings", mended)
 	}
 	return mended, nil
+}
+
+// Rematch brings the index in line with a catalogue that has just changed:
+// whose queues a booking waits in is decided there, and no change of the
+// booking itself would tell.
+func (ix *Index) Rematch(ctx context.Context, organizationID string) error {
+	wrong, err := ix.compare(ctx, organizationID)
+	if err != nil {
+		return err
+	}
+	for _, d := range wrong {
+		if !d.waits {
+			continue // on its way out, or for Repair
+		}
+		if err := ix.mend(ctx, organizationID, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// difference is a booking that the index has otherwise than the database.
+type difference struct {
+	entry Entry // as the database has it; only id and version when it waits nowhere
+	waits bool
+	from  *contents // the index it was found in
+}
+
+// compare finds what differs. It reads the index before the database, so that
+// a booking which the index has and the database has not has left for certain.
+func (ix *Index) compare(ctx context.Context, organizationID string) (map[string]difference, error) {
+	c, err := ix.read(ctx, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	if c.at.Epoch == "" {
+		return nil, ix.Rebuild(ctx, organizationID)
+	}
+	entries, err := ix.truth.Waiting(ctx, organizationID)
+	if err != nil {
+		return nil, fmt.Errorf("compare the queue index: %w", err)
+	}
+	wrong := map[string]difference{}
+	waiting := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		waiting[e.BookingID] = true
+		if !c.holds(e) {
+			wrong[e.BookingID] = difference{e, true, c}
+		}
+	}
+	gone := c.strangers(waiting)
+	versions, err := ix.truth.Versions(ctx, organizationID, gone)
+	if err != nil {
+		return nil, fmt.Errorf("compare the queue index: %w", err)
+	}
+	for _, id := range gone {
+		version, exists := versions[id]
+		if !exists { // deleted: newer than anything the index saw
+			version = c.members[id].version + 1
+		}
+		wrong[id] = difference{Entry{BookingID: id, Version: version}, false, c}
+	}
+	return wrong, nil
+}
+
+func (ix *Index) mend(ctx context.Context, organizationID string, d difference) error {
+	if err := ix.scrub(ctx, organizationID, d.from, d.entry); err != nil {
+		return err
+	}
+	var err error
+	if d.waits {
+		_, err = ix.Put(ctx, organizationID, d.entry, nil)
+	} else {
+		_, err = ix.Remove(ctx, organizationID, d.entry.BookingID, d.entry.Version, nil)
+	}
+	return err
 }
 
 // strangers lists the bookings that the index holds but nobody waits under.

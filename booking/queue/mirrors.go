@@ -42,6 +42,7 @@ type Mirrors struct {
 	mirrors map[string]*Mirror
 	pubsub  *redis.PubSub
 	linked  bool
+	up      chan struct{} // closed when Redis has answered for the first time
 	// wanted are channels to subscribe to; wake tells the subscriber.
 	wanted []string
 	wake   chan struct{}
@@ -55,7 +56,7 @@ func NewMirrors(index *Index, now func() time.Time, log *slog.Logger) *Mirrors {
 	return &Mirrors{
 		index: index, rdb: index.rdb, now: now, log: log, listener: deaf{},
 		mirrors: map[string]*Mirror{}, pubsub: index.rdb.Subscribe(context.Background()),
-		wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), up: make(chan struct{}),
 	}
 }
 
@@ -75,6 +76,9 @@ func (ms *Mirrors) Linked() bool {
 	defer ms.mu.Unlock()
 	return ms.linked
 }
+
+// Up is closed when Redis has answered for the first time.
+func (ms *Mirrors) Up() <-chan struct{} { return ms.up }
 
 // Get returns an organization's mirror and waits until it is fresh. When ctx
 // ends first, it returns the mirror all the same; ask it whether it is fresh.
@@ -216,6 +220,11 @@ func (ms *Mirrors) link() {
 	ms.mu.Lock()
 	was := ms.linked
 	ms.linked = true
+	select {
+	case <-ms.up:
+	default:
+		close(ms.up)
+	}
 	ms.mu.Unlock()
 	if !was {
 		ms.log.Info("linked to Redis")

@@ -26,6 +26,8 @@ const (
 	// drainTimeout bounds the shutdown: live clients are told to reconnect and
 	// running requests end.
 	drainTimeout = 15 * time.Second
+	// linkPatience is how long the start waits for Redis to answer.
+	linkPatience = time.Second
 	// maxHeaderBytes bounds the headers of a request.
 	maxHeaderBytes = 16 << 10
 )
@@ -72,7 +74,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	index := queue.NewIndex(rdb, booking.NewTruth(db), log)
 	mirrors := queue.NewMirrors(index, time.Now, log)
 	catalogue := catalog.New(db, func(ctx context.Context, organizationID string) error {
-		if _, err := index.Repair(ctx, organizationID); err != nil {
+		if err := index.Rematch(ctx, organizationID); err != nil {
 			mirrors.Distrust(organizationID)
 			log.Warn("the queue index did not take a change of the catalogue; it will be repaired", "organization", organizationID, "error", err)
 		}
@@ -131,6 +133,12 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	running.Go(func() { mirrors.Run(background) })
 	running.Go(func() { bookings.Sweep(background) })
 	opened = append(opened, func() error { stop(); running.Wait(); return nil })
+
+	select {
+	case <-mirrors.Up():
+	case <-time.After(linkPatience): // a Redis that is away is no reason not to serve
+	case <-ctx.Done():
+	}
 
 	failed := make(chan error, 2)
 	var front sync.WaitGroup
