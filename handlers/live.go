@@ -67,11 +67,13 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 		return realtime.BookingSnapshot{}, err
 	}
 	at := time.Now()
-	v, err := l.s.viewerFor(ctx, c.OrganizationID, c.Lang, false, []models.Booking{*b})
+	list := []models.Booking{*b}
+	places, err := l.s.o.Bookings.Places(ctx, c.OrganizationID, list)
 	if err != nil {
 		return realtime.BookingSnapshot{}, err
 	}
-	places, err := l.s.o.Bookings.Places(ctx, c.OrganizationID, []models.Booking{*b})
+	b = &list[0] // it may have been called since it was read
+	v, err := l.s.viewerFor(ctx, c.OrganizationID, c.Lang, false, list)
 	if err != nil {
 		return realtime.BookingSnapshot{}, err
 	}
@@ -92,7 +94,7 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 			}
 			return json.Marshal(struct {
 				Type    models.EventType `json:"type"`
-				Booking bookingView      `json:"booking"`
+				Booking BookingView      `json:"booking"`
 				At      time.Time        `json:"at"`
 			}{models.EventSnapshot, v.show(b, place), at.UTC()})
 		},

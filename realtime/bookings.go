@@ -148,11 +148,20 @@ func (o *organization) tellOne(s *subscription, e *models.BookingEvent, t *telli
 	case typ == models.EventAssigned && taken(s.stage):
 		typ = models.EventUpdated // told before: assigned once is assigned for good
 	}
+	// Whoever missed the assignment hears of it before anything later.
+	missed := !taken(s.stage) && taken(e.Stage) && typ != models.EventAssigned
 	s.version, s.stage = e.Version, e.Stage
 	if s.stage != models.StageWaiting {
 		s.told = 0
 		s.conn.move(s, 0)
 	}
+	if missed {
+		o.publish(s, t, models.EventAssigned)
+	}
+	o.publish(s, t, typ)
+}
+
+func (o *organization) publish(s *subscription, t *telling, typ models.EventType) {
 	data, err := t.as(typ)
 	if err != nil {
 		o.hub.o.Log.Error("encode an event", "error", err)
