@@ -10,8 +10,8 @@ import (
 	"nowserving/models"
 )
 
-// offerQuery is the body of a public list.
-type offerQuery struct {
+// OfferQuery is the body of a public list.
+type OfferQuery struct {
 	Type    string      `json:"type" maxLength:"64" doc:"A booking type's id."`
 	Filters *filterBody `json:"resourceFilters"`
 	ShowAll bool        `json:"showAll" doc:"Also what is not offered on the website."`
@@ -19,20 +19,20 @@ type offerQuery struct {
 	Token   string      `json:"nextPageToken" maxLength:"200"`
 }
 
-func (q offerQuery) page() (catalog.Page, error) {
+func (q OfferQuery) page() (catalog.Page, error) {
 	limit := defaultLimit
 	set(&limit, q.Limit)
 	return pageOf(limit, q.Token)
 }
 
 type placeQuery struct {
-	offerQuery
+	OfferQuery
 	SortBy    string `json:"sortBy" enum:"createdAt,name" default:"createdAt"`
 	Direction string `json:"sortByDirection" enum:"asc,desc" default:"asc"`
 }
 
 // allows reports whether a resource passes the filters.
-func (q offerQuery) allows(r *models.Resource) bool {
+func (q OfferQuery) allows(r *models.Resource) bool {
 	f := q.Filters.filters()
 	return r.Active() && (q.ShowAll || r.BookFromWebsite) &&
 		(q.Type == "" || slices.Contains(r.TypeIDs, q.Type)) &&
@@ -57,14 +57,14 @@ func (s *Server) availabilityRoutes() {
 	register(s, operation{
 		method: http.MethodPost, path: "/availability/types", id: "listOfferedTypes", tag: "Availability", tenancy: fromHeader,
 		summary: "List what can be joined", about: "With pendingCount: how many wait for each just now.", example: map[string]any{"limit": 10},
-	}, func(ctx context.Context, c caller, in *with[offerQuery]) (list[offerView], error) {
+	}, func(ctx context.Context, c caller, in *with[OfferQuery]) (list[OfferView], error) {
 		page, err := in.Body.page()
 		if err != nil {
-			return list[offerView]{}, err
+			return list[OfferView]{}, err
 		}
 		o, err := s.directory.of(ctx, c.OrganizationID)
 		if err != nil {
-			return list[offerView]{}, err
+			return list[OfferView]{}, err
 		}
 		rows := pageAfter(o.offered(in.Body), page, func(t *models.BookingType) string { return t.ID })
 		ids := make([]string, len(rows))
@@ -73,9 +73,9 @@ func (s *Server) availabilityRoutes() {
 		}
 		counts, err := s.o.Bookings.PendingCounts(ctx, c.OrganizationID, ids)
 		if err != nil {
-			return list[offerView]{}, err
+			return list[OfferView]{}, err
 		}
-		return listOf(rows, page.Limit, func(t *models.BookingType) string { return t.ID }, func(t *models.BookingType) offerView {
+		return listOf(rows, page.Limit, func(t *models.BookingType) string { return t.ID }, func(t *models.BookingType) OfferView {
 			view, broken := viewOffer(t, c.Lang, counts[t.ID])
 			if broken != nil {
 				err = broken
@@ -87,17 +87,17 @@ func (s *Server) availabilityRoutes() {
 	register(s, operation{
 		method: http.MethodPost, path: "/availability/resources", id: "listOfferedResources", tag: "Availability", tenancy: fromHeader,
 		summary: "List who serves", example: map[string]any{"type": exampleID, "limit": 10},
-	}, func(ctx context.Context, c caller, in *with[placeQuery]) (list[placeView], error) {
+	}, func(ctx context.Context, c caller, in *with[placeQuery]) (list[PlaceView], error) {
 		page, err := in.Body.page()
 		if err != nil {
-			return list[placeView]{}, err
+			return list[PlaceView]{}, err
 		}
 		o, err := s.directory.of(ctx, c.OrganizationID)
 		if err != nil {
-			return list[placeView]{}, err
+			return list[PlaceView]{}, err
 		}
 		rows := pageAfter(o.places(in.Body, c.Lang), page, func(r *models.Resource) string { return r.ID })
-		return listOf(rows, page.Limit, func(r *models.Resource) string { return r.ID }, func(r *models.Resource) placeView {
+		return listOf(rows, page.Limit, func(r *models.Resource) string { return r.ID }, func(r *models.Resource) PlaceView {
 			view, broken := viewPlace(r, c.Lang)
 			if broken != nil {
 				err = broken
@@ -113,23 +113,23 @@ func (s *Server) availabilityRoutes() {
 	register(s, operation{
 		method: http.MethodGet, path: "/availability/resources/{resourceId}", id: "getOfferedResource", tag: "Availability", tenancy: fromHeader,
 		summary: "Get who serves",
-	}, func(ctx context.Context, c caller, in *byResource) (result[placeView], error) {
+	}, func(ctx context.Context, c caller, in *byResource) (result[PlaceView], error) {
 		r, err := s.o.Catalog.Resource(ctx, c.OrganizationID, in.ID)
 		if err == nil && !r.Active() {
 			err = models.Errorf(models.CodeResourceMissing, "There is no such resource in the organization.")
 		}
 		if err != nil {
-			return result[placeView]{}, err
+			return result[PlaceView]{}, err
 		}
 		view, err := viewPlace(r, c.Lang)
 		view.Meta = nil
-		return result[placeView]{view}, err
+		return result[PlaceView]{view}, err
 	})
 }
 
 // offered lists the types a customer may choose. With filters, somebody who
 // passes them has to serve the type.
-func (o *organization) offered(q offerQuery) []*models.BookingType {
+func (o *organization) offered(q OfferQuery) []*models.BookingType {
 	filtered := q.Filters != nil && (q.Filters.Resource != "" || len(q.Filters.Resources) > 0 || q.Filters.Category != "")
 	served := map[string]bool{}
 	for i := range o.resources {

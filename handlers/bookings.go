@@ -13,24 +13,24 @@ import (
 // with is an input that is a body and nothing else.
 type with[B any] struct{ Body B }
 
-// bookingRef is the body of what happens to one booking.
-type bookingRef struct {
+// BookingRef is the body of what happens to one booking.
+type BookingRef struct {
 	BookingID string `json:"bookingId" required:"true" minLength:"1" maxLength:"64"`
 }
 
 // cancelBody may say why.
 type cancelBody struct {
-	bookingRef
+	BookingRef
 	Reason string `json:"reason" maxLength:"1000"`
 }
 
 type assignBody struct {
-	bookingRef
+	BookingRef
 	ResourceID string `json:"resourceId" required:"true" minLength:"1" maxLength:"64"`
 }
 
-// bookingQuery are the filters that both lists of bookings have.
-type bookingQuery struct {
+// BookingQuery are the filters that both lists of bookings have.
+type BookingQuery struct {
 	From      string `query:"from" doc:"A day (2026-03-01) of the organization, or a moment (RFC 3339)."`
 	To        string `query:"to" doc:"A day, to its end, or a moment."`
 	Status    string `query:"status" doc:"Statuses separated by comma." example:"PENDING_ASSIGNMENT,CONFIRMED"`
@@ -41,7 +41,7 @@ type bookingQuery struct {
 }
 
 // filter reads the query. Days are those of the organization.
-func (q bookingQuery) filter(zone *time.Location, limit int) (booking.Filter, error) {
+func (q BookingQuery) filter(zone *time.Location, limit int) (booking.Filter, error) {
 	f := booking.Filter{ByCreation: q.DateType == "createdAt", Ascending: q.Direction == "asc", Limit: limit, After: q.Token}
 	for _, status := range fields(q.Status) {
 		if !models.Status(status).Valid() {
@@ -73,22 +73,22 @@ func moment(field, text string, zone *time.Location, rest time.Duration) (time.T
 }
 
 // listBookings answers both lists of bookings.
-func (s *Server) listBookings(ctx context.Context, c caller, q bookingQuery, limit int, narrow func(*booking.Filter)) (list[bookingView], error) {
+func (s *Server) listBookings(ctx context.Context, c caller, q BookingQuery, limit int, narrow func(*booking.Filter)) (list[BookingView], error) {
 	o, err := s.directory.of(ctx, c.OrganizationID)
 	if err != nil {
-		return list[bookingView]{}, err
+		return list[BookingView]{}, err
 	}
 	f, err := q.filter(o.zone, limit)
 	if err != nil {
-		return list[bookingView]{}, err
+		return list[BookingView]{}, err
 	}
 	narrow(&f)
 	rows, token, err := s.o.Bookings.List(ctx, c.scope(), f)
 	if err != nil {
-		return list[bookingView]{}, err
+		return list[BookingView]{}, err
 	}
 	views, err := s.showAll(ctx, c, includes(q.Includes, "customer"), rows)
-	return list[bookingView]{views, tokenOf(token)}, err
+	return list[BookingView]{views, tokenOf(token)}, err
 }
 
 const (
@@ -98,7 +98,7 @@ const (
 
 func (s *Server) bookingRoutes() {
 	type manageQuery struct {
-		bookingQuery
+		BookingQuery
 		Resources  string `query:"resources" doc:"Resource ids separated by comma."`
 		CustomerID string `query:"customerId"`
 		Limit      int    `query:"limit" default:"100" minimum:"1" doc:"At most 500; more are not given."`
@@ -107,8 +107,8 @@ func (s *Server) bookingRoutes() {
 		method: http.MethodGet, path: "/management/bookings", id: "listBookings", tag: "Bookings", who: staff,
 		summary: "List bookings",
 		about:   "Newest first unless asked otherwise. A provider sees the bookings of their resources, and those no resource has taken yet.",
-	}, func(ctx context.Context, c caller, in *manageQuery) (list[bookingView], error) {
-		return s.listBookings(ctx, c, in.bookingQuery, min(in.Limit, maxBookings), func(f *booking.Filter) {
+	}, func(ctx context.Context, c caller, in *manageQuery) (list[BookingView], error) {
+		return s.listBookings(ctx, c, in.BookingQuery, min(in.Limit, maxBookings), func(f *booking.Filter) {
 			f.CustomerID, f.Resources = in.CustomerID, fields(in.Resources)
 		})
 	})
@@ -119,16 +119,16 @@ func (s *Server) bookingRoutes() {
 	register(s, operation{
 		method: http.MethodGet, path: "/management/bookings/{bookingId}", id: "getBooking", tag: "Bookings", who: staff,
 		summary: "Get a booking",
-	}, func(ctx context.Context, c caller, in *byBooking) (result[bookingView], error) {
+	}, func(ctx context.Context, c caller, in *byBooking) (result[BookingView], error) {
 		b, err := s.o.Bookings.Get(ctx, c.OrganizationID, in.ID)
 		if err != nil {
-			return result[bookingView]{}, err
+			return result[BookingView]{}, err
 		}
 		if c.Role == models.RoleProvider && b.ResourceID != nil && !slices.Contains(c.ResourceIDs, *b.ResourceID) {
-			return result[bookingView]{}, models.Errorf(models.CodeForbidden, "You do not act for the resource of this booking.")
+			return result[BookingView]{}, models.Errorf(models.CodeForbidden, "You do not act for the resource of this booking.")
 		}
 		view, err := s.showOne(ctx, c, true, b)
-		return result[bookingView]{view}, err
+		return result[BookingView]{view}, err
 	})
 
 	type unassignedQuery struct {
@@ -139,13 +139,13 @@ func (s *Server) bookingRoutes() {
 	register(s, operation{
 		method: http.MethodGet, path: "/management/bookings/unassigned", id: "listUnassigned", tag: "Bookings", who: staff,
 		summary: "List what a resource could take", about: "Who waits for it and who is on hold, oldest first.",
-	}, func(ctx context.Context, c caller, in *unassignedQuery) (list[bookingView], error) {
+	}, func(ctx context.Context, c caller, in *unassignedQuery) (list[BookingView], error) {
 		rows, token, err := s.o.Bookings.Unassigned(ctx, c.scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
 		if err != nil {
-			return list[bookingView]{}, err
+			return list[BookingView]{}, err
 		}
 		views, err := s.showAll(ctx, c, true, rows)
-		return list[bookingView]{views, tokenOf(token)}, err
+		return list[BookingView]{views, tokenOf(token)}, err
 	})
 
 	register(s, operation{
@@ -153,14 +153,14 @@ func (s *Server) bookingRoutes() {
 		summary: "Assign a resource to a booking",
 		about:   "Of many who try, exactly one succeeds; the others get SCH-ALREADY_ASSIGNED, or BKS-110 after the timeout.",
 		example: map[string]any{"bookingId": exampleID, "resourceId": exampleOther},
-	}, func(ctx context.Context, c caller, in *with[assignBody]) (result[bookingView], error) {
+	}, func(ctx context.Context, c caller, in *with[assignBody]) (result[BookingView], error) {
 		return s.shown(ctx, c)(s.o.Bookings.Assign(ctx, c.scope(), in.Body.BookingID, in.Body.ResourceID))
 	})
 	register(s, operation{
 		method: http.MethodPost, path: "/management/bookings/cancel", id: "cancelBooking", tag: "Bookings", who: staff,
 		summary: "Cancel a booking", about: "Until it is being served.",
 		example: map[string]any{"bookingId": exampleID, "reason": "The patient called."},
-	}, func(ctx context.Context, c caller, in *with[cancelBody]) (result[bookingView], error) {
+	}, func(ctx context.Context, c caller, in *with[cancelBody]) (result[BookingView], error) {
 		return s.shown(ctx, c)(s.o.Bookings.Cancel(ctx, c.scope(), in.Body.BookingID, in.Body.Reason))
 	})
 	for _, act := range []struct {
@@ -177,7 +177,7 @@ func (s *Server) bookingRoutes() {
 		register(s, operation{
 			method: http.MethodPost, path: "/management/bookings/" + act.verb, id: act.verb + "Booking", tag: "Bookings", who: staff,
 			summary: act.summary, about: act.about, example: map[string]any{"bookingId": exampleID},
-		}, func(ctx context.Context, c caller, in *with[bookingRef]) (result[bookingView], error) {
+		}, func(ctx context.Context, c caller, in *with[BookingRef]) (result[BookingView], error) {
 			return s.shown(ctx, c)(act.do(ctx, c.scope(), in.Body.BookingID))
 		})
 	}
@@ -190,12 +190,12 @@ const (
 )
 
 // shown answers with a booking that was changed, customer included.
-func (s *Server) shown(ctx context.Context, c caller) func(*models.Booking, error) (result[bookingView], error) {
-	return func(b *models.Booking, err error) (result[bookingView], error) {
+func (s *Server) shown(ctx context.Context, c caller) func(*models.Booking, error) (result[BookingView], error) {
+	return func(b *models.Booking, err error) (result[BookingView], error) {
 		if err != nil {
-			return result[bookingView]{}, err
+			return result[BookingView]{}, err
 		}
 		view, err := s.showOne(ctx, c, true, b)
-		return result[bookingView]{view}, err
+		return result[BookingView]{view}, err
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"nowserving/models"
 )
 
-// bookingView is a booking as every endpoint and snapshot shows it.
-type bookingView struct {
+// BookingView is a booking as every endpoint and snapshot shows it.
+type BookingView struct {
 	ID         string        `json:"id"`
 	Status     models.Status `json:"status" enum:"PENDING_APPROVAL,PENDING_PAYMENT,PENDING_ASSIGNMENT,CONFIRMED,CANCELED,REJECTED"`
 	Stage      models.Stage  `json:"stage,omitempty" enum:"WAITING,HELD,CALLED,SERVING,DONE,NO_SHOW,LEFT"`
@@ -52,7 +52,7 @@ type bookingView struct {
 
 // joinedView is the answer of joining.
 type joinedView struct {
-	bookingView
+	BookingView
 	TicketToken string `json:"ticketToken" doc:"Shows and cancels this one booking; for the patient's page."`
 	TicketURL   string `json:"ticketUrl,omitempty"`
 }
@@ -115,8 +115,8 @@ type viewer struct {
 }
 
 // show makes the view of a booking. place is nil when it does not wait.
-func (v viewer) show(b *models.Booking, place *booking.Place) bookingView {
-	out := bookingView{
+func (v viewer) show(b *models.Booking, place *booking.Place) BookingView {
+	out := BookingView{
 		ID: b.ID, Status: b.Status, Stage: b.Stage, Ticket: b.Ticket, TypeID: b.TypeID, CustomerID: b.CustomerID, Priority: b.Priority,
 		PendingSince: utc(b.PendingAt), CreatedAt: b.CreatedAt.UTC(), CalledAt: utc(b.LastCalledAt), StartedAt: utc(b.StartedAt), EndedAt: utc(b.EndedAt),
 		RecallCount: b.RecallCount, Note: b.Note, Info: b.Info, Version: b.Version,
@@ -156,7 +156,7 @@ func (v viewer) show(b *models.Booking, place *booking.Place) bookingView {
 
 // showTimes sets when the visit began and how long it takes. A queued visit
 // begins when it is started or, before that, called.
-func (v viewer) showTimes(out *bookingView, b *models.Booking, minutes int) {
+func (v viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 	if minutes > 0 {
 		out.Duration = &minutes
 	}
@@ -259,7 +259,7 @@ func (s *Server) findMissing(ctx context.Context, v *viewer, bookings []models.B
 }
 
 // showAll makes the views of some bookings, with their places in the queue.
-func (s *Server) showAll(ctx context.Context, c caller, withCustomers bool, bookings []models.Booking) ([]bookingView, error) {
+func (s *Server) showAll(ctx context.Context, c caller, withCustomers bool, bookings []models.Booking) ([]BookingView, error) {
 	v, err := s.viewerFor(ctx, c.OrganizationID, c.Lang, withCustomers, bookings)
 	if err != nil {
 		return nil, err
@@ -268,7 +268,7 @@ func (s *Server) showAll(ctx context.Context, c caller, withCustomers bool, book
 	if err != nil {
 		return nil, err
 	}
-	views := make([]bookingView, len(bookings))
+	views := make([]BookingView, len(bookings))
 	for i := range bookings {
 		b := &bookings[i]
 		var place *booking.Place
@@ -281,10 +281,10 @@ func (s *Server) showAll(ctx context.Context, c caller, withCustomers bool, book
 }
 
 // showOne is showAll for one booking; to staff it shows the customer.
-func (s *Server) showOne(ctx context.Context, c caller, withCustomer bool, b *models.Booking) (bookingView, error) {
+func (s *Server) showOne(ctx context.Context, c caller, withCustomer bool, b *models.Booking) (BookingView, error) {
 	views, err := s.showAll(ctx, c, withCustomer, []models.Booking{*b})
 	if err != nil {
-		return bookingView{}, err
+		return BookingView{}, err
 	}
 	return views[0], nil
 }

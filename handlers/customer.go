@@ -11,15 +11,15 @@ import (
 
 func (s *Server) customerRoutes() {
 	type myQuery struct {
-		bookingQuery
+		BookingQuery
 		Resource string `query:"resource" doc:"A resource's id."`
 		Limit    int    `query:"limit" default:"10" minimum:"1" doc:"At most 100; more are not given."`
 	}
 	register(s, operation{
 		method: http.MethodGet, path: "/customer/bookings", id: "listMyBookings", tag: "Customer", who: customers,
 		summary: "List my bookings", about: "With status=PENDING_ASSIGNMENT: my places in queues.",
-	}, func(ctx context.Context, c caller, in *myQuery) (list[bookingView], error) {
-		return s.listBookings(ctx, c, in.bookingQuery, min(in.Limit, maxLimit), func(f *booking.Filter) {
+	}, func(ctx context.Context, c caller, in *myQuery) (list[BookingView], error) {
+		return s.listBookings(ctx, c, in.BookingQuery, min(in.Limit, maxLimit), func(f *booking.Filter) {
 			f.Resources = fields(in.Resource)
 		})
 	})
@@ -31,29 +31,29 @@ func (s *Server) customerRoutes() {
 	register(s, operation{
 		method: http.MethodGet, path: "/customer/bookings/{bookingId}", id: "getMyBooking", tag: "Customer", who: patients,
 		summary: "Get my booking", about: "Also with the token of its ticket.",
-	}, func(ctx context.Context, c caller, in *myBooking) (result[bookingView], error) {
+	}, func(ctx context.Context, c caller, in *myBooking) (result[BookingView], error) {
 		b, err := s.myBooking(ctx, c, in.ID)
 		if err != nil {
-			return result[bookingView]{}, err
+			return result[BookingView]{}, err
 		}
 		view, err := s.showOne(ctx, c, c.Kind == access.KindCustomer && includes(in.Includes, "customer"), b)
-		return result[bookingView]{view}, err
+		return result[BookingView]{view}, err
 	})
 
 	register(s, operation{
 		method: http.MethodPost, path: "/customer/bookings/cancel", id: "cancelMyBooking", tag: "Customer", who: patients,
 		summary: "Leave the queue", about: "Or cancel after being called, until the visit begins. Also with the token of its ticket.",
 		example: map[string]any{"bookingId": exampleID},
-	}, func(ctx context.Context, c caller, in *with[cancelBody]) (result[bookingView], error) {
+	}, func(ctx context.Context, c caller, in *with[cancelBody]) (result[BookingView], error) {
 		if _, err := s.myBooking(ctx, c, in.Body.BookingID); err != nil {
-			return result[bookingView]{}, err
+			return result[BookingView]{}, err
 		}
 		b, err := s.o.Bookings.Cancel(ctx, c.scope(), in.Body.BookingID, in.Body.Reason)
 		if err != nil {
-			return result[bookingView]{}, err
+			return result[BookingView]{}, err
 		}
 		view, err := s.showOne(ctx, c, false, b)
-		return result[bookingView]{view}, err
+		return result[BookingView]{view}, err
 	})
 
 	register(s, operation{

@@ -9,7 +9,8 @@ import (
 	"nowserving/models"
 )
 
-type displayView struct {
+// DisplayView is a display as staff see it.
+type DisplayView struct {
 	ID          string    `json:"id"`
 	Name        string    `json:"name"`
 	ResourceIDs []string  `json:"resourceIds" nullable:"false" doc:"What it shows; empty means every resource."`
@@ -18,17 +19,17 @@ type displayView struct {
 
 // newDisplayView is shown once, when a display is made.
 type newDisplayView struct {
-	displayView
+	DisplayView
 	Token string `json:"token" doc:"Shown once."`
 	URL   string `json:"url" doc:"The page to open on the screen."`
 }
 
-func viewDisplay(d *models.Display) displayView {
+func viewDisplay(d *models.Display) DisplayView {
 	ids := d.ResourceIDs
 	if ids == nil {
 		ids = []string{}
 	}
-	return displayView{d.ID, d.Name, ids, d.CreatedAt.UTC()}
+	return DisplayView{d.ID, d.Name, ids, d.CreatedAt.UTC()}
 }
 
 type displayBody struct {
@@ -43,10 +44,10 @@ type displayRef struct {
 func (s *Server) displayRoutes() {
 	register(s, operation{
 		method: http.MethodGet, path: "/management/displays", id: "listDisplays", tag: "Displays", who: staff, summary: "List displays",
-	}, func(ctx context.Context, c caller, in *paging) (list[displayView], error) {
+	}, func(ctx context.Context, c caller, in *paging) (list[DisplayView], error) {
 		page, err := in.page()
 		if err != nil {
-			return list[displayView]{}, err
+			return list[DisplayView]{}, err
 		}
 		rows, err := s.o.Catalog.Displays(ctx, c.OrganizationID, page)
 		return listOf(rows, page.Limit, func(d *models.Display) string { return d.ID }, viewDisplay), err

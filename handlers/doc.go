@@ -6,6 +6,9 @@
 // It also answers the live server's questions (Live), so that a snapshot shows
 // the same booking as an HTTP answer.
 //
+// A struct that others embed in a request or an answer has an exported name:
+// the API framework overlooks the fields of any other.
+//
 // It decides who may ask. What may happen to a booking is decided in booking,
 // and no query, transaction or Redis command lives here.
 package handlers

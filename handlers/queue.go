@@ -16,7 +16,7 @@ func (s *Server) queueRoutes() {
 		summary: "Call the next patient",
 		about:   "Takes the head of the resource's queue in one step: two who call at once get two different patients. QUE-EMPTY when nobody waits.",
 		example: example,
-	}, func(ctx context.Context, c caller, in *with[queueRef]) (result[bookingView], error) {
+	}, func(ctx context.Context, c caller, in *with[queueRef]) (result[BookingView], error) {
 		return s.shown(ctx, c)(s.o.Bookings.Next(ctx, c.scope(), in.Body.ResourceID))
 	})
 
@@ -27,13 +27,13 @@ func (s *Server) queueRoutes() {
 	register(s, operation{
 		method: http.MethodGet, path: "/management/queue", id: "getQueue", tag: "Queue", who: staff,
 		summary: "List who waits for a resource", about: "The next to be served first.",
-	}, func(ctx context.Context, c caller, in *queueQuery) (result[[]bookingView], error) {
+	}, func(ctx context.Context, c caller, in *queueQuery) (result[[]BookingView], error) {
 		rows, err := s.o.Bookings.Queue(ctx, c.scope(), in.ResourceID, min(in.Limit, maxBookings))
 		if err != nil {
-			return result[[]bookingView]{}, err
+			return result[[]BookingView]{}, err
 		}
 		views, err := s.showAll(ctx, c, true, rows)
-		return result[[]bookingView]{views}, err
+		return result[[]BookingView]{views}, err
 	})
 
 	for _, set := range []struct {

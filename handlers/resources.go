@@ -10,9 +10,9 @@ import (
 	"nowserving/models"
 )
 
-// resourceDetails are fields of a resource that are kept and given back as
+// ResourceDetails are fields of a resource that are kept and given back as
 // they came.
-type resourceDetails struct {
+type ResourceDetails struct {
 	Photo  map[string]any   `json:"photo,omitempty"`
 	Photos []map[string]any `json:"photos,omitempty" maxItems:"50"`
 	Meta   map[string]any   `json:"meta,omitempty" doc:"Whatever the organization keeps with it; staff only."`
@@ -32,7 +32,7 @@ type resourceBody struct {
 	Types                   *[]string        `json:"types" maxItems:"200" doc:"The ids of the types it serves."`
 	ProviderEmail           *string          `json:"providerEmail" maxLength:"254" doc:"Who acts for it: a member with this address is found or made. Never shown."`
 	ProviderPhone           *string          `json:"providerPhone" maxLength:"40" doc:"Likewise by phone."`
-	resourceDetails
+	ResourceDetails
 }
 
 // apply changes a resource by what the body holds, its provider excepted.
@@ -53,7 +53,7 @@ func (b *resourceBody) apply(r *models.Resource) error {
 	set(&r.BookFromWebsite, b.BookFromWebsite)
 	set(&r.TypeIDs, b.Types)
 	var err error
-	r.Details, err = merge(r.Details, b.resourceDetails)
+	r.Details, err = merge(r.Details, b.ResourceDetails)
 	return err
 }
 
@@ -72,8 +72,8 @@ func (s *Server) setProvider(ctx context.Context, b *resourceBody, r *models.Res
 	return err
 }
 
-// placeView is a resource as customers see it.
-type placeView struct {
+// PlaceView is a resource as customers see it.
+type PlaceView struct {
 	ID                      string             `json:"id"`
 	Name                    string             `json:"name" doc:"In the language asked for."`
 	NameTranslations        models.Translation `json:"name_translations"`
@@ -83,20 +83,20 @@ type placeView struct {
 	BookFromWebsite         bool               `json:"bookFromWebsite"`
 	Types                   []string           `json:"types" nullable:"false" doc:"The ids of the types it serves."`
 	Paused                  bool               `json:"paused" doc:"Nobody is being called just now."`
-	resourceDetails
+	ResourceDetails
 }
 
 // resourceView is a resource as staff see it.
 type resourceView struct {
-	placeView
+	PlaceView
 	On         bool      `json:"on"`
 	Activated  bool      `json:"activated"`
 	ProviderID string    `json:"providerId,omitempty"`
 	CreatedAt  time.Time `json:"createdAt"`
 }
 
-func viewPlace(r *models.Resource, lang string) (placeView, error) {
-	v := placeView{
+func viewPlace(r *models.Resource, lang string) (PlaceView, error) {
+	v := PlaceView{
 		ID: r.ID, Name: r.NameTranslations.In(lang, r.Name), NameTranslations: r.NameTranslations,
 		Description: r.DescriptionTranslations.In(lang, r.Description), DescriptionTranslations: r.DescriptionTranslations,
 		Category: r.Category, BookFromWebsite: r.BookFromWebsite, Types: r.TypeIDs, Paused: r.Paused,
@@ -104,7 +104,7 @@ func viewPlace(r *models.Resource, lang string) (placeView, error) {
 	if v.Types == nil {
 		v.Types = []string{}
 	}
-	err := split(r.Details, &v.resourceDetails)
+	err := split(r.Details, &v.ResourceDetails)
 	return v, err
 }
 

@@ -10,8 +10,8 @@ import (
 	"nowserving/models"
 )
 
-// joinBody is what joining takes, from the patient or from the desk.
-type joinBody struct {
+// JoinBody is what joining takes, from the patient or from the desk.
+type JoinBody struct {
 	Type     string         `json:"type" required:"true" minLength:"1" maxLength:"64" doc:"The booking type's id."`
 	Assign   *bool          `json:"assign" default:"true" doc:"false joins the queue."`
 	Timeout  *int           `json:"assignmentTimeout" doc:"Minutes until the booking expires if nobody takes it: 5 to 180, what is beyond is clamped; 60 by default."`
@@ -42,7 +42,7 @@ func (f *filterBody) filters() booking.Filters {
 const maxInfo = 32 << 10
 
 // join checks the form of a request to join.
-func (b joinBody) join() (booking.Join, error) {
+func (b JoinBody) join() (booking.Join, error) {
 	if b.Assign == nil || *b.Assign {
 		return booking.Join{}, &models.Error{Code: models.CodeDateTime, Field: "assign", Detail: "Only queued bookings can be made here: send assign: false."}
 	}
@@ -65,7 +65,7 @@ type customerIdentifier struct {
 }
 
 type deskJoinBody struct {
-	joinBody
+	JoinBody
 	Customer *customerIdentifier `json:"customerIdentifier" doc:"By id, phone or e-mail address; a new one is made. Without it: somebody at the desk."`
 	Priority int                 `json:"priority" minimum:"0" maximum:"100" doc:"0 is routine; a higher band is served first."`
 }
@@ -110,7 +110,7 @@ func (s *Server) schedulingRoutes() {
 		summary: "Join a queue",
 		about:   "Answers the booking with its place in the queue and a token that shows and cancels it without signing in.",
 		example: map[string]any{"type": exampleID, "assign": false, "assignmentTimeout": 60},
-	}, func(ctx context.Context, c caller, in *with[joinBody]) (result[joinedView], error) {
+	}, func(ctx context.Context, c caller, in *with[JoinBody]) (result[joinedView], error) {
 		j, err := in.Body.join()
 		if err != nil {
 			return result[joinedView]{}, err
@@ -162,5 +162,5 @@ func (s *Server) join(ctx context.Context, c caller, j booking.Join, withCustome
 			place = &quoted
 		}
 	}
-	return joinedView{bookingView: v.show(b, place), TicketToken: token}, nil
+	return joinedView{BookingView: v.show(b, place), TicketToken: token}, nil
 }

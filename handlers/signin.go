@@ -9,19 +9,20 @@ import (
 	"nowserving/models"
 )
 
-type otpBody struct {
+// OTPBody says where a one-time code goes.
+type OTPBody struct {
 	Method   string `json:"method" required:"true" enum:"sms,whatsapp,email"`
 	Phone    string `json:"phoneNumber" maxLength:"40" example:"+966500000001"`
 	Email    string `json:"email" maxLength:"254"`
 	IsMember bool   `json:"isOrgMember" doc:"true for those who work there, false for customers."`
 }
 
-func (b otpBody) contact() access.Contact {
+func (b OTPBody) contact() access.Contact {
 	return access.Contact{Method: b.Method, Phone: b.Phone, Email: b.Email, Member: b.IsMember}
 }
 
 type otpVerifyBody struct {
-	otpBody
+	OTPBody
 	Code string `json:"code" required:"true" minLength:"1" maxLength:"20"`
 }
 
@@ -65,7 +66,7 @@ func (s *Server) signInRoutes() {
 	register(s, operation{
 		method: http.MethodPost, path: "/auth/otp/request", id: "requestCode", tag: "Sign-in", tenancy: fromHeader,
 		summary: "Ask for a one-time code", about: "The answer is the same whether the person is known or not.", example: example,
-	}, func(ctx context.Context, c caller, in *with[otpBody]) (result[codeSent], error) {
+	}, func(ctx context.Context, c caller, in *with[OTPBody]) (result[codeSent], error) {
 		expires, err := s.o.Access.RequestCode(ctx, c.OrganizationID, in.Body.contact())
 		return result[codeSent]{codeSent{expires.UTC()}}, err
 	})

@@ -15,8 +15,8 @@ type translationBody struct {
 	Ar string `json:"ar" maxLength:"5000"`
 }
 
-// typeDetails are fields of a type that are kept and given back as they came.
-type typeDetails struct {
+// TypeDetails are fields of a type that are kept and given back as they came.
+type TypeDetails struct {
 	LeaveMinutesBefore *float64         `json:"leaveMinutesBefore,omitempty" minimum:"0"`
 	LeaveMinutesAfter  *float64         `json:"leaveMinutesAfter,omitempty" minimum:"0"`
 	OldPrice           *string          `json:"oldPrice,omitempty" pattern:"^(\\d{1,9}\\.\\d{2})?$" patternDescription:"a decimal with two digits"`
@@ -47,7 +47,7 @@ type typeBody struct {
 	On                      *bool            `json:"on" doc:"Whether customers may choose it; true by default."`
 	AutoConfirm             *bool            `json:"autoConfirm"`
 	BookFromWebsite         *bool            `json:"bookFromWebsite" doc:"true by default."`
-	typeDetails
+	TypeDetails
 }
 
 // apply changes a type by what the body holds.
@@ -69,7 +69,7 @@ func (b *typeBody) apply(t *models.BookingType) error {
 	set(&t.AutoConfirm, b.AutoConfirm)
 	set(&t.BookFromWebsite, b.BookFromWebsite)
 	var err error
-	t.Details, err = merge(t.Details, b.typeDetails)
+	t.Details, err = merge(t.Details, b.TypeDetails)
 	return err
 }
 
@@ -109,8 +109,8 @@ func split(details map[string]any, into any) error {
 	return json.Unmarshal(body, into)
 }
 
-// offerView is a type as customers see it.
-type offerView struct {
+// OfferView is a type as customers see it.
+type OfferView struct {
 	ID                      string             `json:"id"`
 	Name                    string             `json:"name" doc:"In the language asked for."`
 	NameTranslations        models.Translation `json:"name_translations"`
@@ -123,20 +123,20 @@ type offerView struct {
 	Color                   string             `json:"color"`
 	BookFromWebsite         bool               `json:"bookFromWebsite"`
 	PendingCount            int                `json:"pendingCount" doc:"How many wait for it now."`
-	typeDetails
+	TypeDetails
 }
 
 // typeView is a type as staff see it.
 type typeView struct {
-	offerView
+	OfferView
 	Prefix      string    `json:"prefix"`
 	On          bool      `json:"on"`
 	AutoConfirm bool      `json:"autoConfirm"`
 	CreatedAt   time.Time `json:"createdAt"`
 }
 
-func viewOffer(t *models.BookingType, lang string, pending int) (offerView, error) {
-	v := offerView{
+func viewOffer(t *models.BookingType, lang string, pending int) (OfferView, error) {
+	v := OfferView{
 		ID: t.ID, Name: t.NameTranslations.In(lang, t.Name), NameTranslations: t.NameTranslations,
 		Description: t.DescriptionTranslations.In(lang, t.Description), DescriptionTranslations: t.DescriptionTranslations,
 		Minutes: t.Minutes, Price: t.Price, PaymentMethods: t.PaymentMethods, Category: t.Category, Color: t.Color,
@@ -145,7 +145,7 @@ func viewOffer(t *models.BookingType, lang string, pending int) (offerView, erro
 	if v.PaymentMethods == nil {
 		v.PaymentMethods = []string{}
 	}
-	return v, split(t.Details, &v.typeDetails)
+	return v, split(t.Details, &v.TypeDetails)
 }
 
 func viewType(t *models.BookingType, lang string, pending int) (typeView, error) {

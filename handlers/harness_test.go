@@ -1,0 +1,453 @@
+package handlers_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"nowserving/booking"
+	"nowserving/booking/access"
+	"nowserving/booking/catalog"
+	"nowserving/booking/queue"
+	"nowserving/booking/store"
+	"nowserving/booking/store/storetest"
+	"nowserving/handlers"
+	"nowserving/models"
+	"nowserving/realtime"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	bootstrapKey = "nsk_bootstrap_for_tests"
+	fixedCode    = "246810"
+	publicURL    = "https://clinic.example"
+	friend       = "https://friend.example" // an origin that may call the API
+)
+
+// backend is what a house stands on.
+type backend string
+
+const (
+	embedded backend = "embedded" // SQLite and the in-process Redis
+	postgres backend = "postgres" // PostgreSQL and a Redis server
+)
+
+// house is the service as it runs, behind a real HTTP server.
+type house struct {
+	t      testing.TB
+	url    string
+	client *http.Client
+	store  *store.Store
+	server *handlers.Server
+	redis  *storetest.RedisServer // nil: in-process
+	logged *logBook
+
+	mu      sync.Mutex
+	visited map[string]bool // "GET /management/types/{id}": operations called with success
+}
+
+// onBoth runs a test in a house on each backend.
+func onBoth(t *testing.T, test func(t *testing.T, h *house)) {
+	t.Helper()
+	for _, b := range []backend{embedded, postgres} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			test(t, newHouse(t, b))
+		})
+	}
+}
+
+// newHouse starts a node of the service: store, index, mirrors, sweeper,
+// live server and handlers. It stops with the test.
+func newHouse(t testing.TB, b backend) *house {
+	t.Helper()
+	h := &house{t: t, visited: map[string]bool{}, logged: &logBook{}}
+	log := slog.New(slog.NewJSONHandler(h.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	options := store.Options{Now: time.Now, Log: log}
+	redisURL := ""
+	if b == postgres {
+		options.URL = storetest.Postgres(t)
+		h.redis = storetest.Redis(t)
+		redisURL = h.redis.URL
+	} else {
+		options.DataDir = t.TempDir()
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var err error
+	h.store, err = store.Open(ctx, options)
+	require.NoError(t, err)
+	_, err = h.store.Migrate(ctx)
+	require.NoError(t, err)
+	rdb, closeRedis, err := queue.OpenRedis(redisURL)
+	require.NoError(t, err)
+	index := queue.NewIndex(rdb, booking.NewTruth(h.store), log)
+	mirrors := queue.NewMirrors(index, time.Now, log)
+	c := catalog.New(h.store, func(ctx context.Context, id string) error { _, err := index.Repair(ctx, id); return err })
+	bookings := booking.New(h.store, c, index, mirrors, log)
+	a, err := access.New(h.store, c, access.Options{
+		Secret: []byte(strings.Repeat("s", 32)), BootstrapKey: bootstrapKey, FixedCode: fixedCode, Now: time.Now, Log: log,
+	})
+	require.NoError(t, err)
+	h.server, err = handlers.New(handlers.Options{
+		Bookings: bookings, Catalog: c, Access: a, Mirrors: mirrors, Store: h.store,
+		Redis:   func(ctx context.Context) error { return rdb.Ping(ctx).Err() },
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "up 1\n") }),
+		Log:     log, PublicURL: publicURL + "/", AllowedOrigins: []string{friend},
+	})
+	require.NoError(t, err)
+	hub := realtime.New(realtime.Options{Source: h.server.Live(), Mirrors: mirrors, Log: log, Now: time.Now})
+	h.server.ServeLive(hub)
+
+	var running sync.WaitGroup
+	running.Go(func() { mirrors.Run(ctx) })
+	running.Go(func() { bookings.Sweep(ctx) })
+	require.Eventually(t, mirrors.Linked, 10*time.Second, time.Millisecond)
+	front := httptest.NewServer(h.server)
+	h.url = front.URL
+	h.client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
+	t.Cleanup(func() {
+		stopping, stopped := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+		defer stopped()
+		hub.Shutdown(stopping)
+		h.client.CloseIdleConnections()
+		front.Close()
+		cancel()
+		running.Wait()
+		assert.NoError(t, closeRedis())
+		assert.NoError(t, h.store.Close())
+	})
+	return h
+}
+
+// logBook keeps what was logged.
+type logBook struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (l *logBook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(p)
+}
+
+func (l *logBook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
+}
+
+// exec changes the database behind the service's back.
+func (h *house) exec(sql string, args ...any) {
+	h.t.Helper()
+	require.NoError(h.t, h.store.Tx(context.Background(), func(tx *store.Tx) error { return tx.Exec(sql, args...).Error }))
+}
+
+// scalar reads one value from the database.
+func scalar[T any](h *house, sql string, args ...any) T {
+	h.t.Helper()
+	var value T
+	require.NoError(h.t, h.store.Read(context.Background()).Raw(sql, args...).Row().Scan(&value))
+	return value
+}
+
+// tables are all that a request could change.
+var tables = []string{
+	"organizations", "members", "customers", "booking_types", "resources", "resource_types", "ticket_counters", "bookings",
+	"booking_filter_resources", "events", "displays", "api_keys", "one_time_codes", "refresh_tokens",
+}
+
+// contents is everything in the database, as text.
+func (h *house) contents() string {
+	h.t.Helper()
+	var all strings.Builder
+	for _, table := range tables {
+		var rows []map[string]any
+		require.NoError(h.t, h.store.Read(context.Background()).Table(table).Find(&rows).Error)
+		lines := make([]string, len(rows))
+		for i, row := range rows {
+			lines[i] = fmt.Sprint(row) // maps print sorted
+		}
+		fmt.Fprintf(&all, "%s %d %s\n", table, len(rows), strings.Join(lines, "\n"))
+	}
+	return all.String()
+}
+
+// request is one HTTP request to be.
+type request struct {
+	method, path string
+	token        string // Authorization: Bearer
+	app          string // X-APP-ID
+	lang         string
+	body         any // string and []byte go as they are, everything else as JSON
+	header       map[string]string
+	chunked      bool
+}
+
+// send makes a request and reads the answer.
+func (h *house) send(r request) answer {
+	h.t.Helper()
+	a, err := h.try(r)
+	require.NoError(h.t, err)
+	return a
+}
+
+// try is send for other goroutines than the test's.
+func (h *house) try(r request) (answer, error) {
+	var body io.Reader
+	switch b := r.body.(type) {
+	case nil:
+	case string:
+		body = strings.NewReader(b)
+	case []byte:
+		body = bytes.NewReader(b)
+	default:
+		encoded, err := json.Marshal(b)
+		if err != nil {
+			return answer{}, err
+		}
+		body = bytes.NewReader(encoded)
+	}
+	if r.chunked {
+		body = struct{ io.Reader }{body} // its length can't be seen
+	}
+	req, err := http.NewRequestWithContext(context.Background(), r.method, h.url+r.path, body)
+	if err != nil {
+		return answer{}, err
+	}
+	for name, value := range map[string]string{"X-APP-ID": r.app, "lang": r.lang} {
+		if value != "" {
+			req.Header.Set(name, value)
+		}
+	}
+	if r.token != "" {
+		req.Header.Set("Authorization", "Bearer "+r.token)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for name, value := range r.header {
+		req.Header.Set(name, value)
+	}
+	res, err := h.client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	raw, err := io.ReadAll(res.Body)
+	if closing := res.Body.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	a := answer{t: h.t, status: res.StatusCode, header: res.Header, raw: raw, of: r.method + " " + r.path}
+	if len(raw) > 0 && strings.Contains(res.Header.Get("Content-Type"), "json") {
+		if err := json.Unmarshal(raw, &a.body); err != nil {
+			return answer{}, fmt.Errorf("%s answered no JSON: %w", a.of, err)
+		}
+	}
+	if res.StatusCode == http.StatusOK {
+		h.mu.Lock()
+		path, _, _ := strings.Cut(r.path, "?")
+		h.visited[r.method+" "+path] = true
+		h.mu.Unlock()
+	}
+	return a, nil
+}
+
+// answer is an HTTP answer.
+type answer struct {
+	t      testing.TB
+	of     string
+	status int
+	header http.Header
+	raw    []byte
+	body   any
+}
+
+// ok requires success.
+func (a answer) ok() answer {
+	a.t.Helper()
+	require.Equal(a.t, http.StatusOK, a.status, "%s: %s", a.of, a.raw)
+	return a
+}
+
+// refused requires a problem with a status and a code.
+func (a answer) refused(status int, code models.Code) answer {
+	a.t.Helper()
+	require.Equal(a.t, status, a.status, "%s: %s", a.of, a.raw)
+	require.Equal(a.t, "application/problem+json", a.header.Get("Content-Type"), a.of)
+	require.Equal(a.t, string(code), a.str("code"), "%s: %s", a.of, a.raw)
+	assert.EqualValues(a.t, status, a.num("status"), a.of)
+	assert.NotEmpty(a.t, a.str("detail"), a.of)
+	assert.NotEmpty(a.t, a.str("title"), a.of)
+	assert.Equal(a.t, a.header.Get("X-Request-Id"), a.str("requestId"), a.of)
+	return a
+}
+
+// at finds a value by its path, "result.customer.id"; nil where there is none.
+func (a answer) at(path string) any { return at(a.body, path) }
+
+func at(value any, path string) any {
+	for _, name := range strings.Split(path, ".") {
+		switch v := value.(type) {
+		case map[string]any:
+			value = v[name]
+		case []any:
+			var i int
+			if _, err := fmt.Sscan(name, &i); err != nil || i >= len(v) {
+				return nil
+			}
+			value = v[i]
+		default:
+			return nil
+		}
+	}
+	return value
+}
+
+func (a answer) str(path string) string {
+	text, _ := a.at(path).(string)
+	return text
+}
+
+func (a answer) num(path string) float64 {
+	a.t.Helper()
+	number, ok := a.at(path).(float64)
+	require.True(a.t, ok, "%s has no number %s: %s", a.of, path, a.raw)
+	return number
+}
+
+func (a answer) list(path string) []any {
+	a.t.Helper()
+	items, ok := a.at(path).([]any)
+	require.True(a.t, ok, "%s has no list %s: %s", a.of, path, a.raw)
+	return items
+}
+
+// pluck is one field of each item of a list.
+func (a answer) pluck(list, field string) []string {
+	a.t.Helper()
+	var values []string
+	for _, item := range a.list(list) {
+		values = append(values, fmt.Sprint(at(item, field)))
+	}
+	return values
+}
+
+// clinic is an organization made through the front door, with a key of its own.
+type clinic struct {
+	*house
+	id  string
+	key string
+}
+
+func (h *house) newClinic() *clinic {
+	h.t.Helper()
+	made := h.send(request{method: http.MethodPost, path: "/management/organizations", token: bootstrapKey, body: object{"name": "Al Noor", "timezone": "Asia/Riyadh"}}).ok()
+	c := &clinic{house: h, id: made.str("result.id")}
+	c.key = h.send(request{method: http.MethodPost, path: "/management/apiKeys", token: bootstrapKey, app: c.id, body: object{"name": "desk"}}).ok().str("result.key")
+	require.NotEmpty(h.t, c.key)
+	return c
+}
+
+type object = map[string]any
+
+// staff makes a request with the organization's key.
+func (c *clinic) staff(method, path string, body any) answer {
+	c.t.Helper()
+	return c.send(request{method: method, path: path, token: c.key, body: body})
+}
+
+func (c *clinic) newType(more object) string {
+	c.t.Helper()
+	body := object{"name": "General", "minutes": 10}
+	for k, v := range more {
+		body[k] = v
+	}
+	return c.staff(http.MethodPost, "/management/types", body).ok().str("result.id")
+}
+
+func (c *clinic) newResource(more object, types ...string) string {
+	c.t.Helper()
+	body := object{"name": "Room", "types": types}
+	for k, v := range more {
+		body[k] = v
+	}
+	return c.staff(http.MethodPost, "/management/resources", body).ok().str("result.id")
+}
+
+// join puts somebody into the queue of a type from the desk.
+func (c *clinic) join(typeID string, more object) answer {
+	c.t.Helper()
+	return c.staff(http.MethodPut, "/management/scheduling/new", joining(typeID, more)).ok()
+}
+
+func joining(typeID string, more object) object {
+	body := object{"type": typeID, "assign": false}
+	for k, v := range more {
+		body[k] = v
+	}
+	return body
+}
+
+// act is POST /management/bookings/<verb>.
+func (c *clinic) act(verb, bookingID string, more object) answer {
+	c.t.Helper()
+	body := object{"bookingId": bookingID}
+	for k, v := range more {
+		body[k] = v
+	}
+	return c.staff(http.MethodPost, "/management/bookings/"+verb, body)
+}
+
+func (c *clinic) next(resourceID string) answer {
+	c.t.Helper()
+	return c.staff(http.MethodPost, "/management/queue/next", object{"resourceId": resourceID})
+}
+
+// position is what staff are told of a booking's place; 0 when it does not wait.
+func (c *clinic) position(bookingID string) int {
+	c.t.Helper()
+	a := c.staff(http.MethodGet, "/management/bookings/"+bookingID, nil).ok()
+	if a.at("result.queuePosition") == nil {
+		return 0
+	}
+	return int(a.num("result.queuePosition"))
+}
+
+// signIn signs a person in with the one-time code.
+func (c *clinic) signIn(phone string, member bool) answer {
+	c.t.Helper()
+	body := object{"method": "sms", "phoneNumber": phone, "isOrgMember": member}
+	c.send(request{method: http.MethodPost, path: "/auth/otp/request", app: c.id, body: body}).ok()
+	body["code"] = fixedCode
+	return c.send(request{method: http.MethodPost, path: "/auth/otp/verify", app: c.id, body: body}).ok()
+}
+
+// patient signs a customer in and returns their access token.
+func (c *clinic) patient(phone string) string {
+	c.t.Helper()
+	return c.signIn(phone, false).str("accessToken")
+}
+
+// member makes a member of a role and signs them in.
+func (c *clinic) member(role models.Role, phone string) string {
+	c.t.Helper()
+	c.exec("INSERT INTO members (id, organization_id, role, phone, created_at) VALUES (?, ?, ?, ?, ?)", models.NewID(), c.id, role, phone, time.Now().UTC())
+	return c.signIn(phone, true).str("accessToken")
+}
