@@ -368,7 +368,7 @@ func (l *lane) join(ctx context.Context, v Visit) error {
 	b, err := l.api.join(ctx, l.service.typeID)
 	if err != nil {
 		l.visits.Add(1)
-		return l.refused(v, err)
+		return l.refused(ctx, v, err)
 	}
 	c.answered = time.Now()
 	p := &patient{visit: v, watch: l.service.line.join(c, b), gone: make(chan struct{})}
@@ -407,7 +407,7 @@ func (l *lane) call(ctx context.Context, v Visit) error {
 	if err := l.api.assign(ctx, p.watch.booking, l.service.desks.ids[desk]); err != nil {
 		l.service.desks.release(desk)
 		l.service.line.undo(p.watch, c, place)
-		return l.refused(v, err)
+		return l.refused(ctx, v, err)
 	}
 	l.service.line.answered(c, time.Now())
 	delete(l.here, v.ID)
@@ -423,7 +423,7 @@ func (l *lane) call(ctx context.Context, v Visit) error {
 // treat plays the service itself: started at once, ended when the trace says so.
 func (l *lane) treat(ctx context.Context, p *patient) {
 	if err := l.api.start(ctx, p.watch.booking); err != nil {
-		l.note(p.visit, err)
+		l.note(ctx, p.visit, err)
 	}
 	if !p.visit.Completed.IsZero() {
 		if err := pause(ctx, time.Until(l.clock.due(p.visit.Completed))); err != nil {
@@ -432,7 +432,7 @@ func (l *lane) treat(ctx context.Context, p *patient) {
 	}
 	l.service.line.ending(p.watch, time.Now())
 	if err := l.api.end(ctx, p.watch.booking); err != nil {
-		l.note(p.visit, err)
+		l.note(ctx, p.visit, err)
 	}
 	l.served.Add(1)
 }
@@ -446,7 +446,7 @@ func (l *lane) cancel(ctx context.Context, v Visit) error {
 	err := l.api.cancel(ctx, p.watch.booking)
 	if err != nil {
 		l.service.line.undo(p.watch, c, place)
-		err = l.refused(v, err)
+		err = l.refused(ctx, v, err)
 	} else {
 		l.service.line.answered(c, time.Now())
 		l.left.Add(1)
@@ -477,16 +477,20 @@ func (l *lane) farewell(ctx context.Context, p *patient) {
 
 // refused lets a replay go on after the server said no, and stops it when the
 // outcome is unknown: from there on nobody knows the truth.
-func (l *lane) refused(v Visit, err error) error {
+func (l *lane) refused(ctx context.Context, v Visit, err error) error {
 	var no *refusal
 	if !errors.As(err, &no) || !no.definite() {
 		return fmt.Errorf("visit %s: %w", v.ID, err)
 	}
-	l.note(v, err)
+	l.note(ctx, v, err)
 	return nil
 }
 
-func (l *lane) note(v Visit, err error) {
+// note describes a failed request, unless it failed because the replay stops.
+func (l *lane) note(ctx context.Context, v Visit, err error) {
+	if ctx.Err() != nil {
+		return
+	}
 	l.tally.problem("failed request", "", "visit %s: %v", v.ID, err)
 }
 
