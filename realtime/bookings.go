@@ -137,6 +137,8 @@ func (o *organization) tell(w *booking, e *models.BookingEvent) {
 	}
 }
 
+// tellOne tells a watcher of an event, unless it knows as much already. However
+// the event comes, being assigned is told exactly once to who saw it wait.
 func (o *organization) tellOne(s *subscription, e *models.BookingEvent, t *telling) {
 	if e.Version <= s.version {
 		return
