@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -61,12 +62,21 @@ func (s *Server) document() huma.Config {
 	return config
 }
 
-// unmarshal reads JSON and refuses texts no database would store. Numbers too
-// large or broken for their field are told as a wrong type of that field.
+// unmarshal reads JSON and refuses texts no database would store. A number too
+// large for its field, or broken, is told as a wrong type of that field.
 func unmarshal(data []byte, v any) error {
 	err := json.Unmarshal(data, v)
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Errorf("property %s has a value of a wrong type", wrong.Field)
+		if wrong.Field == "" {
+			return errors.New("a number is too large")
+		}
+		// The names of embedded structs, which begin with a capital, are ours.
+		names := slices.DeleteFunc(strings.Split(wrong.Field, "."), func(name string) bool { return name[:1] != strings.ToLower(name[:1]) })
+		what := wrong.Type.Kind().String()
+		if wrong.Type.Kind() == reflect.Int {
+			what = "integer"
+		}
+		return fmt.Errorf("property %s : expected %s", strings.Join(names, "."), what)
 	}
 	if parsed, ok := v.(*any); ok && err == nil && !storable(*parsed) {
 		return errors.New("a text holds the character U+0000")

@@ -175,8 +175,8 @@ func fieldError(d *huma.ErrorDetail) FieldError {
 	} else {
 		field += "." + found[1]
 	}
-	if strings.Contains(d.Message, "to be present") {
-		return FieldError{field, "required"}
+	if _, what, told := strings.Cut(d.Message, " : "); told {
+		return FieldError{field, what}
 	}
-	return FieldError{field, d.Message}
+	return FieldError{field, "required"}
 }
