@@ -136,8 +136,11 @@ func (a *api) call(ctx context.Context, operation, method, path string, body, an
 	}
 	once := rand.Text()
 	first := time.Now()
+	turn := a.next.Add(1)
 	for attempt := 0; ; attempt++ {
-		status, data, err := a.attempt(ctx, method, path, once, payload)
+		// A repeated attempt goes to the next node: this one may be down.
+		node := a.nodes[(turn+uint64(attempt))%uint64(len(a.nodes))]
+		status, data, err := a.attempt(ctx, method, node+path, once, payload)
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s: %w", operation, context.Cause(ctx))
 		}
@@ -174,11 +177,10 @@ func (a *api) call(ctx context.Context, operation, method, path string, body, an
 	}
 }
 
-func (a *api) attempt(ctx context.Context, method, path, once string, payload []byte) (status int, data []byte, err error) {
+func (a *api) attempt(ctx context.Context, method, address, once string, payload []byte) (status int, data []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	node := a.nodes[a.next.Add(1)%uint64(len(a.nodes))]
-	req, err := http.NewRequestWithContext(ctx, method, node+path, bytes.NewReader(payload))
+	req, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(payload))
 	if err != nil {
 		return 0, nil, err
 	}
