@@ -173,8 +173,8 @@ func (v viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 	end := start.Add(time.Duration(minutes) * time.Minute).UTC()
 	if b.EndedAt != nil {
 		end = b.EndedAt.UTC()
-		real := int(math.Ceil(end.Sub(*start).Minutes()))
-		out.Duration = &real
+		took := int(math.Ceil(end.Sub(*start).Minutes()))
+		out.Duration = &took
 	}
 	out.EndDateTime = &end
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -73,7 +74,7 @@ func onBoth(t *testing.T, test func(t *testing.T, h *house)) {
 
 // newHouse starts a node of the service: store, index, mirrors, sweeper,
 // live server and handlers. It stops with the test.
-func newHouse(t testing.TB, b backend) *house {
+func newHouse(t testing.TB, b backend, change ...func(*store.Options)) *house {
 	t.Helper()
 	h := &house{t: t, visited: map[string]bool{}, logged: &logBook{}}
 	log := slog.New(slog.NewJSONHandler(h.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -85,6 +86,9 @@ func newHouse(t testing.TB, b backend) *house {
 		redisURL = h.redis.URL
 	} else {
 		options.DataDir = t.TempDir()
+	}
+	for _, c := range change {
+		c(&options)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var err error
@@ -104,9 +108,14 @@ func newHouse(t testing.TB, b backend) *house {
 	require.NoError(t, err)
 	h.server, err = handlers.New(handlers.Options{
 		Bookings: bookings, Catalog: c, Access: a, Mirrors: mirrors, Store: h.store,
-		Redis:   func(ctx context.Context) error { return rdb.Ping(ctx).Err() },
-		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "up 1\n") }),
-		Log:     log, PublicURL: publicURL + "/", AllowedOrigins: []string{friend},
+		Redis: func(ctx context.Context) error { return rdb.Ping(ctx).Err() },
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Has("panic") {
+				panic("a secret cause")
+			}
+			_, _ = io.WriteString(w, "up 1\n")
+		}),
+		Log: log, PublicURL: publicURL + "/", AllowedOrigins: []string{friend},
 	})
 	require.NoError(t, err)
 	hub := realtime.New(realtime.Options{Source: h.server.Live(), Mirrors: mirrors, Log: log, Now: time.Now})
@@ -122,7 +131,7 @@ func newHouse(t testing.TB, b backend) *house {
 	t.Cleanup(func() {
 		stopping, stopped := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
 		defer stopped()
-		hub.Shutdown(stopping)
+		assert.NoError(t, hub.Shutdown(stopping))
 		h.client.CloseIdleConnections()
 		front.Close()
 		cancel()
@@ -292,7 +301,7 @@ func (a answer) refused(status int, code models.Code) answer {
 	require.Equal(a.t, status, a.status, "%s: %s", a.of, a.raw)
 	require.Equal(a.t, "application/problem+json", a.header.Get("Content-Type"), a.of)
 	require.Equal(a.t, string(code), a.str("code"), "%s: %s", a.of, a.raw)
-	assert.EqualValues(a.t, status, a.num("status"), a.of)
+	assert.Equal(a.t, status, a.num("status"), a.of)
 	assert.NotEmpty(a.t, a.str("detail"), a.of)
 	assert.NotEmpty(a.t, a.str("title"), a.of)
 	assert.Equal(a.t, a.header.Get("X-Request-Id"), a.str("requestId"), a.of)
@@ -303,6 +312,9 @@ func (a answer) refused(status int, code models.Code) answer {
 func (a answer) at(path string) any { return at(a.body, path) }
 
 func at(value any, path string) any {
+	if path == "" {
+		return value
+	}
 	for _, name := range strings.Split(path, ".") {
 		switch v := value.(type) {
 		case map[string]any:
@@ -320,16 +332,25 @@ func at(value any, path string) any {
 	return value
 }
 
+// members is the object at a path.
+func (a answer) members(path string) object {
+	a.t.Helper()
+	members, ok := a.at(path).(object)
+	require.True(a.t, ok, "%s has no object %s", a.of, path)
+	return members
+}
+
 func (a answer) str(path string) string {
 	text, _ := a.at(path).(string)
 	return text
 }
 
-func (a answer) num(path string) float64 {
+// num is a whole number.
+func (a answer) num(path string) int {
 	a.t.Helper()
 	number, ok := a.at(path).(float64)
-	require.True(a.t, ok, "%s has no number %s: %s", a.of, path, a.raw)
-	return number
+	require.True(a.t, ok && number == math.Trunc(number), "%s has no whole number %s: %s", a.of, path, a.raw)
+	return int(number)
 }
 
 func (a answer) list(path string) []any {
@@ -427,7 +448,7 @@ func (c *clinic) position(bookingID string) int {
 	if a.at("result.queuePosition") == nil {
 		return 0
 	}
-	return int(a.num("result.queuePosition"))
+	return a.num("result.queuePosition")
 }
 
 // signIn signs a person in with the one-time code.

@@ -84,7 +84,7 @@ func (s *Server) recover(c *gin.Context) {
 		if cause == nil {
 			return
 		}
-		if cause == http.ErrAbortHandler {
+		if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(cause) // net/http's way to cut a connection
 		}
 		if err, ok := cause.(error); ok && c.Writer.Written() && c.Request.Context().Err() != nil {

@@ -18,7 +18,7 @@ import (
 )
 
 // Problem is how every failure is answered (RFC 9457, application/problem+json).
-type Problem struct {
+type Problem struct { //nolint:errname // the RFC's word, and the schema's name
 	Type   string      `json:"type" example:"about:blank" doc:"Where this kind of failure is described."`
 	Title  string      `json:"title" doc:"The same for every failure with this code."`
 	Status int         `json:"status"`

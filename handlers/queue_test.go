@@ -148,7 +148,7 @@ func TestHeldPatientsKeepTheirPlace(t *testing.T) {
 		assert.Equal(t, []string{a, b, d}, c.staff(http.MethodGet, "/management/bookings/unassigned?resourceId="+room, nil).ok().pluck("result", "id"))
 		assert.Equal(t, []string{b, d}, c.staff(http.MethodGet, "/management/queue?resourceId="+room, nil).ok().pluck("result", "id"))
 		assert.Equal(t, b, c.next(room).ok().str("result.id"), "who is held is passed over")
-		assert.EqualValues(t, 1, c.act("return", a, nil).ok().num("result.queuePosition"))
+		assert.Equal(t, 1, c.act("return", a, nil).ok().num("result.queuePosition"))
 		assert.Equal(t, []int{1, 2}, []int{c.position(a), c.position(d)})
 		assert.Equal(t, a, c.next(room).ok().str("result.id"))
 		c.act("return", a, nil).refused(http.StatusConflict, models.CodeStage)
@@ -168,7 +168,7 @@ func TestRecallWaitsAndEnds(t *testing.T) {
 		assert.Regexp(t, `^([1-9]|[1-5]\d|60)$`, soon.header.Get("Retry-After"))
 		for n := range models.MaxRecalls {
 			h.exec("UPDATE bookings SET last_called_at = ? WHERE id = ?", time.Now().UTC().Add(-2*time.Minute), id)
-			assert.EqualValues(t, n+1, c.act("recall", id, nil).ok().num("result.recallCount"))
+			assert.Equal(t, n+1, c.act("recall", id, nil).ok().num("result.recallCount"))
 		}
 		h.exec("UPDATE bookings SET last_called_at = ? WHERE id = ?", time.Now().UTC().Add(-2*time.Minute), id)
 		c.act("recall", id, nil).refused(http.StatusConflict, models.CodeRecallLimit)
@@ -183,34 +183,34 @@ func TestPositionsOverSeveralQueues(t *testing.T) {
 		blood, xray := c.newType(object{"minutes": 10, "prefix": "B"}), c.newType(object{"minutes": 30, "prefix": "X"})
 		one, both := c.newResource(object{"category": "lab"}, blood), c.newResource(object{"category": "all"}, blood, xray)
 		b1 := c.join(blood, nil)
-		assert.EqualValues(t, 1, b1.num("queuePosition"))
-		assert.EqualValues(t, 10, b1.num("estimatedWaitMinutes"))
+		assert.Equal(t, 1, b1.num("queuePosition"))
+		assert.Equal(t, 10, b1.num("estimatedWaitMinutes"))
 		assert.NotNil(t, b1.at("estimatedWait.likely"))
 		x1 := c.join(xray, nil)
-		assert.EqualValues(t, 2, x1.num("queuePosition"), "behind the blood test in the only room that does both")
-		assert.EqualValues(t, 60, x1.num("estimatedWaitMinutes"))
+		assert.Equal(t, 2, x1.num("queuePosition"), "behind the blood test in the only room that does both")
+		assert.Equal(t, 60, x1.num("estimatedWaitMinutes"))
 		// Only in the room of both: behind two there, though the lab has one only.
 		b2 := c.join(blood, object{"resourceFilters": object{"resource": both}})
-		assert.EqualValues(t, 3, b2.num("queuePosition"))
+		assert.Equal(t, 3, b2.num("queuePosition"))
 		b3 := c.join(blood, object{"resourceFilters": object{"category": "lab"}})
-		assert.EqualValues(t, 2, b3.num("queuePosition"))
+		assert.Equal(t, 2, b3.num("queuePosition"))
 		b4 := c.join(blood, nil)
-		assert.EqualValues(t, 3, b4.num("queuePosition"), "third in the lab, fourth in the other room")
+		assert.Equal(t, 3, b4.num("queuePosition"), "third in the lab, fourth in the other room")
 
-		pending := func() map[string]float64 {
-			counts := map[string]float64{}
+		pending := func() map[string]int {
+			counts := map[string]int{}
 			a := c.send(request{method: http.MethodPost, path: "/availability/types", app: c.id}).ok()
 			for i := range a.list("result") {
 				counts[a.str(fmt.Sprintf("result.%d.id", i))] = a.num(fmt.Sprintf("result.%d.pendingCount", i))
 			}
 			return counts
 		}
-		assert.Equal(t, map[string]float64{blood: 4, xray: 1}, pending())
+		assert.Equal(t, map[string]int{blood: 4, xray: 1}, pending())
 		assert.Equal(t, b1.str("id"), c.next(one).ok().str("result.id"))
-		assert.Equal(t, map[string]float64{blood: 3, xray: 1}, pending())
+		assert.Equal(t, map[string]int{blood: 3, xray: 1}, pending())
 		assert.Equal(t, []int{1, 2, 1, 2}, []int{c.position(x1.str("id")), c.position(b2.str("id")), c.position(b3.str("id")), c.position(b4.str("id"))})
 		c.act("cancel", x1.str("id"), nil).ok()
-		assert.Equal(t, map[string]float64{blood: 3, xray: 0}, pending())
+		assert.Equal(t, map[string]int{blood: 3, xray: 0}, pending())
 		assert.Equal(t, 1, c.position(b2.str("id")))
 		// A resource that begins to serve a type has its queue.
 		late := c.newResource(nil, blood)
@@ -275,7 +275,7 @@ func TestVisitShowsRealTimes(t *testing.T) {
 		room := c.newResource(object{"name": "Room 1", "name_translations": object{"en": "Room 1", "ar": "غرفة ١"}}, kind)
 		joined := c.join(kind, nil)
 		id := joined.str("id")
-		assert.EqualValues(t, 20, joined.num("duration"))
+		assert.Equal(t, 20, joined.num("duration"))
 		assert.Nil(t, joined.at("startDateTime"))
 		c.next(room).ok()
 		c.act("start", id, nil).ok()
@@ -283,16 +283,16 @@ func TestVisitShowsRealTimes(t *testing.T) {
 		h.exec("UPDATE bookings SET called_at = ?, last_called_at = ?, started_at = ? WHERE id = ?", at.Add(-time.Minute), at.Add(-time.Minute), at, id)
 		serving := c.staff(http.MethodGet, "/management/bookings/"+id, nil).ok()
 		assert.Equal(t, "2026-03-02", serving.str("result.startDate"))
-		assert.EqualValues(t, 5, serving.num("result.startTime"))
+		assert.Equal(t, 5, serving.num("result.startTime"))
 		assert.Equal(t, "2026-03-01T21:05:00Z", serving.str("result.startDateTime"))
 		assert.Equal(t, "2026-03-01T21:25:00Z", serving.str("result.endDateTime"))
-		assert.EqualValues(t, 20, serving.num("result.duration"))
+		assert.Equal(t, 20, serving.num("result.duration"))
 		c.act("cancel", id, nil).refused(http.StatusConflict, models.CodeStage)
 		c.act("end", id, nil).ok()
 		h.exec("UPDATE bookings SET ended_at = ? WHERE id = ?", at.Add(7*time.Minute+time.Second), id)
 		done := c.send(request{method: http.MethodGet, path: "/management/bookings/" + id, token: c.key, lang: "ar"}).ok()
 		assert.Equal(t, "DONE", done.str("result.stage"))
-		assert.EqualValues(t, 8, done.num("result.duration"))
+		assert.Equal(t, 8, done.num("result.duration"))
 		assert.Equal(t, "2026-03-01T21:12:01Z", done.str("result.endDateTime"))
 		assert.Equal(t, "غرفة ١", done.str("result.resource.name"))
 		assert.Equal(t, "غرفة ١", done.str("result.display.resource"))

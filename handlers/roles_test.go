@@ -89,7 +89,7 @@ func TestDoorsAreMarked(t *testing.T) {
 
 func TestTenantOfACredential(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
+	onBoth(t, func(_ *testing.T, h *house) {
 		c := h.newClinic()
 		types := request{method: http.MethodGet, path: "/management/types"}
 		with := func(token, app string) answer {

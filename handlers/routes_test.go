@@ -22,6 +22,14 @@ func (h *house) document() answer {
 	return h.send(request{method: http.MethodGet, path: "/openapi.json"}).ok()
 }
 
+// operationsAt are the operations of a path by method.
+func (a answer) operationsAt(path string) object {
+	a.t.Helper()
+	item, ok := a.members("paths")[path].(object)
+	require.True(a.t, ok, path)
+	return item
+}
+
 // operationDoc is one operation as the document has it.
 type operationDoc struct {
 	method, path string
@@ -32,13 +40,10 @@ type operationDoc struct {
 func (h *house) operations() []operationDoc {
 	h.t.Helper()
 	var ops []operationDoc
-	for path, item := range h.document().at("paths").(map[string]any) {
-		for method, op := range item.(map[string]any) {
-			var names []string
-			for _, name := range at(op, "x-who").([]any) {
-				names = append(names, name.(string))
-			}
-			ops = append(ops, operationDoc{strings.ToUpper(method), path, names, at(op, "requestBody") != nil})
+	doc := h.document()
+	for path := range doc.members("paths") {
+		for method, op := range doc.operationsAt(path) {
+			ops = append(ops, operationDoc{strings.ToUpper(method), path, answer{t: h.t, of: path, body: op}.pluck("x-who", ""), at(op, "requestBody") != nil})
 		}
 	}
 	slices.SortFunc(ops, func(a, b operationDoc) int { return strings.Compare(a.path+a.method, b.path+b.method) })
@@ -58,7 +63,7 @@ func TestEveryRoute(t *testing.T) {
 		}}).ok()
 		id := made.str("result.id")
 		assert.Equal(t, "clinic", made.str("result.businessTypeId"))
-		assert.EqualValues(t, 2, made.num("result.businessCustomConfig.floors"))
+		assert.Equal(t, 2, made.num("result.businessCustomConfig.floors"))
 		assert.Contains(t, h.send(request{method: get, path: "/management/organizations", token: bootstrapKey}).ok().pluck("result", "id"), id)
 		assert.Equal(t, "Asia/Riyadh", h.send(request{method: get, path: "/management/organizations/" + id, token: bootstrapKey}).ok().str("result.timezone"))
 		key := h.send(request{method: post, path: "/management/apiKeys", token: bootstrapKey, app: id, body: object{"name": "desk"}}).ok()
@@ -137,7 +142,7 @@ func TestEveryRoute(t *testing.T) {
 		}
 		offered := public(post, "/availability/types", nil)
 		assert.Equal(t, "فحص", offered.str("result.0.name"))
-		assert.EqualValues(t, 0, offered.num("result.0.pendingCount"))
+		assert.Equal(t, 0, offered.num("result.0.pendingCount"))
 		assert.Nil(t, offered.at("pagination.nextPageToken"))
 		assert.Equal(t, false, offered.at("pagination.hasMore"))
 		assert.Empty(t, public(post, "/availability/types", object{"resourceFilters": object{"category": "nurses"}}).list("result"))
@@ -169,8 +174,8 @@ func TestEveryRoute(t *testing.T) {
 		assert.Equal(t, "PENDING_ASSIGNMENT", joined.str("result.status"))
 		assert.Equal(t, "WAITING", joined.str("result.stage"))
 		assert.Equal(t, "C001", joined.str("result.ticket"))
-		assert.EqualValues(t, 1, joined.num("result.queuePosition"))
-		assert.EqualValues(t, 20, joined.num("result.estimatedWaitMinutes"))
+		assert.Equal(t, 1, joined.num("result.queuePosition"))
+		assert.Equal(t, 20, joined.num("result.estimatedWaitMinutes"))
 		assert.Equal(t, "cough", joined.str("result.info.reason"))
 		assert.Equal(t, "Checkup", joined.str("result.display.type"))
 		assert.Equal(t, "Waiting", joined.str("result.display.stage"))
@@ -178,13 +183,13 @@ func TestEveryRoute(t *testing.T) {
 		assert.NotEmpty(t, joined.str("result.ticketToken"))
 		listed := patient(get, "/customer/bookings?status=PENDING_ASSIGNMENT&includes=customer,type,resource", nil).ok()
 		assert.Equal(t, booking, listed.str("result.0.id"))
-		assert.EqualValues(t, 1, listed.num("result.0.queuePosition"))
+		assert.Equal(t, 1, listed.num("result.0.queuePosition"))
 		assert.Equal(t, "Mona", listed.str("result.0.customer.firstName"))
 		assert.Equal(t, booking, patient(get, "/customer/bookings/"+booking, nil).ok().str("result.id"))
 		withTicket := func(method, path string, body any) answer {
 			return h.send(request{method: method, path: path, token: joined.str("result.ticketToken"), body: body})
 		}
-		assert.EqualValues(t, 1, withTicket(get, "/customer/bookings/"+booking, nil).ok().num("result.queuePosition"))
+		assert.Equal(t, 1, withTicket(get, "/customer/bookings/"+booking, nil).ok().num("result.queuePosition"))
 		left := withTicket(post, "/customer/bookings/cancel", object{"bookingId": booking, "reason": "Too long"}).ok()
 		assert.Equal(t, "CANCELED", left.str("result.status"))
 		assert.Equal(t, "LEFT", left.str("result.stage"))
@@ -197,7 +202,7 @@ func TestEveryRoute(t *testing.T) {
 		waiting := []string{desk.str("id"), walkIn.str("id")}
 		assert.Equal(t, waiting, c.staff(get, "/management/queue?resourceId="+doctorID, nil).ok().pluck("result", "id"))
 		assert.Equal(t, waiting, c.staff(get, "/management/bookings/unassigned?resourceId="+doctorID, nil).ok().pluck("result", "id"))
-		assert.EqualValues(t, 2, c.staff(get, "/management/types/"+kindID, nil).ok().num("result.pendingCount"))
+		assert.Equal(t, 2, c.staff(get, "/management/types/"+kindID, nil).ok().num("result.pendingCount"))
 		assert.Equal(t, "CALLED", c.act("assign", waiting[0], object{"resourceId": doctorID}).ok().str("result.stage"))
 		seen := c.staff(get, "/management/bookings/"+waiting[0], nil).ok()
 		assert.Equal(t, doctorID, seen.str("result.resourceId"))
@@ -205,7 +210,7 @@ func TestEveryRoute(t *testing.T) {
 		assert.Equal(t, "Called", seen.str("result.display.stage"))
 		assert.Nil(t, seen.at("result.queuePosition"))
 		h.exec("UPDATE bookings SET last_called_at = ? WHERE id = ?", time.Now().UTC().Add(-2*time.Minute), waiting[0])
-		assert.EqualValues(t, 1, c.act("recall", waiting[0], nil).ok().num("result.recallCount"))
+		assert.Equal(t, 1, c.act("recall", waiting[0], nil).ok().num("result.recallCount"))
 		assert.Equal(t, "SERVING", c.act("start", waiting[0], nil).ok().str("result.stage"))
 		assert.Equal(t, "DONE", c.act("end", waiting[0], nil).ok().str("result.stage"))
 		assert.Equal(t, "HELD", c.act("hold", waiting[1], nil).ok().str("result.stage"))

@@ -41,8 +41,7 @@ type Options struct {
 	PublicURL string
 	// AllowedOrigins are the origins of other sites whose pages may call the API.
 	AllowedOrigins []string
-	// Production hides nothing and shows nothing more; it asks browsers to come
-	// by https only.
+	// Production asks browsers to come by https only.
 	Production bool
 }
 

@@ -3,6 +3,7 @@ package handlers_test
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,10 +69,10 @@ func TestWithoutRedisTheQueueGoesOn(t *testing.T) {
 	down := h.send(request{method: http.MethodGet, path: "/readyz"}).refused(http.StatusServiceUnavailable, models.CodeUnavailable)
 	assert.Equal(t, []string{"redis", "queueIndex"}, down.wrongFields())
 	second := c.join(kind, nil)
-	assert.EqualValues(t, 2, second.num("queuePosition"))
+	assert.Equal(t, 2, second.num("queuePosition"))
 	assert.Equal(t, first, c.next(room).ok().str("result.id"))
 	assert.Equal(t, 1, c.position(second.str("id")))
-	assert.EqualValues(t, 1, h.send(request{method: http.MethodPost, path: "/availability/types", app: c.id}).ok().num("result.0.pendingCount"))
+	assert.Equal(t, 1, h.send(request{method: http.MethodPost, path: "/availability/types", app: c.id}).ok().num("result.0.pendingCount"))
 	h.redis.Start()
 	require.Eventually(t, func() bool {
 		return h.send(request{method: http.MethodGet, path: "/readyz"}).status == http.StatusOK
@@ -90,24 +91,23 @@ func TestDocument(t *testing.T) {
 		assert.Equal(t, string(f.Code), codes[i])
 		assert.Equal(t, f.Remedy, doc.str(fmt.Sprintf("x-error-codes.%d.remedy", i)))
 	}
-	schemas := doc.at("components.schemas").(map[string]any)
+	schemas := doc.members("components.schemas")
 	assert.NotContains(t, schemas, "ErrorModel")
 	assert.Contains(t, schemas, "Problem")
 	assert.NotContains(t, string(doc.raw), "$schema")
 	tags := doc.pluck("tags", "name")
-	for path, item := range doc.at("paths").(map[string]any) {
-		for method, op := range item.(map[string]any) {
+	for path := range doc.members("paths") {
+		for method, op := range doc.operationsAt(path) {
 			assert.NotEmpty(t, at(op, "summary"), "%s %s", method, path)
 			assert.NotEmpty(t, at(op, "operationId"), "%s %s", method, path)
 			assert.Contains(t, tags, at(op, "tags.0"), "%s %s", method, path)
 			if at(op, "requestBody") != nil {
-				body := at(op, "requestBody.content").(map[string]any)["application/json"]
-				assert.NotNil(t, at(body, "example"), "%s %s has no example", method, path)
+				assert.NotNil(t, at(op, "requestBody.content.application/json.example"), "%s %s has no example", method, path)
 			}
 		}
 	}
-	join := at(doc.at("paths").(map[string]any)["/management/scheduling/new"], "put.requestBody.content").(map[string]any)["application/json"]
-	schema := schemas[at(join, "schema.$ref").(string)[len("#/components/schemas/"):]]
+	join := answer{t: t, of: "the body", body: doc.operationsAt("/management/scheduling/new")}
+	schema := schemas[strings.TrimPrefix(join.str("put.requestBody.content.application/json.schema.$ref"), "#/components/schemas/")]
 	for _, field := range []string{"type", "assign", "assignmentTimeout", "priority", "customerIdentifier", "resourceFilters", "note", "bookingInfoCustomFields"} {
 		assert.NotNil(t, at(schema, "properties."+field), field)
 	}

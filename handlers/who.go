@@ -87,14 +87,13 @@ func whoIs(p access.Principal) who {
 	return nobody
 }
 
-// tenancy says how an operation learns the organization it is about.
+// tenancy says how an operation learns the organization it is about. Unless it
+// says otherwise, from the credential, or from X-APP-ID for an account key.
 type tenancy int
 
 const (
-	// fromCredential: the credential's, or X-APP-ID for an account key.
-	fromCredential tenancy = iota
 	// fromHeader: X-APP-ID alone, for what needs no credential.
-	fromHeader
+	fromHeader tenancy = iota + 1
 	// optional: the credential's, or none for an account key without X-APP-ID.
 	optional
 	// untold: the operation asks for itself.

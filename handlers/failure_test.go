@@ -1,0 +1,129 @@
+package handlers_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+func TestUnknownFailureShowsItsIDOnly(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		h.exec("DROP TABLE displays")
+		a := c.staff(http.MethodGet, "/management/displays", nil).refused(http.StatusInternalServerError, models.CodeInternal)
+		assert.NotContains(t, string(a.raw), "displays")
+		assert.Contains(t, h.logged.String(), a.str("requestId"))
+		assert.Contains(t, h.logged.String(), "displays")
+	})
+}
+
+func TestPanicIsAnswered(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, embedded)
+	a := h.send(request{method: http.MethodGet, path: "/metrics?panic"}).refused(http.StatusInternalServerError, models.CodeInternal)
+	assert.NotContains(t, string(a.raw), "secret cause")
+	assert.Contains(t, h.logged.String(), "a secret cause")
+	h.send(request{method: http.MethodGet, path: "/metrics"}).ok()
+}
+
+// road is a way to a server that can be cut.
+type road struct {
+	listener net.Listener
+	target   string
+
+	mu    sync.Mutex
+	conns []net.Conn
+	cut   bool
+	wg    sync.WaitGroup
+}
+
+func newRoad(t *testing.T, target string) *road {
+	t.Helper()
+	var config net.ListenConfig
+	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	r := &road{listener: listener, target: target}
+	r.wg.Go(r.run)
+	t.Cleanup(func() {
+		assert.NoError(t, listener.Close())
+		r.setCut(true)
+		r.wg.Wait()
+	})
+	return r
+}
+
+func (r *road) run() {
+	for {
+		in, err := r.listener.Accept()
+		if err != nil {
+			return
+		}
+		out, err := new(net.Dialer).DialContext(context.Background(), "tcp", r.target)
+		r.mu.Lock()
+		if err != nil || r.cut {
+			_ = in.Close()
+			if err == nil {
+				_ = out.Close()
+			}
+			r.mu.Unlock()
+			continue
+		}
+		r.conns = append(r.conns, in, out)
+		r.mu.Unlock()
+		for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
+			r.wg.Go(func() {
+				_, _ = io.Copy(pair[0], pair[1])
+				_ = pair[0].Close()
+			})
+		}
+	}
+}
+
+// setCut cuts the road, or mends it for those who come anew.
+func (r *road) setCut(cut bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cut = cut
+	if cut {
+		for _, c := range r.conns {
+			_ = c.Close()
+		}
+		r.conns = nil
+	}
+}
+
+func TestWithoutDatabaseTheServiceSaysSo(t *testing.T) {
+	t.Parallel()
+	var way *road
+	h := newHouse(t, postgres, func(o *store.Options) {
+		address, err := url.Parse(o.URL)
+		require.NoError(t, err)
+		way = newRoad(t, address.Host)
+		address.Host = way.listener.Addr().String()
+		o.URL = address.String()
+	})
+	c := h.newClinic()
+	kind := c.newType(nil)
+	way.setCut(true)
+	c.staff(http.MethodPut, "/management/scheduling/new", joining(kind, nil)).refused(http.StatusServiceUnavailable, models.CodeUnavailable)
+	c.staff(http.MethodGet, "/management/types", nil).refused(http.StatusServiceUnavailable, models.CodeUnavailable)
+	down := h.send(request{method: http.MethodGet, path: "/readyz"}).refused(http.StatusServiceUnavailable, models.CodeUnavailable)
+	assert.Equal(t, []string{"database"}, down.wrongFields())
+	h.send(request{method: http.MethodGet, path: "/healthz"}).ok()
+	way.setCut(false)
+	require.Eventually(t, func() bool {
+		return c.staff(http.MethodPut, "/management/scheduling/new", joining(kind, nil)).status == http.StatusOK
+	}, 15*time.Second, 20*time.Millisecond)
+}
