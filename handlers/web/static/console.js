@@ -1,0 +1,537 @@
+// The doctor's console: take the next patient, care for the current one, add a walk-in.
+
+import { Problem, Session, call, contact, kept, latinDigits, serverNow } from './api.js';
+import { fill, h, hook, setText, toast } from './dom.js';
+import { ago, clock, named, onLang, t } from './i18n.js';
+import { Live } from './live.js';
+import { confirmed, copy, start } from './shell.js';
+import { Sign } from './sign.js';
+
+const recallGap = 60_000;
+const recallLimit = 3;
+const main = document.getElementById('main');
+const bar = document.getElementById('session-bar');
+const spoken = document.getElementById('spoken');
+
+start();
+const sign = new Sign();
+let view = null;
+onLang(() => view?.());
+
+const explain = (error) => (error instanceof Problem ? error.text : t('error.server'));
+
+/** Runs one action at a time for a button; a failure is said in a toast. */
+async function busy(button, action, failed = (error) => toast(explain(error), 'error')) {
+  if (button?.getAttribute('aria-busy') === 'true') return;
+  button?.setAttribute('aria-busy', 'true');
+  if (button) button.disabled = true;
+  try {
+    await action();
+  } catch (error) {
+    failed(error);
+  } finally {
+    button?.removeAttribute('aria-busy');
+    if (button) button.disabled = false;
+  }
+}
+
+// ---- who is working ----
+
+/** A key works like a session that never needs renewing. It is kept for this tab only. */
+class Key {
+  constructor(key, organization) {
+    this.key = key;
+    this.organization = organization;
+    this.user = null;
+  }
+
+  token() {
+    return Promise.resolve(this.key);
+  }
+
+  call(method, path, options = {}) {
+    return call(method, path, { ...options, token: this.key, organization: this.organization || undefined });
+  }
+
+  async signOut() {
+    kept.set('ns.key', null, 'sessionStorage');
+  }
+
+  forget() {
+    kept.set('ns.key', null, 'sessionStorage');
+  }
+}
+
+const memberKey = (organization) => `ns.member.${organization}`;
+
+function begin() {
+  const key = kept.get('ns.key', 'sessionStorage');
+  if (key) return openDesk(new Key(key.key, key.organization));
+  const organization = new URLSearchParams(location.search).get('organization') ?? kept.get('ns.organization');
+  if (organization) {
+    const session = new Session(memberKey(organization), organization);
+    if (session.signedIn) return openDesk(session);
+  }
+  return entrance();
+}
+
+function entrance(note = '') {
+  fill(bar);
+  let session = null;
+  let sent = null;
+  let problem = note;
+  let typed = { organization: new URLSearchParams(location.search).get('organization') ?? kept.get('ns.organization') ?? '', phone: '' };
+  const failed = (error) => { problem = explain(error); view(); };
+
+  // Nothing is pushed to this page yet: a readiness answer is what "connected" can mean.
+  const probe = () => fetch('/readyz', { cache: 'no-store', signal: AbortSignal.timeout(8000) })
+    .then((response) => (response.ok ? sign.fresh() : sign.set('disconnected')))
+    .catch(() => sign.set('disconnected'));
+  probe();
+  const timer = setInterval(probe, 15000);
+  const enter = (who) => { clearInterval(timer); openDesk(who); };
+
+  const organizationField = () => h('label', { class: 'field' }, h('span', {}, t('entrance.organization')),
+    h('input', { 'data-testid': 'organization', dir: 'ltr', autocomplete: 'organization', spellcheck: 'false', value: typed.organization, oninput: (e) => { typed.organization = e.target.value.trim(); } }));
+
+  const byCode = () => h('form', {
+    class: 'door', novalidate: true,
+    onsubmit: (event) => {
+      event.preventDefault();
+      if (sent) {
+        busy(hook('verify'), async () => {
+          await session.verifyCode(sent, latinDigits(hook('code').value).trim(), true);
+          kept.set('ns.organization', session.organization);
+          enter(session);
+        }, failed);
+        return;
+      }
+      typed.phone = hook('phone').value;
+      const who = contact(typed.phone);
+      if (!typed.organization || !who) { problem = t(who ? 'entrance.needOrganization' : 'signIn.badContact'); view(); return; }
+      busy(hook('send-code'), async () => {
+        session = new Session(memberKey(typed.organization), typed.organization);
+        await session.requestCode(who, true);
+        sent = who;
+        problem = '';
+        view();
+        hook('code').focus();
+      }, failed);
+    },
+  },
+    h('h2', {}, t('entrance.byCode')),
+    sent
+      ? [h('label', { class: 'field' }, h('span', {}, t('signIn.code')),
+          h('input', { 'data-testid': 'code', class: 'code', dir: 'ltr', autocomplete: 'one-time-code', inputmode: 'numeric', maxlength: '8' }),
+          h('small', {}, t('signIn.codeSent', { to: `\u2066${sent.phoneNumber ?? sent.email}\u2069` }))),
+        h('button', { class: 'button primary', 'data-testid': 'verify' }, t('signIn.verify')),
+        h('button', { class: 'button', type: 'button', onclick: () => { sent = null; problem = ''; view(); } }, t('signIn.change'))]
+      : [h('label', { class: 'field' }, h('span', {}, t('signIn.phoneOrEmail')),
+          h('input', { 'data-testid': 'phone', dir: 'ltr', autocomplete: 'username', inputmode: 'email', value: typed.phone, placeholder: '+966 50 000 0000' })),
+        h('button', { class: 'button primary', 'data-testid': 'send-code' }, t('signIn.send'))]);
+
+  const byKey = () => h('form', {
+    class: 'door', novalidate: true,
+    onsubmit: (event) => {
+      event.preventDefault();
+      const key = hook('api-key').value.trim();
+      if (!key) return;
+      busy(hook('sign-in'), async () => {
+        const who = new Key(key, typed.organization);
+        await who.call('GET', '/management/resources', { query: { limit: 1 } });
+        kept.set('ns.key', { key, organization: typed.organization }, 'sessionStorage');
+        if (typed.organization) kept.set('ns.organization', typed.organization);
+        enter(who);
+      }, failed);
+    },
+  },
+    h('h2', {}, t('entrance.byKey')),
+    h('label', { class: 'field' }, h('span', {}, t('entrance.key')),
+      h('input', { 'data-testid': 'api-key', type: 'password', dir: 'ltr', autocomplete: 'off', spellcheck: 'false' }),
+      h('small', {}, t('entrance.keyHint'))),
+    h('button', { class: 'button', 'data-testid': 'sign-in' }, t('entrance.signIn')));
+
+  view = () => {
+    const key = hook('api-key')?.value;
+    fill(main, h('div', { class: 'entrance' },
+      h('header', {}, h('h1', {}, t('entrance.title')), h('p', { class: 'lead' }, t('entrance.lead'))),
+      h('p', { class: 'problem', role: 'alert', 'data-testid': 'problem' }, problem),
+      h('div', { class: 'doors' },
+        h('div', { class: 'door org' }, organizationField()),
+        byCode(), byKey())));
+    if (key) hook('api-key').value = key;
+  };
+  view();
+}
+
+// ---- the desk ----
+
+async function openDesk(who) {
+  let resources = [];
+  let types = [];
+  let resource = null;
+  let waiting = [];
+  let held = [];
+  let current = [];
+  let total = null;
+  let paused = false;
+  let live = null;
+  let reloadTimer = null;
+  let lastReload = 0;
+  let ticking = null;
+  let made = null;
+  const calledHere = new Map(); // booking id → moment of the last call made from this console
+  const shortcuts = { on: kept.get('ns.shortcuts') ?? true };
+
+  const leave = (note) => {
+    live?.close();
+    clearInterval(ticking);
+    clearTimeout(reloadTimer);
+    document.removeEventListener('keydown', onKey);
+    document.removeEventListener('visibilitychange', onWake);
+    entrance(note);
+  };
+  const lost = () => { who.forget(); leave(t('entrance.again')); };
+  const failed = (error) => {
+    if (error.status === 401) lost();
+    else toast(explain(error), 'error');
+  };
+
+  // -- what the server says --
+
+  const reload = async () => {
+    lastReload = Date.now();
+    const id = resource.id;
+    const [queue, mine, set] = await Promise.all([
+      who.call('GET', '/management/queue', { query: { resourceId: id } }),
+      who.call('GET', '/management/bookings', { query: { resources: id, status: 'CONFIRMED', includes: 'customer,type', limit: 100, orderDirection: 'desc' } }),
+      who.call('GET', '/management/bookings', { query: { status: 'PENDING_ASSIGNMENT', includes: 'customer,type', limit: 100 } }),
+    ]);
+    if (resource.id !== id) return; // another resource was chosen meanwhile
+    const all = queue.result ?? [];
+    waiting = all.filter((b) => b.stage !== 'HELD');
+    const serves = new Set(resource.types ?? []);
+    const others = (set.result ?? []).filter((b) => b.stage === 'HELD' && (serves.size === 0 || serves.has(b.typeId)));
+    const seen = new Set();
+    held = [...all.filter((b) => b.stage === 'HELD'), ...others].filter((b) => !seen.has(b.id) && seen.add(b.id));
+    current = (mine.result ?? []).filter((b) => (b.stage === 'CALLED' || b.stage === 'SERVING') && (!b.resourceId || b.resourceId === id))
+      .sort((a, b) => String(a.calledAt ?? '').localeCompare(String(b.calledAt ?? '')));
+    total = waiting.length;
+    sign.at = Date.now();
+    drawLists();
+  };
+
+  // Every change is told; in a rush many come at once. One reload for each 300 ms is enough.
+  const reloadSoon = () => {
+    if (reloadTimer) return;
+    reloadTimer = setTimeout(() => {
+      reloadTimer = null;
+      reload().catch(failed);
+    }, Math.max(0, 300 - (Date.now() - lastReload)));
+  };
+
+  const choose = (id) => {
+    resource = resources.find((r) => r.id === id) ?? resources[0];
+    if (!resource) return;
+    kept.set('ns.resource', resource.id);
+    paused = Boolean(resource.paused);
+    waiting = [];
+    held = [];
+    current = [];
+    total = null;
+    live?.close();
+    view();
+    live = new Live({
+      channel: `queue:${resource.id}`,
+      getToken: (fresh) => who.token(fresh),
+      sign,
+      onSnapshot: (snapshot) => {
+        if (snapshot.paused !== undefined) paused = snapshot.paused;
+        drawTake();
+        reload().catch(failed);
+      },
+      onEvent: (event) => {
+        if (event.type === 'QUEUE_UPDATED' && typeof event.waiting === 'number') total = event.waiting;
+        if (event.paused !== undefined) paused = event.paused;
+        drawTake();
+        reloadSoon();
+      },
+      onRefused: () => who.token(true).catch(lost),
+    });
+    reload().catch(failed);
+  };
+
+  // -- what a person does --
+
+  const put = (booking) => {
+    waiting = waiting.filter((b) => b.id !== booking.id);
+    held = held.filter((b) => b.id !== booking.id);
+    current = current.filter((b) => b.id !== booking.id);
+    if (booking.stage === 'CALLED' || booking.stage === 'SERVING') current.push(booking);
+    else if (booking.stage === 'HELD') held.push(booking);
+    total = waiting.length;
+    drawLists();
+    reloadSoon();
+  };
+
+  const called = (booking) => {
+    calledHere.set(booking.id, serverNow());
+    setText(spoken, t('console.calledSpoken', { ticket: booking.ticket }));
+  };
+
+  const takeNext = (button) => busy(button, async () => {
+    const answer = await who.call('POST', '/management/queue/next', { body: { resourceId: resource.id } });
+    called(answer.result);
+    put(answer.result);
+    hook('start')?.focus();
+  }, (error) => {
+    if (error.code === 'QUE-EMPTY') toast(t('console.empty'));
+    else failed(error);
+    reloadSoon();
+  });
+
+  const act = (verb, booking, button, extra = {}) => busy(button, async () => {
+    const answer = await who.call('POST', `/management/bookings/${verb}`, { body: { bookingId: booking.id, ...extra } });
+    const result = { ...booking, ...answer.result };
+    if (verb === 'assign' || verb === 'recall') called(result);
+    put(result);
+    if (verb === 'return') setText(spoken, t('console.returned', { ticket: result.ticket }));
+  }, (error) => {
+    failed(error);
+    if (error.status !== 401) reloadSoon();
+  });
+
+  const noShow = async (booking, button) => {
+    setText(document.getElementById('confirm-title'), t('noShow.title', { ticket: booking.ticket }));
+    setText(document.getElementById('confirm-text'), t('noShow.text'));
+    setText(document.getElementById('confirm-yes'), t('noShow.yes'));
+    if (await confirmed(document.getElementById('end-dialog'))) act('noShow', booking, button);
+  };
+
+  const pause = (button) => busy(button, async () => {
+    const answer = await who.call('POST', `/management/queue/${paused ? 'resume' : 'pause'}`, { body: { resourceId: resource.id } });
+    paused = answer.result?.paused ?? !paused;
+    resource.paused = paused;
+    drawTake();
+  }, failed);
+
+  const addWalkIn = (form) => busy(hook('walk-in-add'), async () => {
+    const name = hook('walk-in-name').value.trim();
+    const phoneTyped = hook('walk-in-phone').value.trim();
+    const phone = phoneTyped ? contact(phoneTyped)?.phoneNumber : undefined;
+    if (phoneTyped && !phone) { toast(t('signIn.badContact'), 'error'); hook('walk-in-phone').focus(); return; }
+    const [firstName, ...rest] = name.split(/\s+/);
+    const body = { type: hook('walk-in-type').value, assign: false, priority: Number(hook('walk-in-priority').value) };
+    if (phone) body.customerIdentifier = { phone, firstName: firstName || undefined, lastName: rest.join(' ') || undefined };
+    else if (name) body.note = name; // without a phone there is no account to name: the note travels with the visit
+    if (hook('walk-in-here').checked) body.resourceFilters = { resource: resource.id };
+    made = await who.call('PUT', '/management/scheduling/new', { body });
+    form.reset();
+    drawMade();
+    reloadSoon();
+  }, failed);
+
+  // -- drawing --
+
+  const recallState = (booking) => {
+    const left = recallLimit - (booking.recallCount ?? 0);
+    const last = Math.max(Date.parse(booking.calledAt ?? '') || 0, calledHere.get(booking.id) ?? 0);
+    return { left, seconds: Math.max(0, Math.ceil((last + recallGap - serverNow()) / 1000)) };
+  };
+
+  const recallText = (booking) => {
+    const { left, seconds } = recallState(booking);
+    if (left <= 0) return t('console.recallNone');
+    return seconds > 0 ? t('console.recallIn', { seconds, n: left }) : t('console.recall', { n: left });
+  };
+
+  const fullName = (booking) => [booking.customer?.firstName, booking.customer?.lastName].filter(Boolean).join(' ') || booking.note || t('console.noName');
+  const typeName = (booking) => named(booking.type) || named(types.find((type) => type.id === booking.typeId));
+  const since = (moment) => (moment ? ago(serverNow() - Date.parse(moment)) : '');
+  const key = (letter) => (shortcuts.on ? h('kbd', { 'aria-hidden': 'true' }, letter) : null);
+
+  const card = (booking, index) => {
+    const { left, seconds } = recallState(booking);
+    const first = index === 0;
+    const serving = booking.stage === 'SERVING';
+    return h('article', { class: 'patient', 'data-booking-id': booking.id, 'data-stage': booking.stage, 'aria-label': booking.ticket },
+      h('div', { class: 'who' },
+        h('strong', { class: 'number figures' }, booking.ticket),
+        h('div', { class: 'detail' }, h('strong', {}, fullName(booking)), h('span', {}, typeName(booking)),
+          booking.customer?.phone && h('span', {}, h('bdi', { dir: 'ltr' }, booking.customer.phone))),
+        h('span', { class: 'stage', 'data-since': (serving ? booking.startedAt : booking.calledAt) ?? '', 'data-stage-text': t(`stage.${booking.stage}`) }, t(`stage.${booking.stage}`))),
+      h('div', { class: 'actions' },
+        !serving && h('button', { type: 'button', class: 'button primary', 'data-testid': 'start', onclick: (e) => act('start', booking, e.currentTarget) }, t('console.start'), first && key('S')),
+        h('button', { type: 'button', class: serving ? 'button primary' : 'button', 'data-testid': 'end', onclick: (e) => act('end', booking, e.currentTarget) }, t('console.end'), first && key('E')),
+        !serving && h('button', { type: 'button', class: 'button', 'data-testid': 'recall', disabled: left <= 0 || seconds > 0, onclick: (e) => act('recall', booking, e.currentTarget) }, h('span', { class: 'recall-text' }, recallText(booking)), first && key('R')),
+        !serving && h('button', { type: 'button', class: 'button danger', 'data-testid': 'no-show', onclick: (e) => noShow(booking, e.currentTarget) }, t('console.noShow'), first && key('X'))));
+  };
+
+  const drawTake = () => {
+    const region = document.getElementById('take');
+    if (!region) return;
+    region.className = paused ? 'take paused' : 'take';
+    fill(region,
+      paused && h('p', { class: 'paused-note', role: 'status' }, t('console.pausedNote')),
+      h('p', { class: 'count' }, h('b', { class: 'figures', 'data-testid': 'waiting-count' }, total === null ? '–' : String(total)), h('span', {}, t('console.waiting', { n: total ?? 0 }))),
+      h('div', { class: 'go' },
+        h('button', { type: 'button', class: 'button primary', 'data-testid': 'take-next', disabled: paused, onclick: (e) => takeNext(e.currentTarget) }, t('console.takeNext'), key('N')),
+        h('button', { type: 'button', class: 'button', 'data-testid': 'pause', 'aria-pressed': String(paused), onclick: (e) => pause(e.currentTarget) }, t(paused ? 'console.resume' : 'console.pause'), key('P'))));
+  };
+
+  const row = (booking, acts) => h('li', { 'data-booking-id': booking.id },
+    h('strong', { class: 'number figures' }, booking.ticket),
+    h('div', { class: 'detail' }, h('strong', {}, fullName(booking)),
+      h('span', {}, booking.priority > 0 && [h('b', { class: 'urgent' }, t('console.priority', { n: booking.priority })), ' · '], typeName(booking), ' · ', h('span', { 'data-ago': booking.createdAt }, since(booking.createdAt)))),
+    h('div', { class: 'acts' }, acts));
+
+  const drawLists = () => {
+    drawTake();
+    const cards = document.getElementById('current');
+    if (!cards) return;
+    fill(cards, current.length ? current.map(card) : h('p', { class: 'box nobody' }, t('console.nobodyHere')));
+    fill(hook('waiting'), waiting.map((booking) => row(booking, [
+      h('button', { type: 'button', class: 'button', 'data-testid': `hold-${booking.id}`, 'aria-label': t('console.holdTicket', { ticket: booking.ticket }), onclick: (e) => act('hold', booking, e.currentTarget) }, t('console.hold')),
+      h('button', { type: 'button', class: 'button', 'data-testid': `take-${booking.id}`, 'aria-label': t('console.takeTicket', { ticket: booking.ticket }), onclick: (e) => act('assign', booking, e.currentTarget, { resourceId: resource.id }) }, t('console.take')),
+    ])));
+    document.getElementById('nobody').hidden = waiting.length > 0;
+    document.getElementById('held-box').hidden = held.length === 0;
+    fill(hook('held'), held.map((booking) => row(booking, [
+      h('button', { type: 'button', class: 'button', 'data-testid': `return-${booking.id}`, 'aria-label': t('console.returnTicket', { ticket: booking.ticket }), onclick: (e) => act('return', booking, e.currentTarget) }, t('console.return')),
+    ])));
+    tick();
+  };
+
+  const drawMade = () => {
+    const place = document.getElementById('made');
+    if (!place) return;
+    fill(place, made && h('div', { class: 'made', role: 'status' },
+      h('b', { class: 'number figures', 'data-testid': 'walk-in-ticket' }, made.ticket),
+      h('p', {}, t('walkIn.made')),
+      made.ticketUrl && h('div', { class: 'links' },
+        h('a', { href: made.ticketUrl, target: '_blank', rel: 'noopener', 'data-testid': 'walk-in-link', dir: 'ltr' }, t('walkIn.open')),
+        h('button', { type: 'button', class: 'button', onclick: async () => toast(await copy(made.ticketUrl)) }, t('walkIn.copy')))));
+  };
+
+  // Only texts that count seconds change here; nothing is rebuilt under a finger.
+  const tick = () => {
+    for (const booking of current) {
+      const element = main.querySelector(`.patient[data-booking-id="${CSS.escape(booking.id)}"]`);
+      const recall = element && hook('recall', element);
+      if (recall) {
+        const { left, seconds } = recallState(booking);
+        setText(recall.querySelector('.recall-text'), recallText(booking));
+        if (recall.getAttribute('aria-busy') !== 'true') recall.disabled = left <= 0 || seconds > 0;
+      }
+      const stage = element?.querySelector('.stage');
+      if (stage?.dataset.since) {
+        const seconds = Math.max(0, Math.floor((serverNow() - Date.parse(stage.dataset.since)) / 1000));
+        setText(stage, `${stage.dataset.stageText} · ${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`);
+      }
+    }
+    for (const element of main.querySelectorAll('[data-ago]')) setText(element, since(element.dataset.ago));
+  };
+
+  const walkIn = () => h('form', { class: 'box walk-in', 'data-testid': 'walk-in', id: 'walk-in', onsubmit: (event) => { event.preventDefault(); addWalkIn(event.currentTarget); } },
+    h('header', {}, h('h2', {}, t('walkIn.title')), key('W')),
+    h('label', { class: 'field half' }, h('span', {}, t('walkIn.service')),
+      h('select', { 'data-testid': 'walk-in-type' }, servedTypes().map((type) => h('option', { value: type.id }, named(type))))),
+    h('label', { class: 'field half' }, h('span', {}, t('walkIn.priority')),
+      h('select', { 'data-testid': 'walk-in-priority' }, [[0, 'routine'], [50, 'soon'], [100, 'urgent']].map(([value, name]) => h('option', { value: String(value) }, t(`priority.${name}`))))),
+    h('label', { class: 'field half' }, h('span', {}, t('walkIn.name')),
+      h('input', { 'data-testid': 'walk-in-name', autocomplete: 'off', maxlength: '80' })),
+    h('label', { class: 'field half' }, h('span', {}, t('walkIn.phone')),
+      h('input', { 'data-testid': 'walk-in-phone', type: 'tel', dir: 'ltr', autocomplete: 'off', inputmode: 'tel' })),
+    h('label', { class: 'check' }, h('input', { type: 'checkbox', 'data-testid': 'walk-in-here' }), t('walkIn.here')),
+    h('button', { class: 'button', 'data-testid': 'walk-in-add' }, t('walkIn.add')),
+    h('div', { id: 'made' }));
+
+  const servedTypes = () => {
+    const ids = new Set(resource?.types ?? []);
+    const served = types.filter((type) => ids.has(type.id));
+    return served.length ? served : types;
+  };
+
+  const drawBar = () => fill(bar,
+    h('select', { 'data-testid': 'resource', 'aria-label': t('console.resource'), onchange: (e) => choose(e.target.value) },
+      resources.map((r) => h('option', { value: r.id, selected: r.id === resource?.id }, named(r)))),
+    h('button', { type: 'button', class: 'quiet', 'data-testid': 'sign-out', onclick: () => { who.signOut().catch(() => {}); leave(); } }, t('signOut')));
+
+  view = () => {
+    drawBar();
+    if (!resource) {
+      fill(main, h('p', { class: 'box nobody' }, t('console.noResource')));
+      return;
+    }
+    fill(main,
+      h('h1', { class: 'hidden-visually' }, t('console.heading', { room: named(resource) })),
+      h('p', { class: 'stale-note', role: 'status' }, t('console.stale', { time: sign.at ? clock(sign.at) : '–' })),
+      h('div', { class: 'desk' },
+        h('div', {},
+          h('section', { id: 'take', class: 'take', 'aria-label': t('console.takeNext') }),
+          h('section', { class: 'current', id: 'current', 'data-testid': 'current', 'aria-label': t('console.current') }),
+          h('section', { class: 'keys', 'aria-label': t('keys.title') },
+            h('label', { class: 'check' }, h('input', { type: 'checkbox', checked: shortcuts.on, onchange: (e) => { shortcuts.on = e.target.checked; kept.set('ns.shortcuts', shortcuts.on); view(); } }), t('keys.title')),
+            shortcuts.on && ['N', 'S', 'E', 'R', 'X', 'W', 'P'].map((letter) => h('span', {}, h('kbd', {}, letter), t(`keys.${letter}`))))),
+        h('div', { class: 'side' },
+          h('section', { class: 'box', 'aria-labelledby': 'waiting-title' },
+            h('header', {}, h('h2', { id: 'waiting-title' }, t('console.waitingList'))),
+            h('p', { class: 'nobody', id: 'nobody', hidden: true }, t('console.empty')),
+            h('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-labelledby': 'waiting-title' }, h('ol', { class: 'waiting', 'data-testid': 'waiting' }))),
+          h('section', { class: 'box', id: 'held-box', hidden: true, 'aria-labelledby': 'held-title' },
+            h('header', {}, h('h2', { id: 'held-title' }, t('console.held'))),
+            h('ol', { class: 'waiting', 'data-testid': 'held' })),
+          walkIn())));
+    drawLists();
+    drawMade();
+  };
+
+  sign.onChange((state) => {
+    if (state !== 'connected') setText(main.querySelector('.stale-note'), t('console.stale', { time: sign.at ? clock(sign.at) : '–' }));
+  });
+
+  // -- keys --
+
+  const onKey = (event) => {
+    if (!shortcuts.on || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    if (event.target.closest('input:not([type="checkbox"]), select, textarea, dialog[open]') || document.querySelector('dialog[open]')) return;
+    // The letter printed on the key works under an Arabic layout too.
+    const letter = event.code?.startsWith('Key') ? event.code.slice(3) : event.key.toUpperCase();
+    const first = main.querySelector('.patient');
+    const press = (button) => { if (button && !button.disabled) button.click(); };
+    const does = {
+      N: () => press(hook('take-next')), S: () => press(first && hook('start', first)), E: () => press(first && hook('end', first)),
+      R: () => press(first && hook('recall', first)), X: () => press(first && hook('no-show', first)), P: () => press(hook('pause')),
+      W: () => hook('walk-in-name')?.focus(),
+    }[letter];
+    if (!does) return;
+    event.preventDefault();
+    does();
+  };
+  const onWake = () => { if (document.visibilityState === 'visible' && resource) reloadSoon(); };
+
+  fill(main, h('p', { class: 'nobody', 'aria-busy': 'true' }, t('loading')));
+  try {
+    const path = who instanceof Key ? '/management/resources' : '/management/resources/mine';
+    const [found, offered] = await Promise.all([
+      who.call('GET', path, { query: { limit: 100 } }),
+      who.call('GET', '/management/types', { query: { limit: 100 } }),
+    ]);
+    resources = found.result ?? [];
+    types = offered.result ?? [];
+  } catch (error) {
+    if (error.status === 401) { lost(); return; }
+    fill(main, h('div', { class: 'box nobody' }, h('p', { class: 'problem', role: 'alert' }, explain(error)),
+      h('button', { type: 'button', class: 'button', onclick: () => openDesk(who) }, t('retry'))));
+    if (error.status === 0) sign.set('disconnected');
+    return;
+  }
+  document.addEventListener('keydown', onKey);
+  document.addEventListener('visibilitychange', onWake);
+  ticking = setInterval(tick, 1000);
+  view();
+  if (resources.length) choose(kept.get('ns.resource'));
+  else sign.fresh();
+}
+
+begin();

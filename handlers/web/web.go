@@ -1,0 +1,165 @@
+// Package web serves the pages people look at: the patient's page, the doctor's
+// console, the waiting-room display and the API reference. Everything is plain
+// HTML, CSS and ES modules, embedded as written, with no build step.
+//
+// The pages are clients like any other: they speak the public HTTP API and the
+// live connection and nothing else. No domain rule, token or database access
+// lives here, and no page is rendered from data.
+package web
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+)
+
+//go:embed pages static
+var embedded embed.FS
+
+// contentSecurityPolicy allows this origin and nothing else: no inline script,
+// no inline style, no framing. Live updates are a WebSocket to the same origin.
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
+	"img-src 'self' data:; font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+// contentTypes is spelled out because the system's table differs from one
+// container image to the next, and nosniff makes a wrong one fatal.
+var contentTypes = map[string]string{
+	".css":  "text/css; charset=utf-8",
+	".html": "text/html; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+	".svg":  "image/svg+xml",
+	".txt":  "text/plain; charset=utf-8",
+}
+
+// file is one embedded file, ready to send.
+type file struct {
+	body        []byte
+	contentType string
+	etag        string
+}
+
+// Register mounts the pages and /static/ on r.
+//
+// Pages refer to their files under /static/~<hash>/, where the hash covers the
+// whole static tree. Those addresses never change their content, so browsers may
+// keep them for ever; pages themselves are revalidated on every visit.
+func Register(r gin.IRouter) {
+	static := load("static")
+	hash := treeHash(static)
+	pages := load("pages")
+	for name, page := range pages {
+		body := bytes.ReplaceAll(page.body, []byte(`"/static/`), []byte(`"/static/~`+hash+`/`))
+		pages[name] = newFile(name, body)
+	}
+
+	for route, name := range map[string]string{
+		"/":                     "home.html",
+		"/join/:organizationId": "patient.html",
+		"/ticket/:bookingId":    "patient.html",
+		"/console":              "console.html",
+		"/display/:displayId":   "display.html",
+		"/docs":                 "docs.html",
+	} {
+		page := pages[name]
+		handle(r, route, func(c *gin.Context) {
+			c.Header("Cache-Control", "no-cache")
+			send(c, page)
+		})
+	}
+
+	handle(r, "/static/*path", func(c *gin.Context) {
+		name := strings.TrimPrefix(c.Param("path"), "/")
+		c.Header("Cache-Control", "no-cache")
+		if version, rest, ok := strings.Cut(name, "/"); ok && strings.HasPrefix(version, "~") {
+			name = rest
+			// While nodes are being replaced, a new page may ask an old node.
+			// Only the matching hash may be kept for ever.
+			if version == "~"+hash {
+				c.Header("Cache-Control", "public, max-age=31536000, immutable")
+			}
+		}
+		f, ok := static[name]
+		if !ok {
+			c.Header("Cache-Control", "no-store")
+			secure(c)
+			c.String(http.StatusNotFound, "no such file\n")
+			return
+		}
+		send(c, f)
+	})
+}
+
+func handle(r gin.IRouter, route string, h gin.HandlerFunc) {
+	r.GET(route, h)
+	r.HEAD(route, h)
+}
+
+func send(c *gin.Context, f file) {
+	secure(c)
+	c.Header("Content-Type", f.contentType)
+	c.Header("ETag", f.etag)
+	// ServeContent answers If-None-Match, HEAD and ranges.
+	http.ServeContent(c.Writer, c.Request, "", time.Time{}, bytes.NewReader(f.body))
+}
+
+// secure sets the headers every answer of this package carries.
+func secure(c *gin.Context) {
+	c.Header("Content-Security-Policy", contentSecurityPolicy)
+	c.Header("X-Content-Type-Options", "nosniff")
+	c.Header("Referrer-Policy", "no-referrer")
+	c.Header("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=(), screen-wake-lock=(self)")
+	c.Header("Cross-Origin-Opener-Policy", "same-origin")
+}
+
+// load reads every file below dir. The files are part of the binary, so an error
+// here is a mistake in the program and cannot be handled by anyone.
+func load(dir string) map[string]file {
+	files := map[string]file{}
+	err := fs.WalkDir(embedded, dir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		body, err := embedded.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		relative := strings.TrimPrefix(name, dir+"/")
+		files[relative] = newFile(relative, body)
+		return nil
+	})
+	if err != nil {
+		panic(fmt.Sprintf("web: reading embedded %s: %v", dir, err))
+	}
+	return files
+}
+
+func newFile(name string, body []byte) file {
+	contentType, ok := contentTypes[path.Ext(name)]
+	if !ok {
+		panic(fmt.Sprintf("web: no content type for embedded file %s", name))
+	}
+	sum := sha256.Sum256(body)
+	return file{body: body, contentType: contentType, etag: `"` + hex.EncodeToString(sum[:8]) + `"`}
+}
+
+// treeHash names one exact set of files: names and contents both count.
+func treeHash(files map[string]file) string {
+	var all [sha256.Size]byte
+	for name, f := range files {
+		sum := sha256.Sum256([]byte(name + "\x00" + f.etag))
+		// XOR makes the result independent of map order.
+		for i := range all {
+			all[i] ^= sum[i]
+		}
+	}
+	return hex.EncodeToString(all[:6])
+}
