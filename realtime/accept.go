@@ -45,7 +45,7 @@ func (s *slimHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, fmt.Errorf("take over the connection: %w", err)
 	}
 	// What the client has sent already moves into the new buffer.
-	early, err := large.Reader.Peek(large.Reader.Buffered())
+	early, err := large.Peek(large.Reader.Buffered())
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("take over the connection: %w", err), conn.Close())
 	}

@@ -3,7 +3,6 @@ package realtime_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -149,11 +148,11 @@ type phone struct {
 func newPhone(t *testing.T, url string, protobuf bool, config centrifuge.Config) *phone {
 	t.Helper()
 	config.MinReconnectDelay, config.MaxReconnectDelay = 10*time.Millisecond, 100*time.Millisecond
-	make := centrifuge.NewJsonClient
+	newClient := centrifuge.NewJsonClient
 	if protobuf {
-		make = centrifuge.NewProtobufClient
+		newClient = centrifuge.NewProtobufClient
 	}
-	p := &phone{t: t, Client: make(url, config), connects: newSignals(), disconnects: newSignals()}
+	p := &phone{t: t, Client: newClient(url, config), connects: newSignals(), disconnects: newSignals()}
 	p.OnConnected(func(centrifuge.ConnectedEvent) { p.connects <- "connected" })
 	p.OnDisconnected(func(e centrifuge.DisconnectedEvent) { p.disconnects <- e.Reason })
 	require.NoError(t, p.Connect())
@@ -248,7 +247,7 @@ func (w *wire) closed() (code int, reason string) {
 	for {
 		if _, _, err := w.ws.Read(ctx); err != nil {
 			var closed websocket.CloseError
-			require.True(w.t, errors.As(err, &closed), "no close code: %v", err)
+			require.ErrorAs(w.t, err, &closed)
 			return int(closed.Code), closed.Reason
 		}
 	}

@@ -176,7 +176,7 @@ func (c *conn) introduced(client Client) uint32 {
 	defer c.mu.Unlock()
 	if c.client == nil {
 		// Spread the pings of clients that came together.
-		c.nextPing = now.Add(c.hub.o.PingInterval/2 + rand.N(c.hub.o.PingInterval/2+1))
+		c.nextPing = now.Add(c.hub.o.PingInterval/2 + rand.N(c.hub.o.PingInterval/2+1)) //nolint:gosec // no secret
 	}
 	c.client = &client
 	if client.ExpiresAt.IsZero() {

@@ -19,9 +19,6 @@ const (
 	maxCalls  = 50 // remembered of an organization
 	maxCalled = 10 // listed as called last
 	maxNext   = 10 // tickets announced as next
-
-	// mirrorPatience is how long a display waits for a mirror to be loaded.
-	mirrorPatience = 500 * time.Millisecond
 )
 
 // display is a screen that hangs somewhere, perhaps more than once.
@@ -83,9 +80,7 @@ func (o *organization) removeDisplay(s *subscription) {
 // settleDisplay answers a display with everything it shows.
 func (o *organization) settleDisplay(ctx context.Context, s *subscription, resourceIDs []string, reply replier) error {
 	names := o.resources()
-	patience, cancel := context.WithTimeout(ctx, mirrorPatience)
-	defer cancel()
-	o.mirror.Await(patience, queue.Moment{}) // when it fails, the state follows
+	o.awaitMirror(ctx)
 	o.mu.Lock()
 	known := o.callsKnown
 	o.mu.Unlock()

@@ -36,7 +36,7 @@ func TestNoUpdateIsLostWhileSubscribing(t *testing.T) {
 			case third: // moves up
 				w.do(models.ActionCancel, first)
 			}
-			n.caughtUp(t, w)
+			n.caughtUp(t)
 		}
 		w.mu.Unlock()
 
@@ -53,7 +53,7 @@ func TestNoUpdateIsLostWhileSubscribing(t *testing.T) {
 }
 
 // caughtUp waits until the node's mirror shows what the index holds.
-func (n *node) caughtUp(t *testing.T, w *world) {
+func (n *node) caughtUp(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; {
 		if _, ok := n.mirrors.Current(t.Context(), organization); ok {

@@ -16,6 +16,8 @@ const (
 	debounce = 3 * time.Millisecond
 	// displayPause is the least time between two states of a display.
 	displayPause = 100 * time.Millisecond
+	// mirrorPatience is how long a subscriber waits for the mirror to be loaded.
+	mirrorPatience = 500 * time.Millisecond
 	// maxInbox bounds the changes that wait; beyond it they are given up for a
 	// look at the database, as after a lost link.
 	maxInbox = 8192
@@ -102,6 +104,14 @@ func (o *organization) tidy(queueID string) {
 	if q := o.queues[queueID]; q != nil && len(q.waiting) == 0 && len(q.consoles) == 0 {
 		delete(o.queues, queueID)
 	}
+}
+
+// awaitMirror waits a little until the mirror is fresh, so that what happens
+// from now on is heard as it happens. When it fails, the state follows later.
+func (o *organization) awaitMirror(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, mirrorPatience)
+	defer cancel()
+	o.mirror.Await(ctx, queue.Moment{})
 }
 
 // put hands a change to the organization's goroutine. It never blocks.
@@ -293,7 +303,7 @@ func (o *organization) ask() {
 			}
 			o.callsUnsure = o.callsUnsure || calls
 			o.mu.Unlock()
-			if !wait(o.hub.ctx, pause/2+rand.N(pause)) {
+			if !wait(o.hub.ctx, pause/2+rand.N(pause)) { //nolint:gosec // no secret
 				return
 			}
 			o.hub.o.Log.Warn("ask what became of bookings", "organization", o.id, "error", err)

@@ -1,6 +1,7 @@
 package realtime
 
 import (
+	"context"
 	"encoding/json"
 
 	"nowserving/booking/queue"
@@ -12,7 +13,8 @@ const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
 // settleQueue answers a console with the waiting list that was read. What
 // changed since, it is told in one message.
-func (o *organization) settleQueue(s *subscription, data json.RawMessage, reply replier) {
+func (o *organization) settleQueue(ctx context.Context, s *subscription, data json.RawMessage, reply replier) {
+	o.awaitMirror(ctx)
 	var at queue.Moment
 	o.mirror.View(func(v queue.View) { at = v.At() })
 	answer, ok := reply(data, at)

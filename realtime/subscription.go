@@ -84,8 +84,8 @@ func (s *subscription) snapshot(ctx context.Context, client Client) (string, set
 		if err != nil {
 			return "", nil, fmt.Errorf("read a queue: %w", err)
 		}
-		return snapshot.OrganizationID, func(_ context.Context, reply replier) error {
-			s.organization.settleQueue(s, snapshot.Data, reply)
+		return snapshot.OrganizationID, func(ctx context.Context, reply replier) error {
+			s.organization.settleQueue(ctx, s, snapshot.Data, reply)
 			return nil
 		}, nil
 	default:

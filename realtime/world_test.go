@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -52,7 +53,7 @@ func address(s *storetest.RedisServer) string {
 // world plays the database and everything else around the hub: it is the
 // queue's Truth and the hub's Source, and says what is right.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	rdb   *redis.Client
 	index *queue.Index
 
@@ -70,7 +71,7 @@ type world struct {
 	statesAsked  int
 }
 
-func newWorld(t *testing.T, redisAddress string) *world {
+func newWorld(t testing.TB, redisAddress string) *world {
 	t.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: redisAddress})
 	t.Cleanup(func() { require.NoError(t, rdb.Close()) })
@@ -83,7 +84,7 @@ func newWorld(t *testing.T, redisAddress string) *world {
 	return w
 }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // node is one process of the service, as far as this package is concerned.
 type node struct {
@@ -94,6 +95,18 @@ type node struct {
 	stop    func()
 	// front answers at url: the hub, unless the test puts another there.
 	front atomic.Pointer[http.Handler]
+}
+
+// narrow keeps the kernel from holding much for a client that does not read.
+type narrow struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l narrow) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if tcp, ok := c.(*net.TCPConn); ok {
+		err = tcp.SetWriteBuffer(1)
+	}
+	return c, err
 }
 
 // put lets another handler answer at the node's address.
@@ -113,7 +126,11 @@ func (w *world) node(o realtime.Options) *node {
 	}
 	n := &node{mirrors: o.Mirrors, hub: realtime.New(o)}
 	n.put(n.hub)
-	n.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { (*n.front.Load()).ServeHTTP(rw, r) }))
+	n.server = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		(*n.front.Load()).ServeHTTP(rw, r)
+	}))
+	n.server.Listener = narrow{n.server.Listener}
+	n.server.Start()
 	n.url = "ws" + strings.TrimPrefix(n.server.URL, "http") + "/connection/websocket"
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	var running sync.WaitGroup
