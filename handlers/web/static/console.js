@@ -180,6 +180,7 @@ async function openDesk(who) {
   let lastReload = 0;
   let ticking = null;
   let made = null;
+  let heldChanged = true;
   const calledHere = new Map(); // booking id → moment of the last call made from this console
   const shortcuts = { on: kept.get('ns.shortcuts') ?? true };
 
@@ -202,18 +203,17 @@ async function openDesk(who) {
   const reload = async () => {
     lastReload = Date.now();
     const id = resource.id;
-    const [queue, mine, set] = await Promise.all([
+    const withHeld = heldChanged;
+    heldChanged = false;
+    const [queue, mine, untaken] = await Promise.all([
       who.call('GET', '/management/queue', { query: { resourceId: id } }),
       who.call('GET', '/management/bookings', { query: { resources: id, status: 'CONFIRMED', includes: 'customer,type', limit: 100, orderDirection: 'desc' } }),
-      who.call('GET', '/management/bookings', { query: { status: 'PENDING_ASSIGNMENT', includes: 'customer,type', limit: 100 } }),
-    ]);
+      // Who is on hold stands only in this longer list, so it is asked for only when that changed.
+      withHeld ? who.call('GET', '/management/bookings/unassigned', { query: { resourceId: id, limit: 500 } }) : null,
+    ]).catch((error) => { heldChanged ||= withHeld; throw error; });
     if (resource.id !== id) return; // another resource was chosen meanwhile
-    const all = queue.result ?? [];
-    waiting = all.filter((b) => b.stage !== 'HELD');
-    const serves = new Set(resource.types ?? []);
-    const others = (set.result ?? []).filter((b) => b.stage === 'HELD' && (serves.size === 0 || serves.has(b.typeId)));
-    const seen = new Set();
-    held = [...all.filter((b) => b.stage === 'HELD'), ...others].filter((b) => !seen.has(b.id) && seen.add(b.id));
+    waiting = (queue.result ?? []).filter((b) => b.stage !== 'HELD');
+    if (untaken) held = (untaken.result ?? []).filter((b) => b.stage === 'HELD');
     current = (mine.result ?? []).filter((b) => (b.stage === 'CALLED' || b.stage === 'SERVING') && (!b.resourceId || b.resourceId === id))
       .sort((a, b) => String(a.calledAt ?? '').localeCompare(String(b.calledAt ?? '')));
     total = waiting.length;
@@ -239,6 +239,7 @@ async function openDesk(who) {
     held = [];
     current = [];
     total = null;
+    heldChanged = true;
     live?.close();
     view();
     live = new Live({
@@ -248,15 +249,17 @@ async function openDesk(who) {
       onSnapshot: (snapshot) => {
         if (snapshot.paused !== undefined) paused = snapshot.paused;
         drawTake();
+        heldChanged = true;
         reload().catch(failed);
       },
       onEvent: (event) => {
+        if (event.stage === 'HELD' || held.some((b) => b.id === event.bookingId)) heldChanged = true;
         if (event.type === 'QUEUE_UPDATED' && typeof event.waiting === 'number') total = event.waiting;
         if (event.paused !== undefined) paused = event.paused;
         drawTake();
         reloadSoon();
       },
-      onRefused: () => who.token(true).catch(lost),
+      onRefused: () => reload().catch(failed), // a credential that ended says so with a 401
     });
     reload().catch(failed);
   };
@@ -323,7 +326,7 @@ async function openDesk(who) {
     const [firstName, ...rest] = name.split(/\s+/);
     const body = { type: hook('walk-in-type').value, assign: false, priority: Number(hook('walk-in-priority').value) };
     if (phone) body.customerIdentifier = { phone, firstName: firstName || undefined, lastName: rest.join(' ') || undefined };
-    else if (name) body.note = name; // without a phone there is no account to name: the note travels with the visit
+    else if (name) body.customerIdentifier = { firstName, lastName: rest.join(' ') || undefined };
     if (hook('walk-in-here').checked) body.resourceFilters = { resource: resource.id };
     made = await who.call('PUT', '/management/scheduling/new', { body });
     form.reset();
@@ -508,7 +511,7 @@ async function openDesk(who) {
     event.preventDefault();
     does();
   };
-  const onWake = () => { if (document.visibilityState === 'visible' && resource) reloadSoon(); };
+  const onWake = () => { if (document.visibilityState === 'visible' && resource) { heldChanged = true; reloadSoon(); } };
 
   fill(main, h('p', { class: 'nobody', 'aria-busy': 'true' }, t('loading')));
   try {

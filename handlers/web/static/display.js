@@ -81,6 +81,7 @@ function onSnapshot(snapshot) {
     else remember(call);
   }
   primed = true;
+  sayCalmly('display.calm');
   take(snapshot);
 }
 
@@ -250,10 +251,14 @@ function begin() {
 
 function refused() {
   sign.set('disconnected');
-  const calm = document.getElementById('calm');
   hook('now-serving').dataset.count = '0';
-  fill(calm, h('p', { class: 'both', role: 'alert' }, both('display.refused')));
-  calm.hidden = false;
+  sayCalmly('display.refused');
+  document.getElementById('calm').hidden = false;
+}
+
+function sayCalmly(key) {
+  document.querySelector('#calm p').dataset.both = key;
+  labels();
 }
 
 begin();

@@ -91,8 +91,10 @@ export function ago(milliseconds, language = lang) {
 export function wait(booking) {
   const estimate = booking.estimatedWait;
   if (estimate) {
-    const low = Math.max(0, Math.round(estimate.low));
-    const high = Math.max(1, Math.round(estimate.high));
+    // Beyond a quarter of an hour nobody plans by the minute: steps of five are more honest.
+    const low = Math.max(0, estimate.low >= 15 ? Math.floor(estimate.low / 5) * 5 : Math.round(estimate.low));
+    const high = Math.max(0, estimate.high >= 15 ? Math.ceil(estimate.high / 5) * 5 : Math.round(estimate.high));
+    if (low === 0 && high > 0) return t('wait.within', { n: high });
     return low >= high ? t('wait.about', { n: high }) : t('wait.range', { low, high, n: high });
   }
   if (booking.estimatedWaitMinutes === undefined || booking.estimatedWaitMinutes === null) return t('wait.unknown');

@@ -7,8 +7,8 @@ import './vendor/centrifuge.js';
  * network, a restarted server, a refused token (renewed first), and when the tab wakes.
  *
  * getToken(fresh) gives the token for the connect command; onSnapshot and onEvent
- * receive the channel's data; onRefused is called when the server says the
- * token or channel is not ours.
+ * receive the channel's data; onRefused is called when the server keeps saying
+ * that the token or channel is not ours.
  */
 export class Live {
   constructor({ channel, getToken, sign, onSnapshot, onEvent, onRefused }) {
@@ -39,16 +39,15 @@ export class Live {
     this.client.on('disconnected', (context) => {
       sign.set('disconnected');
       // From 3500 on, and for "unauthorized" (code 2), the client gives up by itself.
-      // A token that ran out is the usual reason: ask for a fresh one, a few times.
+      // A token that ran out is the usual reason: ask for a fresh one. A screen on a wall has
+      // nobody to press reload, so the attempts grow rare but never end.
       if (this.closed || context.code === 0) return;
       this.refusals += 1;
-      if (this.refusals > 4) {
-        onRefused?.();
-        return;
-      }
+      if (this.refusals === 4) onRefused?.();
+      if (this.closed) return;
       this.fresh = true;
       this.client.setToken('');
-      this.retry = setTimeout(() => this.client.connect(), 1000 * 2 ** this.refusals);
+      this.retry = setTimeout(() => this.client.connect(), Math.min(30000, 1000 * 2 ** this.refusals));
     });
 
     this.subscription = this.client.newSubscription(channel);

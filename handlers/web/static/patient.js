@@ -243,19 +243,23 @@ function showTicket(bookingId, token, first = null) {
     if (now === 'called' && before && before !== 'called') alarm();
     if (over(booking)) {
       stopAlerting();
-      if (organization) kept.set(ticketKey, null);
       live?.close();
       sign.fresh();
     }
   };
+
+  // A ticket that ended yesterday is history: the next visit begins with a choice.
+  const stale = () => organization && over(booking) && Date.now() - Date.parse(booking.createdAt) > 12 * 3600_000;
 
   const load = async () => {
     const seen = events;
     const answer = await api('GET', `/customer/bookings/${encodeURIComponent(bookingId)}`);
     // An event that came while this was on its way is newer than it, unless the version says otherwise.
     if (booking && events !== seen && !(answer.result.version > booking.version)) return;
+    if (gone) return;
     take(answer.result);
     sign.fresh();
+    if (stale()) { kept.set(ticketKey, null); go(chooseService); }
   };
 
   // A change moves everyone behind it, and each of their pages wants a new range. The position
@@ -294,12 +298,13 @@ function showTicket(bookingId, token, first = null) {
       case 'MY_BOOKING_CALLED':
         booking = {
           ...booking, status: 'CONFIRMED', stage: 'CALLED', ticket: event.ticket ?? booking.ticket, recallCount: event.recallCount ?? booking.recallCount,
-          resource: { id: event.resourceId, name: event.resourceName },
+          resource: booking.resource?.id === event.resourceId ? booking.resource : { id: event.resourceId, name: event.resourceName },
         };
         if (event.type === 'MY_BOOKING_CALLED' && before === 'called' && event.recallCount > 0) {
           lastSpoken = '';
           alarm();
         }
+        if (before !== 'called') load().catch(() => {}); // the event names the room in one language
         break;
       case 'MY_BOOKING_EXPIRED':
         booking = { ...booking, status: 'REJECTED', stage: 'LEFT' };
@@ -427,7 +432,7 @@ function line(position) {
 
 function steps(now) {
   const order = ['waiting', 'called', 'serving'];
-  const at = now === 'held' ? 0 : order.indexOf(now);
+  const at = now === 'called' ? 2 : 0;
   return h('section', { class: 'next', 'aria-labelledby': 'next-title' },
     h('h2', { id: 'next-title' }, t('next.title')),
     h('ol', {}, order.map((name, i) => h('li', { class: i < at ? 'past' : null, 'aria-current': i === at ? 'step' : null }, h('span', {}, t(`next.${now === 'held' && i === 0 ? 'held' : name}`))))));
@@ -458,7 +463,7 @@ function drawTicket(booking, { leave, toggleAlert }) {
   } else if (now === 'called') {
     state.className = 'place';
     body = [state,
-      named(booking.resource) && h('p', { class: 'goto', 'data-testid': 'room' }, goTo(booking)),
+      named(booking.resource) && h('p', { class: 'goto', 'data-testid': 'room' }, h('small', {}, t('called.to')), ' ', h('bdi', {}, named(booking.resource))),
       booking.recallCount > 0 && h('p', { class: 'again', 'data-testid': 'recalled' }, t('called.again', { n: booking.recallCount }))];
   } else {
     const good = now === 'done' || now === 'serving';
@@ -471,7 +476,7 @@ function drawTicket(booking, { leave, toggleAlert }) {
 
   fill(main, h('section', { class: 'step with-ticket', 'aria-label': t('ticket.region') },
     h('article', { class: 'ticket' }, stub, h('div', { class: 'tear' }), h('div', { class: 'body' }, body)),
-    ['waiting', 'held', 'called', 'serving'].includes(now) && steps(now),
+    ['waiting', 'held', 'called'].includes(now) && steps(now),
     h('div', { class: 'doings' },
       ['waiting', 'held', 'called'].includes(now) && h('button', {
         type: 'button', class: 'button wide alert-choice', 'data-testid': 'alert', 'aria-pressed': String(Boolean(alerting)), onclick: toggleAlert,
@@ -479,7 +484,7 @@ function drawTicket(booking, { leave, toggleAlert }) {
       ['waiting', 'held', 'payment', 'approval'].includes(now) && h('button', {
         type: 'button', class: 'button danger wide', 'data-testid': 'leave', onclick: (event) => leave(event.currentTarget),
       }, t('leave.button')),
-      over(booking) && organization && h('button', { type: 'button', class: 'button primary tall wide', 'data-testid': 'join-again', onclick: () => go(chooseService) }, t('ticket.again'))),
+      over(booking) && organization && h('button', { type: 'button', class: 'button primary tall wide', 'data-testid': 'join-again', onclick: () => { kept.set(ticketKey, null); go(chooseService); } }, t('ticket.again'))),
     ['waiting', 'held'].includes(now) && h('p', { class: 'address' }, t('ticket.keep'))));
   main.lang = lang;
 }
