@@ -304,5 +304,9 @@ func TestVisitShowsRealTimes(t *testing.T) {
 		past := c.staff(http.MethodGet, "/management/bookings/"+id, nil).ok()
 		assert.Equal(t, "Room 1", past.str("result.resource.name"))
 		assert.Equal(t, "General", past.str("result.type.name"))
+		later := c.newType(object{"name": "Later"})
+		c.newResource(nil, later)
+		c.join(later, nil)
+		assert.Equal(t, []string{"Later", "General"}, c.staff(http.MethodGet, "/management/bookings", nil).ok().pluck("result", "display.type"))
 	})
 }
