@@ -3,6 +3,7 @@ package booking
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"gorm.io/gorm"
 
@@ -76,8 +77,8 @@ func (s *Service) PlaceAt(ctx context.Context, b *models.Booking, position int) 
 	return Place{position, position * service.minutes, service.estimate(position)}, nil
 }
 
-// Quote is Places for one booking that has just joined; it keeps the first
-// estimate with the booking, so that it can be scored.
+// Quote is Places for one booking that has just joined. The estimate is kept
+// with the booking soon after, so that it can be scored.
 func (s *Service) Quote(ctx context.Context, b *models.Booking) (Place, error) {
 	list := []models.Booking{*b}
 	places, err := s.Places(ctx, b.OrganizationID, list)
@@ -89,15 +90,61 @@ func (s *Service) Quote(ctx context.Context, b *models.Booking) (Place, error) {
 	if !waits {
 		return Place{}, nil
 	}
-	err = s.store.Tx(ctx, func(tx *store.Tx) error {
-		return tx.Model(&models.Booking{}).Where("seq = ? AND quoted_likely IS NULL", b.Seq).UpdateColumns(map[string]any{
-			"quoted_low": place.Estimate.Low, "quoted_likely": place.Estimate.Likely, "quoted_high": place.Estimate.High,
-		}).Error
+	s.quotes.add(b.Seq, place.Estimate)
+	return place, nil
+}
+
+// maxQuotes bounds the quotes that wait to be written.
+const maxQuotes = 10_000
+
+// quotes are first estimates on their way to the database. They are written in
+// batches by the sweeper, for a statistic is not worth a transaction of every
+// join; a crash loses the last half second of them.
+type quotes struct {
+	mu    sync.Mutex
+	bySeq map[int64]models.Estimate
+}
+
+func (q *quotes) add(seq int64, e models.Estimate) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.bySeq == nil {
+		q.bySeq = map[int64]models.Estimate{}
+	}
+	if len(q.bySeq) < maxQuotes {
+		q.bySeq[seq] = e
+	}
+}
+
+func (q *quotes) take() map[int64]models.Estimate {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	taken := q.bySeq
+	q.bySeq = nil
+	return taken
+}
+
+// keepQuotes writes the quotes given since the last time.
+func (s *Service) keepQuotes(ctx context.Context) error {
+	given := s.quotes.take()
+	if len(given) == 0 {
+		return nil
+	}
+	err := s.store.Tx(ctx, func(tx *store.Tx) error {
+		for seq, e := range given {
+			err := tx.Model(&models.Booking{}).Where("seq = ? AND quoted_likely IS NULL", seq).UpdateColumns(map[string]any{
+				"quoted_low": e.Low, "quoted_likely": e.Likely, "quoted_high": e.High,
+			}).Error
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
-		return Place{}, fmt.Errorf("keep the quoted wait: %w", err)
+		return fmt.Errorf("keep quotes: %w", err)
 	}
-	return place, nil
+	return nil
 }
 
 // countPosition counts in the database who stands ahead of a waiting booking,

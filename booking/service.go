@@ -46,16 +46,15 @@ type Service struct {
 	mirrors *queue.Mirrors
 	log     *slog.Logger
 
-	stats *serviceTimes
-	// due wakes the sweeper when a deadline may be nearer than it thinks.
-	due chan struct{}
+	stats  *serviceTimes
+	quotes quotes
 }
 
 // New makes the Service.
 func New(s *store.Store, c *catalog.Catalog, ix *queue.Index, mirrors *queue.Mirrors, log *slog.Logger) *Service {
 	return &Service{
 		store: s, catalog: c, index: ix, mirrors: mirrors, log: log,
-		stats: newServiceTimes(), due: make(chan struct{}, 1),
+		stats: newServiceTimes(),
 	}
 }
 
@@ -71,8 +70,11 @@ const maxFilterResources = 100
 // Join is what a customer, or the desk for them, asks for.
 type Join struct {
 	CustomerID string
-	TypeID     string
-	Priority   int
+	// Customer, when CustomerID is empty, finds or makes the customer in the
+	// transaction that makes the booking.
+	Customer func(tx *store.Tx) (id string, err error)
+	TypeID   string
+	Priority int
 	// Timeout is the assignment timeout in minutes; it is clamped. Nil: the default.
 	Timeout *int
 	Filters Filters
@@ -118,6 +120,11 @@ func (s *Service) Join(ctx context.Context, organizationID string, j Join) (*mod
 		AssignmentTimeout: clampTimeout(j.Timeout),
 	}
 	err = s.store.Tx(ctx, func(tx *store.Tx) error {
+		if b.CustomerID == "" {
+			if b.CustomerID, err = j.Customer(tx); err != nil {
+				return err
+			}
+		}
 		b.CreatedAt, b.UpdatedAt = tx.Now, tx.Now
 		if needsPayment(t) {
 			deadline := tx.Now.Add(paymentTimeout)
@@ -146,7 +153,6 @@ func (s *Service) Join(ctx context.Context, organizationID string, j Join) (*mod
 	if err != nil {
 		return nil, err
 	}
-	s.wakeSweeper()
 	if b.Waiting() {
 		s.publish(ctx, b, models.EventNewPending)
 	}

@@ -16,17 +16,11 @@ const (
 	sweepEvery = 500 * time.Millisecond
 	// sweepBatch bounds what one transaction claims.
 	sweepBatch = 100
+	// sweepContended is the pause when what is due is being settled elsewhere.
+	sweepContended = 20 * time.Millisecond
 	// sweepRetry is the pause after a failure.
 	sweepRetry = time.Second
 )
-
-// wakeSweeper makes the sweeper look for the next deadline again.
-func (s *Service) wakeSweeper() {
-	select {
-	case s.due <- struct{}{}:
-	default:
-	}
-}
 
 // Sweep settles what is due, on every node: it sleeps until the next deadline
 // and claims what has passed, skipping what another node is claiming. It ends
@@ -34,17 +28,13 @@ func (s *Service) wakeSweeper() {
 func (s *Service) Sweep(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause, err := s.sweep(ctx)
-		if err != nil {
-			if ctx.Err() != nil {
-				return
-			}
+		if err != nil && ctx.Err() == nil {
 			s.log.Error("sweep deadlines", "error", err)
 			pause = sweepRetry
 		}
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
-		case <-s.due:
 		case <-ctx.Done():
 		}
 		timer.Stop()
@@ -53,7 +43,14 @@ func (s *Service) Sweep(ctx context.Context) {
 
 // sweep settles everything that is due and returns how long to sleep.
 func (s *Service) sweep(ctx context.Context) (time.Duration, error) {
+	if err := s.keepQuotes(ctx); err != nil {
+		return 0, err
+	}
 	for {
+		pause, err := s.untilNext(ctx)
+		if err != nil || pause > 0 {
+			return pause, err
+		}
 		expired, err := s.expire(ctx)
 		if err != nil {
 			return 0, err
@@ -62,11 +59,10 @@ func (s *Service) sweep(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		if expired < sweepBatch && deleted < sweepBatch {
-			break
+		if expired+deleted == 0 {
+			return sweepContended, nil // another node is at it
 		}
 	}
-	return s.untilNext(ctx)
 }
 
 // expire rejects bookings whose assignment timeout has passed.
@@ -120,21 +116,27 @@ func (s *Service) deleteUnpaid(ctx context.Context) (int, error) {
 	return len(due), nil
 }
 
-// untilNext is the time to the next deadline, at most sweepEvery.
+// untilNext is the time to the next deadline, at most sweepEvery; 0 when one
+// has passed.
 func (s *Service) untilNext(ctx context.Context) (time.Duration, error) {
-	var next []models.Booking
-	err := s.store.Read(ctx).Select("assignment_deadline").
-		Where("stage IN ?", []models.Stage{models.StageWaiting, models.StageHeld}).
-		Order("assignment_deadline").Limit(1).Find(&next).Error
-	if err != nil {
-		return 0, fmt.Errorf("find the next deadline: %w", err)
-	}
-	if len(next) == 0 {
-		return sweepEvery, nil
-	}
 	now, err := s.store.Now(ctx)
 	if err != nil {
 		return 0, err
 	}
-	return min(max(next[0].AssignmentDeadline.Sub(now), 0), sweepEvery), nil
+	pause := sweepEvery
+	for _, deadline := range []struct{ column, due string }{
+		{"assignment_deadline", "stage IN ('WAITING', 'HELD')"},
+		{"payment_deadline", "status = 'PENDING_PAYMENT'"},
+	} {
+		var next []time.Time
+		err := s.store.Read(ctx).Model(&models.Booking{}).Where(deadline.due).
+			Order(deadline.column).Limit(1).Pluck(deadline.column, &next).Error
+		if err != nil {
+			return 0, fmt.Errorf("find the next deadline: %w", err)
+		}
+		if len(next) > 0 {
+			pause = min(pause, max(next[0].Sub(now), 0))
+		}
+	}
+	return pause, nil
 }

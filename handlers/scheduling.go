@@ -7,6 +7,7 @@ import (
 
 	"nowserving/booking"
 	"nowserving/booking/access"
+	"nowserving/booking/store"
 	"nowserving/models"
 )
 
@@ -85,19 +86,17 @@ func (s *Server) schedulingRoutes() {
 			return joinedView{}, err
 		}
 		j.Priority = in.Body.Priority
-		// Before a customer is made for a booking that can't be.
-		if err := s.joinable(ctx, c.OrganizationID, j); err != nil {
-			return joinedView{}, err
-		}
 		var ref access.CustomerRef
 		if w := in.Body.Customer; w != nil {
 			ref = access.CustomerRef{ID: w.ID, Phone: w.Phone, Email: w.Email, FirstName: w.FirstName, LastName: w.LastName}
 		}
-		person, err := s.o.Access.ResolveCustomer(ctx, c.OrganizationID, ref)
-		if err != nil {
-			return joinedView{}, err
+		j.Customer = func(tx *store.Tx) (string, error) {
+			person, err := s.o.Access.ResolveCustomerIn(tx, c.OrganizationID, ref)
+			if err != nil {
+				return "", err
+			}
+			return person.ID, nil
 		}
-		j.CustomerID = person.ID
 		view, err := s.join(ctx, c, j, true)
 		if err == nil {
 			view.TicketURL = s.o.PublicURL + "/ticket/" + view.ID + "#" + view.TicketToken
@@ -119,23 +118,6 @@ func (s *Server) schedulingRoutes() {
 		view, err := s.join(ctx, c, j, false)
 		return result[joinedView]{view}, err
 	})
-}
-
-// joinable says beforehand whether a booking of a type can be made.
-func (s *Server) joinable(ctx context.Context, organizationID string, j booking.Join) error {
-	t, err := s.o.Catalog.Type(ctx, organizationID, j.TypeID)
-	if err != nil {
-		return err
-	}
-	if !t.On {
-		return models.Errorf(models.CodeTypeOff, "The booking type is switched off.")
-	}
-	for _, id := range j.Filters.Resources {
-		if _, err := s.o.Catalog.Resource(ctx, organizationID, id); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (s *Server) join(ctx context.Context, c caller, j booking.Join, withCustomer bool) (joinedView, error) {

@@ -54,42 +54,54 @@ type CustomerRef struct {
 
 // ResolveCustomer finds the customer meant, or makes one.
 func (a *Access) ResolveCustomer(ctx context.Context, organizationID string, ref CustomerRef) (*models.Customer, error) {
+	var c *models.Customer
+	err := a.store.Tx(ctx, func(tx *store.Tx) error {
+		var err error
+		c, err = a.ResolveCustomerIn(tx, organizationID, ref)
+		return err
+	})
+	return c, err
+}
+
+// ResolveCustomerIn is ResolveCustomer as part of a transaction: when that
+// fails, nobody was made.
+func (a *Access) ResolveCustomerIn(tx *store.Tx, organizationID string, ref CustomerRef) (*models.Customer, error) {
 	if ref.ID != "" {
-		return a.Customer(ctx, organizationID, ref.ID)
+		return customer(tx.DB, organizationID, ref.ID)
 	}
 	if len(ref.FirstName) > maxName || len(ref.LastName) > maxName {
 		return nil, models.Invalid("firstName", "A name has at most %d bytes.", maxName)
 	}
-	c := models.Customer{OrganizationID: organizationID, FirstName: ref.FirstName, LastName: ref.LastName}
+	c := models.Customer{
+		ID: models.NewID(), OrganizationID: organizationID, FirstName: ref.FirstName, LastName: ref.LastName,
+		CreatedAt: tx.Now, UpdatedAt: tx.Now,
+	}
 	if err := setContact(&c, ref.Phone, ref.Email); err != nil {
 		return nil, err
 	}
-	err := a.store.Tx(ctx, func(tx *store.Tx) error {
-		c.ID, c.CreatedAt, c.UpdatedAt = models.NewID(), tx.Now, tx.Now
-		done := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&c)
-		if done.Error != nil || done.RowsAffected == 1 {
-			return done.Error
-		}
-		q := tx.Where("organization_id = ?", organizationID)
-		if c.Phone != nil {
-			q = q.Where("phone = ?", *c.Phone)
-		} else {
-			q = q.Where("email = ?", *c.Email)
-		}
-		var known models.Customer
-		if err := q.Take(&known).Error; errors.Is(err, gorm.ErrRecordNotFound) {
-			// The phone is new, so it is the e-mail address that is known.
-			return models.Errorf(models.CodeContactTaken, "Another customer has this e-mail address.")
-		} else if err != nil {
-			return err
-		}
-		c = known
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("find or make the customer: %w", err)
+	done := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&c)
+	if done.Error != nil {
+		return nil, fmt.Errorf("make the customer: %w", done.Error)
 	}
-	return &c, nil
+	if done.RowsAffected == 1 {
+		return &c, nil
+	}
+	q := tx.Where("organization_id = ?", organizationID)
+	if c.Phone != nil {
+		q = q.Where("phone = ?", *c.Phone)
+	} else {
+		q = q.Where("email = ?", *c.Email)
+	}
+	var known models.Customer
+	err := q.Take(&known).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		// The phone is new, so it is the e-mail address that is known.
+		return nil, models.Errorf(models.CodeContactTaken, "Another customer has this e-mail address.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the customer: %w", err)
+	}
+	return &known, nil
 }
 
 func setContact(c *models.Customer, phone, email string) error {
@@ -113,8 +125,12 @@ func setContact(c *models.Customer, phone, email string) error {
 
 // Customer finds a customer.
 func (a *Access) Customer(ctx context.Context, organizationID, id string) (*models.Customer, error) {
+	return customer(a.store.Read(ctx), organizationID, id)
+}
+
+func customer(db *gorm.DB, organizationID, id string) (*models.Customer, error) {
 	var c models.Customer
-	err := a.store.Read(ctx).Where("organization_id = ? AND id = ?", organizationID, id).Take(&c).Error
+	err := db.Where("organization_id = ? AND id = ?", organizationID, id).Take(&c).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return nil, models.Errorf(models.CodeCustomerMissing, "There is no such customer in the organization.")
 	}
