@@ -473,9 +473,7 @@ async function openDesk(who) {
         h('div', {},
           h('section', { id: 'take', class: 'take', 'aria-label': t('console.takeNext') }),
           h('section', { class: 'current', id: 'current', 'data-testid': 'current', 'aria-label': t('console.current') }),
-          h('section', { class: 'keys', 'aria-label': t('keys.title') },
-            h('label', { class: 'check' }, h('input', { type: 'checkbox', checked: shortcuts.on, onchange: (e) => { shortcuts.on = e.target.checked; kept.set('ns.shortcuts', shortcuts.on); view(); } }), t('keys.title')),
-            shortcuts.on && ['N', 'S', 'E', 'R', 'X', 'W', 'P'].map((letter) => h('span', {}, h('kbd', {}, letter), t(`keys.${letter}`))))),
+          walkIn()),
         h('div', { class: 'side' },
           h('section', { class: 'box', 'aria-labelledby': 'waiting-title' },
             h('header', {}, h('h2', { id: 'waiting-title' }, t('console.waitingList'))),
@@ -484,7 +482,9 @@ async function openDesk(who) {
           h('section', { class: 'box', id: 'held-box', hidden: true, 'aria-labelledby': 'held-title' },
             h('header', {}, h('h2', { id: 'held-title' }, t('console.held'))),
             h('ol', { class: 'waiting', 'data-testid': 'held' })),
-          walkIn())));
+          h('section', { class: 'keys', 'aria-label': t('keys.title') },
+            h('label', { class: 'check' }, h('input', { type: 'checkbox', checked: shortcuts.on, onchange: (e) => { shortcuts.on = e.target.checked; kept.set('ns.shortcuts', shortcuts.on); view(); } }), t('keys.title')),
+            shortcuts.on && ['N', 'S', 'E', 'R', 'X', 'W', 'P'].map((letter) => h('span', {}, h('kbd', {}, letter), t(`keys.${letter}`)))))));
     drawLists();
     drawMade();
   };

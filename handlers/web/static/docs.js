@@ -101,7 +101,8 @@ function sample(title, text) {
 }
 
 function request(op, body) {
-  const lines = [`curl${op.method === 'get' ? '' : ` -X ${op.method.toUpperCase()}`} '${location.origin}${op.path}'`];
+  const query = op.parameters.filter((p) => p.in === 'query' && p.required).map((p) => `${p.name}=…`).join('&');
+  const lines = [`curl${op.method === 'get' ? '' : ` -X ${op.method.toUpperCase()}`} '${location.origin}${op.path}${query && `?${query}`}'`];
   if (op.secured) lines.push('  -H "Authorization: Bearer $TOKEN"');
   if (op.parameters.some((p) => p.in === 'header' && p.name.toUpperCase() === 'X-APP-ID')) lines.push('  -H "X-APP-ID: $ORGANIZATION"');
   if (body !== undefined) lines.push("  -H 'Content-Type: application/json'", `  -d '${JSON.stringify(body, null, 2)}'`);
@@ -135,16 +136,20 @@ function section(op) {
         }))],
       media && [h('h4', {}, t('docs.body'), ' ', h('span', { class: 'hint' }, mediaType)), properties(media.schema ?? {})],
       h('h4', {}, t('docs.answers')),
-      h('ul', { class: 'facts' }, responses.map(({ status, response }) => {
+      h('ul', { class: 'facts' }, responses.filter(({ status }) => status.startsWith('2')).map(({ status, response }) => {
         const [, content] = bodyOf(response.content) ?? [];
         const below = content?.schema && status.startsWith('2') ? properties(content.schema) : null;
         return h('li', {}, h('div', {}, h('span', { class: `status ${status.startsWith('2') ? 'ok' : 'bad'}` }, status), ' ', h('span', { class: 'about' }, response.description ?? '')),
           below && h('details', {}, h('summary', {}, t('docs.fields')), below));
-      }))),
+      }), h('li', { class: 'refusals' }, responses.filter(({ status }) => !status.startsWith('2')).map(({ status, response }) =>
+        h('span', {}, h('span', { class: 'status bad' }, status), ' ', h('span', { class: 'about' }, response.description ?? '')))))),
     h('div', { class: 'samples' },
       sample(t('docs.request'), request(op, sent)),
       answered !== undefined && sample(`${t('docs.answer')} ${good.status}`, JSON.stringify(answered, null, 2))));
 }
+
+/** A path that may break after its slashes. */
+const breakable = (path) => path.split(/(?<=\/)/).flatMap((part) => [part, h('wbr')]);
 
 function collect() {
   const list = [];
@@ -184,7 +189,7 @@ function draw() {
   contents.className = words.length ? 'searching' : '';
   fill(contents,
     tags.map((tag) => h('details', { open: true }, h('summary', {}, tag),
-      h('ul', {}, shown.filter((op) => op.tag === tag).map((op) => h('li', {}, h('a', { href: `#${op.id}` }, h('span', { class: `method ${op.method}` }, op.method), h('span', { class: 'path' }, op.path))))))),
+      h('ul', {}, shown.filter((op) => op.tag === tag).map((op) => h('li', {}, h('a', { href: `#${op.id}` }, h('span', { class: `method ${op.method}` }, op.method), h('span', { class: 'path' }, breakable(op.path)))))))),
     codes.length > 0 && h('ul', {}, h('li', {}, h('a', { href: '#error-codes' }, h('span', { class: 'method' }, '4xx'), h('span', {}, t('docs.errors'))))));
   fill(main,
     !words.length && h('div', { class: 'intro' }, h('h1', {}, spec.info?.title ?? 'API'),

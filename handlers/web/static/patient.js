@@ -277,7 +277,7 @@ function showTicket(bookingId, token, first = null) {
       chime.play();
       navigator.vibrate?.([400, 150, 400, 150, 700]);
     }
-    scrollTo({ top: 0 });
+    main.scrollTo({ top: 0 });
   };
 
   const onEvent = (event) => {
