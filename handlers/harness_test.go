@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -180,7 +182,8 @@ var tables = []string{
 	"booking_filter_resources", "events", "displays", "api_keys", "one_time_codes", "refresh_tokens",
 }
 
-// contents is everything in the database, as text.
+// contents is everything in the database, as text, but for the quoted waits:
+// they are kept in the background, some time after the join.
 func (h *house) contents() string {
 	h.t.Helper()
 	var all strings.Builder
@@ -189,8 +192,10 @@ func (h *house) contents() string {
 		require.NoError(h.t, h.store.Read(context.Background()).Table(table).Find(&rows).Error)
 		lines := make([]string, len(rows))
 		for i, row := range rows {
+			maps.DeleteFunc(row, func(column string, _ any) bool { return strings.HasPrefix(column, "quoted_") })
 			lines[i] = fmt.Sprint(row) // maps print sorted
 		}
+		slices.Sort(lines) // the order of rows is nobody's promise
 		fmt.Fprintf(&all, "%s %d %s\n", table, len(rows), strings.Join(lines, "\n"))
 	}
 	return all.String()
