@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"nowserving/booking/queue"
 	"nowserving/booking/store"
@@ -90,38 +91,43 @@ func (s *Service) Quote(ctx context.Context, b *models.Booking) (Place, error) {
 	if !waits {
 		return Place{}, nil
 	}
-	s.quotes.add(b.Seq, place.Estimate)
+	s.quotes.add(b.ID, place.Estimate)
 	return place, nil
 }
 
 // maxQuotes bounds the quotes that wait to be written.
 const maxQuotes = 10_000
 
-// quotes are first estimates on their way to the database. They are written in
-// batches by the sweeper, for a statistic is not worth a transaction of every
-// join; a crash loses the last half second of them.
+// quote is the first estimate a customer was given.
+type quote struct {
+	BookingID string `gorm:"primaryKey"`
+	Low       int
+	Likely    int
+	High      int
+}
+
+// quotes are on their way to the database. They are written in batches by the
+// sweeper, for a statistic is not worth a transaction of every join; a crash
+// loses those of the last half second.
 type quotes struct {
 	mu    sync.Mutex
-	bySeq map[int64]models.Estimate
+	given []quote
 }
 
-func (q *quotes) add(seq int64, e models.Estimate) {
+func (q *quotes) add(bookingID string, e models.Estimate) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.bySeq == nil {
-		q.bySeq = map[int64]models.Estimate{}
-	}
-	if len(q.bySeq) < maxQuotes {
-		q.bySeq[seq] = e
+	if len(q.given) < maxQuotes {
+		q.given = append(q.given, quote{bookingID, e.Low, e.Likely, e.High})
 	}
 }
 
-func (q *quotes) take() map[int64]models.Estimate {
+func (q *quotes) take() []quote {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	taken := q.bySeq
-	q.bySeq = nil
-	return taken
+	given := q.given
+	q.given = nil
+	return given
 }
 
 // keepQuotes writes the quotes given since the last time.
@@ -131,15 +137,7 @@ func (s *Service) keepQuotes(ctx context.Context) error {
 		return nil
 	}
 	err := s.store.Tx(ctx, func(tx *store.Tx) error {
-		for seq, e := range given {
-			err := tx.Model(&models.Booking{}).Where("seq = ? AND quoted_likely IS NULL", seq).UpdateColumns(map[string]any{
-				"quoted_low": e.Low, "quoted_likely": e.Likely, "quoted_high": e.High,
-			}).Error
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return tx.Clauses(clause.OnConflict{DoNothing: true}).CreateInBatches(given, sweepBatch).Error
 	})
 	if err != nil {
 		return fmt.Errorf("keep quotes: %w", err)

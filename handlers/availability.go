@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"slices"
 
-	"nowserving/booking/catalog"
+	"nowserving/booking/store"
 	"nowserving/models"
 )
 
@@ -19,7 +19,7 @@ type OfferQuery struct {
 	Token   string      `json:"nextPageToken" maxLength:"200"`
 }
 
-func (q OfferQuery) page() (catalog.Page, error) {
+func (q OfferQuery) page() (store.Page, error) {
 	limit := defaultLimit
 	set(&limit, q.Limit)
 	return pageOf(limit, q.Token)
@@ -41,7 +41,7 @@ func (q OfferQuery) allows(r *models.Resource) bool {
 }
 
 // pageAfter cuts a page, and one item more, out of a whole list.
-func pageAfter[T any](all []*T, page catalog.Page, id func(*T) string) []T {
+func pageAfter[T any](all []*T, page store.Page, id func(*T) string) []T {
 	if page.After != "" {
 		i := slices.IndexFunc(all, func(item *T) bool { return id(item) == page.After })
 		all = all[i+1:] // from the start when it was deleted meanwhile

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nowserving/booking/catalog"
+	"nowserving/booking/store"
 	"nowserving/models"
 	"nowserving/realtime"
 )
@@ -119,13 +120,13 @@ func (d *directory) load(ctx context.Context, organizationID string) (*organizat
 	if o.zone, err = time.LoadLocation(o.Timezone); err != nil {
 		return nil, fmt.Errorf("time zone of organization %s: %w", organizationID, err)
 	}
-	o.types, err = readAll(func(page catalog.Page) ([]models.BookingType, error) {
+	o.types, err = readAll(func(page store.Page) ([]models.BookingType, error) {
 		return d.catalog.Types(ctx, organizationID, false, page)
 	}, func(t models.BookingType) string { return t.ID })
 	if err != nil {
 		return nil, err
 	}
-	o.resources, err = readAll(func(page catalog.Page) ([]models.Resource, error) {
+	o.resources, err = readAll(func(page store.Page) ([]models.Resource, error) {
 		return d.catalog.Resources(ctx, organizationID, catalog.ResourceFilter{}, page)
 	}, func(r models.Resource) string { return r.ID })
 	if err != nil {
@@ -143,9 +144,9 @@ func (d *directory) load(ctx context.Context, organizationID string) (*organizat
 }
 
 // readAll reads a list page by page, up to directoryLimit rows.
-func readAll[T any](read func(catalog.Page) ([]T, error), id func(T) string) ([]T, error) {
+func readAll[T any](read func(store.Page) ([]T, error), id func(T) string) ([]T, error) {
 	var all []T
-	page := catalog.Page{Limit: directoryPage}
+	page := store.Page{Limit: directoryPage}
 	for len(all) < directoryLimit {
 		rows, err := read(page)
 		if err != nil {

@@ -102,9 +102,9 @@ func newHouse(t testing.TB, b backend, change ...func(*store.Options)) *house {
 	require.NoError(t, err)
 	index := queue.NewIndex(rdb, booking.NewTruth(h.store), log)
 	mirrors := queue.NewMirrors(index, time.Now, log)
-	c := catalog.New(h.store, func(ctx context.Context, id string) error { _, err := index.Repair(ctx, id); return err })
+	c := catalog.New(h.store, index.Rematch)
 	bookings := booking.New(h.store, c, index, mirrors, log)
-	a, err := access.New(h.store, c, access.Options{
+	a, err := access.New(h.store, access.Options{
 		Secret: []byte(strings.Repeat("s", 32)), BootstrapKey: bootstrapKey, FixedCode: fixedCode, Now: time.Now, Log: log,
 	})
 	require.NoError(t, err)

@@ -3,7 +3,7 @@ package handlers
 import (
 	"encoding/base64"
 
-	"nowserving/booking/catalog"
+	"nowserving/booking/store"
 	"nowserving/models"
 )
 
@@ -39,15 +39,15 @@ const (
 	maxLimit     = 100
 )
 
-func (p paging) page() (catalog.Page, error) { return pageOf(p.Limit, p.Token) }
+func (p paging) page() (store.Page, error) { return pageOf(p.Limit, p.Token) }
 
 // pageOf reads a page's bounds; the token is the last id of the page before.
-func pageOf(limit int, token string) (catalog.Page, error) {
+func pageOf(limit int, token string) (store.Page, error) {
 	id, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil || !isText(string(id)) {
-		return catalog.Page{}, models.Invalid("nextPageToken", "This is not a token of ours; start from the first page.")
+		return store.Page{}, models.Invalid("nextPageToken", "This is not a token of ours; start from the first page.")
 	}
-	return catalog.Page{Limit: min(limit, maxLimit), After: string(id)}, nil
+	return store.Page{Limit: min(limit, maxLimit), After: string(id)}, nil
 }
 
 // listOf makes a page of rows, of which there may be one more than fits.

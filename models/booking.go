@@ -146,9 +146,6 @@ type Booking struct {
 	StartedAt    *time.Time
 	EndedAt      *time.Time
 	CancelReason string
-
-	// The first estimate the customer was given, in minutes; kept to score it.
-	QuotedLow, QuotedLikely, QuotedHigh *int
 }
 
 // Waiting reports whether the booking stands in a queue.

@@ -23,7 +23,6 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"gorm.io/gorm"
 
-	"nowserving/booking/catalog"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -87,7 +86,6 @@ type Options struct {
 // Access issues and checks credentials. It is safe for concurrent use.
 type Access struct {
 	store     *store.Store
-	catalog   *catalog.Catalog
 	o         Options
 	signing   []byte
 	codes     []byte
@@ -95,8 +93,8 @@ type Access struct {
 }
 
 // New makes an Access.
-func New(s *store.Store, c *catalog.Catalog, o Options) (*Access, error) {
-	a := &Access{store: s, catalog: c, o: o}
+func New(s *store.Store, o Options) (*Access, error) {
+	a := &Access{store: s, o: o}
 	var err error
 	if a.signing, err = hkdf.Key(sha256.New, o.Secret, nil, "access tokens", 32); err != nil {
 		return nil, fmt.Errorf("derive the signing key: %w", err)
@@ -105,20 +103,13 @@ func New(s *store.Store, c *catalog.Catalog, o Options) (*Access, error) {
 		return nil, fmt.Errorf("derive the code key: %w", err)
 	}
 	if o.BootstrapKey != "" {
-		a.bootstrap = hash(o.BootstrapKey)
+		a.bootstrap = models.HashSecret(o.BootstrapKey)
 	}
 	return a, nil
 }
 
 // NewToken returns a random token of more than 128 bits.
 func NewToken() string { return rand.Text() }
-
-// hash is plain SHA-256: what it is used for has 128 random bits or more, so
-// it needs no salt.
-func hash(secret string) string {
-	sum := sha256.Sum256([]byte(secret))
-	return hex.EncodeToString(sum[:])
-}
 
 // claims are the contents of a token.
 type claims struct {
@@ -202,7 +193,7 @@ func (a *Access) resourcesOf(ctx context.Context, organizationID, memberID strin
 }
 
 func (a *Access) authenticateSecret(ctx context.Context, secret string) (Principal, error) {
-	h := hash(secret)
+	h := models.HashSecret(secret)
 	if a.bootstrap != "" && subtle.ConstantTimeCompare([]byte(h), []byte(a.bootstrap)) == 1 {
 		return Principal{Kind: KindAccount, SubjectID: "bootstrap"}, nil
 	}
@@ -216,12 +207,13 @@ func (a *Access) authenticateSecret(ctx context.Context, secret string) (Princip
 	case !errors.Is(err, gorm.ErrRecordNotFound):
 		return Principal{}, fmt.Errorf("read API key: %w", err)
 	}
-	d, err := a.catalog.DisplayByToken(ctx, secret)
-	if models.CodeOf(err) == models.CodeDisplayMissing {
+	var d models.Display
+	err = a.store.Read(ctx).Where("token_hash = ?", h).Take(&d).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return Principal{}, errBadToken
 	}
 	if err != nil {
-		return Principal{}, err
+		return Principal{}, fmt.Errorf("read display: %w", err)
 	}
 	return Principal{Kind: KindDisplay, OrganizationID: d.OrganizationID, SubjectID: d.ID}, nil
 }

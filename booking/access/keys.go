@@ -43,7 +43,7 @@ func (a *Access) CreateKey(ctx context.Context, organizationID *string, name str
 		return APIKey{}, "", models.Invalid("name", "A key needs a name of at most %d bytes.", maxKeyName)
 	}
 	secret := keyPrefix + NewToken()
-	k := apiKey{ID: models.NewID(), OrganizationID: organizationID, Name: name, KeyHash: hash(secret)}
+	k := apiKey{ID: models.NewID(), OrganizationID: organizationID, Name: name, KeyHash: models.HashSecret(secret)}
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
 		k.CreatedAt = tx.Now
 		return tx.Create(&k).Error

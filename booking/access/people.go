@@ -11,7 +11,6 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
-	"nowserving/booking/catalog"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -141,13 +140,9 @@ func customer(db *gorm.DB, organizationID, id string) (*models.Customer, error) 
 }
 
 // Customers lists customers, one more than the page's limit where there are.
-func (a *Access) Customers(ctx context.Context, organizationID string, page catalog.Page) ([]models.Customer, error) {
+func (a *Access) Customers(ctx context.Context, organizationID string, page store.Page) ([]models.Customer, error) {
 	var list []models.Customer
-	q := a.store.Read(ctx).Where("organization_id = ?", organizationID)
-	if page.After != "" {
-		q = q.Where("id > ?", page.After)
-	}
-	if err := q.Order("id").Limit(page.Limit + 1).Find(&list).Error; err != nil {
+	if err := page.Apply(a.store.Read(ctx).Where("organization_id = ?", organizationID)).Find(&list).Error; err != nil {
 		return nil, fmt.Errorf("list customers: %w", err)
 	}
 	return list, nil

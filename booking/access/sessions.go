@@ -48,7 +48,7 @@ type refreshToken struct {
 // open begins a session.
 func (a *Access) open(ctx context.Context, organizationID string, kind Kind, subjectID string) (Session, error) {
 	secret := NewToken()
-	row := refreshToken{ID: models.NewID(), OrganizationID: organizationID, Kind: kind, SubjectID: subjectID, TokenHash: hash(secret)}
+	row := refreshToken{ID: models.NewID(), OrganizationID: organizationID, Kind: kind, SubjectID: subjectID, TokenHash: models.HashSecret(secret)}
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
 		row.CreatedAt, row.ExpiresAt = tx.Now, tx.Now.Add(refreshLife)
 		return tx.Create(&row).Error
@@ -63,7 +63,7 @@ func (a *Access) open(ctx context.Context, organizationID string, kind Kind, sub
 // the session's.
 func (a *Access) Refresh(ctx context.Context, organizationID, secret string) (Session, error) {
 	var row refreshToken
-	err := a.store.Read(ctx).Where("token_hash = ? AND revoked_at IS NULL", hash(secret)).Take(&row).Error
+	err := a.store.Read(ctx).Where("token_hash = ? AND revoked_at IS NULL", models.HashSecret(secret)).Take(&row).Error
 	if err != nil && !errors.Is(err, gorm.ErrRecordNotFound) {
 		return Session{}, fmt.Errorf("read a session: %w", err)
 	}
@@ -76,14 +76,19 @@ func (a *Access) Refresh(ctx context.Context, organizationID, secret string) (Se
 // Logout ends a session. An unknown one is ended already.
 func (a *Access) Logout(ctx context.Context, secret string) error {
 	return a.store.Tx(ctx, func(tx *store.Tx) error {
-		return tx.Model(&refreshToken{}).Where("token_hash = ? AND revoked_at IS NULL", hash(secret)).Update("revoked_at", tx.Now).Error
+		return tx.Model(&refreshToken{}).Where("token_hash = ? AND revoked_at IS NULL", models.HashSecret(secret)).Update("revoked_at", tx.Now).Error
 	})
 }
 
 func (a *Access) session(ctx context.Context, row refreshToken, secret string) (Session, error) {
 	// The organization may be gone since.
-	if _, err := a.catalog.Organization(ctx, row.OrganizationID); err != nil {
-		return Session{}, err
+	var alive int64
+	err := a.store.Read(ctx).Model(&models.Organization{}).Where("id = ? AND deleted_at IS NULL", row.OrganizationID).Count(&alive).Error
+	if err != nil {
+		return Session{}, fmt.Errorf("read organization: %w", err)
+	}
+	if alive == 0 {
+		return Session{}, models.Errorf(models.CodeUnauthenticated, "The organization is gone.")
 	}
 	user := User{ID: row.SubjectID, Kind: row.Kind, OrganizationID: row.OrganizationID}
 	if row.Kind == KindMember {

@@ -9,8 +9,6 @@ package catalog
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -34,20 +32,6 @@ type Catalog struct {
 // comparison does the same within seconds.
 func New(s *store.Store, rematch func(ctx context.Context, organizationID string) error) *Catalog {
 	return &Catalog{s, rematch}
-}
-
-// Page bounds a list: at most Limit rows after the row with id After.
-type Page struct {
-	Limit int
-	After string
-}
-
-func (p Page) apply(q *gorm.DB) *gorm.DB {
-	if p.After != "" {
-		q = q.Where("id > ?", p.After)
-	}
-	// One more row than asked tells the caller whether there are more.
-	return q.Order("id").Limit(p.Limit + 1)
 }
 
 // CreateOrganization makes an organization. Its time zone must be an IANA name.
@@ -82,13 +66,13 @@ func (c *Catalog) Organization(ctx context.Context, id string) (*models.Organiza
 }
 
 // Organizations lists them, only that with id only when it is not empty.
-func (c *Catalog) Organizations(ctx context.Context, only string, page Page) ([]models.Organization, error) {
+func (c *Catalog) Organizations(ctx context.Context, only string, page store.Page) ([]models.Organization, error) {
 	q := c.store.Read(ctx).Where("deleted_at IS NULL")
 	if only != "" {
 		q = q.Where("id = ?", only)
 	}
 	var list []models.Organization
-	err := page.apply(q).Find(&list).Error
+	err := page.Apply(q).Find(&list).Error
 	return list, err
 }
 
@@ -111,13 +95,13 @@ func (c *Catalog) Type(ctx context.Context, organizationID, id string) (*models.
 }
 
 // Types lists booking types; with onlyOn, those a customer may choose.
-func (c *Catalog) Types(ctx context.Context, organizationID string, onlyOn bool, page Page) ([]models.BookingType, error) {
+func (c *Catalog) Types(ctx context.Context, organizationID string, onlyOn bool, page store.Page) ([]models.BookingType, error) {
 	q := c.store.Read(ctx).Where("organization_id = ? AND deleted_at IS NULL", organizationID)
 	if onlyOn {
 		q = q.Where("is_on")
 	}
 	var list []models.BookingType
-	err := page.apply(q).Find(&list).Error
+	err := page.Apply(q).Find(&list).Error
 	return list, err
 }
 
@@ -264,23 +248,16 @@ func (c *Catalog) CreateDisplay(ctx context.Context, d *models.Display, token st
 		}
 	}
 	return c.store.Tx(ctx, func(tx *store.Tx) error {
-		d.ID, d.CreatedAt, d.TokenHash = models.NewID(), tx.Now, hashToken(token)
+		d.ID, d.CreatedAt, d.TokenHash = models.NewID(), tx.Now, models.HashSecret(token)
 		return tx.Create(d).Error
 	})
 }
 
 // Displays lists the screens of an organization.
-func (c *Catalog) Displays(ctx context.Context, organizationID string, page Page) ([]models.Display, error) {
+func (c *Catalog) Displays(ctx context.Context, organizationID string, page store.Page) ([]models.Display, error) {
 	var list []models.Display
-	err := page.apply(c.store.Read(ctx).Where("organization_id = ?", organizationID)).Find(&list).Error
+	err := page.Apply(c.store.Read(ctx).Where("organization_id = ?", organizationID)).Find(&list).Error
 	return list, err
-}
-
-// DisplayByToken finds the display a token belongs to.
-func (c *Catalog) DisplayByToken(ctx context.Context, token string) (*models.Display, error) {
-	var d models.Display
-	err := c.store.Read(ctx).Where("token_hash = ?", hashToken(token)).Take(&d).Error
-	return found(&d, err, models.CodeDisplayMissing, "display")
 }
 
 // Display finds a display by its id.
@@ -299,10 +276,4 @@ func (c *Catalog) DeleteDisplay(ctx context.Context, organizationID, id string) 
 		}
 		return done.Error
 	})
-}
-
-// hashToken is plain SHA-256: a token has 128 random bits, so it needs no salt.
-func hashToken(token string) string {
-	sum := sha256.Sum256([]byte(token))
-	return hex.EncodeToString(sum[:])
 }

@@ -38,7 +38,7 @@ type ResourceFilter struct {
 }
 
 // Resources lists resources with the ids of their types.
-func (c *Catalog) Resources(ctx context.Context, organizationID string, f ResourceFilter, page Page) ([]models.Resource, error) {
+func (c *Catalog) Resources(ctx context.Context, organizationID string, f ResourceFilter, page store.Page) ([]models.Resource, error) {
 	db := c.store.Read(ctx)
 	q := db.Where("organization_id = ? AND deleted_at IS NULL", organizationID)
 	if f.OnlyActive {
@@ -57,7 +57,7 @@ func (c *Catalog) Resources(ctx context.Context, organizationID string, f Resour
 		q = q.Where("category = ?", f.Category)
 	}
 	var list []models.Resource
-	if err := page.apply(q).Find(&list).Error; err != nil {
+	if err := page.Apply(q).Find(&list).Error; err != nil {
 		return nil, fmt.Errorf("list resources: %w", err)
 	}
 	return list, withTypes(db, list)

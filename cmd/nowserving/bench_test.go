@@ -60,7 +60,7 @@ func BenchmarkJoinBare(b *testing.B) {
 	defer pool.Close()
 	for _, sql := range []string{
 		"INSERT INTO organizations (id, name, timezone, created_at) VALUES ('o', 'o', 'UTC', now())",
-		"INSERT INTO booking_types (id, organization_id, name, prefix, minutes, is_on, auto_confirm, book_from_website, created_at, updated_at) VALUES ('t', 'o', 't', 'A', 10, true, true, true, now(), now())",
+		"INSERT INTO booking_types (id, organization_id, name, prefix, minutes, is_on, auto_confirm, book_from_website, created_at, updated_at) VALUES ('t', 'o', 't', 'A', 10, true, true, true, now(), now())", //nolint:dupword // values, not words
 	} {
 		_, err := pool.Exec(ctx, sql)
 		require.NoError(b, err)
@@ -80,6 +80,7 @@ func BenchmarkJoinBare(b *testing.B) {
 			ON CONFLICT (organization_id, local_day, prefix) DO UPDATE SET last_number = ticket_counters.last_number + 1 RETURNING last_number`).Scan(&n); err != nil {
 			return err
 		}
+		//nolint:dupword // values, not words
 		if _, err = tx.Exec(ctx, `INSERT INTO bookings (id, organization_id, customer_id, type_id, status, stage, ticket, local_day, priority, version,
 			assignment_timeout, assignment_deadline, created_at, updated_at, pending_at)
 			VALUES ($1, 'o', $2, 't', 'PENDING_ASSIGNMENT', 'WAITING', $3, '2026-01-01', 0, 1, 60, now() + interval '1 hour', now(), now(), now())`,
@@ -167,7 +168,7 @@ func newCrowd(b *testing.B, c *client, typeID string, n int) *crowd {
 // add lets n patients join and watch.
 func (w *crowd) add(n int) {
 	w.b.Helper()
-	tickets := make([]map[string]any, n)
+	tickets := make([]object, n)
 	for i := range tickets {
 		tickets[i] = w.c.join(w.typeID)
 	}
@@ -181,7 +182,7 @@ func (w *crowd) add(n int) {
 		slots <- struct{}{}
 		dialing.Go(func() {
 			defer func() { <-slots }()
-			w.watch(person, ticket["id"].(string), ticket["ticketToken"].(string))
+			w.watch(person, ticket.text("id"), ticket.text("ticketToken"))
 		})
 	}
 	dialing.Wait()
@@ -243,7 +244,7 @@ func (w *crowd) watch(person *watcher, bookingID, token string) {
 		}
 	})
 	w.b.Cleanup(func() {
-		conn.CloseNow() //nolint:errcheck,gosec // the benchmark is over
+		conn.CloseNow() //nolint:errcheck // the benchmark is over
 		reading.Wait()
 	})
 	select {

@@ -100,22 +100,22 @@ func content(name string) string {
 func TestThePagesLiveTogether(t *testing.T) {
 	t.Parallel()
 	node := startProcess(t, backends[0].settings(t))
-	node.appID = node.call("POST", "/management/organizations", map[string]any{"name": "Clinic", "timezone": "Asia/Riyadh"})["id"].(string)
+	node.appID = node.call("POST", "/management/organizations", map[string]any{"name": "Clinic", "timezone": "Asia/Riyadh"}).text("id")
 	typeID := node.call("POST", "/management/types", map[string]any{
 		"name": "Consultation", "name_translations": map[string]string{"en": "Consultation", "ar": "استشارة"}, "minutes": 10, "on": true, "bookFromWebsite": true,
-	})["id"].(string)
+	}).text("id")
 	resourceID := node.call("POST", "/management/resources", map[string]any{
 		"name": "Room 1", "name_translations": map[string]string{"en": "Room 1", "ar": "غرفة ١"},
 		"on": true, "activated": true, "bookFromWebsite": true, "types": []string{typeID}, "providerPhone": "+966500000100",
-	})["id"].(string)
+	}).text("id")
 	display := node.call("POST", "/management/displays", map[string]any{"name": "Waiting room"})
 	open := browse(t)
 
 	// One patient came to the desk before.
 	ahead := node.join(typeID)
-	atDesk := open(strings.Replace(ahead["ticketUrl"].(string), "http://localhost", "http://127.0.0.1", 1), 390, 844)
+	atDesk := open(strings.Replace(ahead.text("ticketUrl"), "http://localhost", "http://127.0.0.1", 1), 390, 844)
 	atDesk.shows("1", attribute("position", "data-position"))
-	require.NotContains(t, atDesk.eval("location.href"), ahead["ticketToken"], "the token does not stay in the address")
+	require.NotContains(t, atDesk.eval("location.href"), ahead.text("ticketToken"), "the token does not stay in the address")
 
 	patient := open(node.url+"/join/"+node.appID, 390, 844)
 	patient.click("type-" + typeID)
@@ -129,7 +129,7 @@ func TestThePagesLiveTogether(t *testing.T) {
 	patient.shows("connected", attribute("connection", "data-state"))
 	require.NotEmpty(t, patient.eval(content("updated")))
 
-	screen := open(node.url+"/display/"+display["id"].(string)+"#"+display["token"].(string), 1920, 1080)
+	screen := open(node.url+"/display/"+display.text("id")+"#"+display.text("token"), 1920, 1080)
 	screen.shows("connected", attribute("connection", "data-state"))
 
 	doctor := open(node.url+"/console", 1280, 800)
@@ -175,7 +175,7 @@ func TestThePagesLiveTogether(t *testing.T) {
 	other := node.join(typeID)
 	doctor.shows("2", `document.querySelectorAll('[data-testid="waiting"] li[data-booking-id]').length`)
 	node.call("POST", "/management/bookings/assign", map[string]any{"bookingId": other["id"], "resourceId": resourceID})
-	announced(3, other["ticket"].(string))
+	announced(3, other.text("ticket"))
 
 	// The patient changes their mind.
 	patient.click("leave")

@@ -119,32 +119,43 @@ func (c *client) try(method, path string, body any) (int, []byte, error) {
 
 // call makes a request that must succeed and returns the object it answers
 // with, out of its envelope.
-func (c *client) call(method, path string, body any) map[string]any {
+func (c *client) call(method, path string, body any) object {
 	c.t.Helper()
 	status, answer, err := c.try(method, path, body)
 	require.NoError(c.t, err)
 	require.Equal(c.t, http.StatusOK, status, "%s %s: %s", method, path, answer)
-	var object map[string]any
-	require.NoError(c.t, json.Unmarshal(answer, &object))
-	if result, ok := object["result"].(map[string]any); ok {
-		return result
+	var whole struct{ Result object }
+	require.NoError(c.t, json.Unmarshal(answer, &whole))
+	if whole.Result != nil {
+		return whole.Result
 	}
-	return object
+	var bare object
+	require.NoError(c.t, json.Unmarshal(answer, &bare))
+	return bare
+}
+
+// object is a JSON object of an answer.
+type object map[string]any
+
+// text returns a field that is a text, or nothing.
+func (o object) text(name string) string {
+	text, _ := o[name].(string)
+	return text
 }
 
 // clinic makes an organization with one type of ten minutes and one resource.
 func (c *client) clinic() (typeID, resourceID string) {
 	c.t.Helper()
-	c.appID = c.call("POST", "/management/organizations", map[string]any{"name": "Clinic", "timezone": "Asia/Riyadh"})["id"].(string)
-	typeID = c.call("POST", "/management/types", map[string]any{"name": "Visit", "minutes": 10, "on": true})["id"].(string)
+	c.appID = c.call("POST", "/management/organizations", map[string]any{"name": "Clinic", "timezone": "Asia/Riyadh"}).text("id")
+	typeID = c.call("POST", "/management/types", map[string]any{"name": "Visit", "minutes": 10, "on": true}).text("id")
 	resourceID = c.call("POST", "/management/resources", map[string]any{
 		"name": "Room 1", "on": true, "activated": true, "types": []string{typeID},
-	})["id"].(string)
+	}).text("id")
 	return typeID, resourceID
 }
 
 // join adds a walk-in and returns the booking with its ticketToken.
-func (c *client) join(typeID string) map[string]any {
+func (c *client) join(typeID string) object {
 	c.t.Helper()
 	return c.call("PUT", "/management/scheduling/new", map[string]any{"type": typeID, "assign": false, "assignmentTimeout": 180})
 }

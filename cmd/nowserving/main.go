@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"nowserving/booking/access"
-	"nowserving/booking/catalog"
 	"nowserving/booking/store"
 )
 
@@ -132,7 +131,7 @@ func keysCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a, err := access.New(s, catalog.New(s, nil), access.Options{Secret: secret, Now: time.Now, Log: slog.Default()})
+			a, err := access.New(s, access.Options{Secret: secret, Now: time.Now, Log: slog.Default()})
 			if err != nil {
 				return err
 			}

@@ -23,7 +23,7 @@ var build = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	binary := filepath.Join(dir, "nowserving")
-	out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput() //nolint:noctx // bounded by the test's own timeout
+	out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}

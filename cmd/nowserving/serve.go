@@ -80,7 +80,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		}
 		return nil
 	})
-	people, err := access.New(db, catalogue, access.Options{
+	people, err := access.New(db, access.Options{
 		Secret: secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, Now: time.Now, Log: log,
 	})
 	if err != nil {

@@ -137,9 +137,6 @@ CREATE TABLE bookings (
     started_at          datetime,
     ended_at            datetime,
     cancel_reason       text NOT NULL DEFAULT '',
-    quoted_low          integer,
-    quoted_likely       integer,
-    quoted_high         integer,
     UNIQUE (organization_id, local_day, ticket),
     FOREIGN KEY (organization_id, customer_id) REFERENCES customers (organization_id, id),
     FOREIGN KEY (organization_id, type_id) REFERENCES booking_types (organization_id, id),
@@ -159,6 +156,16 @@ CREATE TABLE booking_filter_resources (
     booking_seq integer NOT NULL REFERENCES bookings (seq) ON DELETE CASCADE,
     resource_id text NOT NULL REFERENCES resources (id),
     PRIMARY KEY (booking_seq, resource_id)
+);
+
+-- The first estimate each customer was given, in minutes, to be scored against
+-- the call. It stands apart and refers loosely, because writing it must not lock
+-- a waiting booking: call-next passes over locked rows.
+CREATE TABLE quotes (
+    booking_id text PRIMARY KEY,
+    low        integer NOT NULL,
+    likely     integer NOT NULL,
+    high       integer NOT NULL
 );
 
 -- What happened to which booking; written in the transaction that did it.
@@ -222,6 +229,7 @@ DROP TABLE one_time_codes;
 DROP TABLE api_keys;
 DROP TABLE displays;
 DROP TABLE events;
+DROP TABLE quotes;
 DROP TABLE booking_filter_resources;
 DROP TABLE bookings;
 DROP TABLE ticket_counters;
