@@ -24,19 +24,24 @@ func TestNoUpdateIsLostWhileSubscribing(t *testing.T) {
 	everywhere(t, func(t *testing.T, w *world, n *node, protobuf bool) {
 		first, second, third := w.join("r1"), w.join("r1"), w.join("r1")
 		p := newPhone(t, n.url, protobuf, centrifuge.Config{Token: "patient"})
-		// So the mirror is there and the deltas below are heard as such.
-		p.watch("booking:" + first).next()
+		// These hear of the changes before the other is answered.
+		witness := newPhone(t, n.url, protobuf, centrifuge.Config{Token: "witness"})
+		seen, moved := witness.watch("booking:"+second), witness.watch("booking:"+third)
+		seen.next()
+		moved.next()
 
 		w.mu.Lock()
 		w.beforeAnswer = func(id string) {
 			switch id {
 			case second: // taken, while its snapshot says that it waits
 				w.do(models.ActionAssign, second, "r1")
+				seen.untilType("MY_BOOKING_ASSIGNED")
 				w.do(models.ActionRecall, second)
+				seen.untilType("MY_BOOKING_CALLED")
 			case third: // moves up
 				w.do(models.ActionCancel, first)
+				moved.until(func(n news) bool { return n.QueuePosition == 1 })
 			}
-			n.caughtUp(t)
 		}
 		w.mu.Unlock()
 
