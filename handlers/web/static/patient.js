@@ -475,6 +475,7 @@ function drawTicket(booking, { leave, toggleAlert }) {
   }
 
   fill(main, h('section', { class: 'step with-ticket', 'aria-label': t('ticket.region') },
+    h('h1', { class: 'hidden-visually' }, `${t('ticket.region')} ${booking.ticket}`),
     h('article', { class: 'ticket' }, stub, h('div', { class: 'tear' }), h('div', { class: 'body' }, body)),
     ['waiting', 'held', 'called'].includes(now) && steps(now),
     h('div', { class: 'doings' },
