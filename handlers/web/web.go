@@ -69,6 +69,7 @@ func Register(r gin.IRouter) {
 		"/console":              "console.html",
 		"/display/:displayId":   "display.html",
 		"/docs":                 "docs.html",
+		"/setup":                "setup.html",
 	} {
 		page := pages[name]
 		handle(r, route, func(c *gin.Context) {

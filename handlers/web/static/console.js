@@ -286,7 +286,7 @@ async function openDesk(who) {
     const answer = await who.call('POST', '/management/queue/next', { body: { resourceId: resource.id } });
     called(answer.result);
     put(answer.result);
-    hook('start')?.focus();
+    main.querySelector(`.patient[data-booking-id="${CSS.escape(answer.result.id)}"] [data-testid="start"]`)?.focus();
   }, (error) => {
     if (error.code === 'QUE-EMPTY') toast(t('console.empty'));
     else failed(error);
