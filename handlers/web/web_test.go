@@ -31,7 +31,13 @@ func serve(t *testing.T) *httptest.Server {
 	return server
 }
 
-func fetch(t *testing.T, method, url string, header ...string) (*http.Response, string) {
+// answer is a response that has been read.
+type answer struct {
+	StatusCode int
+	Header     http.Header
+}
+
+func fetch(t *testing.T, method, url string, header ...string) (answer, string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	require.NoError(t, err)
@@ -40,10 +46,10 @@ func fetch(t *testing.T, method, url string, header ...string) (*http.Response, 
 	}
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
-	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
-	return response, string(body)
+	require.NoError(t, response.Body.Close())
+	return answer{response.StatusCode, response.Header}, string(body)
 }
 
 var pages = []string{"/", "/join/some-clinic", "/ticket/some-booking", "/console", "/display/some-screen", "/docs"}
@@ -179,7 +185,9 @@ func placeholders(text any) []string {
 		add(text)
 	case map[string]any:
 		for _, form := range text {
-			add(form.(string))
+			if form, ok := form.(string); ok {
+				add(form)
+			}
 		}
 	}
 	return slices.Sorted(maps.Keys(names))
