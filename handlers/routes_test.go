@@ -245,7 +245,13 @@ func TestEveryRoute(t *testing.T) {
 		assert.NotEmpty(t, h.send(request{method: post, path: "/auth/logout", body: object{"refreshToken": refresh}}).ok().str("message"))
 		h.send(request{method: post, path: "/auth/token", body: object{"refreshToken": refresh}}).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
 
+		// This house has a key, so it offers no set-up; cmd/nowserving tries the one that does.
+		h.send(request{method: post, path: "/auth/setup", body: object{"token": "guessed"}}).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+
 		for _, op := range h.operations() {
+			if op.path == "/auth/setup" {
+				continue
+			}
 			pattern := regexp.MustCompile("^" + op.method + " " + regexp.MustCompile(`\{\w+\}`).ReplaceAllString(op.path, `[^/]+`) + "$")
 			called := false
 			for visited := range h.visited {

@@ -61,7 +61,21 @@ func viewSession(x access.Session, err error) (sessionView, error) {
 	}}, err
 }
 
+type setupBody struct {
+	Token string `json:"token" required:"true" minLength:"1" maxLength:"100" doc:"From the one-time link that the first start prints."`
+}
+
 func (s *Server) signInRoutes() {
+	register(s, operation{
+		method: http.MethodPost, path: "/auth/setup", id: "setUp", tag: "Sign-in", tenancy: untold,
+		summary: "Make the first account key", about: "Once, with the token of the link that the first start prints. The key is shown once.",
+		example: map[string]any{"token": "what follows # in the link"},
+	}, func(ctx context.Context, _ caller, in *with[setupBody]) (result[keyView], error) {
+		k, secret, err := s.o.Access.Setup(ctx, in.Body.Token)
+		view := viewKey(k)
+		view.Key = secret
+		return result[keyView]{view}, err
+	})
 	example := map[string]any{"method": "sms", "phoneNumber": "+966500000001", "isOrgMember": false}
 	register(s, operation{
 		method: http.MethodPost, path: "/auth/otp/request", id: "requestCode", tag: "Sign-in", tenancy: fromHeader,

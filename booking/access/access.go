@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -90,6 +91,9 @@ type Access struct {
 	signing   []byte
 	codes     []byte
 	bootstrap string // hash
+
+	setupMu sync.Mutex
+	setup   string // hash of the one-time link's token; empty when none is open
 }
 
 // New makes an Access.

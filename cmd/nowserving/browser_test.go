@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os/exec"
 	"strings"
 	"testing"
@@ -189,5 +190,35 @@ func TestThePagesLiveTogether(t *testing.T) {
 	arabic.shows("true", `document.body.textContent.includes('استشارة')`)
 	for _, page := range []*tab{patient, doctor, screen, arabic} {
 		require.Equal(t, "true", page.eval("document.documentElement.scrollWidth <= innerWidth"), "nothing runs over the edge")
+	}
+}
+
+// The first start without any key prints a link; the page behind it makes the
+// first key, once.
+func TestTheFirstStartOffersASetUpLink(t *testing.T) {
+	t.Parallel()
+	for _, be := range backends {
+		t.Run(be.name, func(t *testing.T) {
+			t.Parallel()
+			node := startProcess(t, append(be.settings(t), "NOWSERVING_BOOTSTRAP_KEY="))
+			_, link, printed := strings.Cut(node.printed(), "once, at ")
+			require.True(t, printed, node.printed())
+			link, _, _ = strings.Cut(link, "\n")
+			_, token, _ := strings.Cut(link, "#")
+
+			page := browse(t)(node.url+"/setup#"+token, 800, 800)
+			page.click("make-key")
+			page.shows("true", `document.querySelector('[data-testid="key"]').textContent.startsWith('nsk_')`)
+			require.NotContains(t, page.eval("location.href"), token)
+			node.key = page.eval(content("key"))
+			node.clinic()
+			status, answer, err := node.try("POST", "/auth/setup", map[string]any{"token": token})
+			require.NoError(t, err)
+			require.Equal(t, http.StatusUnauthorized, status, string(answer))
+
+			node.kill()
+			node.start()
+			require.NotContains(t, node.printed(), "setup#", "only the first start offers it")
+		})
 	}
 }

@@ -36,7 +36,26 @@ type process struct {
 	*client
 	environ []string
 	cmd     *exec.Cmd
-	output  *bytes.Buffer
+	output  *output
+}
+
+// output is what a process prints, which may be read while it still prints.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+// printed is what the process has printed since it started.
+func (p *process) printed() string {
+	p.output.mu.Lock()
+	defer p.output.mu.Unlock()
+	return p.output.text.String()
 }
 
 func startProcess(t testing.TB, environ []string) *process {
@@ -56,7 +75,7 @@ func (p *process) start() {
 	p.t.Helper()
 	binary, err := build()
 	require.NoError(p.t, err)
-	p.output = &bytes.Buffer{}
+	p.output = &output{}
 	p.cmd = exec.Command(binary, "serve") //nolint:noctx // killed by the test
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.environ, p.output, p.output
 	require.NoError(p.t, p.cmd.Start())

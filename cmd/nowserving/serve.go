@@ -140,6 +140,14 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	case <-ctx.Done():
 	}
 
+	setup, err := people.OpenSetup(ctx)
+	if err != nil {
+		return err
+	}
+	if setup != "" {
+		// Printed, not logged: a log is kept and read by many.
+		fmt.Printf("First start. Make the first account key, once, at %s/setup#%s\n", c.PublicURL, setup)
+	}
 	failed := make(chan error, 2)
 	var front sync.WaitGroup
 	front.Go(func() {
