@@ -1,6 +1,7 @@
 package realtime
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -81,7 +82,8 @@ func (w *booking) knownToWait() bool {
 
 // settleBooking decides what a new watcher is told: the state that was read,
 // with the mirror's position. Any later position and any newer event follows.
-func (o *organization) settleBooking(s *subscription, snapshot BookingSnapshot, reply replier) error {
+func (o *organization) settleBooking(ctx context.Context, s *subscription, snapshot BookingSnapshot, reply replier) error {
+	o.awaitMirror(ctx)
 	fresh, _ := o.mirror.Fresh()
 	var at queue.Moment
 	o.mu.Lock()

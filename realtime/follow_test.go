@@ -100,6 +100,15 @@ func TestRepeatsAndRepairsChangeNothing(t *testing.T) {
 		}
 		assert.Equal(t, "MY_BOOKING_ASSIGNED", l.next().Type)
 		w.publish(event, nil)
+		// A change that leaves it called does not call it again.
+		w.mu.Lock()
+		w.bookings[second].Version++
+		version := w.bookings[second].Version
+		w.mu.Unlock()
+		_, err := w.index.Remove(t.Context(), organization, second, version, nil)
+		require.NoError(t, err)
+		updated := l.next()
+		assert.Equal(t, "BOOKING_UPDATED CALLED", updated.Type+" "+updated.Stage)
 		w.do(models.ActionStart, second)
 		w.do(models.ActionStart, first)
 		assert.Equal(t, "SERVING", l.next().Stage)

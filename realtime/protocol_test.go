@@ -104,10 +104,14 @@ func TestAnswers(t *testing.T) {
 			Data                                              news
 			Recoverable, Positioned, Recovered, WasRecovering bool
 			Was                                               bool `json:"was_recovering"`
+			Epoch                                             string
+			Offset                                            uint64
 		}
 	}
 	require.NoError(t, json.Unmarshal([]byte(subscribed), &reply))
 	assert.Equal(t, 1, reply.Subscribe.Data.Booking.QueuePosition)
+	assert.NotEmpty(t, reply.Subscribe.Epoch)
+	assert.NotZero(t, reply.Subscribe.Offset)
 	assert.True(t, reply.Subscribe.Recoverable && reply.Subscribe.Positioned && reply.Subscribe.Was && !reply.Subscribe.Recovered)
 	assert.JSONEq(t, `{"id":4,"error":{"code":105,"message":"already subscribed"}}`, again)
 }

@@ -114,8 +114,9 @@ func TestDisplayAfterAGap(t *testing.T) {
 	w := newWorld(t, address(server))
 	w.screens["hall"] = nil
 	n := w.node(realtime.Options{})
-	served, called, waiting := w.join("r1"), w.join("r1"), w.join("r1")
+	served, called, waiting, vanishing := w.join("r1"), w.join("r1"), w.join("r1"), w.join("r1")
 	require.True(t, w.do(models.ActionAssign, served, "r1"))
+	require.True(t, w.do(models.ActionAssign, vanishing, "r1"))
 	p := newPhone(t, n.url, false, centrifuge.Config{Token: "screen"})
 	hall := p.watch("display:hall")
 	hall.next()
@@ -123,6 +124,9 @@ func TestDisplayAfterAGap(t *testing.T) {
 	require.True(t, ok)
 	_, _, ok = w.change(models.ActionAssign, called, "r1")
 	require.True(t, ok)
+	w.mu.Lock()
+	delete(w.bookings, vanishing) // or so long ago that the source does not list it
+	w.mu.Unlock()
 	server.FlushAll()
 	assert.Equal(t, "A002", hall.untilType("NOW_SERVING").Call.Ticket)
 	hall.until(func(n news) bool {

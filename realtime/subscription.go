@@ -76,8 +76,8 @@ func (s *subscription) snapshot(ctx context.Context, client Client) (string, set
 		if err != nil {
 			return "", nil, fmt.Errorf("read a booking: %w", err)
 		}
-		return snapshot.OrganizationID, func(_ context.Context, reply replier) error {
-			return s.organization.settleBooking(s, snapshot, reply)
+		return snapshot.OrganizationID, func(ctx context.Context, reply replier) error {
+			return s.organization.settleBooking(ctx, s, snapshot, reply)
 		}, nil
 	case channelQueue:
 		snapshot, err := s.conn.hub.o.Source.Queue(ctx, client, s.id)
