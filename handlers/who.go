@@ -180,10 +180,7 @@ func credential(ctx huma.Context) string {
 	if strings.EqualFold(scheme, "Bearer") {
 		return strings.TrimSpace(token)
 	}
-	if scheme != "" {
-		return ""
-	}
-	return ctx.Header("X-API-KEY")
+	return ctx.Header("X-API-KEY") // another scheme is for a proxy in between
 }
 
 // operation is one route of the API: what it is called, who may call it and

@@ -253,8 +253,11 @@ func (o *organization) takeDelta(d *queue.Delta, dirty []queue.Dirty, b *batch) 
 	if d.Event.ResourceID != "" {
 		b.queues[d.Event.ResourceID] = d.Event
 	}
-	if d.Event.Type == models.EventNewPending && d.Waiting {
+	switch {
+	case d.Event.Type == models.EventNewPending && d.Waiting:
 		o.tellJoin(d)
+	case d.Event.Stage == models.StageDone:
+		o.tellAvailable(d.Event.ResourceID)
 	}
 	if len(o.displays) > 0 && wasCalled(d.Event) {
 		o.mergeCall(*d.Event)

@@ -32,15 +32,33 @@ func (o *organization) settleQueue(ctx context.Context, s *subscription, data js
 // tellJoin tells the consoles of the queues a new booking has joined.
 func (o *organization) tellJoin(d *queue.Delta) {
 	for _, id := range d.Queues {
-		q := o.queues[id]
-		if q == nil || len(q.consoles) == 0 {
-			continue
+		o.tellPending(id, d.BookingID)
+	}
+}
+
+// tellAvailable tells the consoles of a resource that has just ended a visit
+// who waits for it next ("End Booking" of the document).
+func (o *organization) tellAvailable(resourceID string) {
+	var next string
+	o.mirror.View(func(v queue.View) {
+		if waiting := v.Queue(resourceID); len(waiting) > 0 {
+			next = waiting[0].BookingID
 		}
-		data := o.encode(publication{Via: models.Via, Type: models.EventNewPending, BookingID: d.BookingID, ResourceID: id})
-		for s := range q.consoles {
-			if s.ready && data != nil {
-				s.conn.publish(s, data)
-			}
+	})
+	if next != "" {
+		o.tellPending(resourceID, next)
+	}
+}
+
+func (o *organization) tellPending(resourceID, bookingID string) {
+	q := o.queues[resourceID]
+	if q == nil || len(q.consoles) == 0 {
+		return
+	}
+	data := o.encode(publication{Via: models.Via, Type: models.EventNewPending, BookingID: bookingID, ResourceID: resourceID})
+	for s := range q.consoles {
+		if s.ready && data != nil {
+			s.conn.publish(s, data)
 		}
 	}
 }

@@ -53,7 +53,8 @@ func TestConsole(t *testing.T) {
 
 		n.hub.QueueChanged(organization, "r2")
 		assert.Empty(t, two.until(func(n news) bool { return n.Stage == "" && n.Type == "QUEUE_UPDATED" }).BookingID)
-		assert.Equal(t, 1, one.count("NEW_PENDING_UNASSIGNED_BOOKING"))
+		assert.Equal(t, 2, one.count("NEW_PENDING_UNASSIGNED_BOOKING"), "who ends a visit is told who waits")
+		assert.Zero(t, two.count("NEW_PENDING_UNASSIGNED_BOOKING"), "the other room ended nothing")
 	})
 }
 
