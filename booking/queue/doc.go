@@ -16,7 +16,9 @@
 // An epoch names each life of the index. It is lost with the data, and then
 // the index is rebuilt from the database. A Mirror applies deltas in version
 // order; after a gap, a new epoch or a broken connection it calls itself stale
-// until it has compared the index with the database and loaded it again.
+// until it has compared the index with the database and loaded it again. While
+// Redis is away, a Mirror is read from the database once a second, so that live
+// clients go on being told the truth.
 //
 // Nothing here knows HTTP, live connections or the rules of a visit; the
 // waiting bookings come in through the interface Truth.

@@ -233,9 +233,8 @@ func (m *Mirror) apply(d *Delta) []Dirty {
 	return dirty
 }
 
-// install replaces everything by what was read, then catches up with what
-// arrived meanwhile. It returns false when there is a gap between the two.
-func (m *Mirror) install(c *contents) bool {
+// ordered puts the contents of an index in the form of a mirror.
+func (c *contents) ordered() (map[string]*Waiter, map[string][]*Waiter) {
 	waiters := make(map[string]*Waiter, len(c.members))
 	queues := make(map[string][]*Waiter, len(c.queues))
 	for id, record := range c.members {
@@ -252,6 +251,24 @@ func (m *Mirror) install(c *contents) bool {
 		slices.SortFunc(queue, func(a, b *Waiter) int { return int(a.Score - b.Score) })
 		queues[q] = queue
 	}
+	return waiters, queues
+}
+
+// show replaces everything by what was read from the database, while the
+// index can't be had. The mirror goes on waiting to be loaded.
+func (m *Mirror) show(c *contents) {
+	waiters, queues := c.ordered()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waiters, m.queues, m.at, m.fresh = waiters, queues, c.at, true
+	close(m.moved)
+	m.moved = make(chan struct{})
+}
+
+// install replaces everything by what was read, then catches up with what
+// arrived meanwhile. It returns false when there is a gap between the two.
+func (m *Mirror) install(c *contents) bool {
+	waiters, queues := c.ordered()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.waiters, m.queues, m.at = waiters, queues, c.at

@@ -2,11 +2,12 @@ package queue
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,9 @@ const (
 	idleLife = 10 * time.Minute
 	// currentTimeout is how long a reader waits for a mirror to catch up.
 	currentTimeout = 500 * time.Millisecond
+	// truthEvery is how often mirrors are read from the database while Redis
+	// is away.
+	truthEvery = time.Second
 	// loadTimeout bounds one attempt to compare and read an index.
 	loadTimeout = 10 * time.Second
 )
@@ -43,6 +47,7 @@ type Mirrors struct {
 	pubsub  *redis.PubSub
 	linked  bool
 	up      chan struct{} // closed when Redis has answered for the first time
+	back    chan struct{} // closed when Redis answers again
 	// wanted are channels to subscribe to; wake tells the subscriber.
 	wanted []string
 	wake   chan struct{}
@@ -56,7 +61,7 @@ func NewMirrors(index *Index, now func() time.Time, log *slog.Logger) *Mirrors {
 	return &Mirrors{
 		index: index, rdb: index.rdb, now: now, log: log, listener: deaf{},
 		mirrors: map[string]*Mirror{}, pubsub: index.rdb.Subscribe(context.Background()),
-		wake: make(chan struct{}, 1), up: make(chan struct{}),
+		wake: make(chan struct{}, 1), up: make(chan struct{}), back: make(chan struct{}),
 	}
 }
 
@@ -128,12 +133,13 @@ func (ms *Mirrors) Distrust(organizationID string) {
 
 func (ms *Mirrors) hold(organizationID string, n int) *Mirror {
 	ms.mu.Lock()
-	defer ms.mu.Unlock()
 	m := ms.mirrors[organizationID]
+	alone := false // Redis is away, so nothing will confirm a subscription soon
 	if m == nil {
 		m = newMirror(ms, organizationID)
 		m.loading = true
 		ms.mirrors[organizationID] = m
+		alone = ms.ctx != nil && !ms.linked
 		// The confirmation of the subscription, when it comes, starts the load.
 		ms.wanted = append(ms.wanted, keysOf(organizationID).channel)
 		select {
@@ -143,6 +149,10 @@ func (ms *Mirrors) hold(organizationID string, n int) *Mirror {
 	}
 	m.holders += n
 	m.lastUsed = ms.now()
+	ms.mu.Unlock()
+	if alone {
+		ms.load(m)
+	}
 	return m
 }
 
@@ -220,6 +230,9 @@ func (ms *Mirrors) link() {
 	ms.mu.Lock()
 	was := ms.linked
 	ms.linked = true
+	if !was {
+		close(ms.back)
+	}
 	select {
 	case <-ms.up:
 	default:
@@ -265,14 +278,15 @@ func (ms *Mirrors) unlink(cause error) {
 	ms.mu.Lock()
 	was := ms.linked
 	ms.linked = false
+	if was {
+		ms.back = make(chan struct{})
+	}
 	all := ms.all()
 	ms.mu.Unlock()
 	if was {
 		ms.log.Warn("the link to Redis is down; positions come from the database", "error", cause)
-	}
-	for _, m := range all {
-		if m.suspect() {
-			ms.listener.Stale(m)
+		for _, m := range all {
+			ms.load(m)
 		}
 	}
 }
@@ -304,9 +318,19 @@ func (ms *Mirrors) load(m *Mirror) {
 	ms.mu.Lock()
 	ctx := ms.ctx
 	ms.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
 	ms.loads.Go(func() {
 		pause := newBackoff()
 		for ctx.Err() == nil {
+			if !ms.Linked() {
+				if err := ms.showTruth(ctx, m); err != nil && ctx.Err() == nil {
+					ms.log.Warn("read the queues from the database", "organization", m.OrganizationID, "error", err)
+				}
+				ms.awaitLink(ctx)
+				continue
+			}
 			loaded, err := ms.tryLoad(ctx, m)
 			if loaded {
 				return
@@ -317,6 +341,50 @@ func (ms *Mirrors) load(m *Mirror) {
 			}
 		}
 	})
+}
+
+// showTruth puts the mirror in order from the database alone, while Redis is
+// away: live clients are told the truth every truthEvery instead of at once.
+func (ms *Mirrors) showTruth(ctx context.Context, m *Mirror) error {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	entries, err := ms.index.truth.Waiting(ctx, m.OrganizationID)
+	if err != nil {
+		return err
+	}
+	c := &contents{Moment{Epoch: rand.Text(), Version: 1}, make(map[string]member, len(entries)), map[string]map[string]int64{}}
+	for _, e := range entries {
+		queues := e.queues()
+		c.members[e.BookingID] = member{e.Version, queues, e.Ticket, e.TypeID}
+		for q := range strings.SplitSeq(queues, ",") {
+			if c.queues[q] == nil {
+				c.queues[q] = map[string]int64{}
+			}
+			c.queues[q][e.BookingID] = e.Score
+		}
+	}
+	m.telling.Lock()
+	defer m.telling.Unlock()
+	if ms.Linked() {
+		return nil // Redis is back: what it holds is newer
+	}
+	m.show(c)
+	ms.listener.Loaded(m)
+	return nil
+}
+
+// awaitLink waits until Redis answers again, truthEvery at most.
+func (ms *Mirrors) awaitLink(ctx context.Context) {
+	timer := time.NewTimer(truthEvery)
+	defer timer.Stop()
+	ms.mu.Lock()
+	back := ms.back
+	ms.mu.Unlock()
+	select {
+	case <-timer.C:
+	case <-back:
+	case <-ctx.Done():
+	}
 }
 
 func (ms *Mirrors) tryLoad(ctx context.Context, m *Mirror) (bool, error) {
@@ -376,7 +444,7 @@ func (ms *Mirrors) subscribe(ctx context.Context) {
 func (ms *Mirrors) compare(ctx context.Context) {
 	for {
 		// Jitter keeps the nodes from comparing at the same moment.
-		timer := time.NewTimer(compareEvery*3/4 + rand.N(compareEvery/2)) //nolint:gosec // jitter, not a secret
+		timer := time.NewTimer(compareEvery*3/4 + mathrand.N(compareEvery/2)) //nolint:gosec // jitter, not a secret
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -453,7 +521,7 @@ func newBackoff() *backoff { return &backoff{50 * time.Millisecond} }
 func (b *backoff) reset() { b.next = 50 * time.Millisecond }
 
 func (b *backoff) wait(ctx context.Context) {
-	timer := time.NewTimer(b.next/2 + rand.N(b.next/2)) //nolint:gosec // jitter, not a secret
+	timer := time.NewTimer(b.next/2 + mathrand.N(b.next/2)) //nolint:gosec // jitter, not a secret
 	defer timer.Stop()
 	select {
 	case <-timer.C:

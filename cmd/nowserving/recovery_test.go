@@ -10,6 +10,8 @@ import (
 
 	"github.com/centrifugal/centrifuge-go"
 	"github.com/stretchr/testify/require"
+
+	"nowserving/booking/store/storetest"
 )
 
 // phone is a patient's app: the published Go SDK, watching one booking.
@@ -200,6 +202,32 @@ func TestTwoNodesShowTheSame(t *testing.T) {
 	a.call("POST", "/management/queue/next", map[string]any{"resourceId": resourceID})
 	b.start()
 	require.Eventually(t, all(2, 2), 15*time.Second, 20*time.Millisecond)
+}
+
+// While Redis is away, phones go on being told the truth, on every node, and
+// nobody hears twice that they were called when it is back.
+func TestPhonesMoveWithoutRedis(t *testing.T) {
+	t.Parallel()
+	server := storetest.Redis(t)
+	environ := []string{"DATABASE_URL=" + storetest.Postgres(t), "REDIS_URL=" + server.URL, "NOWSERVING_SECRET_KEY=0123456789abcdef0123456789abcdef"}
+	a, b := startProcess(t, environ), startProcess(t, environ)
+	typeID, resourceID := a.clinic()
+	b.appID = a.appID
+	first, second, third := a.join(typeID), a.join(typeID), a.join(typeID)
+	one, two, three := a.watch(first), a.watch(second), b.watch(third)
+	require.Eventually(t, func() bool { return three.shows() == 3 && two.shows() == 2 && one.shows() == 1 }, 10*time.Second, 10*time.Millisecond)
+
+	server.Stop()
+	b.call("POST", "/management/bookings/assign", map[string]any{"bookingId": first["id"], "resourceId": resourceID})
+	require.Eventually(t, func() bool { return two.shows() == 1 && three.shows() == 2 && len(one.heard()) == 1 }, 5*time.Second, 20*time.Millisecond)
+	late := b.watch(a.join(typeID))
+	require.Eventually(t, func() bool { return late.shows() == 3 }, 5*time.Second, 20*time.Millisecond)
+
+	server.Start()
+	a.call("POST", "/management/bookings/assign", map[string]any{"bookingId": second["id"], "resourceId": resourceID})
+	require.Eventually(t, func() bool { return three.shows() == 1 && late.shows() == 2 && len(two.heard()) == 1 }, 10*time.Second, 20*time.Millisecond)
+	require.Equal(t, []string{"MY_BOOKING_ASSIGNED"}, one.heard())
+	require.Equal(t, []string{"MY_BOOKING_ASSIGNED"}, two.heard())
 }
 
 func TestSettingsThatAreWrongAreRefused(t *testing.T) {
