@@ -13,7 +13,7 @@ import (
 
 const (
 	// serviceLife is how long an observation of a type's service is believed.
-	serviceLife = 5 * time.Second
+	serviceLife = 2 * time.Second
 	// observedVisits is how many finished visits of today the mean is taken
 	// over, and enoughVisits how many it takes to trust it at all.
 	observedVisits = 50
@@ -58,6 +58,14 @@ func (s *Service) serviceOf(ctx context.Context, organizationID, typeID string) 
 	}
 	s.stats.byType[typeID] = fresh
 	return fresh, nil
+}
+
+// ForgetType makes the next estimate of a type look at it anew, after it was
+// changed through this node; other nodes look again within serviceLife.
+func (s *Service) ForgetType(typeID string) {
+	s.stats.mu.Lock()
+	defer s.stats.mu.Unlock()
+	delete(s.stats.byType, typeID)
 }
 
 func (s *Service) observe(ctx context.Context, organizationID, typeID string) (service, error) {

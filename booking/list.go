@@ -9,6 +9,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"nowserving/booking/queue"
 	"nowserving/models"
 )
 
@@ -91,22 +92,35 @@ func readToken(token string) (int64, error) {
 	return 0, models.Invalid("nextPageToken", "This is not a token of ours; start from the first page.")
 }
 
-// Queue lists the bookings that wait for a resource, the next to be served
-// first.
-func (s *Service) Queue(ctx context.Context, sc Scope, resourceID string, limit int) ([]models.Booking, error) {
+// Queue lists a page of the bookings that wait for a resource, the next to be
+// served first, and returns the token of the next page.
+func (s *Service) Queue(ctx context.Context, sc Scope, resourceID string, limit int, after string) ([]models.Booking, string, error) {
 	if !sc.serves(resourceID) {
-		return nil, forbiddenResource()
+		return nil, "", forbiddenResource()
 	}
 	if _, err := s.catalog.Resource(ctx, sc.OrganizationID, resourceID); err != nil {
-		return nil, err
+		return nil, "", err
+	}
+	q := queueOf(s.store.Read(ctx), sc.OrganizationID, resourceID, models.StageWaiting)
+	if after != "" {
+		// A score is the place in the order: its band and its sequence.
+		score, err := readToken(after)
+		if err != nil {
+			return nil, "", err
+		}
+		priority, seq := queue.PlaceOf(score)
+		q = q.Where("(b.priority < ? OR b.priority = ? AND b.seq > ?)", priority, priority, seq)
 	}
 	var list []models.Booking
-	err := queueOf(s.store.Read(ctx), sc.OrganizationID, resourceID, models.StageWaiting).
-		Order("b.priority DESC, b.seq").Limit(limit).Find(&list).Error
-	if err != nil {
-		return nil, fmt.Errorf("list the queue: %w", err)
+	if err := q.Order("b.priority DESC, b.seq").Limit(limit + 1).Find(&list).Error; err != nil {
+		return nil, "", fmt.Errorf("list the queue: %w", err)
 	}
-	return list, nil
+	if len(list) <= limit {
+		return list, "", nil
+	}
+	list = list[:limit]
+	last := list[limit-1]
+	return list, writeToken(queue.Score(last.Priority, last.Seq)), nil
 }
 
 // Unassigned lists what a resource could take, oldest first: who waits and who

@@ -75,8 +75,9 @@ type Join struct {
 	Customer func(tx *store.Tx) (id string, err error)
 	TypeID   string
 	Priority int
-	// Timeout is the assignment timeout in minutes; it is clamped. Nil: the default.
-	Timeout *int
+	// Timeout is the assignment timeout in minutes; it is clamped, and a
+	// fraction is dropped. Nil: the default.
+	Timeout *float64
 	Filters Filters
 	Note    string
 	Info    map[string]any
@@ -159,11 +160,11 @@ func (s *Service) Join(ctx context.Context, organizationID string, j Join) (*mod
 	return b, nil
 }
 
-func clampTimeout(minutes *int) int {
+func clampTimeout(minutes *float64) int {
 	if minutes == nil {
 		return models.DefaultAssignmentTimeout
 	}
-	return min(max(*minutes, models.MinAssignmentTimeout), models.MaxAssignmentTimeout)
+	return int(min(max(*minutes, models.MinAssignmentTimeout), models.MaxAssignmentTimeout))
 }
 
 // needsPayment reports whether the type has a price and a way to pay online;

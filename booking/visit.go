@@ -191,15 +191,46 @@ func (s *Service) act(ctx context.Context, sc Scope, id string, a models.Action,
 }
 
 // limit narrows a query to what the caller may touch. A provider acts for
-// bookings of their resources, and for those no resource has taken yet.
+// bookings of their resources, and for those of a type they serve that no
+// resource has taken yet.
 func (sc Scope) limit(q *gorm.DB) *gorm.DB {
 	if sc.CustomerID != "" {
 		q = q.Where("customer_id = ?", sc.CustomerID)
 	}
 	if sc.Provider {
-		q = q.Where("(resource_id IS NULL OR resource_id IN ?)", append([]string{""}, sc.Resources...))
+		own := append([]string{""}, sc.Resources...)
+		q = q.Where(`(resource_id IN ? OR resource_id IS NULL AND EXISTS (
+			SELECT 1 FROM resource_types rt WHERE rt.type_id = bookings.type_id AND rt.resource_id IN ?))`, own, own)
 	}
 	return q
+}
+
+// See finds a booking that the caller may see.
+func (s *Service) See(ctx context.Context, sc Scope, id string) (*models.Booking, error) {
+	b, err := s.Get(ctx, sc.OrganizationID, id)
+	if err != nil {
+		return nil, err
+	}
+	return b, sc.mayTouch(s.store.Read(ctx), b)
+}
+
+// mayTouch says why the caller may not touch a booking, or nil. To a customer
+// somebody else's booking looks like none.
+func (sc Scope) mayTouch(db *gorm.DB, b *models.Booking) error {
+	if sc.CustomerID != "" && b.CustomerID != sc.CustomerID {
+		return models.Errorf(models.CodeBookingNotFound, "There is no such booking in the organization.")
+	}
+	if !sc.Provider {
+		return nil
+	}
+	var within int64
+	if err := sc.limit(db.Model(&models.Booking{}).Where("seq = ?", b.Seq)).Count(&within).Error; err != nil {
+		return fmt.Errorf("check a provider's scope: %w", err)
+	}
+	if within == 0 {
+		return models.Errorf(models.CodeForbidden, "You do not act for a resource of this booking.")
+	}
+	return nil
 }
 
 // whyNot explains why a booking could not make a transition.
@@ -208,11 +239,12 @@ func (s *Service) whyNot(tx *store.Tx, id string, sc Scope, a models.Action) err
 	if err != nil {
 		return err
 	}
+	if a != models.ActionAssign { // to assign, it is the resource that counts
+		if err := sc.mayTouch(tx.DB, b); err != nil {
+			return err
+		}
+	}
 	switch {
-	case sc.CustomerID != "" && b.CustomerID != sc.CustomerID:
-		return models.Errorf(models.CodeBookingNotFound, "There is no such booking in the organization.")
-	case sc.Provider && b.ResourceID != nil && !sc.serves(*b.ResourceID) && a != models.ActionAssign:
-		return forbiddenResource()
 	case a == models.ActionAssign && b.ResourceID != nil:
 		return models.Errorf(models.CodeAlreadyAssigned, "Booking %s has been assigned already.", b.Ticket)
 	case b.Status == models.StatusRejected,

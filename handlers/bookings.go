@@ -3,7 +3,6 @@ package handlers
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 
 	"nowserving/booking"
@@ -120,12 +119,9 @@ func (s *Server) bookingRoutes() {
 		method: http.MethodGet, path: "/management/bookings/{bookingId}", id: "getBooking", tag: "Bookings", who: staff,
 		summary: "Get a booking",
 	}, func(ctx context.Context, c caller, in *byBooking) (result[BookingView], error) {
-		b, err := s.o.Bookings.Get(ctx, c.OrganizationID, in.ID)
+		b, err := s.o.Bookings.See(ctx, c.scope(), in.ID)
 		if err != nil {
 			return result[BookingView]{}, err
-		}
-		if c.Role == models.RoleProvider && b.ResourceID != nil && !slices.Contains(c.ResourceIDs, *b.ResourceID) {
-			return result[BookingView]{}, models.Errorf(models.CodeForbidden, "You do not act for the resource of this booking.")
 		}
 		view, err := s.showOne(ctx, c, true, b)
 		return result[BookingView]{view}, err

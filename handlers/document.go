@@ -136,7 +136,7 @@ func (s *Server) documented(op operation) huma.Operation {
 		})
 	}
 	d.Parameters = append(d.Parameters, &huma.Param{
-		Name: "lang", In: "header", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"en", "ar"}},
+		Name: "lang", In: "header", Schema: &huma.Schema{Type: huma.TypeString, Examples: []any{"en", "ar"}},
 		Description: "The language of names and display texts.",
 	})
 	return d

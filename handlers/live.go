@@ -3,7 +3,6 @@ package handlers
 import (
 	"context"
 	"encoding/json"
-	"slices"
 	"time"
 
 	"nowserving/booking"
@@ -109,11 +108,7 @@ func (l *Live) watched(ctx context.Context, c caller, id string) (*models.Bookin
 	case !c.Staff():
 		return nil, models.Errorf(models.CodeForbidden, "This credential may not watch bookings.")
 	}
-	b, err := l.s.o.Bookings.Get(ctx, c.OrganizationID, id)
-	if err == nil && c.Role == models.RoleProvider && b.ResourceID != nil && !slices.Contains(c.ResourceIDs, *b.ResourceID) {
-		return nil, models.Errorf(models.CodeForbidden, "You do not act for the resource of this booking.")
-	}
-	return b, err
+	return l.s.o.Bookings.See(ctx, c.scope(), id)
 }
 
 // waiter is one line of a resource's waiting list.
@@ -135,7 +130,7 @@ func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID str
 		return realtime.QueueSnapshot{}, models.Errorf(models.CodeForbidden, "This credential may not watch queues.")
 	}
 	at := time.Now()
-	rows, err := l.s.o.Bookings.Queue(ctx, c.scope(), resourceID, maxBookings)
+	rows, _, err := l.s.o.Bookings.Queue(ctx, c.scope(), resourceID, maxBookings, "")
 	if err != nil {
 		return realtime.QueueSnapshot{}, err
 	}

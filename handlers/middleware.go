@@ -37,12 +37,28 @@ type contextKey int
 
 const (
 	keyRequestID contextKey = iota
+	keyLang
 	keyCaller
 )
 
 func requestID(ctx context.Context) string {
 	id, _ := ctx.Value(keyRequestID).(string)
 	return id
+}
+
+func langOf(ctx context.Context) string {
+	lang, _ := ctx.Value(keyLang).(string)
+	return lang
+}
+
+// language is what we speak that is nearest to what a caller asks for: ar for
+// ar, AR or ar-SA, else en.
+func language(asked string) string {
+	primary, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(asked)), "-")
+	if primary == "ar" {
+		return "ar"
+	}
+	return "en"
 }
 
 // identify gives the request an id, its own if that is a sane one, and logs
@@ -59,7 +75,8 @@ func (s *Server) identify(c *gin.Context) {
 	if s.o.Production {
 		c.Header("Strict-Transport-Security", "max-age=31536000")
 	}
-	c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), keyRequestID, id))
+	ctx := context.WithValue(c.Request.Context(), keyRequestID, id)
+	c.Request = c.Request.WithContext(context.WithValue(ctx, keyLang, language(c.GetHeader("lang"))))
 	c.Next()
 
 	route := c.FullPath()

@@ -83,9 +83,13 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 		e = s.hide(ctx, err)
 	}
 	f := failureOf(e.Code)
+	lang := langOf(ctx)
 	p := &Problem{
-		Type: "about:blank", Title: f.Meaning, Status: f.Status, Detail: e.Detail, Code: f.Code, RequestID: requestID(ctx),
+		Type: "about:blank", Title: f.MeaningIn(lang), Status: f.Status, Detail: e.Detail, Code: f.Code, RequestID: requestID(ctx),
 		retryAfter: int(math.Ceil(e.RetryAfter.Seconds())),
+	}
+	if lang == "ar" { // what is special about this request is known in English only
+		p.Detail = p.Title
 	}
 	if e.Field != "" {
 		p.Errors = []FieldError{{e.Field, e.Detail}}

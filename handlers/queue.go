@@ -23,17 +23,18 @@ func (s *Server) queueRoutes() {
 	type queueQuery struct {
 		ResourceID string `query:"resourceId" required:"true" minLength:"1" maxLength:"64"`
 		Limit      int    `query:"limit" default:"500" minimum:"1" doc:"At most 500; more are not given."`
+		Token      string `query:"nextPageToken"`
 	}
 	register(s, operation{
 		method: http.MethodGet, path: "/management/queue", id: "getQueue", tag: "Queue", who: staff,
 		summary: "List who waits for a resource", about: "The next to be served first.",
-	}, func(ctx context.Context, c caller, in *queueQuery) (result[[]BookingView], error) {
-		rows, err := s.o.Bookings.Queue(ctx, c.scope(), in.ResourceID, min(in.Limit, maxBookings))
+	}, func(ctx context.Context, c caller, in *queueQuery) (list[BookingView], error) {
+		rows, token, err := s.o.Bookings.Queue(ctx, c.scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
 		if err != nil {
-			return result[[]BookingView]{}, err
+			return list[BookingView]{}, err
 		}
 		views, err := s.showAll(ctx, c, true, rows)
-		return result[[]BookingView]{views}, err
+		return list[BookingView]{views, tokenOf(token)}, err
 	})
 
 	for _, set := range []struct {

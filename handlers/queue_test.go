@@ -232,7 +232,7 @@ func TestTimeoutIsClampedAndExpires(t *testing.T) {
 			require.NoError(t, err)
 			return to.Sub(from).Minutes()
 		}
-		for asked, want := range map[any]float64{-3: 5, 0: 5, 5: 5, 30: 30, 180: 180, 100000: 180, nil: 60} {
+		for asked, want := range map[any]float64{-3: 5, 0: 5, 5: 5, 5.5: 5, 30: 30, 180: 180, 100000: 180, 1e300: 180, nil: 60} {
 			more := object{}
 			if asked != nil {
 				more["assignmentTimeout"] = asked

@@ -103,6 +103,10 @@ func TestTenantOfACredential(t *testing.T) {
 		with(c.key, "").ok()
 		with(c.key, c.id).ok()
 		with(c.key, "nobody").refused(http.StatusForbidden, models.CodeForbidden)
+		h.send(request{method: http.MethodPost, path: "/availability/types", token: c.key, body: object{}}).ok()
+		h.send(request{method: http.MethodPost, path: "/availability/types", body: object{}}).refused(http.StatusBadRequest, models.CodeAppRequired)
+		arabic := request{method: http.MethodGet, path: "/management/bookings/nothing", token: c.key, lang: "ar-SA"}
+		assert.Equal(t, "لا يوجد حجز بهذا المعرّف في المنشأة.", h.send(arabic).refused(http.StatusNotFound, models.CodeBookingNotFound).str("detail"))
 		basic := types
 		basic.header = map[string]string{"Authorization": "Basic " + c.key, "X-API-KEY": c.key}
 		h.send(basic).ok()
@@ -139,6 +143,15 @@ func TestProvidersActForTheirOwnResources(t *testing.T) {
 		assert.Equal(t, "HELD", as(post, "/management/bookings/hold", object{"bookingId": third}).ok().str("result.stage"))
 		as(post, "/management/bookings/start", object{"bookingId": first}).ok()
 		as(post, "/management/queue/pause", object{"resourceId": own}).ok()
+
+		// Who waits for a type that only others serve is none of their business.
+		foreign := c.newType(nil)
+		c.newResource(nil, foreign)
+		stranger := c.join(foreign, nil).str("id")
+		as(get, "/management/bookings/"+stranger, nil).refused(http.StatusForbidden, models.CodeForbidden)
+		as(post, "/management/bookings/cancel", object{"bookingId": stranger}).refused(http.StatusForbidden, models.CodeForbidden)
+		as(post, "/management/bookings/hold", object{"bookingId": stranger}).refused(http.StatusForbidden, models.CodeForbidden)
+		assert.NotContains(t, as(get, "/management/bookings", nil).ok().pluck("result", "id"), stranger)
 	})
 }
 

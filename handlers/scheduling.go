@@ -15,7 +15,7 @@ import (
 type JoinBody struct {
 	Type     string         `json:"type" required:"true" minLength:"1" maxLength:"64" doc:"The booking type's id."`
 	Assign   *bool          `json:"assign" default:"true" doc:"false joins the queue."`
-	Timeout  *int           `json:"assignmentTimeout" doc:"Minutes until the booking expires if nobody takes it: 5 to 180, what is beyond is clamped; 60 by default."`
+	Timeout  *float64       `json:"assignmentTimeout" doc:"Minutes until the booking expires if nobody takes it: 5 to 180, what is beyond is clamped; 60 by default."`
 	Resource *filterBody    `json:"resourceFilters" doc:"Limits who may take the booking."`
 	Note     string         `json:"note" maxLength:"2000"`
 	Info     map[string]any `json:"bookingInfoCustomFields" doc:"Custom fields, kept and given back as info."`

@@ -115,11 +115,11 @@ const readyTimeout = 2 * time.Second
 
 // serviceRoutes are for those who run the service.
 func (s *Server) serviceRoutes() {
-	s.engine.GET("/healthz", func(c *gin.Context) {
+	s.engine.Match([]string{http.MethodGet, http.MethodHead}, "/healthz", func(c *gin.Context) {
 		c.Header("Cache-Control", "no-store")
 		c.JSON(http.StatusOK, gin.H{"status": "ok"})
 	})
-	s.engine.GET("/readyz", func(c *gin.Context) {
+	s.engine.Match([]string{http.MethodGet, http.MethodHead}, "/readyz", func(c *gin.Context) {
 		c.Header("Cache-Control", "no-store")
 		if missing := s.missing(c.Request.Context()); len(missing) > 0 {
 			p := s.problem(c.Request.Context(), models.Errorf(models.CodeUnavailable, "A part of the service is not answering."))

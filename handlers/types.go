@@ -239,6 +239,7 @@ func (s *Server) typeRoutes() {
 		if err := s.o.Catalog.UpdateType(ctx, t); err != nil {
 			return result[typeView]{}, err
 		}
+		s.o.Bookings.ForgetType(t.ID)
 		s.directory.forget(c.OrganizationID)
 		return s.showType(ctx, c, t)
 	})

@@ -139,10 +139,7 @@ func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
 }
 
 func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
-	c := caller{Lang: "en"}
-	if ctx.Header("lang") == "ar" {
-		c.Lang = "ar"
-	}
+	c := caller{Lang: langOf(ctx.Context())}
 	named := ctx.Header("X-APP-ID")
 	if op.who != nobody {
 		var err error
@@ -151,6 +148,13 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 		}
 		if op.who&whoIs(c.Principal) == 0 {
 			return caller{}, models.Errorf(models.CodeForbidden, "This credential may not do this.")
+		}
+	}
+	if op.who == nobody && named == "" && op.tenancy == fromHeader && credential(ctx) != "" {
+		// Nobody has to say who they are here; a credential still says for whom.
+		var err error
+		if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(ctx)); err != nil {
+			return caller{}, err
 		}
 	}
 	c.OrganizationID = c.Principal.OrganizationID

@@ -93,7 +93,7 @@ var Failures = []Failure{
 	{CodeDateTime, 422, "Only queued bookings (assign: false) can be made at this address.", "Send assign: false."},
 	{CodeInternal, 500, "Something went wrong on our side.", "Try again; quote requestId if it goes on."},
 	{CodeNoSender, 503, "No way to send one-time codes is configured.", "Tell the operator."},
-	{CodeUnavailable, 503, "The database is not answering.", "Try again shortly."},
+	{CodeUnavailable, 503, "A part of the service is not answering.", "Try again shortly."},
 }
 
 // Error is a failure of a rule, meant for the caller to see. Anything else

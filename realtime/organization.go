@@ -253,6 +253,14 @@ func (o *organization) takeDelta(d *queue.Delta, dirty []queue.Dirty, b *batch) 
 	if d.Event.ResourceID != "" {
 		b.queues[d.Event.ResourceID] = d.Event
 	}
+	if len(dirty) == 0 && !d.Waiting && leftUnserved(d.Event) {
+		// It was on hold, so no queue of ours says whose consoles list it.
+		for id, q := range o.queues {
+			if len(q.consoles) > 0 {
+				b.queues[id] = d.Event
+			}
+		}
+	}
 	switch {
 	case d.Event.Type == models.EventNewPending && d.Waiting:
 		o.tellJoin(d)
@@ -262,6 +270,16 @@ func (o *organization) takeDelta(d *queue.Delta, dirty []queue.Dirty, b *batch) 
 	if len(o.displays) > 0 && wasCalled(d.Event) {
 		o.mergeCall(*d.Event)
 		b.displays = true
+	}
+}
+
+// leftUnserved reports whether the event ended a booking's wait.
+func leftUnserved(e *models.BookingEvent) bool {
+	switch e.Type {
+	case models.EventAssigned, models.EventCanceled, models.EventExpired:
+		return true
+	default:
+		return false
 	}
 }
 

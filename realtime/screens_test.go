@@ -51,6 +51,11 @@ func TestConsole(t *testing.T) {
 		}
 		assert.Equal(t, "0", string(two.until(func(n news) bool { return n.Stage == "CALLED" }).Waiting), "taken by the other")
 
+		require.True(t, w.do(models.ActionHold, second))
+		one.until(func(n news) bool { return n.BookingID == second && n.Stage == "HELD" })
+		require.True(t, w.do(models.ActionCancel, second))
+		one.until(func(n news) bool { return n.BookingID == second && n.Stage == "LEFT" })
+
 		n.hub.QueueChanged(organization, "r2")
 		assert.Empty(t, two.until(func(n news) bool { return n.Stage == "" && n.Type == "QUEUE_UPDATED" }).BookingID)
 		assert.Equal(t, 2, one.count("NEW_PENDING_UNASSIGNED_BOOKING"), "who ends a visit is told who waits")

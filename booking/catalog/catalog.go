@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -134,6 +135,9 @@ var (
 )
 
 func checkType(t *models.BookingType) error {
+	if t.Price != "" && !strings.Contains(t.Price, ".") {
+		t.Price += ".00" // the document's form, d+.d{2}
+	}
 	switch {
 	case t.Name == "":
 		return models.Invalid("name", "A booking type needs a name.")

@@ -64,6 +64,11 @@ func Score(priority int, seq int64) int64 {
 	return int64(models.MaxPriority-priority)*bandWidth + seq
 }
 
+// PlaceOf is the inverse of Score.
+func PlaceOf(score int64) (priority int, seq int64) {
+	return models.MaxPriority - int(score/bandWidth), score % bandWidth
+}
+
 // Delta is one change of an organization's index.
 type Delta struct {
 	Epoch   string `json:"epoch"`
@@ -314,7 +319,7 @@ func (c *contents) holds(e Entry) bool {
 
 // settleTime is how long a difference between index and database must last
 // before it is mended: a change that was committed a moment ago is on its way.
-const settleTime = 200 * time.Millisecond
+const settleTime = 500 * time.Millisecond
 
 // Repair compares the index with the database and mends each booking that
 // differs, by the same script as any change. It returns how many it mended.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -133,6 +134,21 @@ func (c *config) check() error {
 	}
 	if c.BootstrapKey != "" && len(c.BootstrapKey) < 16 && c.Env == "production" {
 		errs = append(errs, errors.New("NOWSERVING_BOOTSTRAP_KEY needs at least 16 bytes in production"))
+	}
+	for _, setting := range []struct {
+		name, value string
+		schemes     []string
+	}{
+		{"DATABASE_URL", c.DatabaseURL, []string{"postgres", "postgresql"}},
+		{"REDIS_URL", c.RedisURL, []string{"redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}},
+	} {
+		// The value may hold a password, so it is not shown.
+		if u, err := url.Parse(setting.value); setting.value != "" && (err != nil || !slices.Contains(setting.schemes, u.Scheme)) {
+			errs = append(errs, fmt.Errorf("%s is a URL that begins with %s://", setting.name, setting.schemes[0]))
+		}
+	}
+	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
+		errs = append(errs, fmt.Errorf("NOWSERVING_ADDR is %q; it is like :8080 or 127.0.0.1:8080", c.Addr))
 	}
 	if c.RateLimit < 1 {
 		errs = append(errs, errors.New("NOWSERVING_RATE_LIMIT is a number of requests a minute, 1 or more"))

@@ -1,0 +1,50 @@
+package models
+
+// MeaningIn is the failure's meaning in a language: "ar", or English.
+func (f Failure) MeaningIn(lang string) string {
+	if text, ok := meaningsAr[f.Code]; ok && lang == "ar" {
+		return text
+	}
+	return f.Meaning
+}
+
+// meaningsAr are the meanings of the catalogue in Arabic.
+//
+//nolint:gosec // texts, not credentials
+var meaningsAr = map[Code]string{
+	CodeAlreadyAssigned: "أُسند هذا الحجز إلى جهة أخرى.",
+	CodeExpired:         "انتهت مهلة إسناد الحجز وانقضت صلاحيته.",
+	CodeTypeMismatch:    "لا تقدم هذه الجهة نوع الخدمة المطلوب، أو استبعدتها اختيارات المراجع.",
+	CodeMalformed:       "الطلب ليس JSON صحيحًا بترميز UTF-8، أو فيه معامل لا يُقرأ.",
+	CodeAppRequired:     "لم تُحدَّد المنشأة؛ أرسل معرّفها في الترويسة X-APP-ID.",
+	CodeUnauthenticated: "لم يصل مع الطلب ما يثبت الهوية، أو أنه غير صالح.",
+	CodeTokenExpired:    "انتهت صلاحية رمز الدخول.",
+	CodeWrongCode:       "رمز التحقق خاطئ أو مستعمل أو منتهي الصلاحية.",
+	CodeForbidden:       "لا تملك صلاحية هذا الإجراء.",
+	CodeBookingNotFound: "لا يوجد حجز بهذا المعرّف في المنشأة.",
+	CodeResourceMissing: "لا توجد جهة خدمة بهذا المعرّف في المنشأة.",
+	CodeTypeMissing:     "لا يوجد نوع خدمة بهذا المعرّف في المنشأة.",
+	CodeCustomerMissing: "لا يوجد مراجع بهذا المعرّف في المنشأة.",
+	CodeDisplayMissing:  "لا توجد شاشة بهذا المعرّف في المنشأة.",
+	CodeOrgMissing:      "لا توجد منشأة بهذا المعرّف، أو لا يحق لك رؤيتها.",
+	CodeKeyMissing:      "لا يوجد مفتاح بهذا الاسم.",
+	CodeQueueEmpty:      "لا أحد ينتظر في الدور.",
+	CodeRouteMissing:    "لا يوجد عنوان كهذا.",
+	CodeMethod:          "لا يقبل هذا العنوان هذه الطريقة.",
+	CodeStage:           "لا تسمح حالة الحجز بهذا الإجراء.",
+	CodeTypeOff:         "نوع الخدمة موقوف.",
+	CodeResourceOff:     "جهة الخدمة موقوفة.",
+	CodeQueuePaused:     "أوقفت جهة الخدمة دورها مؤقتًا.",
+	CodeRecallTooSoon:   "نودي المراجع قبل أقل من ستين ثانية.",
+	CodeRecallLimit:     "أُعيد نداء المراجع ثلاث مرات.",
+	CodeTypeInUse:       "هناك من ينتظر هذا النوع من الخدمة.",
+	CodePrefixTaken:     "يستعمل نوع آخر بادئة التذاكر هذه.",
+	CodeContactTaken:    "رقم الهاتف أو البريد مسجل لمراجع آخر.",
+	CodeKeyTaken:        "يوجد مفتاح بهذا الاسم.",
+	CodeTooLarge:        "حجم الطلب أكبر من 1 ميبي بايت.",
+	CodeInvalid:         "حقل ناقص، أو نوعه أو قيمته غير صحيحة.",
+	CodeDateTime:        "لا تُنشأ هنا إلا حجوزات الدور (assign: false).",
+	CodeInternal:        "حدث خطأ من جهتنا.",
+	CodeNoSender:        "لم تُهيأ وسيلة لإرسال رموز التحقق.",
+	CodeUnavailable:     "جزء من الخدمة لا يستجيب الآن.",
+}
