@@ -1,6 +1,7 @@
 package booking_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -201,5 +202,44 @@ func TestTicketsAreNeverRepeated(t *testing.T) {
 		require.NoError(t, c.catalog.UpdateType(t.Context(), b))
 		draw(b)
 		require.True(t, tickets["A051"])
+	})
+}
+
+// The first wait a customer was promised is kept and scored when they are
+// called.
+func TestQuotesAreScored(t *testing.T) {
+	t.Parallel()
+	onBothBackends(t, func(t *testing.T, h *house) {
+		c := h.node(true).clinic(t)
+		kind := c.newType(10)
+		room := c.newResource(kind)
+		first, second := c.join(kind), c.join(kind)
+		for _, b := range []*models.Booking{first, second} {
+			_, err := c.bookings.Quote(t.Context(), b)
+			require.NoError(t, err)
+		}
+		_, err := c.bookings.Quote(t.Context(), second) // only the first counts
+		require.NoError(t, err)
+		_, err = c.bookings.Assign(t.Context(), c.scope(), second.ID, room.ID)
+		require.NoError(t, err)
+		c.exec("UPDATE bookings SET called_at = ? WHERE id = ?", second.PendingAt.Add(12*time.Minute), second.ID)
+		type score struct {
+			BookingID string
+			Likely    int
+			Waited    float64
+			Error     float64
+			Kept      bool
+		}
+		var scores []score
+		require.Eventually(t, func() bool {
+			scores = nil
+			err := c.store.Read(context.WithoutCancel(t.Context())).Table("quote_scores").Find(&scores).Error
+			return err == nil && len(scores) == 1
+		}, 5*time.Second, 20*time.Millisecond)
+		require.Equal(t, second.ID, scores[0].BookingID)
+		require.Equal(t, 10, scores[0].Likely)
+		require.InDelta(t, 12, scores[0].Waited, 0.01)
+		require.InDelta(t, 2, scores[0].Error, 0.01)
+		require.True(t, scores[0].Kept)
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 
 // The SDK waits out its own read timeout after a connection ends.
 func TestMain(m *testing.M) {
+	slog.SetLogLoggerLevel(slog.LevelError) // the log would tear the lines of benchmarks apart
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/centrifugal/centrifuge-go.(*Client).sendAsync.func1"))
 }
 

@@ -12,7 +12,9 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+	_ "time/tzdata" // organizations have time zones, and not every machine has the database
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"nowserving/booking/access"
@@ -24,10 +26,19 @@ func main() {
 	defer stop()
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
+	redis.SetLogger(redisLog{})
 	if err := root().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "nowserving:", err)
 		os.Exit(1) //nolint:gocritic // nothing is left to stop
 	}
+}
+
+// redisLog takes what the Redis client says of its connections, which the
+// service reports itself when it matters.
+type redisLog struct{}
+
+func (redisLog) Printf(ctx context.Context, format string, v ...any) {
+	slog.DebugContext(ctx, "redis client", "message", fmt.Sprintf(format, v...)) //nolint:sloglint // the client has one logger for the whole process
 }
 
 func root() *cobra.Command {

@@ -168,6 +168,14 @@ CREATE TABLE quotes (
     high       integer NOT NULL
 );
 
+-- How good the quotes were: the wait a customer was promised beside the wait they had.
+CREATE VIEW quote_scores AS
+SELECT b.organization_id, b.type_id, q.booking_id, q.low, q.likely, q.high, w.waited,
+    w.waited - q.likely AS error, w.waited BETWEEN q.low AND q.high AS kept
+FROM quotes q
+JOIN bookings b ON b.id = q.booking_id
+JOIN (SELECT b.id, (julianday(b.called_at) - julianday(b.pending_at)) * 1440 AS waited FROM bookings b WHERE b.called_at IS NOT NULL) w ON w.id = q.booking_id;
+
 -- What happened to which booking; written in the transaction that did it.
 CREATE TABLE events (
     id              integer PRIMARY KEY AUTOINCREMENT,
@@ -224,6 +232,7 @@ CREATE TABLE refresh_tokens (
 );
 
 -- +goose Down
+DROP VIEW quote_scores;
 DROP TABLE refresh_tokens;
 DROP TABLE one_time_codes;
 DROP TABLE api_keys;
