@@ -34,7 +34,7 @@ type organization struct {
 	resources []models.Resource
 	typeAt    map[string]*models.BookingType
 	resAt     map[string]*models.Resource
-	names     map[string]realtime.Resource
+	live      realtime.Catalogue
 	read      time.Time
 }
 
@@ -110,7 +110,8 @@ func (d *directory) forget(organizationID string) {
 
 func (d *directory) load(ctx context.Context, organizationID string) (*organization, error) {
 	o := &organization{
-		typeAt: map[string]*models.BookingType{}, resAt: map[string]*models.Resource{}, names: map[string]realtime.Resource{}, read: time.Now(),
+		typeAt: map[string]*models.BookingType{}, resAt: map[string]*models.Resource{}, read: time.Now(),
+		live: realtime.Catalogue{Resources: map[string]realtime.Resource{}, Minutes: map[string]int{}},
 	}
 	row, err := d.catalog.Organization(ctx, organizationID)
 	if err != nil {
@@ -134,11 +135,12 @@ func (d *directory) load(ctx context.Context, organizationID string) (*organizat
 	}
 	for i := range o.types {
 		o.typeAt[o.types[i].ID] = &o.types[i]
+		o.live.Minutes[o.types[i].ID] = o.types[i].Minutes
 	}
 	for i := range o.resources {
 		r := &o.resources[i]
 		o.resAt[r.ID] = r
-		o.names[r.ID] = realtime.Resource{Name: r.Name, Translations: r.NameTranslations}
+		o.live.Resources[r.ID] = realtime.Resource{Name: r.Name, Translations: r.NameTranslations}
 	}
 	return o, nil
 }

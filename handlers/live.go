@@ -197,11 +197,11 @@ func stateEvents(bookings []models.Booking, err error) ([]models.BookingEvent, e
 	return events, err
 }
 
-// Resources implements realtime.Source.
-func (l *Live) Resources(ctx context.Context, organizationID string) (map[string]realtime.Resource, error) {
+// Catalogue implements realtime.Source.
+func (l *Live) Catalogue(ctx context.Context, organizationID string) (realtime.Catalogue, error) {
 	o, err := l.s.directory.of(ctx, organizationID)
 	if err != nil {
-		return nil, err
+		return realtime.Catalogue{}, err
 	}
-	return o.names, nil
+	return o.live, nil
 }

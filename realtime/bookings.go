@@ -87,7 +87,7 @@ func (o *organization) settleBooking(ctx context.Context, s *subscription, snaps
 	fresh, _ := o.mirror.Fresh()
 	var at queue.Moment
 	o.mu.Lock()
-	s.minutes, s.version, s.stage = snapshot.Minutes, snapshot.Version, snapshot.Stage
+	s.version, s.stage = snapshot.Version, snapshot.Stage
 	if s.stage == models.StageWaiting {
 		s.told = snapshot.Position
 	}
@@ -115,8 +115,9 @@ func (o *organization) settleBooking(ctx context.Context, s *subscription, snaps
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	s.start(answer, told)
+	s.conn.worth(s, snapshot.Minutes)
 	for i := range s.early {
-		o.tellOne(s, &s.early[i], newTelling(&s.early[i], o.names))
+		o.tellOne(s, &s.early[i], newTelling(&s.early[i], o.catalogue.Resources))
 	}
 	s.early = nil
 	b := &batch{moved: map[*booking]struct{}{o.bookings[s.id]: {}}}
@@ -126,7 +127,7 @@ func (o *organization) settleBooking(ctx context.Context, s *subscription, snaps
 
 // tell tells the watchers of a booking what happened to it, each once.
 func (o *organization) tell(w *booking, e *models.BookingEvent) {
-	t := newTelling(e, o.names)
+	t := newTelling(e, o.catalogue.Resources)
 	for _, s := range w.watchers {
 		switch {
 		case s.ready:
@@ -157,7 +158,7 @@ func (o *organization) tellOne(s *subscription, e *models.BookingEvent, t *telli
 	s.version, s.stage = e.Version, e.Stage
 	if s.stage != models.StageWaiting {
 		s.told = 0
-		s.conn.move(s, 0)
+		s.conn.move(s, 0, 0)
 	}
 	if missed {
 		o.publish(s, t, models.EventAssigned)
@@ -230,7 +231,7 @@ func (o *organization) tellPositions(b *batch) {
 		for _, s := range p.w.watchers {
 			if s.ready && s.stage == models.StageWaiting && s.told != p.position {
 				s.told = p.position
-				s.conn.move(s, p.position)
+				s.conn.move(s, p.position, o.catalogue.Minutes[p.w.waiter.TypeID])
 			}
 		}
 	}

@@ -79,7 +79,7 @@ func (o *organization) removeDisplay(s *subscription) {
 
 // settleDisplay answers a display with everything it shows.
 func (o *organization) settleDisplay(ctx context.Context, s *subscription, resourceIDs []string, reply replier) error {
-	names := o.resources()
+	catalogue := o.readCatalogue()
 	o.awaitMirror(ctx)
 	o.mu.Lock()
 	known := o.callsKnown
@@ -94,7 +94,7 @@ func (o *organization) settleDisplay(ctx context.Context, s *subscription, resou
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.names = names
+	o.catalogue = catalogue
 	o.mergeCalls(calls)
 	o.callsKnown = true
 	d := o.displays[s.id]
@@ -170,7 +170,7 @@ func (o *organization) screen(d *display) ([]byte, queue.Moment, error) {
 				queues = append(queues, v.Queue(id))
 			}
 		} else {
-			for id := range o.names {
+			for id := range o.catalogue.Resources {
 				queues = append(queues, v.Queue(id))
 			}
 		}
@@ -229,7 +229,7 @@ func (o *organization) newestCalls() []models.BookingEvent {
 }
 
 func (o *organization) call(e *models.BookingEvent) call {
-	r := o.names[e.ResourceID]
+	r := o.catalogue.Resources[e.ResourceID]
 	return call{
 		Ticket: e.Ticket, ResourceID: e.ResourceID, ResourceName: r.Name, Translations: r.Translations,
 		CalledAt: e.CalledAt.UTC().Format(timeFormat), Stage: e.Stage, RecallCount: e.RecallCount,

@@ -64,8 +64,8 @@ type organization struct {
 	// callsAsked are those being served, with their versions, when the source
 	// was last asked.
 	callsAsked map[string]int64
-	// names are the resources as the source last gave them.
-	names map[string]Resource
+	// catalogue is what the source last gave.
+	catalogue Catalogue
 	// displaysDue is when displays whose state may have changed are next told;
 	// zero when none has.
 	displaysDue, displaysTold time.Time
@@ -156,10 +156,10 @@ func (o *organization) work() {
 // process tells the subscribers of changes. It returns after what time there
 // is more to tell without another change, 0 when there is nothing.
 func (o *organization) process(changes []change) time.Duration {
-	names := o.resources()
+	catalogue := o.readCatalogue()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.names = names
+	o.catalogue = catalogue
 	b := &batch{from: map[string]int64{}, moved: map[*booking]struct{}{}, queues: map[string]*models.BookingEvent{}}
 	for i := range changes {
 		o.take(&changes[i], b)
@@ -182,20 +182,20 @@ func (o *organization) process(changes []change) time.Duration {
 	return 0
 }
 
-// resources asks for the names of resources, which the source has at hand.
-func (o *organization) resources() map[string]Resource {
+// readCatalogue asks for names and durations, which the source has at hand.
+func (o *organization) readCatalogue() Catalogue {
 	ctx, cancel := context.WithTimeout(o.hub.ctx, sourceTimeout)
 	defer cancel()
-	names, err := o.hub.o.Source.Resources(ctx, o.id)
+	catalogue, err := o.hub.o.Source.Catalogue(ctx, o.id)
 	if err != nil {
 		if o.hub.ctx.Err() == nil {
-			o.hub.o.Log.Warn("names of resources", "organization", o.id, "error", err)
+			o.hub.o.Log.Warn("read names and durations", "organization", o.id, "error", err)
 		}
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		return o.names
+		return o.catalogue
 	}
-	return names
+	return catalogue
 }
 
 // batch is what a number of changes adds up to.

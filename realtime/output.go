@@ -193,9 +193,10 @@ func (c *conn) tooSlow() {
 	c.closeLocked(closeSlow)
 }
 
-// move queues a position for a subscription, in place of an unsent one. 0 takes
-// an unsent one back: the booking does not wait any more.
-func (c *conn) move(s *subscription, position int) {
+// move queues a position for a subscription, in place of an unsent one, and what
+// a place is worth now, if that is known. Position 0 takes an unsent one back:
+// the booking does not wait any more.
+func (c *conn) move(s *subscription, position, minutes int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.left || c.bye != nil || c.dead {
@@ -209,7 +210,17 @@ func (c *conn) move(s *subscription, position int) {
 		c.hub.conflated.Add(1)
 	}
 	s.position = position
+	if minutes > 0 {
+		s.minutes = minutes
+	}
 	c.list(s)
+}
+
+// worth sets what a place of a subscription's booking is worth.
+func (c *conn) worth(s *subscription, minutes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.minutes = minutes
 }
 
 // renew queues the newest state of a queue or display, in place of an unsent

@@ -38,9 +38,9 @@ type Source interface {
 	// database read of bookings with a resource and a call time.
 	Calls(ctx context.Context, organizationID string) ([]models.BookingEvent, error)
 
-	// Resources returns the resources of an organization by id. It is asked
-	// often, so it answers from memory. The map is not changed by either side.
-	Resources(ctx context.Context, organizationID string) (map[string]Resource, error)
+	// Catalogue returns the names and durations an organization uses. It is asked
+	// often, so it answers from memory. Its maps are not changed by either side.
+	Catalogue(ctx context.Context, organizationID string) (Catalogue, error)
 }
 
 // Client is who is connecting.
@@ -85,6 +85,12 @@ type DisplaySnapshot struct {
 	OrganizationID string
 	// ResourceIDs are the resources it shows; empty means all.
 	ResourceIDs []string
+}
+
+// Catalogue is what publications say of resources and types.
+type Catalogue struct {
+	Resources map[string]Resource // by id
+	Minutes   map[string]int      // of a visit, by type: what a place in the queue is worth
 }
 
 // Resource is what screens and phones are told of a resource.

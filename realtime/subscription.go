@@ -17,7 +17,6 @@ type subscription struct {
 	id      string // what the channel is about
 
 	organization *organization // set by the connection's reading goroutine
-	minutes      int           // of the booking's type; set before it is ready
 
 	// Guarded by organization.mu.
 
@@ -39,6 +38,7 @@ type subscription struct {
 	unsent   int    // messages that wait
 	position int    // newest place, unless 0 or sent
 	sent     int    // place the client was sent last
+	minutes  int    // of the booking's type
 	latest   []byte // newest state of a queue or display, unless sent
 }
 

@@ -135,6 +135,7 @@ func (w *world) node(o realtime.Options) *node {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	var running sync.WaitGroup
 	running.Go(func() { o.Mirrors.Run(ctx) })
+	require.Eventually(w.t, o.Mirrors.Linked, patience, time.Millisecond)
 	n.stop = sync.OnceFunc(func() {
 		down, cancelDown := context.WithTimeout(ctx, patience)
 		defer cancelDown()
@@ -401,10 +402,10 @@ func (w *world) Calls(context.Context, string) ([]models.BookingEvent, error) {
 }
 
 // Resources implements realtime.Source.
-func (w *world) Resources(context.Context, string) (map[string]realtime.Resource, error) {
-	return map[string]realtime.Resource{
+func (w *world) Catalogue(context.Context, string) (realtime.Catalogue, error) {
+	return realtime.Catalogue{Resources: map[string]realtime.Resource{
 		"r1": {Name: "Room 1", Translations: models.Translation{En: "Room 1", Ar: "غرفة ١"}},
 		"r2": {Name: "Room 2"},
 		"r3": {Name: "Room 3"},
-	}, nil
+	}}, nil
 }

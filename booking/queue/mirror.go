@@ -190,6 +190,13 @@ func (m *Mirror) receive(d *Delta) {
 		m.owner.load(m)
 		return
 	}
+	m.mu.Unlock()
+	m.follow(d)
+}
+
+// follow makes the next change and tells of it. The caller holds telling.
+func (m *Mirror) follow(d *Delta) {
+	m.mu.Lock()
 	dirty := m.apply(d)
 	m.mu.Unlock()
 	m.owner.listener.Applied(m, d, dirty)
@@ -265,31 +272,32 @@ func (m *Mirror) show(c *contents) {
 	m.moved = make(chan struct{})
 }
 
-// install replaces everything by what was read, then catches up with what
-// arrived meanwhile. It returns false when there is a gap between the two.
-func (m *Mirror) install(c *contents) bool {
+// install replaces everything by what was read. It returns the changes that
+// arrived meanwhile and are still to be applied, and false when there is a gap
+// between the two.
+func (m *Mirror) install(c *contents) (later []*Delta, ok bool) {
 	waiters, queues := c.ordered()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.waiters, m.queues, m.at = waiters, queues, c.at
+	at := c.at
 	for _, d := range m.buffer {
-		if d.Epoch == m.at.Epoch && d.Version <= m.at.Version {
+		if d.Epoch == at.Epoch && d.Version <= at.Version {
 			continue
 		}
-		if d.Epoch != m.at.Epoch || d.Version != m.at.Version+1 {
-			m.again = true
-			break
+		if d.Epoch != at.Epoch || d.Version != at.Version+1 {
+			return nil, false
 		}
-		m.apply(d)
+		at.Version = d.Version
+		later = append(later, d)
 	}
-	m.buffer = nil
 	if m.again {
-		return false
+		return nil, false
 	}
-	m.loading, m.fresh, m.behind = false, true, 0
+	m.waiters, m.queues, m.at = waiters, queues, c.at
+	m.buffer, m.loading, m.fresh, m.behind = nil, false, true, 0
 	close(m.moved)
 	m.moved = make(chan struct{})
-	return true
+	return later, true
 }
 
 // suspect marks the mirror as not to be trusted. It returns true when it was.

@@ -402,10 +402,14 @@ func (ms *Mirrors) tryLoad(ctx context.Context, m *Mirror) (bool, error) {
 	}
 	m.telling.Lock()
 	defer m.telling.Unlock()
-	if !m.install(c) {
+	later, ok := m.install(c)
+	if !ok {
 		return false, nil
 	}
 	ms.listener.Loaded(m)
+	for _, d := range later {
+		m.follow(d)
+	}
 	return true, nil
 }
 

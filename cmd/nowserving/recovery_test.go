@@ -18,6 +18,7 @@ import (
 type phone struct {
 	mu       sync.Mutex
 	position int
+	wait     int // minutes
 	events   []string
 	client   *centrifuge.Client
 }
@@ -42,8 +43,9 @@ func (c *client) watch(ticket object) *phone {
 	})
 	sub.OnPublication(func(e centrifuge.PublicationEvent) {
 		var data struct {
-			Type          string
-			QueuePosition int
+			Type                 string
+			QueuePosition        int
+			EstimatedWaitMinutes int
 		}
 		if err := json.Unmarshal(e.Data, &data); err != nil {
 			c.t.Error(err)
@@ -51,7 +53,7 @@ func (c *client) watch(ticket object) *phone {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if data.Type == "QUEUE_POSITION_UPDATED" {
-			p.position = data.QueuePosition
+			p.position, p.wait = data.QueuePosition, data.EstimatedWaitMinutes
 		} else {
 			p.events = append(p.events, data.Type)
 		}
@@ -228,6 +230,27 @@ func TestPhonesMoveWithoutRedis(t *testing.T) {
 	require.Eventually(t, func() bool { return three.shows() == 1 && late.shows() == 2 && len(two.heard()) == 1 }, 10*time.Second, 20*time.Millisecond)
 	require.Equal(t, []string{"MY_BOOKING_ASSIGNED"}, one.heard())
 	require.Equal(t, []string{"MY_BOOKING_ASSIGNED"}, two.heard())
+}
+
+// estimatedWaitMinutes is the place times the type's minutes, also when those
+// change while somebody waits.
+func TestWaitsFollowTheType(t *testing.T) {
+	t.Parallel()
+	c := start(t, backends[0].settings(t))
+	typeID, resourceID := c.clinic()
+	first := c.join(typeID)
+	second := c.join(typeID)
+	third := c.join(typeID)
+	p := c.watch(third)
+	require.Eventually(t, func() bool { return p.shows() == 3 }, 10*time.Second, 10*time.Millisecond)
+	require.InDelta(t, 30, third["estimatedWaitMinutes"], 0)
+	c.call("PUT", "/management/types/"+typeID, map[string]any{"minutes": 25})
+	c.call("POST", "/management/bookings/assign", map[string]any{"bookingId": first["id"], "resourceId": resourceID})
+	require.Eventually(t, func() bool { return p.shows() == 2 }, 5*time.Second, 5*time.Millisecond)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	require.Equal(t, 50, p.wait)
+	require.InDelta(t, 25, c.call("GET", "/management/bookings/"+second.text("id"), nil)["estimatedWaitMinutes"], 0)
 }
 
 func TestSettingsThatAreWrongAreRefused(t *testing.T) {
