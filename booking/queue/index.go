@@ -317,19 +317,24 @@ func (c *contents) holds(e Entry) bool {
 	return true
 }
 
-// settleTime is how long a difference between index and database must last
-// before it is mended: a change that was committed a moment ago is on its way.
-const settleTime = 500 * time.Millisecond
+// How long a difference between index and database must last before it is
+// mended, for a change that was committed a moment ago is on its way: in the
+// background, and when somebody waits for the index to be loaded.
+const (
+	settleTime = 500 * time.Millisecond
+	settleSoon = 50 * time.Millisecond
+)
 
 // Repair compares the index with the database and mends each booking that
-// differs, by the same script as any change. It returns how many it mended.
-// Bookings that change meanwhile are safe: an older version never wins.
-func (ix *Index) Repair(ctx context.Context, organizationID string) (int, error) {
+// differs for as long as settle, by the same script as any change. It returns
+// how many it mended. Bookings that change meanwhile are safe: an older version
+// never wins.
+func (ix *Index) Repair(ctx context.Context, organizationID string, settle time.Duration) (int, error) {
 	wrong, err := ix.compare(ctx, organizationID)
 	if err != nil || len(wrong) == 0 {
 		return 0, err
 	}
-	timer := time.NewTimer(settleTime)
+	timer := time.NewTimer(settle)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

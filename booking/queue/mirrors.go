@@ -393,7 +393,7 @@ func (ms *Mirrors) tryLoad(ctx context.Context, m *Mirror) (bool, error) {
 	m.mu.Lock()
 	m.again, m.buffer = false, []*Delta{}
 	m.mu.Unlock()
-	if _, err := ms.index.Repair(ctx, m.OrganizationID); err != nil {
+	if _, err := ms.index.Repair(ctx, m.OrganizationID, settleSoon); err != nil {
 		return false, err
 	}
 	c, err := ms.index.read(ctx, m.OrganizationID)
@@ -492,7 +492,7 @@ func (ms *Mirrors) compareOne(ctx context.Context, m *Mirror) error {
 		redis.SetArgs{Mode: "NX", TTL: compareEvery * 3 / 4}).Err()
 	switch {
 	case err == nil:
-		if _, err := ms.index.Repair(ctx, m.OrganizationID); err != nil {
+		if _, err := ms.index.Repair(ctx, m.OrganizationID, settleTime); err != nil {
 			return err
 		}
 	case !errors.Is(err, redis.Nil):
