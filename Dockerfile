@@ -20,7 +20,7 @@ FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /out/nowserving /usr/local/bin/nowserving
 # A new volume takes the owner of the folder it covers.
 COPY --from=build --chown=65532:65532 /out/data /data
-ENV NOWSERVING_DATA=/data
+ENV NOWSERVING_DATA=/data NOWSERVING_ENV=production
 # By number, so that an orchestrator can see it is not root.
 USER 65532:65532
 VOLUME /data
