@@ -201,8 +201,8 @@ func TestTheFirstStartOffersASetUpLink(t *testing.T) {
 		t.Run(be.name, func(t *testing.T) {
 			t.Parallel()
 			node := startProcess(t, append(be.settings(t), "NOWSERVING_BOOTSTRAP_KEY="))
-			_, link, printed := strings.Cut(node.printed(), "once, at ")
-			require.True(t, printed, node.printed())
+			require.Eventually(t, func() bool { return strings.Contains(node.printed(), "setup#") }, patience, 10*time.Millisecond)
+			_, link, _ := strings.Cut(node.printed(), "once, at ")
 			link, _, _ = strings.Cut(link, "\n")
 			_, token, _ := strings.Cut(link, "#")
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -58,12 +59,32 @@ func (p *process) printed() string {
 	return p.output.text.String()
 }
 
+// given remembers the ports that tests of this run have got.
+var given sync.Map
+
+// freeAddress finds a port nobody listens on, below those that the kernel hands
+// to outgoing connections: a phone that dials a killed node could otherwise
+// take the very port that the node needs again.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	for {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(10_000))
+		if _, taken := given.LoadOrStore(addr, true); taken {
+			continue
+		}
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr)
+		if err != nil {
+			require.NoError(t, t.Context().Err())
+			continue
+		}
+		require.NoError(t, l.Close())
+		return addr
+	}
+}
+
 func startProcess(t testing.TB, environ []string) *process {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := l.Addr().String()
-	require.NoError(t, l.Close())
+	addr := freeAddress(t)
 	p := &process{client: newClient(t, "http://"+addr), environ: append(settings(environ), "NOWSERVING_ADDR="+addr)}
 	p.start()
 	t.Cleanup(p.kill)

@@ -20,6 +20,7 @@ type phone struct {
 	position int
 	wait     int // minutes
 	events   []string
+	arrivals int // times it has subscribed
 	client   *centrifuge.Client
 }
 
@@ -40,6 +41,7 @@ func (c *client) watch(ticket object) *phone {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.position = snapshot.Booking.QueuePosition
+		p.arrivals++
 	})
 	sub.OnPublication(func(e centrifuge.PublicationEvent) {
 		var data struct {
@@ -68,6 +70,12 @@ func (p *phone) shows() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.position
+}
+
+func (p *phone) back() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.arrivals > 1
 }
 
 func (p *phone) heard() []string {
@@ -139,7 +147,10 @@ func TestKillAndRestartLosesNothing(t *testing.T) {
 				require.True(t, tickets[ticket], "booking %s was promised and is lost", id)
 			}
 
-			// The phones are back, and move when the doctor takes the next.
+			// The phones come back by themselves, and move when the doctor takes the next.
+			for _, p := range phones {
+				require.Eventually(t, p.back, 15*time.Second, 10*time.Millisecond)
+			}
 			node.call("POST", "/management/queue/next", map[string]any{"resourceId": resourceID})
 			require.Eventually(t, func() bool {
 				for i, p := range phones[1:] {
