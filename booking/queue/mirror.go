@@ -13,9 +13,11 @@ import (
 // after it was made.
 type Waiter struct {
 	BookingID string
-	Ticket    string
-	TypeID    string
-	Score     int64
+	// Version is that of the booking when it came to wait here.
+	Version int64
+	Ticket  string
+	TypeID  string
+	Score   int64
 	// Queues are the resources it waits for and, last, its type.
 	Queues []string
 }
@@ -212,7 +214,7 @@ func (m *Mirror) apply(d *Delta) []Dirty {
 	m.moved = make(chan struct{})
 	var dirty []Dirty
 	old := m.waiters[d.BookingID]
-	if old != nil && d.Waiting && old.Score == d.Score && slices.Equal(old.Queues, d.Queues) {
+	if old != nil && d.Waiting && old.Version == d.BookingVersion && old.Score == d.Score && slices.Equal(old.Queues, d.Queues) {
 		return nil
 	}
 	if old != nil {
@@ -229,7 +231,7 @@ func (m *Mirror) apply(d *Delta) []Dirty {
 		}
 	}
 	if d.Waiting {
-		w := &Waiter{d.BookingID, d.Ticket, d.TypeID, d.Score, d.Queues}
+		w := &Waiter{d.BookingID, d.BookingVersion, d.Ticket, d.TypeID, d.Score, d.Queues}
 		m.waiters[d.BookingID] = w
 		for _, q := range w.Queues {
 			queue := m.queues[q]
@@ -246,7 +248,7 @@ func (c *contents) ordered() (map[string]*Waiter, map[string][]*Waiter) {
 	queues := make(map[string][]*Waiter, len(c.queues))
 	for id, record := range c.members {
 		ids := strings.Split(record.queues, ",")
-		waiters[id] = &Waiter{id, record.ticket, record.typeID, c.queues[record.typeID][id], ids}
+		waiters[id] = &Waiter{id, record.version, record.ticket, record.typeID, c.queues[record.typeID][id], ids}
 	}
 	for q, set := range c.queues {
 		queue := make([]*Waiter, 0, len(set))
