@@ -172,7 +172,7 @@ func (s *Service) PendingCounts(ctx context.Context, organizationID string, type
 	if m, ok := s.mirrors.Current(ctx, organizationID); ok {
 		m.View(func(v queue.View) {
 			for _, id := range typeIDs {
-				counts[id] = len(v.Queue(id))
+				counts[id] = v.Len(id)
 			}
 		})
 		return counts, nil

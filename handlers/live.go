@@ -141,7 +141,7 @@ func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID str
 	total := len(rows)
 	if total == maxBookings { // there may be more than are listed
 		if m, ok := l.s.o.Mirrors.Current(ctx, c.OrganizationID); ok {
-			m.View(func(v queue.View) { total = max(total, len(v.Queue(resourceID))) })
+			m.View(func(v queue.View) { total = max(total, v.Len(resourceID)) })
 		}
 	}
 	waiting := make([]waiter, len(rows))

@@ -164,53 +164,28 @@ func (o *organization) screen(d *display) ([]byte, queue.Moment, error) {
 	var at queue.Moment
 	o.mirror.View(func(v queue.View) {
 		at = v.At()
-		var queues [][]*queue.Waiter
-		if d.resources != nil {
-			for id := range d.resources {
-				queues = append(queues, v.Queue(id))
-			}
-		} else {
-			for id := range o.catalogue.Resources {
-				queues = append(queues, v.Queue(id))
-			}
-		}
-		c.Next, c.Waiting = head(queues)
+		c.Next = o.next(d, v)
+		c.Waiting = v.Count(func(id string) bool { _, known := o.catalogue.Resources[id]; return known && d.shows(id) })
 	})
 	data, err := json.Marshal(c)
 	return data, at, err
 }
 
-// head merges queues: who is next, and how many wait in any of them. A score
-// belongs to one booking, so an equal one is the same booking again.
-func head(queues [][]*queue.Waiter) (next []string, waiting int) {
-	next = []string{}
-	queues = slices.DeleteFunc(queues, func(q []*queue.Waiter) bool { return len(q) == 0 })
-	for len(queues) > 0 {
-		first := queues[0][0]
-		for _, q := range queues[1:] {
-			if q[0].Score < first.Score {
-				first = q[0]
-			}
-		}
-		if len(next) < maxNext {
-			next = append(next, first.Ticket)
-		}
-		waiting++
-		for i := 0; i < len(queues); {
-			if queues[i][0].Score == first.Score {
-				queues[i] = queues[i][1:]
-			}
-			if len(queues[i]) == 0 {
-				queues = slices.Delete(queues, i, i+1)
-				continue
-			}
-			i++
-		}
-		if len(queues) == 1 && len(next) == maxNext {
-			return next, waiting + len(queues[0])
+// next lists the tickets that are called next at the resources of a display.
+func (o *organization) next(d *display, v queue.View) []string {
+	var first []*queue.Waiter
+	for id := range o.catalogue.Resources {
+		if d.shows(id) {
+			first = append(first, v.First(id, maxNext)...)
 		}
 	}
-	return next, waiting
+	slices.SortFunc(first, func(a, b *queue.Waiter) int { return cmp.Compare(a.Score, b.Score) })
+	first = slices.Compact(first) // whoever waits at several of them
+	tickets := []string{}
+	for _, w := range first[:min(maxNext, len(first))] {
+		tickets = append(tickets, w.Ticket)
+	}
+	return tickets
 }
 
 // active reports whether a visit is being called or served.

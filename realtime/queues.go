@@ -41,8 +41,8 @@ func (o *organization) tellJoin(d *queue.Delta) {
 func (o *organization) tellAvailable(resourceID string) {
 	var next string
 	o.mirror.View(func(v queue.View) {
-		if waiting := v.Queue(resourceID); len(waiting) > 0 {
-			next = waiting[0].BookingID
+		for _, w := range v.First(resourceID, 1) {
+			next = w.BookingID
 		}
 	})
 	if next != "" {
@@ -92,7 +92,7 @@ func (o *organization) renewConsole(s *subscription, data []byte) {
 // last, nil when that is not known.
 func (o *organization) queueUpdated(resourceID string, event *models.BookingEvent) []byte {
 	waiting := 0
-	o.mirror.View(func(v queue.View) { waiting = len(v.Queue(resourceID)) })
+	o.mirror.View(func(v queue.View) { waiting = v.Len(resourceID) })
 	p := publication{
 		Via: models.Via, Type: models.EventQueueUpdated, ResourceID: resourceID,
 		Waiting: &waiting, At: o.now(),

@@ -1,9 +1,9 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +20,25 @@ type Waiter struct {
 	Score   int64
 	// Queues are the resources it waits for and, last, its type.
 	Queues []string
+	group  *group
+}
+
+// group counts the waiting bookings that stand in the very same queues: one
+// for each type, unless filters make more.
+type group struct {
+	queues []string
+	size   int
+}
+
+// state is who waits where.
+type state struct {
+	waiters map[string]*Waiter
+	queues  map[string]*line
+	groups  map[string]*group // by their queues, joined by commas
+}
+
+func newState(waiting int) state {
+	return state{make(map[string]*Waiter, waiting), map[string]*line{}, map[string]*group{}}
 }
 
 // waitsFor returns the queues that count for its position: those of its
@@ -60,10 +79,10 @@ type Mirror struct {
 	mu      sync.RWMutex
 	at      Moment
 	fresh   bool
-	// asOf is when the mirror was last known to be right.
-	asOf    time.Time
-	waiters map[string]*Waiter
-	queues  map[string][]*Waiter
+	// asOf is when the mirror was last known to be right, unless it follows the
+	// index.
+	asOf time.Time
+	state
 	// moved is closed and replaced whenever at or fresh changes.
 	moved chan struct{}
 	// buffer holds deltas that arrive while the index is being read.
@@ -80,7 +99,7 @@ type Mirror struct {
 func newMirror(owner *Mirrors, organizationID string) *Mirror {
 	return &Mirror{
 		OrganizationID: organizationID, owner: owner,
-		waiters: map[string]*Waiter{}, queues: map[string][]*Waiter{}, moved: make(chan struct{}),
+		state: newState(0), moved: make(chan struct{}),
 	}
 }
 
@@ -92,6 +111,23 @@ func (m *Mirror) Fresh() (bool, time.Time) {
 		return true, m.owner.now()
 	}
 	return false, m.asOf
+}
+
+// AsOf returns the moment for which what the mirror shows was known to be
+// right: now while it is live, which is while it follows the index and the
+// link to Redis answers.
+func (m *Mirror) AsOf() (t time.Time, live bool) {
+	now, heard := m.owner.now(), m.owner.heardAt()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	switch {
+	case !m.follows():
+		return m.asOf, false
+	case now.Sub(heard) < linkTimeout:
+		return now, true
+	default: // silent, though nobody has noticed yet
+		return heard, false
+	}
 }
 
 // Await waits until the mirror is fresh and has seen a moment of the index.
@@ -150,23 +186,42 @@ func (v View) Position(bookingID string) (int, bool) {
 // Waiter returns a waiting booking, or nil.
 func (v View) Waiter(bookingID string) *Waiter { return v.m.waiters[bookingID] }
 
-// Queue returns the waiting bookings of a resource or a type, the next to be
-// served first. The slice is only valid inside View and must not be changed.
-func (v View) Queue(id string) []*Waiter { return v.m.queues[id] }
+// Len is how many wait in the queue of a resource or a type.
+func (v View) Len(id string) int {
+	if l := v.m.queues[id]; l != nil {
+		return l.len()
+	}
+	return 0
+}
+
+// First returns the waiting bookings of a resource or a type that are served
+// next, n at most.
+func (v View) First(id string, n int) []*Waiter {
+	if l := v.m.queues[id]; l != nil {
+		return l.first(n)
+	}
+	return nil
+}
+
+// Count is how many wait in at least one of some queues.
+func (v View) Count(among func(queue string) bool) int {
+	n := 0
+	for _, g := range v.m.groups {
+		if slices.ContainsFunc(g.queues, among) {
+			n += g.size
+		}
+	}
+	return n
+}
 
 func (m *Mirror) position(w *Waiter) int {
 	ahead := -1
 	for _, q := range w.waitsFor() {
-		if n := rank(m.queues[q], w.Score); ahead < 0 || n < ahead {
+		if n := m.queues[q].rank(w.Score); ahead < 0 || n < ahead {
 			ahead = n
 		}
 	}
 	return ahead + 1
-}
-
-// rank is how many stand before a score.
-func rank(queue []*Waiter, score int64) int {
-	return sort.Search(len(queue), func(i int) bool { return queue[i].Score >= score })
 }
 
 // receive takes a delta as it comes from Redis.
@@ -214,62 +269,90 @@ func (m *Mirror) apply(d *Delta) []Dirty {
 	m.moved = make(chan struct{})
 	var dirty []Dirty
 	old := m.waiters[d.BookingID]
-	if old != nil && d.Waiting && old.Version == d.BookingVersion && old.Score == d.Score && slices.Equal(old.Queues, d.Queues) {
+	stays := old != nil && d.Waiting && old.Score == d.Score && slices.Equal(old.Queues, d.Queues)
+	if stays && old.Version == d.BookingVersion {
 		return nil
 	}
 	if old != nil {
-		delete(m.waiters, d.BookingID)
+		m.leave(old)
 		for _, q := range old.Queues {
-			queue := m.queues[q]
-			i := rank(queue, old.Score)
-			if queue = slices.Delete(queue, i, i+1); len(queue) == 0 {
-				delete(m.queues, q)
-			} else {
-				m.queues[q] = queue
-			}
 			dirty = append(dirty, Dirty{q, old.Score})
 		}
 	}
 	if d.Waiting {
-		w := &Waiter{d.BookingID, d.BookingVersion, d.Ticket, d.TypeID, d.Score, d.Queues}
-		m.waiters[d.BookingID] = w
+		w := m.enter(&Waiter{
+			BookingID: d.BookingID, Version: d.BookingVersion, Ticket: d.Ticket, TypeID: d.TypeID, Score: d.Score,
+		}, strings.Join(d.Queues, ","))
 		for _, q := range w.Queues {
-			queue := m.queues[q]
-			m.queues[q] = slices.Insert(queue, rank(queue, w.Score), w)
+			if m.queues[q] == nil {
+				m.queues[q] = &line{}
+			}
+			m.queues[q].insert(w)
 			dirty = append(dirty, Dirty{q, w.Score})
 		}
+	}
+	if stays {
+		return nil // a newer version in the same place moves nobody
 	}
 	return dirty
 }
 
-// ordered puts the contents of an index in the form of a mirror.
-func (c *contents) ordered() (map[string]*Waiter, map[string][]*Waiter) {
-	waiters := make(map[string]*Waiter, len(c.members))
-	queues := make(map[string][]*Waiter, len(c.queues))
-	for id, record := range c.members {
-		ids := strings.Split(record.queues, ",")
-		waiters[id] = &Waiter{id, record.version, record.ticket, record.typeID, c.queues[record.typeID][id], ids}
+// enter adds a waiter that stands in queues, joined by commas; its lines are
+// up to the caller.
+func (s *state) enter(w *Waiter, queues string) *Waiter {
+	g := s.groups[queues]
+	if g == nil {
+		g = &group{queues: strings.Split(queues, ",")}
+		s.groups[queues] = g
 	}
-	for q, set := range c.queues {
-		queue := make([]*Waiter, 0, len(set))
-		for id := range set {
-			if w := waiters[id]; w != nil && slices.Contains(w.Queues, q) {
-				queue = append(queue, w)
-			}
+	g.size++
+	w.group, w.Queues = g, g.queues
+	s.waiters[w.BookingID] = w
+	return w
+}
+
+// leave takes out a waiter.
+func (s *state) leave(w *Waiter) {
+	delete(s.waiters, w.BookingID)
+	if w.group.size--; w.group.size == 0 {
+		delete(s.groups, strings.Join(w.Queues, ","))
+	}
+	for _, q := range w.Queues {
+		l := s.queues[q]
+		if l.remove(w.Score); l.len() == 0 {
+			delete(s.queues, q)
 		}
-		slices.SortFunc(queue, func(a, b *Waiter) int { return int(a.Score - b.Score) })
-		queues[q] = queue
 	}
-	return waiters, queues
+}
+
+// state puts the contents of an index in the form of a mirror.
+func (c *contents) state() state {
+	s := newState(len(c.members))
+	standing := map[string][]*Waiter{}
+	for id, record := range c.members {
+		w := s.enter(&Waiter{
+			BookingID: id, Version: record.version, Ticket: record.ticket, TypeID: record.typeID,
+			Score: c.queues[record.typeID][id],
+		}, record.queues)
+		for _, q := range w.Queues {
+			standing[q] = append(standing[q], w)
+		}
+	}
+	for q, waiting := range standing {
+		slices.SortFunc(waiting, func(a, b *Waiter) int { return cmp.Compare(a.Score, b.Score) })
+		s.queues[q] = newLine(waiting)
+	}
+	return s
 }
 
 // show replaces everything by what was read from the database, while the
 // index can't be had. The mirror goes on waiting to be loaded.
-func (m *Mirror) show(c *contents) {
-	waiters, queues := c.ordered()
+func (m *Mirror) show(c *contents, asOf time.Time) {
+	state := c.state()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.waiters, m.queues, m.at, m.fresh = waiters, queues, c.at, true
+	m.state, m.at, m.fresh = state, c.at, true
+	m.asOf = asOf
 	close(m.moved)
 	m.moved = make(chan struct{})
 }
@@ -278,7 +361,7 @@ func (m *Mirror) show(c *contents) {
 // arrived meanwhile and are still to be applied, and false when there is a gap
 // between the two.
 func (m *Mirror) install(c *contents) (later []*Delta, ok bool) {
-	waiters, queues := c.ordered()
+	state := c.state()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	at := c.at
@@ -295,7 +378,7 @@ func (m *Mirror) install(c *contents) (later []*Delta, ok bool) {
 	if m.again {
 		return nil, false
 	}
-	m.waiters, m.queues, m.at = waiters, queues, c.at
+	m.state, m.at = state, c.at
 	m.buffer, m.loading, m.fresh, m.behind = nil, false, true, 0
 	close(m.moved)
 	m.moved = make(chan struct{})
@@ -307,8 +390,13 @@ func (m *Mirror) suspect() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	was := m.fresh
-	if was {
-		m.fresh, m.asOf = false, m.owner.now()
+	if m.follows() {
+		m.asOf = m.owner.heardAt()
 	}
+	m.fresh = false
 	return was
 }
+
+// follows reports whether the mirror shows the index, delta by delta, rather
+// than what it or the database was once. The caller holds the lock.
+func (m *Mirror) follows() bool { return m.fresh && !m.loading }

@@ -46,6 +46,7 @@ type Mirrors struct {
 	mirrors map[string]*Mirror
 	pubsub  *redis.PubSub
 	linked  bool
+	heard   time.Time     // when Redis last answered
 	up      chan struct{} // closed when Redis has answered for the first time
 	back    chan struct{} // closed when Redis answers again
 	// wanted are channels to subscribe to; wake tells the subscriber.
@@ -80,6 +81,13 @@ func (ms *Mirrors) Linked() bool {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	return ms.linked
+}
+
+// heardAt is when the subscription to Redis last answered.
+func (ms *Mirrors) heardAt() time.Time {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	return ms.heard
 }
 
 // Up is closed when Redis has answered for the first time.
@@ -229,7 +237,7 @@ func (ms *Mirrors) byChannel(channel string) *Mirror {
 func (ms *Mirrors) link() {
 	ms.mu.Lock()
 	was := ms.linked
-	ms.linked = true
+	ms.linked, ms.heard = true, ms.now()
 	if !was {
 		close(ms.back)
 	}
@@ -348,6 +356,7 @@ func (ms *Mirrors) load(m *Mirror) {
 func (ms *Mirrors) showTruth(ctx context.Context, m *Mirror) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
+	asOf := ms.now()
 	entries, err := ms.index.truth.Waiting(ctx, m.OrganizationID)
 	if err != nil {
 		return err
@@ -368,7 +377,7 @@ func (ms *Mirrors) showTruth(ctx context.Context, m *Mirror) error {
 	if ms.Linked() {
 		return nil // Redis is back: what it holds is newer
 	}
-	m.show(c)
+	m.show(c, asOf)
 	ms.listener.Loaded(m)
 	return nil
 }
