@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	mathrand "math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -334,14 +336,13 @@ func (s *requestStats) answered(operation string, took time.Duration) {
 	h.add(took)
 }
 
-func (s *requestStats) summary() map[string]Latency {
+// fill adds the time each kind of request took to a report.
+func (s *requestStats) fill(r *Report) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make(map[string]Latency, len(s.times))
-	for operation, h := range s.times {
-		out[operation] = h.summary()
+	for _, operation := range slices.Sorted(maps.Keys(s.times)) {
+		r.curve("requests", "request "+operation, s.times[operation])
 	}
-	return out
 }
 
 // backoff doubles from base to limit and picks a random wait below it, so that

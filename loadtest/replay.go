@@ -27,8 +27,6 @@ const (
 	maxWaitMinutes = 180
 	// waitMargin is kept free below maxWaitMinutes.
 	waitMargin = 5 * time.Minute
-	// progressEvery is how often progress is reported.
-	progressEvery = 200 * time.Millisecond
 )
 
 // ReplayOptions says what to replay against which servers.
@@ -52,16 +50,6 @@ type ReplayOptions struct {
 	Progress func(Progress)
 }
 
-// Progress is how far a replay has come.
-type Progress struct {
-	Visits  int64 // over and done with
-	Total   int64
-	Waiting int64 // now
-	Updates int64
-	Wrong   int64 // faults so far, of any kind
-	Behind  time.Duration
-}
-
 // Replay plays a trace through the public API and checks what every patient's
 // client was told. It returns a report whenever the clinic could be set up; the
 // error says why a replay stopped early.
@@ -80,33 +68,66 @@ func Replay(ctx context.Context, options ReplayOptions) (*Report, error) {
 		return nil, fmt.Errorf("set up the clinic: %w", err)
 	}
 
-	stopProgress := r.reportProgress()
 	started := time.Now()
+	samples := newSampler(started,
+		measure{chart: "deliveries", name: "updates received", unit: "per second", rate: true, read: gauge(&r.live.messages)},
+		measure{chart: "people", name: "waiting", read: gauge(&r.waiting)},
+		measure{chart: "people", name: "live connections", read: gauge(&r.live.now)},
+	)
+	stopSamples, stopProgress := samples.run(), showProgress(r.options.Progress, r.progress)
 	for _, day := range r.days {
 		if err = r.playDay(ctx, r.options.Trace.day(day)); err != nil {
 			break
 		}
 	}
 	stopProgress()
+	stopSamples()
 
-	report := &Report{
-		Trace:       filepath.Base(r.options.Trace.Name),
-		Days:        r.days,
-		Nodes:       r.api.nodes,
-		Protocol:    string(r.protocol),
-		Speed:       r.options.Speed,
-		BoundMS:     milliseconds(r.options.Bound),
-		Took:        time.Since(started).Seconds(),
-		Interrupted: err != nil,
-		Services:    len(r.services),
-		Resources:   r.resources,
-		Visits:      r.visits.Load(),
-		Served:      r.served.Load(),
-		Left:        r.left.Load(),
-		PeakWaiting: r.peakWaiting.Load(),
-	}
-	report.fill(r.tally, r.live, r.api.requests)
+	report := newReport("replay", started)
+	report.Interrupted = err != nil
+	report.setting("trace", "%s, %s", filepath.Base(r.options.Trace.Name), strings.Join(r.days, " "))
+	report.setting("against", "%s (%s)", strings.Join(r.api.nodes, " "), r.protocol)
+	report.setting("speed", "%g times", r.options.Speed)
+	report.setting("bound", "%v", r.options.Bound)
+	report.setting("clinic", "%d services, %d resources", len(r.services), r.resources)
+	r.fill(report)
+	samples.fill(report)
+	report.conclude()
 	return report, err
+}
+
+// fill takes over what was counted.
+func (r *replay) fill(report *Report) {
+	lag, old := r.tally.worst()
+	report.figures("visits",
+		count("visits", r.visits.Load(), ""),
+		count("served", r.served.Load(), ""),
+		count("left", r.left.Load(), "without being served"),
+		count("most waiting at once", r.peakWaiting.Load(), ""),
+		Figure{Name: "most behind schedule", Value: milliseconds(lag), Unit: "ms"},
+	)
+	report.figures("live connections",
+		count("opened", r.live.opened.Load(), ""),
+		count("most open at once", r.live.peak.Load(), ""),
+		count("reconnects", r.live.reconnects.Load(), ""),
+		count("failed attempts", r.live.failed.Load(), ""),
+	)
+	report.figures("checked against the truth",
+		count("updates received", r.live.messages.Load(), ""),
+		count("positions checked", r.tally.checked.Load(), ""),
+		count("snapshots checked", r.tally.snapshots.Load(), "among the positions"),
+		count("positions skipped", r.tally.conflated.Load(), "a newer one came at once"),
+		Figure{Name: "oldest stale snapshot", Value: milliseconds(old), Unit: "ms"},
+		count("requests repeated", r.api.requests.repeated.Load(), ""),
+	)
+	report.curve("told", "change sent → position told", &r.tally.latency)
+	report.curve("told", "assign sent → patient told", &r.tally.callLatency)
+	r.api.requests.fill(report)
+	faults := r.tally.faultCounts()
+	faults.FailedRequests = r.api.requests.failed.Load()
+	faults.RefusedClients = r.live.refused.Load()
+	report.Faults = &faults
+	report.Problems = r.tally.allProblems()
 }
 
 // replay is one run.
@@ -494,39 +515,14 @@ func (l *lane) note(ctx context.Context, v Visit, err error) {
 	l.tally.problem("failed request", "", "visit %s: %v", v.ID, err)
 }
 
-// reportProgress reports until the returned function is called.
-func (r *replay) reportProgress() (stop func()) {
-	if r.options.Progress == nil {
-		return func() {}
-	}
-	report := func() {
-		r.options.Progress(Progress{
-			Visits:  r.visits.Load(),
-			Total:   r.total,
-			Waiting: r.waiting.Load(),
-			Updates: r.live.messages.Load(),
-			Wrong:   r.tally.total.Load() + r.api.requests.failed.Load() + r.live.refused.Load(),
-			Behind:  time.Duration(r.lag.Load()),
-		})
-	}
-	quit := make(chan struct{})
-	var done sync.WaitGroup
-	done.Go(func() {
-		ticker := time.NewTicker(progressEvery)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ticker.C:
-				report()
-			case <-quit:
-				report()
-				return
-			}
-		}
-	})
-	return func() {
-		close(quit)
-		done.Wait()
+func (r *replay) progress() Progress {
+	return Progress{
+		Done:  r.visits.Load(),
+		Total: r.total,
+		What:  "visits",
+		Detail: fmt.Sprintf("%d waiting, %d updates, %d wrong, %v behind", r.waiting.Load(), r.live.messages.Load(),
+			r.tally.total.Load()+r.api.requests.failed.Load()+r.live.refused.Load(),
+			max(time.Duration(r.lag.Load()), 0).Round(time.Millisecond)),
 	}
 }
 

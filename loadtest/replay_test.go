@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -28,24 +30,27 @@ func TestReplayFindsNothingWrongWithATruthfulServer(t *testing.T) {
 				o.Progress = func(p Progress) { last.Store(&p) }
 			})
 			require.True(t, report.OK, "%+v", report.Problems)
-			require.EqualValues(t, 200, report.Visits)
-			require.EqualValues(t, 8, report.Left)
-			require.EqualValues(t, 192, report.Served)
-			require.EqualValues(t, 200, report.Connections)
-			require.Equal(t, 3, report.Services)
-			require.Zero(t, report.Reconnects)
-			require.EqualValues(t, 200, report.SnapshotsChecked)
-			require.EqualValues(t, 192, report.CallLatency.Count)
-			require.Positive(t, report.PositionLatency.Count)
-			require.EqualValues(t, 400+report.PositionLatency.Count, report.PositionsChecked, "joins, snapshots and pushes")
-			require.EqualValues(t, 192*3+8+report.PositionLatency.Count, report.Updates)
-			require.EqualValues(t, 200, report.Requests["join"].Count)
-			require.EqualValues(t, 192, report.Requests["end"].Count)
-			require.EqualValues(t, 8, report.Requests["cancel"].Count)
+			require.Equal(t, 200, counted(t, report, "visits"))
+			require.Equal(t, 8, counted(t, report, "left"))
+			require.Equal(t, 192, counted(t, report, "served"))
+			require.Equal(t, 200, counted(t, report, "opened"))
+			require.Contains(t, report.Settings, Setting{"clinic", "3 services, 5 resources"})
+			require.Zero(t, counted(t, report, "reconnects"))
+			require.Equal(t, 200, counted(t, report, "snapshots checked"))
+			require.Equal(t, 192, timed(t, report, "assign sent → patient told"))
+			told := timed(t, report, "change sent → position told")
+			require.Positive(t, told)
+			require.Equal(t, 400+told, counted(t, report, "positions checked"), "joins, snapshots and pushes")
+			require.Equal(t, 192*3+8+told, counted(t, report, "updates received"))
+			require.Equal(t, 200, timed(t, report, "request join"))
+			require.Equal(t, 192, timed(t, report, "request end"))
+			require.Equal(t, 8, timed(t, report, "request cancel"))
 			tokens, pongs := s.seen()
 			require.Len(t, tokens, 200, "everybody connects with a token of its own")
 			require.Positive(t, pongs, "pings are answered")
-			require.Equal(t, Progress{Visits: 200, Total: 200, Updates: report.Updates, Behind: last.Load().Behind}, *last.Load())
+			require.EqualValues(t, 200, last.Load().Done)
+			require.EqualValues(t, 200, last.Load().Total)
+			require.Contains(t, last.Load().Detail, fmt.Sprintf("0 waiting, %d updates, 0 wrong", 192*3+8+told))
 		})
 	}
 }
@@ -61,10 +66,31 @@ func TestReplayPlaysEveryDay(t *testing.T) {
 		)
 	})
 	require.True(t, report.OK, "%+v", report.Problems)
-	require.Equal(t, []string{"2019-11-01", "2019-11-02", "2019-11-03"}, report.Days)
-	require.EqualValues(t, 3, report.Visits)
-	require.EqualValues(t, 1, report.Left)
-	require.Equal(t, 2, report.Services)
+	require.Contains(t, report.Settings, Setting{"trace", "test.csv, 2019-11-01 2019-11-02 2019-11-03"})
+	require.Contains(t, report.Settings, Setting{"clinic", "2 services, 2 resources"})
+	require.Equal(t, 3, counted(t, report, "visits"))
+	require.Equal(t, 1, counted(t, report, "left"))
+}
+
+// counted is the value of a figure that was counted.
+func counted(t *testing.T, r *Report, name string) int {
+	t.Helper()
+	f := r.figure(name)
+	require.Equal(t, name, f.Name)
+	require.Equal(t, math.Trunc(f.Value), f.Value)
+	return int(f.Value)
+}
+
+// timed is how many samples a curve has.
+func timed(t *testing.T, r *Report, name string) int {
+	t.Helper()
+	for _, c := range r.Curves {
+		if c.Name == name {
+			return int(c.Count)
+		}
+	}
+	require.Fail(t, "no curve "+name)
+	return 0
 }
 
 // isPosition says whether a message tells booking number n of the day its k-th
@@ -245,7 +271,7 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 					o.Bound, s.quiet = bound, 6*bound
 				}
 			})
-			require.Equal(t, c.want, report.Faults, "%+v", report.Problems)
+			require.Equal(t, c.want, *report.Faults, "%+v", report.Problems)
 			require.False(t, report.OK)
 			require.NotEmpty(t, report.Problems)
 		})
@@ -268,9 +294,9 @@ func TestReplayReportsAStaleSnapshot(t *testing.T) {
 	}
 	// The client comes back after a while, when the change has long been answered.
 	report := mustReplay(t, s, nil)
-	require.Equal(t, Faults{StaleSnapshots: 1}, report.Faults, "%+v", report.Problems)
-	require.Positive(t, report.OldestSnapshotMS)
-	require.EqualValues(t, 1, report.Reconnects)
+	require.Equal(t, Faults{StaleSnapshots: 1}, *report.Faults, "%+v", report.Problems)
+	require.Positive(t, report.figure("oldest stale snapshot").Value)
+	require.Equal(t, 1, counted(t, report, "reconnects"))
 }
 
 func TestReplayClientsComeBack(t *testing.T) {
@@ -284,9 +310,9 @@ func TestReplayClientsComeBack(t *testing.T) {
 	}
 	report := mustReplay(t, s, nil)
 	require.True(t, report.OK, "%+v", report.Problems)
-	require.EqualValues(t, 2, report.Reconnects)
-	require.EqualValues(t, 5, report.Connections)
-	require.EqualValues(t, 7, report.SnapshotsChecked)
+	require.Equal(t, 2, counted(t, report, "reconnects"))
+	require.Equal(t, 5, counted(t, report, "opened"))
+	require.Equal(t, 7, counted(t, report, "snapshots checked"))
 }
 
 func TestReplayClientsStayAwayWhenTold(t *testing.T) {
@@ -299,8 +325,8 @@ func TestReplayClientsStayAwayWhenTold(t *testing.T) {
 		return []message{m}
 	}
 	report := mustReplay(t, s, nil)
-	require.Equal(t, Faults{Missed: 2, RefusedClients: 1}, report.Faults, "neither the call nor the end was told")
-	require.Zero(t, report.Reconnects)
+	require.Equal(t, Faults{Missed: 2, RefusedClients: 1}, *report.Faults, "neither the call nor the end was told")
+	require.Zero(t, counted(t, report, "reconnects"))
 }
 
 func TestReplayGoesToAnotherNodeWhenOneIsDown(t *testing.T) {
@@ -309,10 +335,10 @@ func TestReplayGoesToAnotherNodeWhenOneIsDown(t *testing.T) {
 	gone.Close()
 	report := mustReplay(t, s, func(o *ReplayOptions) { o.Nodes = []string{s.url, gone.URL} })
 	require.True(t, report.OK, "%+v", report.Problems)
-	require.Positive(t, report.RequestsRepeated)
-	require.Positive(t, report.FailedConnections)
-	require.EqualValues(t, 5, report.Connections)
-	require.Zero(t, report.Reconnects)
+	require.Positive(t, counted(t, report, "requests repeated"))
+	require.Positive(t, counted(t, report, "failed attempts"))
+	require.Equal(t, 5, counted(t, report, "opened"))
+	require.Zero(t, counted(t, report, "reconnects"))
 }
 
 func TestReplayReportsClientsThatMayNotWatch(t *testing.T) {
@@ -321,7 +347,7 @@ func TestReplayReportsClientsThatMayNotWatch(t *testing.T) {
 	report := mustReplay(t, s, func(o *ReplayOptions) {
 		o.Trace = readTrace(t, "1,a,2019-11-01T08:00:00,,")
 	})
-	require.Equal(t, Faults{Malformed: 1, Missed: 1, RefusedClients: 1}, report.Faults, "%+v", report.Problems)
+	require.Equal(t, Faults{Malformed: 1, Missed: 1, RefusedClients: 1}, *report.Faults, "%+v", report.Problems)
 }
 
 func TestReplayRepeatsARequestWhoseAnswerWasLost(t *testing.T) {
@@ -339,7 +365,7 @@ func TestReplayRepeatsARequestWhoseAnswerWasLost(t *testing.T) {
 	}
 	report := mustReplay(t, s, nil)
 	require.True(t, report.OK, "%+v", report.Problems)
-	require.EqualValues(t, len(seen), report.RequestsRepeated)
+	require.Equal(t, len(seen), counted(t, report, "requests repeated"))
 	require.Len(t, seen, 8)
 }
 
@@ -359,7 +385,7 @@ func TestReplayTakesARepeatedAssignForDone(t *testing.T) {
 	}
 	report := mustReplay(t, s, nil)
 	require.True(t, report.OK, "%+v", report.Problems)
-	require.EqualValues(t, 1, report.RequestsRepeated)
+	require.Equal(t, 1, counted(t, report, "requests repeated"))
 }
 
 func TestReplayGoesOnAfterARefusal(t *testing.T) {
@@ -371,9 +397,9 @@ func TestReplayGoesOnAfterARefusal(t *testing.T) {
 		return 0
 	}
 	report := mustReplay(t, s, nil)
-	require.Equal(t, Faults{FailedRequests: 1}, report.Faults, "%+v", report.Problems)
-	require.EqualValues(t, 5, report.Visits)
-	require.EqualValues(t, 2, report.Left, "who could not be called leaves at closing")
+	require.Equal(t, Faults{FailedRequests: 1}, *report.Faults, "%+v", report.Problems)
+	require.Equal(t, 5, counted(t, report, "visits"))
+	require.Equal(t, 2, counted(t, report, "left"), "who could not be called leaves at closing")
 	require.Contains(t, report.Problems[0].Detail, "assign: HTTP 409 PLANTED: no; f: m")
 }
 
@@ -425,7 +451,7 @@ func TestReportIsReadable(t *testing.T) {
 
 	var table bytes.Buffer
 	require.NoError(t, report.WriteTable(&table))
-	for _, want := range []string{"test.csv, 2019-11-01", "5: 4 served, 1 left", "wrong positions", "NOT every client", "wrong position: booking booking1: join answered position 9, truth is 1"} {
+	for _, want := range []string{"test.csv, 2019-11-01", "most waiting at once", "wrong positions", "NOT every client", "wrong position: booking booking1: join answered position 9, truth is 1"} {
 		require.Contains(t, table.String(), want)
 	}
 	var document bytes.Buffer

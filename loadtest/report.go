@@ -1,100 +1,101 @@
 package loadtest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"text/tabwriter"
 	"time"
 )
 
-// faultKind names one way in which a client was told something else than the truth.
-type faultKind int
+// Report is the outcome of a scenario: of every scenario the same form, so that
+// tables, JSON and pages of different runs can be read side by side.
+type Report struct {
+	Scenario    string    `json:"scenario"`
+	Started     time.Time `json:"started"`
+	Took        float64   `json:"tookSeconds"`
+	Interrupted bool      `json:"interrupted"`
+	OK          bool      `json:"ok"`
+	Verdict     string    `json:"verdict"`
 
-const (
-	wrongPosition faultKind = iota // a position the booking never had
-	wrongEstimate                  // not position × minutes
-	wrongNews                      // assigned, canceled, ended or expired when it was not, or with wrong particulars
-	staleSnapshot                  // a state that stopped being true before the snapshot was asked for
-	missed                         // a change the client never learned
-	late                           // a change it learned after the bound
-	outOfOrder                     // back in time
-	duplicate                      // the same told twice
-	malformed                      // not what the contract promises
-	faultKinds
-)
+	Settings []Setting `json:"settings"`
+	Figures  []Figure  `json:"figures"`
+	Curves   []Curve   `json:"curves"`
+	Series   []Series  `json:"series"`
+	Marks    []Mark    `json:"marks"`
 
-var faultNames = [faultKinds]string{
-	"wrong position", "wrong estimate", "wrong news", "stale snapshot", "missed", "late", "out of order", "duplicate", "malformed",
+	// Faults is nil when the scenario checks nothing against a truth.
+	Faults   *Faults   `json:"faults"`
+	Problems []Problem `json:"problems"`
 }
 
-// maxProblems is how many problems of each kind are described; the rest are counted.
-const maxProblems = 5
-
-// tally collects what the checks find. It is safe for concurrent use.
-type tally struct {
-	latency     histogram // change sent → new position received
-	callLatency histogram // assign sent → MY_BOOKING_ASSIGNED received
-	checked     atomic.Int64
-	snapshots   atomic.Int64
-	conflated   atomic.Int64
-	total       atomic.Int64
-
-	mu        sync.Mutex
-	faults    [faultKinds]int64
-	worstLag  time.Duration
-	worstOld  time.Duration
-	problems  []Problem
-	described map[string]int
+// Setting is one thing a run was told.
+type Setting struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
 }
 
-func newTally() *tally {
-	return &tally{described: map[string]int{}}
+// Figure is one number that was measured or counted.
+type Figure struct {
+	Group string  `json:"group,omitempty"` // figures of a group stand together, in the order of their first
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit,omitempty"`
+	Note  string  `json:"note,omitempty"`
+	// Headline puts the figure large at the top of the page.
+	Headline bool `json:"headline,omitempty"`
+	// AtMost and AtLeast are goals; zero is none. A goal missed fails the run.
+	AtMost  float64 `json:"atMost,omitempty"`
+	AtLeast float64 `json:"atLeast,omitempty"`
 }
 
-// fault counts one fault and keeps a description of the first few.
-func (t *tally) fault(kind faultKind, w *watch, format string, args ...any) {
-	t.total.Add(1)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.faults[kind]++
-	t.describe(faultNames[kind], w.booking, format, args...)
+// Met tells whether the figure keeps its goal.
+func (f Figure) Met() bool {
+	return (f.AtMost == 0 || f.Value <= f.AtMost) && (f.AtLeast == 0 || f.Value >= f.AtLeast)
 }
 
-// problem describes something that is counted elsewhere.
-func (t *tally) problem(kind, booking, format string, args ...any) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.describe(kind, booking, format, args...)
+// Curve is the distribution of one measure.
+type Curve struct {
+	Chart string `json:"chart"` // curves of a chart are drawn together
+	Name  string `json:"name"`
+	Unit  string `json:"unit"`
+	Latency
+	Points []CurvePoint `json:"points"`
 }
 
-func (t *tally) describe(kind, booking, format string, args ...any) {
-	if t.described[kind] == maxProblems {
-		return
-	}
-	t.described[kind]++
-	t.problems = append(t.problems, Problem{Kind: kind, Booking: booking, Detail: fmt.Sprintf(format, args...)})
+// CurvePoint says what value a percentage of the samples do not exceed.
+type CurvePoint struct {
+	Percentile float64 `json:"percentile"`
+	Value      float64 `json:"value"`
 }
 
-func (t *tally) stale(d time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.worstOld = max(t.worstOld, d)
+// Series is one measure over the time of the run.
+type Series struct {
+	Chart  string        `json:"chart"`
+	Name   string        `json:"name"`
+	Unit   string        `json:"unit"`
+	Points []SeriesPoint `json:"points"`
 }
 
-// behind notes how late a change was sent against the schedule.
-func (t *tally) behind(d time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.worstLag = max(t.worstLag, d)
+// SeriesPoint is a value at a moment of the run.
+type SeriesPoint struct {
+	Second float64 `json:"second"`
+	Value  float64 `json:"value"`
 }
 
-// Latency sums up a distribution, in milliseconds.
+// Mark names a moment of the run, such as a restart.
+type Mark struct {
+	Second float64 `json:"second"`
+	Text   string  `json:"text"`
+}
+
+// Latency sums up a distribution, in the unit of its curve.
 type Latency struct {
 	Count uint64  `json:"count"`
 	P50   float64 `json:"p50"`
@@ -125,83 +126,127 @@ type Faults struct {
 	RefusedClients int64 `json:"refusedClients"`
 }
 
-// Report is the outcome of a replay. Latency is counted from the moment the
-// HTTP request of a change was first sent until the client had read its new
-// position, so it holds the server's whole work: the request, the commit and
-// the way to the client.
-type Report struct {
-	Trace       string   `json:"trace"`
-	Days        []string `json:"days"`
-	Nodes       []string `json:"nodes"`
-	Protocol    string   `json:"protocol"`
-	Speed       float64  `json:"speed"`
-	BoundMS     float64  `json:"boundMs"`
-	Took        float64  `json:"tookSeconds"`
-	Interrupted bool     `json:"interrupted"`
-	OK          bool     `json:"ok"`
-
-	Services    int   `json:"services"`
-	Resources   int   `json:"resources"`
-	Visits      int64 `json:"visits"`
-	Served      int64 `json:"served"`
-	Left        int64 `json:"left"`
-	PeakWaiting int64 `json:"peakWaiting"`
-
-	Connections       int64 `json:"liveConnections"`
-	PeakConnections   int64 `json:"peakLiveConnections"`
-	Reconnects        int64 `json:"reconnects"`
-	FailedConnections int64 `json:"failedConnectionAttempts"`
-
-	Updates          int64   `json:"updates"`
-	PositionsChecked int64   `json:"positionsChecked"`
-	SnapshotsChecked int64   `json:"snapshotsChecked"`
-	PositionsSkipped int64   `json:"positionsSkipped"`
-	RequestsRepeated int64   `json:"requestsRepeated"`
-	MaxBehindMS      float64 `json:"maxBehindScheduleMs"`
-	OldestSnapshotMS float64 `json:"oldestStaleSnapshotMs"`
-
-	PositionLatency Latency            `json:"positionLatencyMs"`
-	CallLatency     Latency            `json:"callLatencyMs"`
-	Requests        map[string]Latency `json:"requestsMs"`
-
-	Faults   Faults    `json:"faults"`
-	Problems []Problem `json:"problems"`
+// rows lists the faults by name, for people.
+func (f Faults) rows() []Figure {
+	return []Figure{
+		{Name: "wrong positions", Value: float64(f.WrongPositions)},
+		{Name: "wrong estimates", Value: float64(f.WrongEstimates)},
+		{Name: "wrong news", Value: float64(f.WrongNews)},
+		{Name: "stale snapshots", Value: float64(f.StaleSnapshots)},
+		{Name: "missed updates", Value: float64(f.Missed)},
+		{Name: "late updates", Value: float64(f.Late)},
+		{Name: "out of order", Value: float64(f.OutOfOrder)},
+		{Name: "duplicates", Value: float64(f.Duplicates)},
+		{Name: "malformed", Value: float64(f.Malformed)},
+		{Name: "failed requests", Value: float64(f.FailedRequests)},
+		{Name: "refused clients", Value: float64(f.RefusedClients)},
+	}
 }
 
-// fill takes over what was collected and decides whether all was well.
-func (r *Report) fill(t *tally, live *liveStats, requests *requestStats) {
-	r.Connections = live.opened.Load()
-	r.PeakConnections = live.peak.Load()
-	r.Reconnects = live.reconnects.Load()
-	r.FailedConnections = live.failed.Load()
-	r.Updates = live.messages.Load()
-	r.PositionsChecked = t.checked.Load()
-	r.SnapshotsChecked = t.snapshots.Load()
-	r.PositionsSkipped = t.conflated.Load()
-	r.RequestsRepeated = requests.repeated.Load()
-	r.PositionLatency = t.latency.summary()
-	r.CallLatency = t.callLatency.summary()
-	r.Requests = requests.summary()
-
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	r.MaxBehindMS = milliseconds(t.worstLag)
-	r.OldestSnapshotMS = milliseconds(t.worstOld)
-	r.Faults = Faults{
-		WrongPositions: t.faults[wrongPosition],
-		WrongEstimates: t.faults[wrongEstimate],
-		WrongNews:      t.faults[wrongNews],
-		StaleSnapshots: t.faults[staleSnapshot],
-		Missed:         t.faults[missed],
-		Late:           t.faults[late],
-		OutOfOrder:     t.faults[outOfOrder],
-		Duplicates:     t.faults[duplicate],
-		Malformed:      t.faults[malformed],
-		FailedRequests: requests.failed.Load(),
-		RefusedClients: live.refused.Load(),
+// newReport begins the report of a scenario. Lists are never nil, so that they
+// are lists in JSON too.
+func newReport(scenario string, started time.Time) *Report {
+	return &Report{
+		Scenario: scenario,
+		Started:  started.UTC().Truncate(time.Second),
+		Took:     time.Since(started).Seconds(),
+		Settings: []Setting{},
+		Figures:  []Figure{},
+		Curves:   []Curve{},
+		Series:   []Series{},
+		Marks:    []Mark{},
+		Problems: []Problem{},
 	}
-	r.Problems = append([]Problem{}, t.problems...) // a list in JSON even when empty
-	r.OK = !r.Interrupted && r.Faults == Faults{}
+}
+
+func (r *Report) setting(name, format string, args ...any) {
+	r.Settings = append(r.Settings, Setting{name, fmt.Sprintf(format, args...)})
+}
+
+// figures adds figures of one group.
+func (r *Report) figures(group string, list ...Figure) {
+	for _, f := range list {
+		f.Group = group
+		r.Figures = append(r.Figures, f)
+	}
+}
+
+// figure returns the figure of a name, or one without a name.
+func (r *Report) figure(name string) Figure {
+	i := slices.IndexFunc(r.Figures, func(f Figure) bool { return f.Name == name })
+	if i < 0 {
+		return Figure{}
+	}
+	return r.Figures[i]
+}
+
+// curve adds the distribution of a measure in milliseconds.
+func (r *Report) curve(chart, name string, h *histogram) {
+	c := Curve{Chart: chart, Name: name, Unit: "ms", Latency: h.summary(), Points: []CurvePoint{}}
+	if c.Count > 0 {
+		for _, p := range curvePercentiles {
+			c.Points = append(c.Points, CurvePoint{p, milliseconds(h.quantile(p / 100))})
+		}
+	}
+	r.Curves = append(r.Curves, c)
+}
+
+// curvePercentiles are the points of a curve: evenly spread on an axis on which
+// each further nine takes the same room.
+var curvePercentiles = percentiles(0.5, 0.9999, 40)
+
+func percentiles(from, to float64, n int) []float64 {
+	list := make([]float64, 0, n+1)
+	for i := range n + 1 {
+		nines := nines(from) + (nines(to)-nines(from))*float64(i)/float64(n)
+		list = append(list, math.Round((1-math.Pow(10, -nines))*1e6)/1e4)
+	}
+	return list
+}
+
+// nines is the place of a share on that axis: 0.9 is 1, 0.99 is 2.
+func nines(share float64) float64 { return -math.Log10(1 - share) }
+
+// count is a figure that was counted.
+func count(name string, n int64, note string) Figure {
+	return Figure{Name: name, Value: float64(n), Note: note}
+}
+
+// gauge reads a counter for a sampler.
+func gauge(n *atomic.Int64) func() float64 {
+	return func() float64 { return float64(n.Load()) }
+}
+
+// conclude decides whether all was well, once everything has been filled in.
+func (r *Report) conclude() {
+	var missedGoals []string
+	for _, f := range r.Figures {
+		if !f.Met() {
+			missedGoals = append(missedGoals, f.Name)
+		}
+	}
+	told := r.Faults == nil || *r.Faults == Faults{}
+	r.OK = !r.Interrupted && told && len(missedGoals) == 0
+	switch {
+	case r.Interrupted:
+		r.Verdict = "interrupted"
+	case !told:
+		r.Verdict = "NOT every client was told the truth"
+		if r.Faults.onlyRequests() {
+			r.Verdict = "every client was told the truth, but NOT every request was answered"
+		}
+	case len(missedGoals) > 0:
+		r.Verdict = "goal missed: " + strings.Join(missedGoals, ", ")
+	case r.Faults == nil:
+		r.Verdict = "measured"
+	default:
+		r.Verdict = "every client was told the truth"
+	}
+}
+
+// onlyRequests tells whether failed requests are all that is wrong.
+func (f Faults) onlyRequests() bool {
+	return f == Faults{FailedRequests: f.FailedRequests}
 }
 
 // WriteJSON writes the report as one JSON document.
@@ -217,48 +262,38 @@ func (r *Report) WriteJSON(w io.Writer) error {
 // WriteTable writes the report for people.
 func (r *Report) WriteTable(out io.Writer) error {
 	var text strings.Builder
-	row := func(name, format string, args ...any) {
-		fmt.Fprintf(&text, "%s\t%s\n", name, fmt.Sprintf(format, args...))
+	row := func(name, value string) { fmt.Fprintf(&text, "%s\t%s\n", name, value) }
+	row("scenario", fmt.Sprintf("%s, %.1f s", r.Scenario, r.Took))
+	for _, s := range r.Settings {
+		row(s.Name, s.Value)
 	}
-	row("trace", "%s, %s", r.Trace, strings.Join(r.Days, " "))
-	row("against", "%s (%s)", strings.Join(r.Nodes, " "), r.Protocol)
-	row("speed", "%g times, %.1f s, at most %.0f ms behind schedule", r.Speed, r.Took, r.MaxBehindMS)
-	row("clinic", "%d services, %d resources", r.Services, r.Resources)
-	row("visits", "%d: %d served, %d left; at most %d waiting", r.Visits, r.Served, r.Left, r.PeakWaiting)
-	row("live connections", "%d opened, at most %d at once, %d reconnects, %d failed attempts", r.Connections, r.PeakConnections, r.Reconnects, r.FailedConnections)
-	row("updates received", "%d", r.Updates)
-	row("positions checked", "%d, of them %d snapshots; %d positions skipped by a newer one", r.PositionsChecked, r.SnapshotsChecked, r.PositionsSkipped)
-	fmt.Fprintf(&text, "\nmilliseconds\tcount\tp50\tp90\tp99\tmax\n")
-	times := func(name string, l Latency) {
-		fmt.Fprintf(&text, "%s\t%d\t%.1f\t%.1f\t%.1f\t%.1f\n", name, l.Count, l.P50, l.P90, l.P99, l.Max)
+	for _, g := range r.groups() {
+		text.WriteString("\n")
+		for _, f := range g.Figures {
+			row(f.Name, f.text())
+		}
 	}
-	times("change sent → position told", r.PositionLatency)
-	times("assign sent → patient told", r.CallLatency)
-	for _, operation := range slices.Sorted(maps.Keys(r.Requests)) {
-		times("request "+operation, r.Requests[operation])
+	unit := ""
+	for _, c := range r.Curves {
+		if c.Unit != unit {
+			unit = c.Unit
+			fmt.Fprintf(&text, "\n%s\tcount\tp50\tp90\tp99\tmax\n", cmp.Or(unitNames[unit], unit))
+		}
+		fmt.Fprintf(&text, "%s\t%d\t%.1f\t%.1f\t%.1f\t%.1f\n", c.Name, c.Count, c.P50, c.P90, c.P99, c.Max)
 	}
 	text.WriteString("\n")
-	row("wrong positions", "%d", r.Faults.WrongPositions)
-	row("wrong estimates", "%d", r.Faults.WrongEstimates)
-	row("wrong news", "%d", r.Faults.WrongNews)
-	row("stale snapshots", "%d (oldest %.1f ms)", r.Faults.StaleSnapshots, r.OldestSnapshotMS)
-	row("missed updates", "%d", r.Faults.Missed)
-	row("late updates", "%d (after %.0f ms)", r.Faults.Late, r.BoundMS)
-	row("out of order", "%d", r.Faults.OutOfOrder)
-	row("duplicates", "%d", r.Faults.Duplicates)
-	row("malformed", "%d", r.Faults.Malformed)
-	row("failed requests", "%d (%d attempts repeated)", r.Faults.FailedRequests, r.RequestsRepeated)
-	row("refused clients", "%d", r.Faults.RefusedClients)
-	verdict := "every client was told the truth"
-	switch {
-	case r.Interrupted:
-		verdict = "interrupted"
-	case !r.OK:
-		verdict = "NOT every client was told the truth"
+	if r.Faults != nil {
+		for _, f := range r.Faults.rows() {
+			row(f.Name, f.text())
+		}
 	}
-	row("verdict", "%s", verdict)
+	row("verdict", r.Verdict)
 	for _, p := range r.Problems {
-		fmt.Fprintf(&text, "\n%s: booking %s: %s", p.Kind, p.Booking, p.Detail)
+		fmt.Fprintf(&text, "\n%s", p.Kind)
+		if p.Booking != "" {
+			fmt.Fprintf(&text, ": booking %s", p.Booking)
+		}
+		fmt.Fprintf(&text, ": %s", p.Detail)
 	}
 	if len(r.Problems) > 0 {
 		fmt.Fprintf(&text, "\n(at most %d of each kind are shown)\n", maxProblems)
@@ -271,4 +306,75 @@ func (r *Report) WriteTable(out io.Writer) error {
 		return fmt.Errorf("write report: %w", err)
 	}
 	return nil
+}
+
+// unitNames spells out the units of curves; any other is written as it is.
+var unitNames = map[string]string{"ms": "milliseconds"}
+
+// figureGroup is the figures that stand together.
+type figureGroup struct {
+	Name    string
+	Figures []Figure
+}
+
+func (r *Report) groups() []figureGroup {
+	var list []figureGroup
+	for _, f := range r.Figures {
+		i := slices.IndexFunc(list, func(g figureGroup) bool { return g.Name == f.Group })
+		if i < 0 {
+			i = len(list)
+			list = append(list, figureGroup{Name: f.Group})
+		}
+		list[i].Figures = append(list[i].Figures, f)
+	}
+	return list
+}
+
+// text is the figure as people read it.
+func (f Figure) text() string {
+	text := number(f.Value)
+	if f.Unit != "" {
+		text += " " + f.Unit
+	}
+	goal := ""
+	switch {
+	case f.AtMost != 0:
+		goal = "goal: at most " + number(f.AtMost)
+	case f.AtLeast != 0:
+		goal = "goal: at least " + number(f.AtLeast)
+	}
+	if goal != "" && !f.Met() {
+		goal += ", MISSED"
+	}
+	switch {
+	case f.Note != "" && goal != "":
+		text += " (" + f.Note + "; " + goal + ")"
+	case f.Note != "" || goal != "":
+		text += " (" + f.Note + goal + ")"
+	}
+	return text
+}
+
+// number writes whole numbers in groups of three digits, and others with as
+// many decimals as three digits need.
+func number(v float64) string {
+	if v != math.Trunc(v) && math.Abs(v) < 1000 {
+		decimals := 1
+		if math.Abs(v) < 10 {
+			decimals = 2
+		}
+		return strconv.FormatFloat(v, 'f', decimals, 64)
+	}
+	digits := strconv.FormatFloat(math.Abs(v), 'f', 0, 64)
+	var grouped strings.Builder
+	if v < 0 {
+		grouped.WriteByte('-')
+	}
+	for i, d := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			grouped.WriteByte(',')
+		}
+		grouped.WriteRune(d)
+	}
+	return grouped.String()
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"nowserving/loadtest"
 )
@@ -37,23 +38,24 @@ func newBar(out io.Writer) *bar {
 }
 
 func (b *bar) show(p loadtest.Progress) {
-	if !b.terminal && time.Since(b.shown) < plainEvery && p.Visits < p.Total {
+	if !b.terminal && time.Since(b.shown) < plainEvery && p.Done < p.Total {
 		return
 	}
 	b.shown = time.Now()
 	done := 0
 	if p.Total > 0 {
-		done = int(barWidth * p.Visits / p.Total)
+		done = int(barWidth * min(p.Done, p.Total) / p.Total)
 	}
-	line := fmt.Sprintf("[%s%s] %d/%d visits, %d waiting, %d updates, %d wrong, %v behind",
-		strings.Repeat("#", done), strings.Repeat(".", barWidth-done),
-		p.Visits, p.Total, p.Waiting, p.Updates, p.Wrong, max(p.Behind, 0).Round(time.Millisecond))
+	line := fmt.Sprintf("[%s%s] %d/%d %s", strings.Repeat("#", done), strings.Repeat(".", barWidth-done), p.Done, p.Total, p.What)
+	if p.Detail != "" {
+		line += ", " + p.Detail
+	}
 	if !b.terminal {
 		_, _ = fmt.Fprintln(b.out, line)
 		return
 	}
 	_, _ = fmt.Fprintf(b.out, "\r%-*s", b.wide, line)
-	b.wide = len(line)
+	b.wide = utf8.RuneCountInString(line)
 }
 
 func (b *bar) close() {

@@ -58,32 +58,37 @@ func TestReplaySaysWhatTheServerRefused(t *testing.T) {
 }
 
 func TestReportGoesWhereItIsAsked(t *testing.T) {
-	report := &loadtest.Report{Trace: "day.csv", OK: true}
+	report := &loadtest.Report{Scenario: "replay", OK: true, Verdict: "every client was told the truth"}
 	var out bytes.Buffer
-	require.NoError(t, writeReport(&out, "", report))
+	require.NoError(t, (&output{}).write(&out, report))
 	require.Contains(t, out.String(), "every client was told the truth")
 
-	path := filepath.Join(t.TempDir(), "report.json")
+	dir := t.TempDir()
+	document, page := filepath.Join(dir, "report.json"), filepath.Join(dir, "report.html")
 	out.Reset()
-	require.NoError(t, writeReport(&out, path, report))
+	require.NoError(t, (&output{jsonAt: document, htmlAt: page}).write(&out, report))
 	require.Contains(t, out.String(), "verdict")
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(document)
 	require.NoError(t, err)
 	require.True(t, json.Valid(data))
+	data, err = os.ReadFile(page)
+	require.NoError(t, err)
+	require.Contains(t, string(data), "every client was told the truth")
 
 	out.Reset()
-	require.NoError(t, writeReport(&out, "-", report))
+	require.NoError(t, (&output{jsonAt: "-"}).write(&out, report))
 	require.True(t, json.Valid(out.Bytes()))
-	require.Error(t, writeReport(&out, filepath.Join(path, "nowhere"), report))
+	require.Error(t, (&output{jsonAt: filepath.Join(document, "nowhere")}).write(&out, report))
+	require.Error(t, (&output{htmlAt: filepath.Join(document, "nowhere")}).write(&out, report))
 }
 
 func TestBarWithoutATerminalPrintsLines(t *testing.T) {
 	var out bytes.Buffer
 	b := newBar(&out)
-	b.show(loadtest.Progress{Total: 10})
-	b.show(loadtest.Progress{Visits: 5, Total: 10}) // too soon for another line
-	b.show(loadtest.Progress{Visits: 10, Total: 10, Waiting: 0, Updates: 70, Wrong: 2})
+	b.show(loadtest.Progress{Total: 10, What: "visits"})
+	b.show(loadtest.Progress{Done: 5, Total: 10, What: "visits"}) // too soon for another line
+	b.show(loadtest.Progress{Done: 10, Total: 10, What: "visits", Detail: "70 updates, 2 wrong"})
 	b.close()
-	require.Equal(t, "[........................] 0/10 visits, 0 waiting, 0 updates, 0 wrong, 0s behind\n"+
-		"[########################] 10/10 visits, 0 waiting, 70 updates, 2 wrong, 0s behind\n", out.String())
+	require.Equal(t, "[........................] 0/10 visits\n"+
+		"[########################] 10/10 visits, 70 updates, 2 wrong\n", out.String())
 }
