@@ -91,6 +91,8 @@ type Mirror struct {
 	again   bool // a load was asked for while one was running
 	behind  int  // comparisons in a row that found Redis ahead
 
+	asked inquiry
+
 	// Guarded by owner.mu.
 	holders  int
 	lastUsed time.Time
@@ -99,7 +101,7 @@ type Mirror struct {
 func newMirror(owner *Mirrors, organizationID string) *Mirror {
 	return &Mirror{
 		OrganizationID: organizationID, owner: owner,
-		state: newState(0), moved: make(chan struct{}),
+		state: newState(0), moved: make(chan struct{}), asked: inquiry{asking: make(chan struct{}, 1)},
 	}
 }
 

@@ -25,8 +25,6 @@ const (
 	pingEvery = time.Second
 	// idleLife is how long a mirror is kept when nobody looks at it.
 	idleLife = 10 * time.Minute
-	// currentTimeout is how long a reader waits for a mirror to catch up.
-	currentTimeout = 500 * time.Millisecond
 	// truthEvery is how often mirrors are read from the database while Redis
 	// is away.
 	truthEvery = time.Second
@@ -105,27 +103,6 @@ func (ms *Mirrors) Get(ctx context.Context, organizationID string) *Mirror {
 func (ms *Mirrors) Hold(organizationID string) (m *Mirror, release func()) {
 	m = ms.hold(organizationID, 1)
 	return m, sync.OnceFunc(func() { ms.hold(organizationID, -1) })
-}
-
-// Current returns an organization's mirror once it shows everything that the
-// index holds at this moment, and false when it can't be had in time: then
-// the index is not to be trusted, and the database has to answer.
-func (ms *Mirrors) Current(ctx context.Context, organizationID string) (*Mirror, bool) {
-	if !ms.Linked() {
-		return nil, false
-	}
-	ctx, cancel := context.WithTimeout(ctx, currentTimeout)
-	defer cancel()
-	m := ms.hold(organizationID, 0)
-	at, err := ms.index.moment(ctx, organizationID)
-	if err != nil || at.Epoch == "" && !m.Await(ctx, Moment{}) {
-		return nil, false
-	}
-	if at.Epoch == "" {
-		ms.load(m) // the index was lost: nothing has told the mirror yet
-		return nil, false
-	}
-	return m, m.Await(ctx, at)
 }
 
 // Distrust makes the node compare an organization's index with the database

@@ -1,0 +1,118 @@
+package queue
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	// currentTimeout is how long a reader waits for Redis to say where an index
+	// stands, and then for a delta that is on its way.
+	currentTimeout = 500 * time.Millisecond
+	// loadPatience is how long a reader waits while the whole index is being read
+	// into the mirror: all readers wait for the same, and to count for each of
+	// them in the database would only delay it.
+	loadPatience = 5 * time.Second
+)
+
+// Current returns an organization's mirror once it shows everything that the
+// index holds at this moment, and false when it can't be had in time: then
+// the index is not to be trusted, and the database has to answer.
+func (ms *Mirrors) Current(ctx context.Context, organizationID string) (*Mirror, bool) {
+	if !ms.Linked() {
+		return nil, false
+	}
+	m := ms.hold(organizationID, 0)
+	at, err := m.asked.ask(ctx, func(ctx context.Context) (Moment, error) { return ms.index.moment(ctx, organizationID) })
+	if err != nil || at.Epoch == "" && !ms.reach(ctx, m, Moment{}) {
+		return nil, false
+	}
+	if at.Epoch == "" {
+		ms.load(m) // the index was lost: nothing has told the mirror yet
+		return nil, false
+	}
+	return m, ms.reach(ctx, m, at)
+}
+
+// At is Current for who has just been told a moment of the index, by a change
+// of their own: Redis need not be asked again.
+func (ms *Mirrors) At(ctx context.Context, organizationID string, at Moment) (*Mirror, bool) {
+	if !ms.Linked() || at.Epoch == "" {
+		return nil, false
+	}
+	m := ms.hold(organizationID, 0)
+	return m, ms.reach(ctx, m, at)
+}
+
+// reach waits until a mirror shows a moment.
+func (ms *Mirrors) reach(ctx context.Context, m *Mirror, at Moment) bool {
+	ctx, cancel := context.WithTimeout(ctx, loadPatience)
+	defer cancel()
+	for {
+		soon, cancel := context.WithTimeout(ctx, currentTimeout)
+		reached := m.Await(soon, at)
+		cancel()
+		if fresh, _ := m.Fresh(); reached || fresh || ctx.Err() != nil || !ms.Linked() {
+			return reached
+		}
+	}
+}
+
+// inquiry finds out where an index stands. Whoever asks while a command is on
+// its way shares the next one with all others who do, so a crowd costs a few
+// commands, and each answer was given after it was asked for.
+type inquiry struct {
+	asking chan struct{} // holds one while a command is on its way
+
+	mu   sync.Mutex
+	next *answer // of the command to be sent next
+}
+
+type answer struct {
+	done chan struct{}
+	at   Moment
+	err  error
+}
+
+func (q *inquiry) ask(ctx context.Context, read func(context.Context) (Moment, error)) (Moment, error) {
+	q.mu.Lock()
+	a := q.next
+	first := a == nil
+	if first {
+		a = &answer{done: make(chan struct{})}
+		q.next = a
+	}
+	q.mu.Unlock()
+	if first {
+		// Others wait for it too, so it is sent also when this caller has gone.
+		q.send(context.WithoutCancel(ctx), a, read)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*currentTimeout)
+	defer cancel()
+	select {
+	case <-a.done:
+		return a.at, a.err
+	case <-ctx.Done():
+		return Moment{}, ctx.Err()
+	}
+}
+
+// send asks for everybody who waits for the answer.
+func (q *inquiry) send(ctx context.Context, a *answer, read func(context.Context) (Moment, error)) {
+	defer close(a.done)
+	ctx, cancel := context.WithTimeout(ctx, currentTimeout)
+	defer cancel()
+	select {
+	case q.asking <- struct{}{}:
+		defer func() { <-q.asking }()
+	case <-ctx.Done():
+		a.err = ctx.Err()
+	}
+	q.mu.Lock()
+	q.next = nil
+	q.mu.Unlock()
+	if a.err == nil {
+		a.at, a.err = read(ctx)
+	}
+}
