@@ -100,7 +100,7 @@ func Replay(ctx context.Context, options ReplayOptions) (*Report, error) {
 func (r *replay) fill(report *Report) {
 	lag, old := r.tally.worst()
 	report.figures("visits",
-		count("visits", r.visits.Load(), ""),
+		Figure{Name: "visits", Value: float64(r.visits.Load()), Headline: true},
 		count("served", r.served.Load(), ""),
 		count("left", r.left.Load(), "without being served"),
 		count("most waiting at once", r.peakWaiting.Load(), ""),
@@ -114,14 +114,14 @@ func (r *replay) fill(report *Report) {
 	)
 	report.figures("checked against the truth",
 		count("updates received", r.live.messages.Load(), ""),
-		count("positions checked", r.tally.checked.Load(), ""),
+		Figure{Name: "positions checked", Value: float64(r.tally.checked.Load()), Headline: true},
 		count("snapshots checked", r.tally.snapshots.Load(), "among the positions"),
 		count("positions skipped", r.tally.conflated.Load(), "a newer one came at once"),
 		Figure{Name: "oldest stale snapshot", Value: milliseconds(old), Unit: "ms"},
 		count("requests repeated", r.api.requests.repeated.Load(), ""),
 	)
-	report.curve("told", "change sent → position told", &r.tally.latency)
-	report.curve("told", "assign sent → patient told", &r.tally.callLatency)
+	report.curve("from a change to the client", "change sent → position told", &r.tally.latency)
+	report.curve("from a change to the client", "assign sent → patient told", &r.tally.callLatency)
 	r.api.requests.fill(report)
 	faults := r.tally.faultCounts()
 	faults.FailedRequests = r.api.requests.failed.Load()

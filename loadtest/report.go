@@ -185,6 +185,9 @@ func (r *Report) curve(chart, name string, h *histogram) {
 	c := Curve{Chart: chart, Name: name, Unit: "ms", Latency: h.summary(), Points: []CurvePoint{}}
 	if c.Count > 0 {
 		for _, p := range curvePercentiles {
+			if float64(c.Count)*(1-p/100) < 1 {
+				break // beyond the last sample there is nothing to know
+			}
 			c.Points = append(c.Points, CurvePoint{p, milliseconds(h.quantile(p / 100))})
 		}
 	}
@@ -193,7 +196,7 @@ func (r *Report) curve(chart, name string, h *histogram) {
 
 // curvePercentiles are the points of a curve: evenly spread on an axis on which
 // each further nine takes the same room.
-var curvePercentiles = percentiles(0.5, 0.9999, 40)
+var curvePercentiles = percentiles(0.5, 0.9999, 60)
 
 func percentiles(from, to float64, n int) []float64 {
 	list := make([]float64, 0, n+1)
@@ -336,13 +339,7 @@ func (f Figure) text() string {
 	if f.Unit != "" {
 		text += " " + f.Unit
 	}
-	goal := ""
-	switch {
-	case f.AtMost != 0:
-		goal = "goal: at most " + number(f.AtMost)
-	case f.AtLeast != 0:
-		goal = "goal: at least " + number(f.AtLeast)
-	}
+	goal := f.GoalText()
 	if goal != "" && !f.Met() {
 		goal += ", MISSED"
 	}
@@ -355,9 +352,23 @@ func (f Figure) text() string {
 	return text
 }
 
+// GoalText says what was to be reached, if anything.
+func (f Figure) GoalText() string {
+	switch {
+	case f.AtMost != 0:
+		return "goal: at most " + number(f.AtMost)
+	case f.AtLeast != 0:
+		return "goal: at least " + number(f.AtLeast)
+	}
+	return ""
+}
+
 // number writes whole numbers in groups of three digits, and others with as
 // many decimals as three digits need.
 func number(v float64) string {
+	if v != math.Trunc(v) && math.Abs(v) < 0.1 {
+		return strconv.FormatFloat(v, 'g', 2, 64)
+	}
 	if v != math.Trunc(v) && math.Abs(v) < 1000 {
 		decimals := 1
 		if math.Abs(v) < 10 {

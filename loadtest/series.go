@@ -50,7 +50,7 @@ func (s *sampler) run() (stop func()) {
 			case now := <-timer.C:
 				timer.Reset(s.sample(now.Sub(s.started).Seconds()))
 			case <-quit:
-				s.sample(time.Since(s.started).Seconds())
+				s.finish(time.Since(s.started).Seconds())
 				return
 			}
 		}
@@ -87,18 +87,38 @@ func (s *sampler) sample(second float64) time.Duration {
 	return s.every
 }
 
+// finish takes the last sample. If little time has passed since the one before,
+// the two become one: a rate over a moment says nothing.
+func (s *sampler) finish(second float64) {
+	s.sample(second)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.seconds)
+	if n < 2 || s.seconds[n-1]-s.seconds[n-2] > s.every.Seconds()/2 {
+		return
+	}
+	s.join(n-2, n-2)
+	s.seconds, s.values = s.seconds[:n-1], s.values[:n-1]
+}
+
+// join puts what samples from and from+1 show together at the place of another.
+func (s *sampler) join(from, at int) {
+	start := 0.0
+	if at > 0 {
+		start = s.seconds[at-1]
+	}
+	first, second := s.seconds[from]-start, s.seconds[from+1]-s.seconds[from]
+	for j := range s.measures {
+		s.values[at][j] = (s.values[from][j]*first + s.values[from+1][j]*second) / (first + second)
+	}
+	s.seconds[at] = s.seconds[from+1]
+}
+
 // thin joins each two neighbouring samples into one.
 func (s *sampler) thin() {
-	start := 0.0
 	n := len(s.seconds) / 2
 	for i := range n {
-		a, b := 2*i, 2*i+1
-		first, second := s.seconds[a]-start, s.seconds[b]-s.seconds[a]
-		start = s.seconds[b]
-		for j := range s.measures {
-			s.values[i][j] = (s.values[a][j]*first + s.values[b][j]*second) / (first + second)
-		}
-		s.seconds[i] = s.seconds[b]
+		s.join(2*i, i)
 	}
 	s.seconds, s.values = s.seconds[:n], s.values[:n]
 }
