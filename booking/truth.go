@@ -97,6 +97,17 @@ func (t Truth) Waiting(ctx context.Context, organizationID string) ([]queue.Entr
 	return entries, nil
 }
 
+// Sum implements queue.Truth.
+func (t Truth) Sum(ctx context.Context, organizationID string) (queue.Sum, error) {
+	var sum queue.Sum
+	err := t.store.Read(ctx).Raw(`SELECT count(*) AS waiting, CAST(COALESCE(sum(seq * version), 0) AS bigint) AS weight
+		FROM bookings WHERE organization_id = ? AND stage = ?`, organizationID, models.StageWaiting).Scan(&sum).Error
+	if err != nil {
+		return queue.Sum{}, fmt.Errorf("sum up waiting bookings: %w", err)
+	}
+	return sum, nil
+}
+
 // versionsChunk bounds the ids in one query.
 const versionsChunk = 1000
 

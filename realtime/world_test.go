@@ -267,6 +267,20 @@ func (w *world) Waiting(context.Context, string) ([]queue.Entry, error) {
 	return all, nil
 }
 
+// Sum implements queue.Truth.
+func (w *world) Sum(context.Context, string) (queue.Sum, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var sum queue.Sum
+	for _, b := range w.bookings {
+		if b.Waiting() {
+			sum.Waiting++
+			sum.Weight += b.Seq * b.Version
+		}
+	}
+	return sum, nil
+}
+
 // Versions implements queue.Truth.
 func (w *world) Versions(_ context.Context, _ string, ids []string) (map[string]int64, error) {
 	w.mu.Lock()

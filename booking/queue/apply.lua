@@ -4,6 +4,7 @@
 -- ARGV  1 booking  2 its version  3 score  4 record for members ("" when it waits nowhere)
 --       5 queue ids, joined by commas  6 queue key prefix  7 channel  8 seconds a tombstone lives
 --       9 rest of the delta as JSON, beginning with a comma  10 "1" when the delta carries an event
+--       11 the command that publishes
 -- Answers {outcome, epoch, version}: "applied", "same", "stale" (a newer version was seen) or "lost" (no epoch).
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
 if not epoch then return {'lost', '', 0} end
@@ -43,5 +44,5 @@ else
 end
 
 current = redis.call('HINCRBY', KEYS[1], 'version', 1)
-redis.call('PUBLISH', ARGV[7], '{"epoch":"' .. epoch .. '","version":' .. current .. ARGV[9] .. '}')
+redis.call(ARGV[11], ARGV[7], '{"epoch":"' .. epoch .. '","version":' .. current .. ARGV[9] .. '}')
 return {'applied', epoch, current}

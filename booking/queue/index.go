@@ -69,6 +69,10 @@ func PlaceOf(score int64) (priority int, seq int64) {
 	return models.MaxPriority - int(score/bandWidth), score % bandWidth
 }
 
+// Sum is how many bookings wait, and the sum of their sequences times their
+// versions: two lists that sum up alike are all but certain to be the same.
+type Sum struct{ Waiting, Weight int64 }
+
 // Delta is one change of an organization's index.
 type Delta struct {
 	Epoch   string `json:"epoch"`
@@ -90,6 +94,8 @@ type Delta struct {
 type Truth interface {
 	// Waiting lists every booking of the organization that waits, in no order.
 	Waiting(ctx context.Context, organizationID string) ([]Entry, error)
+	// Sum sums them up.
+	Sum(ctx context.Context, organizationID string) (Sum, error)
 	// Versions returns the versions of those of the bookings that exist.
 	Versions(ctx context.Context, organizationID string, bookingIDs []string) (map[string]int64, error)
 }
@@ -103,7 +109,18 @@ type Index struct {
 	apply, rebuild, snapshot *redis.Script
 
 	repairs, rebuilds atomic.Int64
+
+	// publish is the command that tells the nodes of a change; nil until the
+	// servers were asked what they have.
+	publish atomic.Pointer[string]
 }
+
+// The commands that tell of a change: on a cluster, the first reaches the
+// subscribers of every server and the second those of the shard only.
+const (
+	publishToAll   = "PUBLISH"
+	publishToShard = "SPUBLISH"
+)
 
 // NewIndex makes an index over a Redis (single, Sentinel or Cluster).
 func NewIndex(rdb redis.UniversalClient, truth Truth, log *slog.Logger) *Index {
@@ -111,6 +128,27 @@ func NewIndex(rdb redis.UniversalClient, truth Truth, log *slog.Logger) *Index {
 		rdb: rdb, truth: truth, log: log,
 		apply: redis.NewScript(applySource), rebuild: redis.NewScript(rebuildSource), snapshot: redis.NewScript(snapshotSource),
 	}
+}
+
+// publishCommand is the command that tells the nodes of a change: that of the
+// shard on a cluster which has it (Redis 7). The servers are asked once; nodes
+// are to be restarted after all servers of a cluster have learnt it.
+func (ix *Index) publishCommand(ctx context.Context) (string, error) {
+	if known := ix.publish.Load(); known != nil {
+		return *known, nil
+	}
+	command := publishToAll
+	if cluster, ok := ix.rdb.(*redis.ClusterClient); ok {
+		about, err := cluster.Do(ctx, "COMMAND", "INFO", publishToShard).Slice()
+		if err != nil {
+			return "", fmt.Errorf("ask Redis for its commands: %w", err)
+		}
+		if len(about) == 1 && about[0] != nil {
+			command = publishToShard
+		}
+	}
+	ix.publish.Store(&command)
+	return command, nil
 }
 
 // Repairs returns how many bookings were found wrong in the index and mended,
@@ -187,9 +225,13 @@ func (ix *Index) tryChange(ctx context.Context, organizationID string, d Delta, 
 	if d.Event != nil {
 		hasEvent = "1"
 	}
+	publish, err := ix.publishCommand(ctx)
+	if err != nil {
+		return "", Moment{}, err
+	}
 	reply, err := ix.apply.Run(ctx, ix.rdb, []string{k.state, k.members, k.queues, k.tombstone(d.BookingID)},
 		d.BookingID, d.BookingVersion, d.Score, record, strings.Join(d.Queues, ","), k.prefix, k.channel,
-		int(tombstoneLife.Seconds()), string(tail), hasEvent).Slice()
+		int(tombstoneLife.Seconds()), string(tail), hasEvent, publish).Slice()
 	if err != nil {
 		return "", Moment{}, err
 	}
@@ -205,9 +247,13 @@ func (ix *Index) Rebuild(ctx context.Context, organizationID string) error {
 	if err != nil {
 		return fmt.Errorf("rebuild the queue index: %w", err)
 	}
+	publish, err := ix.publishCommand(ctx)
+	if err != nil {
+		return fmt.Errorf("rebuild the queue index: %w", err)
+	}
 	k := keysOf(organizationID)
-	args := make([]any, 0, 3+4*len(entries))
-	args = append(args, rand.Text(), k.prefix, k.channel)
+	args := make([]any, 0, 4+4*len(entries))
+	args = append(args, rand.Text(), k.prefix, k.channel, publish)
 	for _, e := range entries {
 		args = append(args, e.BookingID, e.Score, e.record(), e.queues())
 	}

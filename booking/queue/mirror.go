@@ -89,13 +89,13 @@ type Mirror struct {
 	buffer  []*Delta
 	loading bool
 	again   bool // a load was asked for while one was running
-	behind  int  // comparisons in a row that found Redis ahead
 
 	asked inquiry
 
 	// Guarded by owner.mu.
 	holders  int
 	lastUsed time.Time
+	link     *link // nil while the shards are unknown
 }
 
 func newMirror(owner *Mirrors, organizationID string) *Mirror {
@@ -119,7 +119,7 @@ func (m *Mirror) Fresh() (bool, time.Time) {
 // right: now while it is live, which is while it follows the index and the
 // link to Redis answers.
 func (m *Mirror) AsOf() (t time.Time, live bool) {
-	now, heard := m.owner.now(), m.owner.heardAt()
+	now, heard := m.owner.now(), m.owner.heardAt(m)
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	switch {
@@ -381,7 +381,7 @@ func (m *Mirror) install(c *contents) (later []*Delta, ok bool) {
 		return nil, false
 	}
 	m.state, m.at = state, c.at
-	m.buffer, m.loading, m.fresh, m.behind = nil, false, true, 0
+	m.buffer, m.loading, m.fresh = nil, false, true
 	close(m.moved)
 	m.moved = make(chan struct{})
 	return later, true
@@ -393,7 +393,7 @@ func (m *Mirror) suspect() bool {
 	defer m.mu.Unlock()
 	was := m.fresh
 	if m.follows() {
-		m.asOf = m.owner.heardAt()
+		m.asOf = m.owner.heardAt(m)
 	}
 	m.fresh = false
 	return was

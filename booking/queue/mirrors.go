@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,10 +18,9 @@ const (
 	// compareEvery is how often each mirrored organization's index is compared
 	// with the database, by one of the nodes.
 	compareEvery = 2 * time.Second
-	// linkTimeout is how long Redis may be silent before mirrors are stale.
-	linkTimeout = 3 * time.Second
-	// pingEvery keeps the subscription's connection from being silent.
-	pingEvery = time.Second
+	// wholeEvery is how often everything is compared, though nothing seems to
+	// differ: the sorted sets may have been changed behind our back.
+	wholeEvery = 15 * time.Second
 	// idleLife is how long a mirror is kept when nobody looks at it.
 	idleLife = 10 * time.Minute
 	// truthEvery is how often mirrors are read from the database while Redis
@@ -30,37 +28,40 @@ const (
 	truthEvery = time.Second
 	// loadTimeout bounds one attempt to compare and read an index.
 	loadTimeout = 10 * time.Second
+	// reloadSpread is the time over which nodes read the index anew after Redis
+	// was away, for they all notice at the same moment that it is back.
+	reloadSpread = time.Second
+	// maxLoads bounds how many organizations a node reads at the same time.
+	maxLoads = 16
 )
 
-// Mirrors holds this node's mirrors and the one subscription that feeds them.
+// Mirrors holds this node's mirrors and the links that feed them.
 type Mirrors struct {
 	index    *Index
 	rdb      redis.UniversalClient
 	now      func() time.Time
 	log      *slog.Logger
 	listener Listener
+	// reading holds a token for each organization that is being read.
+	reading chan struct{}
+	up      chan struct{} // closed when Redis has answered for the first time
+	since   time.Time     // when the mirrors were made
 
 	mu      sync.Mutex
 	mirrors map[string]*Mirror
-	pubsub  *redis.PubSub
-	linked  bool
-	heard   time.Time     // when Redis last answered
-	up      chan struct{} // closed when Redis has answered for the first time
-	back    chan struct{} // closed when Redis answers again
-	// wanted are channels to subscribe to; wake tells the subscriber.
-	wanted []string
-	wake   chan struct{}
+	links   map[string]*link // by shard
+	lost    int64            // times a link has broken
 
-	loads sync.WaitGroup
-	ctx   context.Context // ends the loads; set by Run
+	linking, loads sync.WaitGroup
+	ctx            context.Context // ends the links and the loads; set by Run
 }
 
 // NewMirrors makes the node's mirrors over an index.
 func NewMirrors(index *Index, now func() time.Time, log *slog.Logger) *Mirrors {
 	return &Mirrors{
 		index: index, rdb: index.rdb, now: now, log: log, listener: deaf{},
-		mirrors: map[string]*Mirror{}, pubsub: index.rdb.Subscribe(context.Background()),
-		wake: make(chan struct{}, 1), up: make(chan struct{}), back: make(chan struct{}),
+		reading: make(chan struct{}, maxLoads), up: make(chan struct{}), since: now(),
+		mirrors: map[string]*Mirror{}, links: map[string]*link{},
 	}
 }
 
@@ -74,18 +75,56 @@ func (deaf) Stale(*Mirror)                    {}
 // Listen sets who is told of changes. Call it before Run.
 func (ms *Mirrors) Listen(l Listener) { ms.listener = l }
 
-// Linked reports whether the subscription to Redis answers.
+// Linked reports whether Redis answers, with all its shards.
 func (ms *Mirrors) Linked() bool {
-	ms.mu.Lock()
-	defer ms.mu.Unlock()
-	return ms.linked
+	_, silent := ms.Silence()
+	return !silent
 }
 
-// heardAt is when the subscription to Redis last answered.
-func (ms *Mirrors) heardAt() time.Time {
+// Silence reports whether Redis, or a shard of it, does not answer, and for how
+// long it has not.
+func (ms *Mirrors) Silence() (length time.Duration, silent bool) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	return ms.heard
+	now := ms.now()
+	if len(ms.links) == 0 {
+		return now.Sub(ms.since), true
+	}
+	for _, l := range ms.links {
+		if l.silent(now) {
+			length, silent = max(length, now.Sub(l.heard)), true
+		}
+	}
+	return length, silent
+}
+
+// Lost is how often a link to Redis has broken since the start.
+func (ms *Mirrors) Lost() int64 {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	return ms.lost
+}
+
+// Reaches reports whether the part of Redis that has an organization's index
+// answers, as far as this node knows.
+func (ms *Mirrors) Reaches(organizationID string) bool {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	l := ms.links[""]
+	if m := ms.mirrors[organizationID]; m != nil && m.link != nil {
+		l = m.link
+	}
+	return l == nil || !l.silent(ms.now())
+}
+
+// heardAt is when Redis last answered on the link that feeds a mirror.
+func (ms *Mirrors) heardAt(m *Mirror) time.Time {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	if m.link == nil {
+		return ms.since
+	}
+	return m.link.heard
 }
 
 // Up is closed when Redis has answered for the first time.
@@ -124,13 +163,9 @@ func (ms *Mirrors) hold(organizationID string, n int) *Mirror {
 		m = newMirror(ms, organizationID)
 		m.loading = true
 		ms.mirrors[organizationID] = m
-		alone = ms.ctx != nil && !ms.linked
 		// The confirmation of the subscription, when it comes, starts the load.
-		ms.wanted = append(ms.wanted, keysOf(organizationID).channel)
-		select {
-		case ms.wake <- struct{}{}:
-		default:
-		}
+		ms.attachOne(m)
+		alone = ms.ctx != nil && (m.link == nil || !m.link.up)
 	}
 	m.holders += n
 	m.lastUsed = ms.now()
@@ -145,61 +180,23 @@ func (ms *Mirrors) hold(organizationID string, n int) *Mirror {
 func (ms *Mirrors) Run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	_, clustered := ms.rdb.(*redis.ClusterClient)
 	ms.mu.Lock()
 	ms.ctx = ctx
+	if !clustered {
+		ms.start(newLink(ms, "", ms.rdb))
+	}
 	ms.mu.Unlock()
 	var wg sync.WaitGroup
-	wg.Go(func() { ms.receive(ctx) })
-	wg.Go(func() { ms.subscribe(ctx) })
+	if clustered {
+		wg.Go(func() { ms.discover(ctx) })
+	} else {
+		ms.attach()
+	}
 	wg.Go(func() { ms.compare(ctx) })
-	<-ctx.Done()
-	// Closing the subscription ends a Receive that waits.
-	if err := ms.subscription().Close(); err != nil {
-		ms.log.Debug("close the subscription", "error", err)
-	}
 	wg.Wait()
+	ms.linking.Wait()
 	ms.loads.Wait()
-}
-
-func (ms *Mirrors) subscription() *redis.PubSub {
-	ms.mu.Lock()
-	defer ms.mu.Unlock()
-	return ms.pubsub
-}
-
-func (ms *Mirrors) receive(ctx context.Context) {
-	pause := newBackoff()
-	for ctx.Err() == nil {
-		message, err := ms.subscription().ReceiveTimeout(ctx, linkTimeout)
-		if err != nil {
-			if ctx.Err() == nil {
-				ms.unlink(err)
-				pause.wait(ctx)
-				ms.relink(ctx)
-			}
-			continue
-		}
-		pause.reset()
-		ms.link()
-		switch message := message.(type) {
-		case *redis.Subscription:
-			if m := ms.byChannel(message.Channel); m != nil && message.Kind == "subscribe" {
-				ms.load(m)
-			}
-		case *redis.Message:
-			m := ms.byChannel(message.Channel)
-			if m == nil {
-				continue
-			}
-			var d Delta
-			if err := json.Unmarshal([]byte(message.Payload), &d); err != nil {
-				ms.log.Error("unreadable delta", "organization", m.OrganizationID, "error", err)
-				ms.load(m)
-				continue
-			}
-			m.receive(&d)
-		}
-	}
 }
 
 func (ms *Mirrors) byChannel(channel string) *Mirror {
@@ -208,81 +205,6 @@ func (ms *Mirrors) byChannel(channel string) *Mirror {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	return ms.mirrors[organizationID]
-}
-
-// link notes that Redis answers.
-func (ms *Mirrors) link() {
-	ms.mu.Lock()
-	was := ms.linked
-	ms.linked, ms.heard = true, ms.now()
-	if !was {
-		close(ms.back)
-	}
-	select {
-	case <-ms.up:
-	default:
-		close(ms.up)
-	}
-	ms.mu.Unlock()
-	if !was {
-		ms.log.Info("linked to Redis")
-	}
-}
-
-// relink subscribes to everything anew on a new connection. Each confirmed
-// subscription loads its mirror, so nothing missed meanwhile is lost.
-func (ms *Mirrors) relink(ctx context.Context) {
-	fresh := ms.rdb.Subscribe(ctx) // connects with its first command
-	ms.mu.Lock()
-	old := ms.pubsub
-	ms.pubsub = fresh
-	channels := make([]string, 0, len(ms.mirrors))
-	for id := range ms.mirrors {
-		channels = append(channels, keysOf(id).channel)
-	}
-	ms.mu.Unlock()
-	if err := old.Close(); err != nil {
-		ms.log.Debug("close the subscription", "error", err)
-	}
-	if ctx.Err() != nil { // Run may have closed the old one only
-		if err := fresh.Close(); err != nil {
-			ms.log.Debug("close the subscription", "error", err)
-		}
-		return
-	}
-	if len(channels) > 0 {
-		// An error shows again as silence or in the next Receive.
-		if err := fresh.Subscribe(ctx, channels...); err != nil {
-			ms.log.Debug("subscribe to the queue index", "error", err)
-		}
-	}
-}
-
-// unlink marks every mirror stale.
-func (ms *Mirrors) unlink(cause error) {
-	ms.mu.Lock()
-	was := ms.linked
-	ms.linked = false
-	if was {
-		ms.back = make(chan struct{})
-	}
-	all := ms.all()
-	ms.mu.Unlock()
-	if was {
-		ms.log.Warn("the link to Redis is down; positions come from the database", "error", cause)
-		for _, m := range all {
-			ms.load(m)
-		}
-	}
-}
-
-// all lists the mirrors. The caller holds the lock.
-func (ms *Mirrors) all() []*Mirror {
-	all := make([]*Mirror, 0, len(ms.mirrors))
-	for _, m := range ms.mirrors {
-		all = append(all, m)
-	}
-	return all
 }
 
 // load compares the index with the database and reads it into the mirror, in
@@ -306,31 +228,82 @@ func (ms *Mirrors) load(m *Mirror) {
 	if ctx.Err() != nil {
 		return
 	}
-	ms.loads.Go(func() {
-		pause := newBackoff()
-		for ctx.Err() == nil {
-			if !ms.Linked() {
-				if err := ms.showTruth(ctx, m); err != nil && ctx.Err() == nil {
-					ms.log.Warn("read the queues from the database", "organization", m.OrganizationID, "error", err)
-				}
-				ms.awaitLink(ctx)
-				continue
-			}
+	ms.loads.Go(func() { ms.loading(ctx, m) })
+}
+
+// loading goes on until the mirror is loaded. Until then it shows what the
+// database says.
+func (ms *Mirrors) loading(ctx context.Context, m *Mirror) {
+	pause := newBackoff()
+	crowded := false // every node of ours is about to do the same
+	for ctx.Err() == nil {
+		back, lost := ms.backOf(m)
+		if back == nil && crowded {
+			wait(ctx, mathrand.N(reloadSpread)) //nolint:gosec // jitter, not a secret
+			crowded = false
+		}
+		if back == nil {
 			loaded, err := ms.tryLoad(ctx, m)
 			if loaded {
 				return
 			}
-			if err != nil && ctx.Err() == nil {
+			if err == nil {
+				continue
+			}
+			if ctx.Err() == nil {
 				ms.log.Warn("load the queue index", "organization", m.OrganizationID, "error", err)
-				pause.wait(ctx)
 			}
 		}
-	})
+		if err := ms.showTruth(ctx, m); err != nil && ctx.Err() == nil {
+			ms.log.Warn("read the queues from the database", "organization", m.OrganizationID, "error", err)
+		}
+		if back == nil {
+			pause.wait(ctx)
+			continue
+		}
+		crowded = lost
+		select {
+		case <-back:
+		case <-time.After(truthEvery):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// backOf returns what is closed when Redis answers again, nil while it does,
+// and whether it had answered before. Of a mirror without a link nobody knows.
+func (ms *Mirrors) backOf(m *Mirror) (back <-chan struct{}, lost bool) {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	switch {
+	case m.link == nil:
+		return make(chan struct{}), false
+	case m.link.up:
+		return nil, false
+	default:
+		return m.link.back, m.link.once
+	}
+}
+
+// read takes a token for reading one organization. It returns false when ctx
+// ends first; otherwise done gives the token back.
+func (ms *Mirrors) read(ctx context.Context) (done func(), ok bool) {
+	select {
+	case ms.reading <- struct{}{}:
+		return func() { <-ms.reading }, true
+	case <-ctx.Done():
+		return nil, false
+	}
 }
 
 // showTruth puts the mirror in order from the database alone, while Redis is
 // away: live clients are told the truth every truthEvery instead of at once.
 func (ms *Mirrors) showTruth(ctx context.Context, m *Mirror) error {
+	done, ok := ms.read(ctx)
+	if !ok {
+		return nil
+	}
+	defer done()
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	asOf := ms.now()
@@ -351,29 +324,17 @@ func (ms *Mirrors) showTruth(ctx context.Context, m *Mirror) error {
 	}
 	m.telling.Lock()
 	defer m.telling.Unlock()
-	if ms.Linked() {
-		return nil // Redis is back: what it holds is newer
-	}
 	m.show(c, asOf)
 	ms.listener.Loaded(m)
 	return nil
 }
 
-// awaitLink waits until Redis answers again, truthEvery at most.
-func (ms *Mirrors) awaitLink(ctx context.Context) {
-	timer := time.NewTimer(truthEvery)
-	defer timer.Stop()
-	ms.mu.Lock()
-	back := ms.back
-	ms.mu.Unlock()
-	select {
-	case <-timer.C:
-	case <-back:
-	case <-ctx.Done():
-	}
-}
-
 func (ms *Mirrors) tryLoad(ctx context.Context, m *Mirror) (bool, error) {
+	done, ok := ms.read(ctx)
+	if !ok {
+		return false, nil
+	}
+	defer done()
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	m.mu.Lock()
@@ -399,108 +360,147 @@ func (ms *Mirrors) tryLoad(ctx context.Context, m *Mirror) (bool, error) {
 	return true, nil
 }
 
-// subscribe sends the commands of the subscription: new channels, and pings
-// that keep it from being silent. A command that fails shows to the receiver
-// as an error or as silence, and it connects anew.
-func (ms *Mirrors) subscribe(ctx context.Context) {
-	ticker := time.NewTicker(pingEvery)
-	defer ticker.Stop()
-	// The first answer says that Redis is there.
-	err := ms.subscription().Ping(ctx)
-	for {
-		if err != nil && ctx.Err() == nil {
-			ms.log.Debug("command on the subscription", "error", err)
-		}
-		err = nil
-		select {
-		case <-ctx.Done():
-			return
-		case <-ms.wake:
-			ms.mu.Lock()
-			wanted, pubsub := ms.wanted, ms.pubsub
-			ms.wanted = nil
-			ms.mu.Unlock()
-			if len(wanted) > 0 {
-				err = pubsub.Subscribe(ctx, wanted...)
-			}
-		case <-ticker.C:
-			err = ms.subscription().Ping(ctx)
-		}
-	}
-}
-
 // compare looks after the mirrored organizations: the index against the
 // database, the mirror against the index, and mirrors nobody needs.
 func (ms *Mirrors) compare(ctx context.Context) {
 	for {
 		// Jitter keeps the nodes from comparing at the same moment.
-		timer := time.NewTimer(compareEvery*3/4 + mathrand.N(compareEvery/2)) //nolint:gosec // jitter, not a secret
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		wait(ctx, compareEvery*3/4+mathrand.N(compareEvery/2)) //nolint:gosec // jitter, not a secret
+		if ctx.Err() != nil {
 			return
-		case <-timer.C:
 		}
-		used, idle := ms.inUse()
-		if len(idle) > 0 {
-			if err := ms.subscription().Unsubscribe(ctx, idle...); err != nil {
-				ms.log.Debug("unsubscribe from the queue index", "error", err)
+		ms.attach() // those that had no link
+		var comparing sync.WaitGroup
+		for _, m := range ms.inUse() {
+			done, ok := ms.read(ctx)
+			if !ok {
+				break
 			}
+			comparing.Go(func() {
+				defer done()
+				if err := ms.compareOne(ctx, m); err != nil && ctx.Err() == nil {
+					ms.log.Warn("compare the queue index", "organization", m.OrganizationID, "error", err)
+				}
+			})
 		}
-		for _, m := range used {
-			if err := ms.compareOne(ctx, m); err != nil && ctx.Err() == nil {
-				ms.log.Warn("compare the queue index", "organization", m.OrganizationID, "error", err)
-			}
-		}
+		comparing.Wait()
 	}
 }
 
-// inUse forgets the mirrors nobody has looked at for a while. It returns the
-// others, and the channels of those forgotten.
-func (ms *Mirrors) inUse() (used []*Mirror, idle []string) {
+// inUse forgets the mirrors nobody has looked at for a while and returns the
+// others.
+func (ms *Mirrors) inUse() []*Mirror {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
+	used := make([]*Mirror, 0, len(ms.mirrors))
 	for id, m := range ms.mirrors {
-		if m.holders == 0 && ms.now().Sub(m.lastUsed) > idleLife {
-			delete(ms.mirrors, id)
-			idle = append(idle, keysOf(id).channel)
+		if m.holders > 0 || ms.now().Sub(m.lastUsed) <= idleLife {
+			used = append(used, m)
+			continue
+		}
+		delete(ms.mirrors, id)
+		if m.link != nil {
+			m.link.leave(id)
 		}
 	}
-	return ms.all(), idle
+	return used
 }
 
+// compareOne looks after one organization. One node at a time compares the
+// database with the index; the others trust it. What costs little, how many
+// wait and with what versions, is compared every time, and everything when
+// that differs, and now and then.
 func (ms *Mirrors) compareOne(ctx context.Context, m *Mirror) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	k := keysOf(m.OrganizationID)
-	// One node compares in each period; the others trust it.
-	err := ms.rdb.SetArgs(ctx, strings.TrimSuffix(k.state, "state")+"compared", "1",
-		redis.SetArgs{Mode: "NX", TTL: compareEvery * 3 / 4}).Err()
-	switch {
-	case err == nil:
-		if _, err := ms.index.Repair(ctx, m.OrganizationID, settleTime); err != nil {
-			return err
-		}
-	case !errors.Is(err, redis.Nil):
-		return fmt.Errorf("lease the comparison: %w", err)
+	if !ms.Reaches(m.OrganizationID) {
+		return nil // its load goes on
 	}
-	at, err := ms.index.moment(ctx, m.OrganizationID)
+	at, err := ms.follows(ctx, m)
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	if m.at == at || m.loading {
-		m.behind = 0
-	} else {
-		m.behind++
+	first, err := ms.lease(ctx, m, "compared", compareEvery*3/4)
+	if err != nil {
+		return err
 	}
-	// Once may be a delta on its way; twice is one that never came.
-	behind := m.behind > 1
-	m.mu.Unlock()
-	if behind {
+	if !first {
+		return nil
+	}
+	whole := at.Epoch == ""
+	if !whole {
+		whole, err = ms.lease(ctx, m, "whole", wholeEvery)
+	}
+	if !whole && err == nil {
+		whole, err = ms.differs(ctx, m)
+	}
+	if whole && err == nil {
+		_, err = ms.index.Repair(ctx, m.OrganizationID, settleTime)
+	}
+	return err
+}
+
+// follows returns where the index stands. A mirror that does not show it soon,
+// or shows what the index has forgotten, has missed something: it is loaded.
+func (ms *Mirrors) follows(ctx context.Context, m *Mirror) (Moment, error) {
+	m.mu.RLock()
+	before, following := m.at, m.follows()
+	m.mu.RUnlock()
+	at, err := ms.index.moment(ctx, m.OrganizationID)
+	if err != nil || !following || at.Epoch == "" {
+		return at, err
+	}
+	soon, cancel := context.WithTimeout(ctx, currentTimeout)
+	defer cancel()
+	if before.Epoch == at.Epoch && before.Version > at.Version || !m.Await(soon, at) {
 		ms.load(m)
 	}
-	return nil
+	return at, nil
+}
+
+// lease says that this node, and no other for a while, is to do something.
+func (ms *Mirrors) lease(ctx context.Context, m *Mirror, name string, life time.Duration) (bool, error) {
+	key := strings.TrimSuffix(keysOf(m.OrganizationID).state, "state") + name
+	err := ms.rdb.SetArgs(ctx, key, "1", redis.SetArgs{Mode: "NX", TTL: life}).Err()
+	if errors.Is(err, redis.Nil) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("lease the comparison: %w", err)
+	}
+	return true, nil
+}
+
+// differs reports whether the database sums up to something else than the
+// mirror, for longer than a change is on its way.
+func (ms *Mirrors) differs(ctx context.Context, m *Mirror) (bool, error) {
+	for attempt := range 2 {
+		if attempt > 0 {
+			wait(ctx, settleTime)
+		}
+		sum, err := ms.index.truth.Sum(ctx, m.OrganizationID)
+		if err != nil {
+			return false, fmt.Errorf("sum up who waits: %w", err)
+		}
+		m.mu.RLock()
+		same := !m.follows() || m.sum() == sum
+		m.mu.RUnlock()
+		if same {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// sum sums up who waits. The caller holds the lock.
+func (m *Mirror) sum() Sum {
+	var sum Sum
+	for _, w := range m.waiters {
+		_, seq := PlaceOf(w.Score)
+		sum.Waiting++
+		sum.Weight += seq * w.Version
+	}
+	return sum
 }
 
 // backoff spaces out attempts: 50 ms doubling to 1 s, with jitter.
@@ -511,11 +511,16 @@ func newBackoff() *backoff { return &backoff{50 * time.Millisecond} }
 func (b *backoff) reset() { b.next = 50 * time.Millisecond }
 
 func (b *backoff) wait(ctx context.Context) {
-	timer := time.NewTimer(b.next/2 + mathrand.N(b.next/2)) //nolint:gosec // jitter, not a secret
+	wait(ctx, b.next/2+mathrand.N(b.next/2)) //nolint:gosec // jitter, not a secret
+	b.next = min(b.next*2, time.Second)
+}
+
+// wait waits for a time or until ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	b.next = min(b.next*2, time.Second)
 }

@@ -20,7 +20,7 @@ const (
 // index holds at this moment, and false when it can't be had in time: then
 // the index is not to be trusted, and the database has to answer.
 func (ms *Mirrors) Current(ctx context.Context, organizationID string) (*Mirror, bool) {
-	if !ms.Linked() {
+	if !ms.Reaches(organizationID) {
 		return nil, false
 	}
 	m := ms.hold(organizationID, 0)
@@ -30,7 +30,6 @@ func (ms *Mirrors) Current(ctx context.Context, organizationID string) (*Mirror,
 	}
 	if at.Epoch == "" {
 		ms.load(m) // the index was lost: nothing has told the mirror yet
-		return nil, false
 	}
 	return m, ms.reach(ctx, m, at)
 }
@@ -38,7 +37,7 @@ func (ms *Mirrors) Current(ctx context.Context, organizationID string) (*Mirror,
 // At is Current for who has just been told a moment of the index, by a change
 // of their own: Redis need not be asked again.
 func (ms *Mirrors) At(ctx context.Context, organizationID string, at Moment) (*Mirror, bool) {
-	if !ms.Linked() || at.Epoch == "" {
+	if !ms.Reaches(organizationID) || at.Epoch == "" {
 		return nil, false
 	}
 	m := ms.hold(organizationID, 0)
@@ -53,7 +52,7 @@ func (ms *Mirrors) reach(ctx context.Context, m *Mirror, at Moment) bool {
 		soon, cancel := context.WithTimeout(ctx, currentTimeout)
 		reached := m.Await(soon, at)
 		cancel()
-		if fresh, _ := m.Fresh(); reached || fresh || ctx.Err() != nil || !ms.Linked() {
+		if fresh, _ := m.Fresh(); reached || fresh || ctx.Err() != nil || !ms.Reaches(m.OrganizationID) {
 			return reached
 		}
 	}
