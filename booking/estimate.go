@@ -27,7 +27,7 @@ type service struct {
 	minutes int     // of the type: what the document's formula uses
 	mean    float64 // observed minutes of a visit, or minutes until enough are seen
 	// free lists, for each provider present, the minutes until they can take
-	// the next patient.
+	// the next patient, the soonest first.
 	free []float64
 	read time.Time
 }
@@ -35,16 +35,44 @@ type service struct {
 // serviceTimes caches services by type.
 type serviceTimes struct {
 	mu     sync.Mutex
-	byType map[string]service
+	byType map[string]*observed
 }
 
-func newServiceTimes() *serviceTimes { return &serviceTimes{byType: map[string]service{}} }
+// observed is what was last seen of a type.
+type observed struct {
+	looking chan struct{} // holds one while somebody looks for all
+	service               // guarded by serviceTimes.mu
+}
+
+func newServiceTimes() *serviceTimes { return &serviceTimes{byType: map[string]*observed{}} }
+
+// of returns what is known of a type, and whether that is still believed.
+func (st *serviceTimes) of(typeID string) (o *observed, known service, ok bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	o = st.byType[typeID]
+	if o == nil {
+		if len(st.byType) >= maxServices {
+			clear(st.byType)
+		}
+		o = &observed{looking: make(chan struct{}, 1)}
+		st.byType[typeID] = o
+	}
+	return o, o.service, time.Since(o.read) < serviceLife
+}
 
 func (s *Service) serviceOf(ctx context.Context, organizationID, typeID string) (service, error) {
-	s.stats.mu.Lock()
-	known, ok := s.stats.byType[typeID]
-	s.stats.mu.Unlock()
-	if ok && time.Since(known.read) < serviceLife {
+	o, known, ok := s.stats.of(typeID)
+	if ok {
+		return known, nil
+	}
+	select {
+	case o.looking <- struct{}{}:
+		defer func() { <-o.looking }()
+	case <-ctx.Done():
+		return service{}, ctx.Err()
+	}
+	if _, known, ok = s.stats.of(typeID); ok { // somebody else has looked meanwhile
 		return known, nil
 	}
 	fresh, err := s.observe(ctx, organizationID, typeID)
@@ -53,10 +81,7 @@ func (s *Service) serviceOf(ctx context.Context, organizationID, typeID string) 
 	}
 	s.stats.mu.Lock()
 	defer s.stats.mu.Unlock()
-	if len(s.stats.byType) >= maxServices {
-		clear(s.stats.byType)
-	}
-	s.stats.byType[typeID] = fresh
+	o.service = fresh // which nobody sees if the type was forgotten meanwhile
 	return fresh, nil
 }
 
@@ -115,8 +140,12 @@ func (s *Service) observe(ctx context.Context, organizationID, typeID string) (s
 		remaining[*busy[i].ResourceID] = max(left, out.mean/10, remaining[*busy[i].ResourceID])
 	}
 	for _, id := range present {
-		out.free = append(out.free, remaining[id])
+		out.free = append(out.free, min(remaining[id], out.mean))
 	}
+	if len(out.free) == 0 { // nobody is in: as if one came now
+		out.free = []float64{0}
+	}
+	slices.Sort(out.free)
 	return out, nil
 }
 
@@ -127,33 +156,20 @@ const (
 )
 
 // estimate forecasts the wait at a position: the providers present take
-// patients in order, each visit as long as the mean.
+// patients in order, each visit as long as the mean, or all shorter or longer.
 func (v service) estimate(position int) models.Estimate {
+	wait := v.wait(position)
 	return models.Estimate{
-		Low:    int(math.Floor(v.wait(position, quick))),
-		Likely: int(math.Round(v.wait(position, 1))),
-		High:   int(math.Ceil(v.wait(position, slow))),
+		Low:    int(math.Floor(wait * quick)),
+		Likely: int(math.Round(wait)),
+		High:   int(math.Ceil(wait * slow)),
 	}
 }
 
-func (v service) wait(position int, pace float64) float64 {
-	free := make([]float64, 0, len(v.free)+1)
-	for _, left := range v.free {
-		free = append(free, left*pace)
-	}
-	if len(free) == 0 { // nobody is in: as if one came now
-		free = append(free, 0)
-	}
-	slices.Sort(free)
-	// Everybody is free within one visit, so patients go round in turn: whole
-	// rounds add a visit each, and only the rest has to be played out.
-	rounds := (position - 1) / len(free)
-	for i := range free {
-		free[i] += float64(rounds) * v.mean * pace
-	}
-	for range (position - 1) % len(free) {
-		free[0] += v.mean * pace
-		slices.Sort(free)
-	}
-	return free[0]
+// wait plays the forecast out. Everybody is free within one visit, so patients
+// go round in turn: the first to be free takes the first, and is the last to be
+// free again.
+func (v service) wait(position int) float64 {
+	ahead := position - 1
+	return v.free[ahead%len(v.free)] + float64(ahead/len(v.free))*v.mean
 }
