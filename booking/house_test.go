@@ -132,7 +132,7 @@ func (c *clinic) scope() booking.Scope { return booking.Scope{OrganizationID: c.
 
 func (c *clinic) join(t *models.BookingType) *models.Booking {
 	c.t.Helper()
-	b, err := c.bookings.Join(c.t.Context(), c.id, booking.Join{CustomerID: c.customer, TypeID: t.ID})
+	b, _, err := c.bookings.Join(c.t.Context(), c.id, booking.Join{CustomerID: c.customer, TypeID: t.ID})
 	require.NoError(c.t, err)
 	return b
 }

@@ -32,41 +32,51 @@ type Place struct {
 func (s *Service) Places(ctx context.Context, organizationID string, bookings []models.Booking) (map[string]Place, error) {
 	places := map[string]Place{}
 	var mirror *queue.Mirror
+	asked := false
 	for i := range bookings {
 		b := &bookings[i]
 		if !b.Waiting() {
 			continue
 		}
-		if mirror == nil {
+		if !asked {
+			asked = true
 			if m, ok := s.mirrors.Current(ctx, organizationID); ok {
 				mirror = m
 			}
 		}
-		position, known := 0, false
-		if mirror != nil {
-			position, known = mirror.Position(b.ID)
-		}
-		if !known {
-			var err error
-			if position, err = countPosition(s.store.Read(ctx), b.Seq); err != nil {
-				return nil, err
-			}
-		}
-		if position == 0 {
-			now, err := s.get(s.store.Read(ctx), organizationID, b.ID)
-			if err != nil {
-				return nil, err
-			}
-			*b = *now
-			continue
-		}
-		place, err := s.PlaceAt(ctx, b, position)
+		position, err := s.position(ctx, mirror, b)
 		if err != nil {
 			return nil, err
 		}
-		places[b.ID] = place
+		if position == 0 {
+			continue
+		}
+		if places[b.ID], err = s.PlaceAt(ctx, b, position); err != nil {
+			return nil, err
+		}
 	}
 	return places, nil
+}
+
+// position returns the place of a booking that was waiting a moment ago, from
+// the mirror if there is one. When it has left the queue since, it is replaced
+// by what it is now, and its position is 0.
+func (s *Service) position(ctx context.Context, mirror *queue.Mirror, b *models.Booking) (int, error) {
+	if mirror != nil {
+		if position, ok := mirror.Position(b.ID); ok {
+			return position, nil
+		}
+	}
+	position, err := countPosition(s.store.Read(ctx), b.Seq)
+	if err != nil || position > 0 {
+		return position, err
+	}
+	now, err := s.get(s.store.Read(ctx), b.OrganizationID, b.ID)
+	if err != nil {
+		return 0, err
+	}
+	*b = *now
+	return 0, nil
 }
 
 // PlaceAt completes a position with the waits that follow from it.
@@ -78,21 +88,29 @@ func (s *Service) PlaceAt(ctx context.Context, b *models.Booking, position int) 
 	return Place{position, position * service.minutes, service.estimate(position)}, nil
 }
 
-// Quote is Places for one booking that has just joined. The estimate is kept
-// with the booking soon after, so that it can be scored.
-func (s *Service) Quote(ctx context.Context, b *models.Booking) (Place, error) {
-	list := []models.Booking{*b}
-	places, err := s.Places(ctx, b.OrganizationID, list)
+// placeAfter says where a booking stands after a change of it that the index
+// had taken in at a moment; nil when it does not wait any more. The change is
+// made, so a failure is none of the caller's: they would try it again.
+func (s *Service) placeAfter(ctx context.Context, b *models.Booking, at queue.Moment) *Place {
+	place, err := s.tryPlaceAfter(ctx, b, at)
 	if err != nil {
-		return Place{}, err
+		s.log.Warn("a booking was changed and its place can't be told", "booking", b.ID, "error", err)
+		return nil
 	}
-	*b = list[0]
-	place, waits := places[b.ID]
-	if !waits {
-		return Place{}, nil
+	return place
+}
+
+func (s *Service) tryPlaceAfter(ctx context.Context, b *models.Booking, at queue.Moment) (*Place, error) {
+	mirror, ok := s.mirrors.At(ctx, b.OrganizationID, at)
+	if !ok {
+		mirror = nil
 	}
-	s.quotes.add(b.ID, place.Estimate)
-	return place, nil
+	position, err := s.position(ctx, mirror, b)
+	if err != nil || position == 0 {
+		return nil, err
+	}
+	place, err := s.PlaceAt(ctx, b, position)
+	return &place, err
 }
 
 // maxQuotes bounds the quotes that wait to be written.

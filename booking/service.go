@@ -83,10 +83,23 @@ type Join struct {
 	Info    map[string]any
 }
 
-// Join makes a queued booking. A free one waits at once; one whose type has a
-// price and a way to pay online waits for the payment first (Instant Booking,
-// "Payment Integration").
-func (s *Service) Join(ctx context.Context, organizationID string, j Join) (*models.Booking, error) {
+// Join makes a queued booking and says where it stands; the estimate is kept
+// with the booking soon after, so that it can be scored. A free booking waits at
+// once; one whose type has a price and a way to pay online waits for the
+// payment first (Instant Booking, "Payment Integration").
+func (s *Service) Join(ctx context.Context, organizationID string, j Join) (*models.Booking, *Place, error) {
+	b, err := s.create(ctx, organizationID, j)
+	if err != nil || !b.Waiting() {
+		return b, nil, err
+	}
+	place := s.placeAfter(ctx, b, s.publish(ctx, b, models.EventNewPending))
+	if place != nil {
+		s.quotes.add(b.ID, place.Estimate)
+	}
+	return b, place, nil
+}
+
+func (s *Service) create(ctx context.Context, organizationID string, j Join) (*models.Booking, error) {
 	if j.Priority < models.MinPriority || j.Priority > models.MaxPriority {
 		return nil, models.Invalid("priority", "A priority is %d to %d.", models.MinPriority, models.MaxPriority)
 	}
@@ -154,9 +167,6 @@ func (s *Service) Join(ctx context.Context, organizationID string, j Join) (*mod
 	if err != nil {
 		return nil, err
 	}
-	if b.Waiting() {
-		s.publish(ctx, b, models.EventNewPending)
-	}
 	return b, nil
 }
 
@@ -193,35 +203,36 @@ func drawTicket(tx *store.Tx, b *models.Booking, prefix string) error {
 }
 
 // publish tells the index, and through it every node, where the booking stands
-// after a committed change. A failure loses nothing: the index is compared
-// with the database as soon as it can be.
-func (s *Service) publish(ctx context.Context, b *models.Booking, t models.EventType) {
+// after a committed change, and returns the moment the index took it in. A
+// failure loses nothing: the index is compared with the database as soon as it
+// can be.
+func (s *Service) publish(ctx context.Context, b *models.Booking, t models.EventType) queue.Moment {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
 	event := models.EventOf(t, b)
+	var at queue.Moment
 	err := errUnlinked
-	if s.mirrors.Linked() {
-		err = s.put(ctx, b, &event)
+	if s.mirrors.Reaches(b.OrganizationID) {
+		at, err = s.put(ctx, b, &event)
 	}
 	if err != nil {
 		s.mirrors.Distrust(b.OrganizationID)
 		s.log.Warn("the queue index did not take a change; it will be repaired", "booking", b.ID, "error", err)
 	}
+	return at
 }
 
 var errUnlinked = errors.New("no link to Redis")
 
-func (s *Service) put(ctx context.Context, b *models.Booking, event *models.BookingEvent) error {
+func (s *Service) put(ctx context.Context, b *models.Booking, event *models.BookingEvent) (queue.Moment, error) {
 	if !b.Waiting() {
-		_, err := s.index.Remove(ctx, b.OrganizationID, b.ID, b.Version, event)
-		return err
+		return s.index.Remove(ctx, b.OrganizationID, b.ID, b.Version, event)
 	}
 	resources, err := matchingResources(s.store.Read(ctx), b.Seq)
 	if err != nil {
-		return err
+		return queue.Moment{}, err
 	}
-	_, err = s.index.Put(ctx, b.OrganizationID, entryOf(b, resources), event)
-	return err
+	return s.index.Put(ctx, b.OrganizationID, entryOf(b, resources), event)
 }
 
 // Get finds a booking of the organization.

@@ -9,6 +9,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"nowserving/booking/queue"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -170,6 +171,14 @@ func (s *Service) change(tx *store.Tx, where *gorm.DB, a models.Action, set map[
 func (s *Service) act(ctx context.Context, sc Scope, id string, a models.Action, set func(now time.Time) map[string]any,
 	also func(tx *store.Tx, q *gorm.DB) *gorm.DB,
 ) (*models.Booking, error) {
+	b, _, err := s.actAt(ctx, sc, id, a, set, also)
+	return b, err
+}
+
+// actAt is act that also returns the moment the index took the change in.
+func (s *Service) actAt(ctx context.Context, sc Scope, id string, a models.Action, set func(now time.Time) map[string]any,
+	also func(tx *store.Tx, q *gorm.DB) *gorm.DB,
+) (*models.Booking, queue.Moment, error) {
 	var b *models.Booking
 	err := s.store.Tx(ctx, func(tx *store.Tx) error {
 		where := sc.limit(tx.Where("organization_id = ? AND id = ?", sc.OrganizationID, id))
@@ -184,10 +193,9 @@ func (s *Service) act(ctx context.Context, sc Scope, id string, a models.Action,
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, queue.Moment{}, err
 	}
-	s.publish(ctx, b, models.TransitionOf(a).Event)
-	return b, nil
+	return b, s.publish(ctx, b, models.TransitionOf(a).Event), nil
 }
 
 // limit narrows a query to what the caller may touch. A provider acts for
@@ -299,9 +307,13 @@ func (s *Service) Hold(ctx context.Context, sc Scope, id string) (*models.Bookin
 	return s.act(ctx, sc, id, models.ActionHold, nothing, nil)
 }
 
-// Return puts a held patient back at their join sequence.
-func (s *Service) Return(ctx context.Context, sc Scope, id string) (*models.Booking, error) {
-	return s.act(ctx, sc, id, models.ActionReturn, nothing, nil)
+// Return puts a held patient back at their join sequence and says where that is.
+func (s *Service) Return(ctx context.Context, sc Scope, id string) (*models.Booking, *Place, error) {
+	b, at, err := s.actAt(ctx, sc, id, models.ActionReturn, nothing, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, s.placeAfter(ctx, b, at), nil
 }
 
 // Cancel takes a booking out before it is served: a customer leaves the queue,

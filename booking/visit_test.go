@@ -109,7 +109,7 @@ func TestCallNextUnderLoad(t *testing.T) {
 		var coming sync.WaitGroup
 		for p := range patients {
 			coming.Go(func() {
-				b, err := c.bookings.Join(t.Context(), c.id, booking.Join{CustomerID: c.customer, TypeID: kind.ID, Priority: p % 3})
+				b, _, err := c.bookings.Join(t.Context(), c.id, booking.Join{CustomerID: c.customer, TypeID: kind.ID, Priority: p % 3})
 				if err != nil {
 					t.Error(err)
 					return
@@ -117,7 +117,7 @@ func TestCallNextUnderLoad(t *testing.T) {
 				joined.Store(b.ID, b)
 				if p%10 == 0 {
 					if _, err := c.bookings.Hold(t.Context(), c.scope(), b.ID); err == nil {
-						_, err = c.bookings.Return(t.Context(), c.scope(), b.ID)
+						_, _, err = c.bookings.Return(t.Context(), c.scope(), b.ID)
 						if err != nil {
 							t.Error(err)
 						}
@@ -172,7 +172,7 @@ func TestTicketsAreNeverRepeated(t *testing.T) {
 		var mu sync.Mutex
 		tickets := map[string]bool{}
 		draw := func(kind *models.BookingType) {
-			booked, err := c.bookings.Join(t.Context(), c.id, booking.Join{CustomerID: c.customer, TypeID: kind.ID})
+			booked, _, err := c.bookings.Join(t.Context(), c.id, booking.Join{CustomerID: c.customer, TypeID: kind.ID})
 			if err != nil {
 				t.Error(err)
 				return
@@ -213,14 +213,9 @@ func TestQuotesAreScored(t *testing.T) {
 		c := h.node(true).clinic(t)
 		kind := c.newType(10)
 		room := c.newResource(kind)
-		first, second := c.join(kind), c.join(kind)
-		for _, b := range []*models.Booking{first, second} {
-			_, err := c.bookings.Quote(t.Context(), b)
-			require.NoError(t, err)
-		}
-		_, err := c.bookings.Quote(t.Context(), second) // only the first counts
-		require.NoError(t, err)
-		_, err = c.bookings.Assign(t.Context(), c.scope(), second.ID, room.ID)
+		c.join(kind)
+		second := c.join(kind)
+		_, err := c.bookings.Assign(t.Context(), c.scope(), second.ID, room.ID)
 		require.NoError(t, err)
 		c.exec("UPDATE bookings SET called_at = ? WHERE id = ?", second.PendingAt.Add(12*time.Minute), second.ID)
 		type score struct {

@@ -168,7 +168,6 @@ func (s *Server) bookingRoutes() {
 		{"noShow", "Record a no-show", "The called patient did not come.", s.o.Bookings.NoShow},
 		{"recall", "Call a patient again", "Not sooner than 60 seconds after the last call, and three times at most.", s.o.Bookings.Recall},
 		{"hold", "Hold a booking", "The patient steps aside: they keep their place in line, are passed over and count ahead of nobody.", s.o.Bookings.Hold},
-		{"return", "Return a held booking", "The patient is back at their place in line.", s.o.Bookings.Return},
 	} {
 		register(s, operation{
 			method: http.MethodPost, path: "/management/bookings/" + act.verb, id: act.verb + "Booking", tag: "Bookings", who: staff,
@@ -177,6 +176,17 @@ func (s *Server) bookingRoutes() {
 			return s.shown(ctx, c)(act.do(ctx, c.scope(), in.Body.BookingID))
 		})
 	}
+	register(s, operation{
+		method: http.MethodPost, path: "/management/bookings/return", id: "returnBooking", tag: "Bookings", who: staff,
+		summary: "Return a held booking", about: "The patient is back at their place in line.", example: map[string]any{"bookingId": exampleID},
+	}, func(ctx context.Context, c caller, in *with[BookingRef]) (result[BookingView], error) {
+		b, place, err := s.o.Bookings.Return(ctx, c.scope(), in.Body.BookingID)
+		if err != nil {
+			return result[BookingView]{}, err
+		}
+		view, err := s.showAt(ctx, c, true, b, place)
+		return result[BookingView]{view}, err
+	})
 }
 
 // The ids in examples.

@@ -289,6 +289,16 @@ func (s *Server) showOne(ctx context.Context, c caller, withCustomer bool, b *mo
 	return views[0], nil
 }
 
+// showAt makes the view of a booking whose place is known; nil when it does not
+// wait.
+func (s *Server) showAt(ctx context.Context, c caller, withCustomer bool, b *models.Booking, place *booking.Place) (BookingView, error) {
+	v, err := s.viewerFor(ctx, c.OrganizationID, c.Lang, withCustomer, []models.Booking{*b})
+	if err != nil {
+		return BookingView{}, err
+	}
+	return v.show(b, place), nil
+}
+
 // includes reports whether a comma-separated list names something.
 func includes(names, name string) bool {
 	return slices.Contains(fields(names), name)

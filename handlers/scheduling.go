@@ -121,7 +121,7 @@ func (s *Server) schedulingRoutes() {
 }
 
 func (s *Server) join(ctx context.Context, c caller, j booking.Join, withCustomer bool) (joinedView, error) {
-	b, err := s.o.Bookings.Join(ctx, c.OrganizationID, j)
+	b, place, err := s.o.Bookings.Join(ctx, c.OrganizationID, j)
 	if err != nil {
 		return joinedView{}, err
 	}
@@ -129,20 +129,6 @@ func (s *Server) join(ctx context.Context, c caller, j booking.Join, withCustome
 	if err != nil {
 		return joinedView{}, err
 	}
-	v, err := s.viewerFor(ctx, c.OrganizationID, c.Lang, withCustomer, []models.Booking{*b})
-	if err != nil {
-		return joinedView{}, err
-	}
-	var place *booking.Place
-	if b.Waiting() {
-		quoted, err := s.o.Bookings.Quote(ctx, b)
-		if err != nil {
-			// The patient has joined: to say otherwise would make them join twice.
-			s.o.Log.Warn("a booking was made without a quote", "booking", b.ID, "requestId", requestID(ctx), "error", err)
-		}
-		if err == nil && quoted.Position > 0 {
-			place = &quoted
-		}
-	}
-	return joinedView{BookingView: v.show(b, place), TicketToken: token}, nil
+	view, err := s.showAt(ctx, c, withCustomer, b, place)
+	return joinedView{BookingView: view, TicketToken: token}, err
 }
