@@ -46,15 +46,16 @@ type Service struct {
 	mirrors *queue.Mirrors
 	log     *slog.Logger
 
-	stats  *serviceTimes
-	quotes quotes
+	stats   *serviceTimes
+	rosters *rosters
+	quotes  quotes
 }
 
 // New makes the Service.
 func New(s *store.Store, c *catalog.Catalog, ix *queue.Index, mirrors *queue.Mirrors, log *slog.Logger) *Service {
 	return &Service{
 		store: s, catalog: c, index: ix, mirrors: mirrors, log: log,
-		stats: newServiceTimes(),
+		stats: newServiceTimes(), rosters: newRosters(),
 	}
 }
 

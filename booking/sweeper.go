@@ -27,6 +27,7 @@ const (
 // with ctx.
 func (s *Service) Sweep(ctx context.Context) {
 	for ctx.Err() == nil {
+		s.rosters.tidy()
 		pause, err := s.sweep(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("sweep deadlines", "error", err)

@@ -32,11 +32,19 @@ func (s *Server) customerRoutes() {
 		method: http.MethodGet, path: "/customer/bookings/{bookingId}", id: "getMyBooking", tag: "Customer", who: patients,
 		summary: "Get my booking", about: "Also with the token of its ticket.",
 	}, func(ctx context.Context, c caller, in *myBooking) (result[BookingView], error) {
-		b, err := s.myBooking(ctx, c, in.ID)
+		b, position, err := s.watch(ctx, c, in.ID)
 		if err != nil {
 			return result[BookingView]{}, err
 		}
-		view, err := s.showOne(ctx, c, c.Kind == access.KindCustomer && includes(in.Includes, "customer"), b)
+		var place *booking.Place
+		if position > 0 {
+			at, err := s.o.Bookings.PlaceAt(ctx, b, position)
+			if err != nil {
+				return result[BookingView]{}, err
+			}
+			place = &at
+		}
+		view, err := s.showAt(ctx, c, c.Kind == access.KindCustomer && includes(in.Includes, "customer"), b, place)
 		return result[BookingView]{view}, err
 	})
 
@@ -45,8 +53,8 @@ func (s *Server) customerRoutes() {
 		summary: "Leave the queue", about: "Or cancel after being called, until the visit begins. Also with the token of its ticket.",
 		example: map[string]any{"bookingId": exampleID},
 	}, func(ctx context.Context, c caller, in *with[cancelBody]) (result[BookingView], error) {
-		if _, err := s.myBooking(ctx, c, in.Body.BookingID); err != nil {
-			return result[BookingView]{}, err
+		if c.Kind == access.KindTicket && c.BookingID != in.Body.BookingID {
+			return result[BookingView]{}, noBooking()
 		}
 		b, err := s.o.Bookings.Cancel(ctx, c.scope(), in.Body.BookingID, in.Body.Reason)
 		if err != nil {
@@ -69,14 +77,15 @@ func (s *Server) customerRoutes() {
 	})
 }
 
-// myBooking finds a booking of the caller; anybody else's looks like none.
-func (s *Server) myBooking(ctx context.Context, c caller, id string) (*models.Booking, error) {
-	b, err := s.o.Bookings.Get(ctx, c.OrganizationID, id)
-	if err != nil {
-		return nil, err
+// watch finds a booking the caller may see, as it is now, and its place in the
+// queue, 0 when it does not wait. To a patient anybody else's looks like none.
+func (s *Server) watch(ctx context.Context, c caller, id string) (*models.Booking, int, error) {
+	if c.Kind == access.KindTicket && c.BookingID != id {
+		return nil, 0, noBooking()
 	}
-	if c.Kind == access.KindTicket && b.ID != c.BookingID || c.Kind == access.KindCustomer && b.CustomerID != c.SubjectID {
-		return nil, models.Errorf(models.CodeBookingNotFound, "There is no such booking in the organization.")
-	}
-	return b, nil
+	return s.o.Bookings.Watch(ctx, c.scope(), id)
+}
+
+func noBooking() error {
+	return models.Errorf(models.CodeBookingNotFound, "There is no such booking in the organization.")
 }

@@ -61,18 +61,15 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 	if err != nil {
 		return realtime.BookingSnapshot{}, err
 	}
-	b, err := l.watched(ctx, c, id)
+	if !c.Staff() && c.Kind != access.KindCustomer && c.Kind != access.KindTicket {
+		return realtime.BookingSnapshot{}, models.Errorf(models.CodeForbidden, "This credential may not watch bookings.")
+	}
+	b, position, err := l.s.watch(ctx, c, id)
 	if err != nil {
 		return realtime.BookingSnapshot{}, err
 	}
 	at := time.Now()
-	list := []models.Booking{*b}
-	places, err := l.s.o.Bookings.Places(ctx, c.OrganizationID, list)
-	if err != nil {
-		return realtime.BookingSnapshot{}, err
-	}
-	b = &list[0] // it may have been called since it was read
-	v, err := l.s.viewerFor(ctx, c.OrganizationID, c.Lang, false, list)
+	v, err := l.s.viewerFor(ctx, c.OrganizationID, c.Lang, false, []models.Booking{*b})
 	if err != nil {
 		return realtime.BookingSnapshot{}, err
 	}
@@ -81,7 +78,7 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 		minutes = t.Minutes
 	}
 	return realtime.BookingSnapshot{
-		OrganizationID: c.OrganizationID, Version: b.Version, Stage: b.Stage, Minutes: minutes, Position: places[b.ID].Position,
+		OrganizationID: c.OrganizationID, Version: b.Version, Stage: b.Stage, Minutes: minutes, Position: position,
 		Data: func(position int) (json.RawMessage, error) {
 			var place *booking.Place
 			if position > 0 && b.Waiting() {
@@ -98,17 +95,6 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 			}{models.EventSnapshot, v.show(b, place), at.UTC()})
 		},
 	}, nil
-}
-
-// watched finds a booking the caller may watch.
-func (l *Live) watched(ctx context.Context, c caller, id string) (*models.Booking, error) {
-	switch {
-	case c.Kind == access.KindCustomer || c.Kind == access.KindTicket:
-		return l.s.myBooking(ctx, c, id)
-	case !c.Staff():
-		return nil, models.Errorf(models.CodeForbidden, "This credential may not watch bookings.")
-	}
-	return l.s.o.Bookings.See(ctx, c.scope(), id)
 }
 
 // waiter is one line of a resource's waiting list.
