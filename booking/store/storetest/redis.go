@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,6 +26,9 @@ const redisTimeout = 30 * time.Second
 // pollInterval is how often a wait looks again.
 const pollInterval = 2 * time.Millisecond
 
+// forget has a server keep its data in memory only.
+var forget = []string{"--save", "", "--appendonly", "no"}
+
 // RedisServer is a redis-server process that belongs to one test. It keeps its
 // data in memory only. Its methods fail the test when they cannot do what they
 // say, so they are for the test's own goroutine.
@@ -34,6 +38,7 @@ type RedisServer struct {
 
 	t       testing.TB
 	program string
+	args    []string // beyond those every server gets
 	address string
 	log     string
 	process *process // nil while stopped
@@ -50,6 +55,13 @@ type process struct {
 // Redis starts a Redis server for this test and stops it when the test ends.
 func Redis(t testing.TB) *RedisServer {
 	t.Helper()
+	return startRedis(t, func(s *RedisServer) { s.args = forget })
+}
+
+// startRedis starts a server for this test. prepare is called before each
+// attempt, when the server has its address.
+func startRedis(t testing.TB, prepare func(*RedisServer)) *RedisServer {
+	t.Helper()
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
 		t.Fatalf("redis-server is not installed (%v): run `make test`, which installs it", err)
@@ -60,6 +72,7 @@ func Redis(t testing.TB) *RedisServer {
 	for range 5 {
 		s.address = freeAddress(t)
 		s.URL = "redis://" + s.address + "/0"
+		prepare(s)
 		if err = s.start(); err == nil {
 			return s
 		}
@@ -144,10 +157,10 @@ func (s *RedisServer) start() error {
 	// The server outlives the test's context: code that is stopped during
 	// cleanup may still need it.
 	life, kill := context.WithCancel(context.WithoutCancel(s.t.Context()))
-	cmd := exec.CommandContext(life, s.program,
+	cmd := exec.CommandContext(life, s.program, slices.Concat(s.args, []string{
 		"--bind", host, "--port", port,
 		"--dir", filepath.Dir(s.log), "--logfile", s.log,
-		"--save", "", "--appendonly", "no")
+	})...)
 	endWithParent(cmd)
 
 	started := make(chan error, 1)

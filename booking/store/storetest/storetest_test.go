@@ -2,8 +2,10 @@ package storetest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,6 +121,51 @@ func TestRedisIsGoneWhenTheTestEnds(t *testing.T) {
 		require.NoError(inner, c.Ping(inner.Context()).Err())
 	})
 	assert.Error(t, c.Ping(t.Context()).Err())
+}
+
+func TestClusterKeepsItsSlotsWhenAShardIsAway(t *testing.T) {
+	c := storetest.Cluster(t)
+	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addresses(c.Shards...), MaxRedirects: -1})
+	t.Cleanup(func() { assert.NoError(t, cluster.Close()) })
+	// Each key is on the shard of the same place: "b" 3300, "c" 7365, "a" 15495.
+	keys := []string{"b", "c", "a"}
+	for _, key := range keys {
+		require.NoError(t, cluster.Set(t.Context(), key, "here", 0).Err())
+	}
+	for i, key := range keys {
+		size, err := client(t, c.Shards[i]).DBSize(t.Context()).Result()
+		require.NoError(t, err)
+		assert.EqualValues(t, 1, size, "%s is on another shard", key)
+	}
+
+	c.Shards[1].Stop()
+	require.Error(t, cluster.Get(t.Context(), keys[1]).Err())
+	require.NoError(t, cluster.Get(t.Context(), keys[2]).Err())
+	c.Shards[1].Start()
+	require.Eventually(t, func() bool { return errors.Is(cluster.Get(t.Context(), keys[1]).Err(), redis.Nil) }, 30*time.Second, 10*time.Millisecond)
+}
+
+func TestSentinelReplacesTheMaster(t *testing.T) {
+	s := storetest.Sentinel(t)
+	options, err := redis.ParseFailoverURL(strings.Replace(s.URL, "+sentinel", "", 1))
+	require.NoError(t, err)
+	c := redis.NewFailoverClient(options)
+	t.Cleanup(func() { assert.NoError(t, c.Close()) })
+	require.NoError(t, c.Set(t.Context(), "ticket", "A001", 0).Err())
+	require.EqualValues(t, 1, c.Wait(t.Context(), 1, time.Second).Val(), "the replica has the data")
+
+	s.Master.Stop()
+	require.Eventually(t, func() bool { return c.Set(t.Context(), "ticket", "A002", 0).Err() == nil }, 30*time.Second, 10*time.Millisecond)
+	assert.Equal(t, "A002", client(t, s.Replica).Get(t.Context(), "ticket").Val())
+}
+
+// addresses are those of servers.
+func addresses(servers ...*storetest.RedisServer) []string {
+	var all []string
+	for _, s := range servers {
+		all = append(all, strings.TrimSuffix(strings.TrimPrefix(s.URL, "redis://"), "/0"))
+	}
+	return all
 }
 
 func connect(t *testing.T, address string) *pgx.Conn {
