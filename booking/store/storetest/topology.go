@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -71,6 +72,61 @@ func Cluster(t testing.TB) *RedisCluster {
 	return c
 }
 
+// Shard returns the place in Shards of the one that a key belongs to.
+func (c *RedisCluster) Shard(key string) int {
+	ctx, cancel := c.timeout()
+	defer cancel()
+	slot := c.slot(ctx, key)
+	for i, s := range c.Shards {
+		ids := s.do(ctx, "CLUSTER", "MYID")
+		owned, _ := s.do(ctx, "CLUSTER", "SLOTS").([]any)
+		for _, share := range owned {
+			share, _ := share.([]any)
+			first, _ := share[0].(int64)
+			last, _ := share[1].(int64)
+			master, _ := share[2].([]any)
+			if first <= slot && slot <= last && master[2] == ids {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// Move moves the slot of a key to another shard, with everything in it.
+func (c *RedisCluster) Move(key string, to int) {
+	ctx, cancel := c.timeout()
+	defer cancel()
+	slot := c.slot(ctx, key)
+	source, target := c.Shards[c.Shard(key)], c.Shards[to]
+	sourceID, targetID := source.do(ctx, "CLUSTER", "MYID"), target.do(ctx, "CLUSTER", "MYID")
+	target.do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", sourceID)
+	source.do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", targetID)
+	host, port, _ := net.SplitHostPort(target.address)
+	for {
+		keys, _ := source.do(ctx, "CLUSTER", "GETKEYSINSLOT", slot, 100).([]any)
+		if len(keys) == 0 {
+			break
+		}
+		source.do(ctx, append([]any{"MIGRATE", host, port, "", 0, 5000, "KEYS"}, keys...)...)
+	}
+	target.do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", targetID)
+	for _, s := range c.Shards {
+		if s != target {
+			s.do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", targetID)
+		}
+	}
+}
+
+func (c *RedisCluster) slot(ctx context.Context, key string) int64 {
+	slot, _ := c.Shards[0].do(ctx, "CLUSTER", "KEYSLOT", key).(int64)
+	return slot
+}
+
+func (c *RedisCluster) timeout() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(c.Shards[0].t.Context(), redisTimeout)
+}
+
 // RedisSentinel is a master with a replica, and a Sentinel that replaces the
 // one by the other when the master dies.
 type RedisSentinel struct {
@@ -127,14 +183,38 @@ func Sentinel(t testing.TB) *RedisSentinel {
 	return s
 }
 
-// do runs one command that must succeed.
-func (s *RedisServer) do(ctx context.Context, command ...any) {
+// Calls returns how often the server has run each command since it started,
+// also from within scripts.
+func (s *RedisServer) Calls() map[string]int {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), redisTimeout)
+	defer cancel()
+	calls := map[string]int{}
+	info, _ := s.do(ctx, "INFO", "commandstats").(string)
+	for line := range strings.Lines(info) {
+		name, stats, found := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":calls=")
+		if !found {
+			continue
+		}
+		n, _, _ := strings.Cut(stats, ",")
+		count, err := strconv.Atoi(n)
+		if err != nil {
+			s.t.Fatalf("read the statistics of Redis: %v", err)
+		}
+		calls[name] = count
+	}
+	return calls
+}
+
+// do runs one command that must succeed, and returns its answer.
+func (s *RedisServer) do(ctx context.Context, command ...any) any {
 	s.t.Helper()
 	client := s.client()
-	err := client.Do(ctx, command...).Err()
+	answer, err := client.Do(ctx, command...).Result()
 	if err = errors.Join(err, client.Close()); err != nil {
 		s.t.Fatalf("%v: %v", command, err)
 	}
+	return answer
 }
 
 // ask asks again until the answer is nil.

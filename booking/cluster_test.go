@@ -1,0 +1,176 @@
+package booking_test
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"nowserving/booking/store"
+	"nowserving/booking/store/storetest"
+	"nowserving/models"
+)
+
+// rejoin is how long a shard may take to be back in its cluster, or a Sentinel
+// to replace a master.
+const rejoin = 30 * time.Second
+
+// houseOn is realHouse on another kind of Redis.
+func houseOn(t *testing.T, redisURL string) *house {
+	return &house{
+		t: t, redis: &storetest.RedisServer{URL: redisURL},
+		db: store.Options{URL: storetest.Postgres(t), Now: time.Now, Log: slog.Default()},
+	}
+}
+
+// pair is a clinic as two nodes know it, with one resource.
+type pair struct {
+	here, there *clinic
+	kind        *models.BookingType
+	room        *models.Resource
+	shard       int
+}
+
+// everywhere makes clinics until every shard of a cluster has one. A shard may
+// get several.
+func everywhere(t *testing.T, cluster *storetest.RedisCluster, a, b *node) []*pair {
+	var pairs []*pair
+	found := map[int]bool{}
+	for len(found) < len(cluster.Shards) {
+		here := a.clinic(t)
+		p := &pair{here: here, there: &clinic{b, t, here.id, here.customer}, shard: cluster.Shard("ns:{" + here.id + "}:state")}
+		p.kind = here.newType(10)
+		p.room = here.newResource(p.kind)
+		pairs = append(pairs, p)
+		found[p.shard] = true
+	}
+	return pairs
+}
+
+// turn lets two patients join and one be served, through both nodes, and
+// requires that each mirror hears of it at once. It returns the one who waits.
+func (p *pair) turn(t *testing.T) *models.Booking {
+	t.Helper()
+	first, second := p.here.join(p.kind), p.there.join(p.kind)
+	require.Equal(t, 2, p.here.mirrored(second.ID))
+	require.Equal(t, 2, p.there.mirrored(second.ID))
+	_, err := p.there.bookings.Assign(t.Context(), p.there.scope(), first.ID, p.room.ID)
+	require.NoError(t, err)
+	require.Equal(t, 1, p.here.mirrored(second.ID))
+	require.Equal(t, 1, p.there.mirrored(second.ID))
+	return second
+}
+
+// clear serves the one who waits.
+func (p *pair) clear(t *testing.T, last *models.Booking) {
+	t.Helper()
+	_, err := p.here.bookings.Assign(t.Context(), p.here.scope(), last.ID, p.room.ID)
+	require.NoError(t, err)
+}
+
+// live reports whether a node's mirror follows the index.
+func (c *clinic) live() bool {
+	m, release := c.mirrors.Hold(c.id)
+	defer release()
+	_, live := m.AsOf()
+	return live
+}
+
+// On a cluster a delta stays on its shard, and reaches every node.
+func TestEveryShardTellsEveryNode(t *testing.T) {
+	t.Parallel()
+	cluster := storetest.Cluster(t)
+	h := houseOn(t, cluster.URL)
+	for _, p := range everywhere(t, cluster, h.node(false), h.node(false)) {
+		p.here.mirrored("") // loads the mirrors
+		p.there.mirrored("")
+		before := cluster.Shards[p.shard].Calls()
+		p.turn(t)
+		after := cluster.Shards[p.shard].Calls()
+		require.Equal(t, 3, after["spublish"]-before["spublish"], "a delta for each change")
+	}
+	for _, shard := range cluster.Shards {
+		require.Zero(t, shard.Calls()["publish"], "told to every server of the cluster")
+	}
+}
+
+// A shard that dies is healed when it is back, and the clinics of the others
+// notice nothing.
+func TestAShardDiesAndComesBack(t *testing.T) {
+	t.Parallel()
+	cluster := storetest.Cluster(t)
+	h := houseOn(t, cluster.URL)
+	a, b := h.node(false), h.node(false)
+	pairs := everywhere(t, cluster, a, b)
+	for _, p := range pairs {
+		p.clear(t, p.turn(t))
+	}
+	dead := pairs[0].shard
+	cluster.Shards[dead].Stop()
+	require.Eventually(t, func() bool { return !a.mirrors.Linked() && !b.mirrors.Linked() }, heal, 5*time.Millisecond)
+	waiting := map[*pair]*models.Booking{}
+	for _, p := range pairs {
+		if p.shard != dead {
+			require.True(t, p.here.live())
+			p.clear(t, p.turn(t))
+			continue
+		}
+		require.False(t, p.here.live())
+		p.here.join(p.kind)
+		waiting[p] = p.there.join(p.kind)
+		require.Equal(t, 2, p.here.position(waiting[p].ID))
+		require.Equal(t, 2, p.there.position(waiting[p].ID))
+	}
+
+	cluster.Shards[dead].Start()
+	for p, last := range waiting {
+		require.Eventually(t, func() bool {
+			return p.here.mirrored(last.ID) == 2 && p.there.mirrored(last.ID) == 2 && p.here.live() && p.there.live()
+		}, rejoin, 20*time.Millisecond)
+	}
+	require.True(t, a.mirrors.Linked())
+}
+
+// The slot of a clinic moves to another shard: the links follow.
+func TestAClinicMovesToAnotherShard(t *testing.T) {
+	t.Parallel()
+	cluster := storetest.Cluster(t)
+	h := houseOn(t, cluster.URL)
+	p := everywhere(t, cluster, h.node(false), h.node(false))[0]
+	p.clear(t, p.turn(t))
+	to := (p.shard + 1) % len(cluster.Shards)
+	cluster.Move("ns:{"+p.here.id+"}:state", to)
+	before := cluster.Shards[to].Calls()["spublish"]
+	last := p.here.join(p.kind)
+	require.Eventually(t, func() bool {
+		return p.here.live() && p.there.live() && p.here.mirrored(last.ID) == 1 && p.there.mirrored(last.ID) == 1
+	}, heal, 20*time.Millisecond)
+	p.clear(t, last)
+	p.turn(t)
+	require.Equal(t, 5, cluster.Shards[to].Calls()["spublish"]-before, "heard on the new shard")
+}
+
+func TestASentinelReplacesTheMaster(t *testing.T) {
+	t.Parallel()
+	sentinel := storetest.Sentinel(t)
+	h := houseOn(t, sentinel.URL)
+	a, b := h.node(false), h.node(false)
+	here := a.clinic(t)
+	p := &pair{here: here, there: &clinic{b, t, here.id, here.customer}}
+	p.kind = here.newType(10)
+	p.room = here.newResource(p.kind)
+	last := p.turn(t)
+
+	sentinel.Master.Stop()
+	require.Equal(t, 1, p.there.position(last.ID))
+	next := p.there.join(p.kind)
+	require.Equal(t, 2, p.here.position(next.ID))
+	require.Eventually(t, func() bool {
+		return p.here.live() && p.there.live() && p.here.mirrored(next.ID) == 2 && p.there.mirrored(next.ID) == 2
+	}, rejoin, 20*time.Millisecond)
+	p.clear(t, last)
+	p.clear(t, next)
+	p.turn(t)
+	require.NotZero(t, sentinel.Replica.Calls()["publish"])
+}
