@@ -9,24 +9,28 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"time"
 )
 
 const (
 	// maxFrame is the longest frame a client may send.
 	maxFrame = 32 << 10
-	// bufferSize is that of the read and of the write buffer of a connection.
-	// Commands and positions are shorter; longer frames take a few more system
-	// calls. net/http's own buffers are eight times as large.
-	bufferSize = 512
+	// readBuffer and writeBuffer are the sizes of a connection's buffers, in
+	// bytes; net/http's own have 4 KiB each. Frames that are longer than the read
+	// buffer take a few more system calls. The write buffer only ever holds the
+	// header of a frame: the socket is corked while a frame is written.
+	readBuffer  = 256
+	writeBuffer = 32
 )
 
-// slimHijacker hands a connection over with small buffers, and with a limit on
-// how long one write may be stuck.
+// slimHijacker hands a connection over as a socket with small buffers.
 type slimHijacker struct {
 	http.ResponseWriter
-	writeTimeout time.Duration
-	conn         net.Conn // set by Hijack
+	hub *Hub
+
+	// Set by Hijack.
+	socket *socket
+	reader *bufio.Reader
+	early  bool // the client had sent something before it was answered
 }
 
 // WriteHeader writes the header at once, as frameworks that delay it must
@@ -46,31 +50,22 @@ func (s *slimHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	// What the client has sent already moves into the new buffer.
 	early, err := large.Peek(large.Reader.Buffered())
+	if err == nil {
+		s.socket, err = newSocket(conn, s.hub)
+	}
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("take over the connection: %w", err), conn.Close())
 	}
-	from := io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn)
-	reader := bufio.NewReaderSize(from, max(bufferSize, len(early)))
-	if _, err := reader.Peek(len(early)); err != nil {
+	s.early = len(early) > 0
+	from := io.Reader(s.socket)
+	if s.early {
+		from = io.MultiReader(bytes.NewReader(bytes.Clone(early)), s.socket)
+	}
+	s.reader = bufio.NewReaderSize(from, max(readBuffer, len(early)))
+	if _, err := s.reader.Peek(len(early)); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("take over the connection: %w", err), conn.Close())
 	}
-	limited := &limitedConn{conn, s.writeTimeout}
-	s.conn = limited
-	return limited, bufio.NewReadWriter(reader, bufio.NewWriterSize(limited, bufferSize)), nil
-}
-
-// limitedConn gives every write the same time.
-type limitedConn struct {
-	net.Conn
-	writeTimeout time.Duration
-}
-
-// Write implements net.Conn.
-func (l *limitedConn) Write(p []byte) (int, error) {
-	if err := l.SetWriteDeadline(time.Now().Add(l.writeTimeout)); err != nil {
-		return 0, fmt.Errorf("limit a write: %w", err)
-	}
-	return l.Conn.Write(p)
+	return s.socket, bufio.NewReadWriter(s.reader, bufio.NewWriterSize(s.socket, writeBuffer)), nil
 }
 
 // bearerOf returns the token of the Authorization header, if there is one.

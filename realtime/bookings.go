@@ -227,14 +227,18 @@ func (o *organization) tellPositions(b *batch) {
 			}
 		}
 	})
+	var due []*conn
 	for _, p := range places {
 		for _, s := range p.w.watchers {
 			if s.ready && s.stage == models.StageWaiting && s.told != p.position {
 				s.told = p.position
-				s.conn.move(s, p.position, o.catalogue.Minutes[p.w.waiter.TypeID])
+				if s.conn.move(s, p.position, o.catalogue.Minutes[p.w.waiter.TypeID]) {
+					due = append(due, s.conn)
+				}
 			}
 		}
 	}
+	o.hub.sending.add(due...)
 }
 
 // telling is an event on its way to watchers, encoded once for all of them.

@@ -3,6 +3,7 @@ package realtime
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,9 +116,9 @@ func (c *conn) refresh(id uint32, token string) bool {
 }
 
 func (c *conn) unsubscribe(id uint32, channel string) bool {
-	if s := c.subscriptions[channel]; s != nil {
+	if s := c.subscription(channel); s != nil {
 		s.leave()
-		delete(c.subscriptions, channel)
+		c.subscriptions = slices.Delete(c.subscriptions, slices.Index(c.subscriptions, s), slices.Index(c.subscriptions, s)+1)
 	}
 	return c.answer(&protocol.Reply{Id: id, Unsubscribe: &protocol.UnsubscribeResult{}})
 }
@@ -127,7 +128,7 @@ func (c *conn) subscribe(id uint32, request *protocol.SubscribeRequest) bool {
 	switch {
 	case !ok:
 		return c.refuse(id, errUnknownChannel)
-	case c.subscriptions[request.Channel] != nil:
+	case c.subscription(request.Channel) != nil:
 		return c.refuse(id, errAlreadySubscribed)
 	case len(c.subscriptions) >= maxSubscriptions:
 		return c.refuse(id, errLimitExceeded)
@@ -153,10 +154,7 @@ func (c *conn) subscribe(id uint32, request *protocol.SubscribeRequest) bool {
 		}
 		return c.refuse(id, why)
 	}
-	if c.subscriptions == nil {
-		c.subscriptions = map[string]*subscription{}
-	}
-	c.subscriptions[channel] = s
+	c.subscriptions = append(c.subscriptions, s)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.await()

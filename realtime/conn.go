@@ -1,6 +1,7 @@
 package realtime
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -21,14 +22,14 @@ const maxSubscriptions = 128
 type conn struct {
 	hub    *Hub
 	ws     *websocket.Conn
-	raw    net.Conn
+	socket *socket
+	reader *bufio.Reader // of ws, to ask whether it holds another frame
 	format format
 	id     string
-	gone   chan struct{} // closed when nothing is left of it but its last words
 
 	// Only the reading goroutine uses these.
 	bearer        string
-	subscriptions map[string]*subscription
+	subscriptions []*subscription
 
 	mu     sync.Mutex
 	room   sync.Cond // signaled when replies have been sent, or never will be
@@ -40,8 +41,10 @@ type conn struct {
 	pushed   int // bytes of publications among messages
 	replied  int // bytes of replies among messages
 	moved    []*subscription
-	writing  bool      // the writing goroutine exists
+	due      bool      // among those that a worker will serve, or is serving
+	stalled  bool      // the socket is full: nothing is sent until it has room
 	bye      *farewell // set once: nothing more is taken in
+	parting  bool      // everything is sent but the goodbye
 	dead     bool      // hung up: nothing more is sent
 
 	introduceBy time.Time
@@ -49,20 +52,31 @@ type conn struct {
 	pongBy      time.Time // zero when no ping is unanswered
 }
 
-func newConn(h *Hub, ws *websocket.Conn, raw net.Conn, f format, bearer string) *conn {
+func newConn(h *Hub, ws *websocket.Conn, slim *slimHijacker, f format, bearer string) *conn {
 	c := &conn{
-		hub: h, ws: ws, raw: raw, format: f, id: models.NewID(), bearer: bearer, gone: make(chan struct{}),
+		hub: h, ws: ws, socket: slim.socket, reader: slim.reader, format: f, id: models.NewID(), bearer: bearer,
 		introduceBy: h.o.Now().Add(h.o.ConnectTimeout),
 	}
 	c.room.L = &c.mu
+	c.socket.drained = c.resume
 	return c
 }
 
-// read takes in commands until the connection ends.
+// A connection always has one goroutine: it awaits, on the smallest of stacks,
+// that the client sends something, and then another takes that in, on the
+// larger stack it needs, and ends.
+
+func (c *conn) listen() {
+	if c.socket.await() {
+		c.hub.wg.Go(c.read)
+		return
+	}
+	c.end(net.ErrClosed)
+}
+
+// read takes in what the client has sent.
 func (c *conn) read() {
-	defer close(c.gone)
-	defer c.hub.forget(c)
-	for {
+	for more := true; more; more = c.done() {
 		_, frame, err := c.ws.Read(context.Background()) // hanging up ends it
 		if err != nil {
 			c.end(err)
@@ -75,10 +89,27 @@ func (c *conn) read() {
 			c.hub.o.Log.Debug("unreadable frame", "error", err)
 			c.close(closeBadRequest)
 		}
-		c.mu.Lock()
-		c.busy, c.pongBy = false, time.Time{}
-		c.mu.Unlock()
 	}
+	c.hub.wg.Go(c.listen)
+}
+
+// done notes that a frame has been handled. It returns true when there may be
+// another that no socket will announce.
+func (c *conn) done() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy, c.pongBy = false, time.Time{}
+	return c.parting || c.reader.Buffered() > 0 // once parting, the reader is the library's
+}
+
+// subscription returns that of a channel, nil when there is none.
+func (c *conn) subscription(channel string) *subscription {
+	for _, s := range c.subscriptions {
+		if s.channel == channel {
+			return s
+		}
+	}
+	return nil
 }
 
 // begin notes that a frame has arrived. It returns false when nothing more is
@@ -92,12 +123,14 @@ func (c *conn) begin() bool {
 
 // end gives up everything the connection held.
 func (c *conn) end(cause error) {
+	defer c.hub.forget(c)
 	for _, s := range c.subscriptions {
 		s.leave()
 	}
 	c.mu.Lock()
 	c.dead = true
 	c.messages, c.moved, c.pushed, c.replied = nil, nil, 0, 0
+	c.room.Broadcast()
 	c.mu.Unlock()
 	if errors.Is(cause, websocket.ErrMessageTooBig) {
 		// The code is sent; take in the rest so that the client can read it.
@@ -117,7 +150,7 @@ func (c *conn) hangUp() {
 	c.dead = true
 	c.room.Broadcast()
 	c.mu.Unlock()
-	if err := c.raw.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	if err := c.socket.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		c.hub.o.Log.Debug("hang up", "error", err)
 	}
 }

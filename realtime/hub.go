@@ -3,6 +3,7 @@ package realtime
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -60,9 +61,12 @@ type Hub struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
+	sending sending
+
 	mu            sync.RWMutex
 	closing       bool
 	conns         map[*conn]struct{}
+	gone          chan struct{} // closed when the hub is closing and no connection is left
 	organizations map[string]*organization
 
 	subscriptions, publications, conflated, dropped atomic.Int64
@@ -82,8 +86,9 @@ func New(o Options) *Hub {
 	withDefault(&o.RefreshGrace, 10*time.Second)
 	h := &Hub{
 		o: o, origins: slices.Clone(o.AllowedOrigins),
-		conns: map[*conn]struct{}{}, organizations: map[string]*organization{},
+		conns: map[*conn]struct{}{}, gone: make(chan struct{}), organizations: map[string]*organization{},
 	}
+	h.sending.hub = h
 	if u, err := url.Parse(o.PublicURL); err == nil && u.Host != "" {
 		h.origins = append(h.origins, u.Host)
 	}
@@ -99,7 +104,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
 		return
 	}
-	slim := &slimHijacker{ResponseWriter: w, writeTimeout: h.o.WriteTimeout}
+	slim := &slimHijacker{ResponseWriter: w, hub: h}
 	ws, err := websocket.Accept(slim, r, &websocket.AcceptOptions{
 		Subprotocols:    []string{protobufSubprotocol},
 		OriginPatterns:  h.origins,
@@ -114,16 +119,20 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if ws.Subprotocol() == protobufSubprotocol || r.URL.Query().Get("format") == "protobuf" {
 		format = formatProtobuf
 	}
-	c := newConn(h, ws, slim.conn, format, bearerOf(r))
+	c := newConn(h, ws, slim, format, bearerOf(r))
 	h.mu.Lock()
 	late := h.closing
 	if !late {
 		h.conns[c] = struct{}{}
-		h.wg.Go(c.read)
+		if slim.early {
+			h.wg.Go(c.read)
+		} else {
+			h.wg.Go(c.listen)
+		}
 	}
 	h.mu.Unlock()
 	if late {
-		c.hangUp()
+		c.end(net.ErrClosed)
 	}
 }
 
@@ -131,31 +140,27 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // gone and ends the hub. When ctx ends first, it hangs up on the rest.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
-	h.closing = true
 	conns := h.all()
+	if !h.closing && len(conns) == 0 {
+		close(h.gone)
+	}
+	h.closing = true
 	h.mu.Unlock()
 	for _, c := range conns {
 		c.close(closeShutdown)
 	}
-	gone := make(chan struct{})
-	go func() {
-		for _, c := range conns {
-			<-c.gone
-		}
-		h.cancel()
-		h.wg.Wait()
-		close(gone)
-	}()
+	var late error
 	select {
-	case <-gone:
-		return nil
+	case <-h.gone:
 	case <-ctx.Done():
+		late = ctx.Err()
+		for _, c := range conns {
+			c.hangUp()
+		}
 	}
-	for _, c := range conns {
-		c.hangUp()
-	}
-	<-gone
-	return ctx.Err()
+	h.cancel()
+	h.wg.Wait()
+	return late
 }
 
 // Revoke closes the connections of a subject whose credential is no longer
@@ -259,7 +264,11 @@ func (h *Hub) all() []*conn {
 
 func (h *Hub) forget(c *conn) {
 	h.mu.Lock()
+	_, known := h.conns[c]
 	delete(h.conns, c)
+	if known && h.closing && len(h.conns) == 0 {
+		close(h.gone)
+	}
 	h.mu.Unlock()
 }
 

@@ -1,9 +1,6 @@
 package realtime
 
-import (
-	"context"
-	"sync"
-)
+import "slices"
 
 const (
 	// maxPushed bounds the publications that wait for one client, in bytes; a
@@ -28,47 +25,28 @@ type message struct {
 // cost is about what a publication takes in a frame.
 func (m *message) cost() int { return len(m.data) + len(m.to.channel) + 40 }
 
-// frames are reused between connections.
-var frames = sync.Pool{New: func() any { return new([]byte) }}
-
 // wake sees to it that what waits is sent. The caller holds the lock.
 func (c *conn) wake() {
-	if !c.writing && !c.dead {
-		c.writing = true
-		c.hub.wg.Go(c.write)
+	if c.claim() {
+		c.hub.sending.add(c)
 	}
 }
 
-// write sends until nothing is left, and says goodbye when it is time.
-func (c *conn) write() {
-	frame, _ := frames.Get().(*[]byte)
-	defer frames.Put(frame)
-	for {
-		var bye *farewell
-		if *frame, bye = c.next((*frame)[:0]); len(*frame) == 0 && bye == nil {
-			return
-		}
-		var err error
-		if bye != nil {
-			err = c.ws.Close(bye.code, bye.reason)
-		} else {
-			err = c.ws.Write(context.Background(), c.format.messageType(), *frame)
-		}
-		if err != nil {
-			c.hub.o.Log.Debug("write to a live connection", "error", err)
-		}
-		if err != nil || bye != nil {
-			c.hangUp()
-			return
-		}
+// claim reports whether the caller has to add the connection to those that are
+// served. The caller holds the lock.
+func (c *conn) claim() bool {
+	if c.due || c.stalled || c.dead {
+		return false
 	}
+	c.due = true
+	return true
 }
 
-// next puts what waits into a frame. When nothing does, it ends the writing
-// and returns the farewell, if it is time for one.
-func (c *conn) next(frame []byte) ([]byte, *farewell) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// waits reports whether anything is to be sent. The caller holds the lock.
+func (c *conn) waits() bool { return len(c.messages) > 0 || len(c.moved) > 0 }
+
+// next puts what waits into a frame. The caller holds the lock.
+func (c *conn) next(frame []byte) []byte {
 	published := int64(0)
 	n := 0
 	for ; n < len(c.messages) && len(frame) < maxJoined; n++ {
@@ -110,18 +88,11 @@ func (c *conn) next(frame []byte) ([]byte, *farewell) {
 			frame = c.format.appendPush(frame, s.channel, data)
 		}
 	}
-	if c.moved = c.moved[m:]; len(c.moved) == 0 {
-		c.moved = nil
+	c.moved = slices.Delete(c.moved, 0, m)
+	if published > 0 {
+		c.hub.publications.Add(published)
 	}
-	c.hub.publications.Add(published)
-	if len(frame) > 0 {
-		return frame, nil
-	}
-	if c.bye == nil || c.dead {
-		c.writing = false
-		return nil, nil
-	}
-	return nil, c.bye // writing stays true: these are the last words
+	return frame
 }
 
 // reply queues the answer to a command. The caller holds the lock.
@@ -195,16 +166,17 @@ func (c *conn) tooSlow() {
 
 // move queues a position for a subscription, in place of an unsent one, and what
 // a place is worth now, if that is known. Position 0 takes an unsent one back:
-// the booking does not wait any more.
-func (c *conn) move(s *subscription, position, minutes int) {
+// the booking does not wait any more. It returns true when the caller has to add
+// the connection to those that are served.
+func (c *conn) move(s *subscription, position, minutes int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.left || c.bye != nil || c.dead {
-		return
+		return false
 	}
 	if position == 0 {
 		s.position, s.sent = 0, 0
-		return
+		return false
 	}
 	if s.position != 0 {
 		c.hub.conflated.Add(1)
@@ -213,7 +185,7 @@ func (c *conn) move(s *subscription, position, minutes int) {
 	if minutes > 0 {
 		s.minutes = minutes
 	}
-	c.list(s)
+	return c.list(s)
 }
 
 // worth sets what a place of a subscription's booking is worth.
@@ -235,15 +207,17 @@ func (c *conn) renew(s *subscription, data []byte) {
 		c.hub.conflated.Add(1)
 	}
 	s.latest = data
-	c.list(s)
+	if c.list(s) {
+		c.hub.sending.add(c)
+	}
 }
 
-// list notes that a subscription has a newest state to send. The caller holds
-// the lock.
-func (c *conn) list(s *subscription) {
+// list notes that a subscription has a newest state to send. It returns what
+// claim does. The caller holds the lock.
+func (c *conn) list(s *subscription) bool {
 	if !s.listed {
 		s.listed = true
 		c.moved = append(c.moved, s)
 	}
-	c.wake()
+	return c.claim()
 }

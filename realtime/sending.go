@@ -1,0 +1,129 @@
+package realtime
+
+import (
+	"context"
+	"runtime"
+	"sync"
+)
+
+// blockSize is how many connections a worker takes at once.
+const blockSize = 64
+
+// sending holds the connections that have something to be sent, in the order
+// in which they came to have it. A few workers serve them, and exist only while
+// there are any: each connection gets everything it waits for in one write,
+// which never blocks.
+type sending struct {
+	hub *Hub
+
+	mu      sync.Mutex
+	due     []*conn
+	workers int
+}
+
+// add lets connections be served. Each is added by whoever set its due.
+func (s *sending) add(conns ...*conn) {
+	if len(conns) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.due = append(s.due, conns...)
+	for s.workers < runtime.GOMAXPROCS(0) && s.workers*blockSize < len(s.due) {
+		s.workers++
+		s.hub.wg.Go(s.work)
+	}
+}
+
+// take moves the next connections into a block. When there are none, the
+// worker has ended.
+func (s *sending) take(block []*conn) []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := min(len(s.due), cap(block))
+	block = append(block[:0], s.due[:n]...)
+	clear(s.due[:n])
+	s.due = s.due[n:]
+	if n == 0 {
+		s.due = nil // its array is as long as the longest queue there was
+		s.workers--
+	}
+	return block
+}
+
+var workspaces = sync.Pool{New: func() any { return &workspace{wire: make([]byte, 0, 4<<10)} }}
+
+// workspace is where a worker puts frames together: what they hold, and what
+// goes over the wire. wire is never nil.
+type workspace struct {
+	frame, wire []byte
+	block       [blockSize]*conn
+}
+
+func (s *sending) work() {
+	space, _ := workspaces.Get().(*workspace)
+	defer workspaces.Put(space)
+	for {
+		block := s.take(space.block[:0])
+		if len(block) == 0 {
+			return
+		}
+		again := block[:0]
+		for _, c := range block {
+			if c.send(space) {
+				again = append(again, c)
+			}
+		}
+		s.add(again...)
+	}
+}
+
+// send writes what waits for the client, as much as a frame may hold. It
+// returns true when there is more.
+func (c *conn) send(space *workspace) bool {
+	c.mu.Lock()
+	space.frame = c.next(space.frame[:0])
+	c.mu.Unlock()
+	if len(space.frame) > 0 {
+		c.socket.cork(space.wire)
+		err := c.ws.Write(context.Background(), c.format.messageType(), space.frame)
+		wire, late := c.socket.uncork()
+		space.wire = wire
+		if err != nil || late != nil {
+			c.hub.o.Log.Debug("write to a live connection", "error", err, "cause", late)
+			c.hangUp()
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// What does not fit into the socket is not put together either: when there
+	// is room again, the newest state is sent.
+	c.stalled = c.socket.busy()
+	c.due = c.waits() && !c.stalled && !c.dead
+	switch {
+	case c.due:
+		return true
+	case c.bye != nil && !c.parting && !c.waits() && !c.dead:
+		c.parting = true
+		c.hub.wg.Go(c.part)
+	}
+	return false
+}
+
+// resume sends what has come to wait while the socket was full.
+func (c *conn) resume() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stalled = false
+	if c.waits() || c.bye != nil {
+		c.wake()
+	}
+}
+
+// part says goodbye and waits a little for the client to do so too.
+func (c *conn) part() {
+	if err := c.ws.Close(c.bye.code, c.bye.reason); err != nil {
+		c.hub.o.Log.Debug("close a live connection", "error", err)
+	}
+	c.hangUp()
+}

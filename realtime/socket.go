@@ -1,0 +1,198 @@
+package realtime
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// maxKept bounds what a socket keeps for a client that takes nothing, in
+	// bytes: the frame that did not fit, and the control frames after it.
+	maxKept = 256 << 10
+	// drainChunk is how much of it has to go within one write timeout.
+	drainChunk = 16 << 10
+)
+
+var errFull = errors.New("the client takes nothing")
+
+// socket is the connection under a WebSocket. Its Write never waits: what the
+// kernel does not take at once is kept, and sent by a goroutine that exists
+// only for that. So a worker that serves many clients is held up by none.
+type socket struct {
+	net.Conn
+	raw syscall.RawConn
+	hub *Hub
+	// drained is called when everything kept has been sent.
+	drained func()
+
+	mu sync.Mutex
+	// corked collects what is written, while it is not nil.
+	corked   []byte
+	kept     []byte
+	draining bool
+	err      error // why nothing more can be written
+
+	// The attempt to write in progress, so that write need not be made anew.
+	write func(fd uintptr) bool
+	data  []byte
+	taken int
+	errno error
+}
+
+func newSocket(conn net.Conn, h *Hub) (*socket, error) {
+	s := &socket{Conn: conn, hub: h}
+	raw, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil, fmt.Errorf("a %T is no socket", conn)
+	}
+	var err error
+	if s.raw, err = raw.SyscallConn(); err != nil {
+		return nil, fmt.Errorf("reach the socket: %w", err)
+	}
+	s.write = func(fd uintptr) bool {
+		for {
+			s.taken, s.errno = syscall.Write(int(fd), s.data)
+			if !errors.Is(s.errno, syscall.EINTR) {
+				return true // whatever came of it: nobody waits here
+			}
+		}
+	}
+	return s, nil
+}
+
+// Write implements net.Conn.
+func (s *socket) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.corked != nil {
+		s.corked = append(s.corked, p...)
+		return len(p), s.err
+	}
+	return len(p), s.put(p)
+}
+
+// cork makes what is written from now on wait in a buffer of the caller's, so
+// that it leaves in one piece.
+func (s *socket) cork(buffer []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.corked = buffer[:0]
+}
+
+// uncork writes what has been collected and gives the buffer back.
+func (s *socket) uncork() ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	buffer := s.corked
+	s.corked = nil
+	return buffer, s.put(buffer)
+}
+
+// put writes what the kernel takes at once and keeps the rest. The caller
+// holds the lock.
+func (s *socket) put(p []byte) error {
+	if s.err != nil || len(p) == 0 {
+		return s.err
+	}
+	if !s.draining {
+		var n int
+		if n, s.err = s.try(p); s.err != nil || n == len(p) {
+			return s.err
+		}
+		p = p[n:]
+	}
+	if len(s.kept)+len(p) > maxKept {
+		s.err = errFull
+		return s.err
+	}
+	s.kept = append(s.kept, p...)
+	if !s.draining {
+		s.draining = true
+		s.hub.wg.Go(s.drain)
+	}
+	return nil
+}
+
+// try writes what the kernel takes at once. The caller holds the lock.
+func (s *socket) try(p []byte) (int, error) {
+	s.data = p
+	err := s.raw.Write(s.write)
+	s.data = nil
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("reach the socket: %w", err)
+	case errors.Is(s.errno, syscall.EAGAIN):
+		return 0, nil
+	case s.errno != nil:
+		return 0, fmt.Errorf("write: %w", s.errno)
+	}
+	return s.taken, nil
+}
+
+// drain sends what is kept. A client that takes nothing for the write timeout
+// is hung up on: the reading side then finds the connection closed.
+func (s *socket) drain() {
+	for {
+		s.mu.Lock()
+		chunk := s.kept
+		s.kept = nil
+		if len(chunk) == 0 {
+			s.draining = false
+		}
+		s.mu.Unlock()
+		if len(chunk) == 0 {
+			s.drained()
+			return
+		}
+		if err := s.send(chunk); err != nil {
+			s.mu.Lock()
+			s.err, s.kept = err, nil
+			s.mu.Unlock()
+			_ = s.Close() // the cause is known; there is nothing left to learn
+			return
+		}
+	}
+}
+
+func (s *socket) send(p []byte) error {
+	for len(p) > 0 {
+		chunk := p[:min(len(p), drainChunk)]
+		if err := s.SetWriteDeadline(time.Now().Add(s.hub.o.WriteTimeout)); err != nil {
+			return fmt.Errorf("limit a write: %w", err)
+		}
+		if _, err := s.Conn.Write(chunk); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+		p = p[len(chunk):]
+	}
+	if err := s.SetWriteDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("lift the limit of a write: %w", err)
+	}
+	return nil
+}
+
+// busy reports whether something kept is yet to be sent.
+func (s *socket) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+// await waits until the client has sent something, or has gone. It needs so
+// little stack that a goroutine waiting here stays as small as one can be.
+func (s *socket) await() bool {
+	err := s.raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		for {
+			_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
+			if err != syscall.EINTR { //nolint:errorlint // as it comes from the kernel
+				return err != syscall.EAGAIN //nolint:errorlint // likewise
+			}
+		}
+	})
+	return err == nil
+}
