@@ -43,6 +43,7 @@ type bookingDTO struct {
 	QueuePosition        *int   `json:"queuePosition"`
 	EstimatedWaitMinutes *int   `json:"estimatedWaitMinutes"`
 	TicketToken          string `json:"ticketToken"`
+	RecallCount          int    `json:"recallCount"`
 }
 
 // typeDTO is the part of a booking type the scenarios look at.
@@ -123,6 +124,7 @@ func (a *api) close() {
 type change struct {
 	sent     time.Time
 	answered time.Time // zero while in flight
+	before   []*watch  // who waited before it, while it may have to be undone
 }
 
 // call makes one request, and makes it again when the answer was lost: the same
@@ -265,6 +267,16 @@ func (a *api) join(ctx context.Context, typeID string) (bookingDTO, error) {
 		return bookingDTO{}, err
 	}
 	return out, requireID("join", out.ID)
+}
+
+// next calls the head of a resource's queue.
+func (a *api) next(ctx context.Context, resourceID string) (bookingDTO, error) {
+	var out enveloped[bookingDTO]
+	body := map[string]any{"resourceId": resourceID}
+	if err := a.call(ctx, "next", http.MethodPost, "/management/queue/next", body, &out, false); err != nil {
+		return bookingDTO{}, err
+	}
+	return out.Result, requireID("next", out.Result.ID)
 }
 
 func (a *api) assign(ctx context.Context, bookingID, resourceID string) error {

@@ -424,10 +424,10 @@ func (l *lane) call(ctx context.Context, v Visit) error {
 		return nil // its join failed and was counted
 	}
 	desk := l.service.desks.take()
-	c, place := l.service.line.leave(p.watch, wasAssigned, l.service.desks.ids[desk], time.Now())
+	c := l.service.line.leave(p.watch, wasAssigned, l.service.desks.ids[desk], time.Now())
 	if err := l.api.assign(ctx, p.watch.booking, l.service.desks.ids[desk]); err != nil {
 		l.service.desks.release(desk)
-		l.service.line.undo(p.watch, c, place)
+		l.service.line.undo(p.watch, c)
 		return l.refused(ctx, v, err)
 	}
 	l.service.line.answered(c, time.Now())
@@ -451,7 +451,7 @@ func (l *lane) treat(ctx context.Context, p *patient) {
 			return // the replay was stopped
 		}
 	}
-	l.service.line.ending(p.watch, time.Now())
+	l.service.line.ending(p.watch, stageDone, time.Now())
 	if err := l.api.end(ctx, p.watch.booking); err != nil {
 		l.note(ctx, p.visit, err)
 	}
@@ -463,10 +463,10 @@ func (l *lane) cancel(ctx context.Context, v Visit) error {
 	if p == nil {
 		return nil
 	}
-	c, place := l.service.line.leave(p.watch, wasCanceled, "", time.Now())
+	c := l.service.line.leave(p.watch, wasCanceled, "", time.Now())
 	err := l.api.cancel(ctx, p.watch.booking)
 	if err != nil {
-		l.service.line.undo(p.watch, c, place)
+		l.service.line.undo(p.watch, c)
 		err = l.refused(ctx, v, err)
 	} else {
 		l.service.line.answered(c, time.Now())

@@ -21,15 +21,20 @@ type line struct {
 	tally   *tally
 
 	mu      sync.Mutex
-	waiting []*watch
+	joined  int      // so far
+	waiting []*watch // without those who are held
 }
 
 // state is one position of one patient: from a change on, until the next entry.
-// Position zero means the patient no longer waits.
+// Position zero means the patient does not wait: for good, or while held.
 type state struct {
 	change   *change
 	position int
+	held     bool
 }
+
+// shows tells whether two states look the same to the patient.
+func (s state) shows(position int, held bool) bool { return s.position == position && s.held == held }
 
 // watch is what was true for one patient and what its client was told.
 // Everything in it is guarded by the line's mutex.
@@ -37,6 +42,7 @@ type watch struct {
 	line    *line
 	booking string
 	ticket  string
+	turn    int // in the order of joining, which a held patient keeps
 
 	history []state
 	// told is the index of the newest state the client knows, -1 before the first.
@@ -50,12 +56,22 @@ type watch struct {
 
 	departure departure
 	resource  string
-	end       *change // of the service, once it was asked for
-	assigned  int     // MY_BOOKING_ASSIGNED received
-	cancelled int     // MY_BOOKING_CANCELED received
-	ended     int     // MY_BOOKING_ENDED received
-	sawEnd    bool    // a snapshot showed that all is over
+	end       *change   // of the visit, once it was asked for
+	outcome   string    // the stage in which it ends
+	recalls   []*change // in the order they were asked for
+	assigned  int       // MY_BOOKING_ASSIGNED received
+	recalled  int       // the highest count of recalls that was told
+	cancelled int       // MY_BOOKING_CANCELED received
+	ended     int       // MY_BOOKING_ENDED received
+	sawEnd    bool      // a snapshot showed that all is over
 }
+
+// The stages in which a visit ends, as the wire names them.
+const (
+	stageDone   = "DONE"
+	stageNoShow = "NO_SHOW"
+	stageHeld   = "HELD"
+)
 
 // departure is how a patient's wait ended.
 type departure string
@@ -74,9 +90,10 @@ func newLine(minutes int, bound time.Duration, t *tally) *line {
 func (l *line) join(c *change, b bookingDTO) *watch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w := &watch{line: l, booking: b.ID, ticket: b.Ticket, told: -1}
+	w := &watch{line: l, booking: b.ID, ticket: b.Ticket, turn: l.joined, told: -1}
+	l.joined++
 	l.waiting = append(l.waiting, w)
-	w.history = []state{{c, len(l.waiting)}}
+	w.history = []state{{change: c, position: len(l.waiting)}}
 
 	if b.Status != "PENDING_ASSIGNMENT" || b.Stage != "WAITING" || b.Ticket == "" || b.TicketToken == "" {
 		l.tally.fault(malformed, w, "join answered status %q, stage %q, ticket %q, token given: %t", b.Status, b.Stage, b.Ticket, b.TicketToken != "")
@@ -93,36 +110,94 @@ func (l *line) join(c *change, b bookingDTO) *watch {
 	return w
 }
 
-// leave says that a change which takes a patient out of the line is about to be
-// sent. Its place among the waiting is returned for undo.
-func (l *line) leave(w *watch, how departure, resource string, sent time.Time) (c *change, place int) {
+// leave says that a change which takes a patient out of the line for good is
+// about to be sent.
+func (l *line) leave(w *watch, how departure, resource string, sent time.Time) *change {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c = &change{sent: sent}
-	place = slices.Index(l.waiting, w)
-	l.waiting = slices.Delete(l.waiting, place, place+1)
+	c := l.begin(sent)
 	w.departure, w.resource = how, resource
-	w.history = append(w.history, state{c, 0})
-	for i, behind := range l.waiting[place:] {
-		behind.history = append(behind.history, state{c, place + i + 1})
+	l.remove(w, state{change: c})
+	return c
+}
+
+// hold says that a patient is about to step aside: it counts ahead of nobody
+// and keeps its turn.
+func (l *line) hold(w *watch, sent time.Time) *change {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.begin(sent)
+	l.remove(w, state{change: c, held: true})
+	return c
+}
+
+// back says that a held patient is about to come back to its place.
+func (l *line) back(w *watch, sent time.Time) *change {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.begin(sent)
+	place := slices.IndexFunc(l.waiting, func(other *watch) bool { return other.turn > w.turn })
+	if place < 0 {
+		place = len(l.waiting)
 	}
-	return c, place
+	l.waiting = slices.Insert(l.waiting, place, w)
+	l.moved(c, place)
+	return c
+}
+
+// returned checks what the server answered to a return.
+func (l *line) returned(w *watch, b bookingDTO) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b.Stage != "WAITING" || b.QueuePosition == nil {
+		l.tally.fault(malformed, w, "return answered stage %q, position given: %t", b.Stage, b.QueuePosition != nil)
+		return
+	}
+	l.tally.checked.Add(1)
+	if truth := w.history[len(w.history)-1].position; *b.QueuePosition != truth {
+		l.tally.fault(wrongPosition, w, "return answered position %d, truth is %d", *b.QueuePosition, truth)
+	}
+	w.checkEstimate(*b.QueuePosition, b.EstimatedWaitMinutes)
+}
+
+// begin starts a change of the line, and keeps what undo needs.
+func (l *line) begin(sent time.Time) *change {
+	return &change{sent: sent, before: slices.Clone(l.waiting)}
+}
+
+// remove takes a patient out; everybody behind moves up.
+func (l *line) remove(w *watch, after state) {
+	w.history = append(w.history, after)
+	place := slices.Index(l.waiting, w)
+	if place < 0 {
+		return // it was held, and counted ahead of nobody
+	}
+	l.waiting = slices.Delete(l.waiting, place, place+1)
+	l.moved(after.change, place)
+}
+
+// moved notes the new positions from a place on.
+func (l *line) moved(c *change, place int) {
+	for i, behind := range l.waiting[place:] {
+		behind.history = append(behind.history, state{change: c, position: place + i + 1})
+	}
 }
 
 // answered says that the server confirmed a change.
 func (l *line) answered(c *change, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c.answered = at
+	c.answered, c.before = at, nil
 }
 
 // undo takes back a change that the server refused.
-func (l *line) undo(w *watch, c *change, place int) {
+func (l *line) undo(w *watch, c *change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w.departure, w.resource = stillWaiting, ""
-	l.waiting = slices.Insert(l.waiting, place, w)
-	for _, x := range l.waiting[place:] {
+	touched := append(slices.Clone(c.before), w)
+	l.waiting, c.before = c.before, nil
+	for _, x := range touched {
 		last := len(x.history) - 1
 		if x.history[last].change != c {
 			continue
@@ -135,11 +210,40 @@ func (l *line) undo(w *watch, c *change, place int) {
 	}
 }
 
-// ending says that the end of a service is about to be sent.
-func (l *line) ending(w *watch, sent time.Time) {
+// ending says that the end of a visit is about to be sent. By then a patient
+// has heard every call.
+func (l *line) ending(w *watch, outcome string, sent time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w.end = &change{sent: sent}
+	w.end, w.outcome = &change{sent: sent}, outcome
+	heard := 0
+	for i, c := range w.recalls {
+		if !c.answered.IsZero() && !w.liveSince.IsZero() && sent.Sub(later(c.answered, w.liveSince)) > l.bound {
+			heard = i + 1
+		}
+	}
+	if w.recalled < heard {
+		l.tally.fault(missed, w, "told of %d calls again, truth is %d", w.recalled, heard)
+	}
+}
+
+// recalling says that a patient is about to be called again.
+func (l *line) recalling(w *watch, sent time.Time) *change {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := &change{sent: sent}
+	w.recalls = append(w.recalls, c)
+	return c
+}
+
+// notRecalled takes back a call that the server refused.
+func (l *line) notRecalled(w *watch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w.recalls = w.recalls[:len(w.recalls)-1]
+	if w.recalled > len(w.recalls) {
+		l.tally.fault(wrongNews, w, "was told of a call again that the server refused")
+	}
 }
 
 // stillHere lists who waits, in order.
@@ -154,17 +258,22 @@ func (l *line) stillHere() []*watch {
 func (w *watch) finish() {
 	w.line.mu.Lock()
 	defer w.line.mu.Unlock()
-	last := len(w.history) - 1
 	if !w.everLive {
 		w.line.tally.fault(missed, w, "never had a live connection")
 		return
 	}
-	if w.told != last && !w.reported {
+	if !w.upToDate() && !w.reported {
 		w.line.tally.fault(missed, w, "never told that it was %s (position last told %s)", w.departure, w.toldPosition())
 	}
 	if w.end != nil && w.ended == 0 && !w.sawEnd {
 		w.line.tally.fault(missed, w, "never told that the service ended")
 	}
+}
+
+// upToDate tells whether what the client knows is true now.
+func (w *watch) upToDate() bool {
+	last := w.history[len(w.history)-1]
+	return w.told >= 0 && last.shows(w.history[w.told].position, w.history[w.told].held)
 }
 
 // snapshotDTO is the data of a subscribe reply.
@@ -184,6 +293,7 @@ type publicationDTO struct {
 	Ticket               string `json:"ticket"`
 	QueuePosition        *int   `json:"queuePosition"`
 	EstimatedWaitMinutes *int   `json:"estimatedWaitMinutes"`
+	RecallCount          int    `json:"recallCount"`
 }
 
 // snapshot implements subscriber. The state it shows must have been true at some
@@ -216,12 +326,16 @@ func (w *watch) snapshot(data []byte, asked, got time.Time) (done bool) {
 	}
 	w.line.tally.checked.Add(1)
 	w.line.tally.snapshots.Add(1)
+	if b.RecallCount > len(w.recalls) {
+		w.line.tally.fault(wrongNews, w, "snapshot shows %d calls again, truth is %d", b.RecallCount, len(w.recalls))
+	}
+	w.recalled = max(w.recalled, b.RecallCount)
 	if !w.checkSnapshot(position, b.Stage, asked, got) {
 		return false
 	}
 	switch b.Stage {
-	case "DONE", "NO_SHOW":
-		w.sawEnd = w.end != nil
+	case stageDone, stageNoShow:
+		w.sawEnd = w.end != nil && b.Stage == w.outcome
 		return w.sawEnd
 	case "LEFT":
 		return w.departure == wasCanceled
@@ -235,7 +349,7 @@ func (w *watch) checkSnapshot(position int, stage string, asked, got time.Time) 
 	last := len(w.history) - 1
 	older, before := -1, -1
 	for i, s := range w.history {
-		if s.position != position || s.change.sent.After(got) {
+		if !s.shows(position, stage == stageHeld) || s.change.sent.After(got) {
 			continue
 		}
 		current := i == last || w.history[i+1].change.answered.IsZero() || !w.history[i+1].change.answered.Before(asked)
@@ -302,7 +416,7 @@ func (w *watch) publication(data []byte, at time.Time) (done bool) {
 	case "MY_BOOKING_ENDED":
 		w.ended++
 		switch {
-		case w.end == nil || p.Stage != "DONE":
+		case w.end == nil || p.Stage != w.outcome:
 			w.line.tally.fault(wrongNews, w, "told it ended as %q, truth is %s", p.Stage, w.truth())
 			return false
 		case w.ended > 1:
@@ -311,8 +425,10 @@ func (w *watch) publication(data []byte, at time.Time) (done bool) {
 		return true
 	case "MY_BOOKING_EXPIRED":
 		w.line.tally.fault(wrongNews, w, "told it expired, truth is %s", w.truth())
-	case "MY_BOOKING_CALLED", "BOOKING_UPDATED":
-		// Nothing about the place in the queue.
+	case "MY_BOOKING_CALLED":
+		w.tellRecalled(p)
+	case "BOOKING_UPDATED":
+		w.tellStage(p.Stage, at)
 	default:
 		w.line.tally.fault(malformed, w, "unknown publication type %q", p.Type)
 	}
@@ -323,23 +439,63 @@ func (w *watch) publication(data []byte, at time.Time) (done bool) {
 // newer than the one told before. Skipping some is right, repeating is not.
 func (w *watch) tellPosition(position int, at time.Time) {
 	w.line.tally.checked.Add(1)
+	w.tellState(position, false, at)
+}
+
+// tellStage checks news that is neither a call nor an end.
+func (w *watch) tellStage(stage string, at time.Time) {
+	switch stage {
+	case stageHeld:
+		w.tellState(0, true, at)
+	case "WAITING":
+		// The place follows by itself.
+		if !slices.ContainsFunc(w.history, func(s state) bool { return s.held }) {
+			w.line.tally.fault(wrongNews, w, "told it waits again, truth is that it was never held")
+		}
+	case "SERVING":
+		if w.departure != wasAssigned {
+			w.line.tally.fault(wrongNews, w, "told it is being served, truth is %s", w.truth())
+		}
+	}
+}
+
+// tellState finds the state a client was told among those newer than the one
+// told before. Where people are held and come back, the same position may be
+// true more than once: then the first is taken, so that nothing right is called
+// wrong, and its time is not counted, because nobody knows which one was meant.
+func (w *watch) tellState(position int, held bool, at time.Time) {
+	found, matches := 0, 0
 	for i := w.told + 1; i < len(w.history); i++ {
-		if w.history[i].position == position {
-			w.advance(i, at, &w.line.tally.latency)
-			return
+		if w.history[i].shows(position, held) {
+			if matches++; matches == 1 {
+				found = i
+			}
 		}
 	}
-	if w.told >= 0 && w.history[w.told].position == position {
-		w.line.tally.fault(duplicate, w, "told position %d again", position)
-		return
+	what := describe(position, "held")
+	switch {
+	case matches == 1 && !held:
+		w.advance(found, at, &w.line.tally.latency)
+	case matches > 0:
+		w.advance(found, at, nil)
+	case w.told >= 0 && w.history[w.told].shows(position, held):
+		w.line.tally.fault(duplicate, w, "told %s again", what)
+	case slices.ContainsFunc(w.history[:max(w.told, 0)], func(s state) bool { return s.shows(position, held) }):
+		w.line.tally.fault(outOfOrder, w, "told %s after %s", what, w.toldPosition())
+	default:
+		w.line.tally.fault(wrongPosition, w, "told %s, truth is %s", what, w.truth())
 	}
-	for i := range max(w.told, 0) {
-		if w.history[i].position == position {
-			w.line.tally.fault(outOfOrder, w, "told position %d after %s", position, w.toldPosition())
-			return
-		}
+}
+
+func (w *watch) tellRecalled(p publicationDTO) {
+	switch {
+	case p.RecallCount > len(w.recalls) || p.Ticket != w.ticket || p.ResourceID != w.resource:
+		w.line.tally.fault(wrongNews, w, "told of call again number %d, ticket %q, resource %q; truth is %d, %q, %q",
+			p.RecallCount, p.Ticket, p.ResourceID, len(w.recalls), w.ticket, w.resource)
+	case p.RecallCount <= w.recalled:
+		w.line.tally.fault(duplicate, w, "told of call again number %d after %d", p.RecallCount, w.recalled)
 	}
-	w.line.tally.fault(wrongPosition, w, "told position %d, truth is %s", position, w.truth())
+	w.recalled = max(w.recalled, p.RecallCount)
 }
 
 func (w *watch) tellAssigned(p publicationDTO, at time.Time) {
@@ -394,16 +550,35 @@ func (w *watch) dropped(at time.Time) {
 	w.liveSince = time.Time{}
 }
 
-// staleFor is for how long the client has held something that is no longer true.
+// staleFor is for how long, at the longest stretch, the client has held something
+// that was not true. A stretch ends when the truth comes back to it.
 func (w *watch) staleFor(now time.Time) time.Duration {
-	if w.liveSince.IsZero() || w.told == len(w.history)-1 {
+	if w.liveSince.IsZero() {
 		return 0
 	}
-	answered := w.history[w.told+1].change.answered
-	if answered.IsZero() {
-		return 0
+	told := state{position: -1} // nothing yet
+	if w.told >= 0 {
+		told = w.history[w.told]
 	}
-	return now.Sub(later(answered, w.liveSince))
+	var longest time.Duration
+	var since time.Time
+	for _, s := range w.history[w.told+1:] {
+		same := s.shows(told.position, told.held)
+		switch {
+		case since.IsZero() && !same:
+			if s.change.answered.IsZero() {
+				return longest // both are true until the answer
+			}
+			since = later(s.change.answered, w.liveSince)
+		case !since.IsZero() && same:
+			longest = max(longest, s.change.sent.Sub(since))
+			since = time.Time{}
+		}
+	}
+	if !since.IsZero() {
+		longest = max(longest, now.Sub(since))
+	}
+	return longest
 }
 
 func (w *watch) checkEstimate(position int, minutes *int) {
@@ -416,15 +591,20 @@ func (w *watch) checkEstimate(position int, minutes *int) {
 	}
 }
 
-func (w *watch) truth() string {
-	return describe(w.history[len(w.history)-1].position, string(w.departure))
-}
+func (w *watch) truth() string { return w.describe(w.history[len(w.history)-1]) }
 
 func (w *watch) toldPosition() string {
 	if w.told < 0 {
 		return "nothing"
 	}
-	return describe(w.history[w.told].position, string(w.departure))
+	return w.describe(w.history[w.told])
+}
+
+func (w *watch) describe(s state) string {
+	if s.held {
+		return "held"
+	}
+	return describe(s.position, string(w.departure))
 }
 
 func describe(position int, otherwise string) string {

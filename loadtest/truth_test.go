@@ -40,7 +40,7 @@ func (d *desk) joined(n int) []*watch {
 	for i := range n {
 		id := fmt.Sprintf("b%d", i+1)
 		position, minutes := i+1, (i+1)*testMinutes
-		w := d.line.join(&change{d.at(0), d.at(1)}, bookingDTO{
+		w := d.line.join(&change{sent: d.at(0), answered: d.at(1)}, bookingDTO{
 			ID: id, Status: "PENDING_ASSIGNMENT", Stage: "WAITING", Ticket: "A" + id, TicketToken: "secret",
 			QueuePosition: &position, EstimatedWaitMinutes: &minutes,
 		})
@@ -53,7 +53,7 @@ func (d *desk) joined(n int) []*watch {
 
 // called assigns a patient: sent and answered at the given moments.
 func (d *desk) called(w *watch, sent, answered int) {
-	c, _ := d.line.leave(w, wasAssigned, "desk", d.at(sent))
+	c := d.line.leave(w, wasAssigned, "desk", d.at(sent))
 	d.line.answered(c, d.at(answered))
 }
 
@@ -116,9 +116,9 @@ func TestTruthfulDay(t *testing.T) {
 	d.called(w[0], 200, 205)
 	d.assigned(w[0], 206)
 	d.position(w[2], 1, 207)
-	d.line.ending(w[0], d.at(300))
+	d.line.ending(w[0], stageDone, d.at(300))
 	require.True(t, d.ended(w[0], 301), "an ended visit hangs up")
-	c, _ := d.line.leave(w[2], wasCanceled, "", d.at(400))
+	c := d.line.leave(w[2], wasCanceled, "", d.at(400))
 	d.line.answered(c, d.at(405))
 	require.True(t, d.push(w[2], 404, map[string]any{"type": "MY_BOOKING_CANCELED", "bookingStatus": "CANCELED"}))
 	w[0].finish()
@@ -323,7 +323,7 @@ func TestEndMustBeTold(t *testing.T) {
 			w := d.joined(1)[0]
 			d.called(w, 100, 105)
 			d.assigned(w, 106)
-			d.line.ending(w, d.at(300))
+			d.line.ending(w, stageDone, d.at(300))
 			c.tell(d, w)
 			w.finish()
 			d.faults(c.want)
@@ -334,7 +334,7 @@ func TestEndMustBeTold(t *testing.T) {
 func TestNeverConnected(t *testing.T) {
 	d := newDesk(t)
 	position, minutes := 1, testMinutes
-	w := d.line.join(&change{d.at(0), d.at(1)}, bookingDTO{
+	w := d.line.join(&change{sent: d.at(0), answered: d.at(1)}, bookingDTO{
 		ID: "b", Status: "PENDING_ASSIGNMENT", Stage: "WAITING", Ticket: "A1", TicketToken: "secret",
 		QueuePosition: &position, EstimatedWaitMinutes: &minutes,
 	})
@@ -413,7 +413,7 @@ func TestJoinAnswerIsChecked(t *testing.T) {
 			d := newDesk(t)
 			b := good
 			c.spoil(&b)
-			d.line.join(&change{d.at(0), d.at(1)}, b)
+			d.line.join(&change{sent: d.at(0), answered: d.at(1)}, b)
 			d.faults(c.want)
 		})
 	}
@@ -434,7 +434,185 @@ func TestMessagesMustKeepTheContract(t *testing.T) {
 	d.faults(map[faultKind]int64{malformed: 8})
 	d.push(w, 30, map[string]any{"type": "BOOKING_UPDATED", "stage": "SERVING"})
 	d.push(w, 31, map[string]any{"type": "MY_BOOKING_CALLED", "recallCount": 1})
-	d.faults(map[faultKind]int64{malformed: 8})
+	d.faults(map[faultKind]int64{malformed: 8, wrongNews: 2})
+}
+
+func (d *desk) held(w *watch, sent, answered int) {
+	d.line.answered(d.line.hold(w, d.at(sent)), d.at(answered))
+}
+
+func (d *desk) came(w *watch, sent, answered int) {
+	d.line.answered(d.line.back(w, d.at(sent)), d.at(answered))
+}
+
+func (d *desk) stage(w *watch, stage string, at int) {
+	d.push(w, at, map[string]any{"type": "BOOKING_UPDATED", "stage": stage})
+}
+
+func TestAHeldPatientCountsAheadOfNobodyAndKeepsItsTurn(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(4)
+	d.held(w[1], 100, 105)
+	require.Equal(t, []*watch{w[0], w[2], w[3]}, d.line.stillHere())
+	d.stage(w[1], "HELD", 103)
+	d.position(w[2], 2, 104)
+	d.position(w[3], 3, 104)
+	d.show(w[1], map[string]any{"id": "b2", "ticket": "Ab2", "status": "PENDING_ASSIGNMENT", "stage": "HELD"}, 110, 111)
+	d.called(w[0], 200, 205)
+	d.assigned(w[0], 202)
+	d.position(w[2], 1, 203)
+	d.position(w[3], 2, 203)
+
+	d.came(w[1], 300, 305)
+	require.Equal(t, []*watch{w[1], w[2], w[3]}, d.line.stillHere(), "before those who joined later")
+	position, minutes := 1, testMinutes
+	d.line.returned(w[1], bookingDTO{ID: "b2", Stage: "WAITING", QueuePosition: &position, EstimatedWaitMinutes: &minutes})
+	d.stage(w[1], "WAITING", 303)
+	d.position(w[1], 1, 303)
+	d.position(w[2], 2, 303)
+	d.position(w[3], 3, 304)
+	d.none()
+
+	d.held(w[1], 400, 405)
+	d.line.answered(d.line.leave(w[1], wasCanceled, "", d.at(500)), d.at(505))
+	require.Equal(t, []*watch{w[2], w[3]}, d.line.stillHere())
+	require.True(t, d.push(w[1], 502, map[string]any{"type": "MY_BOOKING_CANCELED"}))
+	d.position(w[2], 1, 402)
+	d.position(w[3], 2, 402)
+	d.none()
+	for _, x := range w[1:] {
+		x.finish()
+	}
+	d.none()
+}
+
+// A position may be true twice. A client that never saw the one between is
+// right, as long as it does not last.
+func TestATruthThatComesBackNeedsNoTelling(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(2)
+	d.held(w[0], 100, 101)
+	d.came(w[0], 102, 103)
+	w[1].dropped(d.at(testBound * 2)) // would report a client that is behind
+	d.none()
+	w[1].finish()
+	d.none()
+}
+
+func TestAHoldThatIsNotToldIsMissed(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(2)
+	d.held(w[0], 100, 101)
+	d.came(w[0], 102+testBound, 103+testBound)
+	w[1].dropped(d.at(200 + testBound)) // kept at 2 while 1 was true, for longer than the bound
+	d.faults(map[faultKind]int64{missed: 1})
+}
+
+func TestNewsOfHoldsAreChecked(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(d *desk, w []*watch)
+		want map[faultKind]int64
+	}{
+		"a position that counts the held": {func(d *desk, w []*watch) {
+			d.held(w[0], 100, 105)
+			d.position(w[2], 3, 110)
+		}, map[faultKind]int64{duplicate: 1}},
+		"back at the end instead of its turn": {func(d *desk, w []*watch) {
+			d.held(w[0], 100, 105)
+			d.stage(w[0], "HELD", 106)
+			d.came(w[0], 200, 205)
+			d.position(w[0], 3, 206)
+		}, map[faultKind]int64{wrongPosition: 1}},
+		"a return that says otherwise": {func(d *desk, w []*watch) {
+			d.held(w[0], 100, 105)
+			d.came(w[0], 200, 205)
+			position, minutes := 3, 3*testMinutes
+			d.line.returned(w[0], bookingDTO{Stage: "WAITING", QueuePosition: &position, EstimatedWaitMinutes: &minutes})
+		}, map[faultKind]int64{wrongPosition: 1}},
+		"a hold that never was": {func(d *desk, w []*watch) {
+			d.stage(w[0], "HELD", 100)
+		}, map[faultKind]int64{wrongPosition: 1}},
+		"a hold told twice": {func(d *desk, w []*watch) {
+			d.held(w[0], 100, 105)
+			d.stage(w[0], "HELD", 106)
+			d.stage(w[0], "HELD", 107)
+		}, map[faultKind]int64{duplicate: 1}},
+		"a return that never was": {func(d *desk, w []*watch) {
+			d.stage(w[0], "WAITING", 100)
+		}, map[faultKind]int64{wrongNews: 1}},
+		"a snapshot with the place it had": {func(d *desk, w []*watch) {
+			d.held(w[0], 100, 105)
+			d.snapshot(w[0], 1, 110, 111)
+		}, map[faultKind]int64{staleSnapshot: 1}},
+		"a snapshot that shows a place on hold": {func(d *desk, w []*watch) {
+			d.held(w[0], 100, 105)
+			d.show(w[0], map[string]any{"id": "b1", "ticket": "Ab1", "stage": "HELD", "queuePosition": 1}, 110, 111)
+		}, map[faultKind]int64{malformed: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			c.do(d, d.joined(3))
+			d.faults(c.want)
+		})
+	}
+}
+
+func TestRefusedHoldIsTakenBack(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(3)
+	d.line.undo(w[0], d.line.hold(w[0], d.at(100)))
+	require.Equal(t, w, d.line.stillHere())
+	d.held(w[0], 200, 205)
+	d.line.undo(w[0], d.line.back(w[0], d.at(300)))
+	require.Equal(t, w[1:], d.line.stillHere())
+	d.stage(w[0], "HELD", 301)
+	d.position(w[1], 1, 301)
+	d.none()
+}
+
+func TestCallsAgainAreChecked(t *testing.T) {
+	called := func(d *desk, w *watch, count, at int) {
+		d.push(w, at, map[string]any{"type": "MY_BOOKING_CALLED", "recallCount": count, "ticket": w.ticket, "resourceId": "desk"})
+	}
+	for name, c := range map[string]struct {
+		told []int
+		want map[faultKind]int64
+	}{
+		"each once":    {[]int{1, 2}, nil},
+		"only the new": {[]int{2}, nil},
+		"one twice":    {[]int{1, 1, 2}, map[faultKind]int64{duplicate: 1}},
+		"one too many": {[]int{1, 2, 3}, map[faultKind]int64{wrongNews: 1}},
+		"not the last": {[]int{1}, map[faultKind]int64{missed: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			w := d.joined(1)[0]
+			d.called(w, 100, 105)
+			d.assigned(w, 106)
+			for i := range 2 {
+				d.line.answered(d.line.recalling(w, d.at(200+i)), d.at(201+i))
+			}
+			d.line.recalling(w, d.at(203))
+			d.line.notRecalled(w)
+			for i, n := range c.told {
+				called(d, w, n, 300+i)
+			}
+			d.line.ending(w, stageNoShow, d.at(400+testBound))
+			require.True(t, d.push(w, 500+testBound, map[string]any{"type": "MY_BOOKING_ENDED", "stage": "NO_SHOW"}))
+			w.finish()
+			d.faults(c.want)
+		})
+	}
+}
+
+func TestANoShowIsNoEnd(t *testing.T) {
+	d := newDesk(t)
+	w := d.joined(1)[0]
+	d.called(w, 100, 105)
+	d.assigned(w, 106)
+	d.line.ending(w, stageNoShow, d.at(200))
+	require.False(t, d.ended(w, 201))
+	d.faults(map[faultKind]int64{wrongNews: 1})
 }
 
 func TestWrongEstimateInAPush(t *testing.T) {
@@ -448,8 +626,8 @@ func TestWrongEstimateInAPush(t *testing.T) {
 func TestRefusedChangeIsTakenBack(t *testing.T) {
 	d := newDesk(t)
 	w := d.joined(3)
-	c, place := d.line.leave(w[1], wasAssigned, "desk", d.at(100))
-	d.line.undo(w[1], c, place)
+	c := d.line.leave(w[1], wasAssigned, "desk", d.at(100))
+	d.line.undo(w[1], c)
 	require.Equal(t, w, d.line.stillHere())
 	d.position(w[2], 2, 110)
 	d.faults(map[faultKind]int64{wrongPosition: 1})
@@ -458,9 +636,9 @@ func TestRefusedChangeIsTakenBack(t *testing.T) {
 	d.position(w[2], 2, 211)
 	d.faults(map[faultKind]int64{wrongPosition: 1})
 
-	c, place = d.line.leave(w[1], wasAssigned, "desk", d.at(300))
+	c = d.line.leave(w[1], wasAssigned, "desk", d.at(300))
 	d.position(w[2], 1, 301) // told before the server refused
-	d.line.undo(w[1], c, place)
+	d.line.undo(w[1], c)
 	d.faults(map[faultKind]int64{wrongPosition: 2})
 }
 
