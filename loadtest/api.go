@@ -12,6 +12,7 @@ import (
 	"math"
 	mathrand "math/rand/v2"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"strings"
@@ -97,12 +98,19 @@ type api struct {
 	key      string
 	tenant   string
 	http     *http.Client
-	next     atomic.Uint64
+	turns    *atomic.Uint64
 	requests *requestStats
 }
 
 func newAPI(nodes []string, key string, requests *requestStats) *api {
-	return &api{nodes: nodes, key: key, http: newHTTPClient(), requests: requests}
+	return &api{nodes: nodes, key: key, http: newHTTPClient(), turns: new(atomic.Uint64), requests: requests}
+}
+
+// as returns the same API for somebody else: a patient instead of the desk.
+func (a *api) as(key string) *api {
+	other := *a
+	other.key = key
+	return &other
 }
 
 // newHTTPClient returns a client with connections of its own, so that a scenario
@@ -127,24 +135,33 @@ type change struct {
 	before   []*watch  // who waited before it, while it may have to be undone
 }
 
-// call makes one request, and makes it again when the answer was lost: the same
-// Idempotency-Key tells the server that it is the same request. It returns a
-// *refusal when the server said no.
+// call makes one request and counts it as failed unless it succeeded.
+func (a *api) call(ctx context.Context, operation, method, path string, body, answer any, alreadyDone bool) error {
+	err := a.try(ctx, operation, method, path, body, answer, alreadyDone)
+	if err != nil && ctx.Err() == nil {
+		a.requests.failed.Add(1)
+	}
+	return err
+}
+
+// try makes one request, and makes it again at the next node when a node did
+// not answer: the same Idempotency-Key tells the server that it is the same
+// request. It returns a *refusal when the server said no.
 //
 // alreadyDone says that a refusal of a repeated attempt means the first one
 // succeeded; it is for steps that can happen once only.
-func (a *api) call(ctx context.Context, operation, method, path string, body, answer any, alreadyDone bool) error {
+func (a *api) try(ctx context.Context, operation, method, path string, body, answer any, alreadyDone bool) error {
 	payload, err := json.Marshal(body)
 	if err != nil {
 		return fmt.Errorf("%s: encode: %w", operation, err)
 	}
 	once := rand.Text()
 	first := time.Now()
-	turn := a.next.Add(1)
+	turn := a.turns.Add(1)
 	for attempt := 0; ; attempt++ {
 		// A repeated attempt goes to the next node: this one may be down.
 		node := a.nodes[(turn+uint64(attempt))%uint64(len(a.nodes))]
-		status, data, err := a.attempt(ctx, method, node+path, once, payload)
+		status, data, sent, err := a.attempt(ctx, method, node+path, once, payload)
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s: %w", operation, context.Cause(ctx))
 		}
@@ -165,30 +182,40 @@ func (a *api) call(ctx context.Context, operation, method, path string, body, an
 					a.requests.answered(operation, time.Since(first))
 					return nil
 				}
-				a.requests.failed.Add(1)
 				return no
 			}
 			err = no
 		}
+		a.requests.unanswered(operation, node, status, sent, err)
 		if time.Since(first) > giveUpAfter {
-			a.requests.failed.Add(1)
 			return fmt.Errorf("%s: gave up after %d attempts: %w", operation, attempt+1, err)
 		}
-		a.requests.repeated.Add(1)
 		if err := pause(ctx, backoff(attempt, 50*time.Millisecond, 2*time.Second)); err != nil {
 			return fmt.Errorf("%s: %w", operation, err)
 		}
 	}
 }
 
-func (a *api) attempt(ctx context.Context, method, address, once string, payload []byte) (status int, data []byte, err error) {
+// attempt makes one attempt. sent tells whether the server may have begun to
+// work on it: the whole request was written, at least once.
+func (a *api) attempt(ctx context.Context, method, address, once string, payload []byte) (status int, data []byte, sent bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(payload))
+	var written atomic.Int64
+	trace := &httptrace.ClientTrace{WroteRequest: func(info httptrace.WroteRequestInfo) {
+		if info.Err == nil {
+			written.Add(1)
+		}
+	}}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), method, address, bytes.NewReader(payload))
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, false, err
 	}
-	req.Header.Set("Authorization", "Bearer "+a.key)
+	// Without this the transport would, unseen, repeat a request whose answer was lost.
+	req.GetBody = nil
+	if a.key != "" {
+		req.Header.Set("Authorization", "Bearer "+a.key)
+	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Idempotency-Key", once)
 	if a.tenant != "" {
@@ -196,16 +223,19 @@ func (a *api) attempt(ctx context.Context, method, address, once string, payload
 	}
 	res, err := a.http.Do(req)
 	if err != nil {
-		return 0, nil, err
+		// A connection that was closed before the request could reach the server
+		// shows this error, whether or not the bytes had been written by then.
+		idle := strings.Contains(err.Error(), "server closed idle connection")
+		return 0, nil, written.Load() > 0 && !idle, err
 	}
 	data, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if closeErr := res.Body.Close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
-		return 0, nil, fmt.Errorf("read answer: %w", err)
+		return 0, nil, true, fmt.Errorf("read answer: %w", err)
 	}
-	return res.StatusCode, data, nil
+	return res.StatusCode, data, true, nil
 }
 
 func newRefusal(operation string, status int, data []byte) *refusal {
@@ -269,8 +299,8 @@ func (a *api) join(ctx context.Context, typeID string) (bookingDTO, error) {
 	return out, requireID("join", out.ID)
 }
 
-// next calls the head of a resource's queue.
-func (a *api) next(ctx context.Context, resourceID string) (bookingDTO, error) {
+// callNext calls the head of a resource's queue.
+func (a *api) callNext(ctx context.Context, resourceID string) (bookingDTO, error) {
 	var out enveloped[bookingDTO]
 	body := map[string]any{"resourceId": resourceID}
 	if err := a.call(ctx, "next", http.MethodPost, "/management/queue/next", body, &out, false); err != nil {
@@ -297,6 +327,58 @@ func (a *api) end(ctx context.Context, bookingID string) error {
 func (a *api) cancel(ctx context.Context, bookingID string) error {
 	body := map[string]any{"bookingId": bookingID, "reason": "left without being served"}
 	return a.call(ctx, "cancel", http.MethodPost, "/management/bookings/cancel", body, nil, true)
+}
+
+// back returns a held patient to the line and says where that is.
+func (a *api) back(ctx context.Context, bookingID string) (bookingDTO, error) {
+	var out enveloped[bookingDTO]
+	err := a.call(ctx, "return", http.MethodPost, "/management/bookings/return", map[string]any{"bookingId": bookingID}, &out, false)
+	return out.Result, err
+}
+
+func (a *api) hold(ctx context.Context, bookingID string) error {
+	return a.call(ctx, "hold", http.MethodPost, "/management/bookings/hold", map[string]any{"bookingId": bookingID}, nil, true)
+}
+
+func (a *api) noShow(ctx context.Context, bookingID string) error {
+	return a.call(ctx, "no-show", http.MethodPost, "/management/bookings/noShow", map[string]any{"bookingId": bookingID}, nil, true)
+}
+
+// recall does not count a refusal: whether it was right is for the caller to say.
+func (a *api) recall(ctx context.Context, bookingID string) error {
+	return a.try(ctx, "recall", http.MethodPost, "/management/bookings/recall", map[string]any{"bookingId": bookingID}, nil, false)
+}
+
+// leave is what a patient does with the token of the ticket alone.
+func (a *api) leave(ctx context.Context, bookingID string) error {
+	return a.call(ctx, "leave", http.MethodPost, "/customer/bookings/cancel", map[string]any{"bookingId": bookingID}, nil, true)
+}
+
+// signIn gives a patient with a phone an API of its own.
+func (a *api) signIn(ctx context.Context, phone, code string) (*api, error) {
+	patient := a.as("")
+	body := map[string]any{"method": "sms", "phoneNumber": phone, "isOrgMember": false}
+	if err := patient.call(ctx, "request code", http.MethodPost, "/auth/otp/request", body, nil, false); err != nil {
+		return nil, err
+	}
+	body["code"] = code
+	var session struct {
+		AccessToken string `json:"accessToken"`
+	}
+	if err := patient.call(ctx, "verify code", http.MethodPost, "/auth/otp/verify", body, &session, false); err != nil {
+		return nil, err
+	}
+	return a.as(session.AccessToken), nil
+}
+
+// joinQueue is how a patient who has signed in joins.
+func (a *api) joinQueue(ctx context.Context, typeID string) (bookingDTO, error) {
+	var out enveloped[bookingDTO]
+	body := map[string]any{"type": typeID, "assign": false, "assignmentTimeout": maxWaitMinutes}
+	if err := a.call(ctx, "join by phone", http.MethodPut, "/customer/scheduling/new", body, &out, false); err != nil {
+		return bookingDTO{}, err
+	}
+	return out.Result, requireID("join by phone", out.Result.ID)
 }
 
 func requireID(operation, id string) error {
@@ -327,10 +409,16 @@ func parseNodes(addresses []string) ([]string, error) {
 
 // requestStats counts requests by what they do.
 type requestStats struct {
-	failed   atomic.Int64
-	repeated atomic.Int64
+	// failed counts requests that were refused, that no node answered, or whose
+	// answer was lost on the way even if a repeated attempt was answered.
+	failed atomic.Int64
+	lost   atomic.Int64 // among the failed: sent, and the answer never came
+	broken atomic.Int64 // among the failed: answered by a fault inside the server
+	moved  atomic.Int64 // not failed: never begun at one node and repeated at the next
+
 	mu       sync.Mutex
 	times    map[string]*histogram
+	problems []Problem
 }
 
 func newRequestStats() *requestStats {
@@ -348,10 +436,37 @@ func (s *requestStats) answered(operation string, took time.Duration) {
 	h.add(took)
 }
 
+// unanswered counts an attempt that will be repeated. A node that takes no
+// connection, or says with a 502, 503 or 504 that it can't work now, is passed
+// over; anything else should not happen to a client.
+func (s *requestStats) unanswered(operation, node string, status int, sent bool, err error) {
+	switch {
+	case status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout, status == 0 && !sent:
+		s.moved.Add(1)
+		return
+	case status == 0:
+		s.lost.Add(1)
+	default:
+		s.broken.Add(1)
+	}
+	s.failed.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.problems) < maxProblems {
+		s.problems = append(s.problems, Problem{Kind: "failed request", Detail: fmt.Sprintf("%s at %s: %v", operation, node, err)})
+	}
+}
+
 // fill adds the time each kind of request took to a report.
 func (s *requestStats) fill(r *Report) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	r.figures("requests",
+		count("moved to another node", s.moved.Load(), "one took no connection, or said it can't work now"),
+		count("answers lost", s.lost.Load(), "sent, and cut off before the answer; each is a failed request"),
+		count("faults inside the server", s.broken.Load(), "each is a failed request"),
+	)
+	r.Problems = append(r.Problems, s.problems...)
 	for _, operation := range slices.Sorted(maps.Keys(s.times)) {
 		r.curve("requests", "request "+operation, s.times[operation])
 	}

@@ -118,16 +118,15 @@ func (r *replay) fill(report *Report) {
 		count("snapshots checked", r.tally.snapshots.Load(), "among the positions"),
 		count("positions skipped", r.tally.conflated.Load(), "a newer one came at once"),
 		Figure{Name: "oldest stale snapshot", Value: milliseconds(old), Unit: "ms"},
-		count("requests repeated", r.api.requests.repeated.Load(), ""),
 	)
 	report.curve("from a change to the client", "change sent → position told", &r.tally.latency)
 	report.curve("from a change to the client", "assign sent → patient told", &r.tally.callLatency)
-	r.api.requests.fill(report)
 	faults := r.tally.faultCounts()
 	faults.FailedRequests = r.api.requests.failed.Load()
 	faults.RefusedClients = r.live.refused.Load()
 	report.Faults = &faults
 	report.Problems = r.tally.allProblems()
+	r.api.requests.fill(report)
 }
 
 // replay is one run.

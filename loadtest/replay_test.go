@@ -335,7 +335,7 @@ func TestReplayGoesToAnotherNodeWhenOneIsDown(t *testing.T) {
 	gone.Close()
 	report := mustReplay(t, s, func(o *ReplayOptions) { o.Nodes = []string{s.url, gone.URL} })
 	require.True(t, report.OK, "%+v", report.Problems)
-	require.Positive(t, counted(t, report, "requests repeated"))
+	require.Positive(t, counted(t, report, "moved to another node"))
 	require.Positive(t, counted(t, report, "failed attempts"))
 	require.Equal(t, 5, counted(t, report, "opened"))
 	require.Zero(t, counted(t, report, "reconnects"))
@@ -365,7 +365,7 @@ func TestReplayRepeatsARequestWhoseAnswerWasLost(t *testing.T) {
 	}
 	report := mustReplay(t, s, nil)
 	require.True(t, report.OK, "%+v", report.Problems)
-	require.Equal(t, len(seen), counted(t, report, "requests repeated"))
+	require.Equal(t, len(seen), counted(t, report, "moved to another node"))
 	require.Len(t, seen, 8)
 }
 
@@ -385,7 +385,7 @@ func TestReplayTakesARepeatedAssignForDone(t *testing.T) {
 	}
 	report := mustReplay(t, s, nil)
 	require.True(t, report.OK, "%+v", report.Problems)
-	require.Equal(t, 1, counted(t, report, "requests repeated"))
+	require.Equal(t, 1, counted(t, report, "moved to another node"))
 }
 
 func TestReplayGoesOnAfterARefusal(t *testing.T) {
