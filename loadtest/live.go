@@ -52,6 +52,7 @@ type liveStats struct {
 	failed     atomic.Int64 // attempts that did not reach a subscription
 	refused    atomic.Int64 // clients turned away for good
 	messages   atomic.Int64 // publications received
+	frames     atomic.Int64 // that carried them, and replies
 	now        atomic.Int64
 	peak       atomic.Int64
 }

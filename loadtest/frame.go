@@ -1,0 +1,343 @@
+package loadtest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha1" //nolint:gosec // the WebSocket handshake is defined with it; it protects nothing
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/centrifugal/protocol"
+)
+
+// The kinds of WebSocket frames (RFC 6455).
+const (
+	opContinuation byte = 0x0
+	opText         byte = 0x1
+	opBinary       byte = 0x2
+	opClose        byte = 0x8
+	opPing         byte = 0x9
+	opPong         byte = 0xa
+)
+
+// frame is one frame of a server.
+type frame struct {
+	opcode  byte
+	final   bool
+	payload []byte
+}
+
+// parseFrame reads the frame that data begins with. size is its length, which
+// may be more than there is of it, or zero while even that can't be told.
+func parseFrame(data []byte) (f frame, size int, err error) {
+	if len(data) < 2 {
+		return frame{}, 0, nil
+	}
+	if data[0]&0x70 != 0 || data[1]&0x80 != 0 {
+		return frame{}, 0, errors.New("a frame that no server may send")
+	}
+	head, length := 2, uint64(data[1])
+	switch length {
+	case 126:
+		if len(data) < 4 {
+			return frame{}, 0, nil
+		}
+		head, length = 4, uint64(binary.BigEndian.Uint16(data[2:]))
+	case 127:
+		if len(data) < 10 {
+			return frame{}, 0, nil
+		}
+		head, length = 10, binary.BigEndian.Uint64(data[2:])
+	}
+	if length > maxFrame {
+		return frame{}, 0, fmt.Errorf("a frame of %d bytes", length)
+	}
+	size = head + int(length)
+	if size > len(data) {
+		return frame{}, size, nil
+	}
+	return frame{opcode: data[0] & 0x0f, final: data[0]&0x80 != 0, payload: data[head:size]}, size, nil
+}
+
+// appendFrameHead begins an unmasked frame, as servers send it.
+func appendFrameHead(b []byte, opcode byte, length int) []byte {
+	b = append(b, 0x80|opcode)
+	switch {
+	case length < 126:
+		return append(b, byte(length))
+	case length < 1<<16:
+		return binary.BigEndian.AppendUint16(append(b, 126), uint16(length))
+	default:
+		return binary.BigEndian.AppendUint64(append(b, 127), uint64(length))
+	}
+}
+
+// writeFrame sends a masked frame, as clients must.
+func writeFrame(conn net.Conn, opcode byte, payload []byte) error {
+	b := appendFrameHead(make([]byte, 0, len(payload)+14), opcode, len(payload))
+	b[1] |= 0x80
+	var mask [4]byte
+	binary.LittleEndian.PutUint32(mask[:], mathrand.Uint32()) //nolint:gosec // a mask keeps no secret
+	b = append(b, mask[:]...)
+	for i, c := range payload {
+		b = append(b, c^mask[i%4])
+	}
+	if err := conn.SetWriteDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+		return err
+	}
+	_, err := conn.Write(b)
+	return err
+}
+
+// dialWebSocket opens the live connection of a node. early is what the server
+// sent right after its answer. With a hello, nothing is negotiated: it is sent
+// and that is all.
+func dialWebSocket(ctx context.Context, node string, kind protocol.Type, hello []byte) (conn net.Conn, early []byte, err error) {
+	address, err := url.Parse(node)
+	if err != nil {
+		return nil, nil, fmt.Errorf("dial: %w", err)
+	}
+	host, port := address.Hostname(), address.Port()
+	if port == "" {
+		port = "80"
+		if address.Scheme == "https" {
+			port = "443"
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	dialer := net.Dialer{KeepAlive: -1} // pings do that
+	conn, err = dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return nil, nil, fmt.Errorf("dial: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	if address.Scheme == "https" {
+		conn = tls.Client(conn, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12})
+	}
+	if hello != nil {
+		_, err = conn.Write(hello)
+	} else {
+		early, err = upgrade(conn, address, kind)
+	}
+	if err != nil {
+		_ = conn.Close()
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return nil, nil, fmt.Errorf("dial: %w", err)
+	}
+	return conn, early, nil
+}
+
+// upgrade turns an HTTP connection into a WebSocket.
+func upgrade(conn net.Conn, address *url.URL, kind protocol.Type) (early []byte, err error) {
+	var nonce [16]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return nil, err
+	}
+	key := base64.StdEncoding.EncodeToString(nonce[:])
+	var request bytes.Buffer
+	path := "/connection/websocket"
+	if kind == protocol.TypeProtobuf {
+		path += "?format=protobuf"
+	}
+	fmt.Fprintf(&request, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n", path, address.Host, key)
+	if kind == protocol.TypeProtobuf {
+		request.WriteString("Sec-WebSocket-Protocol: centrifuge-protobuf\r\n")
+	}
+	request.WriteString("\r\n")
+	if _, err := conn.Write(request.Bytes()); err != nil {
+		return nil, err
+	}
+	reader := bufio.NewReaderSize(conn, linkBuffer)
+	response, err := http.ReadResponse(reader, &http.Request{Method: http.MethodGet})
+	if err != nil {
+		return nil, err
+	}
+	switch response.StatusCode {
+	case http.StatusSwitchingProtocols:
+	case http.StatusUnauthorized, http.StatusForbidden:
+		err = &terminal{fmt.Sprintf("the server refused the connection: HTTP %d", response.StatusCode)}
+	default:
+		err = fmt.Errorf("the server answered HTTP %d", response.StatusCode)
+	}
+	if err != nil {
+		return nil, errors.Join(err, response.Body.Close())
+	}
+	accept := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // see the import
+	if response.Header.Get("Sec-WebSocket-Accept") != base64.StdEncoding.EncodeToString(accept[:]) {
+		return nil, errors.New("the server's handshake is not an answer to this one")
+	}
+	early = make([]byte, reader.Buffered())
+	if _, err := io.ReadFull(reader, early); err != nil {
+		return nil, err
+	}
+	return early, nil
+}
+
+// place is a pushed position.
+type place struct {
+	position int
+	minutes  int
+}
+
+// parsePlace reads the data of a position that belongs to a booking, without a
+// decoder: by far most of what a client is told has this form. Anything that
+// differs from it in the least is left to the decoder.
+func parsePlace(data []byte, booking string) (p place, ok bool) {
+	if len(data) == 0 || data[0] != '{' {
+		return place{}, false
+	}
+	const via, kind, id, position, minutes, all = 1, 2, 4, 8, 16, 31
+	seen := 0
+	for i := 1; ; i++ {
+		key, rest, ok := cutString(data[i:])
+		if !ok || len(rest) < 2 || rest[0] != ':' {
+			return place{}, false
+		}
+		var text []byte
+		number := 0
+		if rest[1] == '"' {
+			text, rest, ok = cutString(rest[1:])
+		} else {
+			number, rest, ok = cutNumber(rest[1:])
+		}
+		if !ok || len(rest) == 0 {
+			return place{}, false
+		}
+		switch string(key) {
+		case "via":
+			ok, seen = string(text) == "scheduling-system", seen|via
+		case "type":
+			ok, seen = string(text) == "QUEUE_POSITION_UPDATED", seen|kind
+		case "bookingId":
+			ok, seen = string(text) == booking, seen|id
+		case "queuePosition":
+			ok, seen, p.position = text == nil, seen|position, number
+		case "estimatedWaitMinutes":
+			ok, seen, p.minutes = text == nil, seen|minutes, number
+		}
+		if !ok {
+			return place{}, false
+		}
+		i = len(data) - len(rest)
+		if rest[0] == '}' {
+			return p, len(rest) == 1 && seen == all
+		}
+		if rest[0] != ',' {
+			return place{}, false
+		}
+	}
+}
+
+// cutString cuts a plain JSON string off, without its quotes.
+func cutString(data []byte) (text, rest []byte, ok bool) {
+	if len(data) == 0 || data[0] != '"' {
+		return nil, nil, false
+	}
+	for i, c := range data[1:] {
+		if c == '"' {
+			return data[1 : i+1], data[i+2:], true
+		}
+		if c == '\\' || c < ' ' {
+			return nil, nil, false
+		}
+	}
+	return nil, nil, false
+}
+
+// cutNumber cuts a whole number off.
+func cutNumber(data []byte) (n int, rest []byte, ok bool) {
+	const digits = 9
+	for i, c := range data {
+		if c < '0' || c > '9' {
+			return n, data[i:], i > 0 && c != '.' && c != 'e' && c != 'E'
+		}
+		if i == digits {
+			break
+		}
+		n = n*10 + int(c-'0')
+	}
+	return 0, nil, false
+}
+
+// What encloses the data of a publication in JSON.
+const (
+	pushHead   = `{"push":{"channel":`
+	pushMiddle = `,"pub":{"data":`
+	pushTail   = `}}}`
+)
+
+// cutPushJSON finds the channel and the data of a publication.
+func cutPushJSON(reply []byte) (channel, data []byte, ok bool) {
+	if len(reply) < len(pushHead) || string(reply[:len(pushHead)]) != pushHead {
+		return nil, nil, false
+	}
+	channel, rest, ok := cutString(reply[len(pushHead):])
+	if !ok || len(rest) < len(pushMiddle)+len(pushTail) || string(rest[:len(pushMiddle)]) != pushMiddle {
+		return nil, nil, false
+	}
+	data, ok = bytes.CutSuffix(rest[len(pushMiddle):], []byte(pushTail))
+	return channel, data, ok
+}
+
+// The tags of Reply.push, Push.channel, Push.pub and Publication.data.
+const (
+	replyPush   = 4<<3 | 2
+	pushChannel = 2<<3 | 2
+	pushPub     = 4<<3 | 2
+	pubData     = 4<<3 | 2
+)
+
+// cutPushProtobuf finds the same in Protobuf.
+func cutPushProtobuf(reply []byte) (channel, data []byte, ok bool) {
+	push, rest, ok := cutField(reply, replyPush)
+	if !ok || len(rest) > 0 {
+		return nil, nil, false
+	}
+	if channel, push, ok = cutField(push, pushChannel); !ok {
+		return nil, nil, false
+	}
+	pub, rest, ok := cutField(push, pushPub)
+	if !ok || len(rest) > 0 {
+		return nil, nil, false
+	}
+	data, rest, ok = cutField(pub, pubData)
+	return channel, data, ok && len(rest) == 0
+}
+
+// cutField cuts a field of bytes off, if it is the one wanted.
+func cutField(data []byte, tag byte) (value, rest []byte, ok bool) {
+	if len(data) == 0 || data[0] != tag {
+		return nil, nil, false
+	}
+	return cutDelimited(data[1:])
+}
+
+// cutDelimited cuts off what has its length in front.
+func cutDelimited(data []byte) (value, rest []byte, ok bool) {
+	length, n := binary.Uvarint(data)
+	if n <= 0 || length > uint64(len(data)-n) {
+		return nil, nil, false
+	}
+	return data[n : n+int(length)], data[n+int(length):], true
+}
+
+// delimited puts the length in front.
+func delimited(data []byte) []byte {
+	return append(binary.AppendUvarint(make([]byte, 0, len(data)+4), uint64(len(data))), data...)
+}
