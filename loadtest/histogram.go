@@ -1,6 +1,8 @@
 package loadtest
 
 import (
+	"encoding/json"
+	"fmt"
 	"math/bits"
 	"sync"
 	"time"
@@ -74,6 +76,86 @@ func bucketTop(i int) uint64 {
 	}
 	shift := i/subBuckets - 1
 	return (uint64(i-shift*subBuckets)+1)<<shift - 1
+}
+
+// merge adds the samples of another.
+func (h *histogram) merge(o *histogram) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i, c := range o.counts {
+		h.counts[i] += c
+	}
+	h.n += o.n
+	h.max = max(h.max, o.max)
+}
+
+// histogramJSON is a histogram on its way between processes: the buckets that
+// hold something, as pairs of index and count.
+type histogramJSON struct {
+	Buckets [][2]uint64   `json:"buckets"`
+	Max     time.Duration `json:"max"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (h *histogram) MarshalJSON() ([]byte, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := histogramJSON{Max: h.max}
+	for i, c := range h.counts {
+		if c > 0 {
+			out.Buckets = append(out.Buckets, [2]uint64{uint64(i), c})
+		}
+	}
+	return json.Marshal(out)
+}
+
+// UnmarshalJSON implements json.Unmarshaler. What is read is added to what is there.
+func (h *histogram) UnmarshalJSON(data []byte) error {
+	var in histogramJSON
+	if err := json.Unmarshal(data, &in); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, b := range in.Buckets {
+		if b[0] >= uint64(len(h.counts)) {
+			return fmt.Errorf("a histogram has no bucket %d", b[0])
+		}
+		h.counts[b[0]] += b[1]
+		h.n += b[1]
+	}
+	h.max = max(h.max, in.Max)
+	return nil
+}
+
+// rampQuantile takes each sample for a ramp: something that grew from zero to
+// the sample at the pace of the clock, and was zero the rest of a total time. It
+// returns the value that the share q of that time did not exceed.
+func (h *histogram) rampQuantile(q float64, total time.Duration) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	allowed := (1 - q) * float64(total)
+	// From the top down: above a value lies, of each ramp higher than it, the rest.
+	count, above := 0.0, 0.0
+	upper := float64(h.max)
+	for i := len(h.counts) - 1; i >= 0; i-- {
+		if h.counts[i] == 0 {
+			continue
+		}
+		top := min(float64(bucketTop(i)), float64(h.max))
+		if next := above + count*(upper-top); next >= allowed {
+			return time.Duration(upper - (allowed-above)/count)
+		}
+		above += count * (upper - top)
+		upper = top
+		count += float64(h.counts[i])
+	}
+	if count > 0 && above+count*upper > allowed {
+		return time.Duration(upper - (allowed-above)/count)
+	}
+	return 0
 }
 
 func milliseconds(d time.Duration) float64 {

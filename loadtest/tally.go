@@ -53,11 +53,16 @@ func newTally() *tally {
 
 // fault counts one fault and keeps a description of the first few.
 func (t *tally) fault(kind faultKind, w *watch, format string, args ...any) {
+	t.found(kind, w.booking, format, args...)
+}
+
+// found is fault for a booking that nobody watches here.
+func (t *tally) found(kind faultKind, booking, format string, args ...any) {
 	t.total.Add(1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.faults[kind]++
-	t.describe(faultNames[kind], w.booking, format, args...)
+	t.describe(faultNames[kind], booking, format, args...)
 }
 
 // problem describes something that is counted elsewhere.

@@ -1,0 +1,108 @@
+package loadtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+)
+
+// ConnectOptions says how many clients to connect to which servers.
+type ConnectOptions struct {
+	Nodes       []string
+	Key         string
+	Connections int
+	// Idle is how long they do nothing.
+	Idle time.Duration
+	// Processes, Protocol and Progress are those of Traffic.
+	Processes int
+	Protocol  string
+	Progress  func(Progress)
+}
+
+// Connect connects many clients, each with its own subscription, lets them do
+// nothing and measures what each costs the server.
+func Connect(ctx context.Context, o ConnectOptions) (*Report, error) {
+	if o.Idle <= 0 {
+		return nil, errors.New("idle must be more than zero")
+	}
+	t := Traffic{Patients: o.Connections, Duration: o.Idle, Processes: o.Processes, Protocol: o.Protocol, Progress: o.Progress}
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	room, err := openRoom(o.Nodes, o.Key, t)
+	if err != nil {
+		return nil, err
+	}
+	defer room.close()
+	if err := room.setUp(ctx); err != nil {
+		return nil, fmt.Errorf("set up the queue: %w", err)
+	}
+	empty, err := room.usage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	started := time.Now()
+	r, err := room.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer r.crew.dismiss()
+	connected := time.Since(started)
+
+	before, err := room.usage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	idle := time.Now()
+	stop := showProgress(o.Progress, func() Progress {
+		return Progress{Done: int64(time.Since(idle).Seconds()), Total: int64(o.Idle.Seconds()), What: "seconds idle"}
+	})
+	err = pause(ctx, o.Idle)
+	stop()
+	if err != nil {
+		return nil, err
+	}
+	after, err := room.usage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.tell(); err != nil {
+		return nil, err
+	}
+	news, _ := r.ledger.news()
+	if r.outcome, err = r.crew.finish(news); err != nil {
+		return nil, err
+	}
+
+	n := float64(o.Connections)
+	report := newReport("connect", started)
+	report.setting("connections", "%d, each with a subscription of its own", o.Connections)
+	report.setting("protocol", "%s", t.Protocol)
+	report.setting("clients", "in %d processes on %d cores", t.Processes, runtime.NumCPU())
+	report.figures("an idle connection",
+		Figure{Name: "resident per idle connection", Value: (after.resident - empty.resident) / n / 1024, Unit: "KB", Headline: true, Note: "resident memory of the server, less what it was before"},
+		Figure{Name: "goroutines per idle connection", Value: (after.goroutines - empty.goroutines) / n},
+		Figure{Name: "CPU while idle", Value: 1000 * (after.cpu - before.cpu) / time.Since(idle).Seconds(), Unit: "ms/s", Note: "of the whole server"},
+	)
+	report.figures("the server",
+		Figure{Name: "resident before", Value: empty.resident / (1 << 20), Unit: "MB"},
+		Figure{Name: "resident when all were connected", Value: before.resident / (1 << 20), Unit: "MB"},
+		Figure{Name: "resident after the idle time", Value: after.resident / (1 << 20), Unit: "MB"},
+	)
+	report.figures("connecting",
+		Figure{Name: "time to connect all", Value: connected.Seconds(), Unit: "s", Headline: true},
+		Figure{Name: "connections a second", Value: n / connected.Seconds(), Unit: "1/s"},
+		Figure{Name: "CPU per connection", Value: 1000 * (before.cpu - empty.cpu) / n, Unit: "ms", Note: "handshake, token and snapshot"},
+		count("failed attempts", r.status.Failed, ""),
+		count("reconnects", r.status.Reconnects, ""),
+	)
+	room.api.requests.fill(report)
+	found := r.outcome.Faults
+	found.add(room.tally.faultCounts())
+	found.FailedRequests = room.api.requests.failed.Load()
+	report.Faults, report.Problems = &found, append(room.tally.allProblems(), r.outcome.Problems...)
+	report.conclude()
+	return report, nil
+}

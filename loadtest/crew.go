@@ -1,0 +1,373 @@
+package loadtest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"time"
+)
+
+// WorkerCommand is the argument with which this program starts itself when a
+// scenario wants more processes; it then calls Work.
+const WorkerCommand = "worker"
+
+// order is one line to a worker. Every order is answered by one line.
+type order struct {
+	Fleet  *fleetOptions `json:"fleet,omitempty"`
+	Links  []linkOrder   `json:"links,omitempty"`
+	Truth  *truth        `json:"truth,omitempty"`
+	Finish bool          `json:"finish,omitempty"` // with the last truth: close the books
+	Bare   *bareOrder    `json:"bare,omitempty"`
+}
+
+// word is a worker's answer.
+type word struct {
+	Status  fleetStatus `json:"status"`
+	Outcome *outcome    `json:"outcome,omitempty"`
+	Bare    *bareWord   `json:"bare,omitempty"`
+	Error   string      `json:"error,omitempty"`
+}
+
+// fleetStatus is where a fleet stands.
+type fleetStatus struct {
+	Opened     int64       `json:"opened"`
+	Now        int64       `json:"now"`
+	Reconnects int64       `json:"reconnects"`
+	Failed     int64       `json:"failed"`
+	Refused    int64       `json:"refused"`
+	Messages   int64       `json:"messages"`
+	Frames     int64       `json:"frames"`
+	Conveyed   int64       `json:"conveyed"` // changes of a client's position that it knows of
+	Wrong      int64       `json:"wrong"`
+	Behind     int         `json:"behind"` // clients that do not show the newest state
+	Places     []placeSeen `json:"places,omitempty"`
+}
+
+func (s *fleetStatus) add(o fleetStatus) {
+	s.Opened += o.Opened
+	s.Now += o.Now
+	s.Reconnects += o.Reconnects
+	s.Failed += o.Failed
+	s.Refused += o.Refused
+	s.Messages += o.Messages
+	s.Frames += o.Frames
+	s.Conveyed += o.Conveyed
+	s.Wrong += o.Wrong
+	s.Behind += o.Behind
+	s.Places = append(s.Places, o.Places...)
+}
+
+// outcome is what a fleet has found.
+type outcome struct {
+	Latency   histogram     `json:"latency"`
+	Called    histogram     `json:"called"`
+	Ages      histogram     `json:"ages"`
+	Watched   time.Duration `json:"watched"`
+	Last      [][]int64     `json:"last"`
+	Faults    Faults        `json:"faults"`
+	Problems  []Problem     `json:"problems"`
+	Checked   int64         `json:"checked"`
+	Snapshots int64         `json:"snapshots"`
+	Conflated int64         `json:"conflated"`
+	OldestMS  float64       `json:"oldestMs"`
+}
+
+// Work holds clients for another process: orders come on in, a line each, and
+// are answered on out. It ends when in does.
+func Work(ctx context.Context, in io.Reader, out io.Writer) error {
+	var w worker
+	defer w.close()
+	decoder, encoder := json.NewDecoder(in), json.NewEncoder(out)
+	for {
+		var o order
+		if err := decoder.Decode(&o); err != nil {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
+				return nil
+			}
+			return fmt.Errorf("read an order: %w", err)
+		}
+		answer, err := w.do(ctx, o)
+		if err != nil {
+			answer.Error = err.Error()
+		}
+		if err := encoder.Encode(answer); err != nil {
+			return fmt.Errorf("answer an order: %w", err)
+		}
+	}
+}
+
+// worker is one process, or one part of this one.
+type worker struct {
+	fleet *fleet
+	bare  *bareServer
+}
+
+func (w *worker) close() {
+	if w.fleet != nil {
+		w.fleet.close()
+	}
+	if w.bare != nil {
+		w.bare.close()
+	}
+}
+
+func (w *worker) do(ctx context.Context, o order) (word, error) {
+	if o.Bare != nil {
+		return w.serveBare(ctx, o.Bare)
+	}
+	if o.Fleet != nil {
+		if w.fleet != nil {
+			w.fleet.close()
+		}
+		w.fleet = newFleet(*o.Fleet)
+	}
+	if w.fleet == nil {
+		return word{}, errors.New("an order before there is a fleet")
+	}
+	for _, l := range o.Links {
+		if err := w.fleet.open(ctx, l); err != nil {
+			return word{}, err
+		}
+	}
+	if o.Truth != nil {
+		w.fleet.learn(*o.Truth)
+	}
+	answer := word{Status: w.fleet.status()}
+	if o.Finish {
+		w.fleet.close()
+		w.fleet.learn(truth{Until: o.Truth.Until})
+		w.fleet.finish(o.Truth.Until)
+		answer.Outcome = w.fleet.outcome()
+	}
+	return answer, nil
+}
+
+func (f *fleet) status() fleetStatus {
+	s := fleetStatus{Wrong: f.tally.total.Load(), Behind: f.behind(), Places: f.places, Conveyed: f.conveyed}
+	f.places = nil
+	for i := range f.shards {
+		live := &f.shards[i].stats
+		s.add(fleetStatus{
+			Opened: live.opened.Load(), Now: live.now.Load(), Reconnects: live.reconnects.Load(), Failed: live.failed.Load(),
+			Refused: live.refused.Load(), Messages: live.messages.Load(), Frames: live.frames.Load(),
+		})
+	}
+	return s
+}
+
+func (f *fleet) outcome() *outcome {
+	_, old := f.tally.worst()
+	o := &outcome{
+		Watched: f.watched, Last: f.last, Faults: f.tally.faultCounts(), Problems: f.tally.allProblems(),
+		Checked: f.tally.checked.Load(), Snapshots: f.tally.snapshots.Load(), Conflated: f.tally.conflated.Load(),
+		OldestMS: milliseconds(old),
+	}
+	o.Faults.RefusedClients = f.status().Refused
+	for from, to := range map[*histogram]*histogram{&f.tally.latency: &o.Latency, &f.tally.callLatency: &o.Called, &f.ages: &o.Ages} {
+		to.merge(from)
+	}
+	return o
+}
+
+// merge adds what another part of the fleet has found.
+func (o *outcome) merge(from *outcome) {
+	o.Latency.merge(&from.Latency)
+	o.Called.merge(&from.Called)
+	o.Ages.merge(&from.Ages)
+	o.Watched += from.Watched
+	for i, last := range from.Last {
+		if i == len(o.Last) {
+			o.Last = append(o.Last, nil)
+		}
+		for k, at := range last {
+			if k == len(o.Last[i]) {
+				o.Last[i] = append(o.Last[i], 0)
+			}
+			o.Last[i][k] = max(o.Last[i][k], at)
+		}
+	}
+	o.Faults.add(from.Faults)
+	o.Problems = append(o.Problems, from.Problems...)
+	o.Checked += from.Checked
+	o.Snapshots += from.Snapshots
+	o.Conflated += from.Conflated
+	o.OldestMS = max(o.OldestMS, from.OldestMS)
+}
+
+func (f *Faults) add(o Faults) {
+	f.WrongPositions += o.WrongPositions
+	f.WrongEstimates += o.WrongEstimates
+	f.WrongNews += o.WrongNews
+	f.StaleSnapshots += o.StaleSnapshots
+	f.Missed += o.Missed
+	f.Late += o.Late
+	f.OutOfOrder += o.OutOfOrder
+	f.Duplicates += o.Duplicates
+	f.Malformed += o.Malformed
+	f.FailedRequests += o.FailedRequests
+	f.RefusedClients += o.RefusedClients
+}
+
+// hand is a worker as its employer sees it: one order at a time.
+type hand struct {
+	mu      sync.Mutex
+	in      io.WriteCloser
+	decoder *json.Decoder
+	encoder *json.Encoder
+	wait    func() error
+}
+
+// hire starts a worker: a process of this program, or a part of this process.
+func hire(ctx context.Context, process bool) (*hand, error) {
+	if !process {
+		orders, in := io.Pipe()
+		answers, out := io.Pipe()
+		done := make(chan error, 1)
+		go func() {
+			err := Work(ctx, orders, out)
+			_ = out.CloseWithError(io.EOF)
+			_ = orders.Close()
+			done <- err
+		}()
+		return newHand(in, answers, func() error { return <-done }), nil
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("start a worker: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, program, WorkerCommand) //nolint:gosec // this very program
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start a worker: %w", err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start a worker: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start a worker: %w", err)
+	}
+	return newHand(in, out, cmd.Wait), nil
+}
+
+func newHand(in io.WriteCloser, out io.Reader, wait func() error) *hand {
+	return &hand{in: in, decoder: json.NewDecoder(out), encoder: json.NewEncoder(in), wait: wait}
+}
+
+// ask gives an order and waits for the answer.
+func (h *hand) ask(o order) (word, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.encoder.Encode(o); err != nil {
+		return word{}, fmt.Errorf("order a worker: %w", err)
+	}
+	var answer word
+	if err := h.decoder.Decode(&answer); err != nil {
+		return word{}, fmt.Errorf("hear from a worker: %w", err)
+	}
+	if answer.Error != "" {
+		return word{}, fmt.Errorf("worker: %s", answer.Error)
+	}
+	return answer, nil
+}
+
+// dismiss ends the worker.
+func (h *hand) dismiss() {
+	_ = h.in.Close()
+	// What it had to say it has said: an error now is one of an interrupted run.
+	_ = h.wait()
+}
+
+// crew is the workers that hold the clients of a scenario.
+type crew struct {
+	hands []*hand
+}
+
+// hireCrew starts workers. One of them is a part of this process.
+func hireCrew(ctx context.Context, processes int, o fleetOptions) (*crew, error) {
+	c := new(crew)
+	for range processes {
+		h, err := hire(ctx, processes > 1)
+		if err != nil {
+			c.dismiss()
+			return nil, err
+		}
+		c.hands = append(c.hands, h)
+	}
+	_, err := c.all(func(int) order { return order{Fleet: &o} })
+	if err != nil {
+		c.dismiss()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *crew) dismiss() {
+	for _, h := range c.hands {
+		h.dismiss()
+	}
+}
+
+// all gives every worker an order and waits for all the answers.
+func (c *crew) all(orderOf func(worker int) order) ([]word, error) {
+	words := make([]word, len(c.hands))
+	errs := make([]error, len(c.hands))
+	var wg sync.WaitGroup
+	for i, h := range c.hands {
+		wg.Go(func() { words[i], errs[i] = h.ask(orderOf(i)) })
+	}
+	wg.Wait()
+	return words, errors.Join(errs...)
+}
+
+// share is the part of some connections that a worker holds. More channels of a
+// connection go where it is.
+func (c *crew) share(links []linkOrder, worker int) []linkOrder {
+	var mine []linkOrder
+	for _, l := range links {
+		if l.Link%len(c.hands) == worker {
+			mine = append(mine, l)
+		}
+	}
+	return mine
+}
+
+// open lets the workers open connections, some at a time.
+func (c *crew) open(links []linkOrder) error {
+	for chunk := range slices.Chunk(links, 64*len(c.hands)) {
+		if _, err := c.all(func(i int) order { return order{Links: c.share(chunk, i)} }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell lets every worker check its clients, and says where they stand.
+func (c *crew) tell(t truth, links []linkOrder) (fleetStatus, error) {
+	words, err := c.all(func(i int) order { return order{Truth: &t, Links: c.share(links, i)} })
+	var s fleetStatus
+	for _, w := range words {
+		s.add(w.Status)
+	}
+	return s, err
+}
+
+// finish ends the connections and returns what was found.
+func (c *crew) finish(t truth) (*outcome, error) {
+	words, err := c.all(func(int) order { return order{Truth: &t, Finish: true} })
+	if err != nil {
+		return nil, err
+	}
+	o := new(outcome)
+	for _, w := range words {
+		o.merge(w.Outcome)
+	}
+	return o, nil
+}

@@ -1,0 +1,402 @@
+package loadtest
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// floorBlock is how many connections a writer takes at a time.
+const floorBlock = 64
+
+// FloorOptions says what traffic to play over bare sockets.
+type FloorOptions struct {
+	Traffic
+	// Writers is how many goroutines write; 2 if zero.
+	Writers int
+}
+
+// Floor measures what this machine needs to write positions to sockets and does
+// nothing else: no HTTP, no database, no subscriptions. Another process writes
+// the same bytes that a server would, once to each connection and round, and the
+// clients are the same as in the other scenarios. No server can be faster than
+// that without writing less.
+func Floor(ctx context.Context, o FloorOptions) (*Report, error) {
+	return floor(ctx, o, true)
+}
+
+// floor is Floor with the sockets in another process or in this one.
+func floor(ctx context.Context, o FloorOptions, process bool) (*Report, error) {
+	if o.Writers == 0 {
+		o.Writers = 2
+	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	server, err := hire(ctx, process)
+	if err != nil {
+		return nil, err
+	}
+	defer server.dismiss()
+	// Nobody leaves the queue here: everybody starts so far back that the run
+	// does not bring them to its head.
+	seats := o.seats()
+	for i := range seats {
+		seats[i].rank += o.heads()
+	}
+	listening, err := server.ask(order{Bare: &bareOrder{Listen: true, Writers: o.Writers, Protocol: o.Protocol, Phones: barePhones(seats, o.links())}})
+	if err != nil {
+		return nil, err
+	}
+	kind, err := parseProtocol(o.Protocol)
+	if err != nil {
+		return nil, err
+	}
+	ledger := newLedger(o.Queues)
+	r := &rush{traffic: o.Traffic, ledger: ledger, tally: newTally()}
+	r.serve = func(_ context.Context, queue, _ int) error {
+		ledger.happened(queue, time.Now())
+		ahead := 1 // the next round is known when one is written
+		if o.Rate > 0 || o.Burst > 0 {
+			ahead = o.heads()
+		}
+		_, err := server.ask(order{Bare: &bareOrder{Serve: 1, Queue: queue, Ahead: ahead}})
+		return err
+	}
+	r.usage = func(context.Context) (usage, error) {
+		answer, err := server.ask(order{Bare: &bareOrder{}})
+		if err != nil {
+			return usage{}, err
+		}
+		return usage{cpu: answer.Bare.CPU}, nil
+	}
+	r.crew, err = hireCrew(ctx, o.Processes, fleetOptions{
+		Nodes: []string{"http://" + listening.Bare.Address}, Protocol: kind, Bound: o.Bound, Minutes: visitMinutes,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer r.crew.dismiss()
+	links := make([]linkOrder, o.links())
+	for i, s := range seats {
+		l := &links[s.link]
+		l.Link, l.Hello = s.link, binary.BigEndian.AppendUint32(nil, uint32(s.link))
+		l.Channels = append(l.Channels, channelOrder{
+			Patient: i, Booking: bareBooking(i), Channel: "booking:" + bareBooking(i), Queue: s.queue, Rank: s.rank,
+		})
+	}
+	if err := r.openAll(ctx, links); err != nil {
+		return nil, err
+	}
+	if err := awaitBare(ctx, server, len(links)); err != nil {
+		return nil, err
+	}
+	if err := r.play(ctx); err != nil {
+		return nil, err
+	}
+	return r.report("floor", nil)
+}
+
+// awaitBare waits until the sockets' other ends have been accepted.
+func awaitBare(ctx context.Context, server *hand, links int) error {
+	for until := time.Now().Add(openingLimit); ; {
+		answer, err := server.ask(order{Bare: &bareOrder{}})
+		if err != nil {
+			return err
+		}
+		if answer.Bare.Connected == links {
+			return nil
+		}
+		if time.Now().After(until) {
+			return fmt.Errorf("%d of %d sockets were accepted", answer.Bare.Connected, links)
+		}
+		if err := pause(ctx, tellEvery); err != nil {
+			return err
+		}
+	}
+}
+
+// bareBooking is an id of the usual length.
+func bareBooking(patient int) string { return fmt.Sprintf("b%019d", patient) }
+
+// bareOrder asks a worker to be the server that only writes.
+type bareOrder struct {
+	Listen   bool        `json:"listen,omitempty"`
+	Writers  int         `json:"writers,omitempty"`
+	Protocol string      `json:"protocol,omitempty"`
+	Phones   []barePhone `json:"phones,omitempty"`
+	// Serve is how many heads of a queue have been served. The answer comes when
+	// no more than Ahead of them are still to be written.
+	Serve int `json:"serve,omitempty"`
+	Queue int `json:"queue,omitempty"`
+	Ahead int `json:"ahead,omitempty"`
+}
+
+// bareWord is its answer.
+type bareWord struct {
+	Address   string  `json:"address,omitempty"`
+	Connected int     `json:"connected"`
+	CPU       float64 `json:"cpu"` // seconds used so far
+}
+
+// barePhone is one connection and who is watched over it.
+type barePhone struct {
+	Queue    int      `json:"queue"`
+	Bookings []string `json:"bookings"`
+	Ranks    []int    `json:"ranks"`
+}
+
+func barePhones(seats []seat, links int) []barePhone {
+	phones := make([]barePhone, links)
+	for i, s := range seats {
+		p := &phones[s.link]
+		p.Queue = s.queue
+		p.Bookings, p.Ranks = append(p.Bookings, bareBooking(i)), append(p.Ranks, s.rank)
+	}
+	return phones
+}
+
+// bareServer writes positions to sockets.
+type bareServer struct {
+	listener net.Listener
+	writers  int
+	binary   bool
+	phones   []barePhone
+	wg       sync.WaitGroup
+
+	mu        sync.Mutex
+	changed   *sync.Cond
+	conns     []net.Conn
+	connected int
+	queues    []bareQueue
+	err       error
+	closed    bool
+}
+
+type bareQueue struct {
+	phones  []int
+	served  int
+	written int
+}
+
+func (w *worker) serveBare(ctx context.Context, o *bareOrder) (word, error) {
+	if o.Listen {
+		b, err := listenBare(ctx, o)
+		if err != nil {
+			return word{}, err
+		}
+		w.bare = b
+	}
+	if w.bare == nil {
+		return word{}, errors.New("nothing listens yet")
+	}
+	if o.Serve > 0 {
+		if err := w.bare.serve(o.Queue, o.Serve, o.Ahead); err != nil {
+			return word{}, err
+		}
+	}
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		return word{}, fmt.Errorf("read the time used: %w", err)
+	}
+	w.bare.mu.Lock()
+	defer w.bare.mu.Unlock()
+	return word{Bare: &bareWord{
+		Address: w.bare.listener.Addr().String(), Connected: w.bare.connected,
+		CPU: time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds(),
+	}}, w.bare.err
+}
+
+func listenBare(ctx context.Context, o *bareOrder) (*bareServer, error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	b := &bareServer{listener: listener, writers: o.Writers, binary: o.Protocol == "protobuf", phones: o.Phones, conns: make([]net.Conn, len(o.Phones))}
+	b.changed = sync.NewCond(&b.mu)
+	for i, p := range o.Phones {
+		for len(b.queues) <= p.Queue {
+			b.queues = append(b.queues, bareQueue{})
+		}
+		b.queues[p.Queue].phones = append(b.queues[p.Queue].phones, i)
+	}
+	b.wg.Go(b.accept)
+	b.wg.Go(b.write)
+	return b, nil
+}
+
+// accept takes connections. Each says which phone it is.
+func (b *bareServer) accept() {
+	for {
+		conn, err := b.listener.Accept()
+		if err != nil {
+			return // closed
+		}
+		b.wg.Go(func() {
+			var hello [4]byte
+			_, err := io.ReadFull(conn, hello[:])
+			i := int(binary.BigEndian.Uint32(hello[:]))
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if err != nil || b.closed || i >= len(b.conns) || b.conns[i] != nil {
+				_ = conn.Close()
+				return
+			}
+			b.conns[i] = conn
+			b.connected++
+		})
+	}
+}
+
+func (b *bareServer) close() {
+	_ = b.listener.Close()
+	b.mu.Lock()
+	b.closed = true
+	for _, c := range b.conns {
+		if c != nil {
+			_ = c.Close()
+		}
+	}
+	b.changed.Broadcast()
+	b.mu.Unlock()
+	b.wg.Wait()
+}
+
+func (b *bareServer) serve(queue, heads, ahead int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := &b.queues[queue]
+	q.served += heads
+	b.changed.Broadcast()
+	for q.served-q.written > ahead && b.err == nil && !b.closed {
+		b.changed.Wait()
+	}
+	return b.err
+}
+
+// write does rounds as long as there is something to tell: the newest state of
+// one queue to everybody in it.
+func (b *bareServer) write() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for turn := 0; !b.closed && b.err == nil; turn++ {
+		q := b.dirty(turn)
+		if q == nil {
+			b.changed.Wait()
+			continue
+		}
+		served := q.served
+		b.mu.Unlock()
+		err := b.round(q.phones, served)
+		b.mu.Lock()
+		q.written = served
+		if err != nil && !b.closed {
+			b.err = err
+		}
+		b.changed.Broadcast()
+	}
+}
+
+// dirty picks a queue that has something to tell, each in its turn.
+func (b *bareServer) dirty(turn int) *bareQueue {
+	for i := range b.queues {
+		if q := &b.queues[(turn+i)%len(b.queues)]; q.written < q.served {
+			return q
+		}
+	}
+	return nil
+}
+
+// round writes once to each connection of a queue.
+func (b *bareServer) round(phones []int, served int) error {
+	var next atomic.Int64
+	errs := make([]error, b.writers)
+	var wg sync.WaitGroup
+	for i := range b.writers {
+		wg.Go(func() {
+			var payload, frame []byte
+			for {
+				from := int(next.Add(floorBlock)) - floorBlock
+				if from >= len(phones) {
+					return
+				}
+				for _, phone := range phones[from:min(from+floorBlock, len(phones))] {
+					payload, frame = b.frame(payload[:0], frame[:0], phone, served)
+					if _, err := b.conns[phone].Write(frame); err != nil {
+						errs[i] = err
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// frame puts the positions of everybody on a phone into one frame.
+func (b *bareServer) frame(payload, frame []byte, phone, served int) ([]byte, []byte) {
+	p := &b.phones[phone]
+	var scratch [192]byte
+	for i, id := range p.Bookings {
+		data := appendPosition(scratch[:0], id, p.Ranks[i]-served)
+		if b.binary {
+			payload = appendPushProtobuf(payload, id, data)
+			continue
+		}
+		if i > 0 {
+			payload = append(payload, '\n')
+		}
+		payload = append(payload, pushHead+`"booking:`...)
+		payload = append(payload, id...)
+		payload = append(payload, `"`+pushMiddle...)
+		payload = append(payload, data...)
+		payload = append(payload, pushTail...)
+	}
+	opcode := opText
+	if b.binary {
+		opcode = opBinary
+	}
+	frame = appendFrameHead(frame, opcode, len(payload))
+	return payload, append(frame, payload...)
+}
+
+// appendPosition writes the data of a pushed position.
+func appendPosition(b []byte, booking string, position int) []byte {
+	b = append(b, `{"via":"scheduling-system","type":"QUEUE_POSITION_UPDATED","bookingId":"`...)
+	b = append(b, booking...)
+	b = append(b, `","queuePosition":`...)
+	b = strconv.AppendInt(b, int64(position), 10)
+	b = append(b, `,"estimatedWaitMinutes":`...)
+	b = strconv.AppendInt(b, int64(position)*visitMinutes, 10)
+	return append(b, '}')
+}
+
+// appendPushProtobuf writes a publication with its length in front.
+func appendPushProtobuf(b []byte, booking string, data []byte) []byte {
+	channel := len("booking:") + len(booking)
+	pub := fieldSize(len(data))
+	push := fieldSize(channel) + fieldSize(pub)
+	b = binary.AppendUvarint(b, uint64(fieldSize(push)))
+	b = binary.AppendUvarint(append(b, replyPush), uint64(push))
+	b = binary.AppendUvarint(append(b, pushChannel), uint64(channel))
+	b = append(append(b, "booking:"...), booking...)
+	b = binary.AppendUvarint(append(b, pushPub), uint64(pub))
+	b = binary.AppendUvarint(append(b, pubData), uint64(len(data)))
+	return append(b, data...)
+}
+
+// fieldSize is the size of a field of bytes with its tag and length.
+func fieldSize(n int) int {
+	var scratch [binary.MaxVarintLen64]byte
+	return 1 + binary.PutUvarint(scratch[:], uint64(n)) + n
+}

@@ -1,0 +1,590 @@
+package loadtest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/centrifugal/protocol"
+)
+
+const (
+	// tellEvery is how often the workers learn the truth and check.
+	tellEvery = 50 * time.Millisecond
+	// restBetweenBursts lets the server come to rest when no rate is given.
+	restBetweenBursts = 200 * time.Millisecond
+)
+
+// Traffic is what happens to queues of patients, whatever carries it to them.
+type Traffic struct {
+	// Patients wait in Queues, Watch of one queue on each phone, spread over it.
+	Patients, Queues, Watch int
+	// Rate is how many heads are served in each queue and second; zero is as
+	// fast as the server answers.
+	Rate float64
+	// Doctors serve each queue side by side.
+	Doctors int
+	// Burst, if not zero, is how many heads are served at the same moment. The
+	// next burst waits until every client shows where that left it.
+	Burst    int
+	Duration time.Duration
+	// Bound is how long a client may stay behind the truth; DefaultBound if zero.
+	Bound time.Duration
+	// Processes hold the clients; 1 is this one.
+	Processes int
+	// Protocol is "json" (default) or "protobuf".
+	Protocol string
+	// Progress, if set, is called a few times a second and once at the end.
+	Progress func(Progress)
+}
+
+func (t *Traffic) check() error {
+	t.Queues, t.Watch, t.Doctors = cmp.Or(t.Queues, 1), cmp.Or(t.Watch, 1), max(cmp.Or(t.Doctors, 1), t.Burst)
+	t.Processes, t.Bound = cmp.Or(t.Processes, 1), cmp.Or(t.Bound, DefaultBound)
+	kind, err := parseProtocol(t.Protocol)
+	t.Protocol = string(kind)
+	switch {
+	case err != nil:
+		return err
+	case t.Queues < 0 || t.Watch < 0 || t.Doctors < 0 || t.Burst < 0 || t.Processes < 0 || t.Bound < 0:
+		return errors.New("queues, watch, doctors, burst, processes and bound must be more than zero")
+	case t.Patients < t.Queues*t.Watch:
+		return fmt.Errorf("%d patients are too few for %d queues and %d on each phone", t.Patients, t.Queues, t.Watch)
+	case t.Duration <= 0:
+		return errors.New("duration must be more than zero")
+	case t.Rate < 0:
+		return errors.New("rate must not be less than zero")
+	}
+	return nil
+}
+
+func parseProtocol(name string) (protocol.Type, error) {
+	kind := protocol.Type(cmp.Or(name, string(protocol.TypeJSON)))
+	if kind != protocol.TypeJSON && kind != protocol.TypeProtobuf {
+		return "", fmt.Errorf("protocol must be json or protobuf, not %q", name)
+	}
+	return kind, nil
+}
+
+// seat is where a patient waits, by its number.
+type seat struct {
+	queue int
+	rank  int // place in the queue at the beginning, from 1
+	link  int // the phone
+}
+
+// links is how many phones there are.
+func (t *Traffic) links() int {
+	n := 0
+	for q := range t.Queues {
+		n += t.phones(q)
+	}
+	return n
+}
+
+// waiting is how many patients wait in a queue.
+func (t *Traffic) waiting(queue int) int {
+	return (t.Patients*(queue+1))/t.Queues - (t.Patients*queue)/t.Queues
+}
+
+func (t *Traffic) phones(queue int) int {
+	return (t.waiting(queue) + t.Watch - 1) / t.Watch
+}
+
+// seats gives every patient a queue, a rank and a phone.
+func (t *Traffic) seats() []seat {
+	list := make([]seat, 0, t.Patients)
+	phones := 0
+	for q := range t.Queues {
+		for i := range t.waiting(q) {
+			list = append(list, seat{queue: q, rank: i + 1, link: phones + i%t.phones(q)})
+		}
+		phones += t.phones(q)
+	}
+	return list
+}
+
+// heads is how many heads a queue may lose, as far as one can tell.
+func (t *Traffic) heads() int {
+	const most = 1_000_000
+	if t.Rate == 0 || t.Burst > 0 {
+		return most
+	}
+	return int(min(most, t.Rate*t.Duration.Seconds()+float64(t.Doctors)+1))
+}
+
+// ledger is the truth as it happens: when changes were sent and answered.
+type ledger struct {
+	mu     sync.Mutex
+	queues []departures
+	told   []departures // how much of it the workers know: slices of the same
+	links  []linkOrder  // of patients that came since the workers were told
+}
+
+func newLedger(queues int) *ledger {
+	return &ledger{queues: make([]departures, queues), told: make([]departures, queues)}
+}
+
+// sent notes that a head is about to be served, and returns how many had been
+// answered by then.
+func (l *ledger) sent(queue int) (answered int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	q := &l.queues[queue]
+	q.Sent = append(q.Sent, time.Now().UnixNano())
+	return len(q.Answered)
+}
+
+// answered notes that it was, and returns how many had been sent by then.
+func (l *ledger) answered(queue int) (sent int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	q := &l.queues[queue]
+	q.Answered = append(q.Answered, time.Now().UnixNano())
+	return len(q.Sent)
+}
+
+// happened notes a change that is nobody's answer: true from this moment on.
+func (l *ledger) happened(queue int, at time.Time) (departed int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	q := &l.queues[queue]
+	q.Sent = append(q.Sent, at.UnixNano())
+	q.Answered = append(q.Answered, at.UnixNano())
+	return len(q.Sent)
+}
+
+// departed counts what a queue has lost for sure and perhaps.
+func (l *ledger) departed(queue int) (answered, sent int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queues[queue].Answered), len(l.queues[queue].Sent)
+}
+
+// came notes a connection to be opened.
+func (l *ledger) came(o linkOrder) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.links = append(l.links, o)
+}
+
+// news is what the workers do not know yet, and the connections they shall open.
+func (l *ledger) news() (truth, []linkOrder) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := truth{Until: time.Now().UnixNano(), Queues: make([]departures, len(l.queues))}
+	for i, q := range l.queues {
+		t.Queues[i] = departures{Sent: q.Sent[len(l.told[i].Sent):], Answered: q.Answered[len(l.told[i].Answered):]}
+		l.told[i] = q
+	}
+	links := l.links
+	l.links = nil
+	return t, links
+}
+
+// usage is what a server has used so far.
+type usage struct {
+	cpu        float64 // seconds
+	resident   float64 // bytes
+	goroutines float64
+}
+
+// rush plays traffic: it serves heads and lets the crew check what the clients
+// are told.
+type rush struct {
+	traffic Traffic
+	crew    *crew
+	ledger  *ledger
+	tally   *tally // what is found on this side
+	// serve serves one head and waits until it is. It returns errEmpty when
+	// nobody waits any more.
+	serve func(ctx context.Context, queue, doctor int) error
+	// after does what follows once the patients who were served have left. Nil
+	// if nothing does.
+	after func(ctx context.Context, queue, doctor int) error
+	// usage reads what the server has used. Nil if nobody knows.
+	usage func(ctx context.Context) (usage, error)
+
+	mu     sync.Mutex
+	status fleetStatus
+
+	started    time.Time
+	took       time.Duration // of the serving
+	begin, end fleetStatus
+	used       [2]usage
+	bursts     []burst
+	outcome    *outcome
+	sampler    *sampler
+	settled    bool
+}
+
+// burst is one of several heads at the same moment.
+type burst struct {
+	at time.Time
+	to []int // departures of each queue after it
+}
+
+var errEmpty = errors.New("nobody waits any more")
+
+// play serves for the duration and waits until every client knows.
+func (r *rush) play(ctx context.Context) error {
+	stop, failed := r.keepTelling(ctx)
+	defer stop()
+	var err error
+	if r.used[0], err = r.use(ctx); err != nil {
+		return err
+	}
+	if err := r.tell(); err != nil {
+		return err
+	}
+	r.begin = r.now()
+	r.started = time.Now()
+	r.sampler = newSampler(r.started,
+		measure{"deliveries", "deliveries", "1/s", true, func() float64 { return float64(r.now().Messages) }},
+		measure{"behind", "clients behind", "", false, func() float64 { return float64(r.now().Behind) }},
+	)
+	stopSampling := r.sampler.run()
+	defer stopSampling()
+	stopProgress := showProgress(r.traffic.Progress, func() Progress {
+		s := r.now()
+		return Progress{
+			Done:  min(int64(time.Since(r.started).Seconds()), int64(r.traffic.Duration.Seconds())),
+			Total: int64(math.Ceil(r.traffic.Duration.Seconds())), What: "seconds",
+			Detail: fmt.Sprintf("%d deliveries, %d behind, %d wrong", s.Messages, s.Behind, s.Wrong),
+		}
+	})
+	defer stopProgress()
+
+	serving, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { // ends with failed, which stop closes
+		if err, ok := <-failed; ok {
+			cancel(err)
+		}
+	}()
+	if r.traffic.Burst > 0 {
+		err = r.serveBursts(serving)
+	} else {
+		err = r.serveStream(serving)
+	}
+	r.took = time.Since(r.started)
+	if err := errors.Join(err, r.tell()); err != nil {
+		return err
+	}
+	r.end = r.now()
+	if r.used[1], err = r.use(ctx); err != nil {
+		return err
+	}
+	r.settled, err = r.settle(ctx)
+	return err
+}
+
+func (r *rush) use(ctx context.Context) (usage, error) {
+	if r.usage == nil {
+		return usage{}, nil
+	}
+	return r.usage(ctx)
+}
+
+// serveStream serves every queue at its rate.
+func (r *rush) serveStream(parent context.Context) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	until := r.started.Add(r.traffic.Duration)
+	var wg sync.WaitGroup
+	for q := range r.traffic.Queues {
+		var next atomic.Int64
+		for d := range r.traffic.Doctors {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					due := time.Now()
+					if r.traffic.Rate > 0 {
+						due = r.started.Add(time.Duration(float64(next.Add(1)-1) / r.traffic.Rate * float64(time.Second)))
+					}
+					if !due.Before(until) {
+						return
+					}
+					if wait := time.Until(due); wait > 0 && pause(ctx, wait) != nil {
+						return
+					}
+					err := r.serveOne(ctx, q, d)
+					if errors.Is(err, errEmpty) {
+						return
+					}
+					if err != nil {
+						cancel(err)
+						return
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func (r *rush) serveOne(ctx context.Context, queue, doctor int) error {
+	if err := r.serve(ctx, queue, doctor); err != nil || r.after == nil {
+		return err
+	}
+	return r.after(ctx, queue, doctor)
+}
+
+// atOnce does something for every doctor of a burst side by side.
+func (r *rush) atOnce(ctx context.Context, do func(ctx context.Context, queue, doctor int) error) error {
+	errs := make([]error, r.traffic.Burst)
+	var wg sync.WaitGroup
+	for i := range r.traffic.Burst {
+		wg.Go(func() { errs[i] = do(ctx, i%r.traffic.Queues, i/r.traffic.Queues) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// serveBursts serves several heads at once, again and again.
+func (r *rush) serveBursts(ctx context.Context) error {
+	rest := restBetweenBursts
+	if r.traffic.Rate > 0 {
+		rest = time.Duration(float64(time.Second) / r.traffic.Rate)
+	}
+	for time.Since(r.started) < r.traffic.Duration {
+		b := burst{at: time.Now(), to: make([]int, r.traffic.Queues)}
+		err := r.atOnce(ctx, r.serve)
+		if errors.Is(err, errEmpty) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for q := range b.to {
+			b.to[q], _ = r.ledger.departed(q)
+		}
+		r.bursts = append(r.bursts, b)
+		if _, err := r.settle(ctx); err != nil {
+			return err
+		}
+		if r.after != nil {
+			if err := r.atOnce(ctx, r.after); err != nil {
+				return err
+			}
+			if _, err := r.settle(ctx); err != nil {
+				return err
+			}
+		}
+		if err := pause(ctx, max(rest-time.Since(b.at), restBetweenBursts)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle waits until every client shows the newest state, or should have.
+func (r *rush) settle(ctx context.Context) (all bool, err error) {
+	for until := time.Now().Add(r.traffic.Bound + time.Second); ; {
+		if err := r.tell(); err != nil {
+			return false, err
+		}
+		if r.now().Behind == 0 {
+			return true, nil
+		}
+		if time.Now().After(until) {
+			return false, nil
+		}
+		if err := pause(ctx, tellEvery/2); err != nil {
+			return false, err
+		}
+	}
+}
+
+// now is the last known state of the fleet.
+func (r *rush) now() fleetStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status
+}
+
+// tell tells the workers what is true and learns where they stand.
+func (r *rush) tell() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t, links := r.ledger.news()
+	s, err := r.crew.tell(t, links)
+	if err != nil {
+		return err
+	}
+	s.Places = append(r.status.Places, s.Places...)
+	r.status = s
+	return nil
+}
+
+// keepTelling tells the workers until it is stopped, and why it could not.
+func (r *rush) keepTelling(ctx context.Context) (stop func(), failed <-chan error) {
+	ctx, cancel := context.WithCancel(ctx)
+	failure := make(chan error, 1)
+	var done sync.WaitGroup
+	done.Go(func() {
+		defer close(failure)
+		for pause(ctx, tellEvery) == nil {
+			if err := r.tell(); err != nil {
+				failure <- err
+				return
+			}
+		}
+	})
+	return func() {
+		cancel()
+		done.Wait()
+	}, failure
+}
+
+// await waits until all connections of a number are up.
+func (r *rush) await(ctx context.Context, links int, limit time.Duration) error {
+	for until := time.Now().Add(limit); ; {
+		if err := r.tell(); err != nil {
+			return err
+		}
+		s := r.now()
+		if s.Now >= int64(links) {
+			return nil
+		}
+		if s.Refused > 0 || time.Now().After(until) {
+			return fmt.Errorf("%d of %d clients are connected, %d were refused, %d attempts failed", s.Now, links, s.Refused, s.Failed)
+		}
+		if err := pause(ctx, tellEvery); err != nil {
+			return err
+		}
+	}
+}
+
+// report sums up what was measured.
+func (r *rush) report(scenario string, requests *requestStats) (*Report, error) {
+	var err error
+	t0, _ := r.ledger.news()
+	if r.outcome, err = r.crew.finish(t0); err != nil {
+		return nil, err
+	}
+	o := r.outcome
+	report := newReport(scenario, r.started)
+	report.Took = r.took.Seconds()
+	t := r.traffic
+	report.setting("patients", "%d in %d queues, %d on each phone: %d connections", t.Patients, t.Queues, t.Watch, t.links())
+	switch {
+	case t.Burst > 0:
+		report.setting("served", "%d heads at the same moment, the next when every client shows it", t.Burst)
+	case t.Rate > 0:
+		report.setting("served", "%g heads a second in each queue by %d doctors", t.Rate, t.Doctors)
+	default:
+		report.setting("served", "as fast as answered, by %d doctors in each queue", t.Doctors)
+	}
+	report.setting("protocol", "%s", t.Protocol)
+	report.setting("clients", "in %d processes on %d cores", t.Processes, runtime.NumCPU())
+
+	seconds := r.took.Seconds()
+	messages := r.end.Messages - r.begin.Messages
+	frames := r.end.Frames - r.begin.Frames
+	conveyed := r.end.Conveyed - r.begin.Conveyed
+	heads := 0
+	for q := range t.Queues {
+		n, _ := r.ledger.departed(q)
+		heads += n
+	}
+	report.figures("traffic",
+		Figure{Name: "deliveries", Value: float64(messages) / seconds, Unit: "1/s", Headline: true, Note: "publications that clients received"},
+		Figure{Name: "changes conveyed", Value: float64(conveyed) / seconds, Unit: "1/s", Note: "a position that replaces others conveys them all"},
+		Figure{Name: "frames", Value: float64(frames) / seconds, Unit: "1/s"},
+		Figure{Name: "heads served", Value: float64(heads) / seconds, Unit: "1/s", Note: fmt.Sprintf("%d in all", heads)},
+	)
+	if cpu := r.used[1].cpu - r.used[0].cpu; r.usage != nil && messages > 0 {
+		report.figures("cost of the server",
+			Figure{Name: "CPU per million deliveries", Value: cpu / float64(messages) * 1e6, Unit: "s", Headline: true},
+			Figure{Name: "CPU per million changes conveyed", Value: cpu / float64(max(conveyed, 1)) * 1e6, Unit: "s"},
+			Figure{Name: "CPU", Value: cpu / seconds, Unit: "cores"},
+		)
+		if r.used[1].resident > 0 {
+			report.figures("cost of the server",
+				Figure{Name: "resident", Value: r.used[1].resident / (1 << 20), Unit: "MB"},
+				Figure{Name: "goroutines", Value: r.used[1].goroutines},
+			)
+		}
+	}
+	report.figures("freshness",
+		Figure{Name: "age of what a client shows, p99", Value: milliseconds(o.Ages.rampQuantile(0.99, o.Watched)), Unit: "ms", Headline: true, Note: "how long ago it stopped being true, over all clients and moments"},
+		Figure{Name: "age of what a client shows, p50", Value: milliseconds(o.Ages.rampQuantile(0.5, o.Watched)), Unit: "ms"},
+	)
+	report.figures("checks",
+		count("positions checked", o.Checked, ""),
+		count("snapshots checked", o.Snapshots, ""),
+		count("positions skipped", o.Conflated, "replaced by a newer one"),
+		count("reconnects", r.status.Reconnects, ""),
+		count("failed attempts to connect", r.status.Failed, ""),
+	)
+	report.curve("latency", changeToClient, &o.Latency)
+	last, all := r.spread()
+	report.curve("latency", headToLast, last)
+	if t.Burst > 0 {
+		report.curve("latency", burstToLast, all)
+	}
+	if o.Called.n > 0 {
+		report.curve("latency", "head served → told that it is called", &o.Called)
+	}
+	if requests != nil {
+		requests.fill(report)
+		o.Faults.FailedRequests += requests.failed.Load()
+	}
+	r.sampler.fill(report)
+	found := r.tally.faultCounts()
+	found.add(o.Faults)
+	report.Faults = &found
+	report.Problems = append(r.tally.allProblems(), o.Problems...)
+	report.conclude()
+	return report, nil
+}
+
+// The names of the curves that runs are compared by.
+const (
+	changeToClient = "change sent → own new position"
+	headToLast     = "head served → last client"
+	burstToLast    = "heads served at once → every client"
+)
+
+// spread measures how long each change took to reach the last client that had to
+// show it, and each burst to reach everybody.
+func (r *rush) spread() (last, bursts *histogram) {
+	last, bursts = new(histogram), new(histogram)
+	r.ledger.mu.Lock()
+	defer r.ledger.mu.Unlock()
+	shown := func(queue, k int) int64 {
+		if queue < len(r.outcome.Last) && k < len(r.outcome.Last[queue]) {
+			return r.outcome.Last[queue][k]
+		}
+		return 0
+	}
+	for q, d := range r.ledger.queues {
+		for k := range d.Answered {
+			if at := shown(q, k); at != 0 {
+				last.add(time.Duration(at - d.Sent[k]))
+			}
+		}
+	}
+	for _, b := range r.bursts {
+		at := int64(0)
+		for q, to := range b.to {
+			if to > 0 {
+				at = max(at, shown(q, to-1))
+			}
+		}
+		if at > b.at.UnixNano() {
+			bursts.add(time.Duration(at - b.at.UnixNano()))
+		}
+	}
+	return last, bursts
+}

@@ -1,0 +1,69 @@
+package loadtest
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// scrape reads what servers say they have used, and adds it up. The addresses
+// are of pages in the text format of Prometheus.
+func scrape(ctx context.Context, client *http.Client, pages []string) (usage, error) {
+	var sum usage
+	for _, page := range pages {
+		u, err := scrapeOne(ctx, client, page)
+		if err != nil {
+			return usage{}, fmt.Errorf("read %s: %w", page, err)
+		}
+		sum.cpu += u.cpu
+		sum.resident += u.resident
+		sum.goroutines += u.goroutines
+	}
+	return sum, nil
+}
+
+func scrapeOne(ctx context.Context, client *http.Client, page string) (u usage, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, page, nil)
+	if err != nil {
+		return usage{}, err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return usage{}, err
+	}
+	defer func() {
+		if closeErr := res.Body.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	if res.StatusCode != http.StatusOK {
+		return usage{}, fmt.Errorf("HTTP %d", res.StatusCode)
+	}
+	fields := map[string]*float64{
+		"process_cpu_seconds_total":     &u.cpu,
+		"process_resident_memory_bytes": &u.resident,
+		"go_goroutines":                 &u.goroutines,
+	}
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() {
+		name, value, ok := strings.Cut(lines.Text(), " ")
+		if field := fields[name]; ok && field != nil {
+			if *field, err = strconv.ParseFloat(value, 64); err != nil {
+				return usage{}, fmt.Errorf("%s: %w", name, err)
+			}
+			delete(fields, name)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return usage{}, err
+	}
+	if len(fields) > 0 {
+		return usage{}, fmt.Errorf("%d of the figures are missing", len(fields))
+	}
+	return u, nil
+}
