@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -23,6 +24,9 @@ type Place struct {
 	WaitMinutes int
 	// Estimate is the better answer, from who is present and how long visits take.
 	Estimate models.Estimate
+	// Age is how old Position may be while the link to Redis is silent; nil
+	// while it is right now.
+	Age *time.Duration
 }
 
 // Places returns the place of each of the bookings that wait. Positions come
@@ -51,9 +55,12 @@ func (s *Service) Places(ctx context.Context, organizationID string, bookings []
 		if position == 0 {
 			continue
 		}
-		if places[b.ID], err = s.PlaceAt(ctx, b, position); err != nil {
+		place, err := s.PlaceAt(ctx, b, position)
+		if err != nil {
 			return nil, err
 		}
+		place.Age = ageFrom(mirror)
+		places[b.ID] = place
 	}
 	return places, nil
 }
@@ -79,13 +86,29 @@ func (s *Service) position(ctx context.Context, mirror *queue.Mirror, b *models.
 	return 0, nil
 }
 
-// PlaceAt completes a position with the waits that follow from it.
+// ageFrom is the age of a position that is taken now from a mirror which shows
+// all that the index holds, or is counted in the database without one: then
+// nobody tells when it changes.
+func ageFrom(mirror *queue.Mirror) *time.Duration {
+	if mirror != nil {
+		return nil
+	}
+	return new(time.Duration)
+}
+
+// PlaceAt completes a position that the mirror shows with the waits that follow
+// from it.
 func (s *Service) PlaceAt(ctx context.Context, b *models.Booking, position int) (Place, error) {
 	service, err := s.serviceOf(ctx, b.OrganizationID, b.TypeID)
 	if err != nil {
 		return Place{}, err
 	}
-	return Place{position, position * service.minutes, service.estimate(position)}, nil
+	place := Place{Position: position, WaitMinutes: position * service.minutes, Estimate: service.estimate(position)}
+	if asOf, live := s.mirrors.AsOf(b.OrganizationID); !live {
+		age := max(time.Since(asOf), 0)
+		place.Age = &age
+	}
+	return place, nil
 }
 
 // placeAfter says where a booking stands after a change of it that the index
@@ -110,6 +133,7 @@ func (s *Service) tryPlaceAfter(ctx context.Context, b *models.Booking, at queue
 		return nil, err
 	}
 	place, err := s.PlaceAt(ctx, b, position)
+	place.Age = ageFrom(mirror)
 	return &place, err
 }
 

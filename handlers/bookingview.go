@@ -27,6 +27,7 @@ type BookingView struct {
 	Priority   int           `json:"priority" doc:"0 is routine; a higher band is served first."`
 
 	QueuePosition        *int             `json:"queuePosition,omitempty" doc:"1 is the next to be served; only while waiting."`
+	QueuePositionAge     *float64         `json:"queuePositionAgeSeconds,omitempty" doc:"While the service can't follow the queue as it moves: how old queuePosition may be. 0 when it has just been counted; absent while it is live."`
 	EstimatedWaitMinutes *int             `json:"estimatedWaitMinutes,omitempty" doc:"queuePosition times the minutes of the type."`
 	EstimatedWait        *models.Estimate `json:"estimatedWait,omitempty" doc:"The better estimate, in minutes: from who is present and how long visits take."`
 
@@ -149,6 +150,10 @@ func (v viewer) show(b *models.Booking, place *booking.Place) BookingView {
 	}
 	if place != nil {
 		out.QueuePosition, out.EstimatedWaitMinutes, out.EstimatedWait = &place.Position, &place.WaitMinutes, &place.Estimate
+		if place.Age != nil {
+			age := math.Round(place.Age.Seconds()*10) / 10
+			out.QueuePositionAge = &age
+		}
 	}
 	v.showTimes(&out, b, minutes)
 	return out

@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -149,8 +150,8 @@ func (s *Server) missing(ctx context.Context) []FieldError {
 			missing = append(missing, FieldError{"redis", "It does not answer."})
 		}
 	}
-	if !s.o.Mirrors.Linked() {
-		missing = append(missing, FieldError{"queueIndex", "The link to Redis is down; positions come from the database."})
+	if length, silent := s.o.Mirrors.Silence(); silent {
+		missing = append(missing, FieldError{"queueIndex", fmt.Sprintf("Nothing heard from Redis for %.0f seconds; positions are marked with their age.", length.Seconds())})
 	}
 	return missing
 }

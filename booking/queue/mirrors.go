@@ -117,6 +117,21 @@ func (ms *Mirrors) Reaches(organizationID string) bool {
 	return l == nil || !l.silent(ms.now())
 }
 
+// AsOf is Mirror.AsOf of an organization. Without a mirror that shows anything,
+// whoever knows a position has just counted it.
+func (ms *Mirrors) AsOf(organizationID string) (t time.Time, live bool) {
+	ms.mu.Lock()
+	m := ms.mirrors[organizationID]
+	ms.mu.Unlock()
+	if m == nil {
+		return ms.now(), false
+	}
+	if t, live = m.AsOf(); t.IsZero() {
+		t = ms.now()
+	}
+	return t, live
+}
+
 // heardAt is when Redis last answered on the link that feeds a mirror.
 func (ms *Mirrors) heardAt(m *Mirror) time.Time {
 	ms.mu.Lock()

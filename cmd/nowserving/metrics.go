@@ -23,6 +23,14 @@ func measure(registry *prometheus.Registry, hub *realtime.Hub, index *queue.Inde
 		}
 		return 0
 	})
+	gauge("redis_silent_seconds", "For how long Redis, or a shard of it, has not answered; 0 while all do.", func() float64 {
+		length, silent := mirrors.Silence()
+		if !silent {
+			return 0
+		}
+		return length.Seconds()
+	})
+	counter("redis_links_lost_total", "Times a subscription to Redis has broken or gone silent.", func() float64 { return float64(mirrors.Lost()) })
 	counter("index_repairs_total", "Bookings found wrong in the queue index and mended.", func() float64 {
 		n, _ := index.Repairs()
 		return float64(n)
