@@ -20,6 +20,13 @@ type booking struct {
 	// waiter is it in the mirror, nil when it does not wait; it is listed in
 	// the queues that count.
 	waiter *queue.Waiter
+	pass   uint64 // that looked at it last
+}
+
+// place is where a watched booking stands at the moment of a pass.
+type place struct {
+	booking  *booking
+	position int
 }
 
 func (o *organization) addBooking(s *subscription) {
@@ -48,12 +55,19 @@ func (o *organization) locate(w *booking, waiter *queue.Waiter) {
 		return
 	}
 	for _, id := range counting(w.waiter) {
-		delete(o.queue(id).waiting, w)
+		q := o.queue(id)
+		for i := q.find(w.waiter.Score); i < len(q.waiting); i++ {
+			if q.waiting[i] == w {
+				q.waiting = slices.Delete(q.waiting, i, i+1)
+				break
+			}
+		}
 		o.tidy(id)
 	}
 	w.waiter = waiter
 	for _, id := range counting(waiter) {
-		o.queue(id).waiting[w] = struct{}{}
+		q := o.queue(id)
+		q.waiting = slices.Insert(q.waiting, q.find(waiter.Score), w)
 	}
 }
 
@@ -192,13 +206,15 @@ func (o *organization) tellPositions(b *batch) {
 	if fresh, _ := o.mirror.Fresh(); !fresh {
 		return // the load that follows brings everyone up to date
 	}
-	type place struct {
-		w        *booking
-		position int
-	}
-	var places []place
+	o.pass++
+	places := o.places[:0]
+	moved := 0
 	o.mirror.View(func(v queue.View) {
 		look := func(w *booking) {
+			if w.pass == o.pass {
+				return
+			}
+			w.pass = o.pass
 			if position, ok := v.Position(w.id); ok {
 				places = append(places, place{w, position})
 			}
@@ -208,37 +224,40 @@ func (o *organization) tellPositions(b *batch) {
 				o.locate(w, v.Waiter(id))
 				look(w)
 			}
-			return
 		}
 		for w := range b.moved {
 			o.locate(w, v.Waiter(w.id))
 			look(w)
 		}
+		moved = len(places)
 		for id, score := range b.from {
 			q := o.queues[id]
 			if q == nil {
 				continue
 			}
-			for w := range q.waiting {
-				if _, seen := b.moved[w]; !seen && w.waiter.Score >= score {
-					b.moved[w] = struct{}{}
-					look(w)
-				}
+			for _, w := range q.waiting[q.find(score):] { // those served next first
+				look(w)
 			}
 		}
 	})
-	var due []*conn
-	for _, p := range places {
-		for _, s := range p.w.watchers {
+	served := o.served[:0]
+	for i, p := range places {
+		if b.nearby && i >= moved && p.position > nearby {
+			continue
+		}
+		for _, s := range p.booking.watchers {
 			if s.ready && s.stage == models.StageWaiting && s.told != p.position {
 				s.told = p.position
-				if s.conn.move(s, p.position, o.catalogue.Minutes[p.w.waiter.TypeID]) {
-					due = append(due, s.conn)
+				if s.conn.move(s, p.position, o.catalogue.Minutes[p.booking.waiter.TypeID]) {
+					served = append(served, s.conn)
 				}
 			}
 		}
 	}
-	o.hub.sending.add(due...)
+	o.hub.sending.add(served...)
+	clear(places)
+	clear(served)
+	o.places, o.served = places, served
 }
 
 // telling is an event on its way to watchers, encoded once for all of them.

@@ -38,6 +38,9 @@ type Options struct {
 	ConnectTimeout time.Duration
 	// WriteTimeout is how long a client may take nothing at all (10 s).
 	WriteTimeout time.Duration
+	// PositionTick is the least time between two positions a client is told while
+	// it is not among the first 20 of its queue; 0 holds nothing back.
+	PositionTick time.Duration
 	// RefreshGrace is how long an expired token is borne with (10 s).
 	RefreshGrace time.Duration
 }

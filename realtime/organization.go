@@ -2,8 +2,10 @@ package realtime
 
 import (
 	"context"
+	"maps"
 	"math"
 	"math/rand/v2"
+	"sort"
 	"sync"
 	"time"
 
@@ -12,8 +14,14 @@ import (
 )
 
 const (
-	// debounce gathers the changes of a burst before positions are computed.
-	debounce = 3 * time.Millisecond
+	// debounce is the least rest after a pass over the changes that have come.
+	// The first change after a quiet time is told at once; those of a burst are
+	// gathered, the longer the more there is to compute for them: a pass takes
+	// at most one part in restRatio of the time.
+	debounce  = 3 * time.Millisecond
+	restRatio = 8
+	// nearby is up to which position PositionTick holds nothing back.
+	nearby = 20
 	// displayPause is the least time between two states of a display.
 	displayPause = 100 * time.Millisecond
 	// mirrorPatience is how long a subscriber waits for the mirror to be loaded.
@@ -51,11 +59,21 @@ type organization struct {
 
 	inboxMu sync.Mutex
 	inbox   []change
-	working bool // the goroutine that empties the inbox exists
+	working bool          // the goroutine that empties the inbox exists
+	nudge   chan struct{} // wakes it while it waits for a display's time
 
 	mu       sync.Mutex
 	bookings map[string]*booking
 	queues   map[string]*watchedQueue
+	// Of the pass over the watched positions: its number, and room for what it
+	// finds.
+	pass   uint64
+	places []place
+	served []*conn
+	// far says from which score on a queue has moved since positions that are
+	// not nearby were told, at farTold.
+	far      map[string]int64
+	farTold  time.Time
 	displays map[string]*display
 	// calls are the bookings being served or called last, by id, while there
 	// are displays and once the source was asked for them.
@@ -77,14 +95,20 @@ type organization struct {
 
 // watchedQueue is a queue (of a resource, or of a type) that somebody watches.
 type watchedQueue struct {
-	waiting  map[*booking]struct{} // watched bookings whose position depends on it
+	waiting  []*booking // watched bookings whose position depends on it, in its order
 	consoles map[*subscription]struct{}
+}
+
+// find returns where a score stands or would stand among the watched bookings.
+func (q *watchedQueue) find(score int64) int {
+	return sort.Search(len(q.waiting), func(i int) bool { return q.waiting[i].waiter.Score >= score })
 }
 
 func newOrganization(h *Hub, id string) *organization {
 	return &organization{
 		hub: h, id: id,
 		bookings: map[string]*booking{}, queues: map[string]*watchedQueue{}, displays: map[string]*display{},
+		nudge: make(chan struct{}, 1), far: map[string]int64{},
 		calls: map[string]models.BookingEvent{}, unsure: map[string]struct{}{},
 	}
 }
@@ -94,7 +118,7 @@ func newOrganization(h *Hub, id string) *organization {
 func (o *organization) queue(id string) *watchedQueue {
 	q := o.queues[id]
 	if q == nil {
-		q = &watchedQueue{map[*booking]struct{}{}, map[*subscription]struct{}{}}
+		q = &watchedQueue{consoles: map[*subscription]struct{}{}}
 		o.queues[id] = q
 	}
 	return q
@@ -109,6 +133,9 @@ func (o *organization) tidy(queueID string) {
 // awaitMirror waits a little until the mirror is fresh, so that what happens
 // from now on is heard as it happens. When it fails, the state follows later.
 func (o *organization) awaitMirror(ctx context.Context) {
+	if fresh, _ := o.mirror.Fresh(); fresh {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, mirrorPatience)
 	defer cancel()
 	o.mirror.Await(ctx, queue.Moment{})
@@ -124,33 +151,53 @@ func (o *organization) put(c change) {
 	o.inbox = append(o.inbox, c)
 	if !o.working {
 		o.working = o.hub.spawn(o.work)
+		return
+	}
+	select {
+	case o.nudge <- struct{}{}:
+	default:
 	}
 }
 
 // work tells the subscribers of what is in the inbox until it is empty.
 func (o *organization) work() {
-	pause := debounce
-	for wait(o.hub.ctx, pause) {
+	for {
 		o.inboxMu.Lock()
 		changes := o.inbox
 		o.inbox = nil
 		o.inboxMu.Unlock()
 
+		began := time.Now()
 		later := o.process(changes)
-
-		o.inboxMu.Lock()
-		switch {
-		case len(o.inbox) > 0:
-			pause = debounce
-		case later > 0:
-			pause = later
-		default:
-			o.working = false
-			o.inboxMu.Unlock()
+		if !wait(o.hub.ctx, max(debounce, restRatio*time.Since(began))) {
 			return
 		}
+
+		o.inboxMu.Lock()
+		idle := len(o.inbox) == 0
+		done := idle && later <= 0
+		o.working = !done
 		o.inboxMu.Unlock()
+		if done {
+			return
+		}
+		if idle && !o.sleep(later-time.Since(began)) {
+			return
+		}
 	}
+}
+
+// sleep waits for a time or the next change. It returns false when the hub ends.
+func (o *organization) sleep(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-o.nudge:
+	case <-o.hub.ctx.Done():
+		return false
+	}
+	return true
 }
 
 // process tells the subscribers of changes. It returns after what time there
@@ -164,22 +211,48 @@ func (o *organization) process(changes []change) time.Duration {
 	for i := range changes {
 		o.take(&changes[i], b)
 	}
+	now := o.hub.o.Now()
+	o.holdBack(b, now)
 	o.tellPositions(b)
 	o.tellConsoles(b)
 	if b.displays && o.displaysDue.IsZero() && len(o.displays) > 0 {
 		o.displaysDue = o.displaysTold.Add(displayPause)
 	}
+	if !o.displaysDue.IsZero() && !now.Before(o.displaysDue) {
+		o.displaysDue, o.displaysTold = time.Time{}, now
+		o.tellDisplays()
+	}
 	o.askSource()
-	if o.displaysDue.IsZero() {
-		return 0
+	later := time.Duration(0)
+	if !o.displaysDue.IsZero() {
+		later = min(o.displaysDue.Sub(now), displayPause)
 	}
-	now := o.hub.o.Now()
-	if left := o.displaysDue.Sub(now); left > 0 {
-		return min(left, displayPause)
+	if left := o.farTold.Add(o.hub.o.PositionTick).Sub(now); len(o.far) > 0 && (later == 0 || left < later) {
+		later = max(left, 1)
 	}
-	o.displaysDue, o.displaysTold = time.Time{}, now
-	o.tellDisplays()
-	return 0
+	return later
+}
+
+// holdBack keeps the moves of distant positions for when the tick is due. The
+// first after a quiet time are told at once.
+func (o *organization) holdBack(b *batch, now time.Time) {
+	if o.hub.o.PositionTick == 0 || b.everyone {
+		clear(o.far)
+		return
+	}
+	for id, score := range o.far {
+		b.from[id] = min(score, valueOr(b.from, id, math.MaxInt64))
+	}
+	if len(b.from) == 0 {
+		return
+	}
+	if now.Sub(o.farTold) >= o.hub.o.PositionTick {
+		o.farTold = now
+		clear(o.far)
+		return
+	}
+	b.nearby = true
+	maps.Copy(o.far, b.from)
 }
 
 // readCatalogue asks for names and durations, which the source has at hand.
@@ -205,6 +278,8 @@ type batch struct {
 	// moved are bookings that changed themselves; everyone says that all did.
 	moved    map[*booking]struct{}
 	everyone bool
+	// nearby: of the others, only those near the head are told yet.
+	nearby bool
 	// queues are those whose consoles are told, with what happened last.
 	queues   map[string]*models.BookingEvent
 	displays bool
