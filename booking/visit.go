@@ -89,7 +89,7 @@ func (s *Service) Next(ctx context.Context, sc Scope, resourceID string) (*model
 			// A row that somebody else is taking right now is passed over, so
 			// two resources that call at once get two different patients.
 			err := s.store.SkipLocked(tx).Table("bookings AS b").Select("b.seq").
-				Where("b.organization_id = ? AND b.stage = ? AND b.assignment_deadline > ?", sc.OrganizationID, models.StageWaiting, tx.Now).
+				Where("b.organization_id = ? AND b.stage = 'WAITING' AND b.assignment_deadline > ?", sc.OrganizationID, tx.Now).
 				Where("EXISTS (SELECT 1 FROM resources r WHERE r.id = ? AND "+matches("b")+")", resourceID).
 				Order("b.priority DESC, b.seq").Limit(1).Pluck("b.seq", &heads).Error
 			if err != nil {
