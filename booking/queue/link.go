@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -33,16 +34,17 @@ type link struct {
 	stop   context.CancelFunc
 
 	// Guarded by ms.mu.
-	up        bool
-	once      bool          // it has been up before
-	heard     time.Time     // when Redis last answered
-	back      chan struct{} // closed when Redis answers again
-	following []string      // channels to subscribe to
-	leaving   []string      // channels to leave
+	up   bool
+	once bool // it has been up before
+	// heard is when the last ping that was answered was sent: whatever was
+	// published before that has arrived, for answers come in order.
+	heard     time.Time
+	following []string // channels to subscribe to
+	leaving   []string // channels to leave
 }
 
 func newLink(ms *Mirrors, shard string, client redis.UniversalClient) *link {
-	return &link{ms: ms, shard: shard, client: client, wake: make(chan struct{}, 1), heard: ms.now(), back: make(chan struct{})}
+	return &link{ms: ms, shard: shard, client: client, wake: make(chan struct{}, 1), heard: ms.now()}
 }
 
 // follow and leave ask for the changes of an organization, or for no more of
@@ -108,9 +110,10 @@ func (l *link) hear(ctx context.Context, pause *backoff) error {
 		if err != nil {
 			return err
 		}
-		pause.reset()
-		l.answered()
 		switch message := message.(type) {
+		case *redis.Pong:
+			pause.reset()
+			l.answered(message.Payload)
 		case *redis.Subscription:
 			m := l.ms.byChannel(message.Channel)
 			switch {
@@ -118,6 +121,7 @@ func (l *link) hear(ctx context.Context, pause *backoff) error {
 			case strings.HasSuffix(message.Kind, "unsubscribe"):
 				return fmt.Errorf("%w: %s", errMoved, m.OrganizationID)
 			default:
+				l.confirmed(m)
 				l.ms.load(m)
 			}
 		case *redis.Message:
@@ -150,22 +154,26 @@ func (l *link) command(ctx context.Context, pubsub *redis.PubSub) {
 		}
 	}
 	l.ms.mu.Unlock()
-	// The first answer says that Redis is there.
-	err := pubsub.Ping(ctx)
 	for {
-		err = errors.Join(err, l.subscribe(ctx, pubsub))
-		if err != nil && ctx.Err() == nil {
-			l.ms.log.Debug("command on the subscription", "error", err)
+		// Channels first: an answered ping says that they are subscribed to.
+		if err := l.subscribe(ctx, pubsub); err != nil && ctx.Err() == nil {
+			l.ms.log.Debug("subscribe to the queue index", "error", err)
 		}
-		err = nil
+		if err := l.ping(ctx, pubsub); err != nil && ctx.Err() == nil {
+			l.ms.log.Debug("ping the subscription", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-l.wake:
 		case <-ticker.C:
-			err = pubsub.Ping(ctx)
 		}
 	}
+}
+
+// ping asks for an answer that says when it was asked for.
+func (l *link) ping(ctx context.Context, pubsub *redis.PubSub) error {
+	return pubsub.Ping(ctx, strconv.FormatInt(l.ms.now().UnixNano(), 10))
 }
 
 // subscribe joins and leaves what channels there are to join and leave.
@@ -194,15 +202,17 @@ func (l *link) subscribe(ctx context.Context, pubsub *redis.PubSub) error {
 	return errors.Join(errs...)
 }
 
-// answered notes that Redis answers.
-func (l *link) answered() {
+// answered notes that Redis has answered a ping.
+func (l *link) answered(payload string) {
 	ms := l.ms
+	sent, err := strconv.ParseInt(payload, 10, 64)
+	if err != nil {
+		ms.log.Error("unreadable answer to a ping", "payload", payload)
+		return
+	}
 	ms.mu.Lock()
 	was := l.up
-	l.up, l.once, l.heard = true, true, ms.now()
-	if !was {
-		close(l.back)
-	}
+	l.up, l.once, l.heard = true, true, time.Unix(0, sent)
 	select {
 	case <-ms.up:
 	default:
@@ -214,6 +224,33 @@ func (l *link) answered() {
 	}
 }
 
+// confirmed notes that the changes of a mirror's organization will be heard.
+func (l *link) confirmed(m *Mirror) {
+	l.ms.mu.Lock()
+	defer l.ms.mu.Unlock()
+	if m.link == l && !m.isHeard() {
+		close(m.heard)
+	}
+}
+
+// isHeard reports whether the changes of its organization are heard. The caller
+// holds ms.mu.
+func (m *Mirror) isHeard() bool {
+	select {
+	case <-m.heard:
+		return true
+	default:
+		return false
+	}
+}
+
+// unheard notes that changes may be missed from now on. The caller holds ms.mu.
+func (m *Mirror) unheard() {
+	if m.isHeard() {
+		m.heard = make(chan struct{})
+	}
+}
+
 // down marks the mirrors that the link feeds stale.
 func (l *link) down(cause error) {
 	ms := l.ms
@@ -221,13 +258,13 @@ func (l *link) down(cause error) {
 	was := l.up
 	l.up = false
 	if was {
-		l.back = make(chan struct{})
 		ms.lost++
 	}
 	var fed []*Mirror
 	for _, m := range ms.mirrors {
 		if m.link == l {
 			fed = append(fed, m)
+			m.unheard()
 		}
 	}
 	ms.mu.Unlock()
@@ -337,6 +374,7 @@ func (ms *Mirrors) attachOne(m *Mirror) bool {
 		return false
 	}
 	m.link = l
+	m.unheard()
 	l.follow(m.OrganizationID)
 	return true
 }

@@ -95,13 +95,14 @@ type Mirror struct {
 	// Guarded by owner.mu.
 	holders  int
 	lastUsed time.Time
-	link     *link // nil while the shards are unknown
+	link     *link         // nil while the shards are unknown
+	heard    chan struct{} // closed while changes are heard of
 }
 
 func newMirror(owner *Mirrors, organizationID string) *Mirror {
 	return &Mirror{
 		OrganizationID: organizationID, owner: owner,
-		state: newState(0), moved: make(chan struct{}), asked: inquiry{asking: make(chan struct{}, 1)},
+		state: newState(0), moved: make(chan struct{}), asked: inquiry{asking: make(chan struct{}, 1)}, heard: make(chan struct{}),
 	}
 }
 

@@ -132,7 +132,7 @@ func (ms *Mirrors) AsOf(organizationID string) (t time.Time, live bool) {
 	return t, live
 }
 
-// heardAt is when Redis last answered on the link that feeds a mirror.
+// heardAt is the last moment up to which a mirror has heard of all changes.
 func (ms *Mirrors) heardAt(m *Mirror) time.Time {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
@@ -252,12 +252,12 @@ func (ms *Mirrors) loading(ctx context.Context, m *Mirror) {
 	pause := newBackoff()
 	crowded := false // every node of ours is about to do the same
 	for ctx.Err() == nil {
-		back, lost := ms.backOf(m)
-		if back == nil && crowded {
+		again, lost := ms.hearing(m)
+		if again == nil && crowded {
 			wait(ctx, mathrand.N(reloadSpread)) //nolint:gosec // jitter, not a secret
 			crowded = false
 		}
-		if back == nil {
+		if again == nil {
 			loaded, err := ms.tryLoad(ctx, m)
 			if loaded {
 				return
@@ -272,32 +272,28 @@ func (ms *Mirrors) loading(ctx context.Context, m *Mirror) {
 		if err := ms.showTruth(ctx, m); err != nil && ctx.Err() == nil {
 			ms.log.Warn("read the queues from the database", "organization", m.OrganizationID, "error", err)
 		}
-		if back == nil {
+		if again == nil {
 			pause.wait(ctx)
 			continue
 		}
 		crowded = lost
 		select {
-		case <-back:
+		case <-again:
 		case <-time.After(truthEvery):
 		case <-ctx.Done():
 		}
 	}
 }
 
-// backOf returns what is closed when Redis answers again, nil while it does,
-// and whether it had answered before. Of a mirror without a link nobody knows.
-func (ms *Mirrors) backOf(m *Mirror) (back <-chan struct{}, lost bool) {
+// hearing returns nil when the changes of a mirror's organization are heard,
+// and otherwise what is closed when they are, and whether they had been before.
+func (ms *Mirrors) hearing(m *Mirror) (again <-chan struct{}, lost bool) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	switch {
-	case m.link == nil:
-		return make(chan struct{}), false
-	case m.link.up:
+	if m.isHeard() {
 		return nil, false
-	default:
-		return m.link.back, m.link.once
 	}
+	return m.heard, m.link != nil && m.link.once
 }
 
 // read takes a token for reading one organization. It returns false when ctx
