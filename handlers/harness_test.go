@@ -51,13 +51,14 @@ const (
 
 // house is the service as it runs, behind a real HTTP server.
 type house struct {
-	t      testing.TB
-	url    string
-	client *http.Client
-	store  *store.Store
-	server *handlers.Server
-	redis  *storetest.RedisServer // nil: in-process
-	logged *logBook
+	t       testing.TB
+	options store.Options
+	url     string
+	client  *http.Client
+	store   *store.Store
+	server  *handlers.Server
+	redis   *storetest.RedisServer // nil: in-process
+	logged  *logBook
 
 	mu      sync.Mutex
 	visited map[string]bool // "GET /management/types/{id}": operations called with success
@@ -78,24 +79,48 @@ func onBoth(t *testing.T, test func(t *testing.T, h *house)) {
 // live server and handlers. It stops with the test.
 func newHouse(t testing.TB, b backend, change ...func(*store.Options)) *house {
 	t.Helper()
-	h := &house{t: t, visited: map[string]bool{}, logged: &logBook{}}
-	log := slog.New(slog.NewJSONHandler(h.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	options := store.Options{Now: time.Now, Log: log}
-	redisURL := ""
+	h := &house{t: t}
+	h.options.Now = time.Now
 	if b == postgres {
-		options.URL = storetest.Postgres(t)
+		h.options.URL = storetest.Postgres(t)
 		h.redis = storetest.Redis(t)
-		redisURL = h.redis.URL
 	} else {
-		options.DataDir = t.TempDir()
+		h.options.DataDir = t.TempDir()
 	}
 	for _, c := range change {
-		c(&options)
+		c(&h.options)
+	}
+	h.start(nil)
+	return h
+}
+
+// beside starts another node on the same database and Redis. look, if any, gets
+// its store before anything uses it.
+func (h *house) beside(look func(*store.Store)) *house {
+	h.t.Helper()
+	other := &house{t: h.t, options: h.options, redis: h.redis}
+	other.start(look)
+	return other
+}
+
+func (h *house) start(look func(*store.Store)) {
+	t := h.t
+	t.Helper()
+	h.visited, h.logged = map[string]bool{}, &logBook{}
+	log := slog.New(slog.NewJSONHandler(h.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	options := h.options
+	options.Log = log
+	redisURL := ""
+	if h.redis != nil {
+		redisURL = h.redis.URL
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var err error
 	h.store, err = store.Open(ctx, options)
 	require.NoError(t, err)
+	if look != nil {
+		look(h.store)
+	}
 	_, err = h.store.Migrate(ctx)
 	require.NoError(t, err)
 	rdb, closeRedis, err := queue.OpenRedis(redisURL)
@@ -141,7 +166,6 @@ func newHouse(t testing.TB, b backend, change ...func(*store.Options)) *house {
 		assert.NoError(t, closeRedis())
 		assert.NoError(t, h.store.Close())
 	})
-	return h
 }
 
 // logBook keeps what was logged.

@@ -8,8 +8,9 @@ import (
 
 const (
 	// currentTimeout is how long a reader waits for Redis to say where an index
-	// stands, and then for a delta that is on its way.
-	currentTimeout = 500 * time.Millisecond
+	// stands, and then for a delta that is on its way. A crowd may slow both
+	// down, and counting in the database for each of it would slow it for good.
+	currentTimeout = 2 * time.Second
 	// loadPatience is how long a reader waits while the whole index is being read
 	// into the mirror: all readers wait for the same, and to count for each of
 	// them in the database would only delay it.
@@ -24,14 +25,14 @@ func (ms *Mirrors) Current(ctx context.Context, organizationID string) (*Mirror,
 		return nil, false
 	}
 	m := ms.hold(organizationID, 0)
-	at, err := m.asked.ask(ctx, func(ctx context.Context) (Moment, error) { return ms.index.moment(ctx, organizationID) })
-	if err != nil || at.Epoch == "" && !ms.reach(ctx, m, Moment{}) {
-		return nil, false
-	}
-	if at.Epoch == "" {
-		ms.load(m) // the index was lost: nothing has told the mirror yet
-	}
-	return m, ms.reach(ctx, m, at)
+	at, err := m.asked.ask(ctx, func(ctx context.Context) (Moment, error) {
+		at, err := ms.index.moment(ctx, organizationID)
+		if err == nil && at.Epoch == "" {
+			ms.load(m) // the index was lost, and nothing has told the mirror
+		}
+		return at, err
+	})
+	return m, err == nil && ms.reach(ctx, m, at)
 }
 
 // At is Current for who has just been told a moment of the index, by a change
