@@ -99,8 +99,10 @@ func (w *booking) knownToWait() bool {
 func (o *organization) settleBooking(ctx context.Context, s *subscription, snapshot BookingSnapshot, reply replier) error {
 	o.awaitMirror(ctx)
 	fresh, _ := o.mirror.Fresh()
+	_, live := o.mirror.AsOf()
 	var at queue.Moment
 	o.mu.Lock()
+	s.marked = !live
 	s.version, s.stage = snapshot.Version, snapshot.Stage
 	if s.stage == models.StageWaiting {
 		s.told = snapshot.Position
@@ -172,7 +174,7 @@ func (o *organization) tellOne(s *subscription, e *models.BookingEvent, t *telli
 	s.version, s.stage = e.Version, e.Stage
 	if s.stage != models.StageWaiting {
 		s.told = 0
-		s.conn.move(s, 0, 0)
+		s.conn.move(s, 0, 0, 0)
 	}
 	if missed {
 		o.publish(s, t, models.EventAssigned)
@@ -205,6 +207,10 @@ func taken(stage models.Stage) bool {
 func (o *organization) tellPositions(b *batch) {
 	if fresh, _ := o.mirror.Fresh(); !fresh {
 		return // the load that follows brings everyone up to date
+	}
+	asOf := int64(0)
+	if t, live := o.mirror.AsOf(); !live {
+		asOf = t.UnixMilli()
 	}
 	o.pass++
 	places := o.places[:0]
@@ -246,9 +252,11 @@ func (o *organization) tellPositions(b *batch) {
 			continue
 		}
 		for _, s := range p.booking.watchers {
-			if s.ready && s.stage == models.StageWaiting && s.told != p.position {
-				s.told = p.position
-				if s.conn.move(s, p.position, o.catalogue.Minutes[p.booking.waiter.TypeID]) {
+			// A place told with its age is told again once it is live.
+			news := s.told != p.position || s.marked && asOf == 0
+			if s.ready && s.stage == models.StageWaiting && news {
+				s.told, s.marked = p.position, asOf != 0
+				if s.conn.move(s, p.position, o.catalogue.Minutes[p.booking.waiter.TypeID], asOf) {
 					served = append(served, s.conn)
 				}
 			}

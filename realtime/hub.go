@@ -3,6 +3,7 @@ package realtime
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -67,7 +68,8 @@ type Hub struct {
 	sending sending
 
 	mu            sync.RWMutex
-	closing       bool
+	leaving       bool // takes nobody in any more
+	closing       bool // and starts nothing more for those who are here
 	conns         map[*conn]struct{}
 	gone          chan struct{} // closed when the hub is closing and no connection is left
 	organizations map[string]*organization
@@ -124,7 +126,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c := newConn(h, ws, slim, format, bearerOf(r))
 	h.mu.Lock()
-	late := h.closing
+	late := h.leaving
 	if !late {
 		h.conns[c] = struct{}{}
 		if slim.early {
@@ -139,19 +141,30 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+const (
+	// dismissRate is how many clients a second are asked to reconnect, unless
+	// that takes longer than dismissTime.
+	dismissRate = 2000
+	dismissTime = 5 * time.Second
+	dismissStep = 10 * time.Millisecond
+)
+
 // Shutdown asks every client to reconnect elsewhere, waits until they have
-// gone and ends the hub. When ctx ends first, it hangs up on the rest.
+// gone and ends the hub. When ctx ends first, it hangs up on the rest. Many
+// clients are asked over some seconds, for the nodes that they go to; until
+// it is asked, each goes on being told what happens.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
+	h.leaving = true
 	conns := h.all()
-	if !h.closing && len(conns) == 0 {
+	h.mu.Unlock()
+	dismiss(ctx, conns)
+	h.mu.Lock()
+	if !h.closing && len(h.conns) == 0 {
 		close(h.gone)
 	}
 	h.closing = true
 	h.mu.Unlock()
-	for _, c := range conns {
-		c.close(closeShutdown)
-	}
 	var late error
 	select {
 	case <-h.gone:
@@ -164,6 +177,22 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	h.cancel()
 	h.wg.Wait()
 	return late
+}
+
+// dismiss asks clients to reconnect elsewhere, in random order and spread over
+// a time that grows with their number: a few at once.
+func dismiss(ctx context.Context, conns []*conn) {
+	rand.Shuffle(len(conns), func(i, j int) { conns[i], conns[j] = conns[j], conns[i] }) //nolint:gosec // no secret
+	spread := min(time.Duration(len(conns))*time.Second/dismissRate, dismissTime)
+	steps := max(int(spread/dismissStep), 1)
+	for i := range steps {
+		for _, c := range conns[len(conns)*i/steps : len(conns)*(i+1)/steps] {
+			c.close(closeShutdown)
+		}
+		if i < steps-1 {
+			wait(ctx, dismissStep) // no time is left: the rest at once
+		}
+	}
 }
 
 // Revoke closes the connections of a subject whose credential is no longer
@@ -253,7 +282,7 @@ func (h *Hub) spawn(f func()) bool {
 func (h *Hub) closed() bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.closing
+	return h.leaving
 }
 
 // all lists the connections. The caller holds the lock.

@@ -79,7 +79,7 @@ func (c *conn) next(frame []byte) []byte {
 		case s.latest != nil:
 			data, s.latest = s.latest, nil
 		case s.position != 0 && s.position != s.sent:
-			data = appendPosition(scratch[:0], s.id, s.position, s.minutes)
+			data = appendPosition(scratch[:0], s.id, s.position, s.minutes, c.ageOf(s))
 			s.sent = s.position
 		}
 		s.position = 0
@@ -93,6 +93,15 @@ func (c *conn) next(frame []byte) []byte {
 		c.hub.publications.Add(published)
 	}
 	return frame
+}
+
+// ageOf is how old a subscription's newest place is, in milliseconds; -1 while
+// it is live.
+func (c *conn) ageOf(s *subscription) int64 {
+	if s.asOf == 0 {
+		return -1
+	}
+	return max(0, c.hub.o.Now().UnixMilli()-s.asOf)
 }
 
 // reply queues the answer to a command. The caller holds the lock.
@@ -165,10 +174,11 @@ func (c *conn) tooSlow() {
 }
 
 // move queues a position for a subscription, in place of an unsent one, and what
-// a place is worth now, if that is known. Position 0 takes an unsent one back:
+// a place is worth now, if that is known. asOf is when the position was known to
+// be right, 0 when it is live. Position 0 takes an unsent one back:
 // the booking does not wait any more. It returns true when the caller has to add
 // the connection to those that are served.
-func (c *conn) move(s *subscription, position, minutes int) bool {
+func (c *conn) move(s *subscription, position, minutes int, asOf int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.left || c.bye != nil || c.dead {
@@ -181,7 +191,10 @@ func (c *conn) move(s *subscription, position, minutes int) bool {
 	if s.position != 0 {
 		c.hub.conflated.Add(1)
 	}
-	s.position = position
+	if s.asOf != 0 && asOf == 0 {
+		s.sent = 0 // the same place, now for certain, is news
+	}
+	s.position, s.asOf = position, asOf
 	if minutes > 0 {
 		s.minutes = minutes
 	}

@@ -190,13 +190,19 @@ func sizeVarint(n int) int {
 	return size
 }
 
-// appendPosition writes the data of QUEUE_POSITION_UPDATED.
-func appendPosition(b []byte, bookingID string, position, minutes int) []byte {
+// appendPosition writes the data of QUEUE_POSITION_UPDATED. age, in
+// milliseconds, marks a position that does not come from a live mirror; -1 for
+// one that does.
+func appendPosition(b []byte, bookingID string, position, minutes int, age int64) []byte {
 	b = append(b, `{"via":"`+models.Via+`","type":"`+string(models.EventPositionUpdated)+`","bookingId":"`...)
 	b = append(b, bookingID...)
 	b = append(b, `","queuePosition":`...)
 	b = strconv.AppendInt(b, int64(position), 10)
 	b = append(b, `,"estimatedWaitMinutes":`...)
 	b = strconv.AppendInt(b, int64(position)*int64(minutes), 10)
+	if age >= 0 {
+		b = append(b, `,"queuePositionAgeSeconds":`...)
+		b = strconv.AppendFloat(b, float64(age)/1000, 'f', -1, 64)
+	}
 	return append(b, '}')
 }

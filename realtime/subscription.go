@@ -26,6 +26,8 @@ type subscription struct {
 	version int64
 	stage   models.Stage
 	told    int
+	// marked: the place was told with its age.
+	marked bool
 	// early are events that came before the snapshot.
 	early []models.BookingEvent
 	// stirred: a queue changed before the snapshot.
@@ -39,6 +41,7 @@ type subscription struct {
 	position int    // newest place, unless 0 or sent
 	sent     int    // place the client was sent last
 	minutes  int    // of the booking's type
+	asOf     int64  // when the newest place was known to be right, in Unix milliseconds; 0 while it is live
 	latest   []byte // newest state of a queue or display, unless sent
 }
 
