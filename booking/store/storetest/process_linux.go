@@ -12,7 +12,10 @@ import (
 // endWithParent has the kernel kill the command when the thread that started
 // it ends, so that a test binary that crashes leaves no server behind.
 func endWithParent(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 }
 
 // frozen returns nil once the process is stopped by a signal.

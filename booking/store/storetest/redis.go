@@ -161,8 +161,21 @@ func (s *RedisServer) start() error {
 		"--bind", host, "--port", port,
 		"--dir", filepath.Dir(s.log), "--logfile", s.log,
 	})...)
-	endWithParent(cmd)
+	p, err := spawn(cmd, kill)
+	if err != nil {
+		return err
+	}
+	s.process = p
+	if err := s.awaitAnswer(); err != nil {
+		s.Stop()
+		return err
+	}
+	return nil
+}
 
+// spawn starts a command that kill ends.
+func spawn(cmd *exec.Cmd, kill context.CancelFunc) (*process, error) {
+	endWithParent(cmd)
 	started := make(chan error, 1)
 	p := &process{kill: kill, exited: make(chan struct{})}
 	go func() {
@@ -179,15 +192,10 @@ func (s *RedisServer) start() error {
 	}()
 	if err := <-started; err != nil {
 		kill()
-		return err
+		return nil, err
 	}
 	p.pid = cmd.Process.Pid
-	s.process = p
-	if err := s.awaitAnswer(); err != nil {
-		s.Stop()
-		return err
-	}
-	return nil
+	return p, nil
 }
 
 // awaitAnswer returns when this very process answers at the address: a server

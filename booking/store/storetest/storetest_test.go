@@ -48,6 +48,25 @@ func TestPostgresGivesEachTestAnEmptyDatabaseAndDropsIt(t *testing.T) {
 	assert.Equal(t, "3D000", refused.Code, "the database must be gone")
 }
 
+func TestOwnPostgresKeepsItsDataAndItsAddress(t *testing.T) {
+	server := storetest.OwnPostgres(t)
+	address := server.URL
+	conn := connect(t, address)
+	_, err := conn.Exec(t.Context(), "CREATE TABLE visits AS SELECT 1 AS id")
+	require.NoError(t, err)
+
+	server.Stop()
+	server.Stop()
+	require.Error(t, conn.Ping(t.Context()))
+	_, err = pgx.Connect(t.Context(), address)
+	require.Error(t, err, "a stopped server must not answer")
+
+	server.Start()
+	require.Equal(t, address, server.URL)
+	var id int
+	require.NoError(t, connect(t, address).QueryRow(t.Context(), "SELECT id FROM visits").Scan(&id))
+}
+
 func TestPostgresWithoutServerFailsWithAHint(t *testing.T) {
 	t.Setenv("NOWSERVING_TEST_DATABASE_URL", "")
 	message := failure(t, func(t testing.TB) { storetest.Postgres(t) })
