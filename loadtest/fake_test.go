@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -39,8 +40,14 @@ type fakeServer struct {
 	// ping is the interval promised to clients, 25 s if zero. The fake pings
 	// with every publication and at no other time.
 	ping time.Duration
+	// recallAfter is how long nobody may be called again.
+	recallAfter time.Duration
+	// wrongHead calls the last of a queue as its next.
+	wrongHead bool
 	// quiet is how long an assign request waits before it is looked at.
 	quiet time.Duration
+	// backAtTheEnd lets who comes back wait behind everybody.
+	backAtTheEnd bool
 
 	mu        sync.Mutex
 	changed   *sync.Cond // broadcast when somebody subscribes
@@ -51,6 +58,7 @@ type fakeServer struct {
 	pongs     int
 	tenants   map[string]bool
 	onceKeys  map[string]bool
+	phones    map[string]bool   // that have signed in
 	resources map[string]string // id → type
 	handlers  sync.WaitGroup
 	closing   chan struct{}
@@ -64,6 +72,8 @@ type fakeRequest struct {
 	Type       string   `json:"type"`
 	BookingID  string   `json:"bookingId"`
 	ResourceID string   `json:"resourceId"`
+	Phone      string   `json:"phoneNumber"`
+	Code       string   `json:"code"`
 }
 
 type fakeType struct {
@@ -79,9 +89,15 @@ type fakeBooking struct {
 	connections                                int
 	pushes                                     int // positions pushed so far
 	was                                        int // the position before the last change
+	turn                                       int
+	called                                     time.Time
+	recalls                                    int
 }
 
-const fakeKey = "account-key"
+const (
+	fakeKey  = "account-key"
+	fakeCode = "123456"
+)
 
 func newFake(t *testing.T) *fakeServer {
 	t.Helper()
@@ -91,6 +107,7 @@ func newFake(t *testing.T) *fakeServer {
 		bookings:  map[string]*fakeBooking{},
 		tenants:   map[string]bool{},
 		onceKeys:  map[string]bool{},
+		phones:    map[string]bool{},
 		resources: map[string]string{},
 		closing:   make(chan struct{}),
 	}
@@ -98,6 +115,8 @@ func newFake(t *testing.T) *fakeServer {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/connection/websocket", s.serveLive)
 	mux.HandleFunc("/management/", s.serveAPI)
+	mux.HandleFunc("/customer/", s.serveAPI)
+	mux.HandleFunc("/auth/otp/", s.serveAPI)
 	server := httptest.NewServer(mux)
 	s.url = server.URL
 	t.Cleanup(func() {
@@ -132,7 +151,7 @@ func (s *fakeServer) serveAPI(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.Header.Get("Authorization") != "Bearer "+fakeKey {
+	if !s.known(r, body) {
 		problem(w, http.StatusUnauthorized, "AUT-REQUIRED")
 		return
 	}
@@ -161,24 +180,50 @@ func (s *fakeServer) serveAPI(w http.ResponseWriter, r *http.Request) {
 		answer(w, message{"result": message{"id": id}})
 	case "PUT /management/scheduling/new":
 		answer(w, s.join(body))
+	case "PUT /customer/scheduling/new":
+		answer(w, message{"result": s.join(body)})
+	case "POST /auth/otp/request":
+		answer(w, message{"result": message{}})
+	case "POST /auth/otp/verify":
+		if body.Code != fakeCode || s.phones[body.Phone] {
+			problem(w, http.StatusBadRequest, "AUT-CODE")
+			return
+		}
+		s.phones[body.Phone] = true
+		answer(w, message{"accessToken": "signed-in"})
 	default:
 		b := s.bookings[body.BookingID]
 		if b == nil {
 			problem(w, http.StatusNotFound, "BKS-NOT_FOUND")
 			return
 		}
-		if code := s.move(b, strings.TrimPrefix(r.URL.Path, "/management/bookings/"), body); code != "" {
-			problem(w, http.StatusBadRequest, code)
+		if code := s.move(b, path.Base(r.URL.Path), body); code != "" {
+			problem(w, http.StatusConflict, code)
 			return
 		}
 		answer(w, message{"result": b.show()})
 	}
 }
 
+// known tells whether somebody may ask for this.
+func (s *fakeServer) known(r *http.Request, body fakeRequest) bool {
+	by := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/auth/"):
+		return true
+	case r.URL.Path == "/customer/scheduling/new":
+		return by == "signed-in"
+	case strings.HasPrefix(r.URL.Path, "/customer/"):
+		b := s.bookings[body.BookingID]
+		return b != nil && by == b.token
+	}
+	return by == fakeKey
+}
+
 func (s *fakeServer) join(body fakeRequest) message {
 	k := s.types[body.Type]
 	// Numbered in the order of the joins, so a test can name one.
-	b := &fakeBooking{id: fmt.Sprintf("booking%d", len(s.bookings)+1), kind: k, stage: "WAITING", status: "PENDING_ASSIGNMENT", subscribers: map[*fakeConn]bool{}}
+	b := &fakeBooking{id: fmt.Sprintf("booking%d", len(s.bookings)+1), kind: k, stage: "WAITING", status: "PENDING_ASSIGNMENT", subscribers: map[*fakeConn]bool{}, turn: len(s.bookings)}
 	b.ticket, b.token = "A"+b.id, "token-"+b.id
 	s.bookings[b.id] = b
 	k.waiting = append(k.waiting, b)
@@ -202,7 +247,7 @@ func (s *fakeServer) move(b *fakeBooking, verb string, body fakeRequest) (code s
 		if b.stage != "WAITING" || s.resources[resource] != b.kind.id {
 			return "SCH-ALREADY_ASSIGNED"
 		}
-		b.stage, b.status, b.resource = "CALLED", "CONFIRMED", resource
+		b.stage, b.status, b.resource, b.called = "CALLED", "CONFIRMED", resource, time.Now()
 		s.leave(b, message{"type": "MY_BOOKING_ASSIGNED", "bookingStatus": b.status, "resourceId": resource, "ticket": b.ticket})
 	case "start":
 		b.stage = "SERVING"
@@ -210,6 +255,28 @@ func (s *fakeServer) move(b *fakeBooking, verb string, body fakeRequest) (code s
 	case "end":
 		b.stage = "DONE"
 		s.publish(b, message{"type": "MY_BOOKING_ENDED", "bookingStatus": b.status, "stage": b.stage})
+	case "noShow":
+		b.stage = "NO_SHOW"
+		s.publish(b, message{"type": "MY_BOOKING_ENDED", "bookingStatus": b.status, "stage": b.stage})
+	case "recall":
+		if time.Since(b.called) < s.recallAfter {
+			return "QUE-RECALL_TOO_SOON"
+		}
+		b.called = time.Now()
+		b.recalls++
+		s.publish(b, message{"type": "MY_BOOKING_CALLED", "resourceId": b.resource, "ticket": b.ticket, "recallCount": b.recalls})
+	case "hold":
+		b.stage = "HELD"
+		s.leave(b, message{"type": "BOOKING_UPDATED", "bookingStatus": b.status, "stage": b.stage})
+	case "return":
+		b.stage = "WAITING"
+		place := slices.IndexFunc(b.kind.waiting, func(other *fakeBooking) bool { return other.turn > b.turn })
+		if place < 0 || s.backAtTheEnd {
+			place = len(b.kind.waiting)
+		}
+		b.kind.waiting = slices.Insert(b.kind.waiting, place, b)
+		s.publish(b, message{"type": "BOOKING_UPDATED", "bookingStatus": b.status, "stage": b.stage})
+		s.tellFrom(b.kind, place, -1)
 	case "cancel":
 		b.stage, b.status = "LEFT", "CANCELED"
 		s.leave(b, message{"type": "MY_BOOKING_CANCELED", "bookingStatus": b.status})
@@ -230,12 +297,22 @@ func (s *fakeServer) closed() bool {
 
 func (s *fakeServer) leave(b *fakeBooking, news message) {
 	place := slices.Index(b.kind.waiting, b)
-	b.kind.waiting = slices.Delete(b.kind.waiting, place, place+1)
+	if place >= 0 {
+		b.kind.waiting = slices.Delete(b.kind.waiting, place, place+1)
+	}
 	s.publish(b, news)
-	for i, behind := range b.kind.waiting[place:] {
+	if place >= 0 {
+		s.tellFrom(b.kind, place, 1)
+	}
+}
+
+// tellFrom publishes the positions from a place on, which all differ by as much
+// from those before.
+func (s *fakeServer) tellFrom(k *fakeType, place, by int) {
+	for i, behind := range k.waiting[place:] {
 		position := place + i + 1
-		behind.was = position + 1
-		s.publish(behind, message{"type": "QUEUE_POSITION_UPDATED", "queuePosition": position, "estimatedWaitMinutes": position * b.kind.minutes})
+		behind.was = position + by
+		s.publish(behind, message{"type": "QUEUE_POSITION_UPDATED", "queuePosition": position, "estimatedWaitMinutes": position * k.minutes})
 	}
 }
 

@@ -46,6 +46,11 @@ type ReplayOptions struct {
 	Bound time.Duration
 	// MaxResources caps the resources of a service; DefaultMaxResources if zero.
 	MaxResources int
+	// Roll, if set, restarts the nodes while the replay runs.
+	Roll *Roll
+	// code is every one-time code of the server, if patients sign in.
+	code        string
+	recallPause time.Duration // the constant, except in tests
 	// Progress, if set, is called a few times a second and once at the end.
 	Progress func(Progress)
 }
@@ -64,6 +69,11 @@ func Replay(ctx context.Context, options ReplayOptions) (*Report, error) {
 		return nil, err
 	}
 	defer r.close()
+	return r.run(ctx, "replay")
+}
+
+// run plays everything and reports.
+func (r *replay) run(ctx context.Context, scenario string) (*Report, error) {
 	if err := r.setUp(ctx); err != nil {
 		return nil, fmt.Errorf("set up the clinic: %w", err)
 	}
@@ -75,15 +85,18 @@ func Replay(ctx context.Context, options ReplayOptions) (*Report, error) {
 		measure{chart: "people", name: "live connections", read: gauge(&r.live.now)},
 	)
 	stopSamples, stopProgress := samples.run(), showProgress(r.options.Progress, r.progress)
+	stopRolling := r.options.Roll.run(ctx, r.api.nodes, samples)
+	var err error
 	for _, day := range r.days {
-		if err = r.playDay(ctx, r.options.Trace.day(day)); err != nil {
+		if err = r.playDay(ctx, r.stories(day)); err != nil {
 			break
 		}
 	}
+	rollErr := stopRolling()
 	stopProgress()
 	stopSamples()
 
-	report := newReport("replay", started)
+	report := newReport(scenario, started)
 	report.Interrupted = err != nil
 	report.setting("trace", "%s, %s", filepath.Base(r.options.Trace.Name), strings.Join(r.days, " "))
 	report.setting("against", "%s (%s)", strings.Join(r.api.nodes, " "), r.protocol)
@@ -93,6 +106,9 @@ func Replay(ctx context.Context, options ReplayOptions) (*Report, error) {
 	r.fill(report)
 	samples.fill(report)
 	report.conclude()
+	if rollErr != nil {
+		report.fail("a restart failed", rollErr)
+	}
 	return report, err
 }
 
@@ -106,6 +122,9 @@ func (r *replay) fill(report *Report) {
 		count("most waiting at once", r.peakWaiting.Load(), ""),
 		Figure{Name: "most behind schedule", Value: milliseconds(lag), Unit: "ms"},
 	)
+	if report.Scenario == dayScenario {
+		r.fillDay(report)
+	}
 	report.figures("live connections",
 		count("opened", r.live.opened.Load(), ""),
 		count("most open at once", r.live.peak.Load(), ""),
@@ -140,6 +159,8 @@ type replay struct {
 	live     *liveStats
 	tally    *tally
 
+	// stories gives what happens on a day, by the moment of arrival.
+	stories   func(day string) []story
 	services  map[string]*service
 	resources int
 	clients   atomic.Int64 // made so far; picks the node each begins with
@@ -147,6 +168,12 @@ type replay struct {
 	visits      atomic.Int64 // over and done with
 	served      atomic.Int64
 	left        atomic.Int64
+	held        atomic.Int64
+	noShows     atomic.Int64
+	recalls     atomic.Int64
+	tooSoon     atomic.Int64 // calls again that were refused, rightly
+	movedOn     atomic.Int64
+	phoned      atomic.Int64
 	waiting     atomic.Int64
 	peakWaiting atomic.Int64
 	lag         atomic.Int64 // of the last change sent, nanoseconds
@@ -161,10 +188,15 @@ type service struct {
 
 // patient is one visit while it lasts.
 type patient struct {
-	visit  Visit
+	story  story
+	api    *api // what the patient can do itself
 	watch  *watch
 	hangUp context.CancelFunc
 	gone   chan struct{} // closed when the live connection is over
+
+	held    bool
+	called  time.Time     // the last time
+	movedOn chan struct{} // closed when the next service has taken over
 }
 
 func newReplay(o ReplayOptions) (*replay, error) {
@@ -179,6 +211,7 @@ func newReplay(o ReplayOptions) (*replay, error) {
 	}
 	o.Bound = cmp.Or(o.Bound, DefaultBound)
 	o.MaxResources = cmp.Or(o.MaxResources, DefaultMaxResources)
+	o.recallPause = cmp.Or(o.recallPause, recallPause)
 	if o.Bound < 0 || o.MaxResources < 0 {
 		return nil, errors.New("bound and the cap on resources must be more than zero")
 	}
@@ -203,6 +236,14 @@ func newReplay(o ReplayOptions) (*replay, error) {
 		live:     new(liveStats),
 		tally:    newTally(),
 		services: map[string]*service{},
+	}
+	r.stories = func(day string) []story {
+		visits := o.Trace.day(day)
+		list := make([]story, len(visits))
+		for i, v := range visits {
+			list[i].Visit = v
+		}
+		return list
 	}
 	for _, day := range days {
 		visits := o.Trace.day(day)
@@ -276,20 +317,25 @@ func (r *replay) setUp(ctx context.Context) error {
 }
 
 // playDay plays one day from its first arrival until everybody has left.
-func (r *replay) playDay(parent context.Context, visits []Visit) error {
+func (r *replay) playDay(parent context.Context, day []story) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
-	clock := schedule{begin: time.Now(), origin: visits[0].Arrived, speed: r.options.Speed}
-	closing := closingTime(visits)
+	clock := schedule{begin: time.Now(), origin: day[0].Arrived, speed: r.options.Speed}
 
-	byService := map[string][]Visit{}
-	for _, v := range visits {
-		byService[v.Service] = append(byService[v.Service], v)
+	byService := map[string][]story{}
+	handovers := map[string]chan *patient{}
+	var closing time.Time
+	for _, s := range day {
+		byService[s.Service] = append(byService[s.Service], s)
+		closing = later(closing, s.over())
+		if s.movesOn {
+			handovers[s.ID] = make(chan *patient, 1)
+		}
 	}
 	var lanes, patients sync.WaitGroup
 	for name, list := range byService {
 		lanes.Go(func() {
-			l := &lane{replay: r, service: r.services[name], clock: clock, patients: &patients, here: map[string]*patient{}}
+			l := &lane{replay: r, service: r.services[name], clock: clock, patients: &patients, handovers: handovers, here: map[string]*patient{}}
 			if err := l.play(ctx, list, closing); err != nil {
 				cancel(err)
 			}
@@ -320,38 +366,46 @@ type lane struct {
 	service  *service
 	clock    schedule
 	patients *sync.WaitGroup
-	here     map[string]*patient // waiting, by visit
+	// handovers pass patients who move on from the lane of one service to that
+	// of the next, by visit; nil is passed when nobody comes. Services form no
+	// circle, so that no two lanes wait for each other.
+	handovers map[string]chan *patient
+	here      map[string]*patient // waiting or held, by visit
 }
 
 // step is one change of a service's queue.
 type step struct {
 	at    time.Time
-	call  bool
-	visit Visit
+	do    func(l *lane, ctx context.Context, s story) error
+	story story
 }
 
-func steps(visits []Visit) []step {
-	list := make([]step, 0, 2*len(visits))
-	for _, v := range visits {
-		list = append(list, step{at: v.Arrived, visit: v})
-		if !v.Called.IsZero() {
-			list = append(list, step{at: v.Called, call: true, visit: v})
+func steps(day []story) []step {
+	list := make([]step, 0, 2*len(day))
+	for _, s := range day {
+		for _, x := range []step{
+			{at: s.Arrived, do: (*lane).join},
+			{at: s.held, do: (*lane).hold},
+			{at: s.back, do: (*lane).comeBack},
+			{at: s.Called, do: (*lane).call},
+			{at: s.leaves, do: (*lane).cancel},
+		} {
+			if !x.at.IsZero() {
+				x.story = s
+				list = append(list, x)
+			}
 		}
 	}
 	slices.SortStableFunc(list, func(a, b step) int { return a.at.Compare(b.at) })
 	return list
 }
 
-func (l *lane) play(ctx context.Context, visits []Visit, closing time.Time) error {
-	for _, s := range steps(visits) {
+func (l *lane) play(ctx context.Context, day []story, closing time.Time) error {
+	for _, s := range steps(day) {
 		if err := l.wait(ctx, s.at); err != nil {
 			return err
 		}
-		change := l.join
-		if s.call {
-			change = l.call
-		}
-		if err := change(ctx, s.visit); err != nil {
+		if err := s.do(l, ctx, s.story); err != nil {
 			return err
 		}
 	}
@@ -361,8 +415,8 @@ func (l *lane) play(ctx context.Context, visits []Visit, closing time.Time) erro
 	if err := l.wait(ctx, closing); err != nil {
 		return err
 	}
-	for _, v := range visits {
-		if err := l.cancel(ctx, v); err != nil {
+	for _, s := range day {
+		if err := l.cancel(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -383,16 +437,29 @@ func (l *lane) wait(ctx context.Context, at time.Time) error {
 	return ctx.Err()
 }
 
-func (l *lane) join(ctx context.Context, v Visit) error {
+func (l *lane) join(ctx context.Context, s story) error {
+	desk, from, err := l.arrive(ctx, s)
+	if err != nil || desk == nil {
+		return err
+	}
 	c := &change{sent: time.Now()}
-	b, err := l.api.join(ctx, l.service.typeID)
+	var b bookingDTO
+	switch {
+	case from != nil:
+		b, err = l.moveOn(ctx, from, c)
+	case desk != l.api:
+		b, err = desk.joinQueue(ctx, l.service.typeID)
+	default:
+		b, err = desk.join(ctx, l.service.typeID)
+	}
 	if err != nil {
+		l.handOver(s, nil)
 		l.visits.Add(1)
-		return l.refused(ctx, v, err)
+		return l.refused(ctx, s, err)
 	}
 	c.answered = time.Now()
-	p := &patient{visit: v, watch: l.service.line.join(c, b), gone: make(chan struct{})}
-	l.here[v.ID] = p
+	p := &patient{story: s, api: l.api.as(b.TicketToken), watch: l.service.line.join(c, b), gone: make(chan struct{})}
+	l.here[s.ID] = p
 	raise(&l.peakWaiting, l.waiting.Add(1))
 
 	liveCtx, hangUp := context.WithCancel(ctx)
@@ -417,9 +484,94 @@ func (l *lane) join(ctx context.Context, v Visit) error {
 	return nil
 }
 
-func (l *lane) call(ctx context.Context, v Visit) error {
-	p := l.here[v.ID]
+// arrive says who will make a patient's join: the desk, or the patient itself
+// after signing in. It returns neither when the patient does not come after
+// all, and from for one who comes from another service.
+func (l *lane) arrive(ctx context.Context, s story) (by *api, from *patient, err error) {
+	switch {
+	case s.from != "":
+		select {
+		case from = <-l.handovers[s.from]:
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
+		if from == nil {
+			l.handOver(s, nil)
+			l.visits.Add(1)
+			return nil, nil, nil
+		}
+		return l.api, from, nil
+	case s.phone && l.options.code != "":
+		patient, err := l.api.signIn(ctx, fmt.Sprintf("+9665%08d", l.phoned.Add(1)), l.options.code)
+		if err != nil {
+			l.handOver(s, nil)
+			l.visits.Add(1)
+			return nil, nil, l.refused(ctx, s, err)
+		}
+		return patient, nil, nil
+	}
+	return l.api, nil, nil
+}
+
+// handOver passes a patient who is being served to the lane of the next service.
+func (l *lane) handOver(s story, p *patient) {
+	if s.movesOn {
+		l.handovers[s.ID] <- p
+	}
+}
+
+// moveOn takes a patient who is being served elsewhere to this service: the
+// visit there ends, and another begins here.
+func (l *lane) moveOn(ctx context.Context, from *patient, joined *change) (bookingDTO, error) {
+	defer close(from.movedOn)
+	from.watch.line.ending(from.watch, stageDone, time.Now())
+	if err := l.api.end(ctx, from.watch.booking); err != nil {
+		return bookingDTO{}, err
+	}
+	l.movedOn.Add(1)
+	joined.sent = time.Now()
+	return l.api.join(ctx, l.service.typeID)
+}
+
+func (l *lane) hold(ctx context.Context, s story) error {
+	p := l.here[s.ID]
 	if p == nil {
+		return nil // its join failed and was counted
+	}
+	c := l.service.line.hold(p.watch, time.Now())
+	if err := l.api.hold(ctx, p.watch.booking); err != nil {
+		l.service.line.undo(p.watch, c)
+		return l.refused(ctx, s, err)
+	}
+	l.service.line.answered(c, time.Now())
+	p.held = true
+	l.held.Add(1)
+	l.waiting.Add(-1)
+	return nil
+}
+
+func (l *lane) comeBack(ctx context.Context, s story) error {
+	p := l.here[s.ID]
+	if p == nil || !p.held {
+		return nil // its join or its hold failed and was counted
+	}
+	c := l.service.line.back(p.watch, time.Now())
+	b, err := l.api.back(ctx, p.watch.booking)
+	if err != nil {
+		l.service.line.undo(p.watch, c)
+		return l.refused(ctx, s, err)
+	}
+	l.service.line.answered(c, time.Now())
+	l.service.line.returned(p.watch, b)
+	p.held = false
+	raise(&l.peakWaiting, l.waiting.Add(1))
+	return nil
+}
+
+func (l *lane) call(ctx context.Context, s story) error {
+	p := l.here[s.ID]
+	if p == nil {
+		l.handOver(s, nil)
 		return nil // its join failed and was counted
 	}
 	desk := l.service.desks.take()
@@ -427,52 +579,123 @@ func (l *lane) call(ctx context.Context, v Visit) error {
 	if err := l.api.assign(ctx, p.watch.booking, l.service.desks.ids[desk]); err != nil {
 		l.service.desks.release(desk)
 		l.service.line.undo(p.watch, c)
-		return l.refused(ctx, v, err)
+		l.handOver(s, nil)
+		return l.refused(ctx, s, err)
 	}
 	l.service.line.answered(c, time.Now())
-	delete(l.here, v.ID)
-	l.waiting.Add(-1)
+	l.noLongerHere(p)
+	p.called = time.Now()
 	l.patients.Go(func() {
-		l.treat(ctx, p)
+		if s.noShow {
+			l.callAgain(ctx, p)
+		} else {
+			l.treat(ctx, p)
+		}
 		l.service.desks.release(desk)
 		l.farewell(ctx, p)
 	})
 	return nil
 }
 
-// treat plays the service itself: started at once, ended when the trace says so.
+func (l *lane) noLongerHere(p *patient) {
+	delete(l.here, p.story.ID)
+	if !p.held {
+		l.waiting.Add(-1)
+	}
+}
+
+// treat plays the service itself: started at once, ended when the story says
+// so. The end of a patient who moves on is the next service's to make.
 func (l *lane) treat(ctx context.Context, p *patient) {
 	if err := l.api.start(ctx, p.watch.booking); err != nil {
-		l.note(ctx, p.visit, err)
+		l.note(ctx, p.story, err)
 	}
-	if !p.visit.Completed.IsZero() {
-		if err := pause(ctx, time.Until(l.clock.due(p.visit.Completed))); err != nil {
+	l.served.Add(1)
+	if p.story.movesOn {
+		p.movedOn = make(chan struct{})
+		l.handOver(p.story, p)
+		select {
+		case <-p.movedOn:
+		case <-ctx.Done():
+		}
+		return
+	}
+	if !p.story.Completed.IsZero() {
+		if err := pause(ctx, time.Until(l.clock.due(p.story.Completed))); err != nil {
 			return // the replay was stopped
 		}
 	}
 	l.service.line.ending(p.watch, stageDone, time.Now())
 	if err := l.api.end(ctx, p.watch.booking); err != nil {
-		l.note(ctx, p.visit, err)
+		l.note(ctx, p.story, err)
 	}
-	l.served.Add(1)
 }
 
-func (l *lane) cancel(ctx context.Context, v Visit) error {
-	p := l.here[v.ID]
+// recallPause is how long the desk must wait before it calls again. The two
+// clocks may differ about that by a twelfth of it.
+const recallPause = time.Minute
+
+// callAgain plays a patient who does not come: called again, and then given up.
+// A call that comes too soon by the real clock must be refused, however fast
+// the day is played.
+func (l *lane) callAgain(ctx context.Context, p *patient) {
+	for _, at := range p.story.recalls {
+		if pause(ctx, time.Until(l.clock.due(at))) != nil {
+			return
+		}
+		waited := time.Since(p.called)
+		c := l.service.line.recalling(p.watch, time.Now())
+		err := l.api.recall(ctx, p.watch.booking)
+		var no *refusal
+		switch {
+		case err == nil:
+			l.service.line.answered(c, time.Now())
+			l.recalls.Add(1)
+			p.called = time.Now()
+			if waited < l.options.recallPause*11/12 {
+				l.tally.found(wrongNews, p.watch.booking, "could be called again after %v", waited)
+			}
+		case errors.As(err, &no) && no.code == "QUE-RECALL_TOO_SOON" && waited < l.options.recallPause*13/12:
+			l.service.line.notRecalled(p.watch)
+			l.tooSoon.Add(1)
+		default:
+			l.service.line.notRecalled(p.watch)
+			if ctx.Err() == nil {
+				l.api.requests.failed.Add(1)
+			}
+			l.note(ctx, p.story, err)
+		}
+	}
+	if pause(ctx, time.Until(l.clock.due(p.story.Completed))) != nil {
+		return
+	}
+	l.service.line.ending(p.watch, stageNoShow, time.Now())
+	if err := l.api.noShow(ctx, p.watch.booking); err != nil {
+		l.note(ctx, p.story, err)
+	}
+	l.noShows.Add(1)
+}
+
+func (l *lane) cancel(ctx context.Context, s story) error {
+	p := l.here[s.ID]
 	if p == nil {
 		return nil
 	}
 	c := l.service.line.leave(p.watch, wasCanceled, "", time.Now())
-	err := l.api.cancel(ctx, p.watch.booking)
+	var err error
+	if s.phone {
+		err = p.api.leave(ctx, p.watch.booking)
+	} else {
+		err = l.api.cancel(ctx, p.watch.booking)
+	}
 	if err != nil {
 		l.service.line.undo(p.watch, c)
-		err = l.refused(ctx, v, err)
+		err = l.refused(ctx, s, err)
 	} else {
 		l.service.line.answered(c, time.Now())
 		l.left.Add(1)
 	}
-	delete(l.here, v.ID)
-	l.waiting.Add(-1)
+	l.noLongerHere(p)
 	l.patients.Go(func() { l.farewell(ctx, p) })
 	return err
 }
@@ -497,21 +720,21 @@ func (l *lane) farewell(ctx context.Context, p *patient) {
 
 // refused lets a replay go on after the server said no, and stops it when the
 // outcome is unknown: from there on nobody knows the truth.
-func (l *lane) refused(ctx context.Context, v Visit, err error) error {
+func (l *lane) refused(ctx context.Context, s story, err error) error {
 	var no *refusal
 	if !errors.As(err, &no) || !no.definite() {
-		return fmt.Errorf("visit %s: %w", v.ID, err)
+		return fmt.Errorf("visit %s: %w", s.ID, err)
 	}
-	l.note(ctx, v, err)
+	l.note(ctx, s, err)
 	return nil
 }
 
 // note describes a failed request, unless it failed because the replay stops.
-func (l *lane) note(ctx context.Context, v Visit, err error) {
+func (l *lane) note(ctx context.Context, s story, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	l.tally.problem("failed request", "", "visit %s: %v", v.ID, err)
+	l.tally.problem("failed request", "", "visit %s: %v", s.ID, err)
 }
 
 func (r *replay) progress() Progress {

@@ -247,6 +247,12 @@ func (r *Report) conclude() {
 	}
 }
 
+// fail ends a report with something that went wrong outside of the servers' work.
+func (r *Report) fail(verdict string, err error) {
+	r.OK, r.Verdict = false, verdict
+	r.Problems = append(r.Problems, Problem{Kind: verdict, Detail: err.Error()})
+}
+
 // onlyRequests tells whether failed requests are all that is wrong.
 func (f Faults) onlyRequests() bool {
 	return f == Faults{FailedRequests: f.FailedRequests}

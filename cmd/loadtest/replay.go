@@ -12,6 +12,7 @@ func newReplay() *cobra.Command {
 		traceAt string
 		at      target
 		to      output
+		roll    rolling
 	)
 	cmd := &cobra.Command{
 		Use:   "replay",
@@ -32,7 +33,7 @@ The server's rate limit must be out of the way: NOWSERVING_RATE_LIMIT=1000000.`,
 			if options.Trace, err = openTrace(traceAt); err != nil {
 				return err
 			}
-			options.Nodes, options.Key, options.Protocol = at.nodes, at.key, at.protocol
+			options.Nodes, options.Key, options.Protocol, options.Roll = at.nodes, at.key, at.protocol, roll.options()
 			return to.run(cmd, func(progress func(loadtest.Progress)) (*loadtest.Report, error) {
 				options.Progress = progress
 				return loadtest.Replay(cmd.Context(), options)
@@ -46,6 +47,7 @@ The server's rate limit must be out of the way: NOWSERVING_RATE_LIMIT=1000000.`,
 	flags.DurationVar(&options.Bound, "bound", loadtest.DefaultBound, "how long a client may stay behind the truth")
 	flags.IntVar(&options.MaxResources, "max-resources", loadtest.DefaultMaxResources, "most resources to make for one service")
 	at.register(cmd)
+	roll.register(flags)
 	to.register(cmd)
 	return cmd
 }

@@ -1,0 +1,73 @@
+package loadtest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+)
+
+// DefaultDaySpeed makes twelve hours of a clinic pass in two minutes.
+const DefaultDaySpeed = 360
+
+const dayScenario = "day"
+
+// DayOptions says what day to make up and against which servers to play it.
+type DayOptions struct {
+	// Visits is how many patients come; some go on to another service.
+	Visits int
+	// Seed chooses the day: the same seed gives the same one.
+	Seed uint64
+	// Nodes, Key, Speed, Protocol, Bound and Progress are as for a replay.
+	Nodes    []string
+	Key      string
+	Speed    float64
+	Protocol string
+	Bound    time.Duration
+	Progress func(Progress)
+	// Code is the server's fixed one-time code. With it, half of the patients
+	// sign in and join by phone; without it, the desk makes every join.
+	Code string
+	// Roll, if set, restarts the nodes while the day is played.
+	Roll *Roll
+
+	recallPause time.Duration // the constant, except in tests
+}
+
+// Day plays a made-up day: arrivals follow the hour, half of the patients join
+// by phone, some step aside and come back, leave, do not come when called, or
+// move on to another service. What every client is told is checked as in a
+// replay.
+func Day(ctx context.Context, o DayOptions) (*Report, error) {
+	day, err := generateDay(o.Visits, o.Seed)
+	if err != nil {
+		return nil, err
+	}
+	trace := &Trace{Name: fmt.Sprintf("made up, %d visits, seed %d", o.Visits, o.Seed)}
+	for _, s := range day {
+		trace.Visits = append(trace.Visits, s.Visit)
+	}
+	r, err := newReplay(ReplayOptions{
+		Trace: trace, Day: "all", Nodes: o.Nodes, Key: o.Key, Speed: cmp.Or(o.Speed, DefaultDaySpeed),
+		Protocol: o.Protocol, Bound: o.Bound, Progress: o.Progress, Roll: o.Roll, code: o.Code, recallPause: o.recallPause,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	// Who joins late and is moved on may do so after midnight; it is one day all the same.
+	r.days, r.total = r.days[:1], int64(len(day))
+	r.stories = func(string) []story { return day }
+	return r.run(ctx, dayScenario)
+}
+
+// fillDay adds what a replay does not have.
+func (r *replay) fillDay(report *Report) {
+	again := fmt.Sprintf("called again %d times; %d calls more were refused, rightly, for being too soon", r.recalls.Load(), r.tooSoon.Load())
+	report.figures("visits",
+		count("joined by phone", r.phoned.Load(), "after signing in; the desk made every other join"),
+		count("stepped aside", r.held.Load(), "for a while, or until they left"),
+		count("did not come", r.noShows.Load(), again),
+		count("moved on", r.movedOn.Load(), "to another service: one visit ended, the next began"),
+	)
+}
