@@ -72,6 +72,9 @@ func (s *Server) identify(c *gin.Context) {
 	}
 	c.Header("X-Request-Id", id)
 	c.Header("X-Content-Type-Options", "nosniff")
+	if s.stopping.Load() {
+		c.Header("Connection", "close")
+	}
 	if s.o.Production {
 		c.Header("Strict-Transport-Security", "max-age=31536000")
 	}

@@ -53,6 +53,7 @@ type Server struct {
 	api       huma.API
 	directory *directory
 	live      atomic.Pointer[http.Handler]
+	stopping  atomic.Bool
 	// operations are the routes of the API in the order of their making.
 	operations []operation
 }
@@ -99,10 +100,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.engine.Se
 // ServeLive sets who serves live connections.
 func (s *Server) ServeLive(h http.Handler) { s.live.Store(&h) }
 
+// Stop says that the node is about to end: it is not ready any more, takes no
+// live connections, and asks callers to send their next request elsewhere. What
+// comes all the same is served.
+func (s *Server) Stop() { s.stopping.Store(true) }
+
 // livePath is where clients connect.
 const livePath = "/connection/websocket"
 
 func (s *Server) connect(c *gin.Context) {
+	if s.stopping.Load() {
+		s.answer(c, stopping())
+		return
+	}
 	live := s.live.Load()
 	if live == nil {
 		s.answer(c, models.Errorf(models.CodeUnavailable, "Live connections are not served yet."))
@@ -110,6 +120,8 @@ func (s *Server) connect(c *gin.Context) {
 	}
 	(*live).ServeHTTP(c.Writer, c.Request)
 }
+
+func stopping() error { return models.Errorf(models.CodeUnavailable, "This node is stopping.") }
 
 // readyTimeout bounds each question /readyz asks.
 const readyTimeout = 2 * time.Second
@@ -122,6 +134,10 @@ func (s *Server) serviceRoutes() {
 	})
 	s.engine.Match([]string{http.MethodGet, http.MethodHead}, "/readyz", func(c *gin.Context) {
 		c.Header("Cache-Control", "no-store")
+		if s.stopping.Load() {
+			s.answer(c, stopping())
+			return
+		}
 		if missing := s.missing(c.Request.Context()); len(missing) > 0 {
 			p := s.problem(c.Request.Context(), models.Errorf(models.CodeUnavailable, "A part of the service is not answering."))
 			p.Errors = missing

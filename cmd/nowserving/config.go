@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caarlos0/env/v11"
 )
@@ -31,6 +32,9 @@ type config struct {
 	OTPFixedCode string `env:"NOWSERVING_OTP_FIXED_CODE"`
 
 	AllowedOrigins []string `env:"NOWSERVING_ALLOWED_ORIGINS"`
+
+	PositionTick time.Duration `env:"NOWSERVING_POSITION_TICK" envDefault:"0s"`
+	DebugAddr    string        `env:"NOWSERVING_DEBUG_ADDR"`
 
 	// Settings of what goes out and of limits. They are checked like the
 	// others; ahead names those that nothing reads yet.
@@ -57,6 +61,9 @@ var secrets = []string{
 
 // prefix marks the names that are ours: an unknown one is a mistake.
 const prefix = "NOWSERVING_"
+
+// maxPositionTick is the longest a client may be left with an old place.
+const maxPositionTick = time.Second
 
 // minSecret is the least length of a secret, in bytes.
 const minSecret = 32
@@ -149,6 +156,12 @@ func (c *config) check() error {
 	}
 	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
 		errs = append(errs, fmt.Errorf("NOWSERVING_ADDR is %q; it is like :8080 or 127.0.0.1:8080", c.Addr))
+	}
+	if _, _, err := net.SplitHostPort(c.DebugAddr); c.DebugAddr != "" && err != nil {
+		errs = append(errs, fmt.Errorf("NOWSERVING_DEBUG_ADDR is %q; it is like 127.0.0.1:6060, where only operators come", c.DebugAddr))
+	}
+	if c.PositionTick < 0 || c.PositionTick > maxPositionTick {
+		errs = append(errs, fmt.Errorf("NOWSERVING_POSITION_TICK is %v; it is 0s to %v", c.PositionTick, maxPositionTick))
 	}
 	if c.RateLimit < 1 {
 		errs = append(errs, errors.New("NOWSERVING_RATE_LIMIT is a number of requests a minute, 1 or more"))

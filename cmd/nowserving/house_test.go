@@ -95,13 +95,20 @@ func newClient(t testing.TB, url string) *client {
 
 // try makes a request and returns its status and body.
 func (c *client) try(method, path string, body any) (int, []byte, error) {
+	status, _, answer, err := c.ask(method, path, body)
+	return status, answer, err
+}
+
+// ask is try that also says whether the server asked for no more requests over
+// the connection.
+func (c *client) ask(method, path string, body any) (status int, closing bool, answer []byte, err error) {
 	payload, err := json.Marshal(body)
 	if err != nil {
-		return 0, nil, err
+		return 0, false, nil, err
 	}
 	req, err := http.NewRequestWithContext(context.WithoutCancel(c.t.Context()), method, c.url+path, bytes.NewReader(payload))
 	if err != nil {
-		return 0, nil, err
+		return 0, false, nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+c.key)
@@ -110,13 +117,13 @@ func (c *client) try(method, path string, body any) (int, []byte, error) {
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return 0, nil, err
+		return 0, false, nil, err
 	}
-	answer, err := io.ReadAll(res.Body)
+	answer, err = io.ReadAll(res.Body)
 	if closing := res.Body.Close(); err == nil {
 		err = closing
 	}
-	return res.StatusCode, answer, err
+	return res.StatusCode, res.Close, answer, err
 }
 
 // call makes a request that must succeed and returns the object it answers

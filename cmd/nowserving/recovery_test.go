@@ -280,6 +280,9 @@ func TestSettingsThatAreWrongAreRefused(t *testing.T) {
 		"NOWSERVING_ALLOWED_ORIGINS":        {"NOWSERVING_ALLOWED_ORIGINS=https://a.example/path"},
 		"NOWSERVING_RATE_LIMIT":             {"NOWSERVING_RATE_LIMIT=0"},
 		"RateLimit":                         {"NOWSERVING_RATE_LIMIT=many"},
+		"NOWSERVING_POSITION_TICK":          {"NOWSERVING_POSITION_TICK=2s"},
+		"PositionTick":                      {"NOWSERVING_POSITION_TICK=1"},
+		"NOWSERVING_DEBUG_ADDR":             {"NOWSERVING_DEBUG_ADDR=6060"},
 	} {
 		_, err := readConfig(environ)
 		require.ErrorContains(t, err, name)

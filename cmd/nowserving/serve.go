@@ -117,12 +117,20 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	}
 	hub := realtime.New(realtime.Options{
 		Source: api.Live(), Mirrors: mirrors, Log: log, Now: time.Now,
-		AllowedOrigins: c.AllowedOrigins, PublicURL: c.PublicURL,
+		AllowedOrigins: c.AllowedOrigins, PublicURL: c.PublicURL, PositionTick: c.PositionTick,
 	})
 	api.ServeLive(hub)
 	measure(registry, hub, index, mirrors)
+	if c.DebugAddr != "" {
+		stopDebug, err := serveDebug(ctx, c.DebugAddr, log)
+		if err != nil {
+			return err
+		}
+		opened = append(opened, stopDebug)
+	}
+	inUse := newConnections()
 	server := &http.Server{
-		Handler: api, MaxHeaderBytes: maxHeaderBytes,
+		Handler: api, MaxHeaderBytes: maxHeaderBytes, ConnState: inUse.note,
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
@@ -173,7 +181,16 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	stopBeside()
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	err = errors.Join(err, hub.Shutdown(drain), server.Shutdown(drain))
+	// Who asks goes on being answered, and is told to go elsewhere next; live
+	// clients are told to; then the door is closed.
+	api.Stop()
+	err = errors.Join(err, hub.Shutdown(drain))
+	if c.DatabaseURL == "" {
+		inUse.leave(drain, 0) // a node by itself has nobody to hand over to
+	} else {
+		inUse.leave(drain, quiet)
+	}
+	err = errors.Join(err, server.Shutdown(drain))
 	front.Wait()
 	return err
 }
