@@ -71,6 +71,11 @@ type link struct {
 	// stalled, if set, is asked before each read; while it returns true the
 	// client does not read.
 	stalled func(ctx context.Context) bool
+	// receive, if not zero, is how many bytes the kernel keeps unread.
+	receive int
+	// backoff, if set, is how long to wait before another attempt, by how many
+	// have failed in a row.
+	backoff func(failed int) time.Duration
 
 	mu            sync.Mutex
 	subscriptions map[string]*subscription // by channel
@@ -130,9 +135,23 @@ func (l *link) run(ctx context.Context) error {
 			l.stats.failed.Add(1)
 			attempt++
 		}
-		if err := pause(ctx, backoff(attempt, reconnectBase, reconnectLimit)); err != nil {
+		wait := backoff(attempt, reconnectBase, reconnectLimit)
+		if l.backoff != nil {
+			wait = l.backoff(attempt)
+		}
+		if err := pause(ctx, wait); err != nil {
 			return err
 		}
+	}
+}
+
+// cut breaks the connection off; another attempt follows.
+func (l *link) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		// The reader finds out by itself.
+		_ = l.conn.Close()
 	}
 }
 
@@ -145,6 +164,11 @@ func (l *link) once(ctx context.Context, node string, again bool) (subscribed bo
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
+	if tcp, ok := conn.(*net.TCPConn); ok && l.receive > 0 {
+		if err := tcp.SetReadBuffer(l.receive); err != nil {
+			return false, err
+		}
+	}
 	s := session{link: l, conn: conn, again: again, buffer: early}
 	err = s.read(ctx)
 	l.leave(conn)
