@@ -36,6 +36,8 @@ type link struct {
 	// Guarded by ms.mu.
 	up   bool
 	once bool // it has been up before
+	// reachable says of a link that is down whether commands go through.
+	reachable bool
 	// heard is when the last ping that was answered was sent: whatever was
 	// published before that has arrived, for answers come in order.
 	heard     time.Time
@@ -77,7 +79,7 @@ func (l *link) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		l.down(err)
+		l.down(err, l.probe(ctx))
 		pause.wait(ctx)
 		if l.shard == "" {
 			continue
@@ -251,12 +253,19 @@ func (m *Mirror) unheard() {
 	}
 }
 
+// probe reports whether Redis takes commands, on another connection.
+func (l *link) probe(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, currentTimeout)
+	defer cancel()
+	return l.client.Ping(ctx).Err() == nil
+}
+
 // down marks the mirrors that the link feeds stale.
-func (l *link) down(cause error) {
+func (l *link) down(cause error, reachable bool) {
 	ms := l.ms
 	ms.mu.Lock()
 	was := l.up
-	l.up = false
+	l.up, l.reachable = false, reachable
 	if was {
 		ms.lost++
 	}

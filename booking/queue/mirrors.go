@@ -105,16 +105,31 @@ func (ms *Mirrors) Lost() int64 {
 	return ms.lost
 }
 
+// Hears reports whether the node hears of an organization's changes, as far as
+// it knows.
+func (ms *Mirrors) Hears(organizationID string) bool {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	l := ms.linkOf(organizationID)
+	return l == nil || !l.silent(ms.now())
+}
+
 // Reaches reports whether the part of Redis that has an organization's index
-// answers, as far as this node knows.
+// takes commands, as far as the node knows. It may, though nothing is heard.
 func (ms *Mirrors) Reaches(organizationID string) bool {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	l := ms.links[""]
+	l := ms.linkOf(organizationID)
+	return l == nil || l.up || l.reachable
+}
+
+// linkOf is the link that hears of an organization; nil when it is not known.
+// The caller holds ms.mu.
+func (ms *Mirrors) linkOf(organizationID string) *link {
 	if m := ms.mirrors[organizationID]; m != nil && m.link != nil {
-		l = m.link
+		return m.link
 	}
-	return l == nil || !l.silent(ms.now())
+	return ms.links[""]
 }
 
 // AsOf is Mirror.AsOf of an organization. Without a mirror that shows anything,
@@ -424,7 +439,7 @@ func (ms *Mirrors) inUse() []*Mirror {
 func (ms *Mirrors) compareOne(ctx context.Context, m *Mirror) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	if !ms.Reaches(m.OrganizationID) {
+	if !ms.Hears(m.OrganizationID) {
 		return nil // its load goes on
 	}
 	at, err := ms.follows(ctx, m)

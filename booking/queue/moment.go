@@ -21,7 +21,7 @@ const (
 // index holds at this moment, and false when it can't be had in time: then
 // the index is not to be trusted, and the database has to answer.
 func (ms *Mirrors) Current(ctx context.Context, organizationID string) (*Mirror, bool) {
-	if !ms.Reaches(organizationID) {
+	if !ms.Hears(organizationID) {
 		return nil, false
 	}
 	m := ms.hold(organizationID, 0)
@@ -38,7 +38,7 @@ func (ms *Mirrors) Current(ctx context.Context, organizationID string) (*Mirror,
 // At is Current for who has just been told a moment of the index, by a change
 // of their own: Redis need not be asked again.
 func (ms *Mirrors) At(ctx context.Context, organizationID string, at Moment) (*Mirror, bool) {
-	if !ms.Reaches(organizationID) || at.Epoch == "" {
+	if !ms.Hears(organizationID) || at.Epoch == "" {
 		return nil, false
 	}
 	m := ms.hold(organizationID, 0)
@@ -53,7 +53,7 @@ func (ms *Mirrors) reach(ctx context.Context, m *Mirror, at Moment) bool {
 		soon, cancel := context.WithTimeout(ctx, currentTimeout)
 		reached := m.Await(soon, at)
 		cancel()
-		if fresh, _ := m.Fresh(); reached || fresh || ctx.Err() != nil || !ms.Reaches(m.OrganizationID) {
+		if fresh, _ := m.Fresh(); reached || fresh || ctx.Err() != nil || !ms.Hears(m.OrganizationID) {
 			return reached
 		}
 	}
