@@ -45,7 +45,7 @@ type Traffic struct {
 }
 
 func (t *Traffic) check() error {
-	t.Queues, t.Watch, t.Doctors = cmp.Or(t.Queues, 1), cmp.Or(t.Watch, 1), max(cmp.Or(t.Doctors, 1), t.Burst)
+	t.Queues, t.Watch, t.Doctors = cmp.Or(t.Queues, 1), cmp.Or(t.Watch, 1), cmp.Or(t.Doctors, 1)
 	t.Processes, t.Bound = cmp.Or(t.Processes, 1), cmp.Or(t.Bound, DefaultBound)
 	kind, err := parseProtocol(t.Protocol)
 	t.Protocol = string(kind)
@@ -61,6 +61,7 @@ func (t *Traffic) check() error {
 	case t.Rate < 0:
 		return errors.New("rate must not be less than zero")
 	}
+	t.Doctors = max(t.Doctors, t.Burst)
 	return nil
 }
 
@@ -307,8 +308,8 @@ func (r *rush) serveStream(parent context.Context) error {
 					if r.traffic.Rate > 0 {
 						due = r.started.Add(time.Duration(float64(next.Add(1)-1) / r.traffic.Rate * float64(time.Second)))
 					}
-					if !due.Before(until) {
-						return
+					if !due.Before(until) || !time.Now().Before(until) {
+						return // what the server could not keep up with is not made up for
 					}
 					if wait := time.Until(due); wait > 0 && pause(ctx, wait) != nil {
 						return

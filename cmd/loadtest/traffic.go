@@ -127,3 +127,36 @@ func newWorker() *cobra.Command {
 		},
 	}
 }
+
+func newCentrifugo() *cobra.Command {
+	var (
+		options loadtest.CentrifugoOptions
+		output  output
+	)
+	cmd := &cobra.Command{
+		Use:   "centrifugo",
+		Short: "Send the same positions through a running Centrifugo 6",
+		Long: `Centrifugo publishes, for each head served, the new position of each patient
+who waits to a channel of its own, over the HTTP API of a Centrifugo in parallel
+batches. With the same flags as queue, its figures are what queue's can be
+compared with. The server's CPU time is read from /metrics (prometheus.enabled).`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return output.run(cmd, func(progress func(loadtest.Progress)) (*loadtest.Report, error) {
+				options.Progress = progress
+				return loadtest.Centrifugo(cmd.Context(), options)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&options.URL, "url", "http://127.0.0.1:8000", "address of the Centrifugo")
+	flags.StringVar(&options.APIKey, "api-key", "", "http_api.key of its configuration")
+	flags.StringVar(&options.TokenSecret, "token-secret", "", "client.token.hmac_secret_key of its configuration")
+	flags.StringVar(&options.ChannelPrefix, "channel-prefix", "booking_", "what the names of the channels begin with")
+	flags.IntVar(&options.Batch, "batch", 1000, "publications in a request")
+	flags.IntVar(&options.Publishers, "publishers", 4, "requests at once")
+	flags.StringVar(&options.Protocol, "protocol", "json", "live protocol: json or protobuf")
+	trafficFlags(cmd, &options.Traffic)
+	output.register(cmd)
+	return cmd
+}

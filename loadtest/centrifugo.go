@@ -1,0 +1,335 @@
+package loadtest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+const (
+	// defaultBatch is how many publications a request to Centrifugo carries.
+	defaultBatch = 1000
+	// defaultPublishers is how many requests are under way at once.
+	defaultPublishers = 4
+	// maxBatchAnswer bounds what is read of an answer.
+	maxBatchAnswer = 16 << 20
+)
+
+// CentrifugoOptions says what traffic to send through a running Centrifugo 6.
+type CentrifugoOptions struct {
+	Traffic
+	URL string
+	// APIKey is http_api.key of its configuration, TokenSecret
+	// client.token.hmac_secret_key.
+	APIKey, TokenSecret string
+	// ChannelPrefix comes before the patient's id in the name of its channel. A
+	// colon in it asks for a namespace of the configuration.
+	ChannelPrefix string
+	// Batch and Publishers say how the publications of one head are spread:
+	// so many in a request, and so many requests at once.
+	Batch, Publishers int
+}
+
+// Centrifugo sends the traffic of queue through a Centrifugo, for comparison: for
+// each head served it publishes to each patient who waits its new position, over
+// the HTTP API in parallel batches. Here nobody but this program knows what is
+// true, so a change is true from the moment it is made up.
+func Centrifugo(ctx context.Context, o CentrifugoOptions) (*Report, error) {
+	if o.Batch == 0 {
+		o.Batch = defaultBatch
+	}
+	if o.Publishers == 0 {
+		o.Publishers = defaultPublishers
+	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if o.APIKey == "" || o.TokenSecret == "" {
+		return nil, errors.New("the key of the HTTP API and the secret of the tokens are needed")
+	}
+	if o.Batch < 0 || o.Publishers < 0 {
+		return nil, errors.New("batch and publishers must be more than zero")
+	}
+	nodes, err := parseNodes([]string{o.URL})
+	if err != nil {
+		return nil, err
+	}
+	kind, err := parseProtocol(o.Protocol)
+	if err != nil {
+		return nil, err
+	}
+	p := &publisher{options: o, url: nodes[0], http: newHTTPClient(), requests: newRequestStats(), ledger: newLedger(o.Queues), due: make([]int, o.Queues), published: make([]int, o.Queues)}
+	p.changed = sync.NewCond(&p.mu)
+	defer p.http.CloseIdleConnections()
+	r := &rush{traffic: o.Traffic, ledger: p.ledger, tally: newTally(), serve: p.serve}
+	unknown := p.measure(ctx, r)
+
+	// Nobody leaves the queue: everybody starts so far back that the run does
+	// not bring them to its head.
+	seats := o.seats()
+	for i := range seats {
+		seats[i].rank += o.heads()
+	}
+	links, err := p.orders(seats)
+	if err != nil {
+		return nil, err
+	}
+	r.crew, err = hireCrew(ctx, o.Processes, fleetOptions{Nodes: nodes, Protocol: kind, Bound: o.Bound, Minutes: visitMinutes})
+	if err != nil {
+		return nil, err
+	}
+	defer r.crew.dismiss()
+	if err := r.openAll(ctx, links); err != nil {
+		return nil, err
+	}
+	stop := p.start(ctx)
+	err = r.play(ctx)
+	if err := errors.Join(err, stop()); err != nil {
+		return nil, err
+	}
+	report, err := r.report("centrifugo", p.requests)
+	if err != nil {
+		return nil, err
+	}
+	report.setting("publications", "%d in a request, %d requests at once", o.Batch, o.Publishers)
+	if unknown != nil {
+		report.setting("cost of the server", "unknown: %v (prometheus.enabled)", unknown)
+	}
+	return report, nil
+}
+
+// publisher publishes positions through Centrifugo's HTTP API.
+type publisher struct {
+	options  CentrifugoOptions
+	url      string
+	http     *http.Client
+	requests *requestStats
+	ledger   *ledger
+	seats    [][]waiter // of each queue
+
+	mu        sync.Mutex
+	changed   *sync.Cond
+	due       []int // heads served of each queue
+	published []int // of which everybody has been told
+	err       error
+	closed    bool
+}
+
+// waiter is one patient as the publisher knows it.
+type waiter struct {
+	booking string
+	rank    int
+}
+
+// measure lets the run read what the server has used, if that says so.
+func (p *publisher) measure(ctx context.Context, r *rush) error {
+	read := func(ctx context.Context) (usage, error) { return scrape(ctx, p.http, []string{p.url + "/metrics"}) }
+	if _, err := read(ctx); err != nil {
+		return err
+	}
+	r.usage = read
+	return nil
+}
+
+// orders makes the tokens and asks for the connections. Tokens have no end: the
+// run has one.
+func (p *publisher) orders(seats []seat) ([]linkOrder, error) {
+	links := make([]linkOrder, p.options.links())
+	p.seats = make([][]waiter, p.options.Queues)
+	for i, s := range seats {
+		booking := bareBooking(i)
+		p.seats[s.queue] = append(p.seats[s.queue], waiter{booking, s.rank})
+		user := fmt.Sprintf("phone%d", s.link)
+		l := &links[s.link]
+		if l.Link = s.link; l.Token == "" {
+			var err error
+			if l.Token, err = p.sign(jwt.MapClaims{"sub": user}); err != nil {
+				return nil, err
+			}
+		}
+		channel := p.options.ChannelPrefix + booking
+		token, err := p.sign(jwt.MapClaims{"sub": user, "channel": channel})
+		if err != nil {
+			return nil, err
+		}
+		l.Channels = append(l.Channels, channelOrder{Patient: i, Booking: booking, Channel: channel, Token: token, Queue: s.queue, Rank: s.rank})
+	}
+	return links, nil
+}
+
+func (p *publisher) sign(claims jwt.MapClaims) (string, error) {
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(p.options.TokenSecret))
+	if err != nil {
+		return "", fmt.Errorf("sign a token: %w", err)
+	}
+	return token, nil
+}
+
+// serve takes note of a head served. Where the pace is the server's own, it waits
+// until everybody has been told.
+func (p *publisher) serve(_ context.Context, queue, _ int) error {
+	departed := p.ledger.happened(queue, time.Now())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.due[queue] = max(p.due[queue], departed)
+	p.changed.Broadcast()
+	for p.options.Rate == 0 && p.options.Burst == 0 && p.published[queue] < departed && p.err == nil && !p.closed {
+		p.changed.Wait()
+	}
+	return p.err
+}
+
+// start publishes the heads of each queue one after another until it is stopped.
+func (p *publisher) start(parent context.Context) (stop func() error) {
+	ctx, cancel := context.WithCancel(parent)
+	var wg sync.WaitGroup
+	for q := range p.options.Queues {
+		wg.Go(func() {
+			for {
+				departed, ok := p.next(q)
+				if !ok {
+					return
+				}
+				err := p.publish(ctx, q, departed)
+				p.mu.Lock()
+				p.published[q] = departed
+				if err != nil && !p.closed {
+					p.err = errors.Join(p.err, err)
+				}
+				p.changed.Broadcast()
+				p.mu.Unlock()
+			}
+		})
+	}
+	return func() error {
+		p.mu.Lock()
+		p.closed = true
+		p.changed.Broadcast()
+		p.mu.Unlock()
+		cancel()
+		wg.Wait()
+		return p.err
+	}
+}
+
+// next waits for a head that nobody has been told of.
+func (p *publisher) next(queue int) (departed int, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.published[queue] == p.due[queue] && !p.closed && p.err == nil {
+		p.changed.Wait()
+	}
+	return p.published[queue] + 1, !p.closed && p.err == nil
+}
+
+// publish tells everybody in a queue.
+func (p *publisher) publish(ctx context.Context, queue, departed int) error {
+	batches := make(chan []waiter)
+	errs := make([]error, p.options.Publishers)
+	var wg sync.WaitGroup
+	for i := range p.options.Publishers {
+		wg.Go(func() {
+			var body []byte
+			for batch := range batches {
+				if errs[i] == nil {
+					body = p.body(body[:0], batch, departed)
+					errs[i] = p.post(ctx, body, len(batch))
+				}
+			}
+		})
+	}
+	for batch := range slices.Chunk(p.seats[queue], p.options.Batch) {
+		batches <- batch
+	}
+	close(batches)
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (p *publisher) body(b []byte, batch []waiter, departed int) []byte {
+	b = append(b, `{"parallel":true,"commands":[`...)
+	for i, w := range batch {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"publish":{"channel":"`...)
+		b = append(b, p.options.ChannelPrefix...)
+		b = append(b, w.booking...)
+		b = append(b, `","data":`...)
+		b = appendPosition(b, w.booking, w.rank-departed)
+		b = append(b, `}}`...)
+	}
+	return append(b, `]}`...)
+}
+
+// post sends a batch. A batch is answered with HTTP 200 even when commands of it
+// failed, so each reply counts.
+func (p *publisher) post(ctx context.Context, body []byte, commands int) (err error) {
+	const operation = "batch"
+	defer func() {
+		if err != nil {
+			p.requests.failed.Add(1)
+			err = fmt.Errorf("%s: %w", operation, err)
+		}
+	}()
+	started := time.Now()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url+"/api/batch", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-API-Key", p.options.APIKey)
+	res, err := p.http.Do(req)
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(io.LimitReader(res.Body, maxBatchAnswer))
+	if closeErr := res.Body.Close(); err == nil {
+		err = closeErr
+	}
+	switch {
+	case err != nil:
+		return err
+	case res.StatusCode != http.StatusOK:
+		return fmt.Errorf("HTTP %d", res.StatusCode)
+	}
+	var answer struct {
+		Error   *apiError `json:"error"`
+		Replies []struct {
+			Error *apiError `json:"error"`
+		} `json:"replies"`
+	}
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return fmt.Errorf("the answer is not what was agreed: %w", err)
+	}
+	if answer.Error != nil {
+		return answer.Error
+	}
+	if len(answer.Replies) != commands {
+		return fmt.Errorf("%d replies to %d commands", len(answer.Replies), commands)
+	}
+	for _, r := range answer.Replies {
+		if r.Error != nil {
+			return r.Error
+		}
+	}
+	p.requests.answered(operation, time.Since(started))
+	return nil
+}
+
+// apiError is how Centrifugo says no.
+type apiError struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+}
+
+func (e *apiError) Error() string { return fmt.Sprintf("error %d %s", e.Code, e.Message) }

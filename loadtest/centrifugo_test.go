@@ -1,0 +1,265 @@
+package loadtest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/centrifugal/protocol"
+	"github.com/coder/websocket"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// fakeCentrifugo is as much of Centrifugo as the comparison uses, and stricter:
+// it takes nothing that its documentation does not show.
+type fakeCentrifugo struct {
+	t       *testing.T
+	url     string
+	metrics bool
+	// refuse answers a publication with an error.
+	refuse func(channel string) *apiError
+	// lose keeps a publication from its subscriber.
+	lose func(channel string, data []byte) bool
+
+	mu          sync.Mutex
+	subscribers map[string]*fakeConn // one for each channel, as the scenario has them
+	batches     int
+	handlers    sync.WaitGroup
+}
+
+const (
+	centrifugoKey    = "api key"
+	centrifugoSecret = "secret of the tokens"
+)
+
+func newFakeCentrifugo(t *testing.T) *fakeCentrifugo {
+	t.Helper()
+	s := &fakeCentrifugo{t: t, metrics: true, subscribers: map[string]*fakeConn{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /api/batch", s.serveBatch)
+	mux.HandleFunc("GET /connection/websocket", s.serveLive)
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		if !s.metrics {
+			http.NotFound(w, r)
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		fmt.Fprintf(w, "process_cpu_seconds_total %d\nprocess_resident_memory_bytes 1e6\ngo_goroutines 5\n", s.batches)
+	})
+	server := httptest.NewServer(mux)
+	s.url = server.URL
+	t.Cleanup(func() {
+		server.Close()
+		s.handlers.Wait()
+	})
+	return s
+}
+
+func (s *fakeCentrifugo) serveBatch(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("X-API-Key") != centrifugoKey {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	assert.Equal(s.t, "application/json", r.Header.Get("Content-Type"))
+	var request struct {
+		Parallel bool `json:"parallel"`
+		Commands []struct {
+			Publish *struct {
+				Channel string          `json:"channel"`
+				Data    json.RawMessage `json:"data"`
+			} `json:"publish"`
+		} `json:"commands"`
+	}
+	decoder := json.NewDecoder(r.Body)
+	decoder.DisallowUnknownFields()
+	if !assert.NoError(s.t, decoder.Decode(&request)) || !assert.True(s.t, request.Parallel) {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.batches++
+	replies := make([]message, len(request.Commands))
+	for i, c := range request.Commands {
+		replies[i] = message{"publish": message{}}
+		if s.refuse != nil {
+			if no := s.refuse(c.Publish.Channel); no != nil {
+				replies[i] = message{"error": no}
+				continue
+			}
+		}
+		if s.lose != nil && s.lose(c.Publish.Channel, c.Publish.Data) {
+			continue
+		}
+		if to := s.subscribers[c.Publish.Channel]; to != nil {
+			to.send(&protocol.Reply{Push: &protocol.Push{Channel: c.Publish.Channel, Pub: &protocol.Publication{Data: protocol.Raw(c.Publish.Data)}}})
+		}
+	}
+	answer(w, message{"replies": replies})
+}
+
+func (s *fakeCentrifugo) serveLive(w http.ResponseWriter, r *http.Request) {
+	s.handlers.Add(1)
+	defer s.handlers.Done()
+	kind := protocol.TypeJSON
+	options := &websocket.AcceptOptions{}
+	if r.URL.Query().Get("format") == "protobuf" {
+		kind, options.Subprotocols = protocol.TypeProtobuf, []string{"centrifuge-protobuf"}
+	}
+	ws, err := websocket.Accept(w, r, options)
+	if err != nil {
+		return
+	}
+	c := &fakeConn{kind: kind, ws: ws, out: make(chan []byte, 10_000), over: make(chan websocket.StatusCode, 1)}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	s.handlers.Go(func() { c.write(ctx, nil) })
+	user := ""
+	for {
+		_, frame, err := ws.Read(ctx)
+		if err != nil {
+			return
+		}
+		decoder := protocol.GetCommandDecoder(kind, frame)
+		for {
+			command, err := decoder.Decode()
+			if command != nil {
+				user = s.command(c, user, command)
+			}
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if !assert.NoError(s.t, err) {
+				return
+			}
+		}
+		protocol.PutCommandDecoder(kind, decoder)
+	}
+}
+
+func (s *fakeCentrifugo) command(c *fakeConn, user string, command *protocol.Command) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	claims := func(token string) jwt.MapClaims {
+		var found jwt.MapClaims
+		_, err := jwt.ParseWithClaims(token, &found, func(*jwt.Token) (any, error) { return []byte(centrifugoSecret), nil }, jwt.WithValidMethods([]string{"HS256"}))
+		if err != nil {
+			return nil
+		}
+		return found
+	}
+	switch {
+	case command.Connect != nil:
+		who, ok := claims(command.Connect.Token)["sub"].(string)
+		if !ok || user != "" {
+			c.finish(3500)
+			return user
+		}
+		user = strings.Clone(who)
+		c.send(&protocol.Reply{Id: command.Id, Connect: &protocol.ConnectResult{Client: "c", Version: "6", Ping: 25, Pong: true}})
+	case command.Subscribe != nil:
+		given := claims(command.Subscribe.Token)
+		channel := strings.Clone(command.Subscribe.Channel)
+		if user == "" || given["sub"] != user || given["channel"] != channel {
+			c.send(&protocol.Reply{Id: command.Id, Error: &protocol.Error{Code: 103, Message: "permission denied"}})
+			return user
+		}
+		if strings.Contains(channel, ":") {
+			c.send(&protocol.Reply{Id: command.Id, Error: &protocol.Error{Code: 102, Message: "unknown channel"}})
+			return user
+		}
+		c.send(&protocol.Reply{Id: command.Id, Subscribe: &protocol.SubscribeResult{}})
+		s.subscribers[channel] = c
+	default:
+		assert.Equal(s.t, &protocol.Command{}, command, "a pong")
+	}
+	return user
+}
+
+func centrifugoOptions(s *fakeCentrifugo) CentrifugoOptions {
+	return CentrifugoOptions{
+		Traffic: Traffic{Patients: 25, Watch: 2, Rate: 40, Duration: 200 * time.Millisecond},
+		URL:     s.url, APIKey: centrifugoKey, TokenSecret: centrifugoSecret, ChannelPrefix: "p_", Batch: 7, Publishers: 3,
+	}
+}
+
+func TestCentrifugoIsSentTheSameTraffic(t *testing.T) {
+	for name, change := range map[string]func(o *CentrifugoOptions){
+		"at a rate":       func(*CentrifugoOptions) {},
+		"at its own pace": func(o *CentrifugoOptions) { o.Rate = 0 },
+		"in bursts":       func(o *CentrifugoOptions) { o.Burst, o.Rate = 3, 0 },
+		"two queues":      func(o *CentrifugoOptions) { o.Queues = 2 },
+		"protobuf":        func(o *CentrifugoOptions) { o.Protocol = "protobuf" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newFakeCentrifugo(t)
+			o := centrifugoOptions(s)
+			change(&o)
+			report, err := Centrifugo(t.Context(), o)
+			require.NoError(t, err)
+			require.True(t, report.OK, "%+v", report.Problems)
+			require.Positive(t, report.figure("deliveries").Value)
+			require.Positive(t, report.figure("CPU per million deliveries").Value)
+			require.Positive(t, curveOf(report, headToLast).Count)
+			require.Zero(t, report.figure("positions skipped").Value, "every head is published to everybody")
+		})
+	}
+}
+
+func TestCentrifugoWithoutMetricsHasNoCost(t *testing.T) {
+	s := newFakeCentrifugo(t)
+	s.metrics = false
+	report, err := Centrifugo(t.Context(), centrifugoOptions(s))
+	require.NoError(t, err)
+	require.True(t, report.OK)
+	require.Zero(t, report.figure("CPU per million deliveries"))
+	require.Contains(t, report.Settings[len(report.Settings)-1].Value, "unknown: read "+s.url+"/metrics: HTTP 404")
+}
+
+func TestCentrifugoReportsALostPublication(t *testing.T) {
+	s := newFakeCentrifugo(t)
+	s.lose = func(channel string, _ []byte) bool { return channel == "p_"+bareBooking(3) }
+	o := centrifugoOptions(s)
+	o.Bound = 100 * time.Millisecond
+	report, err := Centrifugo(t.Context(), o)
+	require.NoError(t, err)
+	require.Equal(t, Faults{Missed: 1}, *report.Faults, "%+v", report.Problems)
+}
+
+func TestCentrifugoSaysWhatWasRefused(t *testing.T) {
+	for want, change := range map[string]func(s *fakeCentrifugo, o *CentrifugoOptions){
+		"batch: HTTP 401": func(_ *fakeCentrifugo, o *CentrifugoOptions) { o.APIKey = "wrong" },
+		"1 were refused":  func(_ *fakeCentrifugo, o *CentrifugoOptions) { o.TokenSecret, o.Patients = "wrong", 2 },
+		"0 of 1 clients":  func(_ *fakeCentrifugo, o *CentrifugoOptions) { o.ChannelPrefix, o.Patients = "a:", 2 },
+		"batch: error 102 planted": func(s *fakeCentrifugo, _ *CentrifugoOptions) {
+			s.refuse = func(channel string) *apiError {
+				if channel == "p_"+bareBooking(9) {
+					return &apiError{102, "planted"}
+				}
+				return nil
+			}
+		},
+		"the secret of the tokens are needed": func(_ *fakeCentrifugo, o *CentrifugoOptions) { o.TokenSecret = "" },
+		"batch and publishers":                func(_ *fakeCentrifugo, o *CentrifugoOptions) { o.Batch = -1 },
+		"want http://host:port":               func(_ *fakeCentrifugo, o *CentrifugoOptions) { o.URL = "here" },
+	} {
+		t.Run(want, func(t *testing.T) {
+			s := newFakeCentrifugo(t)
+			o := centrifugoOptions(s)
+			change(s, &o)
+			_, err := Centrifugo(t.Context(), o)
+			require.ErrorContains(t, err, want)
+		})
+	}
+}

@@ -1,0 +1,75 @@
+package loadtest
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/centrifugal/protocol"
+	"github.com/stretchr/testify/require"
+)
+
+func TestFloorDeliversEveryPosition(t *testing.T) {
+	for name, change := range map[string]func(o *FloorOptions){
+		"at a rate":       func(*FloorOptions) {},
+		"at its own pace": func(o *FloorOptions) { o.Rate = 0 },
+		"in bursts":       func(o *FloorOptions) { o.Burst, o.Rate = 3, 0 },
+		"two queues":      func(o *FloorOptions) { o.Queues = 2 },
+		"protobuf":        func(o *FloorOptions) { o.Protocol, o.Watch = "protobuf", 3 },
+		"shared phones":   func(o *FloorOptions) { o.Watch = 4 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := FloorOptions{Traffic: Traffic{Patients: 200, Rate: 40, Duration: 200 * time.Millisecond}}
+			change(&o)
+			report, err := floor(t.Context(), o, false)
+			require.NoError(t, err)
+			require.True(t, report.OK, "%+v", report.Problems)
+			require.Positive(t, report.figure("deliveries").Value)
+			require.Positive(t, curveOf(report, headToLast).Count)
+			require.InDelta(t, max(1, float64(o.Watch)), report.figure("deliveries").Value/report.figure("frames").Value, 0.5)
+		})
+	}
+}
+
+func TestFloorRefusesBadOptions(t *testing.T) {
+	_, err := Floor(t.Context(), FloorOptions{})
+	require.ErrorContains(t, err, "0 patients are too few")
+}
+
+func TestBareFramesAreWhatTheProtocolWrites(t *testing.T) {
+	phones := barePhones([]seat{{rank: 30}, {rank: 31}}, 1)
+	for _, kind := range []protocol.Type{protocol.TypeJSON, protocol.TypeProtobuf} {
+		b := &bareServer{phones: phones, binary: kind == protocol.TypeProtobuf}
+		_, data := b.frame(nil, nil, 0, 7)
+		f, size, err := parseFrame(data)
+		require.NoError(t, err)
+		require.Equal(t, len(data), size)
+		require.True(t, f.final)
+
+		var encoder protocol.ReplyEncoder = protocol.NewJSONReplyEncoder()
+		if b.binary {
+			encoder = protocol.NewProtobufReplyEncoder()
+		}
+		framing := protocol.GetDataEncoder(kind)
+		for i, position := range []int{23, 24} {
+			reply, err := encoder.Encode(&protocol.Reply{Push: &protocol.Push{
+				Channel: "booking:" + bareBooking(i),
+				Pub:     &protocol.Publication{Data: appendPosition(nil, bareBooking(i), position)},
+			}})
+			require.NoError(t, err)
+			require.NoError(t, framing.Encode(reply))
+		}
+		require.Equal(t, string(framing.Finish()), string(f.payload))
+	}
+}
+
+func TestWorkAnswersEveryOrder(t *testing.T) {
+	var out bytes.Buffer
+	in := `{"truth":{"until":1}}` + "\n" + `{"bare":{"serve":1}}` + "\n" + `{"fleet":{"nodes":["http://127.0.0.1:1"]}}` + "\n"
+	require.NoError(t, Work(t.Context(), bytes.NewBufferString(in), &out))
+	require.Equal(t, 3, bytes.Count(out.Bytes(), []byte("\n")))
+	require.Contains(t, out.String(), "an order before there is a fleet")
+	require.Contains(t, out.String(), "nothing listens yet")
+	require.ErrorContains(t, Work(t.Context(), bytes.NewBufferString("no order"), io.Discard), "read an order")
+}

@@ -1,0 +1,403 @@
+package loadtest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// queueServer is a fake that calls the next of a queue and says what it has used.
+type queueServer struct {
+	*fakeServer
+	wrongHead bool // the last of a queue is called as its next
+}
+
+func newQueueFake(t *testing.T) *queueServer {
+	t.Helper()
+	s := &queueServer{fakeServer: newFake(t)}
+	var scrapes atomic.Int64
+	mux := http.NewServeMux()
+	mux.HandleFunc("/connection/websocket", s.serveLive)
+	mux.HandleFunc("/management/", s.serveAPI)
+	mux.HandleFunc("POST /management/queue/next", s.serveNext)
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		n := scrapes.Add(1)
+		fmt.Fprintf(w, "# HELP x y\nprocess_cpu_seconds_total %d\nprocess_resident_memory_bytes %d\ngo_goroutines %d\nother 1\n", n, n<<20, 10*n)
+	})
+	server := httptest.NewServer(mux)
+	s.url = server.URL
+	t.Cleanup(func() {
+		s.close.Do(func() { close(s.closing) })
+		s.mu.Lock()
+		s.changed.Broadcast()
+		s.mu.Unlock()
+		server.Close()
+	})
+	return s
+}
+
+func (s *queueServer) serveNext(w http.ResponseWriter, r *http.Request) {
+	var body fakeRequest
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kind := s.types[s.resources[body.ResourceID]]
+	// Somebody who is called before its connection ever stood would make what
+	// the tests expect depend on luck.
+	unseen := func(b *fakeBooking) bool { return b.connections == 0 }
+	for slices.ContainsFunc(kind.waiting, unseen) && !s.closed() {
+		s.changed.Wait()
+	}
+	if len(kind.waiting) == 0 {
+		problem(w, http.StatusNotFound, "QUE-EMPTY")
+		return
+	}
+	head := kind.waiting[0]
+	if s.wrongHead {
+		head = kind.waiting[len(kind.waiting)-1]
+	}
+	head.stage, head.status, head.resource = "CALLED", "CONFIRMED", body.ResourceID
+	s.leave(head, message{"type": "MY_BOOKING_ASSIGNED", "bookingStatus": head.status, "resourceId": head.resource, "ticket": head.ticket})
+	answer(w, message{"result": head.show()})
+}
+
+func queueFake(t *testing.T, s *queueServer, change func(o *QueueOptions)) (*Report, error) {
+	t.Helper()
+	o := QueueOptions{
+		Traffic: Traffic{Patients: 12, Rate: 40, Duration: 250 * time.Millisecond},
+		Nodes:   []string{s.url}, Key: fakeKey, Refill: true,
+	}
+	if change != nil {
+		change(&o)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	return Queue(ctx, o)
+}
+
+func TestQueueFindsNothingWrongWithATruthfulServer(t *testing.T) {
+	for name, change := range map[string]func(o *QueueOptions){
+		"json":                  func(*QueueOptions) {},
+		"protobuf":              func(o *QueueOptions) { o.Protocol = "protobuf" },
+		"phones that share":     func(o *QueueOptions) { o.Watch = 3 },
+		"two queues":            func(o *QueueOptions) { o.Queues, o.Watch = 2, 2 },
+		"doctors side by side":  func(o *QueueOptions) { o.Doctors, o.Rate = 3, 0 },
+		"bursts":                func(o *QueueOptions) { o.Burst, o.Rate = 3, 0 },
+		"without new patients":  func(o *QueueOptions) { o.Refill, o.Rate = false, 0 },
+		"several parts of them": func(o *QueueOptions) { o.Patients = 40 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newQueueFake(t)
+			report, err := queueFake(t, s, change)
+			require.NoError(t, err)
+			require.True(t, report.OK, "%+v", report.Problems)
+			require.Positive(t, report.figure("deliveries").Value)
+			require.Positive(t, report.figure("heads served").Value)
+			require.Positive(t, report.figure("CPU per million deliveries").Value)
+			require.Zero(t, report.figure("reconnects").Value)
+			require.Positive(t, curveOf(report, headToLast).Count)
+			require.Positive(t, curveOf(report, changeToClient).Count)
+		})
+	}
+}
+
+func curveOf(r *Report, name string) Curve {
+	for _, c := range r.Curves {
+		if c.Name == name {
+			return c
+		}
+	}
+	return Curve{}
+}
+
+func TestQueueCatchesWhatIsPlanted(t *testing.T) {
+	const bound = 150 * time.Millisecond
+	isThird := func(b *fakeBooking, m message) bool {
+		return m["type"] == "QUEUE_POSITION_UPDATED" && b.id == "booking12" && b.pushes == 3
+	}
+	only := func(change func(m message) []message) func(s *queueServer) {
+		return func(s *queueServer) {
+			s.tamper = func(b *fakeBooking, m message) []message {
+				if isThird(b, m) {
+					return change(m)
+				}
+				return []message{m}
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		plant func(s *queueServer)
+		found func(f Faults) int64
+	}{
+		"a position that never was": {
+			only(func(m message) []message {
+				return []message{changed(changed(m, "queuePosition", 1), "estimatedWaitMinutes", visitMinutes), m}
+			}),
+			func(f Faults) int64 { return f.WrongPositions },
+		},
+		"a wrong estimate": {
+			only(func(m message) []message { return []message{changed(m, "estimatedWaitMinutes", 1)} }),
+			func(f Faults) int64 { return f.WrongEstimates },
+		},
+		"a position told twice": {
+			only(func(m message) []message { return []message{m, m} }),
+			func(f Faults) int64 { return f.Duplicates },
+		},
+		"a position of somebody else": {
+			only(func(m message) []message { return []message{m, changed(m, "bookingId", "another")} }),
+			func(f Faults) int64 { return f.Malformed },
+		},
+		"a position told again after a newer one": {
+			func(s *queueServer) {
+				var kept message
+				s.tamper = func(b *fakeBooking, m message) []message {
+					switch {
+					case isThird(b, m):
+						kept = m
+					case kept != nil && b.id == "booking12":
+						list := []message{m, kept}
+						kept = nil
+						return list
+					}
+					return []message{m}
+				}
+			},
+			func(f Faults) int64 { return f.OutOfOrder },
+		},
+		"nothing told for too long": {
+			func(s *queueServer) {
+				s.tamper = func(b *fakeBooking, m message) []message {
+					if b.id == "booking12" && m["type"] == "QUEUE_POSITION_UPDATED" && b.pushes >= 3 {
+						return nil
+					}
+					return []message{m}
+				}
+			},
+			func(f Faults) int64 { return f.Missed },
+		},
+		"the last position told too late": {
+			func(s *queueServer) {
+				s.tamper = func(b *fakeBooking, m message) []message {
+					if b.id == "booking12" && m["type"] == "QUEUE_POSITION_UPDATED" {
+						s.deliverAfter(2*bound, b, m)
+						return nil
+					}
+					return []message{m}
+				}
+			},
+			func(f Faults) int64 { return f.Late },
+		},
+		"an expiry that never was": {
+			func(s *queueServer) {
+				s.tamper = func(b *fakeBooking, m message) []message {
+					if m["type"] == "MY_BOOKING_ASSIGNED" && b.kind.waiting[0].id != b.id {
+						return []message{changed(m, "type", "MY_BOOKING_EXPIRED"), m}
+					}
+					return []message{m}
+				}
+			},
+			func(f Faults) int64 { return f.Malformed },
+		},
+		"a call never told": {
+			func(s *queueServer) {
+				s.tamper = func(_ *fakeBooking, m message) []message {
+					if m["type"] == "MY_BOOKING_ASSIGNED" {
+						return nil
+					}
+					return []message{m}
+				}
+			},
+			func(f Faults) int64 { return f.Missed },
+		},
+		"a call told to who still waits": {
+			only(func(m message) []message { return []message{m, {"via": "scheduling-system", "type": "MY_BOOKING_ASSIGNED", "bookingId": "booking12"}} }),
+			func(f Faults) int64 { return f.WrongNews },
+		},
+		"a join answered with a wrong position": {
+			func(s *queueServer) {
+				s.spoilJoin = func(b *fakeBooking, shown message) {
+					if b.id == "booking13" {
+						shown["queuePosition"] = 40
+					}
+				}
+			},
+			func(f Faults) int64 { return f.WrongPositions },
+		},
+		"a newcomer's snapshot of a position that never was": {
+			func(s *queueServer) {
+				s.spoilSnapshot = func(b *fakeBooking, shown message) {
+					if b.id == "booking13" {
+						shown["queuePosition"], shown["estimatedWaitMinutes"] = 2, 2*visitMinutes
+					}
+				}
+			},
+			func(f Faults) int64 { return f.WrongPositions },
+		},
+		"somebody called out of turn": {
+			func(s *queueServer) { s.wrongHead = true },
+			func(f Faults) int64 { return f.OutOfOrder },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newQueueFake(t)
+			c.plant(s)
+			report, err := queueFake(t, s, func(o *QueueOptions) { o.Bound = bound })
+			require.NoError(t, err)
+			require.Positive(t, c.found(*report.Faults), "%+v %+v", report.Faults, report.Problems)
+			require.False(t, report.OK)
+			require.NotEmpty(t, report.Problems)
+		})
+	}
+}
+
+func TestQueueReportsPlacesThatNoJoinsLedTo(t *testing.T) {
+	s := newQueueFake(t)
+	s.spoilSnapshot = func(b *fakeBooking, shown message) {
+		if b.id == "booking3" {
+			shown["queuePosition"], shown["estimatedWaitMinutes"] = 4, 4*visitMinutes
+		}
+	}
+	_, err := queueFake(t, s, nil)
+	require.ErrorContains(t, err, "the places in queue 1 are not the numbers from 1 to 12: no 3")
+
+	room := &waitingRoom{traffic: Traffic{Patients: 2, Queues: 1}, patients: []*joiner{
+		{booking: "first", sent: 10, answered: 20}, {booking: "second", sent: 30, answered: 40},
+	}}
+	require.NoError(t, room.seatAll([]placeSeen{{0, 1}, {1, 2}}))
+	require.ErrorContains(t, room.seatAll([]placeSeen{{0, 2}, {1, 1}}), "booking first stands at place 2, behind one that joined after it")
+}
+
+func TestQueueClientsComeBackAndAreCheckedOn(t *testing.T) {
+	s := newQueueFake(t)
+	s.tamper = func(b *fakeBooking, m message) []message {
+		if m["type"] == "QUEUE_POSITION_UPDATED" && b.id == "booking12" && b.pushes == 2 {
+			s.cut(b, 3001)
+			return nil
+		}
+		return []message{m}
+	}
+	report, err := queueFake(t, s, nil)
+	require.NoError(t, err)
+	require.True(t, report.OK, "%+v", report.Problems)
+	require.EqualValues(t, 1, report.figure("reconnects").Value)
+}
+
+func TestQueueReportsWhoWasTurnedAway(t *testing.T) {
+	s := newQueueFake(t)
+	s.tamper = func(b *fakeBooking, m message) []message {
+		if m["type"] == "QUEUE_POSITION_UPDATED" && b.id == "booking12" && b.pushes == 2 {
+			s.cut(b, 3501)
+			return nil
+		}
+		return []message{m}
+	}
+	report, err := queueFake(t, s, func(o *QueueOptions) { o.Bound = 200 * time.Millisecond })
+	require.NoError(t, err)
+	require.EqualValues(t, 1, report.Faults.RefusedClients)
+	require.False(t, report.OK)
+}
+
+func TestQueueStopsWhenTheServerRefuses(t *testing.T) {
+	s := newQueueFake(t)
+	s.refuse = func(path string, _ fakeRequest) int {
+		if path == "/management/bookings/end" {
+			return http.StatusConflict
+		}
+		return 0
+	}
+	_, err := queueFake(t, s, nil)
+	require.ErrorContains(t, err, "end: HTTP 409 PLANTED")
+}
+
+func TestQueueStopsWithItsContext(t *testing.T) {
+	s := newQueueFake(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.tamper = func(_ *fakeBooking, m message) []message {
+		cancel()
+		return []message{m}
+	}
+	_, err := Queue(ctx, QueueOptions{Traffic: Traffic{Patients: 3, Rate: 20, Duration: time.Minute}, Nodes: []string{s.url}, Key: fakeKey})
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestTrafficRefusesBadOptions(t *testing.T) {
+	for want, change := range map[string]func(o *QueueOptions){
+		"must be more than zero":        func(o *QueueOptions) { o.Doctors = -1 },
+		"3 patients are too few":        func(o *QueueOptions) { o.Patients, o.Queues, o.Watch = 3, 2, 2 },
+		"duration must be":              func(o *QueueOptions) { o.Duration = 0 },
+		"rate must not be":              func(o *QueueOptions) { o.Rate = -1 },
+		"protocol must be":              func(o *QueueOptions) { o.Protocol = "xml" },
+		"an account API key is needed":  func(o *QueueOptions) { o.Key = "" },
+		"at least one URL is needed":    func(o *QueueOptions) { o.Nodes = nil },
+		"create organization: HTTP 401": func(o *QueueOptions) { o.Key = "wrong" },
+	} {
+		t.Run(want, func(t *testing.T) {
+			s := newQueueFake(t)
+			_, err := queueFake(t, s, change)
+			require.ErrorContains(t, err, want)
+		})
+	}
+}
+
+func TestSeatsSpreadThePatientsOfAPhoneOverTheQueue(t *testing.T) {
+	o := Traffic{Patients: 11, Queues: 2, Watch: 2}
+	require.Equal(t, 6, o.links())
+	phones := map[int][]int{}
+	for _, s := range o.seats() {
+		phones[s.link] = append(phones[s.link], s.queue*100+s.rank)
+	}
+	require.Equal(t, map[int][]int{0: {1, 4}, 1: {2, 5}, 2: {3}, 3: {101, 104}, 4: {102, 105}, 5: {103, 106}}, phones)
+}
+
+func TestConnectMeasuresAnIdleClient(t *testing.T) {
+	s := newQueueFake(t)
+	report, err := Connect(t.Context(), ConnectOptions{Nodes: []string{s.url}, Key: fakeKey, Connections: 8, Idle: 10 * time.Millisecond})
+	require.NoError(t, err)
+	require.True(t, report.OK, "%+v", report.Problems)
+	// Each look at the fake finds another 1 MB, 10 goroutines and second.
+	require.InDelta(t, 2*1024/8., report.figure("resident per idle connection").Value, 0.01)
+	require.InDelta(t, 20/8., report.figure("goroutines per idle connection").Value, 0.01)
+	require.Positive(t, report.figure("CPU while idle").Value)
+
+	_, err = Connect(t.Context(), ConnectOptions{Nodes: []string{s.url}, Key: fakeKey, Connections: 8})
+	require.ErrorContains(t, err, "idle must be more than zero")
+}
+
+func TestScrapeSaysWhatIsMissing(t *testing.T) {
+	client := newHTTPClient()
+	defer client.CloseIdleConnections()
+	for want, body := range map[string]string{
+		"1 of the figures are missing": "process_cpu_seconds_total 1\ngo_goroutines 2\n",
+		"go_goroutines: strconv":       "go_goroutines x\n",
+		"HTTP 404":                     "",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if body == "" {
+				http.NotFound(w, r)
+			}
+			_, _ = w.Write([]byte(body))
+		}))
+		_, err := scrape(t.Context(), client, []string{server.URL})
+		require.ErrorContains(t, err, want)
+		server.Close()
+	}
+}
+
+// changed is a copy of a message with one field replaced.
+func changed(m message, field string, value any) message {
+	c := maps.Clone(m)
+	c[field] = value
+	return c
+}
