@@ -2,6 +2,7 @@ package loadtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,35 +45,63 @@ type CentrifugoOptions struct {
 // the HTTP API in parallel batches. Here nobody but this program knows what is
 // true, so a change is true from the moment it is made up.
 func Centrifugo(ctx context.Context, o CentrifugoOptions) (*Report, error) {
-	if o.Batch == 0 {
-		o.Batch = defaultBatch
-	}
-	if o.Publishers == 0 {
-		o.Publishers = defaultPublishers
-	}
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	p, r, end, err := o.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = r.play(ctx)
+	var report *Report
+	if err == nil {
+		report, err = r.report("centrifugo", p.requests)
+	}
+	if err := errors.Join(err, end()); err != nil {
+		return nil, err
+	}
+	report.setting("publications", "%d in a request, %d requests at once", p.options.Batch, p.options.Publishers)
+	if p.unmeasured != nil {
+		report.setting("cost of the server", "unknown: %v (prometheus.enabled)", p.unmeasured)
+	}
+	return report, nil
+}
+
+// open connects the clients and starts the publisher.
+func (o CentrifugoOptions) open(ctx context.Context) (_ *publisher, _ *rush, end func() error, err error) {
+	o.Batch, o.Publishers = cmp.Or(o.Batch, defaultBatch), cmp.Or(o.Publishers, defaultPublishers)
 	if o.APIKey == "" || o.TokenSecret == "" {
-		return nil, errors.New("the key of the HTTP API and the secret of the tokens are needed")
+		return nil, nil, nil, errors.New("the key of the HTTP API and the secret of the tokens are needed")
 	}
 	if o.Batch < 0 || o.Publishers < 0 {
-		return nil, errors.New("batch and publishers must be more than zero")
+		return nil, nil, nil, errors.New("batch and publishers must be more than zero")
 	}
 	nodes, err := parseNodes([]string{o.URL})
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
 	kind, err := parseProtocol(o.Protocol)
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
-	p := &publisher{options: o, url: nodes[0], http: newHTTPClient(), requests: newRequestStats(), ledger: newLedger(o.Queues), due: make([]int, o.Queues), published: make([]int, o.Queues)}
+	p := &publisher{
+		options: o, url: nodes[0], http: newHTTPClient(), requests: newRequestStats(), ledger: newLedger(o.Queues),
+		due: make([]int, o.Queues), published: make([]int, o.Queues),
+	}
 	p.changed = sync.NewCond(&p.mu)
-	defer p.http.CloseIdleConnections()
-	r := &rush{traffic: o.Traffic, ledger: p.ledger, tally: newTally(), serve: p.serve}
-	unknown := p.measure(ctx, r)
-
+	r := &rush{traffic: o.Traffic, ledger: p.ledger, tally: newTally()}
+	r.serve = func(_ context.Context, queue, _ int) error {
+		return p.serve(queue, r.traffic.Rate == 0 && r.traffic.Burst == 0)
+	}
+	p.measure(ctx, r)
+	defer func() {
+		if err != nil {
+			p.http.CloseIdleConnections()
+			if r.crew != nil {
+				r.crew.dismiss()
+			}
+		}
+	}()
 	// Nobody leaves the queue: everybody starts so far back that the run does
 	// not bring them to its head.
 	seats := o.seats()
@@ -81,30 +110,22 @@ func Centrifugo(ctx context.Context, o CentrifugoOptions) (*Report, error) {
 	}
 	links, err := p.orders(seats)
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
-	r.crew, err = hireCrew(ctx, o.Processes, fleetOptions{Nodes: nodes, Protocol: kind, Bound: o.Bound, Minutes: visitMinutes})
+	r.crew, err = hireCrew(ctx, o.Traffic, fleetOptions{Nodes: nodes, Protocol: kind, Bound: o.Bound, Minutes: visitMinutes})
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
-	defer r.crew.dismiss()
 	if err := r.openAll(ctx, links); err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
 	stop := p.start(ctx)
-	err = r.play(ctx)
-	if err := errors.Join(err, stop()); err != nil {
-		return nil, err
-	}
-	report, err := r.report("centrifugo", p.requests)
-	if err != nil {
-		return nil, err
-	}
-	report.setting("publications", "%d in a request, %d requests at once", o.Batch, o.Publishers)
-	if unknown != nil {
-		report.setting("cost of the server", "unknown: %v (prometheus.enabled)", unknown)
-	}
-	return report, nil
+	return p, r, func() error {
+		err := stop()
+		r.crew.dismiss()
+		p.http.CloseIdleConnections()
+		return err
+	}, nil
 }
 
 // publisher publishes positions through Centrifugo's HTTP API.
@@ -115,6 +136,8 @@ type publisher struct {
 	requests *requestStats
 	ledger   *ledger
 	seats    [][]waiter // of each queue
+	// unmeasured is why nobody knows what the server has used.
+	unmeasured error
 
 	mu        sync.Mutex
 	changed   *sync.Cond
@@ -131,13 +154,11 @@ type waiter struct {
 }
 
 // measure lets the run read what the server has used, if that says so.
-func (p *publisher) measure(ctx context.Context, r *rush) error {
+func (p *publisher) measure(ctx context.Context, r *rush) {
 	read := func(ctx context.Context) (usage, error) { return scrape(ctx, p.http, []string{p.url + "/metrics"}) }
-	if _, err := read(ctx); err != nil {
-		return err
+	if _, p.unmeasured = read(ctx); p.unmeasured == nil {
+		r.usage = read
 	}
-	r.usage = read
-	return nil
 }
 
 // orders makes the tokens and asks for the connections. Tokens have no end: the
@@ -174,15 +195,15 @@ func (p *publisher) sign(claims jwt.MapClaims) (string, error) {
 	return token, nil
 }
 
-// serve takes note of a head served. Where the pace is the server's own, it waits
-// until everybody has been told.
-func (p *publisher) serve(_ context.Context, queue, _ int) error {
+// serve takes note of a head served and, if asked to, waits until everybody has
+// been told.
+func (p *publisher) serve(queue int, wait bool) error {
 	departed := p.ledger.happened(queue, time.Now())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.due[queue] = max(p.due[queue], departed)
 	p.changed.Broadcast()
-	for p.options.Rate == 0 && p.options.Burst == 0 && p.published[queue] < departed && p.err == nil && !p.closed {
+	for wait && p.published[queue] < departed && p.err == nil && !p.closed {
 		p.changed.Wait()
 	}
 	return p.err

@@ -211,7 +211,7 @@ func TestCentrifugoIsSentTheSameTraffic(t *testing.T) {
 			require.True(t, report.OK, "%+v", report.Problems)
 			require.Positive(t, report.figure("deliveries").Value)
 			require.Positive(t, report.figure("CPU per million deliveries").Value)
-			require.Positive(t, curveOf(report, headToLast).Count)
+			require.Positive(t, report.namedCurve(headToLast).Count)
 			require.Zero(t, report.figure("positions skipped").Value, "every head is published to everybody")
 		})
 	}
@@ -231,7 +231,7 @@ func TestCentrifugoReportsALostPublication(t *testing.T) {
 	s := newFakeCentrifugo(t)
 	s.lose = func(channel string, _ []byte) bool { return channel == "p_"+bareBooking(3) }
 	o := centrifugoOptions(s)
-	o.Bound = 100 * time.Millisecond
+	o.Bound = time.Second
 	report, err := Centrifugo(t.Context(), o)
 	require.NoError(t, err)
 	require.Equal(t, Faults{Missed: 1}, *report.Faults, "%+v", report.Problems)

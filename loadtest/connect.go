@@ -71,8 +71,8 @@ func Connect(ctx context.Context, o ConnectOptions) (*Report, error) {
 	if err := r.tell(); err != nil {
 		return nil, err
 	}
-	news, _ := r.ledger.news()
-	if r.outcome, err = r.crew.finish(news); err != nil {
+	news, links := r.ledger.news()
+	if r.outcome, err = r.crew.conclude(news, links); err != nil {
 		return nil, err
 	}
 

@@ -19,11 +19,13 @@ const WorkerCommand = "worker"
 
 // order is one line to a worker. Every order is answered by one line.
 type order struct {
-	Fleet  *fleetOptions `json:"fleet,omitempty"`
-	Links  []linkOrder   `json:"links,omitempty"`
-	Truth  *truth        `json:"truth,omitempty"`
-	Finish bool          `json:"finish,omitempty"` // with the last truth: close the books
-	Bare   *bareOrder    `json:"bare,omitempty"`
+	Fleet *fleetOptions `json:"fleet,omitempty"`
+	Links []linkOrder   `json:"links,omitempty"`
+	Truth *truth        `json:"truth,omitempty"`
+	// Conclude, with a truth, closes the books: whoever does not know it by now
+	// will be late. The clients go on, and new books begin.
+	Conclude bool       `json:"conclude,omitempty"`
+	Bare     *bareOrder `json:"bare,omitempty"`
 }
 
 // word is a worker's answer.
@@ -139,11 +141,8 @@ func (w *worker) do(ctx context.Context, o order) (word, error) {
 		w.fleet.learn(*o.Truth)
 	}
 	answer := word{Status: w.fleet.status()}
-	if o.Finish {
-		w.fleet.close()
-		w.fleet.learn(truth{Until: o.Truth.Until})
-		w.fleet.finish(o.Truth.Until)
-		answer.Outcome = w.fleet.outcome()
+	if o.Conclude {
+		answer.Outcome = w.fleet.conclude(o.Truth.Until)
 	}
 	return answer, nil
 }
@@ -161,17 +160,21 @@ func (f *fleet) status() fleetStatus {
 	return s
 }
 
-func (f *fleet) outcome() *outcome {
+// conclude closes the books and opens new ones.
+func (f *fleet) conclude(at int64) *outcome {
+	f.finish(at)
 	_, old := f.tally.worst()
 	o := &outcome{
 		Watched: f.watched, Last: f.last, Faults: f.tally.faultCounts(), Problems: f.tally.allProblems(),
 		Checked: f.tally.checked.Load(), Snapshots: f.tally.snapshots.Load(), Conflated: f.tally.conflated.Load(),
 		OldestMS: milliseconds(old),
 	}
-	o.Faults.RefusedClients = f.status().Refused
-	for from, to := range map[*histogram]*histogram{&f.tally.latency: &o.Latency, &f.tally.callLatency: &o.Called, &f.ages: &o.Ages} {
-		to.merge(from)
-	}
+	o.Latency.merge(&f.tally.latency)
+	o.Called.merge(&f.tally.callLatency)
+	o.Ages.merge(&f.ages)
+	refused := f.status().Refused
+	o.Faults.RefusedClients, f.refused = refused-f.refused, refused
+	f.tally, f.ages, f.watched = newTally(), histogram{}, 0
 	return o
 }
 
@@ -290,11 +293,13 @@ type crew struct {
 	hands []*hand
 }
 
-// hireCrew starts workers. One of them is a part of this process.
-func hireCrew(ctx context.Context, processes int, o fleetOptions) (*crew, error) {
+// hireCrew starts workers. A single one is a part of this process, unless it
+// shall live apart.
+func hireCrew(ctx context.Context, t Traffic, o fleetOptions) (*crew, error) {
 	c := new(crew)
-	for range processes {
-		h, err := hire(ctx, processes > 1)
+	apart := t.apart || t.Processes > 1
+	for range t.Processes {
+		h, err := hire(ctx, apart)
 		if err != nil {
 			c.dismiss()
 			return nil, err
@@ -359,9 +364,9 @@ func (c *crew) tell(t truth, links []linkOrder) (fleetStatus, error) {
 	return s, err
 }
 
-// finish ends the connections and returns what was found.
-func (c *crew) finish(t truth) (*outcome, error) {
-	words, err := c.all(func(int) order { return order{Truth: &t, Finish: true} })
+// conclude closes the books and returns what was found.
+func (c *crew) conclude(t truth, links []linkOrder) (*outcome, error) {
+	words, err := c.all(func(i int) order { return order{Truth: &t, Links: c.share(links, i), Conclude: true} })
 	if err != nil {
 		return nil, err
 	}

@@ -96,6 +96,7 @@ type fleet struct {
 	ages      histogram // how old what a client showed had become, each time it was replaced
 	watched   time.Duration
 	conveyed  int64
+	refused   int64 // clients, when the books were opened
 	places    []placeSeen
 }
 
@@ -506,7 +507,7 @@ func (f *fleet) behind() int {
 	return n
 }
 
-// finish closes the books: nothing more comes.
+// finish judges every client by what it shows now.
 func (f *fleet) finish(at int64) {
 	for _, w := range f.followers {
 		q := &f.queues[w.order.Queue]
@@ -518,19 +519,13 @@ func (f *fleet) finish(at int64) {
 			continue
 		}
 		departed := len(q.Answered)
-		if w.order.Rank <= departed && !f.options.News {
-			// Nobody tells this client that it was called; it has shown its last
-			// position until then.
-			at := q.Answered[w.order.Rank-1]
-			f.watched += time.Duration(max(0, at-w.firstLive))
-			continue
-		}
 		f.watched += time.Duration(at - w.firstLive)
+		w.firstLive = at
 		if age, ok := w.age(q, at); ok {
 			f.ages.add(age)
 		}
 		switch {
-		case w.reported:
+		case w.reported, w.order.Rank <= departed && !f.options.News:
 		case w.order.Rank <= departed:
 			f.fault(missed, w, "never told that it was called")
 		case w.told < departed:

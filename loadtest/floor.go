@@ -1,6 +1,7 @@
 package loadtest
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -14,8 +15,12 @@ import (
 	"time"
 )
 
-// floorBlock is how many connections a writer takes at a time.
-const floorBlock = 64
+const (
+	// floorBlock is how many connections a writer takes at a time.
+	floorBlock = 64
+	// defaultWriters is how many writers there are.
+	defaultWriters = 2
+)
 
 // FloorOptions says what traffic to play over bare sockets.
 type FloorOptions struct {
@@ -35,37 +40,55 @@ func Floor(ctx context.Context, o FloorOptions) (*Report, error) {
 
 // floor is Floor with the sockets in another process or in this one.
 func floor(ctx context.Context, o FloorOptions, process bool) (*Report, error) {
-	if o.Writers == 0 {
-		o.Writers = 2
-	}
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	server, err := hire(ctx, process)
+	r, end, err := o.open(ctx, process)
 	if err != nil {
 		return nil, err
 	}
-	defer server.dismiss()
+	defer end()
+	return r.run(ctx, "floor", nil)
+}
+
+// open starts the server and connects the clients.
+func (o FloorOptions) open(ctx context.Context, process bool) (_ *rush, _ func(), err error) {
+	kind, err := parseProtocol(o.Protocol)
+	if err != nil {
+		return nil, nil, err
+	}
+	server, err := hire(ctx, process)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := &rush{traffic: o.Traffic, ledger: newLedger(o.Queues), tally: newTally()}
+	end := func() {
+		if r.crew != nil {
+			r.crew.dismiss()
+		}
+		server.dismiss()
+	}
+	defer func() {
+		if err != nil {
+			end()
+		}
+	}()
 	// Nobody leaves the queue here: everybody starts so far back that the run
 	// does not bring them to its head.
 	seats := o.seats()
 	for i := range seats {
 		seats[i].rank += o.heads()
 	}
-	listening, err := server.ask(order{Bare: &bareOrder{Listen: true, Writers: o.Writers, Protocol: o.Protocol, Phones: barePhones(seats, o.links())}})
+	listening, err := server.ask(order{Bare: &bareOrder{
+		Listen: true, Writers: cmp.Or(o.Writers, defaultWriters), Protocol: o.Protocol, Phones: barePhones(seats, o.links()),
+	}})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	kind, err := parseProtocol(o.Protocol)
-	if err != nil {
-		return nil, err
-	}
-	ledger := newLedger(o.Queues)
-	r := &rush{traffic: o.Traffic, ledger: ledger, tally: newTally()}
 	r.serve = func(_ context.Context, queue, _ int) error {
-		ledger.happened(queue, time.Now())
+		r.ledger.happened(queue, time.Now())
 		ahead := 1 // the next round is known when one is written
-		if o.Rate > 0 || o.Burst > 0 {
+		if r.traffic.Rate > 0 || r.traffic.Burst > 0 {
 			ahead = o.heads()
 		}
 		_, err := server.ask(order{Bare: &bareOrder{Serve: 1, Queue: queue, Ahead: ahead}})
@@ -78,13 +101,12 @@ func floor(ctx context.Context, o FloorOptions, process bool) (*Report, error) {
 		}
 		return usage{cpu: answer.Bare.CPU}, nil
 	}
-	r.crew, err = hireCrew(ctx, o.Processes, fleetOptions{
+	r.crew, err = hireCrew(ctx, o.Traffic, fleetOptions{
 		Nodes: []string{"http://" + listening.Bare.Address}, Protocol: kind, Bound: o.Bound, Minutes: visitMinutes,
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer r.crew.dismiss()
 	links := make([]linkOrder, o.links())
 	for i, s := range seats {
 		l := &links[s.link]
@@ -94,15 +116,9 @@ func floor(ctx context.Context, o FloorOptions, process bool) (*Report, error) {
 		})
 	}
 	if err := r.openAll(ctx, links); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := awaitBare(ctx, server, len(links)); err != nil {
-		return nil, err
-	}
-	if err := r.play(ctx); err != nil {
-		return nil, err
-	}
-	return r.report("floor", nil)
+	return r, end, awaitBare(ctx, server, len(links))
 }
 
 // awaitBare waits until the sockets' other ends have been accepted.

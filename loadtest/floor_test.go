@@ -26,7 +26,7 @@ func TestFloorDeliversEveryPosition(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, report.OK, "%+v", report.Problems)
 			require.Positive(t, report.figure("deliveries").Value)
-			require.Positive(t, curveOf(report, headToLast).Count)
+			require.Positive(t, report.namedCurve(headToLast).Count)
 			require.InDelta(t, max(1, float64(o.Watch)), report.figure("deliveries").Value/report.figure("frames").Value, 0.5)
 		})
 	}

@@ -16,6 +16,9 @@ const (
 	visitMinutes = 10
 	// joinsAtOnce is how many patients join side by side.
 	joinsAtOnce = 16
+	// maxRooms caps the resources of a queue; more doctors share them. Every
+	// patient waits for every resource, so many of them are work of their own.
+	maxRooms = 4
 	// openingLimit bounds the time until all clients are connected.
 	openingLimit = 2 * time.Minute
 )
@@ -51,10 +54,7 @@ func Queue(ctx context.Context, o QueueOptions) (*Report, error) {
 		return nil, err
 	}
 	defer r.crew.dismiss()
-	if err := r.play(ctx); err != nil {
-		return nil, err
-	}
-	return r.report("queue", room.api.requests)
+	return r.run(ctx, "queue", room.api.requests)
 }
 
 // waitingRoom is queues of patients on running servers.
@@ -125,12 +125,14 @@ func (w *waitingRoom) setUp(ctx context.Context) error {
 			return err
 		}
 		w.types = append(w.types, kind.ID)
-		for d := range w.traffic.Doctors {
-			id, err := w.api.createResource(ctx, fmt.Sprintf("Queue %d, doctor %d", q+1, d+1), kind.ID)
+		for i := range min(w.traffic.Doctors, maxRooms) {
+			id, err := w.api.createResource(ctx, fmt.Sprintf("Queue %d, room %d", q+1, i+1), kind.ID)
 			if err != nil {
 				return err
 			}
-			w.desks[q] = append(w.desks[q], doctorsDesk{resource: id})
+			for d := i; d < w.traffic.Doctors; d += maxRooms {
+				w.desks[q] = append(w.desks[q], doctorsDesk{resource: id})
+			}
 		}
 		w.queue[q].joined = w.traffic.waiting(q)
 		w.queue[q].left.Store(int64(w.traffic.waiting(q)))
@@ -209,7 +211,7 @@ func (w *waitingRoom) connect(ctx context.Context) (*rush, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.crew, err = hireCrew(ctx, w.traffic.Processes, fleetOptions{
+	r.crew, err = hireCrew(ctx, w.traffic, fleetOptions{
 		Nodes: w.api.nodes, Protocol: kind, Bound: w.traffic.Bound, Minutes: visitMinutes, Snapshots: true, News: true,
 	})
 	if err != nil {

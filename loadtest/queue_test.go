@@ -107,19 +107,10 @@ func TestQueueFindsNothingWrongWithATruthfulServer(t *testing.T) {
 			require.Positive(t, report.figure("heads served").Value)
 			require.Positive(t, report.figure("CPU per million deliveries").Value)
 			require.Zero(t, report.figure("reconnects").Value)
-			require.Positive(t, curveOf(report, headToLast).Count)
-			require.Positive(t, curveOf(report, changeToClient).Count)
+			require.Positive(t, report.namedCurve(headToLast).Count)
+			require.Positive(t, report.namedCurve(changeToClient).Count)
 		})
 	}
-}
-
-func curveOf(r *Report, name string) Curve {
-	for _, c := range r.Curves {
-		if c.Name == name {
-			return c
-		}
-	}
-	return Curve{}
 }
 
 func TestQueueCatchesWhatIsPlanted(t *testing.T) {
@@ -222,7 +213,9 @@ func TestQueueCatchesWhatIsPlanted(t *testing.T) {
 			func(f Faults) int64 { return f.Missed },
 		},
 		"a call told to who still waits": {
-			only(func(m message) []message { return []message{m, {"via": "scheduling-system", "type": "MY_BOOKING_ASSIGNED", "bookingId": "booking12"}} }),
+			only(func(m message) []message {
+				return []message{m, {"via": "scheduling-system", "type": "MY_BOOKING_ASSIGNED", "bookingId": "booking12"}}
+			}),
 			func(f Faults) int64 { return f.WrongNews },
 		},
 		"a join answered with a wrong position": {

@@ -42,6 +42,8 @@ type Traffic struct {
 	Protocol string
 	// Progress, if set, is called a few times a second and once at the end.
 	Progress func(Progress)
+
+	apart bool // the clients live in other processes, even if it is one
 }
 
 func (t *Traffic) check() error {
@@ -215,14 +217,15 @@ type rush struct {
 	mu     sync.Mutex
 	status fleetStatus
 
+	// Of the last time that traffic was played.
 	started    time.Time
 	took       time.Duration // of the serving
 	begin, end fleetStatus
 	used       [2]usage
+	first      []int // departures of each queue before it
 	bursts     []burst
 	outcome    *outcome
 	sampler    *sampler
-	settled    bool
 }
 
 // burst is one of several heads at the same moment.
@@ -233,8 +236,21 @@ type burst struct {
 
 var errEmpty = errors.New("nobody waits any more")
 
+// run plays traffic and reports. It may be called again with other traffic for
+// the same clients.
+func (r *rush) run(ctx context.Context, scenario string, requests *requestStats) (*Report, error) {
+	if err := r.play(ctx); err != nil {
+		return nil, err
+	}
+	return r.report(scenario, requests)
+}
+
 // play serves for the duration and waits until every client knows.
 func (r *rush) play(ctx context.Context) error {
+	r.bursts, r.first = nil, make([]int, r.traffic.Queues)
+	for q := range r.first {
+		r.first[q], _ = r.ledger.departed(q)
+	}
 	stop, failed := r.keepTelling(ctx)
 	defer stop()
 	var err error
@@ -282,7 +298,7 @@ func (r *rush) play(ctx context.Context) error {
 	if r.used[1], err = r.use(ctx); err != nil {
 		return err
 	}
-	r.settled, err = r.settle(ctx)
+	_, err = r.settle(ctx)
 	return err
 }
 
@@ -469,8 +485,8 @@ func (r *rush) await(ctx context.Context, links int, limit time.Duration) error 
 // report sums up what was measured.
 func (r *rush) report(scenario string, requests *requestStats) (*Report, error) {
 	var err error
-	t0, _ := r.ledger.news()
-	if r.outcome, err = r.crew.finish(t0); err != nil {
+	news, links := r.ledger.news()
+	if r.outcome, err = r.crew.conclude(news, links); err != nil {
 		return nil, err
 	}
 	o := r.outcome
@@ -496,7 +512,7 @@ func (r *rush) report(scenario string, requests *requestStats) (*Report, error) 
 	heads := 0
 	for q := range t.Queues {
 		n, _ := r.ledger.departed(q)
-		heads += n
+		heads += n - r.first[q]
 	}
 	report.figures("traffic",
 		Figure{Name: "deliveries", Value: float64(messages) / seconds, Unit: "1/s", Headline: true, Note: "publications that clients received"},
@@ -525,8 +541,8 @@ func (r *rush) report(scenario string, requests *requestStats) (*Report, error) 
 		count("positions checked", o.Checked, ""),
 		count("snapshots checked", o.Snapshots, ""),
 		count("positions skipped", o.Conflated, "replaced by a newer one"),
-		count("reconnects", r.status.Reconnects, ""),
-		count("failed attempts to connect", r.status.Failed, ""),
+		count("reconnects", r.end.Reconnects-r.begin.Reconnects, ""),
+		count("failed attempts to connect", r.end.Failed-r.begin.Failed, ""),
 	)
 	report.curve("latency", changeToClient, &o.Latency)
 	last, all := r.spread()
@@ -557,6 +573,16 @@ const (
 	burstToLast    = "heads served at once → every client"
 )
 
+// namedCurve returns the curve of a name, or an empty one.
+func (r *Report) namedCurve(name string) Curve {
+	for _, c := range r.Curves {
+		if c.Name == name {
+			return c
+		}
+	}
+	return Curve{}
+}
+
 // spread measures how long each change took to reach the last client that had to
 // show it, and each burst to reach everybody.
 func (r *rush) spread() (last, bursts *histogram) {
@@ -570,7 +596,7 @@ func (r *rush) spread() (last, bursts *histogram) {
 		return 0
 	}
 	for q, d := range r.ledger.queues {
-		for k := range d.Answered {
+		for k := r.first[q]; k < len(d.Answered); k++ {
 			if at := shown(q, k); at != 0 {
 				last.add(time.Duration(at - d.Sent[k]))
 			}

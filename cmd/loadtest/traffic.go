@@ -160,3 +160,45 @@ compared with. The server's CPU time is read from /metrics (prometheus.enabled).
 	output.register(cmd)
 	return cmd
 }
+
+func newBench() *cobra.Command {
+	var (
+		options loadtest.BenchOptions
+		target  target
+		output  output
+	)
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Compare servers with bare sockets, in turn and in one run",
+		Long: `Bench plays the same traffic over bare sockets (see floor), through the servers
+(see queue) and, with --centrifugo-url, through a Centrifugo, in turn and several
+times, and prints medians and ratios: deliveries at saturation, CPU time, latency
+when all keeps up, 20 heads served at once, and how old positions become when
+four times as much is asked for as fits.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := target.needKey(); err != nil {
+				return err
+			}
+			options.Nodes, options.Key, options.Protocol = target.nodes, target.key, target.protocol
+			return output.run(cmd, func(progress func(loadtest.Progress)) (*loadtest.Report, error) {
+				options.Progress = progress
+				return loadtest.Bench(cmd.Context(), options)
+			})
+		},
+	}
+	target.register(cmd)
+	flags := cmd.Flags()
+	flags.IntSliceVar(&options.Connections, "connections", []int{1000, 10_000}, "how many clients to compare with, one after another")
+	flags.IntVar(&options.Watch, "watch", 1, "how many patients share a phone")
+	flags.IntVar(&options.Rounds, "rounds", 3, "how often everybody plays everything")
+	flags.DurationVar(&options.Duration, "duration", 6*time.Second, "how long each plays each")
+	flags.IntVar(&options.Writers, "writers", 2, "how many goroutines write to the bare sockets")
+	flags.StringVar(&options.Centrifugo.URL, "centrifugo-url", "", "address of a Centrifugo to compare with")
+	flags.StringVar(&options.Centrifugo.APIKey, "centrifugo-api-key", "", "http_api.key of its configuration")
+	flags.StringVar(&options.Centrifugo.TokenSecret, "centrifugo-token-secret", "", "client.token.hmac_secret_key of its configuration")
+	flags.StringVar(&options.Centrifugo.ChannelPrefix, "centrifugo-channel-prefix", "booking_", "what the names of its channels begin with")
+	processesFlag(cmd, &options.Processes)
+	output.register(cmd)
+	return cmd
+}

@@ -1,0 +1,296 @@
+package loadtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+)
+
+const (
+	// benchBurst is how many heads are served at once in a comparison.
+	benchBurst = 20
+	// pacedDeliveries is how many deliveries a second a paced run asks for: few
+	// enough that each change has been delivered before the next.
+	pacedDeliveries = 20_000
+	// overload is how many times what fits is asked for.
+	overload = 4
+	// benchDoctors serve side by side in a comparison.
+	benchDoctors = 2 * benchBurst
+	// benchBound lets a comparison go on where somebody falls far behind: how far
+	// is what is measured.
+	benchBound = time.Minute
+)
+
+// BenchOptions says what to compare.
+type BenchOptions struct {
+	// Nodes and Key are the servers and an account API key of theirs.
+	Nodes []string
+	Key   string
+	// Centrifugo, if its URL is set, is compared too.
+	Centrifugo CentrifugoOptions
+	// Connections lists how many clients to compare with, Watch how many
+	// patients each of them has.
+	Connections []int
+	Watch       int
+	// Rounds are played by everybody in turn, each for Duration.
+	Rounds   int
+	Duration time.Duration
+	// Writers, Processes, Protocol and Progress are those of the scenarios.
+	Writers   int
+	Processes int
+	Protocol  string
+	Progress  func(Progress)
+
+	inside bool // in this process: for tests, with few connections
+}
+
+// Bench plays the same traffic over bare sockets and through the servers in turn,
+// several times, and reports the medians and their ratios. What else the machine
+// does meets all alike.
+func Bench(ctx context.Context, o BenchOptions) (*Report, error) {
+	if o.Rounds < 1 || len(o.Connections) == 0 {
+		return nil, errors.New("rounds and connections must be more than zero")
+	}
+	started := time.Now()
+	report := newReport("bench", started)
+	report.setting("rounds", "%d of %v by each in turn; medians", o.Rounds, o.Duration)
+	report.setting("protocol", "%s, %d patients on each phone", o.Protocol, max(1, o.Watch))
+	report.setting("machine", "%d cores, for servers and clients", runtime.NumCPU())
+	found := Faults{}
+	for _, n := range o.Connections {
+		b := &bench{options: o, connections: n}
+		if err := b.run(ctx); err != nil {
+			return nil, fmt.Errorf("%d connections: %w", n, err)
+		}
+		b.fill(report)
+		found.add(b.faults)
+		report.Problems = append(report.Problems, b.problems...)
+	}
+	report.Took = time.Since(started).Seconds()
+	report.Faults = &found
+	report.conclude()
+	return report, nil
+}
+
+// bench is the comparison for one number of connections.
+type bench struct {
+	options     BenchOptions
+	connections int
+	contenders  []*contender // the floor, the servers, and perhaps others
+	resident    float64      // KB of the server per idle connection
+	fits        float64      // heads a second that the floor can tell everybody of
+	faults      Faults
+	problems    []Problem
+}
+
+// contender is one of those compared, with its figures of each round.
+type contender struct {
+	name    string
+	rush    *rush
+	figures map[measureName][]float64
+}
+
+// measureName names a row of the comparison.
+type measureName string
+
+const (
+	saturated   measureName = "deliveries at saturation"
+	cpu         measureName = "CPU per million deliveries"
+	lastOfAll   measureName = "head served → last client, p50"
+	pacedMiddle measureName = "paced, p50"
+	pacedTail   measureName = "paced, p99"
+	manyAtOnce  measureName = "20 heads at once → every client, p50"
+	oldest      measureName = "asked for 4 times what fits: p99 age of what a client shows"
+)
+
+// rows are the rows in order, with the goals for the servers: a ratio to the
+// floor, or a value where there is no floor.
+var rows = []struct {
+	name    measureName
+	unit    string
+	atLeast float64
+	atMost  float64
+}{
+	{saturated, "1/s", 0.75, 0},
+	{cpu, "s", 0, 0},
+	{lastOfAll, "ms", 0, 1.4},
+	{pacedMiddle, "ms", 0, 0},
+	{pacedTail, "ms", 0, 0},
+	{manyAtOnce, "ms", 0, 0},
+	{oldest, "ms", 0, 0},
+}
+
+func (b *bench) traffic() Traffic {
+	o := b.options
+	watch := max(1, o.Watch)
+	return Traffic{
+		Patients: b.connections * watch, Watch: watch, Doctors: benchDoctors, Duration: o.Duration, Bound: benchBound,
+		Processes: o.Processes, Protocol: o.Protocol, Progress: o.Progress, apart: !o.inside,
+	}
+}
+
+func (b *bench) run(ctx context.Context) (err error) {
+	t := b.traffic()
+	if err := t.check(); err != nil {
+		return err
+	}
+	floor, end, err := FloorOptions{Traffic: t, Writers: b.options.Writers}.open(ctx, !b.options.inside)
+	if err != nil {
+		return fmt.Errorf("floor: %w", err)
+	}
+	defer end()
+	b.add("floor", floor)
+
+	room, err := openRoom(b.options.Nodes, b.options.Key, t)
+	if err != nil {
+		return err
+	}
+	defer room.close()
+	room.refill = true
+	if err := room.setUp(ctx); err != nil {
+		return fmt.Errorf("set up the queue: %w", err)
+	}
+	empty, err := room.usage(ctx)
+	if err != nil {
+		return err
+	}
+	service, err := room.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer service.crew.dismiss()
+	full, err := room.usage(ctx)
+	if err != nil {
+		return err
+	}
+	b.resident = (full.resident - empty.resident) / float64(b.connections) / 1024
+	b.add("service", service)
+
+	if b.options.Centrifugo.URL != "" {
+		c := b.options.Centrifugo
+		c.Traffic = t
+		_, other, end, err := c.open(ctx)
+		if err != nil {
+			return fmt.Errorf("centrifugo: %w", err)
+		}
+		defer func() { err = errors.Join(err, end()) }()
+		b.add("centrifugo", other)
+	}
+	for range b.options.Rounds {
+		if err := b.round(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) add(name string, r *rush) {
+	b.contenders = append(b.contenders, &contender{name: name, rush: r, figures: map[measureName][]float64{}})
+}
+
+// round lets everybody play everything once.
+func (b *bench) round(ctx context.Context) error {
+	for _, stage := range []struct {
+		change func(t *Traffic, floor bool)
+		take   func(c *contender, r *Report)
+	}{
+		{
+			// Half as much again as the floor can do, so that no time is spent on
+			// changes that nobody hears of. The floor says what it can do.
+			func(t *Traffic, floor bool) {
+				t.Doctors = 1 // of the floor, which does one thing at a time
+				if !floor {
+					t.Doctors, t.Rate = benchDoctors, 1.5*b.fits
+				}
+			},
+			func(c *contender, r *Report) {
+				deliveries := r.figure("deliveries").Value
+				if c.name == "floor" && b.fits == 0 {
+					b.fits = max(1, deliveries/float64(c.rush.traffic.Patients))
+				}
+				c.note(saturated, deliveries)
+				c.note(cpu, r.figure("CPU per million deliveries").Value)
+			},
+		},
+		{
+			func(t *Traffic, _ bool) { t.Rate = max(0.5, min(50, pacedDeliveries/float64(t.Patients))) },
+			func(c *contender, r *Report) {
+				c.note(lastOfAll, r.namedCurve(headToLast).P50)
+				c.note(pacedMiddle, r.namedCurve(changeToClient).P50)
+				c.note(pacedTail, r.namedCurve(changeToClient).P99)
+			},
+		},
+		{
+			func(t *Traffic, _ bool) { t.Burst = benchBurst },
+			func(c *contender, r *Report) { c.note(manyAtOnce, r.namedCurve(burstToLast).P50) },
+		},
+		{
+			func(t *Traffic, _ bool) { t.Rate = overload * b.fits },
+			func(c *contender, r *Report) { c.note(oldest, r.figure("age of what a client shows, p99").Value) },
+		},
+	} {
+		for _, c := range b.contenders {
+			t := b.traffic()
+			t.Queues = 1
+			stage.change(&t, c.name == "floor")
+			c.rush.traffic = t
+			report, err := c.rush.run(ctx, c.name, nil)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			stage.take(c, report)
+			b.faults.add(*report.Faults)
+			for _, p := range report.Problems {
+				p.Detail = c.name + ": " + p.Detail
+				b.problems = append(b.problems, p)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *contender) note(name measureName, v float64) {
+	c.figures[name] = append(c.figures[name], v)
+}
+
+// fill adds the medians of everybody and the medians of the ratios.
+func (b *bench) fill(r *Report) {
+	group := number(float64(b.connections)) + " connections"
+	floor, service := b.contenders[0], b.contenders[1]
+	for _, row := range rows {
+		for _, c := range b.contenders {
+			r.figures(group, Figure{Name: string(row.name) + ", " + c.name, Value: median(c.figures[row.name]), Unit: row.unit})
+		}
+		r.figures(group, Figure{
+			Name: string(row.name) + ", service to floor", Value: medianRatio(service, floor, row.name), Unit: "times",
+			AtLeast: row.atLeast, AtMost: row.atMost, Headline: row.atLeast+row.atMost > 0,
+		})
+		for _, other := range b.contenders[2:] {
+			r.figures(group, Figure{Name: string(row.name) + ", service to " + other.name, Value: medianRatio(service, other, row.name), Unit: "times"})
+		}
+	}
+	r.figures(group, Figure{Name: "resident per idle connection, service", Value: b.resident, Unit: "KB", Headline: true})
+}
+
+func median(list []float64) float64 {
+	if len(list) == 0 {
+		return 0
+	}
+	list = slices.Sorted(slices.Values(list))
+	return (list[len(list)/2] + list[(len(list)-1)/2]) / 2
+}
+
+// medianRatio compares two round by round: what else the machine did in a round
+// met both.
+func medianRatio(a, b *contender, name measureName) float64 {
+	var list []float64
+	for i, v := range a.figures[name] {
+		if i < len(b.figures[name]) && b.figures[name][i] > 0 {
+			list = append(list, v/b.figures[name][i])
+		}
+	}
+	return median(list)
+}

@@ -1,0 +1,36 @@
+package loadtest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestBenchComparesEverybody(t *testing.T) {
+	s, c := newQueueFake(t), newFakeCentrifugo(t)
+	report, err := Bench(t.Context(), BenchOptions{
+		Nodes: []string{s.url}, Key: fakeKey, Connections: []int{30}, Rounds: 1, Duration: 150 * time.Millisecond, inside: true,
+		Centrifugo: CentrifugoOptions{URL: c.url, APIKey: centrifugoKey, TokenSecret: centrifugoSecret},
+	})
+	require.NoError(t, err)
+	require.Equal(t, Faults{}, *report.Faults, "%+v", report.Problems)
+	for _, row := range rows {
+		for _, name := range []string{", floor", ", service", ", centrifugo", ", service to floor", ", service to centrifugo"} {
+			require.Positive(t, report.figure(string(row.name)+name).Value, string(row.name)+name)
+		}
+	}
+	require.Positive(t, report.figure("resident per idle connection, service").Value)
+
+	_, err = Bench(t.Context(), BenchOptions{})
+	require.ErrorContains(t, err, "rounds and connections")
+}
+
+func TestMedians(t *testing.T) {
+	require.Zero(t, median(nil))
+	require.InDelta(t, 2, median([]float64{9, 1, 2}), 0)
+	require.InDelta(t, 2.5, median([]float64{9, 1, 2, 3}), 0)
+	a := &contender{figures: map[measureName][]float64{saturated: {10, 30, 40}}}
+	b := &contender{figures: map[measureName][]float64{saturated: {10, 10, 0}}}
+	require.InDelta(t, 2, medianRatio(a, b, saturated), 0, "a round without a figure says nothing")
+}
