@@ -30,13 +30,15 @@ func BenchmarkComparison(b *testing.B) {
 	require.NoError(b, s.Tx(ctx, func(tx *store.Tx) error {
 		for _, sql := range []string{
 			"INSERT INTO organizations (id, name, timezone, created_at) VALUES ('o', 'o', 'UTC', now())",
+			//nolint:dupword // values, not words
 			`INSERT INTO booking_types (id, organization_id, name, prefix, minutes, is_on, auto_confirm, book_from_website, created_at, updated_at)
-				VALUES ('t', 'o', 't', 'A', 10, true, true, true, now(), now())`, //nolint:dupword // values, not words
+				VALUES ('t', 'o', 't', 'A', 10, true, true, true, now(), now())`,
 			"INSERT INTO customers (id, organization_id, created_at, updated_at) VALUES ('c', 'o', now(), now())",
+			//nolint:dupword // values, not words
 			`INSERT INTO bookings (id, organization_id, customer_id, type_id, status, stage, ticket, local_day, priority, version,
 				assignment_timeout, assignment_deadline, created_at, updated_at, pending_at)
 				SELECT 'booking-' || n, 'o', 'c', 't', 'PENDING_ASSIGNMENT', 'WAITING', 'A' || n, '2026-01-01', 0, 1, 60, now() + interval '1 day', now(), now(), now()
-				FROM generate_series(1, 10000) AS n`, //nolint:dupword // values, not words
+				FROM generate_series(1, 10000) AS n`,
 		} {
 			if err := tx.Exec(sql).Error; err != nil {
 				return err

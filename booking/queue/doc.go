@@ -20,6 +20,18 @@
 // Redis is away, a Mirror is read from the database once a second, so that live
 // clients go on being told the truth.
 //
+// A node hears of changes over one link: a connection that subscribes and
+// pings. On a cluster with sharded pub/sub (Redis 7) it has one to each shard,
+// and a delta stays on its shard. Answers come in order, so an answered ping
+// proves that nothing published before it was missed; without one for three
+// seconds a mirror is no longer live and says as of when it is right. When Redis
+// is back, nodes read the indexes anew over the time of a second, not all at
+// once.
+//
+// One node at a time looks after an organization in the background: every two
+// seconds it compares how many wait, and with what versions, and everything
+// when that differs and every fifteen seconds.
+//
 // Nothing here knows HTTP, live connections or the rules of a visit; the
 // waiting bookings come in through the interface Truth.
 package queue

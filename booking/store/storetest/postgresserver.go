@@ -38,7 +38,7 @@ type PostgresServer struct {
 func OwnPostgres(t testing.TB) *PostgresServer {
 	t.Helper()
 	s := &PostgresServer{t: t, programs: postgresPrograms(t)}
-	home, err := os.MkdirTemp("", "postgres-")
+	home, err := os.MkdirTemp("", "postgres-") //nolint:usetesting // the server's account may not enter TempDir
 	if err != nil {
 		t.Fatal(err)
 	}
