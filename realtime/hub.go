@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -249,7 +250,8 @@ func (h *Hub) Stale(*queue.Mirror) {}
 
 // watch looks after pings and deadlines until the hub ends.
 func (h *Hub) watch() {
-	every := min(h.o.PingInterval, h.o.PongTimeout, h.o.ConnectTimeout, h.o.RefreshGrace) / 20
+	every := min(h.o.PingInterval, h.o.PongTimeout, h.o.ConnectTimeout, h.o.RefreshGrace) / 10
+	var memory trimmer
 	ticker := time.NewTicker(max(every, 5*time.Millisecond))
 	defer ticker.Stop()
 	for {
@@ -263,7 +265,35 @@ func (h *Hub) watch() {
 		for c := range h.conns {
 			c.look(now)
 		}
+		connections := len(h.conns)
 		h.mu.RUnlock()
+		memory.look(now, connections)
+	}
+}
+
+// trimmer gives memory back to the system when many connections have come or
+// gone and it is quiet again: what they needed for a moment, the runtime would
+// keep for long.
+type trimmer struct {
+	trimmed, last int // connections then
+	since         time.Time
+}
+
+const (
+	// trimStep is how many connections have to come or go, and trimQuiet how
+	// long their number has to stay about the same.
+	trimStep  = 1000
+	trimQuiet = 5 * time.Second
+)
+
+func (t *trimmer) look(now time.Time, connections int) {
+	if far := connections - t.last; far > trimStep/10 || -far > trimStep/10 {
+		t.last, t.since = connections, now
+	}
+	grown := connections - t.trimmed
+	if (grown >= trimStep || -grown >= trimStep) && now.Sub(t.since) >= trimQuiet {
+		t.trimmed = connections
+		debug.FreeOSMemory()
 	}
 }
 

@@ -14,12 +14,12 @@ import (
 )
 
 const (
-	// debounce is the least rest after a pass over the changes that have come.
-	// The first change after a quiet time is told at once; those of a burst are
-	// gathered, the longer the more there is to compute for them: a pass takes
-	// at most one part in restRatio of the time.
+	// debounce is the least rest after a pass over the changes that have come:
+	// the first change after a quiet time is told at once, those of a burst are
+	// gathered. While there is much to send, the rest is up to restRatio times
+	// what the pass took, for a newer position only replaces an unsent one.
 	debounce  = 3 * time.Millisecond
-	restRatio = 8
+	restRatio = 4
 	// nearby is up to which position PositionTick holds nothing back.
 	nearby = 20
 	// displayPause is the least time between two states of a display.
@@ -169,7 +169,7 @@ func (o *organization) work() {
 
 		began := time.Now()
 		later := o.process(changes)
-		if !wait(o.hub.ctx, max(debounce, restRatio*time.Since(began))) {
+		if !o.rest(time.Since(began)) {
 			return
 		}
 
@@ -185,6 +185,20 @@ func (o *organization) work() {
 			return
 		}
 	}
+}
+
+// rest lets changes gather after a pass. It returns false when the hub ends.
+func (o *organization) rest(took time.Duration) bool {
+	rested := max(debounce, took)
+	if !wait(o.hub.ctx, rested) {
+		return false
+	}
+	for ; rested < restRatio*took && o.hub.sending.behind(); rested += debounce {
+		if !wait(o.hub.ctx, debounce) {
+			return false
+		}
+	}
+	return true
 }
 
 // sleep waits for a time or the next change. It returns false when the hub ends.

@@ -35,6 +35,13 @@ func (s *sending) add(conns ...*conn) {
 	}
 }
 
+// behind reports whether more connections are due than the workers hold.
+func (s *sending) behind() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.due) > 0
+}
+
 // take moves the next connections into a block. When there are none, the
 // worker has ended.
 func (s *sending) take(block []*conn) []*conn {
