@@ -43,6 +43,9 @@ type Options struct {
 	// PositionTick is the least time between two positions a client is told while
 	// it is not among the first 20 of its queue; 0 holds nothing back.
 	PositionTick time.Duration
+	// SocketBuffer is how many bytes the kernel may hold for a client that takes
+	// nothing (32 KiB): the fewer, the newer is what it hears in the end.
+	SocketBuffer int
 	// RefreshGrace is how long an expired token is borne with (10 s).
 	RefreshGrace time.Duration
 }
@@ -90,6 +93,9 @@ func New(o Options) *Hub {
 	withDefault(&o.ConnectTimeout, 10*time.Second)
 	withDefault(&o.WriteTimeout, 10*time.Second)
 	withDefault(&o.RefreshGrace, 10*time.Second)
+	if o.SocketBuffer <= 0 {
+		o.SocketBuffer = 32 << 10
+	}
 	h := &Hub{
 		o: o, origins: slices.Clone(o.AllowedOrigins),
 		conns: map[*conn]struct{}{}, gone: make(chan struct{}), organizations: map[string]*organization{},
@@ -208,14 +214,6 @@ func (h *Hub) Revoke(organizationID, userID string) {
 		if c.belongsTo(organizationID, userID) {
 			c.close(closeRevoked)
 		}
-	}
-}
-
-// QueueChanged tells the consoles on this node that something about a resource
-// changed that the queue index does not know, such as a pause.
-func (h *Hub) QueueChanged(organizationID, resourceID string) {
-	if o := h.organization(organizationID); o != nil {
-		o.put(change{resourceID: resourceID})
 	}
 }
 

@@ -44,8 +44,6 @@ type change struct {
 	state *models.BookingEvent
 	// calls are what the source says of those being served.
 	calls []models.BookingEvent
-	// resourceID names a resource whose queue changed in another way.
-	resourceID string
 }
 
 // organization holds the subscriptions of one organization on this node. It
@@ -314,8 +312,6 @@ func (o *organization) take(c *change, b *batch) {
 	case c.calls != nil:
 		o.recallCalls(c.calls)
 		b.displays = true
-	case c.resourceID != "":
-		b.queues[c.resourceID] = nil
 	}
 }
 

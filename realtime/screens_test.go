@@ -56,7 +56,7 @@ func TestConsole(t *testing.T) {
 		require.True(t, w.do(models.ActionCancel, second))
 		one.until(func(n news) bool { return n.BookingID == second && n.Stage == "LEFT" })
 
-		n.hub.QueueChanged(organization, "r2")
+		require.NoError(t, w.index.Announce(t.Context(), organization, "r2", time.Now()))
 		assert.Empty(t, two.until(func(n news) bool { return n.Stage == "" && n.Type == "QUEUE_UPDATED" }).BookingID)
 		assert.Equal(t, 2, one.count("NEW_PENDING_UNASSIGNED_BOOKING"), "who ends a visit is told who waits")
 		assert.Zero(t, two.count("NEW_PENDING_UNASSIGNED_BOOKING"), "the other room ended nothing")

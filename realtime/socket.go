@@ -45,11 +45,17 @@ type socket struct {
 
 func newSocket(conn net.Conn, h *Hub) (*socket, error) {
 	s := &socket{Conn: conn, hub: h}
-	raw, ok := conn.(syscall.Conn)
+	raw, ok := conn.(interface {
+		syscall.Conn
+		SetWriteBuffer(bytes int) error
+	})
 	if !ok {
 		return nil, fmt.Errorf("a %T is no socket", conn)
 	}
-	var err error
+	err := raw.SetWriteBuffer(h.o.SocketBuffer)
+	if err != nil {
+		return nil, fmt.Errorf("limit what the kernel holds: %w", err)
+	}
 	if s.raw, err = raw.SyscallConn(); err != nil {
 		return nil, fmt.Errorf("reach the socket: %w", err)
 	}

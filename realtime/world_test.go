@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -97,18 +96,6 @@ type node struct {
 	front atomic.Pointer[http.Handler]
 }
 
-// narrow keeps the kernel from holding much for a client that does not read.
-type narrow struct{ net.Listener }
-
-// Accept implements net.Listener.
-func (l narrow) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if tcp, ok := c.(*net.TCPConn); ok {
-		err = tcp.SetWriteBuffer(1)
-	}
-	return c, err
-}
-
 // put lets another handler answer at the node's address.
 func (n *node) put(h http.Handler) { n.front.Store(&h) }
 
@@ -121,6 +108,9 @@ func (w *world) node(o realtime.Options) *node {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.SocketBuffer == 0 {
+		o.SocketBuffer = 1 // so that a client that does not read shows soon
+	}
 	if o.Log == nil {
 		o.Log = quiet()
 	}
@@ -129,7 +119,6 @@ func (w *world) node(o realtime.Options) *node {
 	n.server = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		(*n.front.Load()).ServeHTTP(rw, r)
 	}))
-	n.server.Listener = narrow{n.server.Listener}
 	n.server.Start()
 	n.url = "ws" + strings.TrimPrefix(n.server.URL, "http") + "/connection/websocket"
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
