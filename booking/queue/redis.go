@@ -12,7 +12,10 @@ import (
 )
 
 const (
-	redisTimeout = time.Second
+	// dialTimeout bounds connecting. Commands are bounded by their callers'
+	// contexts, and commandTimeout is for those that have none.
+	dialTimeout    = time.Second
+	commandTimeout = 10 * time.Second
 	// tick moves the in-process Redis's clock, which stands still by itself.
 	tick = 50 * time.Millisecond
 )
@@ -37,21 +40,24 @@ func OpenRedis(url string) (rdb redis.UniversalClient, closeAll func() error, er
 		if err != nil {
 			return nil, nil, fmt.Errorf("read REDIS_URL: %w", err)
 		}
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries = redisTimeout, redisTimeout, redisTimeout, 1
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, commandTimeout, commandTimeout
+		o.ContextTimeoutEnabled, o.MaxRetries = true, 1
 		rdb = redis.NewClient(o)
 	case "sentinel":
 		o, err := redis.ParseFailoverURL(plain)
 		if err != nil {
 			return nil, nil, fmt.Errorf("read REDIS_URL: %w", err)
 		}
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries = redisTimeout, redisTimeout, redisTimeout, 1
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, commandTimeout, commandTimeout
+		o.ContextTimeoutEnabled, o.MaxRetries = true, 1
 		rdb = redis.NewFailoverClient(o)
 	case "cluster":
 		o, err := redis.ParseClusterURL(plain)
 		if err != nil {
 			return nil, nil, fmt.Errorf("read REDIS_URL: %w", err)
 		}
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = redisTimeout, redisTimeout, redisTimeout
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, commandTimeout, commandTimeout
+		o.ContextTimeoutEnabled = true
 		rdb = redis.NewClusterClient(o)
 	default:
 		return nil, nil, fmt.Errorf("read REDIS_URL: scheme %q is none of redis, rediss, redis+sentinel, redis+cluster", scheme)
@@ -64,7 +70,7 @@ func openEmbedded() (redis.UniversalClient, func() error, error) {
 	if err := server.Start(); err != nil {
 		return nil, nil, fmt.Errorf("start the in-process Redis: %w", err)
 	}
-	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), DialTimeout: redisTimeout, ReadTimeout: 5 * redisTimeout})
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), DialTimeout: dialTimeout, ReadTimeout: commandTimeout, ContextTimeoutEnabled: true})
 	ctx, stop := context.WithCancel(context.Background())
 	var clock sync.WaitGroup
 	clock.Go(func() {
