@@ -11,8 +11,10 @@ import (
 )
 
 const (
-	// rosterLife is how long a roster is kept after it last spared a reading.
+	// rosterLife is how long a roster is kept after it last spared a reading, and
+	// warmLife how long one that was read before anybody asked.
 	rosterLife = 5 * time.Second
+	warmLife   = 30 * time.Second
 	// rosterRows bounds the rows of one roster, and maxRosterRows those of all.
 	rosterRows    = 20_000
 	maxRosterRows = 50_000
@@ -44,7 +46,7 @@ type rosters struct {
 type roster struct {
 	rows    map[string]*models.Booking // never changed; nil when none are kept
 	reading *reading                   // under way, or nil
-	used    time.Time                  // last spared a reading
+	until   time.Time                  // when they are dropped, unless they are of use
 	asked   time.Time
 	misses  int // since
 	since   time.Time
@@ -90,6 +92,31 @@ func (s *Service) Watch(ctx context.Context, sc Scope, id string) (*models.Booki
 	return b, position, err
 }
 
+// warmOrganizations bounds those that a node reads before anybody asks.
+const warmOrganizations = 50
+
+// Warm prepares a node for those who come back after a restart, while nobody
+// waits for that: it reads the index of the organizations where most wait, and
+// their bookings.
+func (s *Service) Warm(ctx context.Context) error {
+	var busy []string
+	err := s.store.Read(ctx).Raw(`SELECT organization_id FROM bookings WHERE stage = 'WAITING'
+		GROUP BY organization_id ORDER BY count(*) DESC LIMIT ?`, warmOrganizations).Scan(&busy).Error
+	if err != nil {
+		return fmt.Errorf("find who waits: %w", err)
+	}
+	for _, id := range busy {
+		s.mirrors.Get(ctx, id)
+		if _, under, first := s.rosters.find(id, "", 0); first {
+			s.readRoster(ctx, id, under, warmLife)
+			if under.err != nil {
+				return under.err
+			}
+		}
+	}
+	return ctx.Err()
+}
+
 // waitingRow returns a booking from the roster if it is there with a version,
 // and nil if it has to be read by itself.
 func (s *Service) waitingRow(ctx context.Context, organizationID, id string, version int64) (*models.Booking, error) {
@@ -98,7 +125,7 @@ func (s *Service) waitingRow(ctx context.Context, organizationID, id string, ver
 		return b, nil
 	}
 	if first {
-		s.readRoster(context.WithoutCancel(ctx), organizationID, under)
+		s.readRoster(context.WithoutCancel(ctx), organizationID, under, rosterLife)
 	}
 	select {
 	case <-under.done:
@@ -111,7 +138,7 @@ func (s *Service) waitingRow(ctx context.Context, organizationID, id string, ver
 	return s.rosters.have(organizationID, id, version), nil
 }
 
-func (s *Service) readRoster(ctx context.Context, organizationID string, under *reading) {
+func (s *Service) readRoster(ctx context.Context, organizationID string, under *reading, life time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, rosterTimeout)
 	defer cancel()
 	defer close(under.done)
@@ -120,7 +147,7 @@ func (s *Service) readRoster(ctx context.Context, organizationID string, under *
 	if err != nil {
 		under.err = fmt.Errorf("read who waits: %w", err)
 	}
-	s.rosters.keep(organizationID, list)
+	s.rosters.keep(organizationID, list, life)
 }
 
 // find returns a row that is kept, or a reading to wait for, which the first
@@ -137,7 +164,9 @@ func (rs *rosters) find(organizationID, id string, version int64) (b *models.Boo
 	}
 	r.asked = now
 	if b := r.have(id, version); b != nil {
-		r.used = now
+		if until := now.Add(rosterLife); until.After(r.until) {
+			r.until = until
+		}
 		return b, nil, false
 	}
 	if r.reading != nil {
@@ -173,7 +202,7 @@ func (r *roster) have(id string, version int64) *models.Booking {
 }
 
 // keep ends a reading.
-func (rs *rosters) keep(organizationID string, list []models.Booking) {
+func (rs *rosters) keep(organizationID string, list []models.Booking, life time.Duration) {
 	rows := make(map[string]*models.Booking, len(list))
 	for i := range list {
 		rows[list[i].ID] = &list[i]
@@ -188,7 +217,7 @@ func (rs *rosters) keep(organizationID string, list []models.Booking) {
 		}
 	}
 	rs.rows += len(rows)
-	r.rows, r.used, r.reading = rows, time.Now(), nil
+	r.rows, r.until, r.reading = rows, time.Now().Add(life), nil
 }
 
 func (rs *rosters) drop(r *roster) {
@@ -202,7 +231,7 @@ func (rs *rosters) tidy() {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for id, r := range rs.byOrganization {
-		if r.rows != nil && now.Sub(r.used) > rosterLife {
+		if r.rows != nil && now.After(r.until) {
 			rs.drop(r)
 		}
 		if r.reading == nil && now.Sub(r.asked) > organizationLife {

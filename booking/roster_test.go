@@ -19,7 +19,7 @@ func TestARosterIsReadForACrowdOnly(t *testing.T) {
 			for i, id := range ids {
 				list[i] = models.Booking{ID: id, Version: 1}
 			}
-			rs.keep("o", list)
+			rs.keep("o", list, rosterLife)
 		}
 		// misses counts the askers that are sent to the database by themselves
 		// before all are read.
@@ -81,7 +81,7 @@ func TestRostersAreBounded(t *testing.T) {
 		}
 		for _, o := range []string{"a", "b", "c"} {
 			rs.find(o, "x", 1)
-			rs.keep(o, rows)
+			rs.keep(o, rows, rosterLife)
 			require.LessOrEqual(t, rs.rows, maxRosterRows)
 		}
 		b, _, _ := rs.find("c", rows[0].ID, 1)

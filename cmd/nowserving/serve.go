@@ -28,6 +28,8 @@ const (
 	drainTimeout = 15 * time.Second
 	// linkPatience is how long the start waits for Redis to answer.
 	linkPatience = time.Second
+	// warmPatience is how long the start reads ahead for who comes first.
+	warmPatience = 5 * time.Second
 	// maxHeaderBytes bounds the headers of a request.
 	maxHeaderBytes = 16 << 10
 )
@@ -144,6 +146,11 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 
 	select {
 	case <-mirrors.Up():
+		warming, cancel := context.WithTimeout(ctx, warmPatience)
+		if err := bookings.Warm(warming); err != nil {
+			log.Warn("not everything was read before the first comes", "error", err)
+		}
+		cancel()
 	case <-time.After(linkPatience): // a Redis that is away is no reason not to serve
 	case <-ctx.Done():
 	}
