@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"syscall"
 	"time"
 
 	"github.com/centrifugal/protocol"
@@ -104,6 +105,15 @@ func writeFrame(conn net.Conn, opcode byte, payload []byte) error {
 // sent right after its answer. With a hello, nothing is negotiated: it is sent
 // and that is all.
 func dialWebSocket(ctx context.Context, node string, kind protocol.Type, hello []byte) (conn net.Conn, early []byte, err error) {
+	return dialWith(ctx, net.Dialer{}, node, kind, hello)
+}
+
+// dialSmall is dialWebSocket for a connection that keeps little unread.
+func dialSmall(ctx context.Context, node string, kind protocol.Type, hello []byte) (conn net.Conn, early []byte, err error) {
+	return dialWith(ctx, net.Dialer{Control: shrink}, node, kind, hello)
+}
+
+func dialWith(ctx context.Context, dialer net.Dialer, node string, kind protocol.Type, hello []byte) (conn net.Conn, early []byte, err error) {
 	address, err := url.Parse(node)
 	if err != nil {
 		return nil, nil, fmt.Errorf("dial: %w", err)
@@ -117,7 +127,7 @@ func dialWebSocket(ctx context.Context, node string, kind protocol.Type, hello [
 	}
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	dialer := net.Dialer{KeepAlive: -1} // pings do that
+	dialer.KeepAlive = -1 // pings do that
 	conn, err = dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
 	if err != nil {
 		return nil, nil, fmt.Errorf("dial: %w", err)
@@ -140,6 +150,27 @@ func dialWebSocket(ctx context.Context, node string, kind protocol.Type, hello [
 		return nil, nil, fmt.Errorf("dial: %w", err)
 	}
 	return conn, early, nil
+}
+
+const (
+	// smallSegment is the largest TCP segment of a small connection, as on most
+	// networks. On a loopback one segment would be larger than the whole buffer,
+	// and then the kernel sends only at long intervals.
+	smallSegment = 1400
+	// smallBuffer is its receive buffer; the kernel doubles it.
+	smallBuffer = 2 << 10
+)
+
+// shrink makes a connection small.
+func shrink(_, _ string, c syscall.RawConn) error {
+	var err error
+	failed := c.Control(func(fd uintptr) {
+		err = errors.Join(
+			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, smallSegment),
+			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, smallBuffer),
+		)
+	})
+	return errors.Join(failed, err)
 }
 
 // upgrade turns an HTTP connection into a WebSocket.
@@ -178,15 +209,20 @@ func upgrade(conn net.Conn, address *url.URL, kind protocol.Type) (early []byte,
 	if err != nil {
 		return nil, errors.Join(err, response.Body.Close())
 	}
-	accept := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // see the import
-	if response.Header.Get("Sec-WebSocket-Accept") != base64.StdEncoding.EncodeToString(accept[:]) {
-		return nil, errors.New("the server's handshake is not an answer to this one")
+	if response.Header.Get("Sec-WebSocket-Accept") != acceptKey(key) {
+		return nil, errors.New("the server's handshake is no answer to this one")
 	}
 	early = make([]byte, reader.Buffered())
 	if _, err := io.ReadFull(reader, early); err != nil {
 		return nil, err
 	}
 	return early, nil
+}
+
+// acceptKey is what a server makes of the key of a handshake.
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // see the import
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // place is a pushed position.

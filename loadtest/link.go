@@ -70,9 +70,10 @@ type link struct {
 	tried func()
 	// stalled, if set, is asked before each read; while it returns true the
 	// client does not read.
-	stalled func(ctx context.Context) bool
-	// receive, if not zero, is how many bytes the kernel keeps unread.
-	receive int
+	stalled func(ctx context.Context, conn net.Conn) bool
+	// small gives the connection segments and a receive buffer as small as the
+	// kernel allows, so that little is kept unread.
+	small bool
 	// backoff, if set, is how long to wait before another attempt, by how many
 	// have failed in a row.
 	backoff func(failed int) time.Duration
@@ -158,17 +159,16 @@ func (l *link) cut() {
 // once is the life of one connection. It returns nil when all is done, and
 // whether every subscription of the beginning was answered.
 func (l *link) once(ctx context.Context, node string, again bool) (subscribed bool, err error) {
-	conn, early, err := dialWebSocket(ctx, node, l.protocol, l.hello)
+	dial := dialWebSocket
+	if l.small {
+		dial = dialSmall
+	}
+	conn, early, err := dial(ctx, node, l.protocol, l.hello)
 	if err != nil {
 		return false, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	if tcp, ok := conn.(*net.TCPConn); ok && l.receive > 0 {
-		if err := tcp.SetReadBuffer(l.receive); err != nil {
-			return false, err
-		}
-	}
 	s := session{link: l, conn: conn, again: again, buffer: early}
 	err = s.read(ctx)
 	l.leave(conn)
@@ -314,7 +314,7 @@ func (s *session) read(ctx context.Context) error {
 			end = copy(buffer, buffer[start:end])
 			start = 0
 		}
-		if l.stalled != nil && l.stalled(ctx) {
+		if l.stalled != nil && l.stalled(ctx, s.conn) {
 			return context.Cause(ctx)
 		}
 		n, err := s.conn.Read(buffer[end:])
