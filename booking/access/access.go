@@ -89,6 +89,7 @@ type Access struct {
 	store     *store.Store
 	o         Options
 	signing   []byte
+	parser    *jwt.Parser
 	codes     []byte
 	bootstrap string // hash
 
@@ -103,6 +104,8 @@ func New(s *store.Store, o Options) (*Access, error) {
 	if a.signing, err = hkdf.Key(sha256.New, o.Secret, nil, "access tokens", 32); err != nil {
 		return nil, fmt.Errorf("derive the signing key: %w", err)
 	}
+	a.parser = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithIssuer(issuer), jwt.WithAudience(issuer),
+		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithTimeFunc(a.o.Now), jwt.WithStrictDecoding())
 	if a.codes, err = hkdf.Key(sha256.New, o.Secret, nil, "one-time codes", 32); err != nil {
 		return nil, fmt.Errorf("derive the code key: %w", err)
 	}
@@ -162,9 +165,7 @@ var errBadToken = models.Errorf(models.CodeUnauthenticated, "The credential is n
 
 func (a *Access) authenticateJWT(ctx context.Context, token string) (Principal, error) {
 	var c claims
-	_, err := jwt.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return a.signing, nil },
-		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithIssuer(issuer), jwt.WithAudience(issuer),
-		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithTimeFunc(a.o.Now), jwt.WithStrictDecoding())
+	_, err := a.parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return a.signing, nil })
 	if errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid) {
 		return Principal{}, models.Errorf(models.CodeTokenExpired, "The access token has expired.")
 	}
