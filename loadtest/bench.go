@@ -98,6 +98,7 @@ type measureName string
 
 const (
 	saturated   measureName = "deliveries at saturation"
+	conveyed    measureName = "asked for 4 times what fits: changes conveyed"
 	cpu         measureName = "CPU per million deliveries"
 	lastOfAll   measureName = "head served → last client, p50"
 	pacedMiddle measureName = "paced, p50"
@@ -121,6 +122,7 @@ var rows = []struct {
 	{pacedTail, "ms", 0, 0},
 	{manyAtOnce, "ms", 0, 0},
 	{oldest, "ms", 0, 0},
+	{conveyed, "1/s", 0, 0},
 }
 
 func (b *bench) traffic() Traffic {
@@ -179,8 +181,8 @@ func (b *bench) run(ctx context.Context) (err error) {
 		defer func() { err = errors.Join(err, end()) }()
 		b.add("centrifugo", other)
 	}
-	for range b.options.Rounds {
-		if err := b.round(ctx); err != nil {
+	for i := range b.options.Rounds {
+		if err := b.round(ctx, i+1); err != nil {
 			return err
 		}
 	}
@@ -192,12 +194,14 @@ func (b *bench) add(name string, r *rush) {
 }
 
 // round lets everybody play everything once.
-func (b *bench) round(ctx context.Context) error {
+func (b *bench) round(ctx context.Context, round int) error {
 	for _, stage := range []struct {
+		name   string
 		change func(t *Traffic, floor bool)
 		take   func(c *contender, r *Report)
 	}{
 		{
+			"saturation",
 			// Half as much again as the floor can do, so that no time is spent on
 			// changes that nobody hears of. The floor says what it can do.
 			func(t *Traffic, floor bool) {
@@ -216,6 +220,7 @@ func (b *bench) round(ctx context.Context) error {
 			},
 		},
 		{
+			"paced",
 			func(t *Traffic, _ bool) { t.Rate = max(0.5, min(50, pacedDeliveries/float64(t.Patients))) },
 			func(c *contender, r *Report) {
 				c.note(lastOfAll, r.namedCurve(headToLast).P50)
@@ -224,18 +229,29 @@ func (b *bench) round(ctx context.Context) error {
 			},
 		},
 		{
+			"20 at once",
 			func(t *Traffic, _ bool) { t.Burst = benchBurst },
 			func(c *contender, r *Report) { c.note(manyAtOnce, r.namedCurve(burstToLast).P50) },
 		},
 		{
+			"overload",
 			func(t *Traffic, _ bool) { t.Rate = overload * b.fits },
-			func(c *contender, r *Report) { c.note(oldest, r.figure("age of what a client shows, p99").Value) },
+			func(c *contender, r *Report) {
+				c.note(oldest, r.figure("age of what a client shows, p99").Value)
+				c.note(conveyed, r.figure("changes conveyed").Value)
+			},
 		},
 	} {
 		for _, c := range b.contenders {
 			t := b.traffic()
 			t.Queues = 1
 			stage.change(&t, c.name == "floor")
+			if show := b.options.Progress; show != nil {
+				t.Progress = func(p Progress) {
+					p.What = fmt.Sprintf("seconds of %s, %s, round %d of %d with %d connections", c.name, stage.name, round, b.options.Rounds, b.connections)
+					show(p)
+				}
+			}
 			c.rush.traffic = t
 			report, err := c.rush.run(ctx, c.name, nil)
 			if err != nil {

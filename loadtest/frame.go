@@ -301,7 +301,8 @@ func cutNumber(data []byte) (n int, rest []byte, ok bool) {
 	const digits = 9
 	for i, c := range data {
 		if c < '0' || c > '9' {
-			return n, data[i:], i > 0 && c != '.' && c != 'e' && c != 'E'
+			plain := i > 0 && (i == 1 || data[0] != '0') && c != '.' && c != 'e' && c != 'E'
+			return n, data[i:], plain
 		}
 		if i == digits {
 			break
