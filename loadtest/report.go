@@ -395,3 +395,6 @@ func number(v float64) string {
 	}
 	return grouped.String()
 }
+
+// joined lists addresses for people.
+func joined(nodes []string) string { return strings.Join(nodes, " ") }

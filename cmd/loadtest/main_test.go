@@ -34,9 +34,30 @@ func TestTracePrintsADayThatCanBeRead(t *testing.T) {
 	require.Len(t, trace.Visits, 30)
 }
 
-func TestReplayNeedsAKey(t *testing.T) {
-	_, _, err := run(t, "replay")
-	require.ErrorContains(t, err, "--key or NOWSERVING_BOOTSTRAP_KEY")
+func TestScenariosNeedAKey(t *testing.T) {
+	for _, scenario := range []string{"replay", "day", "storm", "slow"} {
+		_, _, err := run(t, scenario)
+		require.ErrorContains(t, err, "--key or NOWSERVING_BOOTSTRAP_KEY", scenario)
+	}
+}
+
+func TestSharesAreReadInPercentOrAsFractions(t *testing.T) {
+	for text, want := range map[string]float64{"5%": 0.05, "0.25": 0.25, "12.5%": 0.125} {
+		share, err := parseShare(text)
+		require.NoError(t, err)
+		require.InDelta(t, want, share, 1e-9)
+	}
+	for _, text := range []string{"", "5", "0%", "100%", "-1%", "five", "NaN"} {
+		_, err := parseShare(text)
+		require.ErrorContains(t, err, "is not a share", text)
+	}
+	_, _, err := run(t, "slow", "--key", "k", "--stalled", "all")
+	require.ErrorContains(t, err, "--stalled")
+}
+
+func TestChurnRestartsNothing(t *testing.T) {
+	_, _, err := run(t, "storm", "--key", "k", "--churn", "1s", "--restart", "true")
+	require.ErrorContains(t, err, "--churn restarts nothing")
 }
 
 func TestReplayNamesTheLineOfABadTrace(t *testing.T) {

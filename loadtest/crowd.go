@@ -1,0 +1,225 @@
+package loadtest
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// attemptsAtOnce is how many of a crowd connect at the same time at first.
+	attemptsAtOnce = 200
+	// DefaultBackoffMin and DefaultBackoffMax are what the published SDKs use.
+	DefaultBackoffMin = 500 * time.Millisecond
+	DefaultBackoffMax = 20 * time.Second
+)
+
+// crowd is many clients in this process, each with a booking of its own.
+type crowd struct {
+	room  *waitingRoom
+	live  liveStats
+	tally *tally
+	stop  context.CancelCauseFunc
+	ctx   context.Context
+	wg    sync.WaitGroup
+}
+
+var errLeaving = errors.New("the client leaves")
+
+func newCrowd(room *waitingRoom) *crowd {
+	c := &crowd{room: room, tally: room.tally}
+	c.ctx, c.stop = context.WithCancelCause(context.Background())
+	return c
+}
+
+// close cuts all clients off for good.
+func (c *crowd) close() {
+	c.stop(errLeaving)
+	c.wg.Wait()
+}
+
+// newLink is the connection of one patient.
+func (c *crowd) newLink(i int, p *joiner, to listener) (*link, error) {
+	kind, err := parseProtocol(c.room.traffic.Protocol)
+	if err != nil {
+		return nil, err
+	}
+	l := &link{
+		nodes: c.room.api.nodes, first: i % len(c.room.api.nodes), protocol: kind,
+		token: p.token, slack: silenceSlack, stats: &c.live,
+	}
+	l.add(&subscription{channel: "booking:" + p.booking, booking: p.booking, to: to})
+	return l, nil
+}
+
+// follow keeps a link alive until the crowd is closed.
+func (c *crowd) follow(l *link, booking string) {
+	c.wg.Go(func() {
+		var end *terminal
+		if err := l.run(c.ctx); errors.As(err, &end) {
+			c.tally.problem("refused client", booking, "%v", err)
+		}
+	})
+}
+
+// connectAll lets all clients connect, not too many at once, and waits until
+// each has come to something. It returns when all are subscribed.
+func (c *crowd) connectAll(ctx context.Context, links []*link, progress func(Progress)) error {
+	stop := showProgress(progress, func() Progress {
+		return Progress{Done: c.live.now.Load(), Total: int64(len(links)), What: "clients connected"}
+	})
+	defer stop()
+	gate := make(chan struct{}, attemptsAtOnce)
+	for i, l := range links {
+		select {
+		case gate <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		l.tried = sync.OnceFunc(func() { <-gate })
+		c.follow(l, c.room.patients[i].booking)
+	}
+	return c.await(ctx, openingLimit, fmt.Sprintf("%d clients are connected", len(links)), func() bool {
+		return c.live.now.Load() == int64(len(links))
+	})
+}
+
+// pollEvery is how often a scenario looks whether it has got where it wants.
+const pollEvery = 10 * time.Millisecond
+
+// errTooLong says that something did not happen in time.
+var errTooLong = errors.New("took too long")
+
+// await waits until something is true.
+func (c *crowd) await(ctx context.Context, limit time.Duration, what string, done func() bool) error {
+	for until := time.Now().Add(limit); !done(); {
+		if time.Now().After(until) {
+			return fmt.Errorf("%w: not after %v that %s (%d now, %d attempts failed)", errTooLong, limit, what, c.live.now.Load(), c.live.failed.Load())
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fault counts a fault of one client.
+func (c *crowd) fault(kind faultKind, booking, format string, args ...any) {
+	c.tally.found(kind, booking, format, args...)
+}
+
+// faults sums up what was wrong.
+func (c *crowd) faults() *Faults {
+	f := c.tally.faultCounts()
+	f.FailedRequests = c.room.api.requests.failed.Load()
+	f.RefusedClients = c.live.refused.Load()
+	return &f
+}
+
+// wrong counts the faults so far.
+func (c *crowd) wrong() int64 {
+	return c.tally.total.Load() + c.room.api.requests.failed.Load() + c.live.refused.Load()
+}
+
+// readSnapshot returns the place that a snapshot shows, and checks the rest of it.
+func (c *crowd) readSnapshot(p *joiner, data []byte) (place int, ok bool) {
+	c.tally.snapshots.Add(1)
+	c.tally.checked.Add(1)
+	var s snapshotDTO
+	b := &s.Booking
+	switch err := json.Unmarshal(data, &s); {
+	case err != nil:
+		c.fault(malformed, p.booking, "snapshot: %v", err)
+	case s.Type != "SNAPSHOT" || b.ID != p.booking || b.Stage != "WAITING" || b.QueuePosition == nil:
+		c.fault(malformed, p.booking, "snapshot of type %q shows booking %q in stage %q, position given: %t", s.Type, b.ID, b.Stage, b.QueuePosition != nil)
+	default:
+		if b.EstimatedWaitMinutes == nil || *b.EstimatedWaitMinutes != *b.QueuePosition*visitMinutes {
+			c.fault(wrongEstimate, p.booking, "a snapshot's estimatedWaitMinutes do not match position %d", *b.QueuePosition)
+		}
+		return *b.QueuePosition, true
+	}
+	return 0, false
+}
+
+// standing is a client of somebody whose place does not change.
+type standing struct {
+	crowd  *crowd
+	number int
+	p      *joiner
+	place  int // the first that was shown
+	lost   time.Time
+	// again, if set, is called when a snapshot has come after the connection was
+	// lost, and tells whether it showed the right place.
+	again func(right bool, lost, got time.Time)
+	drops *atomic.Int64
+}
+
+// snapshot implements listener.
+func (s *standing) snapshot(data []byte, _, got time.Time) (done bool) {
+	place, ok := s.crowd.readSnapshot(s.p, data)
+	switch {
+	case !ok:
+		return false
+	case s.place == 0:
+		s.place = place
+	case place != s.place:
+		s.crowd.fault(wrongPosition, s.p.booking, "a snapshot shows position %d, truth is %d", place, s.place)
+	}
+	if !s.lost.IsZero() && s.again != nil {
+		s.again(place == s.place, s.lost, got)
+	}
+	s.lost = time.Time{}
+	return false
+}
+
+// moved implements listener.
+func (s *standing) moved(p place, _ time.Time) (done bool) {
+	s.crowd.tally.checked.Add(1)
+	if p.position == s.place {
+		s.crowd.fault(duplicate, s.p.booking, "told position %d again", p.position)
+	} else {
+		s.crowd.fault(wrongPosition, s.p.booking, "told position %d, truth is %d", p.position, s.place)
+	}
+	return false
+}
+
+// publication implements listener.
+func (s *standing) publication(data []byte, _ time.Time) (done bool) {
+	s.crowd.fault(wrongNews, s.p.booking, "told %.100s, truth is that nothing happened", data)
+	return false
+}
+
+// dropped implements listener.
+func (s *standing) dropped(at time.Time) {
+	if s.crowd.ctx.Err() != nil {
+		return // it was told to leave
+	}
+	s.lost = at
+	if s.drops != nil {
+		s.drops.Add(1)
+	}
+}
+
+// sdkBackoff waits as the published SDKs do: at least the minimum, and a random
+// part that doubles with each failure. With no maximum everybody comes back at
+// once, and only a failed attempt makes one wait.
+func sdkBackoff(shortest, longest time.Duration) func(failed int) time.Duration {
+	if longest == 0 {
+		return func(failed int) time.Duration {
+			if failed == 0 {
+				return 0
+			}
+			return backoff(failed, reconnectBase, reconnectLimit)
+		}
+	}
+	return func(failed int) time.Duration {
+		spread := min(longest, cmp.Or(shortest, time.Millisecond)<<min(failed, 20))
+		return min(longest, shortest+time.Duration(mathrand.Int64N(int64(spread)))) //nolint:gosec // nothing secret, only spread
+	}
+}

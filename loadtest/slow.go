@@ -1,0 +1,379 @@
+package loadtest
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// SlowGoal is how many times slower others may become.
+const SlowGoal = 1.2
+
+// SlowOptions says how many clients watch and how many of them stop reading.
+type SlowOptions struct {
+	Nodes    []string
+	Key      string
+	Protocol string
+	Clients  int
+	// Stalled is the share of the clients that stop reading.
+	Stalled float64
+	// Rate is how many heads are served in a second, Phase for how long each of
+	// the phases lasts: in turn nobody and the stalled do not read.
+	Rate     float64
+	Phase    time.Duration
+	Bound    time.Duration
+	Progress func(Progress)
+
+	goal float64 // the constant, except in tests
+}
+
+// Slow lets some clients stop reading while a queue moves, and measures what the
+// others notice of it, and what becomes of those who stopped.
+func Slow(ctx context.Context, o SlowOptions) (*Report, error) {
+	stalled := int(math.Round(float64(o.Clients) * o.Stalled))
+	switch {
+	case stalled < 1 || stalled >= o.Clients:
+		return nil, fmt.Errorf("%g of %d clients is nobody or everybody", o.Stalled, o.Clients)
+	case !(o.Rate > 0) || o.Phase <= 0 || o.Bound < 0:
+		return nil, errors.New("rate, phase and bound must be more than zero")
+	}
+	heads := int(math.Ceil(2 * o.Rate * o.Phase.Seconds()))
+	room, err := openCrowdedRoom(ctx, o.Nodes, o.Key, Traffic{Patients: heads, Protocol: o.Protocol, Progress: o.Progress, Bound: o.Bound})
+	if err != nil {
+		return nil, err
+	}
+	defer room.close()
+	// Those who are served have nobody watching; everybody else joins behind
+	// them, so the same clients are told of each one served.
+	room.traffic.Patients = o.Clients
+	if err := room.joinAll(ctx); err != nil {
+		return nil, fmt.Errorf("let the clients join: %w", err)
+	}
+	s := &slow{options: o, crowd: newCrowd(room), heads: heads, stalled: stalled, sent: make([]atomic.Int64, heads), answered: make([]atomic.Int64, heads)}
+	defer s.crowd.close()
+	return s.run(ctx)
+}
+
+// slow is one run. The truth is simple: of the heads, the first so many are gone.
+type slow struct {
+	options        SlowOptions
+	crowd          *crowd
+	heads, stalled int
+	clients        []*slowClient
+
+	sent, answered []atomic.Int64 // of each head, Unix nanoseconds
+	asked, gone    atomic.Int64   // heads asked for, and gone for certain
+
+	phase    atomic.Int64 // 0 without, 1 with some who do not read
+	latency  [2]histogram // of those who read
+	messages [2]atomic.Int64
+
+	mu      sync.Mutex
+	reading chan struct{} // closed while the stalled read; guarded by mu
+}
+
+// slowClient is one client.
+type slowClient struct {
+	slow    *slow
+	p       *joiner
+	stalled bool
+	place   atomic.Int64 // the last it was told
+	start   int64        // how many were ahead and not heads, plus itself
+	drops   atomic.Int64
+}
+
+func (s *slow) run(ctx context.Context) (*Report, error) {
+	s.reading = make(chan struct{})
+	close(s.reading)
+	links := make([]*link, len(s.crowd.room.patients))
+	every := float64(len(links)) / float64(s.stalled)
+	next := 0.0
+	for i, p := range s.crowd.room.patients {
+		c := &slowClient{slow: s, p: p}
+		l, err := s.crowd.newLink(i, p, c)
+		if err != nil {
+			return nil, err
+		}
+		// They are spread evenly over the queue.
+		if float64(i) >= next {
+			next += every
+			c.stalled, l.small, l.stalled = true, true, s.wait
+		}
+		links[i], s.clients = l, append(s.clients, c)
+	}
+	if err := s.crowd.connectAll(ctx, links, s.options.Progress); err != nil {
+		return nil, err
+	}
+	places := make([]placeSeen, len(s.clients))
+	for i, c := range s.clients {
+		places[i] = placeSeen{i, int(c.place.Load()) - s.heads}
+	}
+	if err := s.crowd.room.seatAll(places); err != nil {
+		s.crowd.fault(wrongPosition, "", "%v", err)
+	}
+
+	started := time.Now()
+	samples := newSampler(started,
+		measure{chart: "deliveries", name: "positions told", unit: "per second", rate: true, read: gauge(&s.crowd.live.messages)},
+		measure{chart: "clients", name: "connected", read: gauge(&s.crowd.live.now)},
+	)
+	stopSamples := samples.run()
+	stopProgress := showProgress(s.options.Progress, func() Progress {
+		return Progress{
+			Done: s.gone.Load(), Total: int64(s.heads), What: "heads served",
+			Detail: fmt.Sprintf("%d connected, %d updates, %d wrong", s.crowd.live.now.Load(), s.crowd.live.messages.Load(), s.crowd.wrong()),
+		}
+	})
+	o, err := s.play(ctx, samples)
+	stopProgress()
+	stopSamples()
+	if err != nil {
+		return nil, err
+	}
+
+	report := newReport("slow", started)
+	report.setting("clients", "%d, of which %d stop reading", s.options.Clients, s.stalled)
+	report.setting("against", "%s (%s)", joined(s.crowd.room.api.nodes), s.crowd.room.traffic.Protocol)
+	report.setting("heads served", "%g a second, for %v with all reading and %v without", s.options.Rate, s.options.Phase, s.options.Phase)
+	s.fill(report, o)
+	samples.fill(report)
+	report.conclude()
+	return report, nil
+}
+
+// slowOutcome is what was found apart from latencies.
+type slowOutcome struct {
+	before, during, after usage
+	dropped               int64 // of those who did not read
+	kept                  int64
+	innocent              int64 // connections lost by those who read
+}
+
+func (s *slow) play(ctx context.Context, samples *sampler) (o slowOutcome, err error) {
+	room := s.crowd.room
+	if o.before, err = room.usage(ctx); err != nil {
+		return o, err
+	}
+	if err := s.serve(ctx, s.heads/2); err != nil {
+		return o, err
+	}
+	if err := s.catchUp(ctx, false); err != nil {
+		return o, err
+	}
+
+	s.mu.Lock()
+	s.reading = make(chan struct{})
+	s.mu.Unlock()
+	s.phase.Store(1)
+	samples.mark(fmt.Sprintf("%d stop reading", s.stalled))
+	if err := s.serve(ctx, s.heads-s.heads/2); err != nil {
+		return o, err
+	}
+	if o.during, err = room.usage(ctx); err != nil {
+		return o, err
+	}
+	if err := s.catchUp(ctx, false); err != nil {
+		return o, err
+	}
+
+	samples.mark("they read again")
+	s.mu.Lock()
+	close(s.reading)
+	s.mu.Unlock()
+	if err := s.catchUp(ctx, true); err != nil {
+		return o, err
+	}
+	// Whoever was dropped finds out when it reads again, which may take until
+	// what the socket still held has been read.
+	if err := pause(ctx, restTime); err != nil {
+		return o, err
+	}
+	if err := s.catchUp(ctx, true); err != nil {
+		return o, err
+	}
+	if o.after, err = room.usage(ctx); err != nil {
+		return o, err
+	}
+	for _, c := range s.clients {
+		switch drops := c.drops.Load(); {
+		case !c.stalled:
+			o.innocent += drops
+		case drops > 0:
+			o.dropped++
+		default:
+			o.kept++
+		}
+	}
+	return o, nil
+}
+
+// wait is where a client stays that does not read.
+func (s *slow) wait(ctx context.Context, _ net.Conn) (over bool) {
+	s.mu.Lock()
+	reading := s.reading
+	s.mu.Unlock()
+	select {
+	case <-reading:
+		return false
+	case <-ctx.Done():
+		return true
+	}
+}
+
+// serve serves heads at the rate asked for.
+func (s *slow) serve(ctx context.Context, n int) error {
+	room := s.crowd.room
+	desk := room.desks[0][0].resource
+	begin := time.Now()
+	for i := range n {
+		if err := pause(ctx, time.Until(begin.Add(time.Duration(float64(i)/s.options.Rate*float64(time.Second))))); err != nil {
+			return err
+		}
+		head := s.asked.Load()
+		s.sent[head].Store(time.Now().UnixNano())
+		s.asked.Add(1)
+		b, err := room.api.callNext(ctx, desk)
+		if err != nil {
+			return err
+		}
+		s.answered[head].Store(time.Now().UnixNano())
+		s.gone.Add(1)
+		if err := room.api.end(ctx, b.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// catchUp waits until all clients show where they stand; the stalled only when
+// all is set. Who does not is missed.
+func (s *slow) catchUp(ctx context.Context, all bool) error {
+	behind := func() (list []*slowClient) {
+		for _, c := range s.clients {
+			if (all || !c.stalled) && c.place.Load() != c.start-s.gone.Load() {
+				list = append(list, c)
+			}
+		}
+		return list
+	}
+	err := s.crowd.await(ctx, s.crowd.room.traffic.Bound, "all show their place", func() bool { return len(behind()) == 0 })
+	if !errors.Is(err, errTooLong) {
+		return err
+	}
+	for _, c := range behind() {
+		s.crowd.fault(missed, c.p.booking, "kept at position %d for longer than %v, truth is %d", c.place.Load(), s.crowd.room.traffic.Bound, c.start-s.gone.Load())
+	}
+	return nil
+}
+
+// snapshot implements listener.
+func (c *slowClient) snapshot(data []byte, _, got time.Time) (done bool) {
+	gone := c.slow.gone.Load()
+	place, ok := c.slow.crowd.readSnapshot(c.p, data)
+	if !ok {
+		return false
+	}
+	if c.start == 0 {
+		c.start = int64(place)
+	}
+	c.tell(int64(place), gone, got, true)
+	return false
+}
+
+// moved implements listener.
+func (c *slowClient) moved(p place, at time.Time) (done bool) {
+	c.slow.crowd.tally.checked.Add(1)
+	if p.minutes != p.position*visitMinutes {
+		c.slow.crowd.fault(wrongEstimate, c.p.booking, "estimatedWaitMinutes is %d with position %d", p.minutes, p.position)
+	}
+	c.tell(int64(p.position), 0, at, false)
+	return false
+}
+
+// tell checks a place: one that is or was true, newer than the one before.
+// known is how many heads were gone for certain when it was made.
+func (c *slowClient) tell(place, known int64, at time.Time, snapshot bool) {
+	s := c.slow
+	gone := c.start - place // heads, if this is true
+	last := c.place.Load()
+	switch {
+	case gone < 0 || gone > s.asked.Load():
+		s.crowd.fault(wrongPosition, c.p.booking, "told position %d, truth is %d", place, c.start-s.gone.Load())
+		return
+	case last != 0 && place > last:
+		s.crowd.fault(outOfOrder, c.p.booking, "told position %d after %d", place, last)
+		return
+	case last == place && !snapshot:
+		s.crowd.fault(duplicate, c.p.booking, "told position %d again", place)
+		return
+	case snapshot && gone < known && c.stalled:
+		// It was made before this client was ready to read it.
+	case snapshot && gone < known:
+		s.crowd.fault(staleSnapshot, c.p.booking, "a snapshot shows position %d, truth is %d", place, c.start-known)
+	}
+	c.place.Store(place)
+	if snapshot || c.stalled || gone == 0 {
+		return
+	}
+	phase := s.phase.Load()
+	s.latency[phase].add(at.Sub(time.Unix(0, s.sent[gone-1].Load())))
+	s.messages[phase].Add(1)
+}
+
+// publication implements listener.
+func (c *slowClient) publication(data []byte, at time.Time) (done bool) {
+	var p publicationDTO
+	if err := json.Unmarshal(data, &p); err == nil && p.Type == "QUEUE_POSITION_UPDATED" && p.BookingID == c.p.booking && p.QueuePosition != nil && p.EstimatedWaitMinutes != nil {
+		return c.moved(place{*p.QueuePosition, *p.EstimatedWaitMinutes}, at)
+	}
+	c.slow.crowd.fault(wrongNews, c.p.booking, "told %.100s, truth is that only places changed", data)
+	return false
+}
+
+// dropped implements listener.
+func (c *slowClient) dropped(time.Time) {
+	if c.slow.crowd.ctx.Err() == nil {
+		c.drops.Add(1)
+	}
+}
+
+func (s *slow) fill(report *Report, o slowOutcome) {
+	with, without := s.latency[1].summary(), s.latency[0].summary()
+	ratio := 0.0
+	if without.P99 > 0 {
+		ratio = with.P99 / without.P99
+	}
+	report.figures("those who read",
+		Figure{Name: "p99 with some who do not read, against without", Value: ratio, Unit: "times", AtMost: cmp.Or(s.options.goal, SlowGoal), Headline: true,
+			Note: fmt.Sprintf("%s ms against %s ms", number(with.P99), number(without.P99))},
+		count("connections they lost", o.innocent, ""),
+		count("positions told with all reading", s.messages[0].Load(), ""),
+		count("positions told with some who do not read", s.messages[1].Load(), ""),
+	)
+	report.figures("those who stop reading",
+		Figure{Name: "dropped by the server", Value: float64(o.dropped), Headline: true, Note: "they came back and were shown their place"},
+		count("kept", o.kept, "their sockets held all they had not read, and then they were told the newest place"),
+	)
+	report.figures("the server",
+		Figure{Name: "resident before", Value: o.before.resident / (1 << 20), Unit: "MB"},
+		Figure{Name: "resident while some do not read", Value: o.during.resident / (1 << 20), Unit: "MB"},
+		Figure{Name: "resident afterwards", Value: o.after.resident / (1 << 20), Unit: "MB"},
+		Figure{Name: "more for each who does not read", Value: max(0, o.during.resident-o.before.resident) / float64(s.stalled) / 1024, Unit: "KB", Note: "at most; the growth of everything else is in it too"},
+	)
+	report.figures("checked against the truth",
+		count("positions checked", s.crowd.tally.checked.Load(), ""),
+		count("snapshots checked", s.crowd.tally.snapshots.Load(), "among the positions"),
+	)
+	report.curve("head asked for → place told", "all read", &s.latency[0])
+	report.curve("head asked for → place told", "some do not read", &s.latency[1])
+	s.crowd.room.api.requests.fill(report)
+	report.Faults = s.crowd.faults()
+	report.Problems = append(report.Problems, s.crowd.tally.allProblems()...)
+}

@@ -1,0 +1,141 @@
+package loadtest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func slows(t *testing.T, s *crowdServer, change func(o *SlowOptions)) *Report {
+	t.Helper()
+	o := SlowOptions{
+		Nodes: []string{s.url}, Key: fakeKey, Clients: 20, Stalled: 0.1, Rate: 40, Phase: 250 * time.Millisecond,
+		goal: 1000, // whether a machine is busy is not what is tested
+	}
+	if change != nil {
+		change(&o)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	report, err := Slow(ctx, o)
+	require.NoError(t, err)
+	return report
+}
+
+// newSlowFake does not wait until everybody is connected before it calls the next.
+func newSlowFake(t *testing.T) *crowdServer {
+	s := newCrowdFake(t)
+	s.hasty = true
+	return s
+}
+
+func TestSlowMeasuresBothPhases(t *testing.T) {
+	for _, protocol := range []string{"json", "protobuf"} {
+		t.Run(protocol, func(t *testing.T) {
+			report := slows(t, newSlowFake(t), func(o *SlowOptions) { o.Protocol = protocol })
+			require.True(t, report.OK, "%s %+v", report.Verdict, report.Problems)
+			require.Equal(t, 180, timed(t, report, "all read"), "18 who read are told of each of 10 served")
+			require.Equal(t, 180, timed(t, report, "some do not read"))
+			require.Equal(t, 20, counted(t, report, "snapshots checked"))
+			require.Equal(t, 20+2*200, counted(t, report, "positions checked"), "the stalled are told everything in the end")
+			require.Equal(t, 2, counted(t, report, "kept"))
+			require.Zero(t, counted(t, report, "dropped by the server"))
+			require.Equal(t, []string{"2 stop reading", "they read again"}, []string{report.Marks[0].Text, report.Marks[1].Text})
+		})
+	}
+}
+
+func TestSlowFailsWhenOthersNotice(t *testing.T) {
+	s := newSlowFake(t)
+	report := slows(t, s, func(o *SlowOptions) { o.goal = 1e-9 })
+	require.False(t, report.OK)
+	require.Contains(t, report.Verdict, "goal missed: p99")
+}
+
+func TestSlowSeesWhoIsDropped(t *testing.T) {
+	s := newSlowFake(t)
+	served := 0
+	s.tamper = func(b *fakeBooking, m message) []message {
+		// In the second phase the server drops one of those who do not read: the
+		// first to join behind the twenty heads.
+		if m["type"] == "MY_BOOKING_ASSIGNED" {
+			if served++; served == 15 {
+				for _, other := range s.bookings {
+					if other.turn == 20 {
+						s.cut(other, 3008)
+					}
+				}
+			}
+		}
+		return []message{m}
+	}
+	report := slows(t, s, nil)
+	require.True(t, report.OK, "%s %+v", report.Verdict, report.Problems)
+	require.Equal(t, 21, counted(t, report, "snapshots checked"))
+	require.Equal(t, 1, counted(t, report, "dropped by the server")+counted(t, report, "connections they lost"))
+}
+
+func TestSlowReportsPlantedFaults(t *testing.T) {
+	last := func(b *fakeBooking, m message) bool {
+		return m["type"] == "QUEUE_POSITION_UPDATED" && b.turn == 39
+	}
+	for name, c := range map[string]struct {
+		tamper func(m message) []message
+		want   func(f Faults) bool
+	}{
+		"a place never true": {
+			func(m message) []message {
+				m["queuePosition"], m["estimatedWaitMinutes"] = 99, 990
+				return []message{m}
+			}, func(f Faults) bool { return f.WrongPositions == 20 && f.Missed > 0 },
+		},
+		"a place told twice": {
+			func(m message) []message { return []message{m, m} },
+			func(f Faults) bool { return f == Faults{Duplicates: 20} },
+		},
+		"no place at all": {
+			func(message) []message { return nil },
+			func(f Faults) bool { return f.Missed > 0 && f == Faults{Missed: f.Missed} },
+		},
+		"a wrong estimate": {
+			func(m message) []message {
+				m["estimatedWaitMinutes"] = 1
+				return []message{m}
+			}, func(f Faults) bool { return f == Faults{WrongEstimates: 20} },
+		},
+		"other news": {
+			func(m message) []message {
+				return []message{m, {"via": "scheduling-system", "type": "MY_BOOKING_EXPIRED", "bookingId": m["bookingId"]}}
+			}, func(f Faults) bool { return f == Faults{WrongNews: 20} },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSlowFake(t)
+			s.tamper = func(b *fakeBooking, m message) []message {
+				if last(b, m) {
+					return c.tamper(m)
+				}
+				return []message{m}
+			}
+			report := slows(t, s, func(o *SlowOptions) { o.Bound = 200 * time.Millisecond })
+			require.True(t, c.want(*report.Faults), "%+v %+v", *report.Faults, report.Problems)
+			require.False(t, report.OK)
+		})
+	}
+}
+
+func TestSlowRefusesBadOptions(t *testing.T) {
+	for want, change := range map[string]func(o *SlowOptions){
+		"nobody or everybody": func(o *SlowOptions) { o.Stalled = 0.01 },
+		"rate, phase and":     func(o *SlowOptions) { o.Rate = 0 },
+		"API key":             func(o *SlowOptions) { o.Key = "" },
+	} {
+		o := SlowOptions{Nodes: []string{"http://127.0.0.1:1"}, Key: fakeKey, Clients: 20, Stalled: 0.1, Rate: 1, Phase: time.Second}
+		change(&o)
+		report, err := Slow(t.Context(), o)
+		require.ErrorContains(t, err, want)
+		require.Nil(t, report)
+	}
+}

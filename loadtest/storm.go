@@ -1,0 +1,254 @@
+package loadtest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	// StormGoal is within how long everybody must have a correct snapshot again.
+	StormGoal = 10 * time.Second
+	// stormLimit is how long a storm waits for the last.
+	stormLimit = 2 * time.Minute
+	// restTime lets everything come to rest before a storm.
+	restTime = 500 * time.Millisecond
+)
+
+// StormOptions says how many clients lose their connection and how they come back.
+type StormOptions struct {
+	Nodes    []string
+	Key      string
+	Protocol string
+	Clients  int
+	Queues   int
+	// Restart is a shell command that restarts the server, Pid a process that is
+	// told to end by SIGTERM, for its supervisor to restart. With neither, the
+	// clients close their sockets, all at once.
+	Restart string
+	Pid     int
+	// BackoffMin and BackoffMax are how clients wait, as the SDKs do. With a
+	// maximum of zero they all come back at once.
+	BackoffMin, BackoffMax time.Duration
+	Progress               func(Progress)
+
+	goal time.Duration // the constant, except in tests
+}
+
+// Storm connects many clients, cuts all of them off at once and measures how
+// long it takes until each has been shown its own correct position again.
+func Storm(ctx context.Context, o StormOptions) (*Report, error) {
+	switch {
+	case o.BackoffMin < 0 || o.BackoffMax < 0 || (o.BackoffMax > 0 && o.BackoffMin > o.BackoffMax):
+		return nil, errors.New("the shortest wait must be between zero and the longest")
+	case o.Restart != "" && o.Pid != 0:
+		return nil, errors.New("give a command or a process, not both")
+	}
+	room, err := openCrowdedRoom(ctx, o.Nodes, o.Key, Traffic{Patients: o.Clients, Queues: o.Queues, Protocol: o.Protocol, Progress: o.Progress})
+	if err != nil {
+		return nil, err
+	}
+	defer room.close()
+	s := &storm{options: o, crowd: newCrowd(room)}
+	defer s.crowd.close()
+	return s.run(ctx)
+}
+
+// openCrowdedRoom lets patients join queues that do not move by themselves.
+func openCrowdedRoom(ctx context.Context, nodes []string, key string, t Traffic) (*waitingRoom, error) {
+	t.Duration = 1 // is for scenarios that last
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	room, err := openRoom(nodes, key, t)
+	if err != nil {
+		return nil, err
+	}
+	if err := room.setUp(ctx); err != nil {
+		room.close()
+		return nil, fmt.Errorf("set up the queues: %w", err)
+	}
+	return room, nil
+}
+
+type storm struct {
+	options StormOptions
+	crowd   *crowd
+	links   []*link
+	clients []*standing
+
+	drops  atomic.Int64
+	shown  atomic.Int64 // a snapshot, right or wrong
+	served atomic.Int64 // a right one
+	first  atomic.Int64 // when the first was served again, Unix nanoseconds
+	last   atomic.Int64
+	again  histogram
+}
+
+func (s *storm) run(ctx context.Context) (*Report, error) {
+	room := s.crowd.room
+	places := make([]placeSeen, len(room.patients))
+	for i, p := range room.patients {
+		c := &standing{crowd: s.crowd, number: i, p: p, again: s.servedAgain, drops: &s.drops}
+		l, err := s.crowd.newLink(i, p, c)
+		if err != nil {
+			return nil, err
+		}
+		l.backoff = sdkBackoff(s.options.BackoffMin, s.options.BackoffMax)
+		s.links, s.clients = append(s.links, l), append(s.clients, c)
+	}
+	if err := s.crowd.connectAll(ctx, s.links, s.options.Progress); err != nil {
+		return nil, err
+	}
+	if err := pause(ctx, restTime); err != nil {
+		return nil, err
+	}
+	before, err := room.usage(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	started := time.Now()
+	samples := newSampler(started,
+		measure{chart: "clients", name: "connected", read: gauge(&s.crowd.live.now)},
+		measure{chart: "clients", name: "served again", read: gauge(&s.served)},
+		measure{chart: "failed attempts", name: "failed attempts", unit: "per second", rate: true, read: gauge(&s.crowd.live.failed)},
+	)
+	stopSamples := samples.run()
+	stopProgress := showProgress(s.options.Progress, func() Progress {
+		return Progress{
+			Done: s.served.Load(), Total: int64(len(s.links)), What: "clients served again",
+			Detail: fmt.Sprintf("%d connected, %d failed attempts, %d wrong", s.crowd.live.now.Load(), s.crowd.live.failed.Load(), s.crowd.wrong()),
+		}
+	})
+	samples.mark("cut off")
+	err = s.cut(ctx)
+	if err == nil {
+		err = s.crowd.await(ctx, stormLimit, "all are served again", func() bool {
+			return s.drops.Load() > 0 && s.shown.Load() == s.drops.Load() && s.crowd.live.now.Load() == int64(len(s.links))
+		})
+	}
+	stopProgress()
+	stopSamples()
+	late := errors.Is(err, errTooLong)
+	if err != nil && !late {
+		return nil, err
+	}
+	after, usageErr := room.usage(ctx)
+	if usageErr != nil && !late {
+		return nil, usageErr
+	}
+	// The clients are at rest: what the first snapshots showed can be compared.
+	s.crowd.close()
+	for i, c := range s.clients {
+		places[i] = placeSeen{i, c.place}
+	}
+	if err := room.seatAll(places); err != nil {
+		s.crowd.fault(wrongPosition, "", "%v", err)
+	}
+
+	report := newReport("storm", started)
+	report.setting("clients", "%d, in %d queues", s.options.Clients, room.traffic.Queues)
+	report.setting("against", "%s (%s)", joined(room.api.nodes), room.traffic.Protocol)
+	report.setting("cut off by", "%s", s.how())
+	report.setting("coming back", "%s", describeBackoff(s.options.BackoffMin, s.options.BackoffMax))
+	s.fill(report, started, before, after)
+	samples.fill(report)
+	report.conclude()
+	if late {
+		report.fail("NOT every client was served again", err)
+	}
+	return report, nil
+}
+
+func (s *storm) fill(report *Report, started time.Time, before, after usage) {
+	begin := started
+	note := "since all were cut off"
+	if s.restarts() {
+		note = "since the server served the first again"
+		begin = time.Unix(0, s.first.Load())
+	}
+	whole := time.Unix(0, s.last.Load()).Sub(begin).Seconds()
+	report.figures("the storm",
+		Figure{Name: "all served again", Value: whole, Unit: "s", Note: note, AtMost: cmp.Or(s.options.goal, StormGoal).Seconds(), Headline: true},
+		count("cut off", s.drops.Load(), ""),
+		count("served again", s.served.Load(), "shown their own correct position"),
+		count("failed attempts", s.crowd.live.failed.Load(), "each was repeated"),
+	)
+	if s.restarts() {
+		report.figures("the storm", Figure{Name: "first served again", Value: begin.Sub(started).Seconds(), Unit: "s", Note: "since the restart began"})
+	} else {
+		report.figures("the server", Figure{Name: "CPU in the storm", Value: after.cpu - before.cpu, Unit: "s"})
+	}
+	report.figures("the server",
+		Figure{Name: "resident before", Value: before.resident / (1 << 20), Unit: "MB"},
+		Figure{Name: "resident after", Value: after.resident / (1 << 20), Unit: "MB"},
+		Figure{Name: "goroutines before", Value: before.goroutines},
+		Figure{Name: "goroutines after", Value: after.goroutines},
+	)
+	report.figures("checked against the truth", count("snapshots checked", s.crowd.tally.snapshots.Load(), ""))
+	report.curve("coming back", "cut off → correct snapshot", &s.again)
+	report.Faults = s.crowd.faults()
+	report.Faults.Missed += s.drops.Load() - s.shown.Load()
+	report.Problems = append(report.Problems, s.crowd.tally.allProblems()...)
+}
+
+// servedAgain takes note of one client that has its place back.
+func (s *storm) servedAgain(right bool, lost, got time.Time) {
+	defer s.shown.Add(1)
+	if !right {
+		return
+	}
+	s.again.add(got.Sub(lost))
+	s.first.CompareAndSwap(0, got.UnixNano())
+	raise(&s.last, got.UnixNano())
+	s.served.Add(1)
+}
+
+func (s *storm) restarts() bool { return s.options.Restart != "" || s.options.Pid != 0 }
+
+func (s *storm) how() string {
+	switch {
+	case s.options.Restart != "":
+		return "a restart: " + s.options.Restart
+	case s.options.Pid != 0:
+		return fmt.Sprintf("SIGTERM to process %d", s.options.Pid)
+	}
+	return "the clients themselves"
+}
+
+// cut cuts all clients off.
+func (s *storm) cut(ctx context.Context) error {
+	switch {
+	case s.options.Restart != "":
+		return runCommand(ctx, s.options.Restart, "NODE="+s.crowd.room.api.nodes[0], "INDEX=0")
+	case s.options.Pid != 0:
+		process, err := os.FindProcess(s.options.Pid)
+		if err == nil {
+			err = process.Signal(syscall.SIGTERM)
+		}
+		if err != nil {
+			return fmt.Errorf("end process %d: %w", s.options.Pid, err)
+		}
+		return nil
+	}
+	var wg sync.WaitGroup
+	for _, l := range s.links {
+		wg.Go(l.cut)
+	}
+	wg.Wait()
+	return nil
+}
+
+func describeBackoff(shortest, longest time.Duration) string {
+	if longest == 0 {
+		return "all at once"
+	}
+	return fmt.Sprintf("after %v to %v and a random part, as the SDKs do", shortest, longest)
+}

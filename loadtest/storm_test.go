@@ -1,0 +1,263 @@
+package loadtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// crowdServer is a fake whose figures follow from the connections it has.
+type crowdServer struct {
+	*queueServer
+	leaks atomic.Int64 // goroutines that every visitor leaves behind
+	hasty bool         // calls the next whether or not everybody has connected
+}
+
+func newCrowdFake(t *testing.T) *crowdServer {
+	t.Helper()
+	s := &crowdServer{queueServer: newQueueFake(t)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/connection/websocket", s.serveLive)
+	mux.HandleFunc("/management/", s.serveAPI)
+	mux.HandleFunc("POST /management/queue/next", s.callNext)
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		now, ever := 0, 0
+		for _, b := range s.bookings {
+			now, ever = now+len(b.subscribers), ever+b.connections
+		}
+		goroutines := 50 + now + ever*int(s.leaks.Load())
+		fmt.Fprintf(w, "process_cpu_seconds_total 1\nprocess_resident_memory_bytes %d\ngo_goroutines %d\n", 100<<20+now<<10, goroutines)
+	})
+	server := httptest.NewServer(mux)
+	s.url = server.URL
+	t.Cleanup(func() {
+		s.close.Do(func() { close(s.closing) })
+		server.Close()
+	})
+	return s
+}
+
+// callNext lets nobody wait for connections that never come.
+func (s *crowdServer) callNext(w http.ResponseWriter, r *http.Request) {
+	if s.hasty {
+		s.mu.Lock()
+		for _, b := range s.bookings {
+			b.connections = max(b.connections, 1)
+		}
+		s.mu.Unlock()
+	}
+	s.serveNext(w, r)
+}
+
+func storms(t *testing.T, s *crowdServer, change func(o *StormOptions)) *Report {
+	t.Helper()
+	o := StormOptions{
+		Nodes: []string{s.url}, Key: fakeKey, Clients: 40, Queues: 3,
+		BackoffMin: 5 * time.Millisecond, BackoffMax: 20 * time.Millisecond,
+	}
+	if change != nil {
+		change(&o)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	report, err := Storm(ctx, o)
+	require.NoError(t, err)
+	return report
+}
+
+func TestStormServesEverybodyAgain(t *testing.T) {
+	for _, protocol := range []string{"json", "protobuf"} {
+		t.Run(protocol, func(t *testing.T) {
+			var last atomic.Pointer[Progress]
+			report := storms(t, newCrowdFake(t), func(o *StormOptions) {
+				o.Protocol = protocol
+				o.Progress = func(p Progress) { last.Store(&p) }
+			})
+			require.True(t, report.OK, "%s %+v", report.Verdict, report.Problems)
+			require.Equal(t, 40, counted(t, report, "cut off"))
+			require.Equal(t, 40, counted(t, report, "served again"))
+			require.Equal(t, 80, counted(t, report, "snapshots checked"))
+			require.Equal(t, 40, timed(t, report, "cut off → correct snapshot"))
+			require.Equal(t, 90, counted(t, report, "goroutines after"))
+			require.Less(t, report.figure("all served again").Value, 10.0)
+			require.EqualValues(t, 40, last.Load().Done)
+			require.Equal(t, "cut off", report.Marks[0].Text)
+		})
+	}
+}
+
+func TestStormAllAtOnce(t *testing.T) {
+	report := storms(t, newCrowdFake(t), func(o *StormOptions) { o.BackoffMin, o.BackoffMax = 0, 0 })
+	require.True(t, report.OK, "%+v", report.Problems)
+	require.Contains(t, report.Settings, Setting{"coming back", "all at once"})
+}
+
+func TestStormThatTakesTooLongFails(t *testing.T) {
+	report := storms(t, newCrowdFake(t), func(o *StormOptions) { o.goal = time.Nanosecond })
+	require.False(t, report.OK)
+	require.Equal(t, "goal missed: all served again", report.Verdict)
+}
+
+func TestStormOfARestart(t *testing.T) {
+	s := newCrowdFake(t)
+	// What ends a server ends its connections: here, this process is told to.
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM)
+	defer signal.Stop(told)
+	s.handlers.Go(func() {
+		<-told
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, b := range s.bookings {
+			s.cut(b, 3001)
+		}
+	})
+	report := storms(t, s, func(o *StormOptions) { o.Pid = os.Getpid() })
+	require.True(t, report.OK, "%+v", report.Problems)
+	require.Equal(t, 40, counted(t, report, "served again"))
+	require.Positive(t, report.figure("first served again").Value)
+	require.Equal(t, "since the server served the first again", report.figure("all served again").Note)
+}
+
+func TestStormReportsPlantedFaults(t *testing.T) {
+	second := func(do func(b *fakeBooking, shown message)) func(*fakeBooking, message) {
+		return func(b *fakeBooking, shown message) {
+			if b.id == "booking7" && b.connections == 1 {
+				do(b, shown)
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		plant func(s *crowdServer)
+		want  Faults
+	}{
+		"somebody else's place": {
+			plant: func(s *crowdServer) {
+				s.spoilSnapshot = second(func(b *fakeBooking, shown message) {
+					shown["queuePosition"], shown["estimatedWaitMinutes"] = 40, 40*b.kind.minutes
+				})
+			},
+			want: Faults{WrongPositions: 1},
+		},
+		"a wrong estimate": {
+			plant: func(s *crowdServer) {
+				s.spoilSnapshot = second(func(_ *fakeBooking, shown message) { shown["estimatedWaitMinutes"] = 1 })
+			},
+			want: Faults{WrongEstimates: 1},
+		},
+		"two with the same place from the beginning": {
+			plant: func(s *crowdServer) {
+				s.spoilSnapshot = func(b *fakeBooking, shown message) {
+					if shown["queuePosition"] == 2 {
+						shown["queuePosition"], shown["estimatedWaitMinutes"] = 1, b.kind.minutes
+					}
+				}
+			},
+			want: Faults{WrongPositions: 1},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newCrowdFake(t)
+			c.plant(s)
+			report := storms(t, s, nil)
+			require.Equal(t, c.want, *report.Faults, "%+v", report.Problems)
+			require.False(t, report.OK)
+		})
+	}
+}
+
+func TestStandingClientsKnowThatNobodyMoves(t *testing.T) {
+	c := &standing{crowd: &crowd{tally: newTally()}, p: &joiner{booking: "b"}, place: 5}
+	c.moved(place{5, 50}, time.Now())
+	c.moved(place{4, 40}, time.Now())
+	c.publication([]byte(`{"type":"MY_BOOKING_ASSIGNED"}`), time.Now())
+	require.Equal(t, Faults{WrongPositions: 1, Duplicates: 1, WrongNews: 1}, c.crowd.tally.faultCounts())
+}
+
+func TestStormRefusesBadOptions(t *testing.T) {
+	for want, change := range map[string]func(o *StormOptions){
+		"shortest wait": func(o *StormOptions) { o.BackoffMin = time.Hour },
+		"not both":      func(o *StormOptions) { o.Pid, o.Restart = 1, "true" },
+		"API key":       func(o *StormOptions) { o.Key = "" },
+		"too few":       func(o *StormOptions) { o.Clients = 0 },
+		"protocol must": func(o *StormOptions) { o.Protocol = "xml" },
+	} {
+		o := StormOptions{Nodes: []string{"http://127.0.0.1:1"}, Key: fakeKey, Clients: 5, BackoffMax: time.Second}
+		change(&o)
+		report, err := Storm(t.Context(), o)
+		require.ErrorContains(t, err, want)
+		require.Nil(t, report)
+	}
+}
+
+func TestSDKBackoff(t *testing.T) {
+	wait := sdkBackoff(500*time.Millisecond, 20*time.Second)
+	seen := map[time.Duration]bool{}
+	for failed := range 200 {
+		d := wait(failed)
+		require.GreaterOrEqual(t, d, 500*time.Millisecond)
+		require.LessOrEqual(t, d, 20*time.Second)
+		first := wait(0)
+		require.Less(t, first, time.Second)
+		seen[first] = true
+	}
+	require.Greater(t, len(seen), 100, "they do not come back together")
+	require.Zero(t, sdkBackoff(0, 0)(0))
+	require.Positive(t, sdkBackoff(0, 0)(1), "a server that is down is not hammered")
+}
+
+func churns(t *testing.T, s *crowdServer) *Report {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	report, err := Churn(ctx, ChurnOptions{
+		Nodes: []string{s.url}, Key: fakeKey, Patients: 10, Connections: 200, Duration: 400 * time.Millisecond,
+		stay: 20 * time.Millisecond, limit: 3 * time.Second,
+	})
+	require.NoError(t, err)
+	return report
+}
+
+func TestChurnEndsWhereItBegan(t *testing.T) {
+	report := churns(t, newCrowdFake(t))
+	require.True(t, report.OK, "%s %+v", report.Verdict, report.Problems)
+	require.Equal(t, 200, counted(t, report, "came"))
+	require.Equal(t, 200, counted(t, report, "snapshots checked"))
+	require.Zero(t, report.figure("goroutines more than before").Value)
+	require.Zero(t, report.figure("memory more than before").Value)
+	require.Len(t, report.Marks, 2)
+	var page bytes.Buffer
+	require.NoError(t, report.WriteHTML(&page))
+}
+
+func TestChurnReportsALeak(t *testing.T) {
+	s := newCrowdFake(t)
+	s.leaks.Store(1)
+	report := churns(t, s)
+	require.False(t, report.OK)
+	require.Equal(t, "goal missed: goroutines more than before", report.Verdict)
+	require.EqualValues(t, 190, report.figure("goroutines more than before").Value)
+}
+
+func TestChurnReportsAWrongPlace(t *testing.T) {
+	s := newCrowdFake(t)
+	s.spoilSnapshot = func(b *fakeBooking, shown message) {
+		if b.id == "booking4" && b.connections == 12 {
+			shown["queuePosition"], shown["estimatedWaitMinutes"] = 40, 40*b.kind.minutes
+		}
+	}
+	report := churns(t, s)
+	require.Equal(t, Faults{WrongPositions: 1}, *report.Faults, "%+v", report.Problems)
+}
