@@ -1,0 +1,210 @@
+package loadtest
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// at is a moment of the tests, in Unix nanoseconds.
+func at(ms int) int64 { return int64(1_000_000+ms) * int64(time.Millisecond) }
+
+// watchedBy is a fleet with one patient of a rank, who is live at 0 ms and knows
+// its place. Heads are sent and answered at the given milliseconds.
+func watchedBy(rank int, sent, answered []int) (*fleet, *follower) {
+	f := newFleet(fleetOptions{Bound: 100 * time.Millisecond, Minutes: visitMinutes, Snapshots: true, News: true})
+	w := &follower{fleet: f, shard: &f.shards[0], order: channelOrder{Booking: "b", Rank: rank}, told: -1}
+	f.followers = append(f.followers, w)
+	moments := func(list []int) (out []int64) {
+		for _, ms := range list {
+			out = append(out, at(ms))
+		}
+		return out
+	}
+	w.write(note{kind: noteSnapshot, position: int32(rank), asked: at(-1), at: at(0)})
+	f.learn(truth{Until: at(0), Queues: []departures{{Sent: moments(sent), Answered: moments(answered)}}})
+	return f, w
+}
+
+func TestPositionsAreCheckedAgainstTheDepartures(t *testing.T) {
+	type told struct{ position, ms int }
+	// Two doctors: the second head is sent before the first is answered.
+	sent, answered := []int{10, 20, 500}, []int{30, 40, 510}
+	for name, c := range map[string]struct {
+		told []told
+		want Faults
+	}{
+		"each in time":                     {[]told{{9, 35}, {8, 45}, {7, 505}}, Faults{}},
+		"before the answer":                {[]told{{9, 10}, {8, 20}, {7, 500}}, Faults{}},
+		"some skipped":                     {[]told{{8, 50}, {7, 520}}, Faults{}},
+		"before it was sent":               {[]told{{8, 19}, {8, 41}, {7, 520}}, Faults{WrongPositions: 1}},
+		"the last never":                   {[]told{{9, 30}, {8, 41}}, Faults{Missed: 1}},
+		"further back than ever":           {[]told{{11, 5}, {8, 41}, {7, 520}}, Faults{WrongPositions: 1}},
+		"place nought":                     {[]told{{0, 5}, {8, 41}, {7, 520}}, Faults{WrongPositions: 1}},
+		"twice":                            {[]told{{8, 41}, {8, 42}, {7, 520}}, Faults{Duplicates: 1}},
+		"back":                             {[]told{{8, 41}, {9, 42}, {7, 520}}, Faults{OutOfOrder: 1}},
+		"late":                             {[]told{{8, 141}, {7, 520}}, Faults{Late: 1}},
+		"each late":                        {[]told{{9, 131}, {8, 141}, {7, 611}}, Faults{Late: 3}},
+		"kept too long, then up to date":   {[]told{{7, 520}}, Faults{Missed: 1}},
+		"behind for a while, within bound": {[]told{{8, 130}, {7, 610}}, Faults{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, w := watchedBy(10, sent, answered)
+			for _, x := range c.told {
+				w.write(note{kind: noteMoved, position: int32(x.position), at: at(x.ms)})
+			}
+			f.learn(truth{Until: at(2000)})
+			require.Equal(t, c.want, f.conclude(at(2000)).Faults, "%+v", f.tally.problems)
+		})
+	}
+}
+
+func TestNotesWaitForTheirTruth(t *testing.T) {
+	f, w := watchedBy(10, nil, nil)
+	w.write(note{kind: noteMoved, position: 9, at: at(15)})
+	f.learn(truth{Until: at(14)})
+	require.Equal(t, 0, w.told, "nobody knows yet")
+	f.learn(truth{Until: at(20), Queues: []departures{{Sent: []int64{at(12)}}}})
+	require.Equal(t, 1, w.told)
+	require.Zero(t, f.tally.total.Load())
+	require.Equal(t, 0, f.behind())
+	f.learn(truth{Until: at(30), Queues: []departures{{Sent: []int64{at(22)}, Answered: []int64{at(21), at(25)}}}})
+	require.Equal(t, 1, f.behind())
+	require.Equal(t, 3*time.Millisecond, f.tally.latency.max)
+}
+
+func TestSnapshotsShowWhatWasTrueMeanwhile(t *testing.T) {
+	for name, c := range map[string]struct {
+		position, asked, got int
+		want                 Faults
+	}{
+		"the old one while it is asked":    {10, 25, 35, Faults{}},
+		"the new one while it is asked":    {9, 5, 12, Faults{}},
+		"the old one when it had been":     {10, 31, 35, Faults{StaleSnapshots: 1}},
+		"the new one when it was not sent": {8, 5, 12, Faults{WrongPositions: 1}},
+		"over, when it was not":            {0, 31, 35, Faults{WrongNews: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, w := watchedBy(10, []int{10}, []int{30})
+			w.write(note{kind: noteDropped, at: at(1)})
+			w.write(note{kind: noteSnapshot, position: int32(c.position), asked: at(c.asked), at: at(c.got)})
+			w.write(note{kind: noteMoved, position: 9, at: at(50)})
+			f.learn(truth{Until: at(60)})
+			found := f.conclude(at(60)).Faults
+			found.Duplicates = 0 // of the place told last, where that was known before
+			require.Equal(t, c.want, found)
+		})
+	}
+
+	f, w := watchedBy(10, []int{10}, []int{30})
+	w.write(note{kind: noteMoved, position: 9, at: at(40)})
+	w.write(note{kind: noteSnapshot, position: 10, asked: at(29), at: at(45)})
+	f.learn(truth{Until: at(60)})
+	require.Equal(t, Faults{OutOfOrder: 1}, f.conclude(at(60)).Faults)
+}
+
+func TestWhoIsNotThereIsNotLate(t *testing.T) {
+	f, w := watchedBy(10, []int{10}, []int{30})
+	w.write(note{kind: noteDropped, at: at(20)})
+	w.write(note{kind: noteSnapshot, position: 9, asked: at(890), at: at(900)})
+	f.learn(truth{Until: at(1000)})
+	o := f.conclude(at(1000))
+	require.Equal(t, Faults{}, o.Faults)
+	require.Equal(t, 870*time.Millisecond, o.Ages.max, "what it showed was old nevertheless")
+
+	f, w = watchedBy(10, []int{10}, []int{30})
+	w.write(note{kind: noteDropped, at: at(200)})
+	w.write(note{kind: noteSnapshot, position: 9, asked: at(210), at: at(220)})
+	f.learn(truth{Until: at(1000)})
+	require.Equal(t, Faults{Missed: 1}, f.conclude(at(1000)).Faults, "it was there long enough before")
+}
+
+func TestACallEndsTheWait(t *testing.T) {
+	for name, c := range map[string]struct {
+		calls []int
+		want  Faults
+	}{
+		"told":           {[]int{35}, Faults{}},
+		"told too early": {[]int{9}, Faults{WrongNews: 1, Missed: 1}},
+		"told twice":     {[]int{35, 36}, Faults{Duplicates: 1}},
+		"never told":     {nil, Faults{Missed: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, w := watchedBy(1, []int{10}, []int{30})
+			for _, ms := range c.calls {
+				w.write(note{kind: noteCalled, at: at(ms)})
+			}
+			f.learn(truth{Until: at(1000)})
+			require.Equal(t, c.want, f.conclude(at(1000)).Faults)
+		})
+	}
+}
+
+func TestTheBooksAreClosedAndOpenedAgain(t *testing.T) {
+	f, w := watchedBy(10, []int{10, 20}, []int{11, 21})
+	f.learn(truth{Until: at(500)})
+	first := f.conclude(at(500))
+	require.Equal(t, Faults{Missed: 1}, first.Faults)
+	require.Equal(t, 500*time.Millisecond, first.Watched)
+	w.write(note{kind: noteMoved, position: 8, at: at(600)})
+	f.learn(truth{Until: at(700)})
+	second := f.conclude(at(700))
+	require.Equal(t, 200*time.Millisecond, second.Watched)
+	require.Zero(t, second.Faults.Missed, "counted before")
+	require.Equal(t, [][]int64{{at(600), at(600)}}, second.Last)
+}
+
+func TestAFullNotebookIsAFault(t *testing.T) {
+	f, w := watchedBy(10, nil, nil)
+	w.shard.notes = make([]note, maxNotes)
+	for i := range w.shard.notes {
+		w.shard.notes[i] = note{of: w, at: at(5000)}
+	}
+	w.write(note{kind: noteMoved, position: 9, at: at(1)})
+	f.learn(truth{Until: at(2)})
+	require.EqualValues(t, 1, f.conclude(at(2)).Faults.Missed)
+}
+
+// TestRampQuantileIsTheShareOfTime compares with a look at every millisecond.
+func TestRampQuantileIsTheShareOfTime(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var h histogram
+	total := 200_000
+	ages := make([]int, total)
+	for i := 0; i < total-1000; {
+		ramp := random.IntN(800)
+		h.add(time.Duration(ramp) * time.Millisecond)
+		for k := range ramp {
+			ages[i+k] = k
+		}
+		i += ramp + random.IntN(200)
+	}
+	slices.Sort(ages)
+	for _, q := range []float64{0.2, 0.5, 0.9, 0.99, 0.999} {
+		want := float64(ages[int(q*float64(total))])
+		got := milliseconds(h.rampQuantile(q, time.Duration(total)*time.Millisecond))
+		require.InDelta(t, want, got, 5+want/16, "%g", q)
+	}
+	require.Zero(t, new(histogram).rampQuantile(0.99, time.Second))
+	require.Zero(t, h.rampQuantile(0.01, time.Duration(total)*time.Millisecond))
+}
+
+func TestHistogramsTravel(t *testing.T) {
+	var a, b histogram
+	for i := range 1000 {
+		a.add(time.Duration(i) * time.Microsecond)
+	}
+	b.add(time.Second)
+	data, err := json.Marshal(&a)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(data, &b))
+	require.EqualValues(t, 1001, b.n)
+	require.Equal(t, time.Second, b.max)
+	require.Equal(t, a.quantile(0.5), b.quantile(0.5))
+	require.Error(t, json.Unmarshal([]byte(`{"buckets":[[99999,1]]}`), &b))
+	require.Error(t, json.Unmarshal([]byte(`{"buckets":1}`), &b))
+}
