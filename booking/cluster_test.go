@@ -2,9 +2,12 @@ package booking_test
 
 import (
 	"log/slog"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"nowserving/booking/store"
@@ -173,4 +176,41 @@ func TestASentinelReplacesTheMaster(t *testing.T) {
 	p.clear(t, next)
 	p.turn(t)
 	require.NotZero(t, sentinel.Replica.Calls()["publish"])
+}
+
+// Nodes that all lose their link at the same moment do not all read the index
+// anew at the same moment.
+func TestNodesReadTheIndexAnewOneAfterAnother(t *testing.T) {
+	t.Parallel()
+	h := realHouse(t)
+	first := h.node(false).clinic(t)
+	kind := first.newType(10)
+	nodes := []*clinic{first}
+	for range 7 {
+		nodes = append(nodes, &clinic{h.node(false), t, first.id, first.customer})
+	}
+	first.join(kind)
+	for _, c := range nodes {
+		require.Eventually(t, c.live, heal, time.Millisecond)
+	}
+	options, err := redis.ParseURL(h.redis.URL)
+	require.NoError(t, err)
+	rdb := redis.NewClient(options)
+	defer func() { require.NoError(t, rdb.Close()) }()
+	require.NoError(t, rdb.Do(t.Context(), "CLIENT", "KILL", "TYPE", "pubsub").Err())
+	lost := func() bool { return !slices.ContainsFunc(nodes, func(c *clinic) bool { return c.mirrors.Lost() == 0 }) }
+	require.Eventually(t, lost, heal, time.Millisecond)
+
+	cut := time.Now()
+	back := map[*clinic]time.Duration{}
+	require.Eventually(t, func() bool {
+		for _, c := range nodes {
+			if _, was := back[c]; !was && c.live() {
+				back[c] = time.Since(cut)
+			}
+		}
+		return len(back) == len(nodes)
+	}, heal, 2*time.Millisecond)
+	times := slices.Sorted(maps.Values(back))
+	require.Greater(t, times[len(times)-1]-times[0], 250*time.Millisecond, "%v", times)
 }
