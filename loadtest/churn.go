@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	mathrand "math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -201,7 +202,7 @@ func (c *churn) settle(ctx context.Context, before *usage) (usage, error) {
 		switch {
 		case before != nil && now.goroutines <= before.goroutines+churnGoroutines && now.resident <= before.resident+churnMemory:
 			return now, nil
-		case now.goroutines == last.goroutines:
+		case math.Abs(now.goroutines-last.goroutines) <= churnGoroutines:
 			same++
 		default:
 			same = 0

@@ -15,9 +15,10 @@ import (
 const (
 	// attemptsAtOnce is how many of a crowd connect at the same time at first.
 	attemptsAtOnce = 200
-	// DefaultBackoffMin and DefaultBackoffMax are what the published SDKs use.
-	DefaultBackoffMin = 500 * time.Millisecond
-	DefaultBackoffMax = 20 * time.Second
+	// ShortestBackoff is how long the published SDKs wait at least.
+	ShortestBackoff = 500 * time.Millisecond
+	// LongestBackoff is how long they wait at most.
+	LongestBackoff = 20 * time.Second
 )
 
 // crowd is many clients in this process, each with a booking of its own.

@@ -77,7 +77,7 @@ func counted(t *testing.T, r *Report, name string) int {
 	t.Helper()
 	f := r.figure(name)
 	require.Equal(t, name, f.Name)
-	require.Equal(t, math.Trunc(f.Value), f.Value)
+	require.Zero(t, math.Mod(f.Value, 1))
 	return int(f.Value)
 }
 

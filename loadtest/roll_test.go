@@ -2,6 +2,7 @@ package loadtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -58,9 +59,9 @@ func cutter(t *testing.T, s *fakeServer, treat func(w http.ResponseWriter, forwa
 			if err != nil {
 				panic(err)
 			}
-			defer res.Body.Close()
 			w.WriteHeader(res.StatusCode)
-			if _, err := io.Copy(w, res.Body); err != nil {
+			_, err = io.Copy(w, res.Body)
+			if err := errors.Join(err, res.Body.Close()); err != nil {
 				panic(err)
 			}
 		}

@@ -57,7 +57,7 @@ func TestSlowFailsWhenOthersNotice(t *testing.T) {
 func TestSlowSeesWhoIsDropped(t *testing.T) {
 	s := newSlowFake(t)
 	served := 0
-	s.tamper = func(b *fakeBooking, m message) []message {
+	s.tamper = func(_ *fakeBooking, m message) []message {
 		// In the second phase the server drops one of those who do not read: the
 		// first to join behind the twenty heads.
 		if m["type"] == "MY_BOOKING_ASSIGNED" {

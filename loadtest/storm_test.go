@@ -38,7 +38,7 @@ func newCrowdFake(t *testing.T) *crowdServer {
 			now, ever = now+len(b.subscribers), ever+b.connections
 		}
 		goroutines := 50 + now + ever*int(s.leaks.Load())
-		fmt.Fprintf(w, "process_cpu_seconds_total 1\nprocess_resident_memory_bytes %d\ngo_goroutines %d\n", 100<<20+now<<10, goroutines)
+		_, _ = fmt.Fprintf(w, "process_cpu_seconds_total 1\nprocess_resident_memory_bytes %d\ngo_goroutines %d\n", 100<<20+now<<10, goroutines)
 	})
 	server := httptest.NewServer(mux)
 	s.url = server.URL
@@ -248,7 +248,7 @@ func TestChurnReportsALeak(t *testing.T) {
 	report := churns(t, s)
 	require.False(t, report.OK)
 	require.Equal(t, "goal missed: goroutines more than before", report.Verdict)
-	require.EqualValues(t, 190, report.figure("goroutines more than before").Value)
+	require.Equal(t, 190, counted(t, report, "goroutines more than before"))
 }
 
 func TestChurnReportsAWrongPlace(t *testing.T) {
