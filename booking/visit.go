@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"nowserving/booking/queue"
 	"nowserving/booking/store"
@@ -142,29 +143,16 @@ func (s *Service) change(tx *store.Tx, where *gorm.DB, a models.Action, set map[
 	t := models.TransitionOf(a)
 	set["status"], set["stage"], set["updated_at"] = t.Status, t.Stage, tx.Now
 	set["version"] = gorm.Expr("version + 1")
-	where = where.Where("status IN ? AND stage IN ?", t.FromStatus, t.FromStage).Session(&gorm.Session{})
-	for {
-		var b models.Booking
-		err := where.Take(&b).Error
-		if errors.Is(err, gorm.ErrRecordNotFound) {
-			return nil, errLost
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s booking: %w", a, err)
-		}
-		done := tx.Model(&models.Booking{}).Where("seq = ? AND version = ?", b.Seq, b.Version).Updates(set)
-		if done.Error != nil {
-			return nil, fmt.Errorf("%s booking: %w", a, done.Error)
-		}
-		if done.RowsAffected == 0 {
-			continue // somebody else changed it first: look again whether it is still legal
-		}
-		var after models.Booking
-		if err := tx.Where("seq = ?", b.Seq).Take(&after).Error; err != nil {
-			return nil, fmt.Errorf("%s booking: %w", a, err)
-		}
-		return &after, tx.Emit(after.OrganizationID, models.EventOf(t.Event, &after))
+	var b models.Booking
+	done := where.Where("status IN ? AND stage IN ?", t.FromStatus, t.FromStage).
+		Model(&b).Clauses(clause.Returning{}).Updates(set)
+	switch {
+	case done.Error != nil:
+		return nil, fmt.Errorf("%s booking: %w", a, done.Error)
+	case done.RowsAffected == 0:
+		return nil, errLost
 	}
+	return &b, tx.Emit(b.OrganizationID, models.EventOf(t.Event, &b))
 }
 
 // act makes a transition of the booking with an id, when also is true of it.
