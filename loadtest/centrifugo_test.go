@@ -55,7 +55,7 @@ func newFakeCentrifugo(t *testing.T) *fakeCentrifugo {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		fmt.Fprintf(w, "process_cpu_seconds_total %d\nprocess_resident_memory_bytes 1e6\ngo_goroutines 5\n", s.batches)
+		_, _ = fmt.Fprintf(w, "process_cpu_seconds_total %d\nprocess_resident_memory_bytes 1e6\ngo_goroutines 5\n", s.batches)
 	})
 	server := httptest.NewServer(mux)
 	s.url = server.URL

@@ -42,8 +42,6 @@ type fakeServer struct {
 	ping time.Duration
 	// recallAfter is how long nobody may be called again.
 	recallAfter time.Duration
-	// wrongHead calls the last of a queue as its next.
-	wrongHead bool
 	// quiet is how long an assign request waits before it is looked at.
 	quiet time.Duration
 	// backAtTheEnd lets who comes back wait behind everybody.

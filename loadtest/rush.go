@@ -298,8 +298,7 @@ func (r *rush) play(ctx context.Context) error {
 	if r.used[1], err = r.use(ctx); err != nil {
 		return err
 	}
-	_, err = r.settle(ctx)
-	return err
+	return r.settle(ctx)
 }
 
 func (r *rush) use(ctx context.Context) (usage, error) {
@@ -386,14 +385,14 @@ func (r *rush) serveBursts(ctx context.Context) error {
 			b.to[q], _ = r.ledger.departed(q)
 		}
 		r.bursts = append(r.bursts, b)
-		if _, err := r.settle(ctx); err != nil {
+		if err := r.settle(ctx); err != nil {
 			return err
 		}
 		if r.after != nil {
 			if err := r.atOnce(ctx, r.after); err != nil {
 				return err
 			}
-			if _, err := r.settle(ctx); err != nil {
+			if err := r.settle(ctx); err != nil {
 				return err
 			}
 		}
@@ -405,19 +404,19 @@ func (r *rush) serveBursts(ctx context.Context) error {
 }
 
 // settle waits until every client shows the newest state, or should have.
-func (r *rush) settle(ctx context.Context) (all bool, err error) {
+func (r *rush) settle(ctx context.Context) error {
 	for until := time.Now().Add(r.traffic.Bound + time.Second); ; {
 		if err := r.tell(); err != nil {
-			return false, err
+			return err
 		}
 		if r.now().Behind == 0 {
-			return true, nil
+			return nil
 		}
 		if time.Now().After(until) {
-			return false, nil
+			return nil
 		}
 		if err := pause(ctx, tellEvery/2); err != nil {
-			return false, err
+			return err
 		}
 	}
 }
