@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	// serviceLife is how long an observation of a type's service is believed.
+	// serviceLife is how long an observation of a type's service is believed, and
+	// twice that while somebody looks again.
 	serviceLife = 2 * time.Second
 	// observedVisits is how many finished visits of today the mean is taken
 	// over, and enoughVisits how many it takes to trust it at all.
@@ -68,10 +69,17 @@ func (s *Service) serviceOf(ctx context.Context, organizationID, typeID string) 
 	}
 	select {
 	case o.looking <- struct{}{}:
-		defer func() { <-o.looking }()
-	case <-ctx.Done():
-		return service{}, ctx.Err()
+	default:
+		if time.Since(known.read) < 2*serviceLife {
+			return known, nil // somebody looks again; a crowd need not wait for that
+		}
+		select {
+		case o.looking <- struct{}{}:
+		case <-ctx.Done():
+			return service{}, ctx.Err()
+		}
 	}
+	defer func() { <-o.looking }()
 	if _, known, ok = s.stats.of(typeID); ok { // somebody else has looked meanwhile
 		return known, nil
 	}

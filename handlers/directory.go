@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	// directoryLife is how long another node's change of a name may stay unseen.
+	// directoryLife is how long another node's change of a name may stay unseen,
+	// and twice that while it is being read.
 	directoryLife = 2 * time.Second
 	// directoryPage is how many rows are read at once, and directoryLimit how
 	// many of a kind are kept for one organization.
@@ -75,10 +76,16 @@ func (d *directory) of(ctx context.Context, organizationID string) (*organizatio
 	if known != nil && time.Since(known.read) < directoryLife {
 		return known, nil
 	}
-	e.reading.Lock()
+	if !e.reading.TryLock() {
+		if known != nil && time.Since(known.read) < 2*directoryLife {
+			return known, nil // it is being read anew; a crowd need not wait for that
+		}
+		e.reading.Lock()
+	}
 	defer e.reading.Unlock()
 	d.mu.Lock()
-	known, changes := e.known, e.changes
+	known = e.known
+	changes := e.changes
 	d.mu.Unlock()
 	if known != nil && time.Since(known.read) < directoryLife {
 		return known, nil // somebody else read it meanwhile
