@@ -77,7 +77,7 @@ type chart struct {
 	Lines   []chartLine
 	XTicks  []tick
 	YTicks  []tick
-	Marks   []tick
+	Marks   []chartMark
 	Columns []column
 	Head    []string
 	Rows    [][]string
@@ -97,9 +97,15 @@ type chartLine struct {
 type tick struct {
 	At   float64
 	Text string
-	Far  bool // close to the end of the axis, so its label goes to the other side
 	// Minor labels are left out where there is little room.
 	Minor bool
+}
+
+// chartMark is a numbered moment; the list below the chart says what it was.
+type chartMark struct {
+	Number     int
+	At, Second float64
+	Text       string
 }
 
 // column is a vertical strip of a plot that shows the values under the pointer.
@@ -172,12 +178,17 @@ func curveChart(list []Curve) chart {
 		Across: "percent of the samples are within",
 		Head:   []string{"", "count", "p50", "p90", "p99", "highest"},
 	}
+	// Only as many are drawn as can be told apart: those with the most samples.
+	least := uint64(minCurve)
+	if counts := sampleCounts(list); len(counts) > lineStyles {
+		least = max(least, counts[lineStyles-1])
+	}
 	var drawn []Curve
 	var values []float64
 	for _, l := range list {
 		c.Rows = append(c.Rows, []string{l.Name, number(float64(l.Count)), number(l.P50), number(l.P90), number(l.P99), number(l.Max)})
 		c.Summary += fmt.Sprintf("%s: half within %s, 99 of 100 within %s %s. ", l.Name, number(l.P50), number(l.P99), c.Unit)
-		if l.Count < minCurve || len(l.Points) < 2 {
+		if l.Count < least || len(l.Points) < 2 || len(drawn) == lineStyles {
 			continue
 		}
 		drawn = append(drawn, l)
@@ -229,6 +240,16 @@ func curveChart(list []Curve) chart {
 	return c
 }
 
+// sampleCounts lists how many samples the curves have, the most first.
+func sampleCounts(list []Curve) []uint64 {
+	counts := make([]uint64, 0, len(list))
+	for _, c := range list {
+		counts = append(counts, c.Count)
+	}
+	slices.SortFunc(counts, func(a, b uint64) int { return cmp.Compare(b, a) })
+	return counts
+}
+
 // seriesChart draws values over the seconds of the run.
 func seriesChart(list []Series, marks []Mark) chart {
 	c := chart{
@@ -260,8 +281,8 @@ func seriesChart(list []Series, marks []Mark) chart {
 	for s := 0.0; s <= end; s += step {
 		c.XTicks = append(c.XTicks, tick{At: 100 * s / end, Text: number(s)})
 	}
-	for _, m := range marks {
-		c.Marks = append(c.Marks, tick{At: 100 * m.Second / end, Text: m.Text, Far: m.Second > end*0.7})
+	for i, m := range marks {
+		c.Marks = append(c.Marks, chartMark{i + 1, 100 * m.Second / end, m.Second, m.Text})
 		c.Summary += fmt.Sprintf("At %s seconds: %s. ", number(m.Second), m.Text)
 	}
 	for i, s := range list {

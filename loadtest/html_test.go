@@ -99,6 +99,24 @@ func TestCurveIsDrawnWhereItsValuesAre(t *testing.T) {
 	require.InDelta(t, 100, end, 1e-6)
 }
 
+func TestAChartShowsOnlyWhatCanBeToldApart(t *testing.T) {
+	r := newReport("x", time.Now())
+	for i := range 10 {
+		h := new(histogram)
+		for range 30 + 10*(i%7) {
+			h.add(time.Millisecond)
+		}
+		r.curve("requests", string(rune('a'+i)), h)
+	}
+	c := curveChart(r.Curves)
+	require.Len(t, c.Rows, 10)
+	names := ""
+	for _, l := range c.Lines {
+		names += l.Name
+	}
+	require.Equal(t, "cdefgj", names, "those with the most samples")
+}
+
 func TestCurveEndsWhereItsSamplesEnd(t *testing.T) {
 	h := new(histogram)
 	for range 200 {
@@ -118,7 +136,7 @@ func TestSeriesIsDrawnOverItsSeconds(t *testing.T) {
 	r := fullReport()
 	c := seriesChart(r.Series, r.Marks)
 	require.Equal(t, "M250.0 266.7L500.0 133.3L1000.0 400.0", c.Lines[0].Path)
-	require.Equal(t, []tick{{At: 50, Text: "all cut off"}}, c.Marks)
+	require.Equal(t, []chartMark{{1, 50, 2, "all cut off"}}, c.Marks)
 	require.Equal(t, [][]string{{"1", "5"}, {"2", "10"}, {"4", "0"}}, c.Rows)
 	require.Equal(t, "waiting: 5 on average, at most 10. At 2 seconds: all cut off. ", c.Summary)
 }
