@@ -6,9 +6,15 @@
 // by the package itself from the order in which it made its own changes.
 //
 // One file for each concern: trace.go and generate.go hold visits, api.go the
-// HTTP calls, live.go one client's live connection, truth.go what is true and
-// what each client was told, report.go the outcome. A scenario (replay.go) puts
-// them together; another scenario is another file beside it.
+// HTTP calls, link.go and frame.go one client's live connection, report.go the
+// outcome. A scenario is a file that puts them together.
+//
+// Two kinds of truth. replay and day follow each patient through all that may
+// happen, and truth.go keeps every state that was true for each. queue, floor and
+// centrifugo have thousands of patients and one kind of change: there a position
+// is the rank less the departures, and fleet.go checks what clients noted down
+// once the departures of that time are known. rush.go makes the changes, crew.go
+// holds the clients, here or in processes of their own.
 //
 // What never lives here: rules of the queue beyond what a patient can see, and
 // anything imported from the server's packages.

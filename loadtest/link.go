@@ -15,6 +15,14 @@ import (
 )
 
 const (
+	// handshakeTimeout bounds dialling, connecting and subscribing.
+	handshakeTimeout = 10 * time.Second
+	// silenceSlack is how much longer than the promised ping interval a client
+	// waits before it takes the connection for dead.
+	silenceSlack = 10 * time.Second
+	// reconnectBase and reconnectLimit bound the wait before another attempt.
+	reconnectBase  = 100 * time.Millisecond
+	reconnectLimit = 5 * time.Second
 	// linkBuffer is what a connection reads into: some positions at once, and
 	// small enough to have one for each of 10,000 connections.
 	linkBuffer = 2 << 10
@@ -23,6 +31,14 @@ const (
 	// maxFrame bounds a message of the server.
 	maxFrame = 1 << 20
 )
+
+// errDead ends a connection on which not even a ping came.
+var errDead = errors.New("the server fell silent")
+
+// terminal is an end after which a client must not come back.
+type terminal struct{ reason string }
+
+func (t *terminal) Error() string { return t.reason }
 
 // listener is told what comes over one subscription. Its methods are called from
 // the connection's goroutine, one after another; data is theirs only until they
@@ -37,6 +53,31 @@ type listener interface {
 	publication(data []byte, at time.Time) (done bool)
 	// dropped says that the connection was lost and another attempt follows.
 	dropped(at time.Time)
+}
+
+// liveStats counts connections. It is safe for concurrent use.
+type liveStats struct {
+	opened     atomic.Int64 // subscribed for the first time
+	reconnects atomic.Int64 // subscribed again after a loss
+	failed     atomic.Int64 // attempts that did not reach a subscription
+	refused    atomic.Int64 // clients turned away for good
+	messages   atomic.Int64 // publications received
+	frames     atomic.Int64 // that carried them, and replies
+	now        atomic.Int64
+	peak       atomic.Int64
+}
+
+func (s *liveStats) up()   { raise(&s.peak, s.now.Add(1)) }
+func (s *liveStats) down() { s.now.Add(-1) }
+
+// raise lifts a peak to a value that has just been reached.
+func raise(peak *atomic.Int64, to int64) {
+	for {
+		seen := peak.Load()
+		if to <= seen || peak.CompareAndSwap(seen, to) {
+			return
+		}
+	}
 }
 
 // subscription is one channel that a link watches.
@@ -625,4 +666,13 @@ func (s *session) told(sub *subscription, done bool) (over bool, err error) {
 	}
 	l.lastID++
 	return false, l.write(&protocol.Command{Id: l.lastID, Unsubscribe: &protocol.UnsubscribeRequest{Channel: sub.channel}})
+}
+
+// closeError follows the ranges of the protocol: 3500–3999 and 4500–4999 are final.
+func closeError(code int, reason string) error {
+	text := fmt.Sprintf("closed by the server: %d %s", code, reason)
+	if (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000) {
+		return &terminal{text}
+	}
+	return errors.New(text)
 }

@@ -412,3 +412,14 @@ func TestPlacesAreReadAsTheDecoderReadsThem(t *testing.T) {
 		return d.QueuePosition != nil && d.EstimatedWaitMinutes != nil && p == place{*d.QueuePosition, *d.EstimatedWaitMinutes} && d.BookingID == "b"
 	}, &quick.Config{MaxCount: 20_000}))
 }
+
+func TestCloseCodesSayWhetherToComeBack(t *testing.T) {
+	for code, final := range map[int]bool{1000: false, 1001: false, 3000: false, 3008: false, 3499: false, 3500: true, 3501: true, 3999: true, 4000: false, 4500: true} {
+		var end *terminal
+		if final {
+			require.ErrorAs(t, closeError(code, ""), &end, "%d", code)
+		} else {
+			require.NotErrorAs(t, closeError(code, ""), &end, "%d", code)
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -155,7 +154,6 @@ type replay struct {
 	total    int64
 	protocol protocol.Type
 	api      *api
-	sockets  *http.Client
 	live     *liveStats
 	tally    *tally
 
@@ -232,7 +230,6 @@ func newReplay(o ReplayOptions) (*replay, error) {
 		days:     days,
 		protocol: kind,
 		api:      newAPI(nodes, o.Key, newRequestStats()),
-		sockets:  newHTTPClient(),
 		live:     new(liveStats),
 		tally:    newTally(),
 		services: map[string]*service{},
@@ -283,7 +280,6 @@ func closingTime(visits []Visit) time.Time {
 
 func (r *replay) close() {
 	r.api.close()
-	r.sockets.CloseIdleConnections()
 }
 
 // setUp makes an organization with a type for each service and as many resources
@@ -464,20 +460,19 @@ func (l *lane) join(ctx context.Context, s story) error {
 
 	liveCtx, hangUp := context.WithCancel(ctx)
 	p.hangUp = hangUp
-	client := &liveClient{
+	client := &link{
 		nodes:    l.api.nodes,
 		first:    int(l.clients.Add(1)) % len(l.api.nodes),
 		protocol: l.protocol,
-		http:     l.sockets,
 		token:    b.TicketToken,
-		channel:  "booking:" + b.ID,
 		slack:    silenceSlack,
 		stats:    l.live,
 	}
+	client.add(&subscription{channel: "booking:" + b.ID, booking: b.ID, to: p.watch})
 	l.patients.Go(func() {
 		defer close(p.gone)
 		var end *terminal
-		if err := client.run(liveCtx, p.watch); errors.As(err, &end) {
+		if err := client.run(liveCtx); errors.As(err, &end) {
 			l.tally.problem("refused client", b.ID, "%v", err)
 		}
 	})

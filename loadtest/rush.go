@@ -469,8 +469,8 @@ func (r *rush) await(ctx context.Context, links int, limit time.Duration) error 
 			return err
 		}
 		s := r.now()
-		if s.Now >= int64(links) {
-			return nil
+		if s.Now >= int64(links) && s.Behind == 0 {
+			return nil // they are connected, and what they were shown is known
 		}
 		if s.Refused > 0 || time.Now().After(until) {
 			return fmt.Errorf("%d of %d clients are connected, %d were refused, %d attempts failed", s.Now, links, s.Refused, s.Failed)

@@ -296,7 +296,7 @@ type publicationDTO struct {
 	RecallCount          int    `json:"recallCount"`
 }
 
-// snapshot implements subscriber. The state it shows must have been true at some
+// snapshot implements listener. The state it shows must have been true at some
 // moment between the request and the reply.
 func (w *watch) snapshot(data []byte, asked, got time.Time) (done bool) {
 	w.line.mu.Lock()
@@ -378,7 +378,16 @@ func (w *watch) checkSnapshot(position int, stage string, asked, got time.Time) 
 	return true
 }
 
-// publication implements subscriber.
+// moved implements listener.
+func (w *watch) moved(p place, at time.Time) (done bool) {
+	w.line.mu.Lock()
+	defer w.line.mu.Unlock()
+	w.checkEstimate(p.position, &p.minutes)
+	w.tellPosition(p.position, at)
+	return false
+}
+
+// publication implements listener.
 func (w *watch) publication(data []byte, at time.Time) (done bool) {
 	w.line.mu.Lock()
 	defer w.line.mu.Unlock()
@@ -539,7 +548,7 @@ func (w *watch) advance(to int, at time.Time, latency *histogram) {
 	w.told = to
 }
 
-// dropped implements subscriber.
+// dropped implements listener.
 func (w *watch) dropped(at time.Time) {
 	w.line.mu.Lock()
 	defer w.line.mu.Unlock()
