@@ -2,6 +2,7 @@ package loadtest
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 func slows(t *testing.T, s *crowdServer, change func(o *SlowOptions)) *Report {
 	t.Helper()
 	o := SlowOptions{
-		Nodes: []string{s.url}, Key: fakeKey, Clients: 20, Stalled: 0.1, Rate: 40, Phase: 250 * time.Millisecond,
+		Nodes: []string{s.url}, Key: fakeKey, Clients: 20, Stalled: 0.1, Rate: 40, Phase: 250 * time.Millisecond, Rounds: 1,
 		goal: 1000, // whether a machine is busy is not what is tested
 	}
 	if change != nil {
@@ -45,6 +46,15 @@ func TestSlowMeasuresBothPhases(t *testing.T) {
 			require.Equal(t, []string{"2 stop reading", "they read again"}, []string{report.Marks[0].Text, report.Marks[1].Text})
 		})
 	}
+}
+
+func TestSlowTakesTheMiddleOfItsRounds(t *testing.T) {
+	report := slows(t, newSlowFake(t), func(o *SlowOptions) { o.Rounds, o.Phase = 3, 100*time.Millisecond })
+	require.True(t, report.OK, "%s %+v", report.Verdict, report.Problems)
+	require.Equal(t, 3*4*18, timed(t, report, "all read"))
+	require.Equal(t, 3*4*18, timed(t, report, "some do not read"))
+	require.Len(t, report.Marks, 6)
+	require.Equal(t, 3, strings.Count(report.figure("p99 with some who do not read, against without").Note, " against "))
 }
 
 func TestSlowFailsWhenOthersNotice(t *testing.T) {
@@ -129,10 +139,10 @@ func TestSlowReportsPlantedFaults(t *testing.T) {
 func TestSlowRefusesBadOptions(t *testing.T) {
 	for want, change := range map[string]func(o *SlowOptions){
 		"nobody or everybody": func(o *SlowOptions) { o.Stalled = 0.01 },
-		"rate, phase and":     func(o *SlowOptions) { o.Rate = 0 },
+		"rate, phase, bound":     func(o *SlowOptions) { o.Rate = 0 },
 		"API key":             func(o *SlowOptions) { o.Key = "" },
 	} {
-		o := SlowOptions{Nodes: []string{"http://127.0.0.1:1"}, Key: fakeKey, Clients: 20, Stalled: 0.1, Rate: 1, Phase: time.Second}
+		o := SlowOptions{Nodes: []string{"http://127.0.0.1:1"}, Key: fakeKey, Clients: 20, Stalled: 0.1, Rate: 1, Phase: time.Second, Rounds: 1}
 		change(&o)
 		report, err := Slow(t.Context(), o)
 		require.ErrorContains(t, err, want)

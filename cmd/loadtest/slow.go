@@ -23,8 +23,8 @@ func newSlow() *cobra.Command {
 		Short: "Let some clients stop reading and measure what the others notice",
 		Long: `Slow connects clients to one queue and serves its heads, first with everybody
 reading, then with a share of the clients leaving their sockets unread. It compares
-the p99 of those who read in both phases (the exit code is not zero when it grows
-more than 1.2 times), tells whether the server dropped those who did not, and
+the p99 of those who read in both phases, in some rounds of which the middle counts
+(the exit code is not zero when it grows more than 1.2 times), tells whether the server dropped those who did not, and
 checks that all of them show the right place once they read again.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -46,7 +46,8 @@ checks that all of them show the right place once they read again.`,
 	flags.IntVar(&options.Clients, "clients", 1000, "how many clients watch")
 	flags.StringVar(&stalled, "stalled", "5%", "how many of them stop reading, like 5% or 0.05")
 	flags.Float64Var(&options.Rate, "rate", 20, "heads served in a second")
-	flags.DurationVar(&options.Phase, "phase", 20*time.Second, "how long to serve, with and without")
+	flags.DurationVar(&options.Phase, "phase", 10*time.Second, "how long to serve with everybody reading, and as long with some who do not")
+	flags.IntVar(&options.Rounds, "rounds", 3, "how often; the middle of them counts")
 	flags.DurationVar(&options.Bound, "bound", loadtest.DefaultBound, "how long a client may stay behind the truth")
 	at.register(cmd)
 	to.register(cmd)
