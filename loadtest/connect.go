@@ -83,6 +83,7 @@ func Connect(ctx context.Context, o ConnectOptions) (*Report, error) {
 	report.setting("clients", "in %d processes on %d cores", t.Processes, runtime.NumCPU())
 	report.figures("an idle connection",
 		Figure{Name: "resident per idle connection", Value: (after.resident - empty.resident) / n / 1024, Unit: "KB", Headline: true, Note: "resident memory of the server, less what it was before"},
+		Figure{Name: "resident per connection at first", Value: (before.resident - empty.resident) / n / 1024, Unit: "KB", Note: "what connecting leaves behind included; both are low if the server had memory to spare"},
 		Figure{Name: "goroutines per idle connection", Value: (after.goroutines - empty.goroutines) / n},
 		Figure{Name: "CPU while idle", Value: 1000 * (after.cpu - before.cpu) / time.Since(idle).Seconds(), Unit: "ms/s", Note: "of the whole server"},
 	)
