@@ -139,7 +139,7 @@ func TestSlowReportsPlantedFaults(t *testing.T) {
 func TestSlowRefusesBadOptions(t *testing.T) {
 	for want, change := range map[string]func(o *SlowOptions){
 		"nobody or everybody": func(o *SlowOptions) { o.Stalled = 0.01 },
-		"rate, phase, bound":     func(o *SlowOptions) { o.Rate = 0 },
+		"rate, phase, bound":  func(o *SlowOptions) { o.Rate = 0 },
 		"API key":             func(o *SlowOptions) { o.Key = "" },
 	} {
 		o := SlowOptions{Nodes: []string{"http://127.0.0.1:1"}, Key: fakeKey, Clients: 20, Stalled: 0.1, Rate: 1, Phase: time.Second, Rounds: 1}
