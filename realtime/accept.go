@@ -16,10 +16,11 @@ const (
 	maxFrame = 32 << 10
 	// readBuffer and writeBuffer are the sizes of a connection's buffers, in
 	// bytes; net/http's own have 4 KiB each. Frames that are longer than the read
-	// buffer take a few more system calls. The write buffer only ever holds the
-	// header of a frame: the socket is corked while a frame is written.
+	// buffer take a few more system calls. Only control frames go through the
+	// write buffer, and none is longer than it is, so that each reaches the socket
+	// in one piece, between the frames that conn.send makes.
 	readBuffer  = 256
-	writeBuffer = 32
+	writeBuffer = 128
 )
 
 // slimHijacker hands a connection over as a socket with small buffers.

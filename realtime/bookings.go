@@ -54,7 +54,7 @@ func (o *organization) locate(w *booking, waiter *queue.Waiter) {
 	if w.waiter == waiter {
 		return
 	}
-	for _, id := range counting(w.waiter) {
+	for _, id := range waitsFor(w.waiter) {
 		q := o.queue(id)
 		for i := q.find(w.waiter.Score); i < len(q.waiting); i++ {
 			if q.waiting[i] == w {
@@ -65,23 +65,18 @@ func (o *organization) locate(w *booking, waiter *queue.Waiter) {
 		o.tidy(id)
 	}
 	w.waiter = waiter
-	for _, id := range counting(waiter) {
+	for _, id := range waitsFor(waiter) {
 		q := o.queue(id)
 		q.waiting = slices.Insert(q.waiting, q.find(waiter.Score), w)
 	}
 }
 
-// counting returns the queues a position follows from: those of the resources,
-// or that of the type (the last) when no resource serves it.
-func counting(w *queue.Waiter) []string {
-	switch {
-	case w == nil:
+// waitsFor is Waiter.WaitsFor, none for nobody.
+func waitsFor(w *queue.Waiter) []string {
+	if w == nil {
 		return nil
-	case len(w.Queues) > 1:
-		return w.Queues[:len(w.Queues)-1]
-	default:
-		return w.Queues
 	}
+	return w.WaitsFor()
 }
 
 // knownToWait reports whether every watcher knows the booking as waiting.
@@ -221,7 +216,10 @@ func (o *organization) tellPositions(b *batch) {
 				return
 			}
 			w.pass = o.pass
-			if position, ok := v.Position(w.id); ok {
+			if w.waiter == nil {
+				return
+			}
+			if position, ok := v.PositionOf(w.waiter); ok {
 				places = append(places, place{w, position})
 			}
 		}

@@ -45,7 +45,8 @@ func (c *conn) claim() bool {
 // waits reports whether anything is to be sent. The caller holds the lock.
 func (c *conn) waits() bool { return len(c.messages) > 0 || len(c.moved) > 0 }
 
-// next puts what waits into a frame. The caller holds the lock.
+// next puts what waits into a frame that begins with headerRoom. The caller
+// holds the lock.
 func (c *conn) next(frame []byte) []byte {
 	published := int64(0)
 	n := 0

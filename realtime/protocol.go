@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 
@@ -23,11 +24,36 @@ const (
 	formatProtobuf format = true
 )
 
-func (f format) messageType() websocket.MessageType {
+// headerRoom stands at the beginning of a frame until seal puts the header
+// there: the longest has as many bytes.
+const headerRoom = "0123456789"
+
+// seal puts the WebSocket header of one whole message (RFC 6455, section 5.2)
+// into its room and returns the frame. Positions are sent so often that
+// the library's locks and buffers would cost as much as all else but the system
+// call; everything else about the connection is left to it.
+func (f format) seal(frame []byte) []byte {
+	opcode := byte(websocket.MessageText)
 	if f == formatProtobuf {
-		return websocket.MessageBinary
+		opcode = byte(websocket.MessageBinary)
 	}
-	return websocket.MessageText
+	const final, two, eight = 0x80, 126, 127
+	n := len(frame) - len(headerRoom)
+	switch {
+	case n < two:
+		frame = frame[len(headerRoom)-2:]
+		frame[1] = byte(n)
+	case n <= math.MaxUint16:
+		frame = frame[len(headerRoom)-4:]
+		frame[1] = two
+		binary.BigEndian.PutUint16(frame[2:], uint16(n))
+	default:
+		frame = frame[len(headerRoom)-10:]
+		frame[1] = eight
+		binary.BigEndian.PutUint64(frame[2:], uint64(n))
+	}
+	frame[0] = final | opcode
+	return frame
 }
 
 // farewell is why a connection is closed. Codes 3000–3499 make the client's
@@ -144,7 +170,7 @@ func (f format) ping() []byte {
 func (f format) appendMessage(frame, message []byte) []byte {
 	if f == formatProtobuf {
 		frame = binary.AppendUvarint(frame, uint64(len(message)))
-	} else if len(frame) > 0 {
+	} else if len(frame) > len(headerRoom) {
 		frame = append(frame, '\n')
 	}
 	return append(frame, message...)
@@ -162,7 +188,7 @@ const (
 // takes, so it writes the bytes of protocol.Reply itself.
 func (f format) appendPush(frame []byte, channel string, data []byte) []byte {
 	if f == formatJSON {
-		if len(frame) > 0 {
+		if len(frame) > len(headerRoom) {
 			frame = append(frame, '\n')
 		}
 		frame = append(frame, `{"push":{"channel":"`...)

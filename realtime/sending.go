@@ -1,7 +1,6 @@
 package realtime
 
 import (
-	"context"
 	"runtime"
 	"sync"
 )
@@ -58,13 +57,12 @@ func (s *sending) take(block []*conn) []*conn {
 	return block
 }
 
-var workspaces = sync.Pool{New: func() any { return &workspace{wire: make([]byte, 0, 4<<10)} }}
+var workspaces = sync.Pool{New: func() any { return new(workspace) }}
 
-// workspace is where a worker puts frames together: what they hold, and what
-// goes over the wire. wire is never nil.
+// workspace is where a worker puts frames together.
 type workspace struct {
-	frame, wire []byte
-	block       [blockSize]*conn
+	frame []byte
+	block [blockSize]*conn
 }
 
 func (s *sending) work() {
@@ -89,15 +87,14 @@ func (s *sending) work() {
 // returns true when there is more.
 func (c *conn) send(space *workspace) bool {
 	c.mu.Lock()
-	space.frame = c.next(space.frame[:0])
+	frame := c.next(append(space.frame[:0], headerRoom...))
 	c.mu.Unlock()
-	if len(space.frame) > 0 {
-		c.socket.cork(space.wire)
-		err := c.ws.Write(context.Background(), c.format.messageType(), space.frame)
-		wire, late := c.socket.uncork()
-		space.wire = wire
-		if err != nil || late != nil {
-			c.hub.o.Log.Debug("write to a live connection", "error", err, "cause", late)
+	space.frame = frame
+	busy := false
+	if len(frame) > len(headerRoom) {
+		var err error
+		if busy, err = c.socket.send(c.format.seal(frame)); err != nil {
+			c.hub.o.Log.Debug("write to a live connection", "error", err)
 			c.hangUp()
 		}
 	}
@@ -105,7 +102,7 @@ func (c *conn) send(space *workspace) bool {
 	defer c.mu.Unlock()
 	// What does not fit into the socket is not put together either: when there
 	// is room again, the newest state is sent.
-	c.stalled = c.socket.busy()
+	c.stalled = busy && c.socket.busy()
 	c.due = c.waits() && !c.stalled && !c.dead
 	switch {
 	case c.due:

@@ -29,9 +29,7 @@ type socket struct {
 	// drained is called when everything kept has been sent.
 	drained func()
 
-	mu sync.Mutex
-	// corked collects what is written, while it is not nil.
-	corked   []byte
+	mu       sync.Mutex
 	kept     []byte
 	draining bool
 	err      error // why nothing more can be written
@@ -72,34 +70,20 @@ func newSocket(conn net.Conn, h *Hub) (*socket, error) {
 
 // Write implements net.Conn.
 func (s *socket) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.corked != nil {
-		s.corked = append(s.corked, p...)
-		return len(p), s.err
-	}
-	return len(p), s.put(p)
+	_, err := s.send(p)
+	return len(p), err
 }
 
-// cork makes what is written from now on wait in a buffer of the caller's, so
-// that it leaves in one piece.
-func (s *socket) cork(buffer []byte) {
+// send writes what the kernel takes at once and keeps the rest. It returns
+// whether something was kept: drained is called when it has gone.
+func (s *socket) send(p []byte) (busy bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.corked = buffer[:0]
+	err = s.put(p)
+	return s.draining, err
 }
 
-// uncork writes what has been collected and gives the buffer back.
-func (s *socket) uncork() ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	buffer := s.corked
-	s.corked = nil
-	return buffer, s.put(buffer)
-}
-
-// put writes what the kernel takes at once and keeps the rest. The caller
-// holds the lock.
+// put is send without its answer. The caller holds the lock.
 func (s *socket) put(p []byte) error {
 	if s.err != nil || len(p) == 0 {
 		return s.err
@@ -154,7 +138,7 @@ func (s *socket) drain() {
 			s.drained()
 			return
 		}
-		if err := s.send(chunk); err != nil {
+		if err := s.flush(chunk); err != nil {
 			s.mu.Lock()
 			s.err, s.kept = err, nil
 			s.mu.Unlock()
@@ -164,7 +148,8 @@ func (s *socket) drain() {
 	}
 }
 
-func (s *socket) send(p []byte) error {
+// flush writes all, however long the client takes, as long as it takes some.
+func (s *socket) flush(p []byte) error {
 	for len(p) > 0 {
 		chunk := p[:min(len(p), drainChunk)]
 		if err := s.SetWriteDeadline(time.Now().Add(s.hub.o.WriteTimeout)); err != nil {

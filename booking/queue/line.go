@@ -26,8 +26,8 @@ type place struct {
 }
 
 // newLine makes a line of waiters in the order of their scores.
-func newLine(sorted []*Waiter) *line {
-	l := &line{}
+func newLine(sorted []*Waiter) line {
+	l := line{}
 	for chunk := range slices.Chunk(sorted, maxBlock/2) {
 		places := make([]place, len(chunk), maxBlock)
 		for i, w := range chunk {

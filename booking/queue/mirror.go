@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Waiter is one waiting booking as a mirror knows it. It is never changed
-// after it was made.
+// Waiter is one waiting booking as a mirror knows it. What it exports is never
+// changed after it was made.
 type Waiter struct {
 	BookingID string
 	// Version is that of the booking when it came to wait here.
@@ -20,13 +20,17 @@ type Waiter struct {
 	Score   int64
 	// Queues are the resources it waits for and, last, its type.
 	Queues []string
-	group  *group
+
+	group *group
+	left  bool // it does not wait any more; guarded by the mirror's lock
 }
 
-// group counts the waiting bookings that stand in the very same queues: one
-// for each type, unless filters make more.
+// group is the waiting bookings that stand in the very same queues: one for
+// each type, unless filters make more. It exists while there are any.
 type group struct {
+	state  *state
 	queues []string
+	lines  []*line // of the queues
 	size   int
 }
 
@@ -37,18 +41,16 @@ type state struct {
 	groups  map[string]*group // by their queues, joined by commas
 }
 
-func newState(waiting int) state {
-	return state{make(map[string]*Waiter, waiting), map[string]*line{}, map[string]*group{}}
+func newState(waiting int) *state {
+	return &state{make(map[string]*Waiter, waiting), map[string]*line{}, map[string]*group{}}
 }
 
-// waitsFor returns the queues that count for its position: those of its
+// WaitsFor returns the queues that count for its position: those of its
 // resources or, when no active resource serves it, that of its type.
-func (w *Waiter) waitsFor() []string {
-	if len(w.Queues) > 1 {
-		return w.Queues[:len(w.Queues)-1]
-	}
-	return w.Queues
-}
+func (w *Waiter) WaitsFor() []string { return w.Queues[:w.group.counting()] }
+
+// counting is how many of the queues count for a position.
+func (g *group) counting() int { return max(1, len(g.queues)-1) }
 
 // Dirty says that in one queue everybody with Score or more may have moved.
 type Dirty struct {
@@ -82,7 +84,7 @@ type Mirror struct {
 	// asOf is when the mirror was last known to be right, unless it follows the
 	// index.
 	asOf time.Time
-	state
+	*state
 	// moved is closed and replaced whenever at or fresh changes.
 	moved chan struct{}
 	// buffer holds deltas that arrive while the index is being read.
@@ -186,6 +188,18 @@ func (v View) Position(bookingID string) (int, bool) {
 	return v.m.position(w), true
 }
 
+// PositionOf is Position of a waiter that this mirror has shown before, and
+// costs less.
+func (v View) PositionOf(w *Waiter) (int, bool) {
+	if w.group.state != v.m.state {
+		return v.Position(w.BookingID) // the mirror was loaded anew since
+	}
+	if w.left {
+		return 0, false
+	}
+	return v.m.position(w), true
+}
+
 // Waiter returns a waiting booking, or nil.
 func (v View) Waiter(bookingID string) *Waiter { return v.m.waiters[bookingID] }
 
@@ -218,11 +232,10 @@ func (v View) Count(among func(queue string) bool) int {
 }
 
 func (m *Mirror) position(w *Waiter) int {
-	ahead := -1
-	for _, q := range w.waitsFor() {
-		if n := m.queues[q].rank(w.Score); ahead < 0 || n < ahead {
-			ahead = n
-		}
+	lines := w.group.lines[:w.group.counting()]
+	ahead := lines[0].rank(w.Score)
+	for _, l := range lines[1:] {
+		ahead = min(ahead, l.rank(w.Score))
 	}
 	return ahead + 1
 }
@@ -286,11 +299,8 @@ func (m *Mirror) apply(d *Delta) []Dirty {
 		w := m.enter(&Waiter{
 			BookingID: d.BookingID, Version: d.BookingVersion, Ticket: d.Ticket, TypeID: d.TypeID, Score: d.Score,
 		}, strings.Join(d.Queues, ","))
-		for _, q := range w.Queues {
-			if m.queues[q] == nil {
-				m.queues[q] = &line{}
-			}
-			m.queues[q].insert(w)
+		for i, q := range w.Queues {
+			w.group.lines[i].insert(w)
 			dirty = append(dirty, Dirty{q, w.Score})
 		}
 	}
@@ -300,12 +310,18 @@ func (m *Mirror) apply(d *Delta) []Dirty {
 	return dirty
 }
 
-// enter adds a waiter that stands in queues, joined by commas; its lines are
-// up to the caller.
+// enter adds a waiter that stands in queues, joined by commas; to put it into
+// their lines is up to the caller.
 func (s *state) enter(w *Waiter, queues string) *Waiter {
 	g := s.groups[queues]
 	if g == nil {
-		g = &group{queues: strings.Split(queues, ",")}
+		g = &group{state: s, queues: strings.Split(queues, ",")}
+		for _, q := range g.queues {
+			if s.queues[q] == nil {
+				s.queues[q] = &line{}
+			}
+			g.lines = append(g.lines, s.queues[q])
+		}
 		s.groups[queues] = g
 	}
 	g.size++
@@ -316,20 +332,21 @@ func (s *state) enter(w *Waiter, queues string) *Waiter {
 
 // leave takes out a waiter.
 func (s *state) leave(w *Waiter) {
+	w.left = true
 	delete(s.waiters, w.BookingID)
 	if w.group.size--; w.group.size == 0 {
 		delete(s.groups, strings.Join(w.Queues, ","))
 	}
-	for _, q := range w.Queues {
-		l := s.queues[q]
+	for i, l := range w.group.lines {
+		// A line that is empty has no group any more that knows it.
 		if l.remove(w.Score); l.len() == 0 {
-			delete(s.queues, q)
+			delete(s.queues, w.Queues[i])
 		}
 	}
 }
 
 // state puts the contents of an index in the form of a mirror.
-func (c *contents) state() state {
+func (c *contents) state() *state {
 	s := newState(len(c.members))
 	standing := map[string][]*Waiter{}
 	for id, record := range c.members {
@@ -343,7 +360,7 @@ func (c *contents) state() state {
 	}
 	for q, waiting := range standing {
 		slices.SortFunc(waiting, func(a, b *Waiter) int { return cmp.Compare(a.Score, b.Score) })
-		s.queues[q] = newLine(waiting)
+		*s.queues[q] = newLine(waiting)
 	}
 	return s
 }
