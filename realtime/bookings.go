@@ -82,7 +82,7 @@ func waitsFor(w *queue.Waiter) []string {
 // knownToWait reports whether every watcher knows the booking as waiting.
 func (w *booking) knownToWait() bool {
 	for _, s := range w.watchers {
-		if s.stage != models.StageWaiting {
+		if !s.waits {
 			return false
 		}
 	}
@@ -98,13 +98,13 @@ func (o *organization) settleBooking(ctx context.Context, s *subscription, snaps
 	var at queue.Moment
 	o.mu.Lock()
 	s.marked = !live
-	s.version, s.stage = snapshot.Version, snapshot.Stage
-	if s.stage == models.StageWaiting {
+	s.learn(snapshot.Version, snapshot.Stage)
+	if s.waits {
 		s.told = snapshot.Position
 	}
 	o.mirror.View(func(v queue.View) {
 		at = v.At()
-		if position, ok := v.Position(s.id); ok && fresh && s.stage == models.StageWaiting {
+		if position, ok := v.Position(s.id); ok && fresh && s.waits {
 			s.told = position
 		}
 		if fresh {
@@ -161,13 +161,13 @@ func (o *organization) tellOne(s *subscription, e *models.BookingEvent, t *telli
 	switch {
 	case typ == models.EventNewPending:
 		typ = models.EventUpdated // news for those who serve; to the customer, it waits now
-	case typ == models.EventAssigned && taken(s.stage):
+	case typ == models.EventAssigned && s.taken:
 		typ = models.EventUpdated // told before: assigned once is assigned for good
 	}
 	// Whoever missed the assignment hears of it before anything later.
-	missed := !taken(s.stage) && taken(e.Stage) && typ != models.EventAssigned
-	s.version, s.stage = e.Version, e.Stage
-	if s.stage != models.StageWaiting {
+	missed := !s.taken && taken(e.Stage) && typ != models.EventAssigned
+	s.learn(e.Version, e.Stage)
+	if !s.waits {
 		s.told = 0
 		s.conn.move(s, 0, 0, 0)
 	}
@@ -210,6 +210,7 @@ func (o *organization) tellPositions(b *batch) {
 	o.pass++
 	places := o.places[:0]
 	moved := 0
+	var near queue.Near
 	o.mirror.View(func(v queue.View) {
 		look := func(w *booking) {
 			if w.pass == o.pass {
@@ -219,7 +220,7 @@ func (o *organization) tellPositions(b *batch) {
 			if w.waiter == nil {
 				return
 			}
-			if position, ok := v.PositionOf(w.waiter); ok {
+			if position, ok := v.PositionOf(w.waiter, &near); ok {
 				places = append(places, place{w, position})
 			}
 		}
@@ -245,6 +246,7 @@ func (o *organization) tellPositions(b *batch) {
 		}
 	})
 	served := o.served[:0]
+	typeID, minutes := "", 0
 	for i, p := range places {
 		if b.nearby && i >= moved && p.position > nearby {
 			continue
@@ -252,12 +254,19 @@ func (o *organization) tellPositions(b *batch) {
 		for _, s := range p.booking.watchers {
 			// A place told with its age is told again once it is live.
 			news := s.told != p.position || s.marked && asOf == 0
-			if s.ready && s.stage == models.StageWaiting && news {
+			if s.ready && s.waits && news {
 				s.told, s.marked = p.position, asOf != 0
-				if s.conn.move(s, p.position, o.catalogue.Minutes[p.booking.waiter.TypeID], asOf) {
+				if t := p.booking.waiter.TypeID; t != typeID { // most are of the same
+					typeID, minutes = t, o.catalogue.Minutes[t]
+				}
+				if s.conn.move(s, p.position, minutes, asOf) {
 					served = append(served, s.conn)
 				}
 			}
+		}
+		if len(served) >= blockSize { // the first are told while the last are decided
+			o.hub.sending.add(served...)
+			served = served[:0]
 		}
 	}
 	o.hub.sending.add(served...)

@@ -19,7 +19,7 @@ const (
 	// gathered. While there is much to send, the rest is up to restRatio times
 	// what the pass took, for a newer position only replaces an unsent one.
 	debounce  = 3 * time.Millisecond
-	restRatio = 4
+	restRatio = 6
 	// nearby is up to which position PositionTick holds nothing back.
 	nearby = 20
 	// displayPause is the least time between two states of a display.

@@ -45,10 +45,9 @@ func (c *conn) claim() bool {
 // waits reports whether anything is to be sent. The caller holds the lock.
 func (c *conn) waits() bool { return len(c.messages) > 0 || len(c.moved) > 0 }
 
-// next puts what waits into a frame that begins with headerRoom. The caller
-// holds the lock.
-func (c *conn) next(frame []byte) []byte {
-	published := int64(0)
+// next puts what waits into a frame that begins with headerRoom, and counts the
+// publications in it. The caller holds the lock.
+func (c *conn) next(frame []byte) (_ []byte, published int64) {
 	n := 0
 	for ; n < len(c.messages) && len(frame) < maxJoined; n++ {
 		m := &c.messages[n]
@@ -90,10 +89,7 @@ func (c *conn) next(frame []byte) []byte {
 		}
 	}
 	c.moved = slices.Delete(c.moved, 0, m)
-	if published > 0 {
-		c.hub.publications.Add(published)
-	}
-	return frame
+	return frame, published
 }
 
 // ageOf is how old a subscription's newest place is, in milliseconds; -1 while

@@ -34,11 +34,12 @@ func (s *sending) add(conns ...*conn) {
 	}
 }
 
-// behind reports whether more connections are due than the workers hold.
+// behind reports whether the workers have more to do than takes them about as
+// long as the next pass.
 func (s *sending) behind() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.due) > 0
+	return len(s.due) > 32*blockSize
 }
 
 // take moves the next connections into a block. When there are none, the
@@ -61,8 +62,9 @@ var workspaces = sync.Pool{New: func() any { return new(workspace) }}
 
 // workspace is where a worker puts frames together.
 type workspace struct {
-	frame []byte
-	block [blockSize]*conn
+	frame     []byte
+	block     [blockSize]*conn
+	published int64
 }
 
 func (s *sending) work() {
@@ -80,6 +82,8 @@ func (s *sending) work() {
 			}
 		}
 		s.add(again...)
+		s.hub.publications.Add(space.published)
+		space.published = 0
 	}
 }
 
@@ -87,8 +91,9 @@ func (s *sending) work() {
 // returns true when there is more.
 func (c *conn) send(space *workspace) bool {
 	c.mu.Lock()
-	frame := c.next(append(space.frame[:0], headerRoom...))
+	frame, published := c.next(append(space.frame[:0], headerRoom...))
 	c.mu.Unlock()
+	space.published += published
 	space.frame = frame
 	busy := false
 	if len(frame) > len(headerRoom) {

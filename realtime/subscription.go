@@ -24,7 +24,8 @@ type subscription struct {
 	ready bool
 	// The booking as the client knows it, and its place.
 	version int64
-	stage   models.Stage
+	waits   bool
+	taken   bool // by a resource
 	told    int
 	// marked: the place was told with its age.
 	marked bool
@@ -43,6 +44,11 @@ type subscription struct {
 	minutes  int    // of the booking's type
 	asOf     int64  // when the newest place was known to be right, in Unix milliseconds; 0 while it is live
 	latest   []byte // newest state of a queue or display, unless sent
+}
+
+// learn notes what the client knows of its booking.
+func (s *subscription) learn(version int64, stage models.Stage) {
+	s.version, s.waits, s.taken = version, stage == models.StageWaiting, taken(stage)
 }
 
 // replier makes the answer to a subscribe command.

@@ -66,6 +66,36 @@ func (l *line) rank(score int64) int {
 	return l.blocks[b].before + i
 }
 
+// Near remembers where the last booking was found in each of its queues, so
+// that the next one is found at once when it stands behind it. The zero value
+// remembers nothing.
+type Near struct {
+	found [4]struct {
+		line *line
+		b, i int
+	}
+}
+
+// rankNear is rank for the n-th queue of a booking.
+func (l *line) rankNear(score int64, near *Near, n int) int {
+	if n >= len(near.found) {
+		return l.rank(score)
+	}
+	f := &near.found[n]
+	b, i := f.b, f.i+1
+	if f.line == l && i == len(l.blocks[b].places) {
+		b, i = b+1, 0
+	}
+	if f.line != l || b == len(l.blocks) || l.blocks[b].places[i].score != score {
+		if len(l.blocks) == 0 {
+			return 0
+		}
+		b, i = l.find(score)
+	}
+	f.line, f.b, f.i = l, b, i
+	return l.blocks[b].before + i
+}
+
 func (l *line) insert(w *Waiter) {
 	if len(l.blocks) == 0 {
 		l.blocks = []block{{places: []place{{w.Score, w}}}}

@@ -39,15 +39,22 @@ type state struct {
 	waiters map[string]*Waiter
 	queues  map[string]*line
 	groups  map[string]*group // by their queues, joined by commas
+	sum     Sum
 }
 
 func newState(waiting int) *state {
-	return &state{make(map[string]*Waiter, waiting), map[string]*line{}, map[string]*group{}}
+	return &state{make(map[string]*Waiter, waiting), map[string]*line{}, map[string]*group{}, Sum{}}
 }
 
 // WaitsFor returns the queues that count for its position: those of its
 // resources or, when no active resource serves it, that of its type.
 func (w *Waiter) WaitsFor() []string { return w.Queues[:w.group.counting()] }
+
+// weight is what a waiting booking adds to Sum.Weight.
+func (w *Waiter) weight() int64 {
+	_, seq := PlaceOf(w.Score)
+	return seq * w.Version
+}
 
 // counting is how many of the queues count for a position.
 func (g *group) counting() int { return max(1, len(g.queues)-1) }
@@ -188,16 +195,23 @@ func (v View) Position(bookingID string) (int, bool) {
 	return v.m.position(w), true
 }
 
-// PositionOf is Position of a waiter that this mirror has shown before, and
-// costs less.
-func (v View) PositionOf(w *Waiter) (int, bool) {
+// PositionOf is Position of a waiter that this mirror has shown before. Asked
+// for one after another in the order of a queue, with the same Near, it costs
+// next to nothing.
+func (v View) PositionOf(w *Waiter, near *Near) (int, bool) {
 	if w.group.state != v.m.state {
 		return v.Position(w.BookingID) // the mirror was loaded anew since
 	}
 	if w.left {
 		return 0, false
 	}
-	return v.m.position(w), true
+	ahead := -1
+	for i, l := range w.group.lines[:w.group.counting()] {
+		if n := l.rankNear(w.Score, near, i); ahead < 0 || n < ahead {
+			ahead = n
+		}
+	}
+	return ahead + 1, true
 }
 
 // Waiter returns a waiting booking, or nil.
@@ -297,7 +311,7 @@ func (m *Mirror) apply(d *Delta) []Dirty {
 	}
 	if d.Waiting {
 		w := m.enter(&Waiter{
-			BookingID: d.BookingID, Version: d.BookingVersion, Ticket: d.Ticket, TypeID: d.TypeID, Score: d.Score,
+			BookingID: d.BookingID, Version: d.BookingVersion, Ticket: d.Ticket, Score: d.Score,
 		}, strings.Join(d.Queues, ","))
 		for i, q := range w.Queues {
 			w.group.lines[i].insert(w)
@@ -310,8 +324,8 @@ func (m *Mirror) apply(d *Delta) []Dirty {
 	return dirty
 }
 
-// enter adds a waiter that stands in queues, joined by commas; to put it into
-// their lines is up to the caller.
+// enter adds a waiter that stands in queues, joined by commas, its type last;
+// to put it into their lines is up to the caller.
 func (s *state) enter(w *Waiter, queues string) *Waiter {
 	g := s.groups[queues]
 	if g == nil {
@@ -325,8 +339,10 @@ func (s *state) enter(w *Waiter, queues string) *Waiter {
 		s.groups[queues] = g
 	}
 	g.size++
-	w.group, w.Queues = g, g.queues
+	w.group, w.Queues, w.TypeID = g, g.queues, g.queues[len(g.queues)-1]
 	s.waiters[w.BookingID] = w
+	s.sum.Waiting++
+	s.sum.Weight += w.weight()
 	return w
 }
 
@@ -334,6 +350,8 @@ func (s *state) enter(w *Waiter, queues string) *Waiter {
 func (s *state) leave(w *Waiter) {
 	w.left = true
 	delete(s.waiters, w.BookingID)
+	s.sum.Waiting--
+	s.sum.Weight -= w.weight()
 	if w.group.size--; w.group.size == 0 {
 		delete(s.groups, strings.Join(w.Queues, ","))
 	}
@@ -351,8 +369,7 @@ func (c *contents) state() *state {
 	standing := map[string][]*Waiter{}
 	for id, record := range c.members {
 		w := s.enter(&Waiter{
-			BookingID: id, Version: record.version, Ticket: record.ticket, TypeID: record.typeID,
-			Score: c.queues[record.typeID][id],
+			BookingID: id, Version: record.version, Ticket: record.ticket, Score: c.queues[record.typeID][id],
 		}, record.queues)
 		for _, q := range w.Queues {
 			standing[q] = append(standing[q], w)

@@ -15,6 +15,8 @@ import (
 )
 
 const (
+	// looks is how often the sums are compared before the whole is.
+	looks = 6
 	// compareEvery is how often each mirrored organization's index is compared
 	// with the database, by one of the nodes.
 	compareEvery = 2 * time.Second
@@ -498,35 +500,25 @@ func (ms *Mirrors) lease(ctx context.Context, m *Mirror, name string, life time.
 }
 
 // differs reports whether the database sums up to something else than the
-// mirror, for longer than a change is on its way.
+// mirror, for longer than a change is on its way. It looks several times: while
+// the queues move, some of the looks fall between two changes.
 func (ms *Mirrors) differs(ctx context.Context, m *Mirror) (bool, error) {
-	for attempt := range 2 {
-		if attempt > 0 {
-			wait(ctx, settleTime)
+	for look := range looks {
+		if look > 0 {
+			wait(ctx, settleTime/looks+mathrand.N(settleTime/looks)) //nolint:gosec // jitter, not a secret
 		}
 		sum, err := ms.index.truth.Sum(ctx, m.OrganizationID)
 		if err != nil {
 			return false, fmt.Errorf("sum up who waits: %w", err)
 		}
 		m.mu.RLock()
-		same := !m.follows() || m.sum() == sum
+		same := !m.follows() || m.sum == sum
 		m.mu.RUnlock()
 		if same {
 			return false, nil
 		}
 	}
 	return true, nil
-}
-
-// sum sums up who waits. The caller holds the lock.
-func (m *Mirror) sum() Sum {
-	var sum Sum
-	for _, w := range m.waiters {
-		_, seq := PlaceOf(w.Score)
-		sum.Waiting++
-		sum.Weight += seq * w.Version
-	}
-	return sum
 }
 
 // backoff spaces out attempts: 50 ms doubling to 1 s, with jitter.
