@@ -58,7 +58,7 @@ func (s *Service) Assign(ctx context.Context, sc Scope, id, resourceID string) (
 		if !slices.Contains(fits, r.ID) {
 			return models.Errorf(models.CodeTypeMismatch, "%s does not serve this booking.", r.Name)
 		}
-		b, err = s.claim(tx, before.Seq, r.ID)
+		b, err = s.assign(tx, tx.Where("seq = ?", before.Seq), r.ID)
 		if errors.Is(err, errLost) {
 			return s.whyNot(tx, before.ID, sc, models.ActionAssign)
 		}
@@ -85,24 +85,17 @@ func (s *Service) Next(ctx context.Context, sc Scope, resourceID string) (*model
 		if r.Paused {
 			return models.Errorf(models.CodeQueuePaused, "%s has paused.", r.Name)
 		}
-		for {
-			var heads []int64
-			// A row that somebody else is taking right now is passed over, so
-			// two resources that call at once get two different patients.
-			err := s.store.SkipLocked(tx).Table("bookings AS b").Select("b.seq").
-				Where("b.organization_id = ? AND b.stage = 'WAITING' AND b.assignment_deadline > ?", sc.OrganizationID, tx.Now).
-				Where("EXISTS (SELECT 1 FROM resources r WHERE r.id = ? AND "+matches("b")+")", resourceID).
-				Order("b.priority DESC, b.seq").Limit(1).Pluck("b.seq", &heads).Error
-			if err != nil {
-				return fmt.Errorf("find the head of the queue: %w", err)
-			}
-			if len(heads) == 0 {
-				return models.Errorf(models.CodeQueueEmpty, "Nobody waits for %s.", r.Name)
-			}
-			if b, err = s.claim(tx, heads[0], resourceID); !errors.Is(err, errLost) {
-				return err
-			}
+		// A row that somebody else is taking right now is passed over, so two
+		// resources that call at once get two different patients.
+		head := s.store.SkipLocked(tx).Table("bookings AS b").Select("b.seq").
+			Where("b.organization_id = ? AND b.stage = 'WAITING' AND b.assignment_deadline > ?", sc.OrganizationID, tx.Now).
+			Where("EXISTS (SELECT 1 FROM resources r WHERE r.id = ? AND "+matches("b")+")", resourceID).
+			Order("b.priority DESC, b.seq").Limit(1)
+		b, err = s.assign(tx, tx.Where("seq = (?)", head), resourceID)
+		if errors.Is(err, errLost) {
+			return models.Errorf(models.CodeQueueEmpty, "Nobody waits for %s.", r.Name)
 		}
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -126,10 +119,10 @@ func activeResource(tx *store.Tx, organizationID, id string) (*models.Resource, 
 	return &r, nil
 }
 
-// claim assigns the booking to a resource if nobody has, and reports errLost
-// otherwise.
-func (s *Service) claim(tx *store.Tx, seq int64, resourceID string) (*models.Booking, error) {
-	return s.change(tx, tx.Where("seq = ? AND resource_id IS NULL AND assignment_deadline > ?", seq, tx.Now), models.ActionAssign,
+// assign gives the booking that where names to a resource if nobody has, and
+// reports errLost otherwise.
+func (s *Service) assign(tx *store.Tx, where *gorm.DB, resourceID string) (*models.Booking, error) {
+	return s.change(tx, where.Where("resource_id IS NULL AND assignment_deadline > ?", tx.Now), models.ActionAssign,
 		map[string]any{"resource_id": resourceID, "called_at": tx.Now, "last_called_at": tx.Now})
 }
 
