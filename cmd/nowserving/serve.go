@@ -192,11 +192,11 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	// clients are told to; then the door is closed.
 	api.Stop()
 	err = errors.Join(err, hub.Shutdown(drain))
+	unused := quiet
 	if c.DatabaseURL == "" {
-		inUse.leave(drain, 0) // a node by itself has nobody to hand over to
-	} else {
-		inUse.leave(drain, quiet)
+		unused /= 4 // a node by itself has nobody to hand over to, and somebody waits for it to end
 	}
+	inUse.leave(drain, unused)
 	err = errors.Join(err, server.Shutdown(drain))
 	front.Wait()
 	return err
