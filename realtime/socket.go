@@ -180,8 +180,8 @@ func (s *socket) await() bool {
 		var b [1]byte
 		for {
 			_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
-			if err != syscall.EINTR { //nolint:errorlint // as it comes from the kernel
-				return err != syscall.EAGAIN //nolint:errorlint // likewise
+			if err != syscall.EINTR {
+				return err != syscall.EAGAIN
 			}
 		}
 	})
