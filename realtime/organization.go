@@ -16,10 +16,13 @@ import (
 const (
 	// debounce is the least rest after a pass over the changes that have come:
 	// the first change after a quiet time is told at once, those of a burst are
-	// gathered. While there is much to send, the rest is up to restRatio times
-	// what the pass took, for a newer position only replaces an unsent one.
+	// gathered. While there is much to send, the rest is longer, in times of what
+	// the pass took: soon after the first, so that a burst is sent once and not
+	// twice, and from then on about as long as everything takes to be sent, for a
+	// newer position only replaces an unsent one.
 	debounce  = 3 * time.Millisecond
-	restRatio = 6
+	firstRest = 2.0
+	laterRest = 12.0
 	// nearby is up to which position PositionTick holds nothing back.
 	nearby = 20
 	// displayPause is the least time between two states of a display.
@@ -159,7 +162,7 @@ func (o *organization) put(c change) {
 
 // work tells the subscribers of what is in the inbox until it is empty.
 func (o *organization) work() {
-	for {
+	for ratio := firstRest; ; ratio = laterRest {
 		o.inboxMu.Lock()
 		changes := o.inbox
 		o.inbox = nil
@@ -167,7 +170,7 @@ func (o *organization) work() {
 
 		began := time.Now()
 		later := o.process(changes)
-		if !o.rest(time.Since(began)) {
+		if took := time.Since(began); !o.rest(max(debounce, took), time.Duration(float64(took)*ratio)) {
 			return
 		}
 
@@ -185,13 +188,13 @@ func (o *organization) work() {
 	}
 }
 
-// rest lets changes gather after a pass. It returns false when the hub ends.
-func (o *organization) rest(took time.Duration) bool {
-	rested := max(debounce, took)
-	if !wait(o.hub.ctx, rested) {
+// rest lets changes gather after a pass: for a time and, while there is much
+// to send, up to another. It returns false when the hub ends.
+func (o *organization) rest(least, most time.Duration) bool {
+	if !wait(o.hub.ctx, least) {
 		return false
 	}
-	for ; rested < restRatio*took && o.hub.sending.behind(); rested += debounce {
+	for rested := least; rested < most && o.hub.sending.behind(); rested += debounce {
 		if !wait(o.hub.ctx, debounce) {
 			return false
 		}

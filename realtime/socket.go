@@ -35,7 +35,7 @@ type socket struct {
 	err      error // why nothing more can be written
 
 	// The attempt to write in progress, so that write need not be made anew.
-	write func(fd uintptr) bool
+	write func(fd uintptr)
 	data  []byte
 	taken int
 	errno error
@@ -57,11 +57,11 @@ func newSocket(conn net.Conn, h *Hub) (*socket, error) {
 	if s.raw, err = raw.SyscallConn(); err != nil {
 		return nil, fmt.Errorf("reach the socket: %w", err)
 	}
-	s.write = func(fd uintptr) bool {
+	s.write = func(fd uintptr) {
 		for {
 			s.taken, s.errno = syscall.Write(int(fd), s.data)
 			if !errors.Is(s.errno, syscall.EINTR) {
-				return true // whatever came of it: nobody waits here
+				return // whatever came of it: nobody waits here
 			}
 		}
 	}
@@ -110,7 +110,8 @@ func (s *socket) put(p []byte) error {
 // try writes what the kernel takes at once. The caller holds the lock.
 func (s *socket) try(p []byte) (int, error) {
 	s.data = p
-	err := s.raw.Write(s.write)
+	// Control, because Write prepares to wait, which costs as much as a lock.
+	err := s.raw.Control(s.write)
 	s.data = nil
 	switch {
 	case err != nil:
