@@ -61,9 +61,19 @@ func (p *tab) run(what string, actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
+// click presses what has a name. News may replace it on the page between
+// finding and pressing it: then it is pressed again, as a person would.
 func (p *tab) click(name string) {
 	p.t.Helper()
-	p.run("click "+name, chromedp.WaitVisible(hook(name)), chromedp.Click(hook(name)))
+	press := []chromedp.Action[chromedp.Void]{chromedp.WaitVisible(hook(name)), chromedp.Click(hook(name))}
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	for range 3 {
+		if chromedp.Do(ctx, press...) == nil {
+			return
+		}
+	}
+	p.run("click "+name, press...)
 }
 
 func (p *tab) fill(name, text string) {

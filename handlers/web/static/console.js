@@ -388,18 +388,31 @@ async function openDesk(who) {
       h('span', {}, booking.priority > 0 && [h('b', { class: 'urgent' }, t('console.priority', { n: booking.priority })), ' · '], typeName(booking), ' · ', h('span', { 'data-ago': booking.createdAt }, since(booking.createdAt)))),
     h('div', { class: 'acts' }, acts));
 
+  // What a row shows of a booking.
+  const shown = (booking) => [booking.id, booking.ticket, fullName(booking), booking.priority, typeName(booking), booking.createdAt];
+
+  // Only what has changed is drawn anew: a button that is replaced between press
+  // and release takes no click.
+  const drawn = new WeakMap();
+  const redraw = (place, state, children) => {
+    const now = JSON.stringify(state);
+    if (drawn.get(place) === now) return;
+    drawn.set(place, now);
+    fill(place, children());
+  };
+
   const drawLists = () => {
     drawTake();
     const cards = document.getElementById('current');
     if (!cards) return;
-    fill(cards, current.length ? current.map(card) : h('p', { class: 'box nobody' }, t('console.nobodyHere')));
-    fill(hook('waiting'), waiting.map((booking) => row(booking, [
+    redraw(cards, current, () => (current.length ? current.map(card) : h('p', { class: 'box nobody' }, t('console.nobodyHere'))));
+    redraw(hook('waiting'), waiting.map(shown), () => waiting.map((booking) => row(booking, [
       h('button', { type: 'button', class: 'button', 'data-testid': `hold-${booking.id}`, 'aria-label': t('console.holdTicket', { ticket: booking.ticket }), onclick: (e) => act('hold', booking, e.currentTarget) }, t('console.hold')),
       h('button', { type: 'button', class: 'button', 'data-testid': `take-${booking.id}`, 'aria-label': t('console.takeTicket', { ticket: booking.ticket }), onclick: (e) => act('assign', booking, e.currentTarget, { resourceId: resource.id }) }, t('console.take')),
     ])));
     document.getElementById('nobody').hidden = waiting.length > 0;
     document.getElementById('held-box').hidden = held.length === 0;
-    fill(hook('held'), held.map((booking) => row(booking, [
+    redraw(hook('held'), held.map(shown), () => held.map((booking) => row(booking, [
       h('button', { type: 'button', class: 'button', 'data-testid': `return-${booking.id}`, 'aria-label': t('console.returnTicket', { ticket: booking.ticket }), onclick: (e) => act('return', booking, e.currentTarget) }, t('console.return')),
     ])));
     tick();
