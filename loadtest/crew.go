@@ -238,7 +238,11 @@ func hire(ctx context.Context, process bool) (*hand, error) {
 			_ = orders.Close()
 			done <- err
 		}()
-		return newHand(in, answers, func() error { return <-done }), nil
+		return newHand(in, answers, func() error {
+			// The end of its last line may not have been read: that holds it up.
+			_ = answers.Close()
+			return <-done
+		}), nil
 	}
 	program, err := os.Executable()
 	if err != nil {
