@@ -174,9 +174,12 @@ func (w *ward) end(node, place int, path, stage string) {
 	status, _, err := w.nodes[node].try("POST", path, map[string]any{"bookingId": id, "resourceId": w.resourceID})
 	if err != nil || status != http.StatusOK {
 		w.findOut()
-		return
+		if slices.Contains(w.past.now(), id) {
+			return // not done, as far as anybody was told
+		}
+	} else {
+		w.past.end()
 	}
-	w.past.end()
 	w.mu.Lock()
 	w.promised[id] = stage
 	w.mu.Unlock()
