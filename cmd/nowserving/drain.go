@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"sync"
@@ -47,7 +49,7 @@ func (cs *connections) note(c net.Conn, state http.ConnState) {
 // leave waits until no connection has been in use for a time, or until it has
 // waited enough, and closes those nothing ever came over, which the server
 // would wait for.
-func (cs *connections) leave(ctx context.Context, unused time.Duration) {
+func (cs *connections) leave(ctx context.Context, unused time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, maxLeave)
 	defer cancel()
 	ticker := time.NewTicker(leaveStep)
@@ -60,11 +62,16 @@ func (cs *connections) leave(ctx context.Context, unused time.Duration) {
 	}
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
+	var errs []error
 	for c, seen := range cs.all {
-		if seen.fresh && time.Since(seen.used) >= unused {
-			_ = c.Close() // it is gone then, too
+		if !seen.fresh || time.Since(seen.used) < unused {
+			continue
+		}
+		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, fmt.Errorf("close an unused connection: %w", err))
 		}
 	}
+	return errors.Join(errs...)
 }
 
 func (cs *connections) busy(unused time.Duration) bool {

@@ -196,8 +196,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	if c.DatabaseURL == "" {
 		unused /= 4 // a node by itself has nobody to hand over to, and somebody waits for it to end
 	}
-	inUse.leave(drain, unused)
-	err = errors.Join(err, server.Shutdown(drain))
+	err = errors.Join(err, inUse.leave(drain, unused), server.Shutdown(drain))
 	front.Wait()
 	return err
 }
