@@ -1,0 +1,408 @@
+package loadtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/centrifugal/protocol"
+)
+
+// session is one connection of a link, used from the link's goroutine.
+type session struct {
+	link   *link
+	conn   net.Conn
+	again  bool
+	buffer []byte // read and not yet handled
+	parts  []byte // of a message in several frames
+	binary bool
+	last   *subscription // that the last publication was for
+
+	up      bool // every subscription of the beginning was answered
+	pending int  // subscriptions of the beginning not yet answered
+	dead    atomic.Bool
+
+	timer *time.Timer // of the silence; guarded by the link's lock, like over
+	over  bool
+}
+
+// read handles frames until the connection ends.
+func (s *session) read(ctx context.Context) error {
+	l := s.link
+	if err := s.conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+		return err
+	}
+	if l.hello == nil {
+		l.mu.Lock()
+		l.conn = s.conn
+		l.lastID = 1
+		err := l.write(&protocol.Command{Id: 1, Connect: &protocol.ConnectRequest{Token: l.token, Name: "loadtest"}})
+		l.conn = nil // others subscribe only once the server knows who this is
+		l.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	} else if err := s.barelyUp(); err != nil {
+		return err
+	}
+	stop := s.watchOver()
+	defer stop()
+
+	early := len(s.buffer)
+	buffer := make([]byte, max(linkBuffer, early))
+	copy(buffer, s.buffer)
+	start, end := 0, early
+	s.buffer = nil
+	for now := time.Now(); ; {
+		for {
+			frame, size, err := parseFrame(buffer[start:end])
+			if err != nil {
+				return err
+			}
+			if size == 0 || size > end-start {
+				if size > len(buffer) {
+					buffer = append(make([]byte, 0, size), buffer[start:end]...)[:size]
+					start, end = 0, end-start
+				}
+				break
+			}
+			start += size
+			if done, err := s.frame(frame, now); done || err != nil {
+				return err
+			}
+		}
+		switch {
+		case start == end && len(buffer) > linkBufferKept:
+			buffer, start, end = make([]byte, linkBuffer), 0, 0
+		case start == end:
+			start, end = 0, 0
+		case end == len(buffer):
+			end = copy(buffer, buffer[start:end])
+			start = 0
+		}
+		if l.stalled != nil && l.stalled(ctx, s.conn) {
+			return context.Cause(ctx)
+		}
+		n, err := s.conn.Read(buffer[end:])
+		now = time.Now()
+		if n > 0 {
+			l.heard.Store(now.UnixNano())
+			end += n
+			continue
+		}
+		if err != nil {
+			if cause := context.Cause(ctx); cause != nil {
+				return cause
+			}
+			if errors.Is(err, io.EOF) {
+				return errors.New("the server closed the connection without a word")
+			}
+			return err
+		}
+	}
+}
+
+// watchOver ends the connection when nothing has come for too long. Its timer
+// runs out once in a ping interval, not once in a message.
+func (s *session) watchOver() (stop func()) {
+	l := s.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.heard.Store(time.Now().UnixNano())
+	s.timer = time.AfterFunc(handshakeTimeout, s.checkSilence)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		s.timer.Stop()
+		s.over = true
+	}
+}
+
+func (s *session) checkSilence() {
+	l := s.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	quiet := time.Since(time.Unix(0, l.heard.Load()))
+	switch {
+	case s.over:
+	case l.silence == 0: // nothing was promised
+		s.timer.Reset(handshakeTimeout)
+	case quiet >= l.silence:
+		s.dead.Store(true)
+		_ = s.conn.Close()
+	default:
+		s.timer.Reset(l.silence - quiet)
+	}
+}
+
+// barelyUp takes every subscription for answered: nobody will.
+func (s *session) barelyUp() error {
+	now := time.Now()
+	for _, sub := range s.link.all() {
+		sub.live = true
+		sub.to.snapshot(nil, now, now)
+	}
+	s.isUp()
+	return s.conn.SetDeadline(time.Time{})
+}
+
+func (l *link) hasTried() {
+	if l.tried != nil {
+		l.tried()
+	}
+}
+
+func (s *session) isUp() {
+	s.up = true
+	s.link.hasTried()
+	if s.again {
+		s.link.stats.reconnects.Add(1)
+	} else {
+		s.link.stats.opened.Add(1)
+	}
+	s.link.stats.up()
+}
+
+// frame handles one frame.
+func (s *session) frame(f frame, at time.Time) (done bool, err error) {
+	switch f.opcode {
+	case opText, opBinary:
+		s.binary = f.opcode == opBinary
+	case opContinuation:
+	case opPing:
+		s.link.mu.Lock()
+		defer s.link.mu.Unlock()
+		return false, writeFrame(s.conn, opPong, f.payload)
+	case opPong:
+		return false, nil
+	case opClose:
+		code, reason := 1005, ""
+		if len(f.payload) >= 2 {
+			code, reason = int(f.payload[0])<<8|int(f.payload[1]), string(f.payload[2:])
+		}
+		s.link.mu.Lock()
+		defer s.link.mu.Unlock()
+		_ = writeFrame(s.conn, opClose, f.payload[:min(2, len(f.payload))])
+		return false, closeError(code, reason)
+	default:
+		return false, fmt.Errorf("a frame of the unknown kind %d", f.opcode)
+	}
+	message := f.payload
+	if !f.final || s.parts != nil {
+		if len(s.parts)+len(message) > maxFrame {
+			return false, errors.New("a message that is too long")
+		}
+		s.parts = append(s.parts, message...)
+		if !f.final {
+			return false, nil
+		}
+		message, s.parts = s.parts, nil
+	}
+	s.link.stats.frames.Add(1)
+	return s.replies(message, at)
+}
+
+// replies handles the replies that a message is made of.
+func (s *session) replies(message []byte, at time.Time) (done bool, err error) {
+	for len(message) > 0 {
+		var reply []byte
+		if s.binary {
+			var ok bool
+			if reply, message, ok = cutDelimited(message); !ok {
+				return false, errors.New("a message that ends too early")
+			}
+		} else {
+			reply, message, _ = bytes.Cut(message, []byte{'\n'})
+		}
+		if done, err := s.reply(reply, at); done || err != nil {
+			return done, err
+		}
+	}
+	return false, nil
+}
+
+// reply handles one reply: a position at once, all else as the protocol's own
+// decoder reads it.
+func (s *session) reply(data []byte, at time.Time) (done bool, err error) {
+	cut := cutPushJSON
+	if s.binary {
+		cut = cutPushProtobuf
+	}
+	if channel, publication, ok := cut(data); ok {
+		if sub := s.find(channel); sub != nil {
+			if p, ok := parsePlace(publication, sub.booking); ok {
+				s.link.stats.messages.Add(1)
+				return s.told(sub, sub.to.moved(p, at))
+			}
+		}
+	}
+	if len(data) == 0 || string(data) == "{}" {
+		return false, s.ping()
+	}
+	var decoder protocol.ReplyDecoder
+	if s.binary {
+		decoder = protocol.NewProtobufReplyDecoder(delimited(data))
+	} else {
+		decoder = protocol.NewJSONReplyDecoder(data)
+	}
+	r, err := decoder.Decode()
+	if err != nil && (r == nil || !errors.Is(err, io.EOF)) {
+		return false, fmt.Errorf("decode: %w", err)
+	}
+	return s.handle(r, at)
+}
+
+// find looks a subscription up. Positions of one connection often come in a row.
+func (s *session) find(channel []byte) *subscription {
+	if s.last != nil && s.last.channel == string(channel) {
+		return s.last
+	}
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	s.last = s.link.subscriptions[string(channel)]
+	return s.last
+}
+
+func (s *session) ping() error {
+	if !s.link.pong {
+		return nil
+	}
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	if s.link.protocol == protocol.TypeProtobuf {
+		return writeFrame(s.conn, opBinary, []byte{0})
+	}
+	return writeFrame(s.conn, opText, []byte("{}"))
+}
+
+// handle deals with a reply that is no position.
+func (s *session) handle(r *protocol.Reply, at time.Time) (done bool, err error) {
+	l := s.link
+	push := r.Push
+	switch {
+	case push != nil && push.Disconnect != nil:
+		return false, closeError(int(push.Disconnect.Code), push.Disconnect.Reason)
+	case push != nil && push.Unsubscribe != nil:
+		text := fmt.Sprintf("unsubscribed: %d %s", push.Unsubscribe.Code, push.Unsubscribe.Reason)
+		if push.Unsubscribe.Code < 2500 {
+			return false, &terminal{text}
+		}
+		return false, errors.New(text)
+	case push != nil && push.Pub != nil:
+		sub := s.find([]byte(push.Channel))
+		if sub == nil {
+			return false, nil // of a channel that was just left
+		}
+		l.stats.messages.Add(1)
+		return s.told(sub, sub.to.publication(push.Pub.Data, at))
+	case push != nil:
+		return false, nil
+	case r.Error != nil:
+		text := fmt.Sprintf("refused: %d %s", r.Error.Code, r.Error.Message)
+		if r.Error.Temporary {
+			return false, errors.New(text)
+		}
+		return false, &terminal{text}
+	case r.Connect != nil:
+		return false, s.connected(r.Connect)
+	case r.Subscribe != nil:
+		return s.subscribed(r, at)
+	case r.Unsubscribe != nil:
+		return false, nil
+	}
+	return false, fmt.Errorf("an answer to nothing asked: id %d", r.Id)
+}
+
+// connected subscribes to everything at once.
+func (s *session) connected(r *protocol.ConnectResult) error {
+	l := s.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pong = r.Pong
+	l.silence = 0
+	if r.Ping > 0 {
+		l.silence = time.Duration(r.Ping)*time.Second + l.slack
+		s.timer.Reset(l.silence)
+	}
+	l.conn = s.conn
+	commands := make([]*protocol.Command, 0, len(l.subscriptions))
+	for _, sub := range l.subscriptions {
+		commands = append(commands, l.subscribeCommand(sub))
+	}
+	s.pending = len(commands)
+	if s.pending == 0 {
+		return s.conn.SetDeadline(time.Time{})
+	}
+	return l.write(commands...)
+}
+
+func (s *session) subscribed(r *protocol.Reply, at time.Time) (done bool, err error) {
+	sub, asked := s.answered(r.Id)
+	if sub == nil {
+		return false, fmt.Errorf("an answer to nothing asked: id %d", r.Id)
+	}
+	sub.live = true
+	if s.pending > 0 {
+		if s.pending--; s.pending == 0 {
+			s.isUp()
+			if err := s.conn.SetDeadline(time.Time{}); err != nil {
+				return false, err
+			}
+		}
+	}
+	return s.told(sub, sub.to.snapshot(r.Subscribe.Data, asked, at))
+}
+
+// answered finds the subscription that a reply answers.
+func (s *session) answered(id uint32) (sub *subscription, asked time.Time) {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	for _, sub := range s.link.subscriptions {
+		if sub.id == id && !sub.asked.IsZero() {
+			asked, sub.asked = sub.asked, time.Time{}
+			return sub, asked
+		}
+	}
+	return nil, time.Time{}
+}
+
+// told takes note of a subscription that is done: it is left, and with the last
+// one the connection.
+func (s *session) told(sub *subscription, done bool) (over bool, err error) {
+	if !done || sub.done {
+		return false, nil
+	}
+	l := s.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sub.done = true
+	delete(l.subscriptions, sub.channel)
+	if s.last == sub {
+		s.last = nil
+	}
+	if len(l.subscriptions) == 0 {
+		l.over = true
+		// The closing handshake is a courtesy: the answer to it does not matter.
+		_ = writeFrame(s.conn, opClose, []byte{1000 >> 8, 1000 & 0xff})
+		return true, nil
+	}
+	if l.hello != nil {
+		return false, nil
+	}
+	l.lastID++
+	return false, l.write(&protocol.Command{Id: l.lastID, Unsubscribe: &protocol.UnsubscribeRequest{Channel: sub.channel}})
+}
+
+// closeError follows the ranges of the protocol: 3500–3999 and 4500–4999 are final.
+func closeError(code int, reason string) error {
+	text := fmt.Sprintf("closed by the server: %d %s", code, reason)
+	if (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000) {
+		return &terminal{text}
+	}
+	return errors.New(text)
+}
