@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"nowserving/booking/store"
 	"nowserving/models"
 )
 
@@ -107,12 +106,12 @@ func (r *road) setCut(cut bool) {
 func TestWithoutDatabaseTheServiceSaysSo(t *testing.T) {
 	t.Parallel()
 	var way *road
-	h := newHouse(t, postgres, func(o *store.Options) {
-		address, err := url.Parse(o.URL)
+	h := newHouse(t, postgres, func(h *house) {
+		address, err := url.Parse(h.options.URL)
 		require.NoError(t, err)
 		way = newRoad(t, address.Host)
 		address.Host = way.listener.Addr().String()
-		o.URL = address.String()
+		h.options.URL = address.String()
 	})
 	c := h.newClinic()
 	kind := c.newType(nil)

@@ -29,6 +29,7 @@ import (
 	"nowserving/booking/store/storetest"
 	"nowserving/handlers"
 	"nowserving/models"
+	"nowserving/notify"
 	"nowserving/realtime"
 )
 
@@ -53,9 +54,11 @@ const (
 type house struct {
 	t       testing.TB
 	options store.Options
+	outside notify.Options // what a test changes of how things leave the house
 	url     string
 	client  *http.Client
 	store   *store.Store
+	notify  *notify.Service
 	server  *handlers.Server
 	redis   *storetest.RedisServer // nil: in-process
 	logged  *logBook
@@ -77,7 +80,7 @@ func onBoth(t *testing.T, test func(t *testing.T, h *house)) {
 
 // newHouse starts a node of the service: store, index, mirrors, sweeper,
 // live server and handlers. It stops with the test.
-func newHouse(t testing.TB, b backend, change ...func(*store.Options)) *house {
+func newHouse(t testing.TB, b backend, change ...func(*house)) *house {
 	t.Helper()
 	h := &house{t: t}
 	h.options.Now = time.Now
@@ -88,7 +91,7 @@ func newHouse(t testing.TB, b backend, change ...func(*store.Options)) *house {
 		h.options.DataDir = t.TempDir()
 	}
 	for _, c := range change {
-		c(&h.options)
+		c(h)
 	}
 	h.start(nil)
 	return h
@@ -98,7 +101,7 @@ func newHouse(t testing.TB, b backend, change ...func(*store.Options)) *house {
 // its store before anything uses it.
 func (h *house) beside(look func(*store.Store)) *house {
 	h.t.Helper()
-	other := &house{t: h.t, options: h.options, redis: h.redis}
+	other := &house{t: h.t, options: h.options, outside: h.outside, redis: h.redis}
 	other.start(look)
 	return other
 }
@@ -129,12 +132,18 @@ func (h *house) start(look func(*store.Store)) {
 	mirrors := queue.NewMirrors(index, time.Now, log)
 	c := catalog.New(h.store, index.Rematch)
 	bookings := booking.New(h.store, c, index, mirrors, log)
+	secret := []byte(strings.Repeat("s", 32))
+	outside := h.outside
+	outside.Store, outside.Bookings, outside.Secret, outside.PublicURL = h.store, bookings, secret, publicURL
+	outside.Now, outside.Log = time.Now, log
+	h.notify, err = notify.New(ctx, outside)
+	require.NoError(t, err)
 	a, err := access.New(h.store, access.Options{
-		Secret: []byte(strings.Repeat("s", 32)), BootstrapKey: bootstrapKey, FixedCode: fixedCode, Now: time.Now, Log: log,
+		Secret: secret, BootstrapKey: bootstrapKey, FixedCode: fixedCode, Now: time.Now, Log: log,
 	})
 	require.NoError(t, err)
 	h.server, err = handlers.New(handlers.Options{
-		Bookings: bookings, Catalog: c, Access: a, Mirrors: mirrors, Store: h.store,
+		Bookings: bookings, Catalog: c, Access: a, Mirrors: mirrors, Store: h.store, Notify: h.notify,
 		Redis: func(ctx context.Context) error { return rdb.Ping(ctx).Err() },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Query().Has("panic") {
@@ -151,6 +160,7 @@ func (h *house) start(look func(*store.Store)) {
 	var running sync.WaitGroup
 	running.Go(func() { mirrors.Run(ctx) })
 	running.Go(func() { bookings.Sweep(ctx) })
+	running.Go(func() { assert.NoError(t, h.notify.Run(ctx)) })
 	require.Eventually(t, mirrors.Linked, 10*time.Second, time.Millisecond)
 	front := httptest.NewServer(h.server)
 	h.url = front.URL

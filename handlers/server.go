@@ -20,6 +20,7 @@ import (
 	"nowserving/booking/queue"
 	"nowserving/handlers/web"
 	"nowserving/models"
+	"nowserving/notify"
 )
 
 // Options are what the handlers stand on.
@@ -28,6 +29,7 @@ type Options struct {
 	Catalog  *catalog.Catalog
 	Access   *access.Access
 	Mirrors  *queue.Mirrors
+	Notify   *notify.Service
 	// Store answers whether the database does.
 	Store interface {
 		Ping(ctx context.Context) error
@@ -60,7 +62,7 @@ type Server struct {
 
 // New makes the Server. The live connection answers once ServeLive was called.
 func New(o Options) (*Server, error) {
-	if o.Bookings == nil || o.Catalog == nil || o.Access == nil || o.Mirrors == nil || o.Store == nil || o.Log == nil {
+	if o.Bookings == nil || o.Catalog == nil || o.Access == nil || o.Mirrors == nil || o.Notify == nil || o.Store == nil || o.Log == nil {
 		return nil, errors.New("handlers: an option is missing")
 	}
 	o.PublicURL = strings.TrimRight(o.PublicURL, "/")

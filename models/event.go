@@ -19,6 +19,21 @@ const (
 	EventNowServing      EventType = "NOW_SERVING"
 	EventDisplayUpdated  EventType = "DISPLAY_UPDATED"
 	EventSnapshot        EventType = "SNAPSHOT"
+	// Of appointments, and of phones only.
+	EventScheduled   EventType = "MY_BOOKING_SCHEDULED"
+	EventRescheduled EventType = "MY_BOOKING_RESCHEDULED"
+	EventReminder    EventType = "MY_BOOKING_REMINDER"
+	EventComeNow     EventType = "MY_BOOKING_COME_NOW"
+)
+
+// Actor is who made a change.
+type Actor string
+
+// The actors.
+const (
+	ActorCustomer Actor = "customer"
+	ActorStaff    Actor = "staff"
+	ActorSystem   Actor = "system" // a deadline that passed
 )
 
 // Via marks every payload that leaves the service, as the API document asks.
@@ -38,6 +53,40 @@ type BookingEvent struct {
 	CalledAt    *time.Time `json:"calledAt,omitempty"`
 	RecallCount int        `json:"recallCount,omitempty"`
 	At          time.Time  `json:"at"`
+	// By is who made the change, where that matters to who is told.
+	By Actor `json:"by,omitempty"`
+	// StartsAt is the beginning of an appointment.
+	StartsAt *time.Time `json:"startsAt,omitempty"`
+	// RescheduledFrom is the id of the booking an appointment replaces, and
+	// RescheduledTo that of the one which replaces it.
+	RescheduledFrom string `json:"rescheduledFrom,omitempty"`
+	RescheduledTo   string `json:"rescheduledTo,omitempty"`
+	// Reminder is which reminder is due.
+	Reminder Reminder `json:"reminder,omitempty"`
+}
+
+// Reminder names a reminder of an appointment as the API document names its
+// webhook.
+type Reminder string
+
+// The reminders, in the order they are due.
+const (
+	ReminderDayBefore  Reminder = "oneDayBeforeAppointment"
+	ReminderHourBefore Reminder = "oneHourBeforeAppointment"
+	ReminderTenBefore  Reminder = "tenMinutesBeforeAppointment"
+	ReminderAtStart    Reminder = "beforeAppointment"
+	ReminderAfterEnd   Reminder = "afterAppointment"
+	ReminderDayAfter   Reminder = "oneDayAfterAppointment"
+)
+
+// Standing is where a waiting booking stands.
+type Standing struct {
+	BookingID   string
+	Version     int64
+	TypeID      string
+	Position    int
+	WaitMinutes int // the document's formula
+	Estimate    Estimate
 }
 
 // EventOf describes the state a booking is in after a change of type t.

@@ -1,8 +1,14 @@
 package models
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
+	"errors"
+	"fmt"
 )
 
 // HashSecret is the form in which a random secret is kept: keys and tokens of
@@ -11,3 +17,51 @@ func HashSecret(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
 	return hex.EncodeToString(sum[:])
 }
+
+// Sealer is the form in which a secret is kept that has to be read again:
+// AES-256-GCM under a key of its own for each purpose.
+type Sealer struct{ aead cipher.AEAD }
+
+// NewSealer derives the key for a purpose from the service's secret.
+func NewSealer(secret []byte, purpose string) (*Sealer, error) {
+	key, err := hkdf.Key(sha256.New, secret, nil, "seal "+purpose, 32)
+	if err != nil {
+		return nil, fmt.Errorf("derive a sealing key: %w", err)
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("make a sealing key: %w", err)
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		return nil, fmt.Errorf("make a sealing key: %w", err)
+	}
+	return &Sealer{aead}, nil
+}
+
+// Seal encrypts a text. Every call gives another result.
+func (s *Sealer) Seal(plain string) string {
+	return base64.RawStdEncoding.EncodeToString(s.aead.Seal(nil, nil, []byte(plain), nil))
+}
+
+// errSealed says that a text was sealed with another key, or changed.
+var errSealed = errors.New("a sealed text cannot be opened: was NOWSERVING_SECRET_KEY changed?")
+
+// Open decrypts what Seal made.
+func (s *Sealer) Open(sealed string) (string, error) {
+	raw, err := base64.RawStdEncoding.DecodeString(sealed)
+	if err != nil {
+		return "", errSealed
+	}
+	plain, err := s.aead.Open(nil, nil, raw, nil)
+	if err != nil {
+		return "", errSealed
+	}
+	return string(plain), nil
+}
+
+// Purpose names of what is sealed by one room and opened by another.
+const (
+	// SealMessages is for Message.Sealed.
+	SealMessages = "messages"
+)

@@ -2,12 +2,14 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"fmt"
 	"io/fs"
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+	"github.com/riverqueue/river/rivermigrate"
 )
 
 //go:embed migrations
@@ -72,5 +74,41 @@ func (s *Store) provider() (*goose.Provider, error) {
 	if err != nil {
 		return nil, err
 	}
+	options = append(options, goose.WithGoMigrations(goose.NewGoMigration(jobsMigration,
+		&goose.GoFunc{RunTx: s.migrateJobs(rivermigrate.DirectionUp, jobsVersion)},
+		&goose.GoFunc{RunTx: s.migrateJobs(rivermigrate.DirectionDown, -1)})))
 	return goose.NewProvider(dialect, db, files, options...)
+}
+
+const (
+	// jobsMigration is the version of our schema that brings River's tables, and
+	// jobsVersion the version of theirs.
+	jobsMigration = 3
+	jobsVersion   = 7
+)
+
+// migrateJobs applies River's own migrations. On PostgreSQL they run on a
+// connection of their own, under the same lock.
+func (s *Store) migrateJobs(direction rivermigrate.Direction, target int) func(context.Context, *sql.Tx) error {
+	return func(ctx context.Context, tx *sql.Tx) error {
+		o := &rivermigrate.MigrateOpts{TargetVersion: target}
+		config := &rivermigrate.Config{Logger: jobLog(s.log)}
+		switch j := s.jobs.(type) {
+		case *postgresJobs:
+			m, err := rivermigrate.New(j.driver, config)
+			if err != nil {
+				return err
+			}
+			_, err = m.Migrate(ctx, direction, o)
+			return err
+		case *sqliteJobs:
+			m, err := rivermigrate.New(j.driver, config)
+			if err != nil {
+				return err
+			}
+			_, err = m.MigrateTx(ctx, tx, direction, o)
+			return err
+		}
+		return fmt.Errorf("no migrations for jobs of %T", s.jobs)
+	}
 }

@@ -39,7 +39,12 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 		pool.Close()
 		return nil, fmt.Errorf("open PostgreSQL: %w", err)
 	}
-	return &Store{write: db, read: db, pool: pool, now: o.Now, log: o.Log}, nil
+	jobs, err := newPostgresJobs(pool, o.Log)
+	if err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("open the jobs: %w", err)
+	}
+	return &Store{write: db, read: db, pool: pool, jobs: jobs, now: o.Now, log: o.Log}, nil
 }
 
 // gormConfig is the same for both databases. Errors are returned and logged

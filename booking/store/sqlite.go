@@ -35,10 +35,22 @@ func openSQLite(ctx context.Context, o Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), lock.release())
 	}
 	s := &Store{write: write, read: read, lock: lock, now: o.Now, log: o.Log}
-	if err := s.Ping(ctx); err != nil {
+	if err := s.openSQLiteJobs(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), s.Close())
 	}
 	return s, nil
+}
+
+func (s *Store) openSQLiteJobs(ctx context.Context) error {
+	if err := s.Ping(ctx); err != nil {
+		return err
+	}
+	db, err := s.SQL()
+	if err != nil {
+		return err
+	}
+	s.jobs, err = newSQLiteJobs(db, s.log)
+	return err
 }
 
 func openSQLitePool(file string, conns int, extra string) (*gorm.DB, error) {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
@@ -42,6 +43,7 @@ type Store struct {
 	write, read *gorm.DB
 	pool        *pgxpool.Pool // PostgreSQL only
 	lock        *folderLock   // SQLite only
+	jobs        jobs
 	now         func() time.Time
 	log         *slog.Logger
 }
@@ -50,7 +52,8 @@ type Store struct {
 // deadline is computed from Now and compared with it.
 type Tx struct {
 	*gorm.DB
-	Now time.Time
+	Now  time.Time
+	jobs []river.InsertManyParams
 }
 
 // Open connects to the database. It does not migrate.
@@ -68,15 +71,29 @@ func (s *Store) Postgres() bool { return s.pool != nil }
 // Read returns a handle for queries outside a transaction.
 func (s *Store) Read(ctx context.Context) *gorm.DB { return s.read.WithContext(ctx) }
 
-// Tx runs fn in one transaction and commits it unless fn fails.
+// Tx runs fn in one transaction and commits it, and the jobs it enqueued with
+// it, unless fn fails.
 func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
-	return s.write.WithContext(ctx).Transaction(func(db *gorm.DB) error {
-		now, err := s.clock(db)
-		if err != nil {
-			return err
-		}
-		return fn(&Tx{DB: db, Now: now})
-	})
+	run := func(db *gorm.DB) error {
+		return db.Transaction(func(db *gorm.DB) error {
+			now, err := s.clock(db)
+			if err != nil {
+				return err
+			}
+			tx := &Tx{DB: db, Now: now}
+			if err := fn(tx); err != nil || len(tx.jobs) == 0 {
+				return err
+			}
+			if err := s.jobs.insert(ctx, db, tx.jobs); err != nil {
+				return fmt.Errorf("write jobs: %w", err)
+			}
+			return nil
+		})
+	}
+	if s.Postgres() {
+		return pin(ctx, s.write, run)
+	}
+	return run(s.write.WithContext(ctx))
 }
 
 // Now reads the database's clock.
@@ -104,6 +121,7 @@ func (s *Store) SkipLocked(tx *Tx) *gorm.DB {
 
 // event is a row of the table events.
 type event struct {
+	ID             int64 `gorm:"primaryKey"`
 	OrganizationID string
 	BookingID      string
 	BookingVersion int64
@@ -112,12 +130,17 @@ type event struct {
 	CreatedAt      time.Time
 }
 
-// Emit writes an event that becomes true when the transaction commits.
+// Emit writes an event that becomes true when the transaction commits, and the
+// job that announces it.
 func (tx *Tx) Emit(organizationID string, e models.BookingEvent) error {
-	row := event{organizationID, e.BookingID, e.Version, e.Type, e, tx.Now}
+	row := event{
+		OrganizationID: organizationID, BookingID: e.BookingID, BookingVersion: e.Version,
+		Type: e.Type, Data: e, CreatedAt: tx.Now,
+	}
 	if err := tx.Table("events").Create(&row).Error; err != nil {
 		return fmt.Errorf("write event %s: %w", e.Type, err)
 	}
+	tx.Enqueue(Announce{row.ID})
 	return nil
 }
 

@@ -36,27 +36,28 @@ type config struct {
 	PositionTick time.Duration `env:"NOWSERVING_POSITION_TICK" envDefault:"0s"`
 	DebugAddr    string        `env:"NOWSERVING_DEBUG_ADDR"`
 
-	// Settings of what goes out and of limits. They are checked like the
-	// others; ahead names those that nothing reads yet.
-	RateLimit           int    `env:"NOWSERVING_RATE_LIMIT" envDefault:"100"`
 	FCMCredentials      string `env:"NOWSERVING_FCM_CREDENTIALS"`
 	FCMEndpoint         string `env:"NOWSERVING_FCM_ENDPOINT"`
 	WebhookAllowPrivate bool   `env:"NOWSERVING_WEBHOOK_ALLOW_PRIVATE"`
 	SMTPURL             string `env:"NOWSERVING_SMTP_URL"`
-	OTELEndpoint        string `env:"NOWSERVING_OTEL_ENDPOINT"`
+	SMSURL              string `env:"NOWSERVING_SMS_URL"`
+
+	// Settings that are checked like the others; ahead names those that nothing
+	// reads yet.
+	RateLimit    int    `env:"NOWSERVING_RATE_LIMIT" envDefault:"100"`
+	OTELEndpoint string `env:"NOWSERVING_OTEL_ENDPOINT"`
 }
 
 // ahead are settings of the design that this version accepts and does not use;
 // the start says so for each that is set.
 var ahead = []string{
-	"NOWSERVING_RATE_LIMIT", "NOWSERVING_FCM_CREDENTIALS", "NOWSERVING_FCM_ENDPOINT",
-	"NOWSERVING_WEBHOOK_ALLOW_PRIVATE", "NOWSERVING_SMTP_URL", "NOWSERVING_OTEL_ENDPOINT",
+	"NOWSERVING_RATE_LIMIT", "NOWSERVING_OTEL_ENDPOINT",
 }
 
 // secrets are the names that _FILE works for.
 var secrets = []string{
 	"DATABASE_URL", "REDIS_URL", "NOWSERVING_SECRET_KEY", "NOWSERVING_BOOTSTRAP_KEY",
-	"NOWSERVING_FCM_CREDENTIALS", "NOWSERVING_SMTP_URL",
+	"NOWSERVING_FCM_CREDENTIALS", "NOWSERVING_SMTP_URL", "NOWSERVING_SMS_URL",
 }
 
 // prefix marks the names that are ours: an unknown one is a mistake.

@@ -19,6 +19,7 @@ import (
 	"nowserving/booking/catalog"
 	"nowserving/booking/queue"
 	"nowserving/handlers"
+	"nowserving/notify"
 	"nowserving/realtime"
 )
 
@@ -82,15 +83,6 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		}
 		return nil
 	})
-	people, err := access.New(db, access.Options{
-		Secret: secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, Now: time.Now, Log: log,
-	})
-	if err != nil {
-		return err
-	}
-	registry := prometheus.NewRegistry()
-	bookings := booking.New(db, catalogue, index, mirrors, log)
-
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Addr)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", c.Addr, err)
@@ -106,10 +98,27 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		c.PublicURL = local
 	}
 
+	registry := prometheus.NewRegistry()
+	bookings := booking.New(db, catalogue, index, mirrors, log)
+	notifier, err := notify.New(ctx, notify.Options{
+		Store: db, Bookings: bookings, Secret: secret, PublicURL: c.PublicURL, Development: c.Env == "development",
+		FCM:     notify.FCMOptions{Credentials: c.FCMCredentials, Endpoint: c.FCMEndpoint},
+		SMTPURL: c.SMTPURL, SMSURL: c.SMSURL, AllowPrivate: c.WebhookAllowPrivate, Now: time.Now, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	people, err := access.New(db, access.Options{
+		Secret: secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, Now: time.Now, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+
 	// Handlers answer what the live server asks, and the live server is one of
 	// the addresses they serve.
 	api, err := handlers.New(handlers.Options{
-		Bookings: bookings, Catalog: catalogue, Access: people, Mirrors: mirrors, Store: db,
+		Bookings: bookings, Catalog: catalogue, Access: people, Mirrors: mirrors, Notify: notifier, Store: db,
 		Redis:   func(ctx context.Context) error { return rdb.Ping(ctx).Err() },
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Log:     log, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins, Production: c.Env == "production",
@@ -142,7 +151,9 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	var running sync.WaitGroup
 	running.Go(func() { mirrors.Run(background) })
 	running.Go(func() { bookings.Sweep(background) })
-	opened = append(opened, func() error { stop(); running.Wait(); return nil })
+	var notifying error
+	running.Go(func() { notifying = notifier.Run(background) })
+	opened = append(opened, func() error { stop(); running.Wait(); return notifying })
 
 	select {
 	case <-mirrors.Up():

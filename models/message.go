@@ -1,0 +1,28 @@
+package models
+
+// Message is a job: a text to one person, by SMS, WhatsApp or e-mail.
+type Message struct {
+	OrganizationID string `json:"organizationId"`
+	// Template names the text; see notify for which there are.
+	Template string `json:"template"`
+	// Method is sms, whatsapp or email.
+	Method string `json:"method"`
+	Lang   string `json:"lang"`
+	// BookingID is empty for a message about no booking.
+	BookingID string `json:"bookingId,omitempty"`
+	// Sealed is a Letter as JSON, sealed for SealMessages: an address and what
+	// fills the gaps of the template are nothing for a table of jobs.
+	Sealed string `json:"sealed"`
+}
+
+// Kind names the worker that sends it.
+func (Message) Kind() string { return "message" }
+
+// Queue names the workers it shares.
+func (Message) Queue() string { return "messages" }
+
+// Letter is the part of a Message that only its sender and receiver know.
+type Letter struct {
+	To     string            `json:"to"` // a phone number in E.164, or an e-mail address
+	Values map[string]string `json:"values"`
+}
