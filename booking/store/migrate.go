@@ -49,7 +49,11 @@ func (s *Store) Migrations(ctx context.Context) ([]Migration, error) {
 	}
 	list := make([]Migration, 0, len(states))
 	for _, st := range states {
-		list = append(list, Migration{st.Source.Version, st.Source.Path, st.State == goose.StateApplied})
+		name := st.Source.Path
+		if st.Source.Version == jobsMigration {
+			name = "River's tables" // it has no file
+		}
+		list = append(list, Migration{st.Source.Version, name, st.State == goose.StateApplied})
 	}
 	return list, nil
 }
