@@ -70,6 +70,7 @@ const maxFilterResources = 100
 
 // Join is what a customer, or the desk for them, asks for.
 type Join struct {
+	// CustomerID is set when customers ask themselves.
 	CustomerID string
 	// Customer, when CustomerID is empty, finds or makes the customer in the
 	// transaction that makes the booking.
@@ -95,7 +96,11 @@ func (s *Service) Join(ctx context.Context, organizationID string, j Join) (*mod
 	}
 	place := s.placeAfter(ctx, b, s.publish(ctx, b, models.EventNewPending))
 	if place != nil {
-		s.quotes.add(b.ID, place.Estimate)
+		told := place.Position
+		if j.CustomerID == "" {
+			told = 0 // the desk asked
+		}
+		s.quotes.add(b.ID, told, place.Estimate)
 	}
 	return b, place, nil
 }

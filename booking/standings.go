@@ -1,24 +1,82 @@
 package booking
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 
+	"gorm.io/gorm"
+
+	"nowserving/booking/queue"
 	"nowserving/models"
 )
 
 // Matched lists the active resources in whose queues a booking waits.
 func (s *Service) Matched(ctx context.Context, organizationID, bookingID string) ([]string, error) {
-	return nil, nil
+	b, err := s.Get(ctx, organizationID, bookingID)
+	if err != nil {
+		return nil, err
+	}
+	return matchingResources(s.store.Read(ctx), b.Seq)
 }
 
 // Free returns the head of a resource's queue and the resources that could
 // take it now: active, not paused and serving nobody. Without a head, "".
 func (s *Service) Free(ctx context.Context, organizationID, resourceID string) (bookingID string, resources []string, err error) {
-	return "", nil, nil
+	db := s.store.Read(ctx)
+	var head models.Booking
+	err = db.Table("bookings AS b").Select("b.seq, b.id").Where("b.organization_id = ? AND b.stage = 'WAITING'", organizationID).
+		Where("EXISTS (SELECT 1 FROM resources r WHERE r.id = ? AND "+matches("b")+")", resourceID).
+		Order("b.priority DESC, b.seq").Limit(1).Take(&head).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return "", nil, nil
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("find who is next: %w", err)
+	}
+	err = db.Raw(`SELECT r.id FROM bookings b JOIN resources r ON `+matches("b")+` WHERE b.seq = ? AND NOT r.paused AND NOT EXISTS (
+		SELECT 1 FROM bookings x WHERE x.organization_id = b.organization_id AND x.resource_id = r.id AND x.stage IN ('CALLED', 'SERVING'))
+		ORDER BY r.id`, head.Seq).Scan(&resources).Error
+	if err != nil {
+		return "", nil, fmt.Errorf("find who is free: %w", err)
+	}
+	return head.ID, resources, nil
 }
 
 // Standings returns where every waiting booking of an organization stands, all
-// at one moment.
+// at one moment. It asks the database: the index may be a moment behind it, and
+// whoever is told by this has no later chance to hear better.
 func (s *Service) Standings(ctx context.Context, organizationID string) ([]models.Standing, error) {
-	return nil, nil
+	waiting, err := Truth{s.store}.Waiting(ctx, organizationID)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(waiting, func(a, b queue.Entry) int { return cmp.Compare(a.Score, b.Score) })
+	services := map[string]service{}
+	before := map[string]int{} // who stands in a queue so far
+	standings := make([]models.Standing, len(waiting))
+	for i, e := range waiting {
+		known, ok := services[e.TypeID]
+		if !ok {
+			if known, err = s.serviceOf(ctx, organizationID, e.TypeID); err != nil {
+				return nil, err
+			}
+			services[e.TypeID] = known
+		}
+		ahead := before[e.TypeID] // counts where no active resource serves it
+		for n, id := range e.Resources {
+			if n == 0 || before[id] < ahead {
+				ahead = before[id]
+			}
+			before[id]++
+		}
+		before[e.TypeID]++
+		standings[i] = models.Standing{
+			BookingID: e.BookingID, Version: e.Version, TypeID: e.TypeID, Position: ahead + 1,
+			WaitMinutes: (ahead + 1) * known.minutes, Estimate: known.estimate(ahead + 1),
+		}
+	}
+	return standings, nil
 }

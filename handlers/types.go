@@ -47,6 +47,8 @@ type typeBody struct {
 	On                      *bool            `json:"on" doc:"Whether customers may choose it; true by default."`
 	AutoConfirm             *bool            `json:"autoConfirm"`
 	BookFromWebsite         *bool            `json:"bookFromWebsite" doc:"true by default."`
+	ComeNowAtPosition       *int             `json:"comeNowAtPosition" minimum:"0" maximum:"1000" doc:"A waiting patient's phone asks them to come, once, from this queuePosition on; 0, the default: it does not."`
+	ComeNowAtMinutes        *int             `json:"comeNowAtMinutes" minimum:"0" maximum:"1440" doc:"The same, from this likely wait in minutes on (estimatedWait.likely)."`
 	TypeDetails
 }
 
@@ -68,6 +70,8 @@ func (b *typeBody) apply(t *models.BookingType) error {
 	set(&t.On, b.On)
 	set(&t.AutoConfirm, b.AutoConfirm)
 	set(&t.BookFromWebsite, b.BookFromWebsite)
+	set(&t.ComeNowAtPosition, b.ComeNowAtPosition)
+	set(&t.ComeNowAtMinutes, b.ComeNowAtMinutes)
 	var err error
 	t.Details, err = merge(t.Details, b.TypeDetails)
 	return err
@@ -129,10 +133,12 @@ type OfferView struct {
 // typeView is a type as staff see it.
 type typeView struct {
 	OfferView
-	Prefix      string    `json:"prefix"`
-	On          bool      `json:"on"`
-	AutoConfirm bool      `json:"autoConfirm"`
-	CreatedAt   time.Time `json:"createdAt"`
+	Prefix            string    `json:"prefix"`
+	On                bool      `json:"on"`
+	AutoConfirm       bool      `json:"autoConfirm"`
+	ComeNowAtPosition int       `json:"comeNowAtPosition"`
+	ComeNowAtMinutes  int       `json:"comeNowAtMinutes"`
+	CreatedAt         time.Time `json:"createdAt"`
 }
 
 func viewOffer(t *models.BookingType, lang string, pending int) (OfferView, error) {
@@ -150,7 +156,7 @@ func viewOffer(t *models.BookingType, lang string, pending int) (OfferView, erro
 
 func viewType(t *models.BookingType, lang string, pending int) (typeView, error) {
 	offer, err := viewOffer(t, lang, pending)
-	return typeView{offer, t.Prefix, t.On, t.AutoConfirm, t.CreatedAt.UTC()}, err
+	return typeView{offer, t.Prefix, t.On, t.AutoConfirm, t.ComeNowAtPosition, t.ComeNowAtMinutes, t.CreatedAt.UTC()}, err
 }
 
 func (s *Server) showType(ctx context.Context, c caller, t *models.BookingType) (result[typeView], error) {

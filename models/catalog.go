@@ -48,6 +48,10 @@ type BookingType struct {
 	On                      bool `gorm:"column:is_on"`
 	AutoConfirm             bool
 	BookFromWebsite         bool
+	// ComeNowAtPosition and ComeNowAtMinutes (of likely wait) are from where on
+	// a waiting patient's phone asks them to come, once; 0: never.
+	ComeNowAtPosition int
+	ComeNowAtMinutes  int
 	// Details are fields of the API document that are kept and given back as
 	// they came: buffers, old price, deposit, schedule, time options, photos.
 	Details   map[string]any `gorm:"serializer:json"`
