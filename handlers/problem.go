@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,6 +30,7 @@ type Problem struct { //nolint:errname // the RFC's word, and the schema's name
 	Errors    []FieldError `json:"errors,omitempty" doc:"The fields that are missing or wrong."`
 
 	retryAfter int
+	challenge  string // how to sign in, where Bearer is not the way
 }
 
 // FieldError says what is wrong with one field.
@@ -50,7 +52,7 @@ func (p *Problem) GetHeaders() http.Header {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
 	}
 	if p.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", "Bearer")
+		h.Set("WWW-Authenticate", cmp.Or(p.challenge, "Bearer"))
 	}
 	return h
 }

@@ -91,6 +91,9 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.serviceRoutes()
+	if err := s.operatorRoutes(); err != nil {
+		return nil, err
+	}
 	s.engine.GET(livePath, s.connect)
 	web.Register(s.engine)
 	return s, nil

@@ -143,17 +143,17 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 	named := ctx.Header("X-APP-ID")
 	if op.who != nobody {
 		var err error
-		if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(ctx)); err != nil {
+		if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(ctx.Header)); err != nil {
 			return caller{}, err
 		}
 		if op.who&whoIs(c.Principal) == 0 {
 			return caller{}, models.Errorf(models.CodeForbidden, "This credential may not do this.")
 		}
 	}
-	if op.who == nobody && named == "" && op.tenancy == fromHeader && credential(ctx) != "" {
+	if op.who == nobody && named == "" && op.tenancy == fromHeader && credential(ctx.Header) != "" {
 		// Nobody has to say who they are here; a credential still says for whom.
 		var err error
-		if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(ctx)); err != nil {
+		if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(ctx.Header)); err != nil {
 			return caller{}, err
 		}
 	}
@@ -179,12 +179,12 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 }
 
 // credential is what came in Authorization or X-API-KEY.
-func credential(ctx huma.Context) string {
-	scheme, token, _ := strings.Cut(ctx.Header("Authorization"), " ")
+func credential(header func(name string) string) string {
+	scheme, token, _ := strings.Cut(header("Authorization"), " ")
 	if strings.EqualFold(scheme, "Bearer") {
 		return strings.TrimSpace(token)
 	}
-	return ctx.Header("X-API-KEY") // another scheme is for a proxy in between
+	return header("X-API-KEY") // another scheme is for a proxy in between
 }
 
 // operation is one route of the API: what it is called, who may call it and

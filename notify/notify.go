@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/riverqueue/river"
+	"riverqueue.com/riverui/uiendpoints"
 
 	"nowserving/booking/store"
 	"nowserving/models"
@@ -142,6 +143,9 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// JobPages answers what operators ask about jobs and tell them to do.
+func (s *Service) JobPages() uiendpoints.Bundle { return s.jobs.Pages() }
 
 const (
 	// keptFor is how long the logs of what was sent are kept.

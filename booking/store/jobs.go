@@ -13,10 +13,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/riverdriver/riversqlite"
 	"github.com/riverqueue/river/rivertype"
 	"gorm.io/gorm"
+	"riverqueue.com/riverui"
+	"riverqueue.com/riverui/uiendpoints"
 )
 
 // Job is work that has to be done once a transaction has committed. It is kept
@@ -69,7 +72,20 @@ type JobClient interface {
 	Stop(ctx context.Context) error
 	// StopAndCancel ends those under way too; they are done again later.
 	StopAndCancel(ctx context.Context) error
+	// Pages answers what operators ask about jobs and tell them to do.
+	Pages() uiendpoints.Bundle
 }
+
+// worker is River's client and what operators may see of it.
+type worker[TTx any] struct{ *river.Client[TTx] }
+
+func newWorker[TTx any](driver riverdriver.Driver[TTx], c *river.Config) (JobClient, error) {
+	client, err := river.NewClient(driver, c)
+	return worker[TTx]{client}, err
+}
+
+// Pages implements JobClient.
+func (w worker[TTx]) Pages() uiendpoints.Bundle { return riverui.NewEndpoints(w.Client, nil) }
 
 // JobClient makes a client of the database for the workers of c. What is the
 // same for all clients is set here.
@@ -123,7 +139,7 @@ func (p *postgresJobs) insert(ctx context.Context, tx *gorm.DB, list []river.Ins
 }
 
 func (p *postgresJobs) client(c *river.Config) (JobClient, error) {
-	return river.NewClient(p.driver, c)
+	return newWorker(p.driver, c)
 }
 
 // pinned is the key of a transaction's *pgx.Conn in its context.
@@ -195,7 +211,7 @@ func (q *sqliteJobs) insert(ctx context.Context, tx *gorm.DB, list []river.Inser
 }
 
 func (q *sqliteJobs) client(c *river.Config) (JobClient, error) {
-	return river.NewClient(q.driver, c)
+	return newWorker(q.driver, c)
 }
 
 // A Job is what River calls the arguments of one.

@@ -1,0 +1,68 @@
+package handlers
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+	"riverqueue.com/riverui"
+
+	"nowserving/models"
+)
+
+// jobsPath is where operators look at the jobs that are due, under way and
+// failed, and try them again. The pages are River's own (riverui).
+const jobsPath = "/operator/jobs"
+
+// operatorPolicy is the Content-Security-Policy of those pages, and of no
+// other: like ours, but their scripts set styles on elements.
+const operatorPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; " +
+	"img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// operatorRoutes are for those who run the service: they see every organization
+// at once, so nothing but an account key opens them.
+func (s *Server) operatorRoutes() error {
+	// Not started: in its background it would only count jobs ahead of time.
+	pages, err := riverui.NewHandler(&riverui.HandlerOpts{
+		Endpoints: s.o.Notify.JobPages(), JobListHideArgsByDefault: true, Logger: s.o.Log, Prefix: jobsPath,
+	})
+	if err != nil {
+		return fmt.Errorf("make the pages of jobs: %w", err)
+	}
+	// A browser sends a password along with whatever another site makes it ask.
+	sameSite := http.NewCrossOriginProtection()
+	serve := func(c *gin.Context) {
+		if err := s.admitOperator(c); err != nil {
+			p := s.problem(c.Request.Context(), err)
+			p.challenge = `Basic realm="Account key as password", charset="UTF-8"`
+			writeProblem(c, p)
+			return
+		}
+		if err := sameSite.Check(c.Request); err != nil {
+			s.answer(c, models.Errorf(models.CodeForbidden, "Another site may not do this in your name."))
+			return
+		}
+		c.Header("Content-Security-Policy", operatorPolicy)
+		c.Header("Referrer-Policy", "no-referrer")
+		c.Header("Cache-Control", "no-store")
+		c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxBody)
+		pages.ServeHTTP(c.Writer, c.Request)
+	}
+	s.engine.Any(jobsPath, serve)
+	s.engine.Any(jobsPath+"/*path", serve)
+	return nil
+}
+
+// admitOperator lets account keys in: as everywhere, or as the password of HTTP
+// Basic (RFC 7617), which a browser asks for. Any other credential is none here.
+func (s *Server) admitOperator(c *gin.Context) error {
+	key := credential(c.GetHeader)
+	if _, password, ok := c.Request.BasicAuth(); ok {
+		key = password
+	}
+	p, err := s.o.Access.Authenticate(c.Request.Context(), key)
+	if err == nil && whoIs(p) != accountKey {
+		err = models.Errorf(models.CodeUnauthenticated, "Only an account key opens this.")
+	}
+	return err
+}

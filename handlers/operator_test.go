@@ -1,0 +1,82 @@
+package handlers_test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"nowserving/models"
+)
+
+func basic(password string) map[string]string {
+	return map[string]string{"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte("operator:"+password))}
+}
+
+// Operators see the jobs of all organizations, so only an account key opens
+// the pages and everything they ask.
+func TestOperatorsLookAtJobs(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		typeID := c.newType(nil)
+		c.newResource(nil, typeID)
+		booking := c.join(typeID, nil)
+
+		member, customer := c.member(models.RoleOwner, "+966500000201"), c.patient("+966500000202")
+		for _, path := range []string{"/operator/jobs", "/operator/jobs/", "/operator/jobs/api/jobs", "/operator/jobs/api/health-checks/minimal", "/operator/jobs/robots.txt", "/operator/jobs/favicon.ico"} {
+			for _, token := range []string{"", "nonsense", c.key, member, customer, booking.str("ticketToken")} {
+				refused := h.send(request{method: http.MethodGet, path: path, token: token}).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+				assert.Contains(t, refused.header.Get("WWW-Authenticate"), "Basic realm=", path)
+			}
+			h.send(request{method: http.MethodGet, path: path, header: basic(c.key)}).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+			h.send(request{method: http.MethodGet, path: path, header: basic("")}).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+		}
+		h.send(request{method: http.MethodPost, path: "/operator/jobs/api/jobs/cancel", body: object{"ids": []string{"1"}}}).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+
+		// A browser comes with a password, a script with a key in either header.
+		page := h.send(request{method: http.MethodGet, path: "/operator/jobs/", header: basic(bootstrapKey)}).ok()
+		assert.Contains(t, page.header.Get("Content-Type"), "text/html")
+		assert.Contains(t, page.header.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self';")
+		assert.Contains(t, string(page.raw), `src="/operator/jobs/assets/`)
+		h.send(request{method: http.MethodGet, path: "/operator/jobs/api/states", header: map[string]string{"X-API-KEY": bootstrapKey}}).ok()
+		operator := func(method, path string, body any) answer {
+			return h.send(request{method: method, path: "/operator/jobs/api" + path, token: bootstrapKey, body: body})
+		}
+		require.Eventually(t, func() bool { return len(operator(http.MethodGet, "/jobs?state=completed", nil).ok().list("data")) == 1 }, 10*time.Second, 5*time.Millisecond)
+		done := operator(http.MethodGet, "/jobs?state=completed", nil)
+		assert.Equal(t, "announce", done.str("data.0.kind"))
+		assert.Equal(t, 1, operator(http.MethodGet, "/states", nil).ok().num("completed"))
+		assert.Subset(t, operator(http.MethodGet, "/queues", nil).ok().pluck("data", "name"), []string{"announce", "messages", "pushes", "webhooks"})
+		assert.Equal(t, []any{"announce"}, operator(http.MethodGet, "/autocomplete?facet=job_kind", nil).ok().list("data"))
+
+		// They can hold a queue, and do a job again.
+		operator(http.MethodPut, "/queues/messages/pause", object{}).ok()
+		assert.NotNil(t, operator(http.MethodGet, "/queues/messages", nil).ok().at("paused_at"))
+		operator(http.MethodPut, "/queues/messages/resume", object{}).ok()
+		id := fmt.Sprint(done.at("data.0.id"))
+		operator(http.MethodPost, "/jobs/retry", object{"ids": []string{id}}).ok()
+		require.Eventually(t, func() bool {
+			job := operator(http.MethodGet, "/jobs/"+id, nil).ok()
+			return job.str("state") == "completed" && job.num("attempt") == 2
+		}, 10*time.Second, 5*time.Millisecond)
+		assert.Equal(t, http.StatusNotFound, operator(http.MethodGet, "/jobs/999999", nil).status)
+
+		// Another site can't make an operator's browser do it.
+		foreign := basic(bootstrapKey)
+		foreign["Origin"], foreign["Sec-Fetch-Site"] = "https://stranger.example", "cross-site"
+		h.send(request{method: http.MethodPost, path: "/operator/jobs/api/jobs/delete", header: foreign, body: object{"ids": []string{id}}}).refused(http.StatusForbidden, models.CodeForbidden)
+		operator(http.MethodGet, "/jobs/"+id, nil).ok()
+		assert.NotEqual(t, http.StatusOK, operator(http.MethodPost, "/jobs/delete", strings.Repeat(" ", 1<<20)+`{"ids":["`+id+`"]}`).status, "a body has a bound")
+		operator(http.MethodPost, "/jobs/delete", object{"ids": []string{id}}).ok()
+		assert.Equal(t, http.StatusNotFound, operator(http.MethodGet, "/jobs/"+id, nil).status)
+
+		// The pages people use keep their own, stricter policy.
+		assert.NotContains(t, h.send(request{method: http.MethodGet, path: "/console"}).ok().header.Get("Content-Security-Policy"), "unsafe")
+	})
+}
