@@ -1,16 +1,21 @@
 package main
 
 import (
+	"context"
+	"log/slog"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"nowserving/booking/queue"
+	"nowserving/notify"
 	"nowserving/realtime"
 )
 
 // measure shows what the parts count about themselves.
-func measure(registry *prometheus.Registry, hub *realtime.Hub, index *queue.Index, mirrors *queue.Mirrors) {
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+func measure(registry *prometheus.Registry, hub *realtime.Hub, index *queue.Index, mirrors *queue.Mirrors, notifier *notify.Service, log *slog.Logger) {
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &deliveries{notifier, log})
 	gauge := func(name, help string, read func() float64) {
 		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "nowserving_" + name, Help: help}, read))
 	}
@@ -44,4 +49,55 @@ func measure(registry *prometheus.Registry, hub *realtime.Hub, index *queue.Inde
 	counter("publications_total", "Publications sent to live connections.", func() float64 { return float64(hub.Stats().Publications) })
 	counter("conflated_total", "Positions replaced by a newer one before they were sent.", func() float64 { return float64(hub.Stats().Conflated) })
 	counter("dropped_total", "Live connections closed because they did not read.", func() float64 { return float64(hub.Stats().Dropped) })
+}
+
+// deliveries shows what became of everything that leaves the house.
+type deliveries struct {
+	notifier *notify.Service
+	log      *slog.Logger
+}
+
+var (
+	notificationsTotal = prometheus.NewDesc("nowserving_notifications_total",
+		"Deliveries by what became of them; a retry is an attempt that failed and is followed by another.", []string{"channel", "result"}, nil)
+	notificationsOldest = prometheus.NewDesc("nowserving_notifications_oldest_due_seconds",
+		"How long ago the oldest job that is not done should have been, on all nodes; 0 when nothing is due.", []string{"queue"}, nil)
+	positionSweeps = prometheus.NewDesc("nowserving_position_sweeps_total",
+		"Times the places of an organization were looked through for those to tell.", nil, nil)
+	positionsTold = prometheus.NewDesc("nowserving_positions_told_total",
+		"Places told to patients' phones and to webhooks by those sweeps.", nil, nil)
+)
+
+// oldestTimeout bounds what a look at the metrics waits for the database.
+const oldestTimeout = 2 * time.Second
+
+// Describe implements prometheus.Collector.
+func (d *deliveries) Describe(descs chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{notificationsTotal, notificationsOldest, positionSweeps, positionsTold} {
+		descs <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (d *deliveries) Collect(metrics chan<- prometheus.Metric) {
+	counter := func(desc *prometheus.Desc, n uint64, labels ...string) {
+		metrics <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), labels...)
+	}
+	stats := d.notifier.Stats()
+	for o, n := range stats.Outcomes {
+		counter(notificationsTotal, n, o.Channel, o.Result)
+	}
+	counter(positionSweeps, stats.Sweeps)
+	counter(positionsTold, stats.PositionsTold)
+
+	ctx, cancel := context.WithTimeout(context.Background(), oldestTimeout)
+	defer cancel()
+	oldest, err := d.notifier.OldestDue(ctx)
+	if err != nil { // everything else can still be seen
+		d.log.Warn("the age of the oldest delivery is not known", "error", err)
+		return
+	}
+	for queue, age := range oldest {
+		metrics <- prometheus.MustNewConstMetric(notificationsOldest, prometheus.GaugeValue, age.Seconds(), queue)
+	}
 }
