@@ -21,8 +21,8 @@ type Filter struct {
 	Stages     []models.Stage
 	From, To   time.Time
 	// ByCreation applies From and To to the moment of joining; otherwise they
-	// apply to the visit, which for a queued booking is the call or, before
-	// that, the joining.
+	// apply to the visit: the beginning of an appointment, and for a queued
+	// booking the call or, before that, the joining.
 	ByCreation bool
 	Ascending  bool
 	Limit      int
@@ -46,7 +46,7 @@ func (s *Service) List(ctx context.Context, sc Scope, f Filter) ([]models.Bookin
 	if len(f.Stages) > 0 {
 		q = q.Where("stage IN ?", f.Stages)
 	}
-	moment := "COALESCE(called_at, created_at)"
+	moment := "COALESCE(starts_at, called_at, created_at)"
 	if f.ByCreation {
 		moment = "created_at"
 	}

@@ -1,4 +1,5 @@
-// Package booking is a visit's life: join, assign, call, hold, end, expire.
+// Package booking is a visit's life: join or schedule, remind, assign, call,
+// hold, end, expire.
 // It holds the rules of the queue and nothing about who may ask (handlers) or
 // who is told (realtime, notify).
 //
@@ -21,6 +22,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"gorm.io/gorm"
@@ -49,6 +51,8 @@ type Service struct {
 	stats   *serviceTimes
 	rosters *rosters
 	quotes  quotes
+
+	remindersDropped atomic.Uint64
 }
 
 // New makes the Service.
@@ -83,6 +87,8 @@ type Join struct {
 	Filters Filters
 	Note    string
 	Info    map[string]any
+	// By is who asks: the customer, or the desk for them.
+	By models.Actor
 }
 
 // Join makes a queued booking and says where it stands; the estimate is kept
@@ -105,40 +111,14 @@ func (s *Service) Join(ctx context.Context, organizationID string, j Join) (*mod
 	return b, place, nil
 }
 
+// create makes a queued booking.
 func (s *Service) create(ctx context.Context, organizationID string, j Join) (*models.Booking, error) {
-	if j.Priority < models.MinPriority || j.Priority > models.MaxPriority {
-		return nil, models.Invalid("priority", "A priority is %d to %d.", models.MinPriority, models.MaxPriority)
-	}
-	if len(j.Filters.Resources) > maxFilterResources {
-		return nil, models.Invalid("resourceFilters", "At most %d resources can be named.", maxFilterResources)
-	}
-	organization, err := s.catalog.Organization(ctx, organizationID)
+	b, t, zone, err := s.outline(ctx, organizationID, j)
 	if err != nil {
 		return nil, err
 	}
-	zone, err := time.LoadLocation(organization.Timezone)
-	if err != nil {
-		return nil, fmt.Errorf("time zone of organization %s: %w", organizationID, err)
-	}
-	t, err := s.catalog.Type(ctx, organizationID, j.TypeID)
-	if err != nil {
-		return nil, err
-	}
-	if !t.On {
-		return nil, models.Errorf(models.CodeTypeOff, "The booking type is switched off.")
-	}
-	for _, id := range j.Filters.Resources {
-		if _, err := s.catalog.Resource(ctx, organizationID, id); err != nil {
-			return nil, err
-		}
-	}
-	b := &models.Booking{
-		ID: models.NewID(), OrganizationID: organizationID, CustomerID: j.CustomerID, TypeID: t.ID,
-		Status: models.StatusPendingAssignment, Stage: models.StageWaiting,
-		Priority: j.Priority, Version: 1, Note: j.Note, Info: j.Info,
-		FilterCategory: j.Filters.Category, FilterResources: len(j.Filters.Resources) > 0,
-		AssignmentTimeout: clampTimeout(j.Timeout),
-	}
+	b.Status, b.Stage = models.StatusPendingAssignment, models.StageWaiting
+	b.FilterCategory, b.FilterResources = j.Filters.Category, len(j.Filters.Resources) > 0
 	err = s.store.Tx(ctx, func(tx *store.Tx) error {
 		if b.CustomerID == "" {
 			if b.CustomerID, err = j.Customer(tx); err != nil {
@@ -168,12 +148,50 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 		if !b.Waiting() {
 			return nil // nobody is told before it is paid
 		}
-		return tx.Emit(organizationID, models.EventOf(models.EventNewPending, b))
+		event := models.EventOf(models.EventNewPending, b)
+		event.By = j.By
+		return tx.Emit(organizationID, event)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return b, nil
+}
+
+// outline checks what is asked for and makes as much of the booking as a queued
+// one and an appointment have in common. It returns the type and the
+// organization's time zone too.
+func (s *Service) outline(ctx context.Context, organizationID string, j Join) (*models.Booking, *models.BookingType, *time.Location, error) {
+	if j.Priority < models.MinPriority || j.Priority > models.MaxPriority {
+		return nil, nil, nil, models.Invalid("priority", "A priority is %d to %d.", models.MinPriority, models.MaxPriority)
+	}
+	if len(j.Filters.Resources) > maxFilterResources {
+		return nil, nil, nil, models.Invalid("resourceFilters", "At most %d resources can be named.", maxFilterResources)
+	}
+	organization, err := s.catalog.Organization(ctx, organizationID)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	zone, err := time.LoadLocation(organization.Timezone)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("time zone of organization %s: %w", organizationID, err)
+	}
+	t, err := s.catalog.Type(ctx, organizationID, j.TypeID)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if !t.On {
+		return nil, nil, nil, models.Errorf(models.CodeTypeOff, "The booking type is switched off.")
+	}
+	for _, id := range j.Filters.Resources {
+		if _, err := s.catalog.Resource(ctx, organizationID, id); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	return &models.Booking{
+		ID: models.NewID(), OrganizationID: organizationID, CustomerID: j.CustomerID, TypeID: t.ID,
+		Priority: j.Priority, Version: 1, Note: j.Note, Info: j.Info, AssignmentTimeout: clampTimeout(j.Timeout),
+	}, t, zone, nil
 }
 
 func clampTimeout(minutes *float64) int {

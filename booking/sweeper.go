@@ -60,7 +60,11 @@ func (s *Service) sweep(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		if expired+deleted == 0 {
+		reminded, err := s.remind(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if expired+deleted+reminded == 0 {
 			return sweepContended, nil // another node is at it
 		}
 	}
@@ -78,7 +82,7 @@ func (s *Service) expire(ctx context.Context) (int, error) {
 			return fmt.Errorf("find expired bookings: %w", err)
 		}
 		for _, seq := range due {
-			b, err := s.change(tx, tx.Where("seq = ?", seq), models.ActionExpire, map[string]any{"ended_at": tx.Now})
+			b, err := s.change(tx, tx.Where("seq = ?", seq), models.ActionExpire, models.ActorSystem, map[string]any{"ended_at": tx.Now})
 			if errors.Is(err, errLost) {
 				continue // settled by somebody else a moment ago
 			}
@@ -128,6 +132,7 @@ func (s *Service) untilNext(ctx context.Context) (time.Duration, error) {
 	for _, deadline := range []struct{ column, due string }{
 		{"assignment_deadline", "stage IN ('WAITING', 'HELD')"},
 		{"payment_deadline", "status = 'PENDING_PAYMENT'"},
+		{"reminder_at", "reminder_at IS NOT NULL"},
 	} {
 		var next []time.Time
 		err := s.store.Read(ctx).Model(&models.Booking{}).Where(deadline.due).

@@ -20,9 +20,20 @@ type Scope struct {
 	OrganizationID string
 	// CustomerID, when set, limits to that customer's own bookings.
 	CustomerID string
+	// BookingID, when set, limits to that booking: the caller has its ticket,
+	// and acts as its customer.
+	BookingID string
 	// Resources, when Provider is set, are the ones the caller acts for.
 	Provider  bool
 	Resources []string
+}
+
+// Actor is who the caller is to those who are told of a change.
+func (sc Scope) Actor() models.Actor {
+	if sc.CustomerID != "" || sc.BookingID != "" {
+		return models.ActorCustomer
+	}
+	return models.ActorStaff
 }
 
 // serves reports whether the caller may act for a resource.
@@ -122,17 +133,28 @@ func activeResource(tx *store.Tx, organizationID, id string) (*models.Resource, 
 // assign gives the booking that where names to a resource if nobody has, and
 // reports errLost otherwise.
 func (s *Service) assign(tx *store.Tx, where *gorm.DB, resourceID string) (*models.Booking, error) {
-	return s.change(tx, where.Where("resource_id IS NULL AND assignment_deadline > ?", tx.Now), models.ActionAssign,
+	return s.change(tx, where.Where("resource_id IS NULL AND assignment_deadline > ?", tx.Now), models.ActionAssign, models.ActorStaff,
 		map[string]any{"resource_id": resourceID, "called_at": tx.Now, "last_called_at": tx.Now})
 }
 
 // errLost says that no row was in the state a change starts from.
 var errLost = errors.New("booking is in another state")
 
-// change makes one legal transition of the one booking that where names: the
-// conditional update, the new row, the event. It reports errLost when the
-// booking is in no state the transition starts from.
-func (s *Service) change(tx *store.Tx, where *gorm.DB, a models.Action, set map[string]any) (*models.Booking, error) {
+// change makes one legal transition of the one booking that where names, and
+// the event that tells of it. It reports errLost when the booking is in no
+// state the transition starts from.
+func (s *Service) change(tx *store.Tx, where *gorm.DB, a models.Action, by models.Actor, set map[string]any) (*models.Booking, error) {
+	b, err := s.move(tx, where, a, set)
+	if err != nil {
+		return nil, err
+	}
+	event := models.EventOf(models.TransitionOf(a).Event, b)
+	event.By = by
+	return b, tx.Emit(b.OrganizationID, event)
+}
+
+// move is change without the event: the conditional update and the new row.
+func (s *Service) move(tx *store.Tx, where *gorm.DB, a models.Action, set map[string]any) (*models.Booking, error) {
 	t := models.TransitionOf(a)
 	set["status"], set["stage"], set["updated_at"] = t.Status, t.Stage, tx.Now
 	set["version"] = gorm.Expr("version + 1")
@@ -144,8 +166,10 @@ func (s *Service) change(tx *store.Tx, where *gorm.DB, a models.Action, set map[
 		return nil, fmt.Errorf("%s booking: %w", a, done.Error)
 	case done.RowsAffected == 0:
 		return nil, errLost
+	case b.StartsAt != nil:
+		return &b, settle(tx, &b)
 	}
-	return &b, tx.Emit(b.OrganizationID, models.EventOf(t.Event, &b))
+	return &b, nil
 }
 
 // act makes a transition of the booking with an id, when also is true of it.
@@ -167,7 +191,7 @@ func (s *Service) actAt(ctx context.Context, sc Scope, id string, a models.Actio
 			where = also(tx, where)
 		}
 		var err error
-		b, err = s.change(tx, where, a, set(tx.Now))
+		b, err = s.change(tx, where, a, sc.Actor(), set(tx.Now))
 		if errors.Is(err, errLost) {
 			return s.whyNot(tx, id, sc, a)
 		}
@@ -185,6 +209,9 @@ func (s *Service) actAt(ctx context.Context, sc Scope, id string, a models.Actio
 func (sc Scope) limit(q *gorm.DB) *gorm.DB {
 	if sc.CustomerID != "" {
 		q = q.Where("customer_id = ?", sc.CustomerID)
+	}
+	if sc.BookingID != "" {
+		q = q.Where("id = ?", sc.BookingID)
 	}
 	if sc.Provider {
 		own := append([]string{""}, sc.Resources...)
@@ -206,7 +233,7 @@ func (s *Service) See(ctx context.Context, sc Scope, id string) (*models.Booking
 // mayTouch says why the caller may not touch a booking, or nil. To a customer
 // somebody else's booking looks like none.
 func (sc Scope) mayTouch(db *gorm.DB, b *models.Booking) error {
-	if sc.CustomerID != "" && b.CustomerID != sc.CustomerID {
+	if sc.CustomerID != "" && b.CustomerID != sc.CustomerID || sc.BookingID != "" && b.ID != sc.BookingID {
 		return models.Errorf(models.CodeBookingNotFound, "There is no such booking in the organization.")
 	}
 	if !sc.Provider {
@@ -256,9 +283,14 @@ func (s *Service) whyNot(tx *store.Tx, id string, sc Scope, a models.Action) err
 
 func nothing(time.Time) map[string]any { return map[string]any{} }
 
-// Start says that the called patient is being served.
+// Start says that the called patient is being served, or whoever came to their
+// appointment; being let in is then the one call they get.
 func (s *Service) Start(ctx context.Context, sc Scope, id string) (*models.Booking, error) {
-	return s.act(ctx, sc, id, models.ActionStart, func(now time.Time) map[string]any { return map[string]any{"started_at": now} }, nil)
+	return s.act(ctx, sc, id, models.ActionStart, func(now time.Time) map[string]any {
+		return map[string]any{
+			"started_at": now, "called_at": gorm.Expr("COALESCE(called_at, ?)", now), "last_called_at": gorm.Expr("COALESCE(last_called_at, ?)", now),
+		}
+	}, nil)
 }
 
 // End finishes a visit and sets its real end.
@@ -266,7 +298,8 @@ func (s *Service) End(ctx context.Context, sc Scope, id string) (*models.Booking
 	return s.act(ctx, sc, id, models.ActionEnd, func(now time.Time) map[string]any { return map[string]any{"ended_at": now} }, nil)
 }
 
-// NoShow records that the called patient did not come.
+// NoShow records that the patient did not come, when called or to their
+// appointment.
 func (s *Service) NoShow(ctx context.Context, sc Scope, id string) (*models.Booking, error) {
 	return s.act(ctx, sc, id, models.ActionNoShow, func(now time.Time) map[string]any { return map[string]any{"ended_at": now} }, nil)
 }

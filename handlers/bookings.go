@@ -34,7 +34,7 @@ type BookingQuery struct {
 	To        string `query:"to" doc:"A day, to its end, or a moment."`
 	Status    string `query:"status" doc:"Statuses separated by comma." example:"PENDING_ASSIGNMENT,CONFIRMED"`
 	Includes  string `query:"includes" doc:"Related data, separated by comma: customer, type, resource."`
-	DateType  string `query:"dateType" enum:"createdAt,dateTime" default:"dateTime" doc:"What from and to apply to: the joining, or the visit."`
+	DateType  string `query:"dateType" enum:"createdAt,dateTime" default:"dateTime" doc:"What from and to apply to: the making of the booking, or the visit: the beginning of an appointment, else the call."`
 	Direction string `query:"orderDirection" enum:"asc,desc" default:"desc"`
 	Token     string `query:"nextPageToken"`
 }
@@ -163,9 +163,9 @@ func (s *Server) bookingRoutes() {
 		verb, summary, about string
 		do                   func(context.Context, booking.Scope, string) (*models.Booking, error)
 	}{
-		{"start", "Start a visit", "The called patient is being served.", s.o.Bookings.Start},
+		{"start", "Start a visit", "The patient who was called, or has an appointment, is being served.", s.o.Bookings.Start},
 		{"end", "End a visit", "Sets its real end.", s.o.Bookings.End},
-		{"noShow", "Record a no-show", "The called patient did not come.", s.o.Bookings.NoShow},
+		{"noShow", "Record a no-show", "The patient did not come, when called or to their appointment.", s.o.Bookings.NoShow},
 		{"recall", "Call a patient again", "Not sooner than 60 seconds after the last call, and three times at most.", s.o.Bookings.Recall},
 		{"hold", "Hold a booking", "The patient steps aside: they keep their place in line, are passed over and count ahead of nobody.", s.o.Bookings.Hold},
 	} {

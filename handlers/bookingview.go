@@ -42,7 +42,7 @@ type BookingView struct {
 	StartTime     *int       `json:"startTime,omitempty" example:"1820" doc:"Military time in the organization's time zone."`
 	StartDateTime *time.Time `json:"startDateTime,omitempty"`
 	EndDateTime   *time.Time `json:"endDateTime,omitempty"`
-	Duration      *int       `json:"duration,omitempty" doc:"Minutes: of the type before the end, real ones after it."`
+	Duration      *int       `json:"duration,omitempty" doc:"Minutes: of the type, or kept for the appointment, before the end; real ones after it."`
 
 	RecallCount int            `json:"recallCount"`
 	Note        string         `json:"note,omitempty"`
@@ -159,15 +159,19 @@ func (v viewer) show(b *models.Booking, place *booking.Place) BookingView {
 	return out
 }
 
-// showTimes sets when the visit began and how long it takes. A queued visit
-// begins when it is started or, before that, called.
+// showTimes sets when the visit begins and how long it takes. A queued visit
+// begins when it is started or, before that, called. An appointment begins when
+// it was to begin, and takes what was kept for it until it has taken its time.
 func (v viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 	if minutes > 0 {
 		out.Duration = &minutes
 	}
-	start := b.StartedAt
+	began, start, ended := b.StartedAt, b.StartsAt, b.EndedAt
+	if began == nil {
+		began = b.CalledAt
+	}
 	if start == nil {
-		start = b.CalledAt
+		start = began
 	}
 	if start == nil {
 		return
@@ -176,9 +180,16 @@ func (v viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 	military := local.Hour()*100 + local.Minute()
 	out.StartDateTime, out.StartDate, out.StartTime = utc(start), local.Format(time.DateOnly), &military
 	end := start.Add(time.Duration(minutes) * time.Minute).UTC()
-	if b.EndedAt != nil {
-		end = b.EndedAt.UTC()
-		took := int(math.Ceil(end.Sub(*start).Minutes()))
+	if b.EndsAt != nil {
+		end = b.EndsAt.UTC()
+		kept := int(end.Sub(*start).Minutes())
+		out.Duration = &kept
+	}
+	if ended != nil && began != nil {
+		if b.EndsAt == nil || ended.After(end) {
+			end = ended.UTC()
+		}
+		took := int(math.Ceil(ended.Sub(*began).Minutes()))
 		out.Duration = &took
 	}
 	out.EndDateTime = &end

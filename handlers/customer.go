@@ -6,7 +6,6 @@ import (
 
 	"nowserving/booking"
 	"nowserving/booking/access"
-	"nowserving/models"
 )
 
 func (s *Server) customerRoutes() {
@@ -32,7 +31,7 @@ func (s *Server) customerRoutes() {
 		method: http.MethodGet, path: "/customer/bookings/{bookingId}", id: "getMyBooking", tag: "Customer", who: patients,
 		summary: "Get my booking", about: "Also with the token of its ticket.",
 	}, func(ctx context.Context, c caller, in *myBooking) (result[BookingView], error) {
-		b, position, err := s.watch(ctx, c, in.ID)
+		b, position, err := s.o.Bookings.Watch(ctx, c.scope(), in.ID)
 		if err != nil {
 			return result[BookingView]{}, err
 		}
@@ -50,12 +49,9 @@ func (s *Server) customerRoutes() {
 
 	register(s, operation{
 		method: http.MethodPost, path: "/customer/bookings/cancel", id: "cancelMyBooking", tag: "Customer", who: patients,
-		summary: "Leave the queue", about: "Or cancel after being called, until the visit begins. Also with the token of its ticket.",
+		summary: "Leave the queue, or cancel an appointment", about: "Until the visit begins. Also with the token of its ticket.",
 		example: map[string]any{"bookingId": exampleID},
 	}, func(ctx context.Context, c caller, in *with[cancelBody]) (result[BookingView], error) {
-		if c.Kind == access.KindTicket && c.BookingID != in.Body.BookingID {
-			return result[BookingView]{}, noBooking()
-		}
 		b, err := s.o.Bookings.Cancel(ctx, c.scope(), in.Body.BookingID, in.Body.Reason)
 		if err != nil {
 			return result[BookingView]{}, err
@@ -75,17 +71,4 @@ func (s *Server) customerRoutes() {
 	}, func(ctx context.Context, c caller, in *with[customerBody]) (result[customerView], error) {
 		return s.updateCustomer(ctx, c, c.SubjectID, in.Body)
 	})
-}
-
-// watch finds a booking the caller may see, as it is now, and its place in the
-// queue, 0 when it does not wait. To a patient anybody else's looks like none.
-func (s *Server) watch(ctx context.Context, c caller, id string) (*models.Booking, int, error) {
-	if c.Kind == access.KindTicket && c.BookingID != id {
-		return nil, 0, noBooking()
-	}
-	return s.o.Bookings.Watch(ctx, c.scope(), id)
-}
-
-func noBooking() error {
-	return models.Errorf(models.CodeBookingNotFound, "There is no such booking in the organization.")
 }

@@ -64,7 +64,7 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 	if !c.Staff() && c.Kind != access.KindCustomer && c.Kind != access.KindTicket {
 		return realtime.BookingSnapshot{}, models.Errorf(models.CodeForbidden, "This credential may not watch bookings.")
 	}
-	b, position, err := l.s.watch(ctx, c, id)
+	b, position, err := l.s.o.Bookings.Watch(ctx, c.scope(), id)
 	if err != nil {
 		return realtime.BookingSnapshot{}, err
 	}

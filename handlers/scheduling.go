@@ -11,11 +11,14 @@ import (
 	"nowserving/models"
 )
 
-// JoinBody is what joining takes, from the patient or from the desk.
-type JoinBody struct {
+// ScheduleBody is what a new booking takes, from the patient or from the desk.
+type ScheduleBody struct {
 	Type     string         `json:"type" required:"true" minLength:"1" maxLength:"64" doc:"The booking type's id."`
-	Assign   *bool          `json:"assign" default:"true" doc:"false joins the queue."`
-	Timeout  *float64       `json:"assignmentTimeout" doc:"Minutes until the booking expires if nobody takes it: 5 to 180, what is beyond is clamped; 60 by default."`
+	Assign   *bool          `json:"assign" default:"true" doc:"true makes an appointment at date and time; false joins the queue."`
+	Date     *string        `json:"date" example:"2023-01-11" doc:"The day of an appointment, in the organization's time zone."`
+	Time     *int           `json:"time" example:"1820" doc:"Its military time there: 0 is midnight, 1820 twenty past six in the evening."`
+	Replaces string         `json:"rescheduleBookingId" maxLength:"64" doc:"A booking that is canceled because the appointment takes its place. Its customer stays, and its note, info and resource unless others are named."`
+	Timeout  *float64       `json:"assignmentTimeout" doc:"Of a queued booking: minutes until it expires if nobody takes it: 5 to 180, what is beyond is clamped; 60 by default."`
 	Resource *filterBody    `json:"resourceFilters" doc:"Limits who may take the booking."`
 	Note     string         `json:"note" maxLength:"2000"`
 	Info     map[string]any `json:"bookingInfoCustomFields" doc:"Custom fields, kept and given back as info."`
@@ -42,11 +45,11 @@ func (f *filterBody) filters() booking.Filters {
 // maxInfo bounds the custom fields of a booking, in bytes.
 const maxInfo = 32 << 10
 
-// join checks the form of a request to join.
-func (b JoinBody) join() (booking.Join, error) {
-	if b.Assign == nil || *b.Assign {
-		return booking.Join{}, &models.Error{Code: models.CodeDateTime, Field: "assign", Detail: "Only queued bookings can be made here: send assign: false."}
-	}
+// queued reports whether the body asks for a place in the queue.
+func (b ScheduleBody) queued() bool { return b.Assign != nil && !*b.Assign }
+
+// join reads what both kinds of bookings take.
+func (b ScheduleBody) join() (booking.Join, error) {
 	info, err := json.Marshal(b.Info)
 	if err != nil {
 		return booking.Join{}, err
@@ -57,6 +60,17 @@ func (b JoinBody) join() (booking.Join, error) {
 	return booking.Join{TypeID: b.Type, Timeout: b.Timeout, Filters: b.Resource.filters(), Note: b.Note, Info: b.Info}, nil
 }
 
+// appointment completes j with what an appointment takes.
+func (b ScheduleBody) appointment(j booking.Join) (booking.Appointment, error) {
+	if b.Date == nil {
+		return booking.Appointment{}, models.Invalid("date", "An appointment has a date; to join the queue, send assign: false.")
+	}
+	if b.Time == nil {
+		return booking.Appointment{}, models.Invalid("time", "An appointment has a time; to join the queue, send assign: false.")
+	}
+	return booking.Appointment{Join: j, Date: *b.Date, Time: *b.Time, Replaces: b.Replaces}, nil
+}
+
 type customerIdentifier struct {
 	ID        string `json:"id" maxLength:"64"`
 	Phone     string `json:"phone" maxLength:"40" example:"+966500000001"`
@@ -65,22 +79,23 @@ type customerIdentifier struct {
 	LastName  string `json:"lastName" maxLength:"200"`
 }
 
-type deskJoinBody struct {
-	JoinBody
-	Customer *customerIdentifier `json:"customerIdentifier" doc:"By id, phone or e-mail address; a new one is made. Without it: somebody at the desk."`
+type deskScheduleBody struct {
+	ScheduleBody
+	Customer *customerIdentifier `json:"customerIdentifier" doc:"By id, phone or e-mail address; a new one is made. Without it: somebody at the desk, or the customer of the booking that is rescheduled."`
 	Priority int                 `json:"priority" minimum:"0" maximum:"100" doc:"0 is routine; a higher band is served first."`
 }
 
 func (s *Server) schedulingRoutes() {
+	const about = "With a date and a time: an appointment, with the resource the filters name or any that is free. With assign: false: a place in the queue. "
 	register(s, operation{
 		method: http.MethodPut, path: "/management/scheduling/new", id: "createBooking", tag: "Bookings", who: staff,
-		summary: "Put a patient into the queue",
-		about:   "Answers the bare booking with the token and the address of the patient's page.",
+		summary: "Make an appointment, or put a patient into the queue",
+		about:   about + "Answers the bare booking with the token and the address of the patient's page.",
 		example: map[string]any{
-			"type": exampleID, "assign": false, "assignmentTimeout": 60, "priority": 0,
-			"customerIdentifier": map[string]any{"phone": "+966500000001", "firstName": "Mona"},
+			"date": "2023-01-11", "time": 1800, "type": exampleID, "resourceFilters": map[string]any{"resource": exampleOther},
+			"customerIdentifier": map[string]any{"phone": "+966500000001", "firstName": "Mona"}, "note": "Regular appointment",
 		},
-	}, func(ctx context.Context, c caller, in *with[deskJoinBody]) (joinedView, error) {
+	}, func(ctx context.Context, c caller, in *with[deskScheduleBody]) (joinedView, error) {
 		j, err := in.Body.join()
 		if err != nil {
 			return joinedView{}, err
@@ -90,14 +105,16 @@ func (s *Server) schedulingRoutes() {
 		if w := in.Body.Customer; w != nil {
 			ref = access.CustomerRef{ID: w.ID, Phone: w.Phone, Email: w.Email, FirstName: w.FirstName, LastName: w.LastName}
 		}
-		j.Customer = func(tx *store.Tx) (string, error) {
-			person, err := s.o.Access.ResolveCustomerIn(tx, c.OrganizationID, ref)
-			if err != nil {
-				return "", err
+		if in.Body.Customer != nil || in.Body.Replaces == "" {
+			j.Customer = func(tx *store.Tx) (string, error) {
+				person, err := s.o.Access.ResolveCustomerIn(tx, c.OrganizationID, ref)
+				if err != nil {
+					return "", err
+				}
+				return person.ID, nil
 			}
-			return person.ID, nil
 		}
-		view, err := s.join(ctx, c, j, true)
+		view, err := s.schedule(ctx, c, in.Body.ScheduleBody, j, true)
 		if err == nil {
 			view.TicketURL = s.o.PublicURL + "/ticket/" + view.ID + "#" + view.TicketToken
 		}
@@ -106,22 +123,23 @@ func (s *Server) schedulingRoutes() {
 
 	register(s, operation{
 		method: http.MethodPut, path: "/customer/scheduling/new", id: "joinQueue", tag: "Customer", who: customers,
-		summary: "Join a queue",
-		about:   "Answers the booking with its place in the queue and a token that shows and cancels it without signing in.",
+		summary: "Make an appointment, or join a queue",
+		about:   about + "Answers the booking with a token that shows and cancels it without signing in.",
 		example: map[string]any{"type": exampleID, "assign": false, "assignmentTimeout": 60},
-	}, func(ctx context.Context, c caller, in *with[JoinBody]) (result[joinedView], error) {
+	}, func(ctx context.Context, c caller, in *with[ScheduleBody]) (result[joinedView], error) {
 		j, err := in.Body.join()
 		if err != nil {
 			return result[joinedView]{}, err
 		}
 		j.CustomerID = c.SubjectID
-		view, err := s.join(ctx, c, j, false)
+		view, err := s.schedule(ctx, c, in.Body, j, false)
 		return result[joinedView]{view}, err
 	})
 }
 
-func (s *Server) join(ctx context.Context, c caller, j booking.Join, withCustomer bool) (joinedView, error) {
-	b, place, err := s.o.Bookings.Join(ctx, c.OrganizationID, j)
+// schedule makes an appointment, or a place in the queue.
+func (s *Server) schedule(ctx context.Context, c caller, body ScheduleBody, j booking.Join, withCustomer bool) (joinedView, error) {
+	b, place, err := s.book(ctx, c, body, j)
 	if err != nil {
 		return joinedView{}, err
 	}
@@ -131,4 +149,20 @@ func (s *Server) join(ctx context.Context, c caller, j booking.Join, withCustome
 	}
 	view, err := s.showAt(ctx, c, withCustomer, b, place)
 	return joinedView{BookingView: view, TicketToken: token}, err
+}
+
+func (s *Server) book(ctx context.Context, c caller, body ScheduleBody, j booking.Join) (*models.Booking, *booking.Place, error) {
+	if body.queued() {
+		if body.Replaces != "" {
+			return nil, nil, models.Invalid("rescheduleBookingId", "A booking is rescheduled to an appointment, not to the queue.")
+		}
+		j.By = c.scope().Actor()
+		return s.o.Bookings.Join(ctx, c.OrganizationID, j)
+	}
+	a, err := body.appointment(j)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := s.o.Bookings.Schedule(ctx, c.scope(), a)
+	return b, nil, err
 }

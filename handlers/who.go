@@ -113,6 +113,8 @@ func (c caller) scope() booking.Scope {
 	switch {
 	case c.Kind == access.KindCustomer:
 		sc.CustomerID = c.SubjectID
+	case c.Kind == access.KindTicket:
+		sc.BookingID = c.BookingID
 	case c.Role == models.RoleProvider:
 		sc.Provider, sc.Resources = true, c.ResourceIDs
 	}

@@ -26,7 +26,7 @@ func (s Status) Valid() bool {
 }
 
 // Stage refines a status for a visit. It is empty until the booking first
-// enters a queue.
+// enters a queue or, for an appointment, until it begins or falls through.
 type Stage string
 
 // The stages of a visit.
@@ -72,9 +72,10 @@ type Transition struct {
 var transitions = map[Action]Transition{
 	ActionAssign: {[]Status{StatusPendingAssignment}, []Stage{StageWaiting, StageHeld}, StatusConfirmed, StageCalled, EventAssigned},
 	ActionRecall: {[]Status{StatusConfirmed}, []Stage{StageCalled}, StatusConfirmed, StageCalled, EventCalled},
-	ActionStart:  {[]Status{StatusConfirmed}, []Stage{StageCalled}, StatusConfirmed, StageServing, EventUpdated},
+	// A confirmed booking without a stage is an appointment: nobody calls it.
+	ActionStart:  {[]Status{StatusConfirmed}, []Stage{StageNone, StageCalled}, StatusConfirmed, StageServing, EventUpdated},
 	ActionEnd:    {[]Status{StatusConfirmed}, []Stage{StageCalled, StageServing}, StatusConfirmed, StageDone, EventEnded},
-	ActionNoShow: {[]Status{StatusConfirmed}, []Stage{StageCalled}, StatusConfirmed, StageNoShow, EventEnded},
+	ActionNoShow: {[]Status{StatusConfirmed}, []Stage{StageNone, StageCalled}, StatusConfirmed, StageNoShow, EventEnded},
 	ActionHold:   {[]Status{StatusPendingAssignment}, []Stage{StageWaiting}, StatusPendingAssignment, StageHeld, EventUpdated},
 	ActionReturn: {[]Status{StatusPendingAssignment}, []Stage{StageHeld}, StatusPendingAssignment, StageWaiting, EventUpdated},
 	ActionCancel: {
@@ -121,7 +122,8 @@ type Booking struct {
 	Status         Status
 	Stage          Stage
 	Ticket         string
-	// LocalDay is the organization's day on which the ticket was drawn, 2006-01-02.
+	// LocalDay is the organization's day the ticket was drawn for, 2006-01-02:
+	// that of the joining, or of the appointment.
 	LocalDay string
 	Priority int
 	// Version grows by one with every change; the queue index refuses older ones.
@@ -146,6 +148,15 @@ type Booking struct {
 	StartedAt    *time.Time
 	EndedAt      *time.Time
 	CancelReason string
+
+	// StartsAt and EndsAt are the time of an appointment, nil for a queued
+	// booking. A visit that ends early ends the appointment.
+	StartsAt *time.Time
+	EndsAt   *time.Time
+	// ReminderNext is the reminder of an appointment that is due at ReminderAt;
+	// empty and nil when none is left.
+	ReminderNext Reminder
+	ReminderAt   *time.Time
 }
 
 // Waiting reports whether the booking stands in a queue.

@@ -26,7 +26,8 @@ const (
 	CodeStage           Code = "BKS-STAGE"
 	CodeTypeMismatch    Code = "SCH-TYPE_MISMATCH"
 	CodeTypeOff         Code = "SCH-TYPE_OFF"
-	CodeDateTime        Code = "SCH-NOT_QUEUED"
+	CodeSlotTaken       Code = "SCH-SLOT_TAKEN"
+	CodePast            Code = "SCH-PAST"
 	CodeQueueEmpty      Code = "QUE-EMPTY"
 	CodeQueuePaused     Code = "QUE-PAUSED"
 	CodeRecallTooSoon   Code = "QUE-RECALL_TOO_SOON"
@@ -79,6 +80,7 @@ var Failures = []Failure{
 	{CodeRouteMissing, 404, "There is no such address.", "See the API reference at /docs."},
 	{CodeMethod, 405, "The address does not take this method.", "See the API reference at /docs."},
 	{CodeStage, 409, "The booking's status and stage do not allow this.", "Read the booking again and choose what is possible."},
+	{CodeSlotTaken, 409, "No resource that may serve the appointment is free at that time.", "Choose another time or resource."},
 	{CodeTypeOff, 409, "The booking type is switched off.", "Choose another type."},
 	{CodeResourceOff, 409, "The resource is switched off.", "Switch it on, or choose another."},
 	{CodeQueuePaused, 409, "The resource has paused its queue.", "Resume it first."},
@@ -90,7 +92,7 @@ var Failures = []Failure{
 	{CodeKeyTaken, 409, "A key of that name exists.", "Choose another name, or delete the old key."},
 	{CodeTooLarge, 413, "The body is larger than 1 MiB.", "Send less."},
 	{CodeInvalid, 422, "A field is missing or has a wrong type or value; errors[] names it.", "Mend the fields named."},
-	{CodeDateTime, 422, "Only queued bookings (assign: false) can be made at this address.", "Send assign: false."},
+	{CodePast, 422, "The appointment would begin in the past.", "Choose a later time."},
 	{CodeInternal, 500, "Something went wrong on our side.", "Try again; quote requestId if it goes on."},
 	{CodeNoSender, 503, "No way to send one-time codes is configured.", "Tell the operator."},
 	{CodeUnavailable, 503, "A part of the service is not answering.", "Try again shortly."},

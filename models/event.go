@@ -93,7 +93,7 @@ type Standing struct {
 func EventOf(t EventType, b *Booking) BookingEvent {
 	e := BookingEvent{
 		Type: t, BookingID: b.ID, Version: b.Version, Status: b.Status, Stage: b.Stage,
-		Ticket: b.Ticket, TypeID: b.TypeID, CalledAt: b.LastCalledAt, RecallCount: b.RecallCount, At: b.UpdatedAt,
+		Ticket: b.Ticket, TypeID: b.TypeID, CalledAt: b.LastCalledAt, RecallCount: b.RecallCount, At: b.UpdatedAt, StartsAt: b.StartsAt,
 	}
 	if b.ResourceID != nil {
 		e.ResourceID = *b.ResourceID

@@ -164,8 +164,9 @@ func (o *organization) tellOne(s *subscription, e *models.BookingEvent, t *telli
 	case typ == models.EventAssigned && s.taken:
 		typ = models.EventUpdated // told before: assigned once is assigned for good
 	}
-	// Whoever missed the assignment hears of it before anything later.
-	missed := !s.taken && taken(e.Stage) && typ != models.EventAssigned
+	// Whoever missed the assignment hears of it before anything later; an
+	// appointment has a resource from the start.
+	missed := !s.taken && taken(e.Stage) && typ != models.EventAssigned && e.StartsAt == nil
 	s.learn(e.Version, e.Stage)
 	if !s.waits {
 		s.told = 0

@@ -65,6 +65,7 @@ const (
 	// accessLife is how long an access token is valid.
 	accessLife = 15 * time.Minute
 	// ticketLife is how long a ticket token is valid: a visit ends within its day.
+	// That of an appointment is valid so long after its end.
 	ticketLife = 24 * time.Hour
 	// refreshLife is how long a refresh token is valid.
 	refreshLife = 30 * 24 * time.Hour
@@ -144,7 +145,11 @@ func (a *Access) sign(organizationID string, kind Kind, subject string, role mod
 // TicketToken returns a token that shows and cancels one booking, and nothing
 // else.
 func (a *Access) TicketToken(b *models.Booking) (string, error) {
-	token, _, err := a.sign(b.OrganizationID, KindTicket, b.ID, "", ticketLife)
+	life := ticketLife
+	if b.EndsAt != nil {
+		life += b.EndsAt.Sub(a.o.Now())
+	}
+	token, _, err := a.sign(b.OrganizationID, KindTicket, b.ID, "", life)
 	return token, err
 }
 

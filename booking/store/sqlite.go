@@ -69,15 +69,23 @@ func openSQLitePool(file string, conns int, extra string) (*gorm.DB, error) {
 	return db, nil
 }
 
-// SQLite's extended codes for a second row with a unique value or primary key.
+// SQLite's extended codes for a second row with a unique value or primary key,
+// and for a trigger's refusal.
 const (
 	sqliteConstraintUnique     = 2067
 	sqliteConstraintPrimaryKey = 1555
+	sqliteConstraintTrigger    = 1811
 )
 
 func sqliteDuplicate(err error) bool {
 	e, ok := errors.AsType[*gosqlite.Error](err)
 	return ok && (e.Code() == sqliteConstraintUnique || e.Code() == sqliteConstraintPrimaryKey)
+}
+
+// sqliteOverlap knows the only triggers that refuse anything.
+func sqliteOverlap(err error) bool {
+	e, ok := errors.AsType[*gosqlite.Error](err)
+	return ok && e.Code() == sqliteConstraintTrigger
 }
 
 // folderLock keeps a second process off the data folder: the in-process Redis

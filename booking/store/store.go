@@ -119,6 +119,16 @@ func (s *Store) SkipLocked(tx *Tx) *gorm.DB {
 	return tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate, Options: clause.LockingOptionsSkipLocked})
 }
 
+// Lock locks the rows a query in tx finds against others who lock them so, and
+// against nothing else: rows that refer to them can still be written. SQLite
+// has one writer, who has locked everything.
+func (s *Store) Lock(tx *Tx) *gorm.DB {
+	if !s.Postgres() {
+		return tx.DB
+	}
+	return tx.Clauses(clause.Locking{Strength: "NO KEY UPDATE"})
+}
+
 // event is a row of the table events.
 type event struct {
 	ID             int64 `gorm:"primaryKey"`
@@ -193,4 +203,13 @@ func IsDuplicate(err error) bool {
 		return pg.Code == "23505"
 	}
 	return sqliteDuplicate(err)
+}
+
+// IsOverlap reports whether err says that a resource has another appointment at
+// the time.
+func IsOverlap(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code == "23P01"
+	}
+	return sqliteOverlap(err)
 }
