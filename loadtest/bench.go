@@ -155,7 +155,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err := room.setUp(ctx); err != nil {
 		return fmt.Errorf("set up the queue: %w", err)
 	}
-	empty, err := room.usage(ctx)
+	empty, err := room.api.usage(ctx)
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer service.crew.dismiss()
-	full, err := room.usage(ctx)
+	full, err := room.api.usage(ctx)
 	if err != nil {
 		return err
 	}

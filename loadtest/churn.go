@@ -195,7 +195,7 @@ func (c *churn) settle(ctx context.Context, before *usage) (usage, error) {
 	var last usage
 	same := 0
 	for until := time.Now().Add(c.options.limit); ; {
-		now, err := c.crowd.room.usage(ctx)
+		now, err := c.crowd.room.api.usage(ctx)
 		if err != nil {
 			return usage{}, err
 		}

@@ -39,7 +39,7 @@ func Connect(ctx context.Context, o ConnectOptions) (*Report, error) {
 	if err := room.setUp(ctx); err != nil {
 		return nil, fmt.Errorf("set up the queue: %w", err)
 	}
-	empty, err := room.usage(ctx)
+	empty, err := room.api.usage(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func Connect(ctx context.Context, o ConnectOptions) (*Report, error) {
 	defer r.crew.dismiss()
 	connected := time.Since(started)
 
-	before, err := room.usage(ctx)
+	before, err := room.api.usage(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func Connect(ctx context.Context, o ConnectOptions) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := room.usage(ctx)
+	after, err := room.api.usage(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,9 @@
 // once the departures of that time are known. rush.go makes the changes, crew.go
 // holds the clients, here or in processes of their own.
 //
+// hooks.go and pushes.go stand at the other end of what leaves the house: they
+// are the receivers of webhooks and Google's FCM.
+//
 // What never lives here: rules of the queue beyond what a patient can see, and
 // anything imported from the server's packages.
 package loadtest

@@ -206,7 +206,7 @@ func (w *waitingRoom) channelOrder(i int, p *joiner) channelOrder {
 // connect hires a crew, connects everybody and checks that the places shown are
 // ones that the joins may have led to.
 func (w *waitingRoom) connect(ctx context.Context) (*rush, error) {
-	r := &rush{traffic: w.traffic, ledger: w.ledger, tally: w.tally, serve: w.serve, after: w.after, usage: w.usage}
+	r := &rush{traffic: w.traffic, ledger: w.ledger, tally: w.tally, serve: w.serve, after: w.after, usage: w.api.usage}
 	kind, err := parseProtocol(w.traffic.Protocol)
 	if err != nil {
 		return nil, err
@@ -272,14 +272,6 @@ func (w *waitingRoom) seatAll(places []placeSeen) error {
 		}
 	}
 	return nil
-}
-
-func (w *waitingRoom) usage(ctx context.Context) (usage, error) {
-	pages := make([]string, len(w.api.nodes))
-	for i, node := range w.api.nodes {
-		pages[i] = node + "/metrics"
-	}
-	return scrape(ctx, w.api.http, pages)
 }
 
 // serve calls the head of a queue.

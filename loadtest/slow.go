@@ -166,7 +166,7 @@ type slowOutcome struct {
 
 func (s *slow) play(ctx context.Context, samples *sampler) (o slowOutcome, err error) {
 	room := s.crowd.room
-	if o.before, err = room.usage(ctx); err != nil {
+	if o.before, err = room.api.usage(ctx); err != nil {
 		return o, err
 	}
 	for round := range s.options.Rounds {
@@ -180,7 +180,7 @@ func (s *slow) play(ctx context.Context, samples *sampler) (o slowOutcome, err e
 			return o, err
 		}
 	}
-	if o.after, err = room.usage(ctx); err != nil {
+	if o.after, err = room.api.usage(ctx); err != nil {
 		return o, err
 	}
 	for _, c := range s.clients {
@@ -204,7 +204,7 @@ func (s *slow) playStalled(ctx context.Context, samples *sampler, round int, o *
 	samples.mark(fmt.Sprintf("%d stop reading", s.stalled))
 	err := s.serve(ctx, s.options.perPhase())
 	if err == nil && round == 0 {
-		o.during, err = s.crowd.room.usage(ctx)
+		o.during, err = s.crowd.room.api.usage(ctx)
 	}
 	if err == nil {
 		err = s.catchUp(ctx, false)

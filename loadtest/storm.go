@@ -109,7 +109,7 @@ func (s *storm) run(ctx context.Context) (*Report, error) {
 	if err := pause(ctx, restTime); err != nil {
 		return nil, err
 	}
-	before, err := room.usage(ctx)
+	before, err := room.api.usage(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ func (s *storm) run(ctx context.Context) (*Report, error) {
 	if err != nil && !late {
 		return nil, err
 	}
-	after, usageErr := room.usage(ctx)
+	after, usageErr := room.api.usage(ctx)
 	if usageErr != nil && !late {
 		return nil, usageErr
 	}

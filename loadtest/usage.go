@@ -9,6 +9,15 @@ import (
 	"strings"
 )
 
+// usage reads what the nodes have used so far.
+func (a *api) usage(ctx context.Context) (usage, error) {
+	pages := make([]string, len(a.nodes))
+	for i, node := range a.nodes {
+		pages[i] = node + "/metrics"
+	}
+	return scrape(ctx, a.http, pages)
+}
+
 // scrape reads what servers say they have used, and adds it up. The addresses
 // are of pages in the text format of Prometheus.
 func scrape(ctx context.Context, client *http.Client, pages []string) (usage, error) {

@@ -37,6 +37,6 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newDay(), newReplay(), newStorm(), newSlow(), newQueue(), newConnect(), newFloor(), newCentrifugo(), newBench(), newWorker(), newTrace())
+	root.AddCommand(newDay(), newReplay(), newStorm(), newSlow(), newQueue(), newConnect(), newFloor(), newCentrifugo(), newBench(), newHooks(), newPushes(), newWorker(), newTrace())
 	return root
 }

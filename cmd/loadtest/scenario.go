@@ -21,10 +21,15 @@ type target struct {
 }
 
 func (t *target) register(cmd *cobra.Command) {
+	t.registerNodes(cmd)
+	cmd.Flags().StringVar(&t.protocol, "protocol", "json", "live protocol: json or protobuf")
+}
+
+// registerNodes leaves out what only live clients need.
+func (t *target) registerNodes(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringArrayVar(&t.nodes, "url", []string{"http://127.0.0.1:8080"}, "address of a node; repeat it for more")
 	flags.StringVar(&t.key, "key", "", "account API key (default $"+keyVariable+")")
-	flags.StringVar(&t.protocol, "protocol", "json", "live protocol: json or protobuf")
 }
 
 // needKey looks for the key in the environment too.

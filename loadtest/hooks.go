@@ -1,0 +1,419 @@
+package loadtest
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+)
+
+const (
+	// webhooksOfOrganization is how many webhooks an organization may have.
+	webhooksOfOrganization = 100
+	// receiversOfOrganization is how many receivers of both triggers that makes.
+	receiversOfOrganization = webhooksOfOrganization / 2
+	// triggerJoined and triggerLeft are what a visit of this scenario fires.
+	triggerJoined = "bookingUnassigned"
+	triggerLeft   = "providerCanceled"
+)
+
+// HooksOptions says what to have told to how many receivers of webhooks.
+type HooksOptions struct {
+	Nodes []string
+	// Key is an account API key: it makes organizations of its own.
+	Key string
+	// Endpoints is how many receivers there are, each at an address of its own,
+	// and Dead how many of them take connections and never answer.
+	Endpoints, Dead int
+	// Events is how many changes are made; each is told to every receiver of its
+	// organization.
+	Events int
+	// Rate is events a second; 0 is as fast as the servers answer.
+	Rate float64
+	// Patience is how long nothing may arrive before the rest counts as missed.
+	Patience time.Duration
+	// Host is the address at which the servers reach the receivers.
+	Host     string
+	Progress func(Progress)
+}
+
+func (o *HooksOptions) check() error {
+	switch {
+	case o.Key == "":
+		return errors.New("an account API key is needed")
+	case o.Endpoints < 1 || o.Endpoints > 1000:
+		return fmt.Errorf("%d endpoints: want 1 to 1000", o.Endpoints)
+	case o.Dead < 0 || o.Dead >= o.Endpoints:
+		return fmt.Errorf("%d of %d endpoints cannot be dead: one has to live", o.Dead, o.Endpoints)
+	case o.Events < 2:
+		return errors.New("at least two events are needed: a patient joins and leaves")
+	case o.Patience <= 0:
+		return errors.New("the patience must be more than zero")
+	case o.Rate < 0:
+		return errors.New("the rate is a number of events a second, or 0")
+	}
+	return nil
+}
+
+// Hooks lets patients join and leave, receives what the servers' webhooks tell
+// of it and measures how fast and how well.
+func Hooks(ctx context.Context, o HooksOptions) (*Report, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	nodes, err := parseNodes(o.Nodes)
+	if err != nil {
+		return nil, err
+	}
+	h := &hookRun{
+		o: o, api: newAPI(nodes, o.Key, newRequestStats()), tally: newTally(),
+		ids: map[string]delivery{}, seen: map[delivery]arrival{},
+	}
+	defer h.api.close()
+	defer h.stop()
+	if err := h.setUp(ctx); err != nil {
+		return nil, fmt.Errorf("set up the webhooks: %w", err)
+	}
+	before, err := h.api.usage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h.started = time.Now()
+	stop := showProgress(o.Progress, func() Progress {
+		return Progress{Done: h.tally.checked.Load(), Total: int64(h.expected()), What: "deliveries"}
+	})
+	err = h.play(ctx)
+	made := time.Since(h.started)
+	if err == nil {
+		err = h.await(ctx)
+	}
+	stop()
+	if err != nil && ctx.Err() == nil {
+		return nil, err
+	}
+	report := newReport("hooks", h.started)
+	report.Interrupted = ctx.Err() != nil
+	after, err := h.api.usage(context.WithoutCancel(ctx))
+	if err != nil {
+		return nil, err
+	}
+	h.report(report, made, after.cpu-before.cpu)
+	return report, nil
+}
+
+// hookRun is one run of Hooks.
+type hookRun struct {
+	o         HooksOptions
+	api       *api
+	tally     *tally
+	clinics   []hookClinic
+	receivers []*receiver
+	visits    []string // the booking of each; its clinic is its number modulo theirs
+	started   time.Time
+	latency   histogram    // commit → first attempt
+	refused   atomic.Int64 // attempts at receivers that never answer
+
+	mu        sync.Mutex
+	ids       map[string]delivery // webhook-id → what it was
+	seen      map[delivery]arrival
+	last      time.Time
+	repeated  int64 // the same delivery again, with the same id
+	overtaken int64 // arrived after a younger one of the same booking
+}
+
+// hookClinic is an organization and the number of its first receiver.
+type hookClinic struct {
+	api    *api
+	typeID string
+	first  int
+}
+
+// delivery is what a receiver must be told exactly one thing of.
+type delivery struct {
+	receiver         int
+	booking, trigger string
+}
+
+// arrival is how it was told.
+type arrival struct {
+	id       string
+	sequence int64
+}
+
+// receiver is the far end of webhooks.
+type receiver struct {
+	number int
+	dead   bool
+	secret string
+	check  *standardwebhooks.Webhook
+	server *http.Server
+	url    string
+}
+
+func (h *hookRun) setUp(ctx context.Context) error {
+	for i := range h.o.Endpoints {
+		r, err := h.listen(ctx, i)
+		if err != nil {
+			return err
+		}
+		h.receivers = append(h.receivers, r)
+	}
+	for first := 0; first < h.o.Endpoints; first += receiversOfOrganization {
+		tenant, err := h.api.createOrganization(ctx, "Load of webhooks")
+		if err != nil {
+			return err
+		}
+		c := hookClinic{api: h.api.as(h.api.key), first: first}
+		c.api.tenant = tenant
+		kind, err := c.api.createType(ctx, "Visit", visitMinutes)
+		if err != nil {
+			return err
+		}
+		c.typeID = kind.ID
+		if _, err := c.api.createResource(ctx, "Room", kind.ID); err != nil {
+			return err
+		}
+		for _, r := range h.receiversOf(c) {
+			for _, trigger := range []string{triggerJoined, triggerLeft} {
+				body := map[string]any{"trigger": trigger, "url": r.url, "secret": r.secret}
+				if err := c.api.call(ctx, "add a webhook", http.MethodPost, "/management/webhooks", body, nil, false); err != nil {
+					return fmt.Errorf("%w (start the server with NOWSERVING_WEBHOOK_ALLOW_PRIVATE=true)", err)
+				}
+			}
+		}
+		h.clinics = append(h.clinics, c)
+	}
+	h.visits = make([]string, h.o.Events/2)
+	return nil
+}
+
+func (h *hookRun) receiversOf(c hookClinic) []*receiver {
+	return h.receivers[c.first:min(c.first+receiversOfOrganization, len(h.receivers))]
+}
+
+// listen opens a receiver at an address of its own. The last ones are dead.
+func (h *hookRun) listen(ctx context.Context, number int) (*receiver, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(h.o.Host, "0"))
+	if err != nil {
+		return nil, fmt.Errorf("listen for webhooks: %w", err)
+	}
+	key := make([]byte, 32)
+	rand.Read(key)
+	r := &receiver{number: number, dead: number >= h.o.Endpoints-h.o.Dead, secret: "whsec_" + base64.StdEncoding.EncodeToString(key), url: "http://" + listener.Addr().String() + "/hook"}
+	if r.check, err = standardwebhooks.NewWebhook(r.secret); err != nil {
+		return nil, err
+	}
+	r.server = &http.Server{ReadHeaderTimeout: requestTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { h.receive(r, w, req) })}
+	go func() { _ = r.server.Serve(listener) }() // ends when it is closed
+	return r, nil
+}
+
+func (h *hookRun) stop() {
+	for _, r := range h.receivers {
+		if err := r.server.Close(); err != nil {
+			h.tally.problem("receiver", "", "close: %v", err)
+		}
+	}
+}
+
+// receive is one attempt of a server's.
+func (h *hookRun) receive(r *receiver, w http.ResponseWriter, req *http.Request) {
+	arrived := time.Now()
+	body, err := io.ReadAll(io.LimitReader(req.Body, maxAnswer))
+	if err != nil {
+		return // the connection broke: the server will try again
+	}
+	if r.dead {
+		h.refused.Add(1)
+		<-req.Context().Done()
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+	var told struct {
+		ID      string `json:"id"`
+		Trigger string `json:"trigger"`
+		Data    struct {
+			Sequence int64     `json:"sequence"`
+			At       time.Time `json:"at"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(body, &told); err != nil {
+		h.tally.found(malformed, "", "%v", err)
+		return
+	}
+	if err := r.check.Verify(body, req.Header); err != nil {
+		h.tally.found(malformed, told.ID, "%v", err)
+	}
+	mac := hmac.New(sha256.New, []byte(r.secret))
+	mac.Write(body)
+	if req.Header.Get("x-icos-signature") != hex.EncodeToString(mac.Sum(nil)) {
+		h.tally.found(malformed, told.ID, "x-icos-signature does not fit")
+	}
+	if told.Data.Sequence <= 0 || told.Data.At.IsZero() {
+		h.tally.found(malformed, told.ID, "%s came without data.sequence or data.at", told.Trigger)
+	}
+	if h.note(delivery{r.number, told.ID, told.Trigger}, arrival{req.Header.Get(standardwebhooks.HeaderWebhookID), told.Data.Sequence}, arrived) {
+		h.latency.add(arrived.Sub(told.Data.At))
+	}
+}
+
+// note keeps a delivery and tells whether it is the first of its kind.
+func (h *hookRun) note(d delivery, a arrival, arrived time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if of, known := h.ids[a.id]; known && of != d {
+		h.tally.found(malformed, d.booking, "%s has the webhook-id of another delivery", d.trigger)
+	}
+	if before, known := h.seen[d]; known {
+		h.repeated++
+		if before.id != a.id {
+			h.tally.found(duplicate, d.booking, "receiver %d was told %s twice, under two ids", d.receiver, d.trigger)
+		}
+		return false
+	}
+	h.ids[a.id], h.seen[d], h.last = d, a, arrived
+	h.tally.checked.Add(1)
+	// The two of a booking may come in any order; their sequence says which it was.
+	came, hasCome := h.seen[delivery{d.receiver, d.booking, triggerJoined}]
+	left, hasLeft := h.seen[delivery{d.receiver, d.booking, triggerLeft}]
+	if hasCome && hasLeft {
+		if came.sequence >= left.sequence {
+			h.tally.found(outOfOrder, d.booking, "joining has the sequence %d, leaving %d", came.sequence, left.sequence)
+		}
+		if d.trigger == triggerJoined {
+			h.overtaken++
+		}
+	}
+	return true
+}
+
+// play lets patients join and leave.
+func (h *hookRun) play(parent context.Context) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range joinsAtOnce {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(h.visits)); i = next.Add(1) - 1 {
+				if err := h.visit(ctx, int(i)); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+func (h *hookRun) visit(ctx context.Context, i int) error {
+	if h.o.Rate > 0 {
+		due := h.started.Add(time.Duration(float64(2*i) / h.o.Rate * float64(time.Second)))
+		h.tally.behind(time.Since(due))
+		if err := pause(ctx, time.Until(due)); err != nil {
+			return err
+		}
+	}
+	c := h.clinics[i%len(h.clinics)]
+	b, err := c.api.join(ctx, c.typeID)
+	if err != nil {
+		return err
+	}
+	h.visits[i] = b.ID
+	return c.api.cancel(ctx, b.ID)
+}
+
+// await waits until everything has been told, or nothing more comes.
+func (h *hookRun) await(ctx context.Context) error {
+	came, since := int64(0), time.Now()
+	for came < int64(h.expected()) && time.Since(since) < h.o.Patience {
+		if err := pause(ctx, progressEvery); err != nil {
+			return err
+		}
+		if now := h.tally.checked.Load(); now > came {
+			came, since = now, time.Now()
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ours := map[string]bool{}
+	for i, booking := range h.visits {
+		ours[booking] = true
+		for _, r := range h.receiversOf(h.clinics[i%len(h.clinics)]) {
+			for _, trigger := range []string{triggerJoined, triggerLeft} {
+				if _, told := h.seen[delivery{r.number, booking, trigger}]; !told && !r.dead {
+					h.tally.found(missed, booking, "receiver %d was not told %s", r.number, trigger)
+				}
+			}
+		}
+	}
+	for d := range h.seen {
+		if !ours[d.booking] || d.trigger != triggerJoined && d.trigger != triggerLeft {
+			h.tally.found(wrongNews, d.booking, "receiver %d was told %s, which did not happen", d.receiver, d.trigger)
+		}
+	}
+	return nil
+}
+
+// expected is how many deliveries the receivers that live must get.
+func (h *hookRun) expected() int {
+	n := 0
+	for i := range h.visits {
+		for _, r := range h.receiversOf(h.clinics[i%len(h.clinics)]) {
+			if !r.dead {
+				n += 2
+			}
+		}
+	}
+	return n
+}
+
+func (h *hookRun) report(r *Report, made time.Duration, cpu float64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n, events := float64(len(h.seen)), float64(2*len(h.visits))
+	r.setting("receivers", "%d, %d of them dead", h.o.Endpoints, h.o.Dead)
+	r.setting("organizations", "%d", len(h.clinics))
+	r.setting("events", "%.0f at %s", events, paceText(h.o.Rate))
+	r.setting("nodes", "%s", joined(h.api.nodes))
+	r.figures("deliveries",
+		Figure{Name: "deliveries a second", Value: n / h.last.Sub(h.started).Seconds(), Unit: "1/s", Headline: true, Note: "from the first request to the last arrival"},
+		Figure{Name: "p50 to the first attempt", Value: milliseconds(h.latency.quantile(0.5)), Unit: "ms", Headline: true, Note: "from the clock of the transaction to the arrival"},
+		Figure{Name: "p99 to the first attempt", Value: milliseconds(h.latency.quantile(0.99)), Unit: "ms", Headline: true},
+		count("deliveries", int64(n), "told to receivers that live"),
+		count("told again", h.repeated, "with the same id"),
+		count("overtaken", h.overtaken, "arrived after a younger one of the same booking; the sequence says so"),
+		count("attempts at dead receivers", h.refused.Load(), ""),
+	)
+	r.figures("events",
+		Figure{Name: "events a second", Value: events / made.Seconds(), Unit: "1/s"},
+		Figure{Name: "CPU of the servers per delivery", Value: 1000 * cpu / max(n, 1), Unit: "ms", Note: "the events themselves included"},
+	)
+	r.curve("webhooks", "commit to first attempt", &h.latency)
+	h.api.requests.fill(r)
+	faults := h.tally.faultCounts()
+	faults.FailedRequests = h.api.requests.failed.Load()
+	r.Faults, r.Problems = &faults, append(h.tally.allProblems(), r.Problems...)
+	r.conclude()
+}
+
+func paceText(rate float64) string {
+	if rate == 0 {
+		return "as fast as the servers answer"
+	}
+	return fmt.Sprintf("%g a second", rate)
+}

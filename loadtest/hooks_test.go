@@ -1,0 +1,251 @@
+package loadtest
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"github.com/stretchr/testify/require"
+)
+
+// hookServer is a fake that tells its webhooks what happened, each attempt at
+// once and once.
+type hookServer struct {
+	*fakeServer
+	// spoil changes a delivery before it is signed; it returns how often it is sent.
+	spoil func(d *fakeDelivery) int
+
+	mu      sync.Mutex
+	serial  int
+	hooks   map[string][]fakeHook // by tenant and trigger
+	sending sync.WaitGroup
+}
+
+type fakeHook struct {
+	Trigger string `json:"trigger"`
+	URL     string `json:"url"`
+	Secret  string `json:"secret"`
+}
+
+type fakeDelivery struct {
+	id, booking, trigger, secret string
+	sequence                     int64
+	ids                          int // how many ids it is sent under
+}
+
+const fakeMetrics = "process_cpu_seconds_total 1\nprocess_resident_memory_bytes 1\ngo_goroutines 1\n"
+
+func newHookFake(t *testing.T) *hookServer {
+	t.Helper()
+	s := &hookServer{fakeServer: newFake(t), hooks: map[string][]fakeHook{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/management/", s.serveAPI)
+	mux.HandleFunc("POST /management/webhooks", func(w http.ResponseWriter, r *http.Request) {
+		var hook fakeHook
+		if err := json.NewDecoder(r.Body).Decode(&hook); err != nil {
+			panic(err)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		key := r.Header.Get("X-APP-ID") + hook.Trigger
+		s.hooks[key] = append(s.hooks[key], hook)
+		answer(w, message{"result": "success"})
+	})
+	mux.HandleFunc("PUT /management/scheduling/new", s.telling("bookingUnassigned", 1_000_000))
+	mux.HandleFunc("POST /management/bookings/cancel", s.telling("providerCanceled", 2_000_000))
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, fakeMetrics) })
+	server := httptest.NewServer(mux)
+	s.url = server.URL
+	t.Cleanup(func() {
+		s.sending.Wait()
+		server.Close()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return s
+}
+
+// telling serves a request and tells the webhooks of a trigger.
+func (s *hookServer) telling(trigger string, sequence int64) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		at := time.Now().UTC()
+		recorded := httptest.NewRecorder()
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(err)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		s.serveAPI(recorded, r)
+		var shown struct {
+			ID     string
+			Result struct{ ID string }
+		}
+		if err := json.Unmarshal(recorded.Body.Bytes(), &shown); err != nil {
+			panic(err)
+		}
+		s.mu.Lock()
+		for _, hook := range s.hooks[r.Header.Get("X-APP-ID")+trigger] {
+			s.serial++
+			d := &fakeDelivery{id: fmt.Sprintf("delivery%d", s.serial), booking: shown.ID + shown.Result.ID, trigger: trigger, secret: hook.Secret, sequence: sequence, ids: 1}
+			times := 1
+			if s.spoil != nil {
+				times = s.spoil(d)
+			}
+			s.sending.Go(func() {
+				for i := range times {
+					s.send(hook.URL, d, fmt.Sprint(d.id, min(i, d.ids-1)), at)
+				}
+			})
+		}
+		s.mu.Unlock()
+		w.WriteHeader(recorded.Code)
+		_, _ = w.Write(recorded.Body.Bytes())
+	}
+}
+
+func (s *hookServer) send(url string, d *fakeDelivery, id string, at time.Time) {
+	payload, err := json.Marshal(message{"id": d.booking, "trigger": d.trigger, "data": message{"sequence": d.sequence, "at": at}})
+	if err != nil {
+		panic(err)
+	}
+	signer, err := standardwebhooks.NewWebhook(d.secret)
+	if err != nil {
+		panic(err)
+	}
+	signature, err := signer.Sign(id, at, payload)
+	if err != nil {
+		panic(err)
+	}
+	mac := hmac.New(sha256.New, []byte(d.secret))
+	mac.Write(payload)
+	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(payload)) //nolint:noctx // a receiver that never answers is closed by the run
+	if err != nil {
+		panic(err)
+	}
+	req.Header.Set("webhook-id", id)
+	req.Header.Set("webhook-timestamp", strconv.FormatInt(at.Unix(), 10))
+	req.Header.Set("webhook-signature", signature)
+	req.Header.Set("x-icos-signature", hex.EncodeToString(mac.Sum(nil)))
+	if res, err := http.DefaultClient.Do(req); err == nil {
+		_ = res.Body.Close()
+	}
+}
+
+func hooksOf(t *testing.T, s *hookServer, change func(*HooksOptions)) *Report {
+	t.Helper()
+	o := HooksOptions{Nodes: []string{s.url}, Key: fakeKey, Endpoints: 3, Events: 40, Patience: 500 * time.Millisecond, Host: "127.0.0.1"}
+	if change != nil {
+		change(&o)
+	}
+	report, err := Hooks(t.Context(), o)
+	require.NoError(t, err)
+	return report
+}
+
+func TestHooksMeasuresDeliveries(t *testing.T) {
+	report := hooksOf(t, newHookFake(t), func(o *HooksOptions) { o.Dead = 1 })
+	require.True(t, report.OK, "%+v", report)
+	require.InDelta(t, 2*40, report.figure("deliveries").Value, 0)
+	require.InDelta(t, 40, report.figure("attempts at dead receivers").Value, 0)
+	require.Positive(t, report.figure("deliveries a second").Value)
+	require.EqualValues(t, 2*40, report.Curves[0].Count)
+}
+
+func TestHooksSharesReceiversAmongOrganizations(t *testing.T) {
+	report := hooksOf(t, newHookFake(t), func(o *HooksOptions) { o.Endpoints, o.Events, o.Rate = 70, 8, 400 })
+	require.True(t, report.OK, "%+v", report)
+	// Two visits of the first organization, two of the second, two events each.
+	require.InDelta(t, 2*2*50+2*2*20, report.figure("deliveries").Value, 0)
+}
+
+func TestHooksFindsWhatIsWrong(t *testing.T) {
+	left := func(d *fakeDelivery) bool { return d.booking == "booking3" && d.trigger == triggerLeft }
+	for want, spoil := range map[string]func(d *fakeDelivery) int{
+		"missed": func(d *fakeDelivery) int {
+			if left(d) {
+				return 0
+			}
+			return 1
+		},
+		"duplicate": func(d *fakeDelivery) int {
+			if left(d) {
+				d.ids = 2
+				return 2
+			}
+			return 1
+		},
+		"out of order": func(d *fakeDelivery) int {
+			if left(d) {
+				d.sequence = 1_000_000
+			}
+			return 1
+		},
+		"malformed": func(d *fakeDelivery) int {
+			if left(d) {
+				d.secret = "whsec_c29tZWJvZHkgZWxzZSdzIHNlY3JldA=="
+			}
+			return 1
+		},
+		"wrong news": func(d *fakeDelivery) int {
+			if left(d) {
+				d.trigger = "bookingExpired"
+			}
+			return 1
+		},
+	} {
+		t.Run(want, func(t *testing.T) {
+			s := newHookFake(t)
+			s.spoil = spoil
+			report := hooksOf(t, s, nil)
+			require.False(t, report.OK)
+			var kinds []string
+			for _, p := range report.Problems {
+				kinds = append(kinds, p.Kind)
+			}
+			require.Contains(t, kinds, want)
+		})
+	}
+	t.Run("told again with the same id", func(t *testing.T) {
+		s := newHookFake(t)
+		s.spoil = func(d *fakeDelivery) int {
+			switch {
+			case left(d):
+				return 2
+			case d.booking == "booking4": // one missing, so that the run waits for what is told again
+				return 0
+			}
+			return 1
+		}
+		report := hooksOf(t, s, nil)
+		require.InDelta(t, 3, report.figure("told again").Value, 0)
+		require.Equal(t, Faults{Missed: 6}, *report.Faults)
+	})
+}
+
+func TestHooksRefusesOptions(t *testing.T) {
+	fine := HooksOptions{Key: "k", Endpoints: 1, Events: 2, Patience: time.Second, Nodes: []string{"http://127.0.0.1:1"}}
+	for want, change := range map[string]func(*HooksOptions){
+		"an account API key is needed": func(o *HooksOptions) { o.Key = "" },
+		"0 endpoints":                  func(o *HooksOptions) { o.Endpoints = 0 },
+		"1 of 1 endpoints cannot be":   func(o *HooksOptions) { o.Dead = 1 },
+		"at least two events":          func(o *HooksOptions) { o.Events = 1 },
+		"the patience":                 func(o *HooksOptions) { o.Patience = 0 },
+		"the rate":                     func(o *HooksOptions) { o.Rate = -1 },
+		"at least one URL":             func(o *HooksOptions) { o.Nodes = nil },
+	} {
+		o := fine
+		change(&o)
+		_, err := Hooks(t.Context(), o)
+		require.ErrorContains(t, err, want)
+	}
+}

@@ -1,0 +1,429 @@
+package loadtest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// PushesOptions says how long a queue of phones is and how fast it moves.
+type PushesOptions struct {
+	Nodes []string
+	// Key is an account API key: it makes an organization of its own.
+	Key string
+	// Code is the servers' fixed one-time code: phones belong to people who have
+	// signed in.
+	Code string
+	// Patients is how many wait, each with a phone.
+	Patients int
+	// Moves is how many heads are served, and Rate how many of them a second.
+	Moves int
+	Rate  float64
+	// Listen is where the servers expect FCM, the address of their
+	// NOWSERVING_FCM_ENDPOINT.
+	Listen string
+	// Delay is how long FCM takes to answer a message; Google takes some tens of
+	// milliseconds.
+	Delay time.Duration
+	// Bound is how long after the last move everybody must have been told.
+	Bound    time.Duration
+	Progress func(Progress)
+}
+
+func (o *PushesOptions) check() error {
+	switch {
+	case o.Key == "":
+		return errors.New("an account API key is needed")
+	case o.Code == "":
+		return errors.New("the servers' fixed one-time code is needed: phones belong to people who have signed in")
+	case o.Patients < 2:
+		return errors.New("at least two patients are needed")
+	case o.Moves < 1 || o.Moves >= o.Patients:
+		return fmt.Errorf("%d moves: want at least 1, and fewer than the %d patients", o.Moves, o.Patients)
+	case o.Rate <= 0:
+		return errors.New("the rate is a number of moves a second, more than 0")
+	case o.Bound <= 0:
+		return errors.New("the bound must be more than zero")
+	}
+	return nil
+}
+
+// Pushes lets patients with phones wait while the heads of their queue are
+// served, receives what the servers send to the phones in the place of Google's
+// FCM, and checks and measures it.
+func Pushes(ctx context.Context, o PushesOptions) (*Report, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	nodes, err := parseNodes(o.Nodes)
+	if err != nil {
+		return nil, err
+	}
+	p := &pushRun{o: o, api: newAPI(nodes, o.Key, newRequestStats()), tally: newTally(), phones: map[string]*pushPhone{}}
+	defer p.api.close()
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen for pushes: %w", err)
+	}
+	server := &http.Server{ReadHeaderTimeout: requestTimeout, Handler: http.HandlerFunc(p.receive)}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(listener) }) // ends when it is closed
+	defer func() {
+		_ = server.Close() // nothing is expected of it any more
+		serving.Wait()
+	}()
+	if err := p.setUp(ctx); err != nil {
+		return nil, fmt.Errorf("set up the queue: %w", err)
+	}
+	before, err := p.api.usage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	report := newReport("pushes", time.Now())
+	err = p.play(ctx)
+	if err == nil {
+		err = p.await(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		return nil, err
+	}
+	report.Interrupted, report.Took = ctx.Err() != nil, time.Since(p.began).Seconds()
+	after, err := p.api.usage(context.WithoutCancel(ctx))
+	if err != nil {
+		return nil, err
+	}
+	p.report(report, after.cpu-before.cpu)
+	return report, nil
+}
+
+// pushRun is one run of Pushes.
+type pushRun struct {
+	o           PushesOptions
+	api         *api
+	tally       *tally
+	typeID      string
+	resourceID  string
+	line        []*pushPhone // in the order of the queue
+	began       time.Time    // the first move
+	moved       time.Time    // the last move was answered
+	calls       atomic.Int64 // requests to FCM
+	redelivered atomic.Int64
+
+	mu     sync.Mutex
+	phones map[string]*pushPhone // by token
+	times  []time.Time           // of pushes of places
+}
+
+// pushPhone is a patient's phone and what it has been told.
+type pushPhone struct {
+	token   string
+	api     *api
+	booking string
+	first   int // the place the join was answered with
+
+	// guarded by the run's mu
+	position int // the last place told
+	pushes   int // of places
+	assigned int
+	ids      map[string]bool
+	right    time.Time // when the last place became the right one
+}
+
+func (p *pushRun) setUp(ctx context.Context) error {
+	tenant, err := p.api.createOrganization(ctx, "Load of pushes")
+	if err != nil {
+		return err
+	}
+	p.api.tenant = tenant
+	kind, err := p.api.createType(ctx, "Visit", visitMinutes)
+	if err != nil {
+		return err
+	}
+	p.typeID = kind.ID
+	if p.resourceID, err = p.api.createResource(ctx, "Room", kind.ID); err != nil {
+		return err
+	}
+	p.line = make([]*pushPhone, p.o.Patients)
+	var done atomic.Int64
+	stop := showProgress(p.o.Progress, func() Progress {
+		return Progress{Done: done.Load(), Total: int64(p.o.Patients), What: "phones"}
+	})
+	defer stop()
+	if err := p.signInAll(ctx, &done); err != nil {
+		return err
+	}
+	done.Store(0)
+	for i, phone := range p.line { // one after another, so that their order is known
+		b, err := phone.api.joinQueue(ctx, p.typeID)
+		if err != nil {
+			return err
+		}
+		if b.QueuePosition == nil || *b.QueuePosition != i+1 {
+			return fmt.Errorf("number %d in an empty queue was told another place", i+1)
+		}
+		p.mu.Lock()
+		phone.booking, phone.first, phone.position = b.ID, i+1, i+1
+		p.mu.Unlock()
+		done.Add(1)
+	}
+	return nil
+}
+
+// signInAll gives every patient a session and a device.
+func (p *pushRun) signInAll(parent context.Context, done *atomic.Int64) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range joinsAtOnce {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(p.line)); i = next.Add(1) - 1 {
+				phone, err := p.newPhone(ctx, int(i))
+				if err != nil {
+					cancel(err)
+					return
+				}
+				p.line[i] = phone
+				done.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+func (p *pushRun) newPhone(ctx context.Context, i int) (*pushPhone, error) {
+	session, err := p.api.signIn(ctx, fmt.Sprintf("+9665%08d", 10_000_000+i), p.o.Code)
+	if err != nil {
+		return nil, err
+	}
+	phone := &pushPhone{token: fmt.Sprintf("load-%s-%d", p.api.tenant, i), api: session, ids: map[string]bool{}}
+	body := map[string]any{"token": phone.token, "platform": []string{"android", "ios", "web"}[i%3], "lang": []string{"en", "ar"}[i%2]}
+	if err := session.call(ctx, "register a device", http.MethodPost, "/devices", body, nil, false); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.phones[phone.token] = phone
+	return phone, nil
+}
+
+// fcmMessage is the part of FCM v1's messages:send that is looked at. Its data
+// holds texts only, so anything else is refused when it is read.
+type fcmMessage struct {
+	Message struct {
+		Token string            `json:"token"`
+		Data  map[string]string `json:"data"`
+	} `json:"message"`
+}
+
+// receive answers as FCM v1 does: projects/{project}/messages:send.
+func (p *pushRun) receive(w http.ResponseWriter, r *http.Request) {
+	arrived := time.Now()
+	n := p.calls.Add(1)
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxAnswer))
+	if err != nil {
+		return // the connection broke: the server will try again
+	}
+	if err := pause(r.Context(), p.o.Delay); err != nil {
+		return
+	}
+	var m fcmMessage
+	if err := json.Unmarshal(body, &m); err != nil || r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/messages:send") {
+		p.tally.found(malformed, "", "%s %s: %v", r.Method, r.URL.Path, err)
+		http.Error(w, `{"error":{"status":"INVALID_ARGUMENT"}}`, http.StatusBadRequest)
+		return
+	}
+	p.note(m, arrived)
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = fmt.Fprintf(w, `{"name":"projects/load/messages/%d"}`, n) // who has gone will ask again
+}
+
+// note checks one push.
+func (p *pushRun) note(m fcmMessage, arrived time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	phone, data := p.phones[m.Message.Token], m.Message.Data
+	if phone == nil {
+		return // of a run before this one
+	}
+	if data["via"] != "scheduling-system" || data["bookingId"] != phone.booking || data["notificationId"] == "" {
+		p.tally.found(malformed, phone.booking, "a push with other than its booking, via and notificationId: %v", data)
+		return
+	}
+	p.tally.checked.Add(1)
+	if phone.ids[data["notificationId"]] {
+		if data["redelivery"] != "true" {
+			p.tally.found(duplicate, phone.booking, "%s came twice and does not say so", data["type"])
+		}
+		p.redelivered.Add(1)
+		return
+	}
+	phone.ids[data["notificationId"]] = true
+	switch data["type"] {
+	case "QUEUE_POSITION_UPDATED":
+		p.notePosition(phone, data, arrived)
+	case "MY_BOOKING_ASSIGNED":
+		phone.assigned++
+		if phone.assigned > 1 {
+			p.tally.found(duplicate, phone.booking, "MY_BOOKING_ASSIGNED came again under another id")
+		}
+		if phone.first > p.o.Moves {
+			p.tally.found(wrongNews, phone.booking, "MY_BOOKING_ASSIGNED, and it is number %d of %d that wait", phone.first, len(p.line))
+		}
+	case "MY_BOOKING_ENDED":
+	default:
+		p.tally.found(wrongNews, phone.booking, "%s, which did not happen", data["type"])
+	}
+}
+
+func (p *pushRun) notePosition(phone *pushPhone, data map[string]string, arrived time.Time) {
+	position, err := strconv.Atoi(data["queuePosition"])
+	if err != nil {
+		p.tally.found(malformed, phone.booking, "queuePosition is %q", data["queuePosition"])
+		return
+	}
+	phone.pushes++
+	p.times = append(p.times, arrived)
+	if data["estimatedWaitMinutes"] != strconv.Itoa(position*visitMinutes) {
+		p.tally.found(wrongEstimate, phone.booking, "place %d, %q minutes", position, data["estimatedWaitMinutes"])
+	}
+	if position < phone.first-p.o.Moves || position > phone.first || position < 1 {
+		p.tally.found(wrongPosition, phone.booking, "place %d, and it was number %d", position, phone.first)
+	}
+	if position >= phone.position {
+		p.tally.found(outOfOrder, phone.booking, "place %d after place %d", position, phone.position)
+	}
+	phone.position = position
+	if position == phone.first-p.o.Moves {
+		phone.right = arrived
+	}
+}
+
+// play serves the heads, each at its moment.
+func (p *pushRun) play(ctx context.Context) error {
+	p.began = time.Now()
+	var done atomic.Int64
+	stop := showProgress(p.o.Progress, func() Progress {
+		return Progress{Done: done.Load(), Total: int64(p.o.Moves), What: "moves", Detail: fmt.Sprintf("%d pushes", p.tally.checked.Load())}
+	})
+	defer stop()
+	for i := range p.o.Moves {
+		due := p.began.Add(time.Duration(float64(i) / p.o.Rate * float64(time.Second)))
+		p.tally.behind(time.Since(due))
+		if err := pause(ctx, time.Until(due)); err != nil {
+			return err
+		}
+		b, err := p.api.callNext(ctx, p.resourceID)
+		if err != nil {
+			return err
+		}
+		p.moved = time.Now()
+		if b.ID != p.line[i].booking {
+			p.tally.found(outOfOrder, b.ID, "called when number %d was due", i+1)
+		}
+		if err := p.api.end(ctx, b.ID); err != nil {
+			return err
+		}
+		done.Add(1)
+	}
+	return nil
+}
+
+// await waits until every phone shows the truth.
+func (p *pushRun) await(ctx context.Context) error {
+	for !p.settled() && time.Since(p.moved) < p.o.Bound {
+		if err := pause(ctx, progressEvery/10); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, phone := range p.line {
+		switch {
+		case phone.first > p.o.Moves && phone.right.IsZero():
+			p.tally.found(missed, phone.booking, "shows place %d, and is number %d", phone.position, phone.first-p.o.Moves)
+		case phone.first <= p.o.Moves && phone.assigned == 0:
+			p.tally.found(missed, phone.booking, "was called and not told")
+		}
+	}
+	return nil
+}
+
+func (p *pushRun) settled() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !slices.ContainsFunc(p.line, func(phone *pushPhone) bool {
+		if phone.first > p.o.Moves {
+			return phone.right.IsZero()
+		}
+		return phone.assigned == 0
+	})
+}
+
+func (p *pushRun) report(r *Report, cpu float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	most, total := 0, 0
+	var age histogram
+	var last []time.Time
+	for _, phone := range p.line {
+		most, total = max(most, phone.pushes), total+phone.pushes
+		if !phone.right.IsZero() {
+			age.add(phone.right.Sub(p.moved))
+			last = append(last, phone.right)
+		}
+	}
+	slices.SortFunc(last, time.Time.Compare)
+	sweep := 0.
+	if n := len(last); n > 1 {
+		sweep = float64(n-1) / last[n-1].Sub(last[0]).Seconds()
+	}
+	lasted := float64(p.o.Moves-1) / p.o.Rate
+	lag, _ := p.tally.worst()
+	r.setting("patients", "%d, each with a phone", p.o.Patients)
+	r.setting("moves", "%d at %s", p.o.Moves, paceText(p.o.Rate))
+	r.setting("FCM", "at %s, answers after %v", p.o.Listen, p.o.Delay)
+	r.setting("nodes", "%s", joined(p.api.nodes))
+	r.figures("pushes",
+		Figure{Name: "pushes a second in a sweep", Value: sweep, Unit: "1/s", Headline: true, Note: "of the last one, from its first to its last"},
+		Figure{Name: "places told to one phone, at most", Value: float64(most), Headline: true, AtMost: max(1, math.Ceil(lasted)), Note: "one a second"},
+		Figure{Name: "phones that show the right place", Value: float64(len(last)), Headline: true, AtLeast: float64(p.o.Patients - p.o.Moves)},
+		count("places told", int64(total), fmt.Sprintf("%d places changed", p.o.Moves*(p.o.Patients-p.o.Moves)+p.o.Moves*(p.o.Moves-1)/2)),
+		Figure{Name: "places told in the busiest second", Value: float64(busiest(p.times)), Unit: "1/s"},
+		count("requests to FCM", p.calls.Load(), ""),
+		count("sent again", p.redelivered.Load(), "and saying so"),
+		Figure{Name: "CPU of the servers per push", Value: 1000 * cpu / float64(max(p.calls.Load(), 1)), Unit: "ms", Note: "the moves included"},
+		Figure{Name: "behind the schedule at most", Value: milliseconds(lag), Unit: "ms"},
+	)
+	r.curve("places", "last move to the right place", &age)
+	p.api.requests.fill(r)
+	faults := p.tally.faultCounts()
+	faults.FailedRequests = p.api.requests.failed.Load()
+	r.Faults, r.Problems = &faults, append(p.tally.allProblems(), r.Problems...)
+	r.conclude()
+}
+
+// busiest returns the largest number of moments within one second.
+func busiest(times []time.Time) int {
+	slices.SortFunc(times, time.Time.Compare)
+	most, from := 0, 0
+	for to, at := range times {
+		for at.Sub(times[from]) > time.Second {
+			from++
+		}
+		most = max(most, to-from+1)
+	}
+	return most
+}
