@@ -37,6 +37,9 @@ type Job interface {
 // announcement commit at a time, so there must not be one in each.
 const jobFetchPause = 20 * time.Millisecond
 
+// jobPollPause is how often SQLite, which announces nothing, is asked for jobs.
+const jobPollPause = 100 * time.Millisecond
+
 // Enqueue adds a job that exists if and only if the transaction commits.
 func (tx *Tx) Enqueue(j Job) { tx.EnqueueAt(time.Time{}, j) }
 
@@ -93,6 +96,7 @@ func (s *Store) JobClient(ctx context.Context, c river.Config) (JobClient, error
 	c.FetchCooldown = jobFetchPause
 	c.Logger = jobLog(s.log)
 	if !s.Postgres() {
+		c.FetchPollInterval = jobPollPause
 		// The database belongs to this process, so whoever was at a job is dead.
 		err := s.write.WithContext(ctx).Exec("UPDATE river_job SET state = 'available' WHERE state = 'running'").Error
 		if err != nil {
