@@ -28,6 +28,7 @@ var tags = []*huma.Tag{
 	{Name: "Types", Description: "The services a customer can ask for."},
 	{Name: "Customers", Description: "The patients of an organization."},
 	{Name: "Organizations", Description: "Tenants, and the API keys that act for them."},
+	{Name: "Webhooks", Description: "Other systems that are told what happens, signed, until they have taken it."},
 }
 
 const about = "A clinic's live queue. Patients join and watch their place move; doctors take the next patient; screens announce the ticket. " +

@@ -87,6 +87,7 @@ func New(o Options) (*Server, error) {
 	s.peopleRoutes()
 	s.organizationRoutes()
 	s.keyRoutes()
+	s.webhookRoutes()
 	if err := s.serveDocument(); err != nil {
 		return nil, err
 	}

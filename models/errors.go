@@ -43,6 +43,10 @@ const (
 	CodeOrgMissing      Code = "ORG-NOT_FOUND"
 	CodeKeyMissing      Code = "KEY-NOT_FOUND"
 	CodeKeyTaken        Code = "KEY-NAME_TAKEN"
+	CodeWebhookMissing  Code = "WHK-NOT_FOUND"
+	CodeDeliveryMissing Code = "WHK-DELIVERY_NOT_FOUND"
+	CodeWebhookLimit    Code = "WHK-LIMIT"
+	CodeWebhookOff      Code = "WHK-OFF"
 	CodeMalformed       Code = "REQ-MALFORMED"
 	CodeInvalid         Code = "REQ-INVALID"
 	CodeTooLarge        Code = "REQ-TOO_LARGE"
@@ -76,6 +80,8 @@ var Failures = []Failure{
 	{CodeDisplayMissing, 404, "There is no such display in the organization.", "Check the id."},
 	{CodeOrgMissing, 404, "There is no such organization, or the credential may not see it.", "Check the id."},
 	{CodeKeyMissing, 404, "There is no key of that name.", "List the keys."},
+	{CodeWebhookMissing, 404, "There is no webhook of this trigger, url and reference.", "List the webhooks."},
+	{CodeDeliveryMissing, 404, "There is no such delivery in the organization.", "Deliveries are kept for 30 days; list them."},
 	{CodeQueueEmpty, 404, "Nobody waits in the queue.", "Try again when someone has joined."},
 	{CodeRouteMissing, 404, "There is no such address.", "See the API reference at /docs."},
 	{CodeMethod, 405, "The address does not take this method.", "See the API reference at /docs."},
@@ -90,6 +96,8 @@ var Failures = []Failure{
 	{CodePrefixTaken, 409, "Another type uses this ticket prefix.", "Choose another prefix."},
 	{CodeContactTaken, 409, "Another customer has this phone number or e-mail address.", "Use that customer."},
 	{CodeKeyTaken, 409, "A key of that name exists.", "Choose another name, or delete the old key."},
+	{CodeWebhookLimit, 409, "The organization has as many webhooks as it may.", "Delete one first."},
+	{CodeWebhookOff, 409, "The webhook of the delivery is disabled or deleted.", "Post the webhook again, which enables it."},
 	{CodeTooLarge, 413, "The body is larger than 1 MiB.", "Send less."},
 	{CodeInvalid, 422, "A field is missing or has a wrong type or value; errors[] names it.", "Mend the fields named."},
 	{CodePast, 422, "The appointment would begin in the past.", "Choose a later time."},

@@ -1,24 +1,135 @@
 package notify
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
+	"code.dny.dev/ssrf"
 	"github.com/riverqueue/river"
+	"gorm.io/gorm"
 
 	"nowserving/booking/store"
 	"nowserving/models"
 )
 
-type hooks struct{ s *Service }
+// Trigger names what a webhook is told of, as the API document spells it.
+type Trigger string
 
-func newHooks(s *Service) (*hooks, error) { return &hooks{s}, nil }
+// The triggers.
+const (
+	TriggerNewBooking             Trigger = "newBooking"
+	TriggerNewAppointment         Trigger = "newAppointment"
+	TriggerAppointmentRescheduled Trigger = "appointmentRescheduled"
+	TriggerBookingRejected        Trigger = "bookingRejected"
+	TriggerCustomerCanceled       Trigger = "customerCanceled"
+	TriggerProviderCanceled       Trigger = "providerCanceled"
+	TriggerBookingUnassigned      Trigger = "bookingUnassigned"
+	TriggerBookingAssigned        Trigger = "bookingAssigned"
+	TriggerBookingExpired         Trigger = "bookingExpired"
+	TriggerQueuePositionUpdated   Trigger = "queuePositionUpdated"
+	// The others are the reminders, by their own names.
+)
 
-func (h *hooks) register(*river.Workers) {}
+// Triggers are all of them, in the document's order.
+var Triggers = []Trigger{
+	TriggerNewBooking, TriggerNewAppointment, TriggerAppointmentRescheduled, TriggerBookingRejected, TriggerCustomerCanceled,
+	TriggerProviderCanceled, TriggerBookingUnassigned, TriggerBookingAssigned, TriggerBookingExpired, TriggerQueuePositionUpdated,
+	Trigger(models.ReminderDayBefore), Trigger(models.ReminderHourBefore), Trigger(models.ReminderTenBefore),
+	Trigger(models.ReminderAtStart), Trigger(models.ReminderAfterEnd), Trigger(models.ReminderDayAfter),
+}
 
-func (h *hooks) plan(context.Context, *announcement) (step, error) { return nil, nil }
+// triggerOf is what an event triggers; "" for what no webhook is told.
+func triggerOf(e *models.BookingEvent) Trigger {
+	switch e.Type {
+	case models.EventNewPending:
+		return TriggerBookingUnassigned
+	case models.EventAssigned:
+		return TriggerBookingAssigned
+	case models.EventExpired:
+		return TriggerBookingExpired
+	case models.EventCanceled:
+		switch {
+		case e.RescheduledTo != "": // the booking in its place tells of it
+			return ""
+		case e.By == models.ActorCustomer:
+			return TriggerCustomerCanceled
+		}
+		return TriggerProviderCanceled
+	case models.EventScheduled:
+		if e.Status == models.StatusPendingApproval {
+			return TriggerNewBooking
+		}
+		return TriggerNewAppointment
+	case models.EventRescheduled:
+		return TriggerAppointmentRescheduled
+	case models.EventReminder:
+		return Trigger(e.Reminder)
+	default:
+		return ""
+	}
+}
 
-func (h *hooks) tidy(context.Context, time.Time) error { return nil }
+// hooks tell other systems by webhooks.
+type hooks struct {
+	s         *Service
+	sealer    *models.Sealer // of secrets
+	letters   *models.Sealer // of what owners are told
+	guard     *ssrf.Guardian // nil: every address is allowed
+	client    *http.Client
+	receivers *receivers
+	timeout   time.Duration // of one attempt
+}
+
+func newHooks(s *Service) (*hooks, error) {
+	h := &hooks{s: s, receivers: newReceivers(s.o.Now), timeout: cmp.Or(s.o.AttemptTimeout, attemptTimeout)}
+	var err error
+	if h.sealer, err = models.NewSealer(s.o.Secret, "webhooks"); err != nil {
+		return nil, err
+	}
+	if h.letters, err = models.NewSealer(s.o.Secret, models.SealMessages); err != nil {
+		return nil, err
+	}
+	if !s.o.AllowPrivate {
+		h.guard = ssrf.New(ssrf.WithAnyPort())
+	}
+	h.client = newHTTPClient(h.guard, h.timeout)
+	return h, nil
+}
+
+func (h *hooks) register(workers *river.Workers) { river.AddWorker(workers, &deliverer{h: h}) }
+
+// stop closes the connections that are kept open between deliveries.
+func (h *hooks) stop() { h.client.CloseIdleConnections() }
+
+// plan makes a delivery to each webhook that wants to be told of an event. What
+// it tells is read now, and kept: a retry sends the same bytes.
+func (h *hooks) plan(ctx context.Context, a *announcement) (step, error) {
+	trigger := triggerOf(&a.Event)
+	if trigger == "" {
+		return nil, nil
+	}
+	db := h.s.store.Read(ctx)
+	to, err := active(db, a.OrganizationID, trigger)
+	if err != nil || len(to) == 0 {
+		return nil, err
+	}
+	f, err := readFacts(db, a.OrganizationID, []string{a.Event.BookingID})
+	if err != nil {
+		return nil, err
+	}
+	body, found, err := f.payload(trigger, a.Event.BookingID, dataOf(&a.Event))
+	if err != nil || !found {
+		return nil, err
+	}
+	return func(tx *store.Tx) error {
+		return enqueue(tx, to, trigger, []told{{a.Event.BookingID, body}})
+	}, nil
+}
 
 // positionUpdate is a new place of a waiting booking.
 type positionUpdate struct {
@@ -27,8 +138,124 @@ type positionUpdate struct {
 }
 
 // wants reports whether an organization has a webhook for a trigger.
-func (h *hooks) wants(context.Context, string, string) (bool, error) { return false, nil }
+func (h *hooks) wants(ctx context.Context, organizationID, trigger string) (bool, error) {
+	to, err := active(h.s.store.Read(ctx), organizationID, Trigger(trigger))
+	return len(to) > 0, err
+}
 
 // positions writes deliveries of queuePositionUpdated in the transaction that
 // remembers the places as told.
-func (h *hooks) positions(*store.Tx, string, []positionUpdate) error { return nil }
+func (h *hooks) positions(tx *store.Tx, organizationID string, list []positionUpdate) error {
+	to, err := active(tx.DB, organizationID, TriggerQueuePositionUpdated)
+	if err != nil || len(to) == 0 || len(list) == 0 {
+		return err
+	}
+	ids := make([]string, len(list))
+	for i, p := range list {
+		ids[i] = p.Standing.BookingID
+	}
+	f, err := readFacts(tx.DB, organizationID, ids)
+	if err != nil {
+		return err
+	}
+	news := make([]told, 0, len(list))
+	for _, p := range list {
+		b := f.bookings[p.Standing.BookingID]
+		if b == nil {
+			continue
+		}
+		body, _, err := f.payload(TriggerQueuePositionUpdated, b.ID, PayloadData{
+			Sequence: p.Sequence, At: tx.Now, Status: b.Status, Stage: b.Stage, Ticket: b.Ticket,
+			QueuePosition: p.Standing.Position, EstimatedWaitMinutes: &p.Standing.WaitMinutes, EstimatedWait: &p.Standing.Estimate,
+		})
+		if err != nil {
+			return err
+		}
+		news = append(news, told{b.ID, body})
+	}
+	return enqueue(tx, to, TriggerQueuePositionUpdated, news)
+}
+
+// active are the webhooks that are told of a trigger: their ids and addresses.
+func active(db *gorm.DB, organizationID string, trigger Trigger) ([]Webhook, error) {
+	var to []Webhook
+	err := db.Select("id", "organization_id", "url").
+		Where("organization_id = ? AND trigger = ? AND disabled_at IS NULL AND deleted_at IS NULL", organizationID, trigger).
+		Order("id").Limit(maxWebhooks).Find(&to).Error
+	if err != nil {
+		return nil, fmt.Errorf("look for webhooks: %w", err)
+	}
+	return to, nil
+}
+
+// told is what is told of a booking.
+type told struct{ bookingID, payload string }
+
+// rowsAtOnce bounds the rows of one statement.
+const rowsAtOnce = 200
+
+// enqueue writes a delivery and its job for each webhook and each thing told.
+func enqueue(tx *store.Tx, to []Webhook, trigger Trigger, news []told) error {
+	deliveries := make([]Delivery, 0, len(to)*len(news))
+	for _, w := range to {
+		receiver, err := receiverOf(w.URL)
+		if err != nil {
+			return fmt.Errorf("webhook %s: %w", w.ID, err)
+		}
+		for _, n := range news {
+			d := Delivery{
+				ID: models.NewID(), OrganizationID: w.OrganizationID, WebhookID: w.ID, BookingID: n.bookingID, Trigger: trigger,
+				Payload: n.payload, Status: DeliveryPending, Round: 1, NextAttemptAt: &tx.Now, CreatedAt: tx.Now,
+			}
+			deliveries = append(deliveries, d)
+			tx.Enqueue(deliver{d.ID, d.Round, receiver})
+		}
+	}
+	if len(deliveries) == 0 {
+		return nil
+	}
+	if err := tx.CreateInBatches(deliveries, rowsAtOnce).Error; err != nil {
+		return fmt.Errorf("write deliveries: %w", err)
+	}
+	return nil
+}
+
+// receiverOf names who answers at an address: scheme, host and port.
+func receiverOf(address string) (string, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "", err
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port, nil
+}
+
+// tidy deletes the log of what was created before a moment, a piece at a time,
+// and webhooks deleted before it.
+func (h *hooks) tidy(ctx context.Context, before time.Time) error {
+	h.receivers.forget()
+	for {
+		deleted := 0
+		err := h.s.store.Tx(ctx, func(tx *store.Tx) error {
+			done := tx.Exec("DELETE FROM webhook_deliveries WHERE id IN (SELECT id FROM webhook_deliveries WHERE created_at < ? LIMIT ?)", before, factsAtOnce)
+			deleted = int(done.RowsAffected)
+			return done.Error
+		})
+		if err != nil {
+			return fmt.Errorf("delete old deliveries: %w", err)
+		}
+		if deleted < factsAtOnce {
+			break
+		}
+	}
+	return h.s.store.Tx(ctx, func(tx *store.Tx) error {
+		err := tx.Exec("DELETE FROM webhooks WHERE deleted_at < ? AND NOT EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.webhook_id = webhooks.id)", before).Error
+		if err != nil {
+			return fmt.Errorf("delete old webhooks: %w", err)
+		}
+		return nil
+	})
+}

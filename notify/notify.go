@@ -44,8 +44,10 @@ type Options struct {
 	SMSURL  string
 	// AllowPrivate lets webhooks go to addresses inside the network.
 	AllowPrivate bool
-	Now          func() time.Time
-	Log          *slog.Logger
+	// AttemptTimeout bounds one attempt to deliver a webhook; 15 s where it is 0.
+	AttemptTimeout time.Duration
+	Now            func() time.Time
+	Log            *slog.Logger
 }
 
 // Service sends. It is safe for concurrent use.
@@ -132,6 +134,7 @@ func (s *Service) Run(ctx context.Context) error {
 	sweeping.Wait()
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
+	defer s.hooks.stop()
 	err := s.jobs.Stop(stopping)
 	if errors.Is(err, context.DeadlineExceeded) {
 		cut, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)

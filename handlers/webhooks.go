@@ -1,0 +1,247 @@
+package handlers
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"nowserving/models"
+	"nowserving/notify"
+)
+
+// WebhookView is a webhook as managers see it.
+type WebhookView struct {
+	ID             string         `json:"id"`
+	Trigger        notify.Trigger `json:"trigger"`
+	URL            string         `json:"url"`
+	Reference      string         `json:"reference"`
+	CreatedAt      time.Time      `json:"createdAt"`
+	FailingSince   *time.Time     `json:"failingSince,omitempty" doc:"The first failure after the last success."`
+	DisabledAt     *time.Time     `json:"disabledAt,omitempty"`
+	DisabledReason string         `json:"disabledReason,omitempty" enum:"gone,failing" doc:"gone: it answered 410. failing: it did nothing but fail for five days."`
+	OldSecretUntil *time.Time     `json:"oldSecretUntil,omitempty" doc:"Until when the secret before signs too."`
+}
+
+func viewWebhook(w *notify.Webhook) WebhookView {
+	return WebhookView{
+		w.ID, w.Trigger, w.URL, w.Reference, w.CreatedAt.UTC(), utc(w.FailingSince), utc(w.DisabledAt), w.DisabledReason, utc(w.OldSecretUntil),
+	}
+}
+
+// webhookMade is a webhook with the secret that the request has made.
+type webhookMade struct {
+	WebhookView
+	Secret string `json:"secret,omitempty" doc:"Shown once, when it is made."`
+}
+
+// webhookDone is the document's answer to a change, and what it made.
+type webhookDone struct {
+	Result  string       `json:"result" enum:"success"`
+	Webhook *webhookMade `json:"webhook,omitempty"`
+}
+
+func doneWith(w *notify.Webhook, secret string, err error) (webhookDone, error) {
+	if err != nil {
+		return webhookDone{}, err
+	}
+	return webhookDone{"success", &webhookMade{viewWebhook(w), secret}}, nil
+}
+
+// TriggerRef names a trigger. The list is notify.Triggers.
+type TriggerRef struct {
+	Trigger notify.Trigger `json:"trigger" required:"true" enum:"newBooking,newAppointment,appointmentRescheduled,bookingRejected,customerCanceled,providerCanceled,bookingUnassigned,bookingAssigned,bookingExpired,queuePositionUpdated,oneDayBeforeAppointment,oneHourBeforeAppointment,tenMinutesBeforeAppointment,beforeAppointment,afterAppointment,oneDayAfterAppointment"`
+}
+
+// WebhookRef names a webhook.
+type WebhookRef struct {
+	TriggerRef
+	URL       string `json:"url" required:"true" minLength:"1" maxLength:"2048" example:"https://example.com/hooks/clinic"`
+	Reference string `json:"reference" maxLength:"100" doc:"Tells webhooks of the same trigger and address apart."`
+}
+
+func (k WebhookRef) key() notify.WebhookKey {
+	return notify.WebhookKey{Trigger: k.Trigger, URL: k.URL, Reference: k.Reference}
+}
+
+type webhookBody struct {
+	WebhookRef
+	Secret string `json:"secret" maxLength:"100" example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" doc:"Of your own, so that one receiver of many triggers has one: whsec_ and 24 to 64 bytes in base64."`
+}
+
+// attemptView is one time a delivery was sent.
+type attemptView struct {
+	Number     int       `json:"number"`
+	At         time.Time `json:"at"`
+	DurationMs int       `json:"durationMs" doc:"To the headers of the answer, or to the failure."`
+	StatusCode int       `json:"statusCode,omitempty" doc:"Absent when no answer came."`
+	Error      string    `json:"error,omitempty" doc:"Why no answer came."`
+	Answer     string    `json:"answer,omitempty" doc:"The first 20 kB of its body."`
+}
+
+// deliveryView is a delivery with its latest attempts.
+type deliveryView struct {
+	ID            string                `json:"id" doc:"The webhook-id the receiver sees, the same for every attempt and replay."`
+	WebhookID     string                `json:"webhookId"`
+	BookingID     string                `json:"bookingId"`
+	Trigger       notify.Trigger        `json:"trigger"`
+	Status        notify.DeliveryStatus `json:"status" enum:"pending,delivered,failed,dropped"`
+	Reason        string                `json:"reason,omitempty" enum:"attempts,gone,failing,disabled,deleted" doc:"Why it was given up: attempts: the last one failed. gone, failing: with it the webhook was disabled. disabled, deleted: the webhook was, meanwhile."`
+	CreatedAt     time.Time             `json:"createdAt"`
+	FinishedAt    *time.Time            `json:"finishedAt,omitempty"`
+	NextAttemptAt *time.Time            `json:"nextAttemptAt,omitempty"`
+	AttemptCount  int                   `json:"attemptCount"`
+	Attempts      []attemptView         `json:"attempts" nullable:"false" doc:"The latest ten."`
+}
+
+func viewDelivery(d *notify.Delivery) deliveryView {
+	v := deliveryView{
+		d.ID, d.WebhookID, d.BookingID, d.Trigger, d.Status, d.Reason, d.CreatedAt.UTC(), utc(d.FinishedAt), utc(d.NextAttemptAt),
+		d.Attempts, make([]attemptView, len(d.Log)),
+	}
+	for i, a := range d.Log {
+		v.Attempts[i] = attemptView{a.Number, a.At.UTC(), a.DurationMs, a.StatusCode, a.Error, a.Answer}
+	}
+	return v
+}
+
+// deliveryQuery are the filters of the list of deliveries.
+type deliveryQuery struct {
+	WebhookID string                `query:"webhookId" maxLength:"64"`
+	BookingID string                `query:"bookingId" maxLength:"64"`
+	Trigger   notify.Trigger        `query:"trigger" maxLength:"64"`
+	Status    notify.DeliveryStatus `query:"status" enum:"pending,delivered,failed,dropped"`
+	From      string                `query:"from" doc:"A day (2026-03-01) of the organization, or a moment (RFC 3339)."`
+	To        string                `query:"to" doc:"A day, to its end, or a moment."`
+	Limit     int                   `query:"limit" default:"10" minimum:"1" doc:"Deliveries on a page; at most 20, more are not given."`
+	Token     string                `query:"nextPageToken" doc:"From the page before."`
+}
+
+// maxDeliveries bounds a page: with each delivery come up to ten answers of 20 kB.
+const maxDeliveries = 20
+
+// replayBody chooses the deliveries of a span.
+type replayBody struct {
+	From      string                `json:"from" required:"true" minLength:"1" doc:"A day (2026-03-01) of the organization, or a moment (RFC 3339)."`
+	To        string                `json:"to" required:"true" minLength:"1" doc:"A day, to its end, or a moment."`
+	WebhookID string                `json:"webhookId" maxLength:"64"`
+	Status    notify.DeliveryStatus `json:"status" enum:"delivered,failed,dropped" doc:"failed and dropped by default."`
+}
+
+type replayed struct {
+	Replayed int `json:"replayed" doc:"How many are sent again."`
+}
+
+// span reads the bounds of a time in the organization's zone.
+func (s *Server) span(ctx context.Context, c caller, from, to string) (f notify.DeliveryFilter, err error) {
+	o, err := s.directory.of(ctx, c.OrganizationID)
+	if err != nil {
+		return f, err
+	}
+	if f.From, err = moment("from", from, o.zone, 0); err != nil {
+		return f, err
+	}
+	f.To, err = moment("to", to, o.zone, 24*time.Hour-time.Microsecond)
+	return f, err
+}
+
+func (s *Server) webhookRoutes() {
+	const tag = "Webhooks"
+	example := map[string]any{"trigger": "bookingAssigned", "url": "https://example.com/hooks/clinic"}
+	register(s, operation{
+		method: http.MethodGet, path: "/management/webhooks", id: "listWebhooks", tag: tag, who: managers,
+		summary: "List webhooks", about: "All of them, at most 100.",
+	}, func(ctx context.Context, c caller, _ *struct{}) (result[[]WebhookView], error) {
+		rows, err := s.o.Notify.Webhooks(ctx, c.OrganizationID)
+		views := make([]WebhookView, len(rows))
+		for i := range rows {
+			views[i] = viewWebhook(&rows[i])
+		}
+		return result[[]WebhookView]{views}, err
+	})
+	register(s, operation{
+		method: http.MethodPost, path: "/management/webhooks", id: "addWebhook", tag: tag, who: managers,
+		summary: "Add a webhook",
+		about: "Or change the one of the same trigger, url and reference, which enables it again. A secret that the service makes is shown in this answer and never again. " +
+			"Deliveries are signed as Standard Webhooks says (webhook-id, webhook-timestamp, webhook-signature), and with x-icos-signature, " +
+			"the hex HMAC-SHA256 of the body whose key is the newest secret as it is written, whsec_ included. Any 2xx takes a delivery; redirects are failures. " +
+			"There are ten attempts: at once and 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h after the one before. " +
+			"A 410, and five days of nothing but failures, disable the webhook. Addresses inside a network are refused.",
+		example: example,
+	}, func(ctx context.Context, c caller, in *with[webhookBody]) (webhookDone, error) {
+		return doneWith(s.o.Notify.PutWebhook(ctx, c.OrganizationID, in.Body.key(), in.Body.Secret))
+	})
+	register(s, operation{
+		method: http.MethodDelete, path: "/management/webhooks", id: "deleteWebhook", tag: tag, who: managers,
+		summary: "Delete a webhook", about: "What was still to be delivered is dropped.", example: example,
+	}, func(ctx context.Context, c caller, in *with[WebhookRef]) (webhookDone, error) {
+		return webhookDone{Result: "success"}, s.o.Notify.DeleteWebhook(ctx, c.OrganizationID, in.Body.key())
+	})
+	register(s, operation{
+		method: http.MethodPost, path: "/management/webhooks/rotate", id: "rotateWebhook", tag: tag, who: managers,
+		summary: "Give a webhook a new secret", about: "It is shown in this answer and never again. For 24 hours webhook-signature holds a signature of each; x-icos-signature is of the new one.",
+		example: example,
+	}, func(ctx context.Context, c caller, in *with[WebhookRef]) (webhookDone, error) {
+		return doneWith(s.o.Notify.RotateWebhook(ctx, c.OrganizationID, in.Body.key()))
+	})
+	register(s, operation{
+		method: http.MethodPost, path: "/management/webhooks/sample", id: "sampleWebhook", tag: tag, who: managers,
+		summary: "Show what a trigger sends", example: map[string]any{"trigger": "bookingAssigned"},
+	}, func(ctx context.Context, c caller, in *with[TriggerRef]) ([]notify.Payload, error) {
+		o, err := s.o.Catalog.Organization(ctx, c.OrganizationID)
+		if err != nil {
+			return nil, err
+		}
+		return []notify.Payload{notify.SamplePayload(in.Body.Trigger, o)}, nil
+	})
+	register(s, operation{
+		method: http.MethodGet, path: "/management/webhooks/deliveries", id: "listDeliveries", tag: tag, who: managers,
+		summary: "List deliveries", about: "Of the last 30 days, the newest first, with their attempts.",
+	}, func(ctx context.Context, c caller, in *deliveryQuery) (list[deliveryView], error) {
+		page, err := pageOf(min(in.Limit, maxDeliveries), in.Token)
+		if err != nil {
+			return list[deliveryView]{}, err
+		}
+		f, err := s.span(ctx, c, in.From, in.To)
+		if err != nil {
+			return list[deliveryView]{}, err
+		}
+		f.WebhookID, f.BookingID, f.Trigger = in.WebhookID, in.BookingID, in.Trigger
+		if in.Status != "" {
+			f.Statuses = []notify.DeliveryStatus{in.Status}
+		}
+		rows, err := s.o.Notify.Deliveries(ctx, c.OrganizationID, f, page)
+		return listOf(rows, page.Limit, func(d *notify.Delivery) string { return d.ID }, viewDelivery), err
+	})
+	type byDelivery struct {
+		ID string `path:"deliveryId" maxLength:"64"`
+	}
+	register(s, operation{
+		method: http.MethodPost, path: "/management/webhooks/deliveries/{deliveryId}/replay", id: "replayDelivery", tag: tag, who: managers,
+		summary: "Send a delivery again", about: "At once, whatever became of it, with all its attempts and under the same webhook-id.",
+	}, func(ctx context.Context, c caller, in *byDelivery) (result[deliveryView], error) {
+		d, err := s.o.Notify.Replay(ctx, c.OrganizationID, in.ID)
+		if err != nil {
+			return result[deliveryView]{}, err
+		}
+		return result[deliveryView]{viewDelivery(d)}, nil
+	})
+	register(s, operation{
+		method: http.MethodPost, path: "/management/webhooks/deliveries/replay", id: "replayDeliveries", tag: tag, who: managers,
+		summary: "Send the deliveries of a span again", about: "At most 1,000; those of webhooks that are disabled or deleted are left out.",
+		example: map[string]any{"from": "2026-03-01T08:00:00Z", "to": "2026-03-01T09:00:00Z"},
+	}, func(ctx context.Context, c caller, in *with[replayBody]) (result[replayed], error) {
+		f, err := s.span(ctx, c, in.Body.From, in.Body.To)
+		if err != nil {
+			return result[replayed]{}, err
+		}
+		if f.To.Before(f.From) {
+			return result[replayed]{}, models.Invalid("to", "The span ends before it begins.")
+		}
+		f.WebhookID, f.Statuses = in.Body.WebhookID, []notify.DeliveryStatus{notify.DeliveryFailed, notify.DeliveryDropped}
+		if in.Body.Status != "" {
+			f.Statuses = []notify.DeliveryStatus{in.Body.Status}
+		}
+		n, err := s.o.Notify.ReplaySpan(ctx, c.OrganizationID, f)
+		return result[replayed]{replayed{n}}, err
+	})
+}

@@ -1,0 +1,227 @@
+package notify
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+const (
+	// placesOfReceiver bounds the attempts under way to one receiver on a node.
+	placesOfReceiver = 16
+	// placeWait is how long a job waits for a place, and the age of an attempt
+	// under way from which nobody waits: the receiver is slow.
+	placeWait = 250 * time.Millisecond
+	// breakerFailures in a row open the breaker.
+	breakerFailures = 5
+	// It stays open for so long, twice as long each time a probe fails.
+	breakerPause    = 10 * time.Second
+	breakerPauseMax = 5 * time.Minute
+	// lineStart is the least time a job without a place waits for its turn.
+	lineStart = time.Second
+	// lineGap is between two jobs that look whether an open breaker has closed.
+	lineGap = 20 * time.Millisecond
+	// lineMax bounds how far ahead turns are given out.
+	lineMax = 5 * time.Minute
+)
+
+// receivers keep one dead or slow receiver from slowing the others: each has a
+// circuit breaker and a bound on the attempts under way. A job that can't go
+// now gets a turn later, one after the other, as fast as the receiver has been
+// answering; a thousand jobs that all look again every second would keep the
+// workers as busy as the receiver would.
+type receivers struct {
+	now func() time.Time
+	mu  sync.Mutex
+	of  map[string]*receiver
+}
+
+// receiver is a scheme, a host and a port.
+type receiver struct {
+	places chan struct{}
+	// users are the jobs that look at it: it is forgotten only without any.
+	users    int
+	underway map[*place]struct{}
+	took     time.Duration // of late, on average
+	turn     time.Time     // the last turn given out
+
+	failures int // in a row
+	pause    time.Duration
+	// openUntil is when the breaker lets one probe through; zero: it is closed.
+	openUntil time.Time
+	probing   bool
+}
+
+// place is the right to make one attempt.
+type place struct {
+	of     *receivers
+	name   string
+	began  time.Time
+	probe  bool
+	parent *receiver
+}
+
+func newReceivers(now func() time.Time) *receivers {
+	return &receivers{now: now, of: map[string]*receiver{}}
+}
+
+// enter returns a place, or how long to wait before asking again.
+func (r *receivers) enter(ctx context.Context, name string) (*place, time.Duration) {
+	rc := r.use(name)
+	r.mu.Lock()
+	now := r.now()
+	if wait := rc.closedFor(now); wait > 0 {
+		defer r.mu.Unlock()
+		r.release(name, rc)
+		return nil, wait
+	}
+	slow := rc.oldest(now) >= placeWait
+	r.mu.Unlock()
+
+	if !rc.sit(ctx, slow) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		now := r.now()
+		wait := rc.later(now, now.Add(lineStart), max(rc.took, rc.oldest(now))/placesOfReceiver)
+		r.release(name, rc)
+		return nil, wait
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now = r.now()
+	if wait := rc.closedFor(now); wait > 0 { // it opened while the job waited
+		<-rc.places
+		r.release(name, rc)
+		return nil, wait
+	}
+	p := &place{of: r, name: name, began: now, parent: rc, probe: !rc.openUntil.IsZero()}
+	rc.probing = rc.probing || p.probe
+	rc.underway[p] = struct{}{}
+	return p, 0
+}
+
+// sit takes one of the places, and waits a moment for one unless the receiver
+// is slow.
+func (rc *receiver) sit(ctx context.Context, slow bool) bool {
+	select {
+	case rc.places <- struct{}{}:
+		return true
+	default:
+	}
+	if slow {
+		return false
+	}
+	timer := time.NewTimer(placeWait)
+	defer timer.Stop()
+	select {
+	case rc.places <- struct{}{}:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+func (r *receivers) use(name string) *receiver {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rc := r.of[name]
+	if rc == nil {
+		rc = &receiver{places: make(chan struct{}, placesOfReceiver), underway: map[*place]struct{}{}}
+		r.of[name] = rc
+	}
+	rc.users++
+	return rc
+}
+
+// release forgets a receiver that nobody uses and nothing is held against.
+func (r *receivers) release(name string, rc *receiver) {
+	rc.users--
+	if rc.users == 0 && rc.failures == 0 && !rc.turn.After(r.now()) {
+		delete(r.of, name)
+	}
+}
+
+// forget drops receivers that failed and have not been asked for an hour.
+func (r *receivers) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := r.now().Add(-time.Hour)
+	for name, rc := range r.of {
+		if rc.users == 0 && rc.openUntil.Before(before) && rc.turn.Before(before) {
+			delete(r.of, name)
+		}
+	}
+}
+
+// closedFor says how long a job has to wait for the breaker; 0: it may go.
+func (rc *receiver) closedFor(now time.Time) time.Duration {
+	switch {
+	case rc.openUntil.IsZero():
+		return 0
+	case now.Before(rc.openUntil):
+		return rc.later(now, rc.openUntil, lineGap)
+	case rc.probing:
+		return rc.later(now, now.Add(attemptTimeout), lineGap)
+	}
+	return 0
+}
+
+// later gives out the next turn: not before start, and a gap after the last one.
+func (rc *receiver) later(now, start time.Time, gap time.Duration) time.Duration {
+	if rc.turn.Sub(now) > lineMax {
+		return lineMax - rand.N(lineMax/4) //nolint:gosec // spreads load, guards nothing
+	}
+	if rc.turn.Before(start) {
+		rc.turn = start
+	}
+	rc.turn = rc.turn.Add(max(gap, time.Millisecond))
+	return rc.turn.Sub(now)
+}
+
+// oldest is the age of the oldest attempt under way.
+func (rc *receiver) oldest(now time.Time) time.Duration {
+	var age time.Duration
+	for p := range rc.underway {
+		age = max(age, now.Sub(p.began))
+	}
+	return age
+}
+
+// health is what an attempt says about its receiver.
+type health int
+
+const (
+	healthUnknown health = iota // there was no attempt
+	healthAlive
+	healthDead // no answer, or one that says the receiver is broken
+)
+
+// leave gives the place back.
+func (p *place) leave(o health) {
+	r, rc := p.of, p.parent
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	delete(rc.underway, p)
+	<-rc.places
+	if p.probe {
+		rc.probing = false
+	}
+	if o != healthUnknown {
+		rc.took = (7*rc.took + now.Sub(p.began)) / 8
+	}
+	switch o {
+	case healthAlive:
+		rc.failures, rc.pause, rc.openUntil = 0, 0, time.Time{}
+	case healthDead:
+		rc.failures++
+		if p.probe || rc.failures >= breakerFailures && rc.openUntil.IsZero() {
+			rc.pause = min(max(2*rc.pause, breakerPause), breakerPauseMax)
+			rc.openUntil = now.Add(rc.pause)
+		}
+	case healthUnknown:
+	}
+	r.release(p.name, rc)
+}

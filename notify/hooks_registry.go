@@ -1,0 +1,348 @@
+package notify
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+const (
+	// maxWebhooks bounds the webhooks of an organization.
+	maxWebhooks = 100
+	// maxURL bounds an address, in bytes.
+	maxURL = 2048
+	// lookupTimeout bounds looking up a name when a webhook is added.
+	lookupTimeout = 2 * time.Second
+	// oldSecretLife is how long the secret before signs too.
+	oldSecretLife = 24 * time.Hour
+	// secretPrefix marks a secret, whose rest is 24 to 64 bytes in base64
+	// (Standard Webhooks, "Signature scheme").
+	secretPrefix          = "whsec_"
+	minSecret, maxSecret  = 24, 64
+	newSecret             = 32
+	maxOwnersTold         = 20
+	templateWebhookClosed = "webhookDisabled"
+)
+
+// Why a webhook is disabled or a delivery given up.
+const (
+	ReasonGone     = "gone"     // the receiver answered 410
+	ReasonFailing  = "failing"  // five days of nothing but failures
+	ReasonAttempts = "attempts" // the last attempt of ten failed
+	ReasonDisabled = "disabled" // with its webhook
+	ReasonDeleted  = "deleted"  // with its webhook
+)
+
+// Webhook is an address that is told of a trigger.
+type Webhook struct {
+	ID             string `gorm:"primaryKey"`
+	OrganizationID string
+	Trigger        Trigger
+	URL            string
+	Reference      string
+	Secret         string // sealed
+	OldSecret      string // sealed
+	OldSecretUntil *time.Time
+	CreatedAt      time.Time
+	FailingSince   *time.Time
+	DisabledAt     *time.Time
+	DisabledReason string
+	DeletedAt      *time.Time
+}
+
+// WebhookKey names a webhook of an organization.
+type WebhookKey struct {
+	Trigger   Trigger
+	URL       string
+	Reference string
+}
+
+func noWebhook() error {
+	return models.Errorf(models.CodeWebhookMissing, "There is no webhook of this trigger, url and reference.")
+}
+
+// Webhooks lists an organization's webhooks in the order of their making.
+func (s *Service) Webhooks(ctx context.Context, organizationID string) ([]Webhook, error) {
+	var list []Webhook
+	err := s.store.Read(ctx).Where("organization_id = ? AND deleted_at IS NULL", organizationID).Order("id").Limit(maxWebhooks).Find(&list).Error
+	if err != nil {
+		return nil, fmt.Errorf("list webhooks: %w", err)
+	}
+	return list, nil
+}
+
+// PutWebhook makes a webhook, or changes the one that is there: it is enabled
+// again, and signs with the secret that was given. Without one, a new webhook
+// gets a secret, which is returned; otherwise that is "".
+func (s *Service) PutWebhook(ctx context.Context, organizationID string, k WebhookKey, secret string) (w *Webhook, made string, err error) {
+	if err := s.hooks.checkAddress(ctx, k.URL); err != nil {
+		return nil, "", err
+	}
+	if err := checkSecret(secret); err != nil {
+		return nil, "", err
+	}
+	err = s.store.Tx(ctx, func(tx *store.Tx) error {
+		made = ""
+		if err := lockWebhooks(tx, organizationID); err != nil {
+			return err
+		}
+		var err error
+		w, err = findWebhook(tx, organizationID, k)
+		if models.CodeOf(err) == models.CodeWebhookMissing {
+			w, made, err = s.hooks.add(tx, organizationID, k, secret)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		w.FailingSince, w.DisabledAt, w.DisabledReason = nil, nil, ""
+		if secret != "" {
+			if err := s.hooks.changeSecret(tx, w, secret); err != nil {
+				return err
+			}
+		}
+		return tx.Save(w).Error
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return w, made, nil
+}
+
+// add makes a webhook within a transaction.
+func (h *hooks) add(tx *store.Tx, organizationID string, k WebhookKey, secret string) (w *Webhook, made string, err error) {
+	var others int64
+	if err := tx.Model(&Webhook{}).Where("organization_id = ? AND deleted_at IS NULL", organizationID).Count(&others).Error; err != nil {
+		return nil, "", fmt.Errorf("count webhooks: %w", err)
+	}
+	if others >= maxWebhooks {
+		return nil, "", models.Errorf(models.CodeWebhookLimit, "The organization has %d webhooks.", others)
+	}
+	if secret == "" {
+		made = makeSecret()
+		secret = made
+	}
+	w = &Webhook{
+		ID: models.NewID(), OrganizationID: organizationID, Trigger: k.Trigger, URL: k.URL, Reference: k.Reference,
+		Secret: h.sealer.Seal(secret), CreatedAt: tx.Now,
+	}
+	if err := tx.Create(w).Error; err != nil {
+		return nil, "", fmt.Errorf("make a webhook: %w", err)
+	}
+	return w, made, nil
+}
+
+// RotateWebhook gives a webhook a new secret, which is returned. The old one
+// signs too for 24 hours.
+func (s *Service) RotateWebhook(ctx context.Context, organizationID string, k WebhookKey) (w *Webhook, secret string, err error) {
+	secret = makeSecret()
+	err = s.store.Tx(ctx, func(tx *store.Tx) error {
+		if err := lockWebhooks(tx, organizationID); err != nil {
+			return err
+		}
+		var err error
+		if w, err = findWebhook(tx, organizationID, k); err != nil {
+			return err
+		}
+		if err := s.hooks.changeSecret(tx, w, secret); err != nil {
+			return err
+		}
+		return tx.Save(w).Error
+	})
+	return w, secret, err
+}
+
+// DeleteWebhook ends a webhook; what is still to be delivered is dropped. Its
+// log is kept as long as any.
+func (s *Service) DeleteWebhook(ctx context.Context, organizationID string, k WebhookKey) error {
+	dropped := 0
+	err := s.store.Tx(ctx, func(tx *store.Tx) error {
+		if err := lockWebhooks(tx, organizationID); err != nil {
+			return err
+		}
+		w, err := findWebhook(tx, organizationID, k)
+		if err != nil {
+			return err
+		}
+		w.DeletedAt, w.Secret, w.OldSecret, w.OldSecretUntil = &tx.Now, "", "", nil
+		if err := tx.Save(w).Error; err != nil {
+			return err
+		}
+		dropped, err = drop(tx, w.ID, "", ReasonDeleted)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for range dropped {
+		s.stats.count(channelWebhook, resultDropped)
+	}
+	return nil
+}
+
+// lockWebhooks makes the changes of an organization's webhooks wait for each
+// other, so that their number keeps its bound and nobody changes the same
+// deliveries in another order. SQLite, with one writer, has no such lock.
+func lockWebhooks(tx *store.Tx, organizationID string) error {
+	var locked []string
+	return tx.Table("organizations").Clauses(clause.Locking{Strength: "NO KEY UPDATE"}).Where("id = ?", organizationID).Pluck("id", &locked).Error
+}
+
+func findWebhook(tx *store.Tx, organizationID string, k WebhookKey) (*Webhook, error) {
+	var w Webhook
+	err := tx.Where("organization_id = ? AND trigger = ? AND url = ? AND reference = ? AND deleted_at IS NULL", organizationID, k.Trigger, k.URL, k.Reference).
+		Take(&w).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, noWebhook()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find a webhook: %w", err)
+	}
+	return &w, nil
+}
+
+// changeSecret lets a webhook sign with a secret, and for a while with the one
+// before.
+func (h *hooks) changeSecret(tx *store.Tx, w *Webhook, secret string) error {
+	before, err := h.sealer.Open(w.Secret)
+	if err != nil {
+		return fmt.Errorf("webhook %s: %w", w.ID, err)
+	}
+	if before == secret {
+		return nil
+	}
+	until := tx.Now.Add(oldSecretLife)
+	w.OldSecret, w.OldSecretUntil, w.Secret = w.Secret, &until, h.sealer.Seal(secret)
+	return nil
+}
+
+func makeSecret() string {
+	raw := make([]byte, newSecret)
+	_, _ = rand.Read(raw) // it never fails (crypto/rand)
+	return secretPrefix + base64.StdEncoding.EncodeToString(raw)
+}
+
+// checkSecret refuses a secret of the caller's that verifiers would not take.
+func checkSecret(secret string) error {
+	if secret == "" {
+		return nil
+	}
+	encoded, marked := strings.CutPrefix(secret, secretPrefix)
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	if !marked || err != nil || len(raw) < minSecret || len(raw) > maxSecret {
+		return models.Invalid("secret", "Give %s and %d to %d bytes in base64, or nothing.", secretPrefix, minSecret, maxSecret)
+	}
+	return nil
+}
+
+// checkAddress refuses an address that no delivery could or should reach. A
+// name is looked up as well; one that is not found yet is let through, because
+// what it leads to is checked again whenever it is dialled.
+func (h *hooks) checkAddress(ctx context.Context, address string) error {
+	refuse := func(why string) error { return models.Invalid("url", "%s", why) }
+	u, err := url.Parse(address)
+	switch {
+	case len(address) > maxURL:
+		return refuse("An address takes at most 2,048 bytes.")
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		return refuse("Give an address that begins with https:// or http://.")
+	case u.User != nil:
+		return refuse("A name and password in the address are not sent; check the signature instead.")
+	}
+	if port, err := strconv.Atoi(u.Port()); u.Port() != "" && (err != nil || port < 1 || port > 65535) {
+		return refuse("There is no such port.")
+	}
+	if h.guard == nil {
+		return nil
+	}
+	const inside = "The address is not on the public internet."
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil {
+		if h.guard.SafeAddr(ip) != nil {
+			return refuse(inside)
+		}
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
+	if err != nil {
+		return nil // the name may be set up later; the dial decides
+	}
+	for _, ip := range ips {
+		if h.guard.SafeAddr(ip.Unmap()) != nil {
+			return refuse(inside)
+		}
+	}
+	return nil
+}
+
+// disable ends a webhook until it is posted again, drops what else it had to
+// deliver, and tells the owners. It returns how many deliveries it dropped.
+func (h *hooks) disable(tx *store.Tx, d *dueDelivery, reason string) (int, error) {
+	if err := lockWebhooks(tx, d.OrganizationID); err != nil {
+		return 0, err
+	}
+	done := tx.Model(&Webhook{}).Where("id = ? AND disabled_at IS NULL AND deleted_at IS NULL", d.WebhookID).
+		Updates(map[string]any{"disabled_at": tx.Now, "disabled_reason": reason})
+	if done.Error != nil || done.RowsAffected == 0 {
+		return 0, done.Error // somebody else has
+	}
+	h.s.log.Warn("a webhook was disabled", "organization", d.OrganizationID, "webhook", d.WebhookID, "reason", reason)
+	dropped, err := drop(tx, d.WebhookID, d.ID, ReasonDisabled)
+	if err != nil {
+		return 0, err
+	}
+	return dropped, h.tellOwners(tx, d, reason)
+}
+
+// drop gives up what a webhook still has to deliver, but for one delivery.
+func drop(tx *store.Tx, webhookID, but, reason string) (int, error) {
+	done := tx.Model(&Delivery{}).Where("webhook_id = ? AND status = ? AND id <> ?", webhookID, DeliveryPending, but).
+		Updates(map[string]any{"status": DeliveryDropped, "reason": reason, "next_attempt_at": nil, "finished_at": tx.Now})
+	if done.Error != nil {
+		return 0, fmt.Errorf("drop deliveries: %w", done.Error)
+	}
+	return int(done.RowsAffected), nil
+}
+
+// tellOwners writes to the owners of an organization that a webhook is off.
+func (h *hooks) tellOwners(tx *store.Tx, d *dueDelivery, reason string) error {
+	u, err := url.Parse(d.URL)
+	if err != nil {
+		return err
+	}
+	var owners []models.Member
+	err = tx.Where("organization_id = ? AND role = ?", d.OrganizationID, models.RoleOwner).Order("id").Limit(maxOwnersTold).Find(&owners).Error
+	if err != nil {
+		return fmt.Errorf("look for owners: %w", err)
+	}
+	for _, o := range owners {
+		m := models.Message{OrganizationID: d.OrganizationID, Template: templateWebhookClosed, Method: "email", Lang: "en"}
+		letter := models.Letter{To: deref(o.Email), Values: map[string]string{"url": u.Hostname(), "reason": reason}}
+		if letter.To == "" {
+			m.Method, letter.To = "sms", deref(o.Phone)
+		}
+		plain, err := json.Marshal(letter)
+		if err != nil {
+			return err
+		}
+		m.Sealed = h.letters.Seal(string(plain))
+		tx.Enqueue(m)
+	}
+	return nil
+}

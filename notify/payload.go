@@ -1,0 +1,261 @@
+package notify
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"gorm.io/gorm"
+
+	"nowserving/models"
+)
+
+// Payload is the body of a webhook (the API document, "Manage Webhooks"). An
+// object that does not apply, such as the provider of a booking that nobody has
+// taken, is empty.
+type Payload struct {
+	ID       string          `json:"id" doc:"The booking's."`
+	Trigger  Trigger         `json:"trigger"`
+	Customer PayloadPerson   `json:"customer"`
+	Provider PayloadPerson   `json:"provider" doc:"The member who acts for the resource."`
+	Resource PayloadResource `json:"resource"`
+	Page     PayloadPage     `json:"page" doc:"The organization."`
+	Type     PayloadType     `json:"type"`
+	// DateTime is JSON inside a text, quotes and all, as the document shows it.
+	DateTime string         `json:"dateTime" example:"\"2023-11-15T14:30:00.000Z\"" doc:"A JSON string: the start of the appointment, or when the booking was made."`
+	Info     map[string]any `json:"info" doc:"The custom fields of the booking."`
+	Data     PayloadData    `json:"data"`
+}
+
+// PayloadPerson is a customer or a member.
+type PayloadPerson struct {
+	ID        string `json:"id,omitempty"`
+	FirstName string `json:"firstName,omitempty"`
+	LastName  string `json:"lastName,omitempty"`
+	Phone     string `json:"phone,omitempty"`
+	Email     string `json:"email,omitempty"`
+}
+
+// PayloadResource is who or what serves.
+type PayloadResource struct {
+	ID               string              `json:"id,omitempty"`
+	Name             string              `json:"name,omitempty"`
+	NameTranslations *models.Translation `json:"name_translations,omitempty"`
+	Category         string              `json:"category,omitempty"`
+}
+
+// PayloadPage is the organization.
+type PayloadPage struct {
+	ID       string `json:"id"`
+	Name     string `json:"name"`
+	Timezone string `json:"timezone"`
+}
+
+// PayloadType is the service asked for.
+type PayloadType struct {
+	ID               string              `json:"id,omitempty"`
+	Name             string              `json:"name,omitempty"`
+	NameTranslations *models.Translation `json:"name_translations,omitempty"`
+	Minutes          int                 `json:"minutes,omitempty"`
+	Price            string              `json:"price,omitempty"`
+}
+
+// PayloadData is what happened.
+type PayloadData struct {
+	// Sequence grows with every webhook of a booking, so that a receiver can
+	// order what a retry brought late.
+	Sequence int64           `json:"sequence" doc:"Grows with everything told of a booking: the higher one is the newer."`
+	At       time.Time       `json:"at" doc:"When it happened."`
+	Status   models.Status   `json:"status"`
+	Stage    models.Stage    `json:"stage,omitempty"`
+	Ticket   string          `json:"ticket"`
+	StartsAt *time.Time      `json:"startsAt,omitempty" doc:"Of an appointment."`
+	EndsAt   *time.Time      `json:"endsAt,omitempty"`
+	Reminder models.Reminder `json:"reminder,omitempty"`
+
+	CancelReason    string `json:"cancelReason,omitempty"`
+	RescheduledFrom string `json:"rescheduledFrom,omitempty" doc:"The booking that this one replaces."`
+
+	QueuePosition        int              `json:"queuePosition,omitempty"`
+	EstimatedWaitMinutes *int             `json:"estimatedWaitMinutes,omitempty"`
+	EstimatedWait        *models.Estimate `json:"estimatedWait,omitempty"`
+}
+
+// sequenceOf is the place of something in the order of all that is told of a
+// booking: its version, and within that the how manieth.
+func sequenceOf(version int64, k int64) int64 { return version*1_000_000 + k }
+
+// dataOf tells of an event.
+func dataOf(e *models.BookingEvent) PayloadData {
+	return PayloadData{
+		Sequence: sequenceOf(e.Version, 0), At: e.At.UTC(), Status: e.Status, Stage: e.Stage, Ticket: e.Ticket,
+		StartsAt: e.StartsAt, Reminder: e.Reminder, RescheduledFrom: e.RescheduledFrom,
+	}
+}
+
+// facts are what payloads about some bookings of an organization need to know.
+type facts struct {
+	page      PayloadPage
+	bookings  map[string]*models.Booking
+	customers map[string]*models.Customer
+	types     map[string]*models.BookingType
+	resources map[string]*models.Resource
+	members   map[string]*models.Member
+}
+
+// factsAtOnce bounds the ids in one query.
+const factsAtOnce = 1000
+
+// readFacts reads them, in a few queries for each thousand bookings.
+func readFacts(db *gorm.DB, organizationID string, bookingIDs []string) (*facts, error) {
+	var o models.Organization
+	if err := db.Where("id = ?", organizationID).Take(&o).Error; err != nil {
+		return nil, fmt.Errorf("read the organization of a webhook: %w", err)
+	}
+	f := &facts{page: PayloadPage{o.ID, o.Name, o.Timezone}}
+	var err error
+	if f.bookings, err = byID(db, organizationID, bookingIDs, func(b *models.Booking) string { return b.ID }); err != nil {
+		return nil, err
+	}
+	customers, types, resources, members := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, b := range f.bookings {
+		customers[b.CustomerID], types[b.TypeID] = true, true
+		if b.ResourceID != nil {
+			resources[*b.ResourceID] = true
+		}
+	}
+	if f.customers, err = byID(db, organizationID, slices.Collect(maps.Keys(customers)), func(c *models.Customer) string { return c.ID }); err != nil {
+		return nil, err
+	}
+	if f.types, err = byID(db, organizationID, slices.Collect(maps.Keys(types)), func(t *models.BookingType) string { return t.ID }); err != nil {
+		return nil, err
+	}
+	if f.resources, err = byID(db, organizationID, slices.Collect(maps.Keys(resources)), func(r *models.Resource) string { return r.ID }); err != nil {
+		return nil, err
+	}
+	for _, r := range f.resources {
+		if r.ProviderID != nil {
+			members[*r.ProviderID] = true
+		}
+	}
+	f.members, err = byID(db, organizationID, slices.Collect(maps.Keys(members)), func(m *models.Member) string { return m.ID })
+	return f, err
+}
+
+// byID reads the rows with some ids.
+func byID[M any](db *gorm.DB, organizationID string, ids []string, id func(*M) string) (map[string]*M, error) {
+	found := make(map[string]*M, len(ids))
+	for chunk := range slices.Chunk(ids, factsAtOnce) {
+		var rows []M
+		if err := db.Where("organization_id = ? AND id IN ?", organizationID, chunk).Find(&rows).Error; err != nil {
+			return nil, fmt.Errorf("read what a webhook tells: %w", err)
+		}
+		for i := range rows {
+			found[id(&rows[i])] = &rows[i]
+		}
+	}
+	return found, nil
+}
+
+// payload is the body of a webhook about a booking; false when the booking does
+// not exist any more.
+func (f *facts) payload(trigger Trigger, bookingID string, data PayloadData) (string, bool, error) {
+	b := f.bookings[bookingID]
+	if b == nil {
+		return "", false, nil
+	}
+	start := b.CreatedAt
+	if data.StartsAt != nil {
+		start, data.EndsAt = *data.StartsAt, b.EndsAt
+	}
+	if data.Status == models.StatusCanceled {
+		data.CancelReason = b.CancelReason
+	}
+	p := Payload{
+		ID: b.ID, Trigger: trigger, Page: f.page, DateTime: quotedTime(start), Info: b.Info, Data: data,
+	}
+	if p.Info == nil {
+		p.Info = map[string]any{}
+	}
+	if c := f.customers[b.CustomerID]; c != nil {
+		p.Customer = PayloadPerson{c.ID, c.FirstName, c.LastName, deref(c.Phone), deref(c.Email)}
+	}
+	if t := f.types[b.TypeID]; t != nil {
+		p.Type = PayloadType{t.ID, t.Name, &t.NameTranslations, t.Minutes, t.Price}
+	}
+	if b.ResourceID != nil && f.resources[*b.ResourceID] != nil {
+		r := f.resources[*b.ResourceID]
+		p.Resource = PayloadResource{r.ID, r.Name, &r.NameTranslations, r.Category}
+		if r.ProviderID != nil && f.members[*r.ProviderID] != nil {
+			m := f.members[*r.ProviderID]
+			p.Provider = PayloadPerson{m.ID, m.FirstName, m.LastName, deref(m.Phone), deref(m.Email)}
+		}
+	}
+	body, err := json.Marshal(p)
+	return string(body), true, err
+}
+
+// quotedTime is a moment as the document writes it: JSON inside a text.
+func quotedTime(t time.Time) string { return strconv.Quote(t.UTC().Format("2006-01-02T15:04:05.000Z")) }
+
+// deref is what a column that may be empty holds.
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// SamplePayload is what a webhook of a trigger looks like, about nobody.
+func SamplePayload(trigger Trigger, o *models.Organization) Payload {
+	at := time.Date(2023, 11, 15, 14, 30, 0, 0, time.UTC)
+	p := Payload{
+		ID: "booking-123456", Trigger: trigger, DateTime: quotedTime(at), Info: map[string]any{"reason": "Checkup"},
+		Customer: PayloadPerson{"customer-123456", "Mona", "Abdullah", "+966500000001", "mona@example.com"},
+		Page:     PayloadPage{o.ID, o.Name, o.Timezone},
+		Type:     PayloadType{"type-123456", "General", &models.Translation{En: "General", Ar: "عام"}, 10, ""},
+		Data: PayloadData{
+			Sequence: sequenceOf(2, 0), At: at, Status: models.StatusConfirmed, Stage: models.StageCalled, Ticket: "A042",
+		},
+	}
+	appointment := func() { p.Data.Stage, p.Data.StartsAt = models.StageNone, &at }
+	taken := true
+	switch trigger {
+	case TriggerNewBooking:
+		appointment()
+		p.Data.Status = models.StatusPendingApproval
+	case TriggerNewAppointment:
+		appointment()
+	case TriggerAppointmentRescheduled:
+		appointment()
+		p.Data.RescheduledFrom = "booking-123455"
+	case TriggerBookingRejected:
+		appointment()
+		p.Data.Status = models.StatusRejected
+	case TriggerCustomerCanceled, TriggerProviderCanceled:
+		p.Data.Status, p.Data.Stage, p.Data.CancelReason = models.StatusCanceled, models.StageLeft, "Asked to"
+	case TriggerBookingUnassigned:
+		taken = false
+		p.Data.Status, p.Data.Stage = models.StatusPendingAssignment, models.StageWaiting
+	case TriggerBookingExpired:
+		taken = false
+		p.Data.Status, p.Data.Stage = models.StatusRejected, models.StageLeft
+	case TriggerQueuePositionUpdated:
+		taken = false
+		wait := 20
+		p.Data.Status, p.Data.Stage, p.Data.Sequence = models.StatusPendingAssignment, models.StageWaiting, sequenceOf(1, 3)
+		p.Data.QueuePosition, p.Data.EstimatedWaitMinutes, p.Data.EstimatedWait = 2, &wait, &models.Estimate{Low: 12, Likely: 18, High: 30}
+	case TriggerBookingAssigned:
+	default: // a reminder
+		appointment()
+		p.Data.Reminder = models.Reminder(trigger)
+	}
+	if taken {
+		p.Resource = PayloadResource{"resource-123456", "Dr. Sarah", &models.Translation{En: "Dr. Sarah", Ar: "د. سارة"}, "doctors"}
+		p.Provider = PayloadPerson{"member-123456", "Sarah", "Ali", "+966500000002", "sarah@example.com"}
+	}
+	return p
+}
