@@ -21,6 +21,7 @@ var tags = []*huma.Tag{
 	{Name: "Sign-in", Description: "One-time codes and tokens. An access token lives 15 minutes; the refresh token gets the next one."},
 	{Name: "Availability", Description: "What an organization offers and how many wait for it. Public: X-APP-ID is all it takes."},
 	{Name: "Customer", Description: "What a patient does: join a queue, look at their bookings, leave."},
+	{Name: "Devices", Description: "Phones and browsers that notifications go to, a patient's or a member's."},
 	{Name: "Queue", Description: "What a provider does: call the next patient, look at the queue, pause it."},
 	{Name: "Bookings", Description: "A visit from the desk's side, from joining to its end."},
 	{Name: "Displays", Description: "Waiting-room screens. They show ticket numbers, never names."},

@@ -78,6 +78,8 @@ func TestDoorsAreMarked(t *testing.T) {
 			assert.Equal(t, []string{"customer", "ticket"}, op.who)
 		case regexp.MustCompile(`^/customer/`).MatchString(op.path):
 			assert.Equal(t, []string{"customer"}, op.who, op.path)
+		case op.path == "/devices":
+			assert.Equal(t, []string{"owner", "admin", "receptionist", "provider", "customer"}, op.who)
 		default:
 			assert.Regexp(t, `^/(auth|availability)/`, op.path)
 			assert.Empty(t, op.who)

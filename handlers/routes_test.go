@@ -186,6 +186,9 @@ func TestEveryRoute(t *testing.T) {
 		assert.Equal(t, 1, listed.num("result.0.queuePosition"))
 		assert.Equal(t, "Mona", listed.str("result.0.customer.firstName"))
 		assert.Equal(t, booking, patient(get, "/customer/bookings/"+booking, nil).ok().str("result.id"))
+		phone := patient(post, "/devices", object{"token": "a registration token", "platform": "ios", "lang": "ar"}).ok()
+		assert.Equal(t, "ar", phone.str("result.lang"))
+		assert.NotEmpty(t, patient(del, "/devices", object{"token": "a registration token"}).ok().str("message"))
 		withTicket := func(method, path string, body any) answer {
 			return h.send(request{method: method, path: path, token: joined.str("result.ticketToken"), body: body})
 		}
@@ -260,7 +263,7 @@ func TestEveryRoute(t *testing.T) {
 			}
 			assert.True(t, called, "%s %s was never called", op.method, op.path)
 		}
-		for _, secret := range []string{c.key, token, refresh, screen.str("result.token"), "+966500000003", "Mona", "mona@example.com", "Too long"} {
+		for _, secret := range []string{c.key, token, refresh, "a registration token", screen.str("result.token"), "+966500000003", "Mona", "mona@example.com", "Too long"} {
 			assert.NotContains(t, h.logged.String(), secret, "the log holds what it must not")
 		}
 	})

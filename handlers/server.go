@@ -82,6 +82,7 @@ func New(o Options) (*Server, error) {
 	s.schedulingRoutes()
 	s.queueRoutes()
 	s.displayRoutes()
+	s.deviceRoutes()
 	s.resourceRoutes()
 	s.typeRoutes()
 	s.peopleRoutes()

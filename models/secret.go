@@ -64,4 +64,6 @@ func (s *Sealer) Open(sealed string) (string, error) {
 const (
 	// SealMessages is for Message.Sealed.
 	SealMessages = "messages"
+	// SealDevices is for the registration tokens of devices.
+	SealDevices = "devices"
 )

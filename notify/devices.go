@@ -1,5 +1,112 @@
 package notify
 
-type devices struct{ s *Service }
+import (
+	"context"
+	"fmt"
+	"time"
 
-func newDevices(s *Service) (*devices, error) { return &devices{s}, nil }
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// maxDevices bounds the devices of one person; the one that was registered
+// longest ago makes room.
+const maxDevices = 20
+
+// Device is a phone or a browser that pushes go to. It is a customer's or a
+// member's.
+type Device struct {
+	// ID changes when the device changes hands.
+	ID             string `gorm:"primaryKey"`
+	OrganizationID string
+	CustomerID     *string
+	MemberID       *string
+	Platform       string // ios, android or web
+	Lang           string // en or ar
+	TokenHash      string
+	TokenSealed    string
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+}
+
+// devices keeps the tokens of devices: sealed, and hashed to be found.
+type devices struct {
+	s      *Service
+	sealer *models.Sealer
+}
+
+func newDevices(s *Service) (*devices, error) {
+	sealer, err := models.NewSealer(s.o.Secret, models.SealDevices)
+	return &devices{s, sealer}, err
+}
+
+// RegisterDevice makes pushes for the owner of d go to the device with an FCM
+// registration token. A token known already moves to d's owner. It sets what is
+// made here: the id, the hash and the times.
+func (s *Service) RegisterDevice(ctx context.Context, d *Device, token string) error {
+	return s.store.Tx(ctx, func(tx *store.Tx) error {
+		d.ID, d.TokenHash, d.TokenSealed = models.NewID(), models.HashSecret(token), s.devices.sealer.Seal(token)
+		d.CreatedAt, d.UpdatedAt = tx.Now, tx.Now
+		// Pushes on their way name the id, so that of a new owner is another.
+		const same = `devices.organization_id = excluded.organization_id AND devices.customer_id IS NOT DISTINCT FROM excluded.customer_id
+			AND devices.member_id IS NOT DISTINCT FROM excluded.member_id`
+		keep := func(column string) clause.Assignment {
+			return clause.Assignment{
+				Column: clause.Column{Name: column},
+				Value:  gorm.Expr("CASE WHEN " + same + " THEN devices." + column + " ELSE excluded." + column + " END"),
+			}
+		}
+		changed := clause.AssignmentColumns([]string{"organization_id", "customer_id", "member_id", "platform", "lang", "token_sealed", "updated_at"})
+		err := tx.Clauses(clause.OnConflict{
+			Columns: []clause.Column{{Name: "token_hash"}}, DoUpdates: append(changed, keep("id"), keep("created_at")),
+		}, clause.Returning{}).Create(d).Error
+		if err != nil {
+			return fmt.Errorf("keep a device: %w", err)
+		}
+		others := d.owned(tx.Model(&Device{})).Order("updated_at DESC, id").Select("id")
+		var excess []string
+		if err := others.Offset(maxDevices).Limit(maxDevices).Pluck("id", &excess).Error; err != nil {
+			return fmt.Errorf("count a person's devices: %w", err)
+		}
+		if len(excess) > 0 {
+			if err := tx.Where("id IN ?", excess).Delete(&Device{}).Error; err != nil {
+				return fmt.Errorf("make room for a device: %w", err)
+			}
+		}
+		if d.CustomerID == nil || s.pushes.client == nil {
+			return nil
+		}
+		var waits int64
+		err = tx.Table("bookings").Where("organization_id = ? AND customer_id = ? AND stage = 'WAITING'", d.OrganizationID, *d.CustomerID).Count(&waits).Error
+		if err != nil {
+			return fmt.Errorf("look whether a device's owner waits: %w", err)
+		}
+		if waits == 0 {
+			return nil
+		}
+		return s.pushes.mark(tx, d.OrganizationID) // their place may have changed since they joined
+	})
+}
+
+// RemoveDevice stops pushes to a token of the owner of d; it is no error when
+// there are none.
+func (s *Service) RemoveDevice(ctx context.Context, d *Device, token string) error {
+	return s.store.Tx(ctx, func(tx *store.Tx) error {
+		if err := d.owned(tx.Where("token_hash = ?", models.HashSecret(token))).Delete(&Device{}).Error; err != nil {
+			return fmt.Errorf("delete a device: %w", err)
+		}
+		return nil
+	})
+}
+
+// owned narrows a query to the devices of d's owner.
+func (d *Device) owned(q *gorm.DB) *gorm.DB {
+	q = q.Where("organization_id = ?", d.OrganizationID)
+	if d.CustomerID != nil {
+		return q.Where("customer_id = ?", *d.CustomerID)
+	}
+	return q.Where("member_id = ?", *d.MemberID)
+}

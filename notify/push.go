@@ -2,29 +2,422 @@ package notify
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
 	"time"
 
+	"firebase.google.com/go/v4/messaging"
 	"github.com/riverqueue/river"
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"nowserving/booking/store"
+	"nowserving/models"
 )
 
-// FCMOptions say how pushes reach phones.
-type FCMOptions struct {
-	// Credentials is a service account as JSON; empty: no pushes.
-	Credentials string
-	// Endpoint replaces Google's address, without authentication: tests.
-	Endpoint string
+// pushes tell phones what happens, over FCM.
+type pushes struct {
+	s      *Service
+	client *messaging.Client // nil: FCM is not configured
+	line   *line
 }
 
-type pushes struct{ s *Service }
+func newPushes(ctx context.Context, s *Service) (*pushes, error) {
+	client, l, err := newMessaging(ctx, s.o.FCM)
+	return &pushes{s, client, l}, err
+}
 
-func newPushes(_ context.Context, s *Service) (*pushes, error) { return &pushes{s}, nil }
+func (p *pushes) register(workers *river.Workers) {
+	river.AddWorker(workers, &pusher{p: p})
+}
 
-func (p *pushes) register(*river.Workers) {}
+// push is a job: what an event tells to at most 500 devices.
+type push struct {
+	// NotificationID is the same however often the push is sent.
+	NotificationID string           `json:"notificationId"`
+	OrganizationID string           `json:"organizationId"`
+	Type           models.EventType `json:"type"`
+	BookingID      string           `json:"bookingId"`
+	Status         models.Status    `json:"bookingStatus,omitempty"`
+	Reminder       models.Reminder  `json:"reminder,omitempty"`
+	Position       int              `json:"queuePosition,omitempty"`
+	WaitMinutes    int              `json:"estimatedWaitMinutes,omitempty"`
+	// Until is when it stops being of use.
+	Until   time.Time `json:"until"`
+	Targets []target  `json:"targets"`
+}
 
-func (p *pushes) plan(context.Context, *announcement) (step, error) { return nil, nil }
+// target is a device, and the resource a provider is told of.
+type target struct {
+	DeviceID   string `json:"deviceId"`
+	ResourceID string `json:"resourceId,omitempty"`
+}
 
-func (p *pushes) planPositions(context.Context, *announcement) (step, error) { return nil, nil }
+// Kind implements store.Job.
+func (push) Kind() string { return "push" }
 
-func (p *pushes) sweep(context.Context) {}
+// Queue implements store.Job.
+func (push) Queue() string { return queuePushes }
 
-func (p *pushes) tidy(context.Context, time.Time) error { return nil }
+const (
+	// pushLife is how long an event is worth telling, and callLife how long a
+	// call is.
+	pushLife = time.Hour
+	callLife = 10 * time.Minute
+)
+
+// reminderLife is how late a reminder may still be shown.
+var reminderLife = map[models.Reminder]time.Duration{
+	models.ReminderDayBefore: 6 * time.Hour, models.ReminderHourBefore: 15 * time.Minute, models.ReminderTenBefore: 5 * time.Minute,
+	models.ReminderAtStart: 5 * time.Minute, models.ReminderAfterEnd: 6 * time.Hour, models.ReminderDayAfter: 12 * time.Hour,
+}
+
+// plan finds the devices that an event is told to: those of the providers who
+// may take a booking, or those of its customer ("FCM Notification Summary").
+func (p *pushes) plan(ctx context.Context, a *announcement) (step, error) {
+	if p.client == nil {
+		return nil, nil
+	}
+	e := &a.Event
+	j := push{
+		NotificationID: strconv.FormatInt(a.EventID, 10), OrganizationID: a.OrganizationID,
+		Type: e.Type, BookingID: e.BookingID, Until: e.At.Add(pushLife),
+	}
+	var err error
+	switch e.Type {
+	case models.EventNewPending:
+		var resources []string
+		if resources, err = p.s.o.Bookings.Matched(ctx, a.OrganizationID, e.BookingID); err == nil {
+			j.Targets, err = p.providers(ctx, resources)
+		}
+	case models.EventEnded:
+		// Who is free again, or still is, hears of who waits ("End Booking").
+		j.Type = models.EventNewPending
+		var resources []string
+		if j.BookingID, resources, err = p.s.o.Bookings.Free(ctx, a.OrganizationID, e.ResourceID); err == nil {
+			j.Targets, err = p.providers(ctx, resources)
+		}
+	case models.EventCanceled:
+		if e.By == models.ActorCustomer || e.RescheduledTo != "" {
+			return nil, nil
+		}
+		fallthrough
+	case models.EventAssigned, models.EventExpired:
+		j.Status = e.Status
+		j.Targets, err = p.customer(ctx, a.OrganizationID, e.BookingID)
+	case models.EventCalled:
+		j.Status, j.Until = e.Status, e.At.Add(callLife)
+		j.Targets, err = p.customer(ctx, a.OrganizationID, e.BookingID)
+	case models.EventReminder:
+		j.Reminder, j.Until = e.Reminder, e.At.Add(reminderLife[e.Reminder])
+		j.Targets, err = p.customer(ctx, a.OrganizationID, e.BookingID)
+	default:
+		return nil, nil
+	}
+	if models.CodeOf(err) == models.CodeBookingNotFound {
+		return nil, nil // deleted since
+	}
+	if err != nil || len(j.Targets) == 0 {
+		return nil, err
+	}
+	return func(tx *store.Tx) error {
+		for targets := range slices.Chunk(j.Targets, fcmBatch) {
+			part := j
+			part.Targets = targets
+			tx.Enqueue(part)
+		}
+		return nil
+	}, nil
+}
+
+// providers lists the devices of the members who act for some resources, each
+// once, with the first of its resources.
+func (p *pushes) providers(ctx context.Context, resources []string) ([]target, error) {
+	if len(resources) == 0 {
+		return nil, nil
+	}
+	var targets []target
+	err := p.s.store.Read(ctx).Raw(`SELECT d.id AS device_id, MIN(r.id) AS resource_id FROM resources r
+		JOIN devices d ON d.organization_id = r.organization_id AND d.member_id = r.provider_id
+		WHERE r.id IN ? GROUP BY d.id ORDER BY d.id`, resources).Scan(&targets).Error
+	if err != nil {
+		return nil, fmt.Errorf("find the providers' devices: %w", err)
+	}
+	return targets, nil
+}
+
+// customer lists the devices of a booking's customer.
+func (p *pushes) customer(ctx context.Context, organizationID, bookingID string) ([]target, error) {
+	var targets []target
+	err := p.s.store.Read(ctx).Raw(`SELECT d.id AS device_id FROM bookings b
+		JOIN devices d ON d.organization_id = b.organization_id AND d.customer_id = b.customer_id
+		WHERE b.organization_id = ? AND b.id = ? ORDER BY d.id`, organizationID, bookingID).Scan(&targets).Error
+	if err != nil {
+		return nil, fmt.Errorf("find the customer's devices: %w", err)
+	}
+	return targets, nil
+}
+
+// still reports whether what a push tells is still so.
+func (j *push) still(b *models.Booking) bool {
+	switch j.Type {
+	case models.EventNewPending, models.EventComeNow:
+		return b.Waiting()
+	case models.EventAssigned:
+		return b.Status == models.StatusConfirmed && (b.Stage == models.StageCalled || b.Stage == models.StageServing)
+	case models.EventCalled:
+		return b.Status == models.StatusConfirmed && b.Stage == models.StageCalled
+	case models.EventReminder:
+		return b.Status == models.StatusConfirmed && b.Stage != models.StageNoShow
+	default:
+		// A booking that ends unpaid was never heard of ("Note" to the broadcast).
+		unpaid := b.PaymentDeadline != nil && b.PendingAt == nil
+		return b.Status == j.Status && !unpaid
+	}
+}
+
+// logged is a line of the log of pushes.
+type logged struct {
+	NotificationID string `gorm:"primaryKey"`
+	DeviceID       string `gorm:"primaryKey"`
+	OrganizationID string
+	BookingID      string
+	Type           models.EventType
+	Status         string
+	Error          string
+	At             time.Time
+}
+
+// TableName implements gorm's Tabler.
+func (logged) TableName() string { return "push_log" }
+
+// pusher does push jobs.
+type pusher struct {
+	river.WorkerDefaults[push]
+	p *pushes
+}
+
+// NextRetry implements river.Worker: 1 s doubling to 5 min, with jitter.
+func (w *pusher) NextRetry(job *river.Job[push]) time.Time {
+	pause := min(time.Second<<min(job.Attempt-1, 9), 5*time.Minute)
+	return w.p.s.o.Now().Add(pause + rand.N(pause/5)) //nolint:gosec // jitter, not a secret
+}
+
+// Work implements river.Worker. What is about to be sent is written down first
+// and what became of it at once, so whoever does the job again sends only what
+// has not arrived for certain, and says so of what is in doubt.
+func (w *pusher) Work(ctx context.Context, job *river.Job[push]) error {
+	p, j := w.p, &job.Args
+	if p.client == nil {
+		return river.JobCancel(errors.New("FCM is not configured any more"))
+	}
+	due, err := p.due(ctx, j)
+	if err != nil || len(due) == 0 {
+		return err
+	}
+	now, err := p.s.store.Now(ctx)
+	if err != nil {
+		return err
+	}
+	useful, err := p.useful(ctx, j, now)
+	if err != nil {
+		return err
+	}
+	if !useful {
+		for range due {
+			p.s.stats.count(channelPush, resultDropped)
+		}
+		return nil
+	}
+	if wait := p.line.wait(); wait > 0 {
+		return river.JobSnooze(wait)
+	}
+	messages := make([]*messaging.Message, len(due))
+	for i := range due {
+		if messages[i], err = p.message(j, &due[i], now); err != nil {
+			return err
+		}
+	}
+	if err := p.write(ctx, j, due, make([]outcome, len(due))); err != nil {
+		return err
+	}
+	outcomes, err := p.send(ctx, messages)
+	if err != nil {
+		return err
+	}
+	// It is written even when the service is stopping: it has happened.
+	if err := p.write(context.WithoutCancel(ctx), j, due, outcomes); err != nil {
+		return err
+	}
+	again, wait := 0, time.Duration(0)
+	for _, o := range outcomes {
+		if o.again() {
+			again++
+			wait = max(wait, o.wait)
+		}
+	}
+	switch {
+	case wait > 0:
+		return river.JobSnooze(wait)
+	case again > 0:
+		return fmt.Errorf("%d of %d pushes have to be sent again", again, len(outcomes))
+	}
+	return nil
+}
+
+// phone is a device that a push is due to.
+type phone struct {
+	ID          string
+	Platform    string
+	Lang        string
+	TokenSealed string
+	resourceID  string
+	// doubted: it may have arrived before.
+	doubted bool
+}
+
+// due lists the devices of a job that exist and whose push is not settled.
+func (p *pushes) due(ctx context.Context, j *push) ([]phone, error) {
+	var log []logged
+	if err := p.s.store.Read(ctx).Where("notification_id = ?", j.NotificationID).Find(&log).Error; err != nil {
+		return nil, fmt.Errorf("read what was pushed: %w", err)
+	}
+	status := make(map[string]string, len(log))
+	for i := range log {
+		status[log[i].DeviceID] = log[i].Status
+	}
+	resource := make(map[string]string, len(j.Targets))
+	var ids []string
+	for _, t := range j.Targets {
+		switch status[t.DeviceID] {
+		case pushSent, pushFailed, pushUnregistered:
+		default:
+			ids = append(ids, t.DeviceID)
+			resource[t.DeviceID] = t.ResourceID
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	var phones []phone
+	if err := p.s.store.Read(ctx).Table("devices").Where("id IN ?", ids).Order("id").Find(&phones).Error; err != nil {
+		return nil, fmt.Errorf("read devices: %w", err)
+	}
+	for i := range phones {
+		phones[i].resourceID, phones[i].doubted = resource[phones[i].ID], status[phones[i].ID] == pushSending
+	}
+	return phones, nil
+}
+
+// useful reports whether a push is in time and what it tells is still so.
+func (p *pushes) useful(ctx context.Context, j *push, now time.Time) (bool, error) {
+	if now.After(j.Until) {
+		return false, nil
+	}
+	var b models.Booking
+	err := p.s.store.Read(ctx).Select("status, stage, pending_at, payment_deadline").
+		Where("organization_id = ? AND id = ?", j.OrganizationID, j.BookingID).Take(&b).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read what a push is about: %w", err)
+	}
+	return j.still(&b), nil
+}
+
+// write logs what became of pushes, or that they are about to be sent, and
+// deletes the devices that are gone. It is one short transaction.
+func (p *pushes) write(ctx context.Context, j *push, phones []phone, outcomes []outcome) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	err := p.s.store.Tx(ctx, func(tx *store.Tx) error {
+		rows := make([]logged, len(phones))
+		var gone []string
+		for i, o := range outcomes {
+			if o.status == "" {
+				o.status = pushSending
+			}
+			rows[i] = logged{j.NotificationID, phones[i].ID, j.OrganizationID, j.BookingID, j.Type, o.status, o.code, tx.Now}
+			if o.status == pushUnregistered {
+				gone = append(gone, phones[i].ID)
+			}
+		}
+		if err := tx.Clauses(clause.OnConflict{UpdateAll: true}).Create(&rows).Error; err != nil {
+			return err
+		}
+		return forget(tx, gone)
+	})
+	if err != nil {
+		return fmt.Errorf("log pushes: %w", err)
+	}
+	return nil
+}
+
+// forget deletes devices that FCM does not know any more.
+func forget(tx *store.Tx, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return tx.Where("id IN ?", ids).Delete(&Device{}).Error
+}
+
+// message makes the push of an event for a device. On each platform one that
+// comes again replaces the first. Android gets a tag and no collapse key: of
+// those FCM keeps four a device at most ("Collapsible messages"), and positions
+// have need of them.
+func (p *pushes) message(j *push, to *phone, now time.Time) (*messaging.Message, error) {
+	token, err := p.s.devices.sealer.Open(to.TokenSealed)
+	if err != nil {
+		return nil, err
+	}
+	data := map[string]string{
+		"via": models.Via, "type": string(j.Type), "bookingId": j.BookingID, "notificationId": j.NotificationID,
+	}
+	for name, value := range map[string]string{
+		"resourceId": to.resourceID, "bookingStatus": string(j.Status), "reminder": string(j.Reminder),
+	} {
+		if value != "" {
+			data[name] = value
+		}
+	}
+	if j.Position > 0 {
+		data["queuePosition"], data["estimatedWaitMinutes"] = strconv.Itoa(j.Position), strconv.Itoa(j.WaitMinutes)
+	}
+	if to.doubted {
+		data["redelivery"] = "true"
+	}
+	title, body := j.words(to.Lang)
+	life := j.Until.Sub(now).Truncate(time.Second)
+	return &messaging.Message{
+		Token: token, Data: data, Notification: &messaging.Notification{Title: title, Body: body},
+		Android: &messaging.AndroidConfig{Priority: "high", TTL: &life, Notification: &messaging.AndroidNotification{Tag: j.NotificationID}},
+		APNS: &messaging.APNSConfig{
+			Headers: map[string]string{
+				"apns-priority": "10", "apns-collapse-id": j.NotificationID, "apns-expiration": strconv.FormatInt(j.Until.Unix(), 10),
+			},
+			Payload: &messaging.APNSPayload{Aps: &messaging.Aps{Sound: "default"}},
+		},
+		Webpush: &messaging.WebpushConfig{
+			Headers:      map[string]string{"TTL": strconv.Itoa(int(life / time.Second)), "Urgency": "high"},
+			Notification: &messaging.WebpushNotification{Title: title, Body: body, Tag: j.NotificationID, Language: to.Lang},
+		},
+	}, nil
+}
+
+// tidy deletes what was logged before a moment.
+func (p *pushes) tidy(ctx context.Context, before time.Time) error {
+	err := p.s.store.Tx(ctx, func(tx *store.Tx) error {
+		if err := tx.Where("at < ?", before).Delete(&logged{}).Error; err != nil {
+			return err
+		}
+		return tx.Where("updated_at < ?", before).Delete(&positionState{}).Error
+	})
+	if err != nil {
+		return fmt.Errorf("delete old pushes: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,571 @@
+package notify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"firebase.google.com/go/v4/messaging"
+	"gorm.io/gorm/clause"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+const (
+	// debounce is how long a queue is left to move before places are told.
+	debounce = 1200 * time.Millisecond
+	// sweepEvery is how often a node looks for what is due, and maxSweeps how
+	// many organizations it sweeps at a time.
+	sweepEvery = 200 * time.Millisecond
+	maxSweeps  = 4
+	// sweepTimeout bounds a sweep. The lease outlives it, so two never overlap.
+	sweepTimeout = 25 * time.Second
+	sweepLease   = 35 * time.Second
+	// sweepRetry is the pause after a failure, and sweepWaits how often the
+	// waits of patients are looked at who are asked to come by it: a wait gets
+	// shorter though nothing happens.
+	sweepRetry = 2 * time.Second
+	sweepWaits = 30 * time.Second
+	// joinSettles is when the place that joining answered is written down.
+	joinSettles = time.Second
+	// positionLife is how long a place is worth showing to a phone that was away.
+	positionLife = time.Minute
+	// sequences is how many places can be told of one version of a booking.
+	sequences = 1_000_000
+)
+
+// triggerPosition is the webhook that tells places.
+const triggerPosition = "queuePositionUpdated"
+
+// planPositions marks the organization for a sweep when an event may have moved
+// somebody and anybody is told. A mark that nobody has taken away yet is seen by
+// a sweep that begins later than this, so it needs no second.
+func (p *pushes) planPositions(ctx context.Context, a *announcement) (step, error) {
+	switch a.Event.Type {
+	case models.EventNewPending, models.EventAssigned, models.EventExpired, models.EventCanceled, models.EventUpdated, models.EventEnded:
+	default:
+		return nil, nil
+	}
+	var state struct{ Marked, Devices bool }
+	err := p.s.store.Read(ctx).Raw(`SELECT EXISTS (SELECT 1 FROM position_marks WHERE organization_id = ? AND due_at IS NOT NULL) AS marked,
+		EXISTS (SELECT 1 FROM devices WHERE organization_id = ? AND customer_id IS NOT NULL) AS devices`, a.OrganizationID, a.OrganizationID).Scan(&state).Error
+	if err != nil {
+		return nil, fmt.Errorf("look who is told of positions: %w", err)
+	}
+	if state.Marked {
+		return nil, nil
+	}
+	if p.client == nil || !state.Devices {
+		wants, err := p.s.hooks.wants(ctx, a.OrganizationID, triggerPosition)
+		if err != nil || !wants {
+			return nil, err
+		}
+	}
+	return func(tx *store.Tx) error { return p.mark(tx, a.OrganizationID) }, nil
+}
+
+// mark makes a sweep of an organization due after the debounce, counted from
+// the first mark.
+func (p *pushes) mark(tx *store.Tx, organizationID string) error {
+	err := tx.Exec(`INSERT INTO position_marks (organization_id, due_at) VALUES (?, ?)
+		ON CONFLICT (organization_id) DO UPDATE SET due_at = COALESCE(position_marks.due_at, excluded.due_at)`,
+		organizationID, tx.Now.Add(debounce)).Error
+	if err != nil {
+		return fmt.Errorf("mark positions: %w", err)
+	}
+	return nil
+}
+
+// sweep tells the places that are due until ctx ends.
+func (p *pushes) sweep(ctx context.Context) {
+	var sweeping sync.WaitGroup
+	defer sweeping.Wait()
+	slots := make(chan struct{}, maxSweeps)
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		claimed, lease, err := p.claim(ctx, maxSweeps-len(slots))
+		if err != nil && ctx.Err() == nil {
+			p.s.log.Error("claim positions", "error", err)
+		}
+		for _, id := range claimed {
+			slots <- struct{}{}
+			sweeping.Go(func() {
+				defer func() { <-slots }()
+				p.sweepOne(ctx, id, lease)
+			})
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// claim takes organizations that are due, or whose sweeper has died, n at most.
+func (p *pushes) claim(ctx context.Context, n int) (ids []string, lease time.Time, err error) {
+	const due = "due_at <= ? AND leased_until IS NULL OR leased_until <= ?"
+	now, err := p.s.store.Now(ctx)
+	if err != nil || n == 0 {
+		return nil, lease, err
+	}
+	var any int64
+	if err := p.s.store.Read(ctx).Table("position_marks").Where(due, now, now).Count(&any).Error; err != nil || any == 0 {
+		return nil, lease, err
+	}
+	err = p.s.store.Tx(ctx, func(tx *store.Tx) error {
+		lease = tx.Now.Add(sweepLease)
+		err := p.s.store.SkipLocked(tx).Table("position_marks").Where(due, tx.Now, tx.Now).Order("due_at").Limit(n).Pluck("organization_id", &ids).Error
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		return tx.Exec("UPDATE position_marks SET due_at = NULL, leased_until = ? WHERE organization_id IN ?", lease, ids).Error
+	})
+	return ids, lease, err
+}
+
+// sweepOne sweeps an organization and gives it back: free of marks, or due again
+// after a while or, if marked meanwhile, at that mark.
+func (p *pushes) sweepOne(ctx context.Context, organizationID string, lease time.Time) {
+	sweeping, cancel := context.WithTimeout(ctx, sweepTimeout)
+	again, err := p.tell(sweeping, organizationID)
+	cancel()
+	if err != nil {
+		again = sweepRetry
+		if ctx.Err() == nil {
+			p.s.log.Error("tell positions", "organization", organizationID, "error", err)
+		}
+	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	err = p.s.store.Tx(ending, func(tx *store.Tx) error {
+		mine := tx.Table("position_marks").Where("organization_id = ? AND leased_until = ?", organizationID, lease)
+		if again > 0 {
+			return mine.Updates(map[string]any{"leased_until": nil, "due_at": clause.Expr{SQL: "COALESCE(due_at, ?)", Vars: []any{tx.Now.Add(again)}}}).Error
+		}
+		err := tx.Exec("DELETE FROM position_marks WHERE organization_id = ? AND leased_until = ? AND due_at IS NULL", organizationID, lease).Error
+		if err != nil {
+			return err
+		}
+		return mine.Update("leased_until", nil).Error
+	})
+	if err != nil { // the lease ends by itself
+		p.s.log.Error("end a sweep of positions", "organization", organizationID, "error", err)
+	}
+}
+
+// positionState is what the customer of a waiting booking has been told.
+type positionState struct {
+	BookingID string `gorm:"primaryKey"`
+	// Version is that of the booking when it was told last, and Sequence counts
+	// the tellings within it.
+	Version  int64
+	Sequence int64
+	// Pushed and Hooked are the places last told by push and by webhook, and
+	// Telling the place that may have arrived by push, or 0.
+	Pushed, Hooked, Telling int
+	ComeNowAt               *time.Time
+	UpdatedAt               time.Time
+}
+
+// number is the telling's, over all versions of the booking.
+func (s *positionState) number() int64 { return s.Version*sequences + s.Sequence }
+
+// waiter is a booking that waits, and what is to be told of it.
+type waiter struct {
+	models.Standing
+	state  positionState
+	phones []phone
+	// push and hook say whether its place is news to the phones and to webhooks,
+	// and come whether the patient is to come now.
+	push, hook, come bool
+	doubted          bool // this very place may have arrived
+}
+
+// tell sends everybody who waits the place that differs from the one told last.
+// It returns after how long it has to be done again though nothing has changed,
+// 0 for never. Its statements are as many as there are batches.
+func (p *pushes) tell(ctx context.Context, organizationID string) (again time.Duration, err error) {
+	waiting, again, err := p.news(ctx, organizationID)
+	if err != nil {
+		return 0, err
+	}
+	told := 0
+	for batch := range batches(waiting) {
+		wait, err := p.tellBatch(ctx, organizationID, batch)
+		if err != nil {
+			return 0, err
+		}
+		again = soonest(again, wait)
+		for _, w := range batch {
+			if w.push || w.hook {
+				told++
+			}
+		}
+	}
+	p.s.stats.swept(told)
+	return again, nil
+}
+
+// batches cuts a list so that each part has at most 500 pushes.
+func batches(waiting []*waiter) func(yield func([]*waiter) bool) {
+	return func(yield func([]*waiter) bool) {
+		from, pushes := 0, 0
+		for i, w := range waiting {
+			n := 0
+			if w.push {
+				n = len(w.phones)
+			}
+			if pushes+n > fcmBatch || i-from == fcmBatch {
+				if !yield(waiting[from:i]) {
+					return
+				}
+				from, pushes = i, 0
+			}
+			pushes += n
+		}
+		if from < len(waiting) {
+			yield(waiting[from:])
+		}
+	}
+}
+
+// news lists who has to be told something.
+func (p *pushes) news(ctx context.Context, organizationID string) (news []*waiter, again time.Duration, err error) {
+	// What was told is read before the places: whoever comes in between has
+	// marked the organization again.
+	states, young, err := p.states(ctx, organizationID)
+	if err != nil {
+		return nil, 0, err
+	}
+	if young {
+		again = joinSettles
+	}
+	phones, err := p.phones(ctx, organizationID)
+	if err != nil {
+		return nil, 0, err
+	}
+	comeNow, err := p.comeNow(ctx, organizationID)
+	if err != nil {
+		return nil, 0, err
+	}
+	wants, err := p.s.hooks.wants(ctx, organizationID, triggerPosition)
+	if err != nil {
+		return nil, 0, err
+	}
+	standings, err := p.s.o.Bookings.Standings(ctx, organizationID)
+	if err != nil {
+		return nil, 0, err
+	}
+	held, err := p.live(ctx, organizationID, standings, phones)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, standing := range standings {
+		w := &waiter{Standing: standing, phones: phones[standing.BookingID]}
+		state, known := states[standing.BookingID]
+		if !known {
+			continue
+		}
+		w.state = state
+		w.state.BookingID = standing.BookingID
+		seen := len(w.phones) > 0 && held[standing.BookingID] == standing.Position && state.Pushed != standing.Position
+		w.push = len(w.phones) > 0 && state.Pushed != standing.Position && !seen
+		w.hook = wants && state.Hooked != standing.Position
+		if t, ok := comeNow[standing.TypeID]; ok && len(w.phones) > 0 && state.ComeNowAt == nil {
+			w.come = t.Position > 0 && standing.Position <= t.Position || t.Minutes > 0 && standing.Estimate.Likely <= t.Minutes
+			if !w.come && t.Minutes > 0 {
+				again = soonest(again, sweepWaits)
+			}
+		}
+		if seen {
+			w.state.Pushed = standing.Position
+			p.s.stats.count(channelPush, resultHeld)
+		}
+		if w.push || w.hook || w.come || seen {
+			news = append(news, w)
+		}
+	}
+	return news, again, nil
+}
+
+// soonest is the shorter of two pauses, of which 0 is none.
+func soonest(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
+
+// states reads what those who wait were told last: the place that joining
+// answered, when nothing since. Who is so young that this may not be written yet
+// is left out.
+func (p *pushes) states(ctx context.Context, organizationID string) (states map[string]positionState, young bool, err error) {
+	now, err := p.s.store.Now(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	var rows []struct {
+		positionState
+		Answered  bool
+		PendingAt time.Time
+	}
+	err = p.s.store.Read(ctx).Raw(`SELECT b.id AS booking_id, COALESCE(s.version, 0) AS version, COALESCE(s.sequence, 0) AS sequence,
+		COALESCE(s.pushed, q.position, 0) AS pushed, COALESCE(s.hooked, 0) AS hooked, COALESCE(s.telling, 0) AS telling, s.come_now_at,
+		COALESCE(s.booking_id, q.booking_id) IS NOT NULL AS answered, b.pending_at
+		FROM bookings b LEFT JOIN position_states s ON s.booking_id = b.id LEFT JOIN quotes q ON q.booking_id = b.id
+		WHERE b.organization_id = ? AND b.stage = 'WAITING'`, organizationID).Scan(&rows).Error
+	if err != nil {
+		return nil, false, fmt.Errorf("read what was told: %w", err)
+	}
+	states = make(map[string]positionState, len(rows))
+	for _, row := range rows {
+		if !row.Answered && now.Sub(row.PendingAt) < joinSettles {
+			young = true
+			continue
+		}
+		states[row.BookingID] = row.positionState
+	}
+	return states, young, nil
+}
+
+// phones lists the devices of those who wait, by booking.
+func (p *pushes) phones(ctx context.Context, organizationID string) (map[string][]phone, error) {
+	phones := map[string][]phone{}
+	if p.client == nil {
+		return phones, nil
+	}
+	var rows []struct {
+		BookingID string
+		phone
+	}
+	err := p.s.store.Read(ctx).Raw(`SELECT b.id AS booking_id, d.id, d.platform, d.lang, d.token_sealed FROM bookings b
+		JOIN devices d ON d.organization_id = b.organization_id AND d.customer_id = b.customer_id
+		WHERE b.organization_id = ? AND b.stage = 'WAITING' ORDER BY d.id`, organizationID).Scan(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("read the devices of those who wait: %w", err)
+	}
+	for _, row := range rows {
+		phones[row.BookingID] = append(phones[row.BookingID], row.phone)
+	}
+	return phones, nil
+}
+
+// threshold is from where on the patients of a type are asked to come.
+type threshold struct {
+	TypeID            string
+	Position, Minutes int
+}
+
+func (p *pushes) comeNow(ctx context.Context, organizationID string) (map[string]threshold, error) {
+	var rows []threshold
+	err := p.s.store.Read(ctx).Raw(`SELECT id AS type_id, come_now_at_position AS position, come_now_at_minutes AS minutes FROM booking_types
+		WHERE organization_id = ? AND (come_now_at_position > 0 OR come_now_at_minutes > 0)`, organizationID).Scan(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("read from where on patients come: %w", err)
+	}
+	byType := make(map[string]threshold, len(rows))
+	for _, row := range rows {
+		byType[row.TypeID] = row
+	}
+	return byType, nil
+}
+
+// live returns the places that live connections have been told, for the mode
+// that holds back what they have.
+func (p *pushes) live(ctx context.Context, organizationID string, standings []models.Standing, phones map[string][]phone) (map[string]int, error) {
+	if p.s.o.FCM.Live == nil || len(phones) == 0 {
+		return nil, nil
+	}
+	ids := make([]string, 0, len(phones))
+	for _, s := range standings {
+		if len(phones[s.BookingID]) > 0 {
+			ids = append(ids, s.BookingID)
+		}
+	}
+	held, err := p.s.o.FCM.Live(ctx, organizationID, ids)
+	if err != nil { // a push too many does no harm
+		p.s.log.Warn("nobody knows who is connected live; everybody gets a push", "error", err)
+		return nil, ctx.Err()
+	}
+	return held, nil
+}
+
+// tellBatch tells a part of the news. It returns after how long some of it has
+// to be told again.
+func (p *pushes) tellBatch(ctx context.Context, organizationID string, batch []*waiter) (again time.Duration, err error) {
+	if wait := p.paused(); wait > 0 {
+		for _, w := range batch {
+			if w.push {
+				w.push, again = false, wait
+			}
+		}
+	}
+	if err := p.begin(ctx, organizationID, batch); err != nil {
+		return 0, err
+	}
+	var messages []*messaging.Message
+	for _, w := range batch {
+		if !w.push {
+			continue
+		}
+		for i := range w.phones {
+			m, err := p.position(w, &w.phones[i])
+			if err != nil {
+				return 0, err
+			}
+			messages = append(messages, m)
+		}
+	}
+	if len(messages) == 0 {
+		return again, nil
+	}
+	outcomes, err := p.send(ctx, messages)
+	if err != nil {
+		return 0, err
+	}
+	return p.settle(context.WithoutCancel(ctx), batch, outcomes)
+}
+
+// paused is how long FCM has asked to wait.
+func (p *pushes) paused() time.Duration {
+	if p.client == nil {
+		return 0
+	}
+	return p.line.wait()
+}
+
+// begin writes, in one transaction, what is about to be pushed, the webhooks,
+// and the jobs that ask patients to come.
+func (p *pushes) begin(ctx context.Context, organizationID string, batch []*waiter) error {
+	err := p.s.store.Tx(ctx, func(tx *store.Tx) error {
+		var rows []positionState
+		var hooks []positionUpdate
+		for _, w := range batch {
+			w.doubted = w.push && w.state.Telling == w.Position && w.state.Version == w.Version && !w.hook
+			if (w.push || w.hook) && !w.doubted {
+				if w.state.Version != w.Version {
+					w.state.Version, w.state.Sequence = w.Version, 0
+				}
+				w.state.Sequence++
+			}
+			if w.push {
+				w.state.Telling = w.Position
+			}
+			if w.hook {
+				w.state.Hooked = w.Position
+				hooks = append(hooks, positionUpdate{Standing: w.Standing, Sequence: w.state.number()})
+			}
+			if w.come {
+				w.state.ComeNowAt = &tx.Now
+				tx.Enqueue(comeNow(organizationID, w, tx.Now))
+			}
+			w.state.UpdatedAt = tx.Now
+			rows = append(rows, w.state)
+		}
+		if err := tx.Clauses(clause.OnConflict{UpdateAll: true}).Create(&rows).Error; err != nil {
+			return err
+		}
+		if len(hooks) == 0 {
+			return nil
+		}
+		return p.s.hooks.positions(tx, organizationID, hooks)
+	})
+	if err != nil {
+		return fmt.Errorf("write the places about to be told: %w", err)
+	}
+	return nil
+}
+
+// comeNow is the push that asks a patient to come, once for a booking.
+func comeNow(organizationID string, w *waiter, now time.Time) push {
+	targets := make([]target, len(w.phones))
+	for i := range w.phones {
+		targets[i].DeviceID = w.phones[i].ID
+	}
+	return push{
+		NotificationID: w.BookingID + ".comeNow", OrganizationID: organizationID, Type: models.EventComeNow, BookingID: w.BookingID,
+		Position: w.Position, WaitMinutes: w.WaitMinutes, Until: now.Add(pushLife), Targets: targets,
+	}
+}
+
+// settle remembers the places that FCM has taken. A place is told when no phone
+// of the patient's has to be told again.
+func (p *pushes) settle(ctx context.Context, batch []*waiter, outcomes []outcome) (again time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	err = p.s.store.Tx(ctx, func(tx *store.Tx) error {
+		var rows []positionState
+		var gone []string
+		again = 0
+		for _, w := range batch {
+			if !w.push {
+				continue
+			}
+			done, doubted := true, false
+			for i, o := range outcomes[:len(w.phones)] {
+				done, doubted = done && !o.again(), doubted || o.status == pushSending
+				if o.status == pushUnregistered {
+					gone = append(gone, w.phones[i].ID)
+				}
+				if o.again() {
+					again = max(again, o.wait, sweepRetry)
+				}
+			}
+			outcomes = outcomes[len(w.phones):]
+			if done {
+				w.state.Pushed = w.Position
+			}
+			if !doubted {
+				w.state.Telling = 0
+			}
+			w.state.UpdatedAt = tx.Now
+			rows = append(rows, w.state)
+		}
+		if err := tx.Clauses(clause.OnConflict{UpdateAll: true}).Create(&rows).Error; err != nil {
+			return err
+		}
+		return forget(tx, slices.Compact(slices.Sorted(slices.Values(gone))))
+	})
+	if err != nil {
+		return 0, fmt.Errorf("write the places told: %w", err)
+	}
+	return again, nil
+}
+
+// position makes the push of a place. It is data alone and wakes nobody: the app
+// shows the newest when it is looked at. FCM keeps one for each booking, for a
+// minute.
+func (p *pushes) position(w *waiter, to *phone) (*messaging.Message, error) {
+	token, err := p.s.devices.sealer.Open(to.TokenSealed)
+	if err != nil {
+		return nil, err
+	}
+	data := map[string]string{
+		"via": models.Via, "type": string(models.EventPositionUpdated), "bookingId": w.BookingID,
+		"notificationId": w.BookingID + "." + strconv.FormatInt(w.state.number(), 10),
+		"queuePosition":  strconv.Itoa(w.Position), "estimatedWaitMinutes": strconv.Itoa(w.WaitMinutes),
+	}
+	if w.doubted {
+		data["redelivery"] = "true"
+	}
+	life := positionLife
+	seconds := strconv.Itoa(int(life / time.Second))
+	return &messaging.Message{
+		Token: token, Data: data,
+		Android: &messaging.AndroidConfig{CollapseKey: w.BookingID, Priority: "normal", TTL: &life},
+		APNS: &messaging.APNSConfig{
+			Headers: map[string]string{
+				"apns-push-type": "background", "apns-priority": "5", "apns-collapse-id": w.BookingID,
+				"apns-expiration": strconv.FormatInt(p.s.o.Now().Add(life).Unix(), 10),
+			},
+			Payload: &messaging.APNSPayload{Aps: &messaging.Aps{ContentAvailable: true}},
+		},
+		Webpush: &messaging.WebpushConfig{Headers: map[string]string{"TTL": seconds, "Topic": w.BookingID, "Urgency": "low"}},
+	}, nil
+}

@@ -1,0 +1,295 @@
+package notify
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	firebase "firebase.google.com/go/v4"
+	"firebase.google.com/go/v4/errorutils"
+	"firebase.google.com/go/v4/messaging"
+	"google.golang.org/api/option"
+	htransport "google.golang.org/api/transport/http"
+)
+
+// FCMOptions say how pushes reach phones.
+type FCMOptions struct {
+	// Credentials is a service account as JSON; empty: no pushes.
+	Credentials string
+	// Endpoint replaces Google's address, without authentication: tests.
+	Endpoint string
+	// Live, when set, holds back the place of a patient who has had it by a live
+	// connection: it returns the last place written to the customers of bookings.
+	Live func(ctx context.Context, organizationID string, bookingIDs []string) (map[string]int, error)
+}
+
+const (
+	// fcmScope is what a service account asks to be allowed.
+	fcmScope = "https://www.googleapis.com/auth/firebase.messaging"
+	// fcmBatch is the most messages of one call (FCM, "Send messages in batches").
+	fcmBatch = 500
+	// fcmPause is how long to wait after a 429 that does not say (FCM, "Scale
+	// your send rate"), and fcmPauseMost the longest that is waited.
+	fcmPause     = time.Minute
+	fcmPauseMost = time.Hour
+	// fcmAnswer bounds an answer, in bytes.
+	fcmAnswer = 64 << 10
+	// sendTimeout bounds sending a batch.
+	sendTimeout = 20 * time.Second
+)
+
+// newMessaging makes the client of FCM that sends over a line; both are nil when
+// nothing is configured.
+func newMessaging(ctx context.Context, o FCMOptions) (*messaging.Client, *line, error) {
+	if o.Credentials == "" && o.Endpoint == "" {
+		return nil, nil, nil
+	}
+	account := struct {
+		ProjectID string `json:"project_id"`
+	}{"nowserving"}
+	if o.Credentials != "" {
+		account.ProjectID = ""
+		if err := json.Unmarshal([]byte(o.Credentials), &account); err != nil || account.ProjectID == "" {
+			return nil, nil, errors.New("NOWSERVING_FCM_CREDENTIALS is not the JSON of a service account with a project_id")
+		}
+	}
+	var way http.RoundTripper = &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, ForceAttemptHTTP2: true,
+		TLSHandshakeTimeout: 5 * time.Second, ResponseHeaderTimeout: 10 * time.Second,
+		MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second,
+	}
+	var options []option.ClientOption
+	if o.Endpoint != "" {
+		endpoint := strings.TrimRight(o.Endpoint, "/")
+		if !strings.HasSuffix(endpoint, "/v1") {
+			endpoint += "/v1"
+		}
+		options = append(options, option.WithEndpoint(endpoint))
+	} else {
+		var err error
+		way, err = htransport.NewTransport(ctx, way, option.WithScopes(fcmScope), option.WithAuthCredentialsJSON(option.ServiceAccount, []byte(o.Credentials)))
+		if err != nil {
+			return nil, nil, fmt.Errorf("use NOWSERVING_FCM_CREDENTIALS: %w", err)
+		}
+	}
+	l := &line{way: way}
+	app, err := firebase.NewApp(ctx, &firebase.Config{ProjectID: account.ProjectID}, append(options, option.WithHTTPClient(&http.Client{Transport: l}))...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("set FCM up: %w", err)
+	}
+	client, err := app.Messaging(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("set FCM up: %w", err)
+	}
+	return client, l, nil
+}
+
+// line is the way to FCM. The SDK would send again by itself what got a 503 or
+// no answer, knowing neither of Retry-After for the others nor that what may
+// arrive twice has to say so. So here an attempt is one request, and trying
+// again is up to whoever asked. After a 429 nobody sends until FCM allows it.
+type line struct {
+	way http.RoundTripper
+
+	mu     sync.Mutex
+	closed time.Time // until when nothing is sent
+}
+
+// wait is how long the line is closed.
+func (l *line) wait() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(time.Until(l.closed), 0)
+}
+
+func (l *line) close(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if until := time.Now().Add(d); until.After(l.closed) {
+		l.closed = until
+	}
+}
+
+// What the answers made here say, in the place of FCM's codes.
+const (
+	codeClosed   = "PAUSED"
+	codeNoAnswer = "NO_ANSWER"
+)
+
+// RoundTrip implements http.RoundTripper. It never fails.
+func (l *line) RoundTrip(r *http.Request) (*http.Response, error) {
+	if wait := l.wait(); wait > 0 {
+		if r.Body != nil {
+			_ = r.Body.Close() // it was never read
+		}
+		return answerWith(r, http.StatusTooManyRequests, codeClosed, "", wait), nil
+	}
+	res, err := l.way.RoundTrip(r)
+	if err != nil {
+		return answerWith(r, http.StatusBadGateway, codeNoAnswer, err.Error(), 0), nil
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, fcmAnswer))
+	if closing := res.Body.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		return answerWith(r, http.StatusBadGateway, codeNoAnswer, err.Error(), 0), nil
+	}
+	res.Body = io.NopCloser(bytes.NewReader(body))
+	switch res.StatusCode {
+	case http.StatusTooManyRequests:
+		l.close(retryAfter(res.Header, fcmPause))
+	case http.StatusServiceUnavailable:
+		res.StatusCode = http.StatusInternalServerError // the body still says which
+	}
+	return res, nil
+}
+
+// answerWith makes an answer in FCM's form.
+func answerWith(r *http.Request, status int, code, message string, wait time.Duration) *http.Response {
+	var told fcmError
+	told.Error.Status, told.Error.Message = code, message
+	body, err := json.Marshal(told)
+	if err != nil {
+		body = nil // a code and a text are always JSON
+	}
+	res := &http.Response{
+		StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Request: r,
+		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
+	}
+	if wait > 0 {
+		res.Header.Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
+	}
+	return res
+}
+
+// retryAfter is how long the header Retry-After (RFC 9110, 10.2.3) asks to
+// wait, or otherwise.
+func retryAfter(h http.Header, otherwise time.Duration) time.Duration {
+	asked := h.Get("Retry-After")
+	if seconds, err := strconv.Atoi(asked); err == nil && seconds >= 0 {
+		return min(time.Duration(seconds)*time.Second, fcmPauseMost)
+	}
+	if at, err := http.ParseTime(asked); err == nil {
+		return min(max(time.Until(at), 0), fcmPauseMost)
+	}
+	return otherwise
+}
+
+// fcmError is the body of an answer that is not 200
+// (google.rpc.Status with google.firebase.fcm.v1.FcmError among its details).
+type fcmError struct {
+	Error struct {
+		Status  string `json:"status"`
+		Message string `json:"message"`
+		Details []struct {
+			ErrorCode       string `json:"errorCode"`
+			FieldViolations []struct {
+				Field string `json:"field"`
+			} `json:"fieldViolations"`
+		} `json:"details"`
+	} `json:"error"`
+}
+
+// What becomes of a push.
+const (
+	pushSending      = "sending"      // or in doubt: it may have arrived
+	pushRefused      = "refused"      // not now; to be tried again
+	pushSent         = "sent"         // FCM has it
+	pushFailed       = "failed"       // for good
+	pushUnregistered = "unregistered" // for good: the device is gone
+)
+
+// outcome is what became of one push.
+type outcome struct {
+	status string
+	code   string        // why not, in FCM's words
+	detail string        // of what went wrong on the way
+	wait   time.Duration // FCM asks to wait so long; 0: it does not say
+}
+
+// again reports whether it has to be sent again.
+func (o outcome) again() bool { return o.status == pushSending || o.status == pushRefused }
+
+// judge reads the answer to one message (FCM, "ErrorCode").
+func judge(err error) outcome {
+	if err == nil {
+		return outcome{status: pushSent}
+	}
+	res := errorutils.HTTPResponse(err) //nolint:bodyclose // a copy in memory
+	if res == nil {
+		return outcome{status: pushSending, code: codeNoAnswer, detail: err.Error()}
+	}
+	var told fcmError
+	body, broken := io.ReadAll(res.Body)
+	if broken == nil {
+		broken = json.Unmarshal(body, &told)
+	}
+	o := outcome{status: pushFailed, code: told.Error.Status, wait: retryAfter(res.Header, 0)}
+	badToken := false
+	for _, d := range told.Error.Details {
+		if d.ErrorCode != "" {
+			o.code = d.ErrorCode
+		}
+		for _, v := range d.FieldViolations {
+			badToken = badToken || v.Field == "message.token"
+		}
+	}
+	if broken != nil || o.code == "" {
+		o.code = strconv.Itoa(res.StatusCode)
+	}
+	switch {
+	case o.code == "UNREGISTERED", o.code == "INVALID_ARGUMENT" && badToken:
+		o.status = pushUnregistered
+	case res.StatusCode == http.StatusTooManyRequests:
+		o.status, o.wait = pushRefused, retryAfter(res.Header, fcmPause)
+	case o.code == "UNAVAILABLE", res.StatusCode == http.StatusUnauthorized:
+		o.status = pushRefused
+	case res.StatusCode >= http.StatusInternalServerError:
+		o.status, o.detail = pushSending, told.Error.Message
+	}
+	return o
+}
+
+// send sends at most 500 messages and says what became of each.
+func (p *pushes) send(ctx context.Context, messages []*messaging.Message) ([]outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	batch, err := p.client.SendEach(ctx, messages)
+	if err != nil {
+		return nil, fmt.Errorf("send pushes: %w", err)
+	}
+	outcomes := make([]outcome, len(messages))
+	var trouble *outcome
+	retried := 0
+	for i, r := range batch.Responses {
+		o := judge(r.Error)
+		outcomes[i] = o
+		switch {
+		case o.again():
+			retried++
+			trouble = &outcomes[i]
+			p.s.stats.count(channelPush, resultRetried)
+		case o.status == pushUnregistered:
+			p.s.stats.count(channelPush, resultUnregistered)
+		case o.status == pushFailed:
+			trouble = &outcomes[i]
+			p.s.stats.count(channelPush, resultFailed)
+		default:
+			p.s.stats.count(channelPush, resultSent)
+		}
+	}
+	if trouble != nil && trouble.code != codeClosed {
+		p.s.log.Warn("FCM did not take all pushes", "of", len(messages), "again", retried, "code", trouble.code, "detail", trouble.detail, "wait", trouble.wait.String())
+	}
+	return outcomes, nil
+}
