@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"nowserving/booking/store"
 	"nowserving/models"
@@ -204,11 +205,13 @@ func candidates(tx *store.Tx, sc Scope, f Filters, b, replaced *models.Booking) 
 	if sc.Provider {
 		q = q.Where("r.id IN ?", append([]string{""}, sc.Resources...))
 	}
+	first := ""
 	if replaced != nil && replaced.ResourceID != nil {
-		q = q.Order(gorm.Expr("CASE r.id WHEN ? THEN 0 ELSE 1 END", *replaced.ResourceID))
+		first = *replaced.ResourceID
 	}
 	var ids []string
-	if err := q.Order("r.id").Limit(maxCandidates).Pluck("r.id", &ids).Error; err != nil {
+	err := q.Order(clause.OrderBy{Expression: gorm.Expr("CASE r.id WHEN ? THEN 0 ELSE 1 END, r.id", first)}).Limit(maxCandidates).Pluck("r.id", &ids).Error
+	if err != nil {
 		return nil, fmt.Errorf("find resources for an appointment: %w", err)
 	}
 	if len(ids) == 0 {
