@@ -135,7 +135,10 @@ func (h *house) start(look func(*store.Store)) {
 	secret := []byte(strings.Repeat("s", 32))
 	outside := h.outside
 	outside.Store, outside.Bookings, outside.Secret, outside.PublicURL = h.store, bookings, secret, publicURL
-	outside.Now, outside.Log = time.Now, log
+	outside.Log = log
+	if outside.Now == nil {
+		outside.Now = time.Now
+	}
 	h.notify, err = notify.New(ctx, outside)
 	require.NoError(t, err)
 	a, err := access.New(h.store, access.Options{
@@ -213,7 +216,7 @@ func scalar[T any](h *house, sql string, args ...any) T {
 // tables are all that a request could change.
 var tables = []string{
 	"organizations", "members", "customers", "booking_types", "resources", "resource_types", "ticket_counters", "bookings",
-	"booking_filter_resources", "events", "displays", "api_keys", "one_time_codes", "refresh_tokens", "devices",
+	"booking_filter_resources", "events", "displays", "api_keys", "webhooks", "one_time_codes", "refresh_tokens", "devices",
 }
 
 // contents is everything in the database, as text, but for the quoted waits:
