@@ -55,6 +55,7 @@ type house struct {
 	t       testing.TB
 	options store.Options
 	outside notify.Options // what a test changes of how things leave the house
+	secret  bool           // one-time codes are random and known to who gets them only
 	url     string
 	client  *http.Client
 	store   *store.Store
@@ -101,7 +102,7 @@ func newHouse(t testing.TB, b backend, change ...func(*house)) *house {
 // its store before anything uses it.
 func (h *house) beside(look func(*store.Store)) *house {
 	h.t.Helper()
-	other := &house{t: h.t, options: h.options, outside: h.outside, redis: h.redis}
+	other := &house{t: h.t, options: h.options, outside: h.outside, secret: h.secret, redis: h.redis}
 	other.start(look)
 	return other
 }
@@ -141,9 +142,13 @@ func (h *house) start(look func(*store.Store)) {
 	}
 	h.notify, err = notify.New(ctx, outside)
 	require.NoError(t, err)
-	a, err := access.New(h.store, access.Options{
-		Secret: secret, BootstrapKey: bootstrapKey, FixedCode: fixedCode, Now: time.Now, Log: log,
-	})
+	codes := access.Options{
+		Secret: secret, BootstrapKey: bootstrapKey, FixedCode: fixedCode, CanSend: h.notify.Configured, Now: time.Now, Log: log,
+	}
+	if h.secret {
+		codes.FixedCode, codes.CanSend = "", h.notify.CanSend
+	}
+	a, err := access.New(h.store, codes)
 	require.NoError(t, err)
 	h.server, err = handlers.New(handlers.Options{
 		Bookings: bookings, Catalog: c, Access: a, Mirrors: mirrors, Store: h.store, Notify: h.notify,

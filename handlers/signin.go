@@ -79,9 +79,13 @@ func (s *Server) signInRoutes() {
 	example := map[string]any{"method": "sms", "phoneNumber": "+966500000001", "isOrgMember": false}
 	register(s, operation{
 		method: http.MethodPost, path: "/auth/otp/request", id: "requestCode", tag: "Sign-in", tenancy: fromHeader,
-		summary: "Ask for a one-time code", about: "The answer is the same whether the person is known or not.", example: example,
+		summary: "Ask for a one-time code",
+		about:   "It goes out by SMS, WhatsApp or e-mail, in the language asked for, and is valid for ten minutes; an address gets five in ten minutes. The answer is the same whether the person is known or not.",
+		example: example,
 	}, func(ctx context.Context, c caller, in *with[OTPBody]) (result[codeSent], error) {
-		expires, err := s.o.Access.RequestCode(ctx, c.OrganizationID, in.Body.contact())
+		to := in.Body.contact()
+		to.Lang = c.Lang
+		expires, err := s.o.Access.RequestCode(ctx, c.OrganizationID, to)
 		return result[codeSent]{codeSent{expires.UTC()}}, err
 	})
 	register(s, operation{

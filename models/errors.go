@@ -58,6 +58,7 @@ const (
 	CodeAppRequired     Code = "AUT-APP_ID"
 	CodeWrongCode       Code = "AUT-WRONG_CODE"
 	CodeNoSender        Code = "AUT-NO_SENDER"
+	CodeTooManyCodes    Code = "AUT-TOO_MANY_CODES"
 	CodeUnavailable     Code = "SRV-UNAVAILABLE"
 	CodeInternal        Code = "SRV-INTERNAL"
 )
@@ -101,8 +102,9 @@ var Failures = []Failure{
 	{CodeTooLarge, 413, "The body is larger than 1 MiB.", "Send less."},
 	{CodeInvalid, 422, "A field is missing or has a wrong type or value; errors[] names it.", "Mend the fields named."},
 	{CodePast, 422, "The appointment would begin in the past.", "Choose a later time."},
+	{CodeTooManyCodes, 429, "The address got five one-time codes in the last ten minutes.", "Use the newest, or wait as long as Retry-After says."},
 	{CodeInternal, 500, "Something went wrong on our side.", "Try again; quote requestId if it goes on."},
-	{CodeNoSender, 503, "No way to send one-time codes is configured.", "Tell the operator."},
+	{CodeNoSender, 503, "No way to send one-time codes by this method is configured.", "Choose another method, or tell the operator."},
 	{CodeUnavailable, 503, "A part of the service is not answering.", "Try again shortly."},
 }
 

@@ -51,5 +51,6 @@ var meaningsAr = map[Code]string{
 	CodePast:            "موعد بدء الحجز قد مضى.",
 	CodeInternal:        "حدث خطأ من جهتنا.",
 	CodeNoSender:        "لم تُهيأ وسيلة لإرسال رموز التحقق.",
+	CodeTooManyCodes:    "أُرسلت خمسة رموز تحقق خلال عشر دقائق؛ استعمل آخرها أو انتظر.",
 	CodeUnavailable:     "جزء من الخدمة لا يستجيب الآن.",
 }

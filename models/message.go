@@ -1,5 +1,7 @@
 package models
 
+import "time"
+
 // Message is a job: a text to one person, by SMS, WhatsApp or e-mail.
 type Message struct {
 	OrganizationID string `json:"organizationId"`
@@ -10,10 +12,16 @@ type Message struct {
 	Lang   string `json:"lang"`
 	// BookingID is empty for a message about no booking.
 	BookingID string `json:"bookingId,omitempty"`
+	// Until is the moment after which the message is of no use and is not sent
+	// any more; zero: a day after it was written.
+	Until time.Time `json:"until,omitzero"`
 	// Sealed is a Letter as JSON, sealed for SealMessages: an address and what
 	// fills the gaps of the template are nothing for a table of jobs.
 	Sealed string `json:"sealed"`
 }
+
+// TemplateOTP is the template of a one-time code; its gaps are code and minutes.
+const TemplateOTP = "otp"
 
 // Kind names the worker that sends it.
 func (Message) Kind() string { return "message" }

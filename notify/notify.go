@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -36,9 +37,10 @@ type Options struct {
 	Secret []byte
 	// PublicURL begins the addresses that messages name.
 	PublicURL string
-	// Development writes messages to the console where no sender is configured.
-	Development bool
-	FCM         FCMOptions
+	// Console gets the messages for which no sender is configured; nil: they are
+	// not sent. Development only.
+	Console io.Writer
+	FCM     FCMOptions
 	// SMTPURL sends e-mail, SMSURL messages to phones; empty: not configured.
 	SMTPURL string
 	SMSURL  string

@@ -2,17 +2,369 @@ package notify
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+
+	"nowserving/booking/store"
+	"nowserving/models"
 )
 
-type post struct{ s *Service }
+const (
+	// messageTimeout bounds one attempt to send a message.
+	messageTimeout = 20 * time.Second
+	// noteTimeout bounds writing down what became of an attempt.
+	noteTimeout = 5 * time.Second
+	// firstPause is how long after a failure the next attempt follows; each
+	// further one waits twice as long as the one before, up to maxPause.
+	firstPause = 5 * time.Second
+	maxPause   = time.Hour
+	// messageLife is how long a message is of use that does not say.
+	messageLife = 24 * time.Hour
+	// maxSending is how many messages are under way to one carrier at once on a
+	// node: fewer than there are workers, so that a dead one leaves some free.
+	maxSending = 4
+	// placePatience is how long a message waits for a place among those.
+	placePatience = 250 * time.Millisecond
+)
 
-func newPost(s *Service) (*post, error) { return &post{s}, nil }
+// outgoing is a message as it leaves.
+type outgoing struct {
+	ID      string // the same each time the message is sent
+	To      string // a phone number in E.164, or an e-mail address
+	From    string // the organization's name
+	Subject string // for e-mail
+	Body    string
+}
 
-func (p *post) register(*river.Workers) {}
+// sender hands messages to a carrier: a mail server, a provider of SMS, the
+// console. It returns the name the carrier knows the message by, where there
+// is one. Its errors are *sendError and hold no text and no address.
+type sender interface {
+	send(ctx context.Context, t outgoing) (receipt string, err error)
+}
 
-func (p *post) plan(context.Context, *announcement) (step, error) { return nil, nil }
+// sendError is why a carrier did not take a message.
+type sendError struct {
+	// Code is short and stable, fit for a log: "HTTP 503", "SMTP 550", "timeout".
+	Code string
+	// Final says that the same message will never be taken.
+	Final bool
+	// After is how long the carrier asks to be left alone; zero: it does not.
+	After time.Duration
+	// Cause says more, where that is known to name nobody.
+	Cause error
+}
 
-func (p *post) tidy(context.Context, time.Time) error { return nil }
+// Error implements error.
+func (e *sendError) Error() string {
+	if e.Cause != nil {
+		return "the carrier did not take the message: " + e.Code + ": " + e.Cause.Error()
+	}
+	return "the carrier did not take the message: " + e.Code
+}
+
+// unreachable is the sendError of a network that failed. Only errors of the
+// network itself are shown: they name hosts, never people.
+func unreachable(err error) *sendError {
+	e := &sendError{Code: "unreachable"}
+	if operation, ok := errors.AsType[*net.OpError](err); ok {
+		e.Cause = operation
+	}
+	if network, ok := errors.AsType[net.Error](err); ok && network.Timeout() || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+		e.Code = "timeout"
+	}
+	return e
+}
+
+// carrier is a sender with its places.
+type carrier struct {
+	sender
+	places chan struct{}
+}
+
+func newCarrier(s sender) *carrier { return &carrier{s, make(chan struct{}, maxSending)} }
+
+// post sends messages to people.
+type post struct {
+	s        *Service
+	sealer   *models.Sealer
+	carriers map[string]*carrier // by method
+	// configured are the methods with a carrier other than the console.
+	configured map[string]bool
+}
+
+func newPost(s *Service) (*post, error) {
+	p := &post{s: s, carriers: map[string]*carrier{}, configured: map[string]bool{}}
+	var err error
+	if p.sealer, err = models.NewSealer(s.o.Secret, models.SealMessages); err != nil {
+		return nil, err
+	}
+	if s.o.SMTPURL != "" {
+		mail, err := newSMTP(s.o.SMTPURL, s.o.PublicURL)
+		if err != nil {
+			return nil, fmt.Errorf("the URL of the mail server: %w", err)
+		}
+		p.carriers[methodEmail] = newCarrier(mail)
+	}
+	if s.o.SMSURL != "" {
+		phones, err := newTwilio(s.o.SMSURL)
+		if err != nil {
+			return nil, fmt.Errorf("the URL of the SMS provider: %w", err)
+		}
+		var places chan struct{} // of one carrier, whatever the method
+		for method, sender := range phones {
+			c := newCarrier(sender)
+			if places == nil {
+				places = c.places
+			}
+			c.places = places
+			p.carriers[method] = c
+		}
+	}
+	for method := range p.carriers {
+		p.configured[method] = true
+	}
+	if s.o.Console == nil {
+		return p, nil
+	}
+	for _, method := range methods {
+		if p.carriers[method] == nil {
+			p.carriers[method] = newCarrier(&console{method: method, out: s.o.Console})
+		}
+	}
+	return p, nil
+}
+
+// The methods messages are sent by.
+const (
+	methodEmail    = "email"
+	methodSMS      = "sms"
+	methodWhatsApp = "whatsapp"
+)
+
+var methods = []string{methodEmail, methodSMS, methodWhatsApp}
+
+// CanSend reports whether messages can be sent by a method: sms, whatsapp or
+// email.
+func (s *Service) CanSend(method string) bool { return s.post.carriers[method] != nil }
+
+// Configured is CanSend without the console.
+func (s *Service) Configured(method string) bool { return s.post.configured[method] }
+
+// CheckSenders reports what is wrong with the URLs of Options, either of which
+// may be empty. The errors name the settings and show no credentials.
+func CheckSenders(smtpURL, smsURL string) error {
+	var errs []error
+	if smtpURL != "" {
+		if _, err := newSMTP(smtpURL, ""); err != nil {
+			errs = append(errs, fmt.Errorf("NOWSERVING_SMTP_URL: %w", err))
+		}
+	}
+	if smsURL != "" {
+		if _, err := newTwilio(smsURL); err != nil {
+			errs = append(errs, fmt.Errorf("NOWSERVING_SMS_URL: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// loopback reports whether a URL's host is this machine, where nobody listens
+// in on what is not encrypted.
+func loopback(u *url.URL) bool {
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// courier sends one message. It is a river.Worker.
+type courier struct {
+	river.WorkerDefaults[models.Message]
+	p *post
+}
+
+func (p *post) register(workers *river.Workers) { river.AddWorker(workers, &courier{p: p}) }
+
+// messageID names a message: the same for each attempt to send it, and never
+// again for another, even when the database is made anew.
+func messageID(job *rivertype.JobRow) string {
+	return strconv.FormatInt(job.ID, 36) + "." + strconv.FormatInt(job.CreatedAt.UnixMicro(), 36)
+}
+
+// Work implements river.Worker: one attempt. What became of it is written down
+// before the job ends, so a message goes out twice only if the node dies
+// between the two, or the carrier's answer is lost.
+func (w *courier) Work(ctx context.Context, job *river.Job[models.Message]) error {
+	p, m := w.p, &job.Args
+	a := &MessageAttempt{
+		OrganizationID: m.OrganizationID, MessageID: messageID(job.JobRow), BookingID: m.BookingID, Template: m.Template, Method: m.Method,
+	}
+	var before struct{ Made, Over int }
+	err := p.s.store.Read(ctx).Raw("SELECT count(*) AS made, count(CASE WHEN status <> ? THEN 1 END) AS over FROM message_attempts WHERE message_id = ?",
+		MessageRetried, a.MessageID).Scan(&before).Error
+	if err != nil {
+		return fmt.Errorf("read the attempts at a message: %w", err)
+	}
+	if before.Over > 0 {
+		return nil
+	}
+	a.Attempt = before.Made + 1
+	now, err := p.s.store.Now(ctx)
+	if err != nil {
+		return err
+	}
+	until := m.Until
+	if until.IsZero() {
+		until = job.CreatedAt.Add(messageLife)
+	}
+	if !now.Before(until) {
+		return p.end(ctx, a, MessageDropped, "too late")
+	}
+	if obsolete, err := p.obsolete(ctx, m); err != nil {
+		return err
+	} else if obsolete {
+		return p.end(ctx, a, MessageDropped, "obsolete")
+	}
+	t, err := p.word(ctx, m)
+	if err == nil {
+		t.ID = a.MessageID
+		err = p.send(ctx, t, a)
+	}
+	if err == nil {
+		return p.end(ctx, a, MessageSent, "")
+	}
+	failure, ok := errors.AsType[*sendError](err)
+	if !ok || ctx.Err() != nil {
+		return err // nothing to do with the carrier; or the node stops, and another one tries again
+	}
+	pause := max(failure.After, pauseAfter(a.Attempt))
+	status := MessageRetried
+	if failure.Final || !now.Add(pause).Before(until) {
+		status = MessageFailed
+	}
+	p.s.log.Warn("a message was not sent", "message", a.MessageID, "template", a.Template, "method", a.Method, "attempt", a.Attempt, "status", status, "error", failure)
+	if err := p.end(ctx, a, status, failure.Code); err != nil || status == MessageFailed {
+		return err
+	}
+	return river.JobSnooze(pause)
+}
+
+// send hands a message to its carrier, once there is a place, and notes how
+// long that took and what the carrier calls it.
+func (p *post) send(ctx context.Context, t outgoing, a *MessageAttempt) error {
+	via := p.carriers[a.Method]
+	if via == nil { // another node may be set up already
+		return &sendError{Code: "no sender"}
+	}
+	patience := time.NewTimer(placePatience)
+	defer patience.Stop()
+	select {
+	case via.places <- struct{}{}:
+		defer func() { <-via.places }()
+	case <-patience.C:
+		return river.JobSnooze(time.Second + rand.N(time.Second)) //nolint:gosec // spreads attempts, nothing secret
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, messageTimeout)
+	defer cancel()
+	began := p.s.o.Now()
+	receipt, err := via.send(ctx, t)
+	a.DurationMS, a.ProviderID = p.s.o.Now().Sub(began).Milliseconds(), receipt
+	return err
+}
+
+// pauseAfter is how long to wait after a failed attempt, the first being 1.
+func pauseAfter(attempt int) time.Duration {
+	pause := firstPause
+	for range attempt - 1 {
+		if pause *= 2; pause >= maxPause {
+			pause = maxPause
+			break
+		}
+	}
+	return pause + rand.N(pause/10) //nolint:gosec // spreads attempts, nothing secret
+}
+
+// results are how the states of attempts are counted.
+var results = map[MessageStatus]string{
+	MessageSent: resultSent, MessageRetried: resultRetried, MessageFailed: resultFailed, MessageDropped: resultDropped,
+}
+
+// end writes down what became of an attempt, even while the node stops.
+func (p *post) end(ctx context.Context, a *MessageAttempt, status MessageStatus, code string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
+	defer cancel()
+	a.ID, a.Status, a.Error = models.NewID(), status, code
+	err := p.s.store.Tx(ctx, func(tx *store.Tx) error {
+		a.CreatedAt = tx.Now
+		return tx.Create(a).Error
+	})
+	if err != nil {
+		return fmt.Errorf("write down an attempt at a message: %w", err)
+	}
+	p.s.stats.count(channelMessage, results[status])
+	return nil
+}
+
+// word opens a message and puts it into words. A *sendError says that this will
+// never be possible.
+func (p *post) word(ctx context.Context, m *models.Message) (outgoing, error) {
+	tmpl, ok := templates[m.Template]
+	if !ok {
+		return outgoing{}, &sendError{Code: "no template", Final: true}
+	}
+	var letter models.Letter
+	plain, err := p.sealer.Open(m.Sealed)
+	if err == nil {
+		err = json.Unmarshal([]byte(plain), &letter)
+	}
+	if err != nil || letter.To == "" {
+		return outgoing{}, &sendError{Code: "sealed", Final: true}
+	}
+	var row struct {
+		Name    string
+		Subject string
+		Text    string
+	}
+	err = p.s.store.Read(ctx).Raw(`SELECT o.name, COALESCE(w.subject, '') AS subject, COALESCE(w.text, '') AS text FROM organizations o
+		LEFT JOIN message_wordings w ON w.organization_id = o.id AND w.template = ? AND w.lang = ? WHERE o.id = ?`,
+		m.Template, languageOf(m.Lang), m.OrganizationID).Scan(&row).Error
+	if err != nil {
+		return outgoing{}, fmt.Errorf("read the wording of a message: %w", err)
+	}
+	w := Wording{row.Subject, row.Text}.or(tmpl.in(m.Lang))
+	values := map[string]string{}
+	for name, value := range letter.Values {
+		values[name] = value
+	}
+	values[gapOrganization] = row.Name
+	subject := strings.Join(strings.Fields(fill(w.Subject, values)), " ") // one line
+	return outgoing{To: letter.To, From: row.Name, Subject: subject, Body: fill(w.Text, values)}, nil
+}
+
+// languageOf is the language we speak that is meant: ar, or English.
+func languageOf(lang string) string {
+	if lang == "ar" {
+		return "ar"
+	}
+	return "en"
+}
+
+// seal makes the sealed part of a message to somebody.
+func (p *post) seal(l models.Letter) (string, error) {
+	plain, err := json.Marshal(l)
+	if err != nil {
+		return "", err
+	}
+	return p.sealer.Seal(string(plain)), nil
+}

@@ -81,8 +81,11 @@ type Options struct {
 	BootstrapKey string
 	// FixedCode is every one-time code; development only, empty otherwise.
 	FixedCode string
-	Now       func() time.Time
-	Log       *slog.Logger
+	// CanSend reports whether messages can be sent by a method: sms, whatsapp or
+	// email. Nil: by none.
+	CanSend func(method string) bool
+	Now     func() time.Time
+	Log     *slog.Logger
 }
 
 // Access issues and checks credentials. It is safe for concurrent use.
@@ -92,6 +95,7 @@ type Access struct {
 	signing   []byte
 	parser    *jwt.Parser
 	codes     []byte
+	letters   *models.Sealer
 	bootstrap string // hash
 
 	setupMu sync.Mutex
@@ -109,6 +113,9 @@ func New(s *store.Store, o Options) (*Access, error) {
 		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithTimeFunc(a.o.Now), jwt.WithStrictDecoding())
 	if a.codes, err = hkdf.Key(sha256.New, o.Secret, nil, "one-time codes", 32); err != nil {
 		return nil, fmt.Errorf("derive the code key: %w", err)
+	}
+	if a.letters, err = models.NewSealer(o.Secret, models.SealMessages); err != nil {
+		return nil, err
 	}
 	if o.BootstrapKey != "" {
 		a.bootstrap = models.HashSecret(o.BootstrapKey)

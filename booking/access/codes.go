@@ -2,8 +2,12 @@ package access
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
+	"strconv"
 	"time"
 
 	"gorm.io/gorm"
@@ -17,6 +21,9 @@ const (
 	codeLife = 10 * time.Minute
 	// maxCodeFailures is how many wrong guesses a code survives.
 	maxCodeFailures = 5
+	// maxCodes is how many codes an address gets within codeLife: each is a few
+	// guesses more, and each may cost the clinic the price of an SMS.
+	maxCodes = 5
 )
 
 // Contact is where a one-time code goes.
@@ -26,6 +33,8 @@ type Contact struct {
 	Email  string
 	// Member says that the person signs in to work, not to be served.
 	Member bool
+	// Lang is the language to write to them in: ar, or English.
+	Lang string
 }
 
 func (c Contact) kind() Kind {
@@ -58,32 +67,90 @@ type oneTimeCode struct {
 	Kind           Kind
 	Address        string
 	CodeHash       string
+	Lang           string
 	Failures       int
 	ExpiresAt      time.Time
 	UsedAt         *time.Time
 	CreatedAt      time.Time
 }
 
-// RequestCode makes a one-time code for a contact. The answer is the same
-// whether the person is known or not.
+// RequestCode makes a one-time code for a contact and sends it. The answer is
+// the same whether the person is known or not. It fails with CodeNoSender where
+// nothing can be sent by the method, and with CodeTooManyCodes where the
+// address got five in the last ten minutes; with a fixed code, which is no
+// secret, with neither.
 func (a *Access) RequestCode(ctx context.Context, organizationID string, c Contact) (time.Time, error) {
 	c, address, err := c.normal()
 	if err != nil {
 		return time.Time{}, err
 	}
-	if a.o.FixedCode == "" {
-		return time.Time{}, models.Errorf(models.CodeNoSender, "No way to send one-time codes by %s is configured.", c.Method)
+	canSend, code := a.o.CanSend != nil && a.o.CanSend(c.Method), a.o.FixedCode
+	if code == "" {
+		if !canSend {
+			return time.Time{}, models.Errorf(models.CodeNoSender, "No way to send one-time codes by %s is configured.", c.Method)
+		}
+		code = newCode()
 	}
-	row := oneTimeCode{ID: models.NewID(), OrganizationID: organizationID, Kind: c.kind(), Address: address}
-	row.CodeHash = a.codeHash(row.ID, a.o.FixedCode)
+	row := oneTimeCode{ID: models.NewID(), OrganizationID: organizationID, Kind: c.kind(), Address: address, Lang: c.Lang}
+	row.CodeHash = a.codeHash(row.ID, code)
+	letter, err := a.letter(address, code)
+	if err != nil {
+		return time.Time{}, err
+	}
 	err = a.store.Tx(ctx, func(tx *store.Tx) error {
 		row.CreatedAt, row.ExpiresAt = tx.Now, tx.Now.Add(codeLife)
+		if a.o.FixedCode == "" {
+			if err := spareCode(tx, &row); err != nil {
+				return err
+			}
+		}
+		if canSend {
+			tx.Enqueue(models.Message{
+				OrganizationID: organizationID, Template: models.TemplateOTP, Method: c.Method, Lang: c.Lang, Until: row.ExpiresAt, Sealed: letter,
+			})
+		}
 		return tx.Create(&row).Error
 	})
 	if err != nil {
 		return time.Time{}, fmt.Errorf("store a one-time code: %w", err)
 	}
 	return row.ExpiresAt, nil
+}
+
+// newCode draws six digits.
+func newCode() string {
+	n, err := rand.Int(rand.Reader, big.NewInt(1_000_000))
+	if err != nil {
+		panic(err) // crypto/rand.Reader never fails
+	}
+	return fmt.Sprintf("%06d", n)
+}
+
+// letter seals a code and where it goes, for the job that sends it.
+func (a *Access) letter(address, code string) (string, error) {
+	plain, err := json.Marshal(models.Letter{To: address, Values: map[string]string{
+		"code": code, "minutes": strconv.Itoa(int(codeLife.Minutes())),
+	}})
+	if err != nil {
+		return "", err
+	}
+	return a.letters.Seal(string(plain)), nil
+}
+
+// spareCode refuses one more code for an address that got its share.
+func spareCode(tx *store.Tx, row *oneTimeCode) error {
+	var recent []time.Time
+	err := tx.Model(&oneTimeCode{}).Where("organization_id = ? AND kind = ? AND address = ? AND created_at > ?", row.OrganizationID, row.Kind, row.Address, tx.Now.Add(-codeLife)).
+		Order("created_at DESC").Limit(maxCodes).Pluck("created_at", &recent).Error
+	if err != nil {
+		return fmt.Errorf("count one-time codes: %w", err)
+	}
+	if len(recent) < maxCodes {
+		return nil
+	}
+	e := models.Errorf(models.CodeTooManyCodes, "Five codes in ten minutes are enough; the newest is valid still.")
+	e.RetryAfter = recent[maxCodes-1].Add(codeLife).Sub(tx.Now)
+	return e
 }
 
 var errWrongCode = models.Errorf(models.CodeWrongCode, "The code is wrong, used or expired.")

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+
+	"nowserving/notify"
 )
 
 // config is everything that can be set, by environment only. A name ending in
@@ -174,6 +176,7 @@ func (c *config) check() error {
 			errs = append(errs, fmt.Errorf("%s is %q; it is an http or https URL", setting.name, setting.value))
 		}
 	}
+	errs = append(errs, notify.CheckSenders(c.SMTPURL, c.SMSURL))
 	for _, origin := range c.AllowedOrigins {
 		if u, err := url.Parse(origin); err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" {
 			errs = append(errs, fmt.Errorf("NOWSERVING_ALLOWED_ORIGINS holds %q; an origin is like https://clinic.example", origin))

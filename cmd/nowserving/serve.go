@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -100,16 +101,24 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 
 	registry := prometheus.NewRegistry()
 	bookings := booking.New(db, catalogue, index, mirrors, log)
+	var console io.Writer
+	if c.Env == "development" {
+		console = os.Stdout
+	}
 	notifier, err := notify.New(ctx, notify.Options{
-		Store: db, Bookings: bookings, Secret: secret, PublicURL: c.PublicURL, Development: c.Env == "development",
+		Store: db, Bookings: bookings, Secret: secret, PublicURL: c.PublicURL, Console: console,
 		FCM:     notify.FCMOptions{Credentials: c.FCMCredentials, Endpoint: c.FCMEndpoint},
 		SMTPURL: c.SMTPURL, SMSURL: c.SMSURL, AllowPrivate: c.WebhookAllowPrivate, Now: time.Now, Log: log,
 	})
 	if err != nil {
 		return err
 	}
+	canSend := notifier.CanSend
+	if c.OTPFixedCode != "" {
+		canSend = notifier.Configured // a code that everybody knows needs no console
+	}
 	people, err := access.New(db, access.Options{
-		Secret: secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, Now: time.Now, Log: log,
+		Secret: secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, CanSend: canSend, Now: time.Now, Log: log,
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,158 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// remindersByDefault are the methods an organization that has said nothing
+// reminds by, the preferred first.
+var remindersByDefault = map[models.Reminder][]string{
+	models.ReminderDayBefore:  {methodEmail, methodSMS},
+	models.ReminderHourBefore: {methodEmail, methodSMS},
+}
+
+// plan writes a message when a reminder is due: to the patient, by the first
+// method the organization prefers that can be sent and has an address.
+func (p *post) plan(ctx context.Context, a *announcement) (step, error) {
+	if a.Event.Type != models.EventReminder || a.Event.StartsAt == nil {
+		return nil, nil
+	}
+	reminder := a.Event.Reminder
+	if _, ok := templates[string(reminder)]; !ok {
+		return nil, nil
+	}
+	db := p.s.store.Read(ctx)
+	preferred, err := reminderMethods(db, a.OrganizationID)
+	if err != nil {
+		return nil, err
+	}
+	if len(preferred[reminder]) == 0 {
+		return nil, nil
+	}
+	v, err := readVisit(db, a)
+	if err != nil || v == nil {
+		return nil, err
+	}
+	addresses := map[string]*string{methodEmail: v.customer.Email, methodSMS: v.customer.Phone, methodWhatsApp: v.customer.Phone}
+	for _, method := range preferred[reminder] {
+		to := addresses[method]
+		if to == nil || !p.s.CanSend(method) {
+			continue
+		}
+		m, err := p.reminder(db, a, v, method, *to)
+		if err != nil {
+			return nil, err
+		}
+		return func(tx *store.Tx) error { tx.Enqueue(m); return nil }, nil
+	}
+	return nil, nil
+}
+
+// visit is an appointment with all that a reminder of it names.
+type visit struct {
+	booking      models.Booking
+	customer     models.Customer
+	organization models.Organization
+	bookingType  models.BookingType
+	resource     models.Resource
+}
+
+// readVisit reads what a reminder names, or nil where there is no such booking
+// any more.
+func readVisit(db *gorm.DB, a *announcement) (*visit, error) {
+	v := &visit{}
+	err := db.Where("organization_id = ? AND id = ?", a.OrganizationID, a.Event.BookingID).Take(&v.booking).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the booking to remind of: %w", err)
+	}
+	for _, part := range []struct {
+		into any
+		id   string
+	}{{&v.customer, v.booking.CustomerID}, {&v.organization, a.OrganizationID}, {&v.bookingType, v.booking.TypeID}, {&v.resource, a.Event.ResourceID}} {
+		if err := db.Where("id = ?", part.id).Limit(1).Find(part.into).Error; err != nil {
+			return nil, fmt.Errorf("read what a reminder names: %w", err)
+		}
+	}
+	return v, nil
+}
+
+// reminder makes the message.
+func (p *post) reminder(db *gorm.DB, a *announcement, v *visit, method, to string) (models.Message, error) {
+	zone, err := time.LoadLocation(v.organization.Timezone)
+	if err != nil {
+		return models.Message{}, fmt.Errorf("the time zone of an organization: %w", err)
+	}
+	lang, err := customerLanguage(db, &v.customer)
+	if err != nil {
+		return models.Message{}, err
+	}
+	until := a.Event.At.Add(a.Event.Reminder.Tolerance())
+	starts := a.Event.StartsAt.In(zone)
+	sealed, err := p.seal(models.Letter{To: to, Values: map[string]string{
+		"type":     v.bookingType.NameTranslations.In(lang, v.bookingType.Name),
+		"resource": v.resource.NameTranslations.In(lang, v.resource.Name),
+		"date":     dateIn(lang, starts), "time": starts.Format("15:04"), "ticket": v.booking.Ticket, "url": p.s.o.PublicURL,
+	}})
+	return models.Message{
+		OrganizationID: a.OrganizationID, Template: string(a.Event.Reminder), Method: method, Lang: lang,
+		BookingID: v.booking.ID, Until: until, Sealed: sealed,
+	}, err
+}
+
+// customerLanguage is the language to write to somebody in: that of their
+// newest device, else the one they last asked for a code in, else English.
+func customerLanguage(db *gorm.DB, c *models.Customer) (string, error) {
+	var langs []string
+	err := db.Raw("SELECT lang FROM devices WHERE organization_id = ? AND customer_id = ? ORDER BY updated_at DESC LIMIT 1", c.OrganizationID, c.ID).Scan(&langs).Error
+	if err == nil && len(langs) == 0 {
+		err = db.Raw("SELECT lang FROM one_time_codes WHERE organization_id = ? AND kind = 'customer' AND address IN ? ORDER BY created_at DESC LIMIT 1",
+			c.OrganizationID, contacts(c)).Scan(&langs).Error
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the language of a customer: %w", err)
+	}
+	return languageOf(append(langs, "en")[0]), nil
+}
+
+func contacts(c *models.Customer) []string {
+	list := []string{""} // never an address, and never an empty list
+	for _, address := range []*string{c.Phone, c.Email} {
+		if address != nil {
+			list = append(list, *address)
+		}
+	}
+	return list
+}
+
+// obsolete reports whether what a message says is no longer so.
+func (p *post) obsolete(ctx context.Context, m *models.Message) (bool, error) {
+	if m.BookingID == "" {
+		return false, nil
+	}
+	var b []models.Booking
+	err := p.s.store.Read(ctx).Where("organization_id = ? AND id = ?", m.OrganizationID, m.BookingID).Limit(1).Find(&b).Error
+	if err != nil {
+		return false, fmt.Errorf("read the booking of a message: %w", err)
+	}
+	if len(b) == 0 || b[0].Status != models.StatusConfirmed {
+		return true, nil
+	}
+	switch models.Reminder(m.Template) {
+	case models.ReminderAfterEnd, models.ReminderDayAfter:
+		return b[0].Stage == models.StageNoShow || b[0].Stage == models.StageLeft, nil
+	case models.ReminderDayBefore, models.ReminderHourBefore, models.ReminderTenBefore, models.ReminderAtStart:
+		return b[0].Stage != models.StageNone, nil // called, or over
+	}
+	return false, nil
+}

@@ -1,0 +1,252 @@
+package notify
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// MessageSettings are how an organization words its messages, and which
+// reminders it sends as messages.
+type MessageSettings struct {
+	Templates map[string]TemplateSettings
+	// Reminders are the methods of each reminder, the preferred first: the first
+	// one goes out that can be sent and that the customer has an address for.
+	Reminders map[models.Reminder][]string
+}
+
+// TemplateSettings is a message and its wording in force.
+type TemplateSettings struct {
+	// Gaps may be used in the wording, as {{name}}.
+	Gaps []string
+	// Texts and Own are by language. Own is what the organization says itself.
+	Texts, Own map[string]Wording
+}
+
+// MessageChange is what to change of the settings; what is absent stays.
+type MessageChange struct {
+	// Wordings by template and language; an empty subject or text gives ours back.
+	Wordings map[string]map[string]Wording
+	// Reminders are methods as in MessageSettings; an empty list sends none, nil
+	// gives our choice back.
+	Reminders map[models.Reminder][]string
+}
+
+// messageWording is a row of message_wordings.
+type messageWording struct {
+	OrganizationID string
+	Template       string
+	Lang           string
+	Subject        string
+	Text           string
+	UpdatedAt      time.Time
+}
+
+// messageReminder is a row of message_reminders.
+type messageReminder struct {
+	OrganizationID string
+	Reminder       models.Reminder
+	Methods        []string `gorm:"serializer:json"`
+	UpdatedAt      time.Time
+}
+
+// languages are those a wording has.
+var languages = []string{"en", "ar"}
+
+// MessageSettings returns the settings of an organization.
+func (s *Service) MessageSettings(ctx context.Context, organizationID string) (MessageSettings, error) {
+	db := s.store.Read(ctx)
+	var rows []messageWording
+	if err := db.Where("organization_id = ?", organizationID).Find(&rows).Error; err != nil {
+		return MessageSettings{}, fmt.Errorf("read wordings: %w", err)
+	}
+	chosen, err := reminderMethods(db, organizationID)
+	if err != nil {
+		return MessageSettings{}, err
+	}
+	m := MessageSettings{Templates: map[string]TemplateSettings{}, Reminders: map[models.Reminder][]string{}}
+	for name, t := range templates {
+		m.Templates[name] = TemplateSettings{Gaps: t.known(), Texts: map[string]Wording{"en": t.en, "ar": t.ar}, Own: map[string]Wording{}}
+	}
+	for _, row := range rows {
+		own := Wording{row.Subject, row.Text}
+		if t, ok := m.Templates[row.Template]; ok && own != (Wording{}) {
+			t.Own[row.Lang] = own
+			t.Texts[row.Lang] = own.or(t.Texts[row.Lang])
+		}
+	}
+	for _, reminder := range reminderNames {
+		m.Reminders[reminder] = append([]string{}, chosen[reminder]...)
+	}
+	return m, nil
+}
+
+// reminderMethods are by which methods an organization sends each reminder.
+func reminderMethods(db *gorm.DB, organizationID string) (map[models.Reminder][]string, error) {
+	var rows []messageReminder
+	if err := db.Where("organization_id = ?", organizationID).Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("read the choice of reminders: %w", err)
+	}
+	chosen := map[models.Reminder][]string{}
+	for reminder, preferred := range remindersByDefault {
+		chosen[reminder] = preferred
+	}
+	for _, row := range rows {
+		chosen[row.Reminder] = row.Methods
+	}
+	return chosen, nil
+}
+
+// SetMessages changes the settings of an organization.
+func (s *Service) SetMessages(ctx context.Context, organizationID string, c MessageChange) error {
+	var wordings []messageWording
+	for _, name := range sorted(c.Wordings) {
+		t, ok := templates[name]
+		if !ok {
+			return models.Invalid("templates."+name, "There is no such message; there are %s.", strings.Join(sorted(templates), ", "))
+		}
+		for _, lang := range sorted(c.Wordings[name]) {
+			field := "templates." + name + "." + lang
+			if !slices.Contains(languages, lang) {
+				return models.Invalid(field, "A language is en or ar.")
+			}
+			w := c.Wordings[name][lang]
+			if err := t.check(field, w); err != nil {
+				return err
+			}
+			wordings = append(wordings, messageWording{OrganizationID: organizationID, Template: name, Lang: lang, Subject: w.Subject, Text: w.Text})
+		}
+	}
+	for _, reminder := range sorted(c.Reminders) {
+		field := "reminders." + string(reminder)
+		if !slices.Contains(reminderNames, reminder) {
+			return models.Invalid(field, "There is no such reminder.")
+		}
+		list := c.Reminders[reminder]
+		for i, method := range list {
+			if !slices.Contains(methods, method) || slices.Contains(list[:i], method) {
+				return models.Invalid(field, "Its methods are each at most once of %s.", strings.Join(methods, ", "))
+			}
+		}
+	}
+	err := s.store.Tx(ctx, func(tx *store.Tx) error {
+		for _, w := range wordings {
+			w.UpdatedAt = tx.Now
+			if err := tx.Clauses(clause.OnConflict{UpdateAll: true, Columns: columns("organization_id", "template", "lang")}).Create(&w).Error; err != nil {
+				return err
+			}
+		}
+		for _, reminder := range sorted(c.Reminders) {
+			row := messageReminder{organizationID, reminder, c.Reminders[reminder], tx.Now}
+			var err error
+			if row.Methods == nil {
+				err = tx.Where("organization_id = ? AND reminder = ?", organizationID, reminder).Delete(&messageReminder{}).Error
+			} else {
+				err = tx.Clauses(clause.OnConflict{UpdateAll: true, Columns: columns("organization_id", "reminder")}).Create(&row).Error
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("store the settings of messages: %w", err)
+	}
+	return nil
+}
+
+func columns(names ...string) []clause.Column {
+	list := make([]clause.Column, len(names))
+	for i, name := range names {
+		list[i].Name = name
+	}
+	return list
+}
+
+// sorted are the keys of a map in their order, so that the same mistakes are
+// told in the same order.
+func sorted[K ~string, V any](m map[K]V) []K {
+	return slices.Sorted(maps.Keys(m))
+}
+
+// MessageStatus is what became of an attempt to send a message.
+type MessageStatus string
+
+// The states of an attempt.
+const (
+	MessageSent    MessageStatus = "sent"    // the carrier took it
+	MessageRetried MessageStatus = "retried" // it did not; another attempt follows
+	MessageFailed  MessageStatus = "failed"  // it did not, and never will
+	MessageDropped MessageStatus = "dropped" // it was of no use any more
+)
+
+// MessageAttempt is a line of the log of messages: one attempt to send one,
+// without its text and without an address.
+type MessageAttempt struct {
+	ID             string `gorm:"primaryKey"`
+	OrganizationID string
+	MessageID      string // the same for each attempt
+	BookingID      string // empty for a message about no booking
+	Template       string
+	Method         string
+	Attempt        int // 1 for the first
+	Status         MessageStatus
+	// ProviderID is the carrier's name for the message: the SID at Twilio, the
+	// Message-ID of an e-mail.
+	ProviderID string
+	// Error is a short code, empty where the message was sent.
+	Error      string
+	DurationMS int64
+	CreatedAt  time.Time
+}
+
+// MessageFilter narrows the log of messages; what is empty narrows nothing.
+type MessageFilter struct {
+	BookingID, MessageID, Template, Method string
+	Status                                 MessageStatus
+	From, To                               time.Time
+}
+
+// MessageLog lists attempts, the newest first, one more than the page's limit
+// where there are.
+func (s *Service) MessageLog(ctx context.Context, organizationID string, f MessageFilter, page store.Page) ([]MessageAttempt, error) {
+	q := s.store.Read(ctx).Where("organization_id = ?", organizationID)
+	for _, part := range []struct{ column, value string }{
+		{"booking_id", f.BookingID}, {"message_id", f.MessageID}, {"template", f.Template}, {"method", f.Method}, {"status", string(f.Status)},
+	} {
+		if part.value != "" {
+			q = q.Where(part.column+" = ?", part.value)
+		}
+	}
+	if !f.From.IsZero() {
+		q = q.Where("created_at >= ?", f.From.UTC())
+	}
+	if !f.To.IsZero() {
+		q = q.Where("created_at <= ?", f.To.UTC())
+	}
+	if page.After != "" {
+		q = q.Where("id < ?", page.After)
+	}
+	var list []MessageAttempt
+	if err := q.Order("id DESC").Limit(page.Limit + 1).Find(&list).Error; err != nil {
+		return nil, fmt.Errorf("list attempts at messages: %w", err)
+	}
+	return list, nil
+}
+
+// tidy deletes the log from before a moment.
+func (p *post) tidy(ctx context.Context, before time.Time) error {
+	return p.s.store.Tx(ctx, func(tx *store.Tx) error {
+		return tx.Where("created_at < ?", before).Delete(&MessageAttempt{}).Error
+	})
+}
