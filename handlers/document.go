@@ -28,6 +28,7 @@ var tags = []*huma.Tag{
 	{Name: "Resources", Description: "Who or what serves: a doctor, a room, a desk."},
 	{Name: "Types", Description: "The services a customer can ask for."},
 	{Name: "Customers", Description: "The patients of an organization."},
+	{Name: "Messages", Description: "E-mail, SMS and WhatsApp: how they are worded, which reminders go out, and what became of each."},
 	{Name: "Organizations", Description: "Tenants, and the API keys that act for them."},
 	{Name: "Webhooks", Description: "Other systems that are told what happens, signed, until they have taken it."},
 }

@@ -245,6 +245,11 @@ func TestEveryRoute(t *testing.T) {
 		assert.NotContains(t, string(screens.raw), screen.str("result.token"))
 		assert.NotEmpty(t, c.staff(del, "/management/displays", object{"id": screen.str("result.id")}).ok().str("message"))
 
+		// Messages.
+		assert.Contains(t, c.staff(get, "/management/messages", nil).ok().str("result.templates.otp.en.text"), "{{code}}")
+		c.staff(put, "/management/messages", object{"reminders": object{"afterAppointment": []string{"sms"}}}).ok()
+		assert.Empty(t, c.staff(get, "/management/messages/log", nil).ok().list("result"))
+
 		assert.NotEmpty(t, h.send(request{method: post, path: "/auth/logout", body: object{"refreshToken": refresh}}).ok().str("message"))
 		h.send(request{method: post, path: "/auth/token", body: object{"refreshToken": refresh}}).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
 

@@ -89,6 +89,7 @@ func New(o Options) (*Server, error) {
 	s.organizationRoutes()
 	s.keyRoutes()
 	s.webhookRoutes()
+	s.messageRoutes()
 	if err := s.serveDocument(); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,150 @@
+package handlers
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"nowserving/models"
+	"nowserving/notify"
+)
+
+// messageTextView is a message in one language, as it goes out.
+type messageTextView struct {
+	Subject string `json:"subject" doc:"Of an e-mail."`
+	Text    string `json:"text"`
+	Own     bool   `json:"own" doc:"Whether any of it is the organization's own wording."`
+}
+
+type messageTemplateView struct {
+	Gaps []string        `json:"gaps" nullable:"false" doc:"What may be used in the wording, as {{name}}."`
+	En   messageTextView `json:"en"`
+	Ar   messageTextView `json:"ar"`
+}
+
+type messageSettingsView struct {
+	Templates map[string]messageTemplateView `json:"templates"`
+	Reminders map[string][]string            `json:"reminders" doc:"The methods of each reminder, the preferred first: it goes out by the first that is configured and that the customer has an address for."`
+}
+
+func viewMessageSettings(m notify.MessageSettings) messageSettingsView {
+	v := messageSettingsView{Templates: map[string]messageTemplateView{}, Reminders: map[string][]string{}}
+	for name, t := range m.Templates {
+		text := func(lang string) messageTextView {
+			_, own := t.Own[lang]
+			return messageTextView{t.Texts[lang].Subject, t.Texts[lang].Text, own}
+		}
+		v.Templates[name] = messageTemplateView{t.Gaps, text("en"), text("ar")}
+	}
+	for reminder, methods := range m.Reminders {
+		v.Reminders[string(reminder)] = methods
+	}
+	return v
+}
+
+// messageTextBody is a wording; what is absent or empty is ours.
+type messageTextBody struct {
+	Subject string `json:"subject"`
+	Text    string `json:"text"`
+}
+
+type messageSettingsBody struct {
+	Templates map[string]map[string]messageTextBody `json:"templates" doc:"By message and language (en, ar). What is not named stays; an empty subject or text gives the service's own words back."`
+	Reminders map[string][]string                   `json:"reminders" doc:"By reminder: its methods (email, sms, whatsapp), the preferred first. What is not named stays; an empty list sends none, null gives the service's own choice back."`
+}
+
+func (b *messageSettingsBody) change() notify.MessageChange {
+	c := notify.MessageChange{Wordings: map[string]map[string]notify.Wording{}, Reminders: map[models.Reminder][]string{}}
+	for name, texts := range b.Templates {
+		c.Wordings[name] = map[string]notify.Wording{}
+		for lang, text := range texts {
+			c.Wordings[name][lang] = notify.Wording{Subject: text.Subject, Text: text.Text}
+		}
+	}
+	for reminder, methods := range b.Reminders {
+		c.Reminders[models.Reminder(reminder)] = methods
+	}
+	return c
+}
+
+// messageAttemptView is a line of the log.
+type messageAttemptView struct {
+	ID         string               `json:"id"`
+	MessageID  string               `json:"messageId" doc:"The same for each attempt at a message."`
+	BookingID  string               `json:"bookingId"`
+	Template   string               `json:"template"`
+	Method     string               `json:"method"`
+	Attempt    int                  `json:"attempt"`
+	Status     notify.MessageStatus `json:"status" enum:"sent,retried,failed,dropped" doc:"retried: it was refused, and is tried again. dropped: it was of no use any more."`
+	ProviderID string               `json:"providerId" doc:"Twilio's SID, or the Message-ID of an e-mail."`
+	Error      string               `json:"error" doc:"Why it was not sent: HTTP or SMTP and the status, then the carrier's own code; or timeout, unreachable, TLS, too late, obsolete."`
+	DurationMS int64                `json:"durationMs"`
+	At         time.Time            `json:"at"`
+}
+
+func viewMessageAttempt(a *notify.MessageAttempt) messageAttemptView {
+	return messageAttemptView{
+		a.ID, a.MessageID, a.BookingID, a.Template, a.Method, a.Attempt, a.Status, a.ProviderID, a.Error, a.DurationMS, a.CreatedAt.UTC(),
+	}
+}
+
+func (s *Server) messageRoutes() {
+	show := func(ctx context.Context, c caller) (result[messageSettingsView], error) {
+		m, err := s.o.Notify.MessageSettings(ctx, c.OrganizationID)
+		return result[messageSettingsView]{viewMessageSettings(m)}, err
+	}
+	register(s, operation{
+		method: http.MethodGet, path: "/management/messages", id: "getMessages", tag: "Messages", who: managers,
+		summary: "Get the wording of messages", about: "And which reminders of appointments go out, and how.",
+	}, func(ctx context.Context, c caller, _ *struct{}) (result[messageSettingsView], error) {
+		return show(ctx, c)
+	})
+	register(s, operation{
+		method: http.MethodPut, path: "/management/messages", id: "setMessages", tag: "Messages", who: managers,
+		summary: "Change the wording of messages", about: "And which reminders of appointments go out, and how. What is absent stays.",
+		example: map[string]any{
+			"templates": map[string]any{"otp": map[string]any{"en": map[string]any{"subject": "Your code", "text": "{{organization}}: your code is {{code}}."}}},
+			"reminders": map[string]any{"oneHourBeforeAppointment": []string{"whatsapp", "sms"}},
+		},
+	}, func(ctx context.Context, c caller, in *with[messageSettingsBody]) (result[messageSettingsView], error) {
+		if err := s.o.Notify.SetMessages(ctx, c.OrganizationID, in.Body.change()); err != nil {
+			return result[messageSettingsView]{}, err
+		}
+		return show(ctx, c)
+	})
+	type logQuery struct {
+		Limit     int    `query:"limit" default:"10" minimum:"1" doc:"Items on a page; at most 100, more are not given."`
+		Token     string `query:"nextPageToken" doc:"From the page before."`
+		BookingID string `query:"bookingId"`
+		MessageID string `query:"messageId"`
+		Template  string `query:"template"`
+		Method    string `query:"method" enum:"email,sms,whatsapp"`
+		Status    string `query:"status" enum:"sent,retried,failed,dropped"`
+		From      string `query:"from" doc:"A day (2026-03-01) of the organization, or a moment (RFC 3339)."`
+		To        string `query:"to" doc:"A day, to its end, or a moment."`
+	}
+	register(s, operation{
+		method: http.MethodGet, path: "/management/messages/log", id: "listMessageAttempts", tag: "Messages", who: managers,
+		summary: "List what became of messages", about: "Every attempt of the last 30 days, the newest first; no text and no address.",
+	}, func(ctx context.Context, c caller, in *logQuery) (list[messageAttemptView], error) {
+		page, err := pageOf(in.Limit, in.Token)
+		if err != nil {
+			return list[messageAttemptView]{}, err
+		}
+		o, err := s.directory.of(ctx, c.OrganizationID)
+		if err != nil {
+			return list[messageAttemptView]{}, err
+		}
+		f := notify.MessageFilter{
+			BookingID: in.BookingID, MessageID: in.MessageID, Template: in.Template, Method: in.Method, Status: notify.MessageStatus(in.Status),
+		}
+		if f.From, err = moment("from", in.From, o.zone, 0); err != nil {
+			return list[messageAttemptView]{}, err
+		}
+		if f.To, err = moment("to", in.To, o.zone, 24*time.Hour-time.Microsecond); err != nil {
+			return list[messageAttemptView]{}, err
+		}
+		rows, err := s.o.Notify.MessageLog(ctx, c.OrganizationID, f, page)
+		return listOf(rows, page.Limit, func(a *notify.MessageAttempt) string { return a.ID }, viewMessageAttempt), err
+	})
+}
