@@ -8,13 +8,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"nowserving/booking"
 	"nowserving/booking/queue"
 	"nowserving/notify"
 	"nowserving/realtime"
 )
 
 // measure shows what the parts count about themselves.
-func measure(registry *prometheus.Registry, hub *realtime.Hub, index *queue.Index, mirrors *queue.Mirrors, notifier *notify.Service, log *slog.Logger) {
+func measure(registry *prometheus.Registry, hub *realtime.Hub, index *queue.Index, mirrors *queue.Mirrors, bookings *booking.Service, notifier *notify.Service, log *slog.Logger) {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &deliveries{notifier, log})
 	gauge := func(name, help string, read func() float64) {
 		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "nowserving_" + name, Help: help}, read))
@@ -43,6 +44,9 @@ func measure(registry *prometheus.Registry, hub *realtime.Hub, index *queue.Inde
 	counter("index_rebuilds_total", "Times an organization's queue index was rebuilt from the database.", func() float64 {
 		_, n := index.Repairs()
 		return float64(n)
+	})
+	counter("reminders_dropped_total", "Reminders of appointments whose moment had passed by more than its tolerance.", func() float64 {
+		return float64(bookings.RemindersDropped())
 	})
 	gauge("connections", "Live connections.", func() float64 { return float64(hub.Stats().Connections) })
 	gauge("subscriptions", "Channels watched by live connections.", func() float64 { return float64(hub.Stats().Subscriptions) })

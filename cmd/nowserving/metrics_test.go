@@ -46,6 +46,7 @@ func TestMetricsOfNotifications(t *testing.T) {
 			}
 			require.Zero(t, c.metric("nowserving_position_sweeps_total"))
 			require.Zero(t, c.metric("nowserving_positions_told_total"))
+			require.Zero(t, c.metric("nowserving_reminders_dropped_total"))
 		})
 	}
 }

@@ -140,7 +140,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		AllowedOrigins: c.AllowedOrigins, PublicURL: c.PublicURL, PositionTick: c.PositionTick,
 	})
 	api.ServeLive(hub)
-	measure(registry, hub, index, mirrors, notifier, log)
+	measure(registry, hub, index, mirrors, bookings, notifier, log)
 	if c.DebugAddr != "" {
 		stopDebug, err := serveDebug(ctx, c.DebugAddr, log)
 		if err != nil {
