@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -114,24 +115,36 @@ func newChanging(t testing.TB, waiting int) *changing {
 	c.database, address = tap(t, storetest.Postgres(t))
 	c.client = start(t, []string{"DATABASE_URL=" + address, "REDIS_URL=" + c.redis.URL, "NOWSERVING_SECRET_KEY=0123456789abcdef0123456789abcdef"})
 	c.typeID, c.resourceID = c.clinic()
-	var left atomic.Int64
-	left.Store(int64(waiting))
+	c.joinAtOnce(c.typeID, waiting)
+	// What the joins left behind to do is no part of what follows.
+	require.Eventually(t, func() bool { return c.metric(`nowserving_notifications_oldest_due_seconds{queue="announce"}`) == 0 }, time.Minute, 50*time.Millisecond)
+	return c
+}
+
+// joinAtOnce lets many join, some side by side, and returns their bookings.
+func (c *client) joinAtOnce(typeID string, n int) []string {
+	c.t.Helper()
+	ids := make([]string, n)
+	var next atomic.Int64
 	var joining sync.WaitGroup
 	for range joiners {
 		joining.Go(func() {
-			for left.Add(-1) >= 0 {
-				status, answer, err := c.try("PUT", "/management/scheduling/new", map[string]any{"type": c.typeID, "assign": false, "assignmentTimeout": 180})
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				status, answer, err := c.try("PUT", "/management/scheduling/new", map[string]any{"type": typeID, "assign": false, "assignmentTimeout": 180})
+				var b struct{ ID string }
+				if err == nil {
+					err = json.Unmarshal(answer, &b)
+				}
 				if err != nil || status != http.StatusOK {
-					t.Errorf("%d %s %v", status, answer, err)
+					c.t.Errorf("%d %s %v", status, answer, err)
 					return
 				}
+				ids[i] = b.ID
 			}
 		})
 	}
 	joining.Wait()
-	// What the joins left behind to do is no part of what follows.
-	require.Eventually(t, func() bool { return c.metric(`nowserving_notifications_oldest_due_seconds{queue="announce"}`) == 0 }, time.Minute, 50*time.Millisecond)
-	return c
+	return ids
 }
 
 // change lets one join and one be called: two changes of the queue, and it is
