@@ -10,56 +10,33 @@ import (
 	"nowserving/models"
 )
 
-// reminder is when one of an appointment's reminders is due, and how late it is
-// still of use: one that could not be sent in time is dropped, not sent late.
-type reminder struct {
-	name      models.Reminder
-	ofEnd     bool          // counted from the end, not the beginning
-	after     time.Duration // negative: before
-	tolerance time.Duration
-}
+// reminderOf is the place of a reminder among all.
+func reminderOf(name models.Reminder) int { return slices.Index(models.Reminders, name) }
 
-// reminders are in the order they are due (the document's webhooks).
-var reminders = []reminder{
-	{models.ReminderDayBefore, false, -24 * time.Hour, 6 * time.Hour},
-	{models.ReminderHourBefore, false, -time.Hour, 15 * time.Minute},
-	{models.ReminderTenBefore, false, -10 * time.Minute, 5 * time.Minute},
-	{models.ReminderAtStart, false, 0, 5 * time.Minute},
-	{models.ReminderAfterEnd, true, 0, 6 * time.Hour},
-	{models.ReminderDayAfter, true, 24 * time.Hour, 12 * time.Hour},
-}
-
-func (r reminder) due(b *models.Booking) time.Time {
-	if r.ofEnd {
-		return b.EndsAt.UTC().Add(r.after)
-	}
-	return b.StartsAt.UTC().Add(r.after)
-}
-
-// reminderOf is the place of a reminder in the table.
-func reminderOf(name models.Reminder) int {
-	return slices.IndexFunc(reminders, func(r reminder) bool { return r.name == name })
+// due is when an appointment is to be reminded of.
+func due(b *models.Booking, r models.Reminder) time.Time {
+	return r.Due(b.StartsAt.UTC(), b.EndsAt.UTC())
 }
 
 // setReminder makes the i-th reminder the next one; beyond the last, none.
 func setReminder(b *models.Booking, i int) {
 	b.ReminderNext, b.ReminderAt = "", nil
-	if i < len(reminders) {
-		due := reminders[i].due(b)
-		b.ReminderNext, b.ReminderAt = reminders[i].name, &due
+	if i < len(models.Reminders) {
+		at := due(b, models.Reminders[i])
+		b.ReminderNext, b.ReminderAt = models.Reminders[i], &at
 	}
 }
 
 // scheduleReminders leaves out what is past already when an appointment is made.
 func scheduleReminders(b *models.Booking, now time.Time) {
-	i := slices.IndexFunc(reminders, func(r reminder) bool { return r.due(b).After(now) })
+	i := slices.IndexFunc(models.Reminders, func(r models.Reminder) bool { return due(b, r).After(now) })
 	setReminder(b, i)
 }
 
 // settle fits the reminders of an appointment, and its end, to what has become
 // of it: nobody is reminded to come who is there, or of what won't be.
 func settle(tx *store.Tx, b *models.Booking) error {
-	next := len(reminders)
+	next := len(models.Reminders)
 	switch b.Stage {
 	case models.StageServing, models.StageDone:
 		if b.Stage == models.StageDone && b.EndsAt.After(tx.Now) {
@@ -119,10 +96,9 @@ func (s *Service) remind(ctx context.Context) (int, error) {
 // advance emits the reminder of an appointment that is due, unless it is too
 // late for that, and turns to the next.
 func advance(tx *store.Tx, b *models.Booking) (sent bool, err error) {
-	i := reminderOf(b.ReminderNext)
-	due := reminders[i]
-	sent = tx.Now.Sub(*b.ReminderAt) <= due.tolerance
-	setReminder(b, i+1)
+	r := b.ReminderNext
+	sent = tx.Now.Sub(*b.ReminderAt) <= r.Tolerance()
+	setReminder(b, reminderOf(r)+1)
 	set := map[string]any{"reminder_next": b.ReminderNext, "reminder_at": b.ReminderAt}
 	if sent {
 		b.Version++
@@ -136,7 +112,7 @@ func advance(tx *store.Tx, b *models.Booking) (sent bool, err error) {
 		return false, nil
 	}
 	e := models.EventOf(models.EventReminder, b)
-	e.By, e.Reminder = models.ActorSystem, due.name
+	e.By, e.Reminder = models.ActorSystem, r
 	return true, tx.Emit(b.OrganizationID, e)
 }
 

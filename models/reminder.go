@@ -18,6 +18,9 @@ var reminderTimes = map[Reminder]reminderTime{
 	ReminderDayAfter:   {true, 24 * time.Hour, 12 * time.Hour},
 }
 
+// Reminders are all of them in the order they are due.
+var Reminders = []Reminder{ReminderDayBefore, ReminderHourBefore, ReminderTenBefore, ReminderAtStart, ReminderAfterEnd, ReminderDayAfter}
+
 // Due is when an appointment from starts to ends is to be reminded of.
 func (r Reminder) Due(starts, ends time.Time) time.Time {
 	t := reminderTimes[r]
@@ -27,5 +30,6 @@ func (r Reminder) Due(starts, ends time.Time) time.Time {
 	return starts.Add(t.after)
 }
 
-// Tolerance is how long after it was due the reminder is still of use.
+// Tolerance is how long after it was due the reminder is still of use: one that
+// could not be sent in time is dropped, not sent late.
 func (r Reminder) Tolerance() time.Duration { return reminderTimes[r].tolerance }

@@ -22,7 +22,7 @@ var remindersByDefault = map[models.Reminder][]string{
 // plan writes a message when a reminder is due: to the patient, by the first
 // method the organization prefers that can be sent and has an address.
 func (p *post) plan(ctx context.Context, a *announcement) (step, error) {
-	if a.Event.Type != models.EventReminder || a.Event.StartsAt == nil {
+	if a.Event.Type != models.EventReminder {
 		return nil, nil
 	}
 	reminder := a.Event.Reminder
@@ -38,7 +38,7 @@ func (p *post) plan(ctx context.Context, a *announcement) (step, error) {
 		return nil, nil
 	}
 	v, err := readVisit(db, a)
-	if err != nil || v == nil {
+	if err != nil || v == nil || v.booking.StartsAt == nil {
 		return nil, err
 	}
 	addresses := map[string]*string{methodEmail: v.customer.Email, methodSMS: v.customer.Phone, methodWhatsApp: v.customer.Phone}
@@ -97,8 +97,8 @@ func (p *post) reminder(db *gorm.DB, a *announcement, v *visit, method, to strin
 	if err != nil {
 		return models.Message{}, err
 	}
-	until := a.Event.At.Add(a.Event.Reminder.Tolerance())
-	starts := a.Event.StartsAt.In(zone)
+	until := a.Event.Reminder.Due(*v.booking.StartsAt, *v.booking.EndsAt).Add(a.Event.Reminder.Tolerance())
+	starts := v.booking.StartsAt.In(zone)
 	sealed, err := p.seal(models.Letter{To: to, Values: map[string]string{
 		"type":     v.bookingType.NameTranslations.In(lang, v.bookingType.Name),
 		"resource": v.resource.NameTranslations.In(lang, v.resource.Name),

@@ -84,7 +84,7 @@ func (s *Service) MessageSettings(ctx context.Context, organizationID string) (M
 			t.Texts[row.Lang] = own.or(t.Texts[row.Lang])
 		}
 	}
-	for _, reminder := range reminderNames {
+	for _, reminder := range models.Reminders {
 		m.Reminders[reminder] = append([]string{}, chosen[reminder]...)
 	}
 	return m, nil
@@ -128,7 +128,7 @@ func (s *Service) SetMessages(ctx context.Context, organizationID string, c Mess
 	}
 	for _, reminder := range sorted(c.Reminders) {
 		field := "reminders." + string(reminder)
-		if !slices.Contains(reminderNames, reminder) {
+		if !slices.Contains(models.Reminders, reminder) {
 			return models.Invalid(field, "There is no such reminder.")
 		}
 		list := c.Reminders[reminder]

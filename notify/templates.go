@@ -118,12 +118,6 @@ var templates = map[string]template{
 	},
 }
 
-// reminderNames are the six, in the order they are due.
-var reminderNames = []models.Reminder{
-	models.ReminderDayBefore, models.ReminderHourBefore, models.ReminderTenBefore,
-	models.ReminderAtStart, models.ReminderAfterEnd, models.ReminderDayAfter,
-}
-
 // in returns the template's own wording in a language: ar, or English.
 func (t *template) in(lang string) Wording {
 	if lang == "ar" {
