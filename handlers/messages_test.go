@@ -448,3 +448,112 @@ func TestOrganizationsWordTheirMessages(t *testing.T) {
 		}
 	})
 }
+
+// remindNow makes the next reminder of an appointment due, without moving the
+// appointment.
+func (h *house) remindNow(bookingID string, want models.Reminder) {
+	h.t.Helper()
+	require.Equal(h.t, string(want), scalar[string](h, "SELECT reminder_next FROM bookings WHERE id = ?", bookingID))
+	h.exec("UPDATE bookings SET reminder_at = ? WHERE id = ?", time.Now().UTC(), bookingID)
+	require.Eventually(h.t, func() bool {
+		for _, e := range h.eventsOf(bookingID) {
+			if e.Reminder == want {
+				return scalar[int](h, "SELECT count(*) FROM river_job WHERE kind = 'announce' AND state <> 'completed'") == 0
+			}
+		}
+		return false
+	}, 10*time.Second, 10*time.Millisecond, "%s was not announced", want)
+}
+
+// reminded is a clinic whose patients have appointments.
+type reminded struct {
+	*clinic
+	kind, room string
+}
+
+func (h *house) newReminded() reminded {
+	c := h.newClinic()
+	kind := c.newType(object{"name": "Checkup", "name_translations": object{"en": "Checkup", "ar": "فحص"}, "minutes": 30})
+	return reminded{c, kind, c.newResource(object{"name": "Dr. Sarah", "name_translations": object{"ar": "د. سارة"}}, kind)}
+}
+
+// visit makes an appointment for a customer.
+func (c reminded) visit(military int, customer object) string {
+	c.t.Helper()
+	return c.staff(http.MethodPut, "/management/scheduling/new", appointment(c.kind, "2031-02-05", military, object{
+		"resourceFilters": object{"resource": c.room}, "customerIdentifier": customer,
+	})).ok().str("id")
+}
+
+// choose sets the methods of a reminder.
+func (c reminded) choose(r models.Reminder, methods ...string) {
+	c.t.Helper()
+	c.staff(http.MethodPut, "/management/messages", object{"reminders": object{string(r): append([]string{}, methods...)}}).ok()
+}
+
+func TestRemindersGoByTheFirstMethodThatCan(t *testing.T) {
+	t.Parallel()
+	onBothWithCarriers(t, func(t *testing.T, h *house, phones *fakeTwilio, mails *fakeMail) {
+		c := h.newReminded()
+		visit := c.visit(1820, object{"phone": "+966500000151", "email": "mona@example.com", "firstName": "Mona"})
+		ticket := c.staff(http.MethodGet, "/management/bookings/"+visit, nil).ok().str("result.ticket")
+		h.remindNow(visit, models.ReminderDayBefore)
+		got := mails.next("mona@example.com", 1)
+		assert.Equal(t, "Your appointment at Al Noor on Wednesday 5 February 2031", got.subject())
+		assert.Equal(t, "A reminder from Al Noor: your appointment (Checkup, Dr. Sarah) is on Wednesday 5 February 2031 at 18:20.", got.body)
+		c.choose(models.ReminderHourBefore, "whatsapp", "email")
+		h.remindNow(visit, models.ReminderHourBefore)
+		assert.Equal(t, "A reminder from Al Noor: your appointment (Checkup, Dr. Sarah) is today at 18:20. Your ticket is "+ticket+".",
+			phones.next("whatsapp:+966500000151", 1).body)
+		h.remindNow(visit, models.ReminderTenBefore)
+		h.remindNow(visit, models.ReminderAtStart)
+		c.choose(models.ReminderAfterEnd, "sms")
+		h.remindNow(visit, models.ReminderAfterEnd)
+		assert.Contains(t, phones.next("+966500000151", 1).body, "Thank you for your visit")
+		lines := c.attempts("&bookingId="+visit, 3)
+		for i, want := range [][2]any{{"oneDayBeforeAppointment", "email"}, {"oneHourBeforeAppointment", "whatsapp"}, {"afterAppointment", "sms"}} {
+			assert.Equal(t, want, [2]any{lines[i]["template"], lines[i]["method"]})
+		}
+		h.quietAbout("966500000151", "mona@")
+	})
+}
+
+func TestRemindersSpeakThePatientsLanguage(t *testing.T) {
+	t.Parallel()
+	onBothWithCarriers(t, func(t *testing.T, h *house, phones *fakeTwilio, _ *fakeMail) {
+		c := h.newReminded()
+		c.askCode("sms", "+966500000152", "ar").ok()
+		code := sixDigits.FindString(phones.next("+966500000152", 1).body)
+		session := h.send(request{method: http.MethodPost, path: "/auth/otp/verify", app: c.id, body: object{"method": "sms", "phoneNumber": "+966500000152", "code": code}}).ok()
+		arabic := c.visit(900, object{"phone": "+966500000152"})
+		h.remindNow(arabic, models.ReminderDayBefore)
+		assert.Equal(t, "تذكير من Al Noor: موعدك (فحص، د. سارة) يوم الأربعاء 5 فبراير 2031 الساعة 09:00.", phones.next("+966500000152", 2).body)
+		h.send(request{method: http.MethodPost, path: "/devices", token: session.str("accessToken"), body: object{"token": "a-phone", "platform": "ios", "lang": "en"}}).ok()
+		c.choose(models.ReminderHourBefore, "email", "sms")
+		h.remindNow(arabic, models.ReminderHourBefore)
+		assert.Contains(t, phones.next("+966500000152", 3).body, "is today at 09:00")
+	})
+}
+
+func TestRemindersThatNobodyNeedsAreNotSent(t *testing.T) {
+	t.Parallel()
+	onBothWithCarriers(t, func(t *testing.T, h *house, _ *fakeTwilio, mails *fakeMail) {
+		c := h.newReminded()
+		h.remindNow(c.visit(1000, object{"firstName": "Omar"}), models.ReminderDayBefore)
+		c.choose(models.ReminderDayBefore)
+		h.remindNow(c.visit(1030, object{"email": "off@example.com"}), models.ReminderDayBefore)
+		c.choose(models.ReminderDayBefore, "email")
+		mails.will("gone@example.com", "451 4.3.0 later")
+		gone := c.visit(1100, object{"email": "gone@example.com"})
+		h.remindNow(gone, models.ReminderDayBefore)
+		c.attempts("&bookingId="+gone, 1)
+		c.act("cancel", gone, nil).ok()
+		h.hurryMessage()
+		last := c.attempts("&bookingId="+gone, 2)[1]
+		assert.Equal(t, "dropped obsolete", fmt.Sprint(last["status"], " ", last["error"]))
+		assert.Empty(t, mails.to("gone@example.com"))
+		assert.Zero(t, mails.tries("off@example.com"))
+		assert.Len(t, c.messageLog(""), 2)
+		h.quietAbout("gone@")
+	})
+}
