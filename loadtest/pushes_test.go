@@ -49,7 +49,7 @@ func newPushFake(t *testing.T) *pushServer {
 	made := func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, message{"result": message{"id": "made", "minutes": visitMinutes}})
 	}
-	for _, path := range []string{"organizations", "types", "resources", "bookings/end"} {
+	for _, path := range []string{"organizations", "types", "resources"} {
 		mux.HandleFunc("POST /management/"+path, made)
 	}
 	mux.HandleFunc("POST /auth/otp/request", made)
