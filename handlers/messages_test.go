@@ -266,6 +266,23 @@ func TestMailIsSentAgain(t *testing.T) {
 	})
 }
 
+// A mail server elsewhere must encrypt before it is told anything. 0.0.0.0 is
+// this machine under a name that does not say so.
+func TestMailGoesNowhereInTheClear(t *testing.T) {
+	t.Parallel()
+	mails := newMail(t)
+	h := newHouse(t, embedded, func(h *house) {
+		h.secret, h.outside.SMTPURL = true, strings.Replace(mails.url, "127.0.0.1", "0.0.0.0", 1)
+	})
+	c := h.newClinic()
+	c.askCode("email", "mona@example.com", "").ok()
+	line := c.attempts("", 1)[0]
+	assert.Equal(t, "retried handshake", fmt.Sprint(line["status"], " ", line["error"]))
+	assert.Zero(t, mails.tries("mona@example.com"))
+	assert.Contains(t, h.logged.String(), "STARTTLS")
+	assert.NotContains(t, h.logged.String(), mailPassword)
+}
+
 func TestMessagesOfNoUseAreNotSent(t *testing.T) {
 	t.Parallel()
 	onBothWithCarriers(t, func(t *testing.T, h *house, _ *fakeTwilio, mails *fakeMail) {

@@ -347,6 +347,9 @@ func (p *post) word(ctx context.Context, m *models.Message) (outgoing, error) {
 	for name, value := range letter.Values {
 		values[name] = value
 	}
+	if said, ok := reasonsInWords[values["reason"]]; ok {
+		values["reason"] = said.In(m.Lang, said.En)
+	}
 	values[gapOrganization] = row.Name
 	subject := strings.Join(strings.Fields(fill(w.Subject, values)), " ") // one line
 	return outgoing{To: letter.To, From: row.Name, Subject: subject, Body: fill(w.Text, values)}, nil

@@ -135,7 +135,11 @@ func (m *smtp) send(ctx context.Context, t outgoing) (string, error) {
 	}
 	session, err := client.DialToSMTPClientWithContext(ctx)
 	if err != nil {
-		return "", refusedBy(ctx, err)
+		e := refusedBy(ctx, err)
+		if e.Code == "unreachable" && e.Cause == nil {
+			e.Code, e.Cause = "handshake", err // about the server and us; nobody else is named yet
+		}
+		return "", e
 	}
 	err = client.SendWithSMTPClient(session, letter)
 	if letter.IsDelivered() { // whatever the server says after taking it

@@ -118,6 +118,12 @@ var templates = map[string]template{
 	},
 }
 
+// reasonsInWords say why a webhook was switched off.
+var reasonsInWords = map[string]models.Translation{
+	ReasonGone:    {En: "it answered 410 Gone", Ar: "أجاب بالرمز 410 (لم يعد موجودًا)"},
+	ReasonFailing: {En: "it took nothing for five days", Ar: "لم يستلم شيئًا منذ خمسة أيام"},
+}
+
 // in returns the template's own wording in a language: ar, or English.
 func (t *template) in(lang string) Wording {
 	if lang == "ar" {

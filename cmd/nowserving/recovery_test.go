@@ -287,7 +287,26 @@ func TestSettingsThatAreWrongAreRefused(t *testing.T) {
 		_, err := readConfig(environ)
 		require.ErrorContains(t, err, name)
 	}
-	_, err := readConfig([]string{"HOME=/root", "NOWSERVING_ADDR=:1"})
+	for _, setting := range []string{
+		"NOWSERVING_SMTP_URL=http://u:hush-hush@mail.example?from=a@b.example", "NOWSERVING_SMTP_URL=smtp://u:hush-hush@mail.example",
+		"NOWSERVING_SMTP_URL=smtp://u:hush-hush@mail.example?from=nobody", "NOWSERVING_SMTP_URL=smtp://u:hush-hush@mail.example?from=a@b.example&tls=no",
+		"NOWSERVING_SMTP_URL=smtp://u@mail.example?from=a@b.example", "NOWSERVING_SMTP_URL=smtp://u:hush-hush@mail.example:x?from=a@b.example",
+		"NOWSERVING_SMTP_URL=smtp://u:hush-hush@mail.example/inbox?from=a@b.example",
+		"NOWSERVING_SMS_URL=http://AC1:hush-hush@sms.example/2010?from=%2B1500", "NOWSERVING_SMS_URL=https://sms.example/2010?from=%2B1500",
+		"NOWSERVING_SMS_URL=https://AC1@sms.example/2010?from=%2B1500", "NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example/2010",
+		"NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example/2010?from=+1500", "NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example/2010?form=%2B1500",
+		"NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example:x/2010?from=%2B1500",
+	} {
+		_, err := readConfig([]string{setting})
+		name, _, _ := strings.Cut(setting, "=")
+		require.ErrorContains(t, err, name+": ", setting)
+		require.NotContains(t, err.Error(), "hush-hush", setting)
+	}
+	_, err := readConfig([]string{
+		"NOWSERVING_SMTP_URL=smtps://u:p@mail.example?from=Clinic+<a@b.example>", "NOWSERVING_SMS_URL=https://AC1:t@sms.example/2010?whatsappFrom=%2B1500",
+	})
+	require.NoError(t, err)
+	_, err = readConfig([]string{"HOME=/root", "NOWSERVING_ADDR=:1"})
 	require.NoError(t, err)
 }
 

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/textproto"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// certificate makes a certificate for 0.0.0.0, which is this machine under a
+// name that does not say so, and a file of it.
+func certificate(t *testing.T) (tls.Certificate, string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4zero}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}), 0o600))
+	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key}, file
+}
+
+// mailbox is a mail server that takes mail over TLS only: from the first byte,
+// or by STARTTLS. What it takes goes to mails.
+func mailbox(t *testing.T, certificate tls.Certificate, starttls bool) (port int, mails chan string) {
+	t.Helper()
+	settings := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	mails = make(chan string, 10)
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go talk(conn, settings, starttls, mails)
+		}
+	}()
+	address, ok := listener.Addr().(*net.TCPAddr)
+	require.True(t, ok)
+	return address.Port, mails
+}
+
+func talk(conn net.Conn, settings *tls.Config, starttls bool, mails chan<- string) {
+	defer func() { _ = conn.Close() }()
+	secure := !starttls
+	if secure {
+		conn = tls.Server(conn, settings)
+	}
+	in := textproto.NewReader(bufio.NewReader(conn))
+	say := func(line string) { _, _ = io.WriteString(conn, line+"\r\n") }
+	say("220 mail ESMTP")
+	heard := ""
+	for {
+		line, err := in.ReadLine()
+		if err != nil {
+			return
+		}
+		heard += line + "\n"
+		switch verb, _, _ := strings.Cut(line, " "); {
+		case verb == "EHLO" && secure:
+			say("250-mail\r\n250 AUTH PLAIN")
+		case verb == "EHLO":
+			say("250-mail\r\n250 STARTTLS")
+		case verb == "STARTTLS":
+			say("220 go on")
+			conn, secure = tls.Server(conn, settings), true
+			in = textproto.NewReader(bufio.NewReader(conn))
+		case !secure:
+			say("530 5.7.0 encrypt first")
+		case verb == "AUTH":
+			say("235 welcome")
+		case verb == "DATA":
+			say("354 go on")
+			text, err := in.ReadDotBytes()
+			if err != nil {
+				return
+			}
+			mails <- heard + string(text)
+			say("250 ok")
+		case verb == "QUIT":
+			say("221 bye")
+			return
+		default:
+			say("250 ok")
+		}
+	}
+}
+
+// Mail and the credentials for it go encrypted, to a server whose certificate
+// is right.
+func TestMailGoesEncrypted(t *testing.T) {
+	t.Parallel()
+	trusted, file := certificate(t)
+	stranger, _ := certificate(t)
+	starting, started := mailbox(t, trusted, true)
+	secure, secured := mailbox(t, trusted, false)
+	unknown, refused := mailbox(t, stranger, true)
+	for _, way := range []struct {
+		name  string
+		url   string
+		mails chan string
+	}{
+		{"STARTTLS", fmt.Sprintf("smtp://clinic:secret@0.0.0.0:%d?from=a@clinic.example", starting), started},
+		{"TLS", fmt.Sprintf("smtps://clinic:secret@0.0.0.0:%d?from=a@clinic.example", secure), secured},
+		{"a stranger", fmt.Sprintf("smtp://clinic:secret@0.0.0.0:%d?from=a@clinic.example", unknown), refused},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			p := startProcess(t, append(backends[0].settings(t), "SSL_CERT_FILE="+file, "NOWSERVING_SMTP_URL="+way.url))
+			p.clinic()
+			p.call("POST", "/auth/otp/request", map[string]any{"method": "email", "email": "mona@example.com"})
+			if way.mails != refused {
+				select {
+				case mail := <-way.mails:
+					require.Contains(t, mail, "AUTH PLAIN")
+					require.Contains(t, mail, "RCPT TO:<mona@example.com>")
+					require.Contains(t, mail, demoCode)
+				case <-time.After(10 * time.Second):
+					require.Fail(t, "no mail", p.printed())
+				}
+				return
+			}
+			require.Eventually(t, func() bool { return strings.Contains(p.printed(), "certificate") }, 10*time.Second, 10*time.Millisecond)
+			require.Empty(t, refused)
+			require.NotContains(t, p.printed(), "mona@example.com")
+		})
+	}
+}
