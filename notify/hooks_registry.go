@@ -279,7 +279,7 @@ func (h *hooks) checkAddress(ctx context.Context, address string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", strings.TrimSuffix(u.Hostname(), "."))
 	if err != nil {
 		return nil // the name may be set up later; the dial decides
 	}
