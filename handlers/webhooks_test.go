@@ -133,7 +133,7 @@ func (c *clinic) settled(query string, done func(a answer) bool) answer {
 	require.Eventually(c.t, func() bool {
 		last = c.deliveries(query)
 		return done(last)
-	}, 10*time.Second, 10*time.Millisecond, "%s", "the deliveries did not come to what was expected")
+	}, 10*time.Second, 50*time.Millisecond, "%s", "the deliveries did not come to what was expected")
 	return last
 }
 
