@@ -158,8 +158,8 @@ func TestOneOfManyGetsTheAppointment(t *testing.T) {
 		// Of two types, whose tickets are counted apart.
 		kinds := []string{c.newType(object{"minutes": 30}), c.newType(object{"minutes": 20})}
 		room := c.newResource(nil, kinds...)
-		race := func(military int, more object) (won []answer) {
-			for _, a := range h.atOnce(64, func(i int) request {
+		race := func(n, military int, more object) (won []answer) {
+			for _, a := range h.atOnce(n, func(i int) request {
 				return request{method: http.MethodPut, path: "/management/scheduling/new", token: c.key, body: appointment(kinds[i%2], day(3), military+i%4*5, more)}
 			}) {
 				if a.status == http.StatusOK {
@@ -170,12 +170,12 @@ func TestOneOfManyGetsTheAppointment(t *testing.T) {
 			}
 			return won
 		}
-		require.Len(t, race(1000, with(room)), 1)
+		require.Len(t, race(64, 1000, with(room)), 1)
 		rooms := map[string]bool{}
 		for range 3 {
 			c.newResource(nil, kinds...)
 		}
-		won := race(1200, nil)
+		won := race(16, 1200, nil)
 		require.Len(t, won, 4)
 		for _, a := range won {
 			rooms[a.str("resourceId")] = true
@@ -241,12 +241,41 @@ func TestAnAppointmentIsRescheduled(t *testing.T) {
 	})
 }
 
+// Each wants the time of the next, all at once: nobody waits for anybody's, and
+// nobody gets it.
+func TestThoseWhoWantEachOthersTimeKeepTheirs(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		const n = 8
+		var kinds, ids [n]string
+		for i := range n { // of types whose tickets are counted apart
+			kinds[i] = c.newType(object{"minutes": 60})
+		}
+		room := c.newResource(nil, kinds[:]...)
+		for i := range n {
+			ids[i] = c.schedule(kinds[i], 900+100*i, with(room)).ok().str("id")
+		}
+		for range 15 {
+			for _, a := range h.atOnce(n, func(i int) request {
+				return request{
+					method: http.MethodPut, path: "/management/scheduling/new", token: c.key,
+					body: appointment(kinds[i], day(3), 900+100*((i+1)%n), object{"rescheduleBookingId": ids[i]}),
+				}
+			}) {
+				a.refused(http.StatusConflict, models.CodeSlotTaken)
+			}
+		}
+		assert.Equal(t, n, scalar[int](h, "SELECT count(*) FROM bookings WHERE status = 'CONFIRMED'"))
+	})
+}
+
 func TestAnAppointmentIsKept(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()
-		kind := c.newType(object{"minutes": 30})
-		room := c.newResource(nil, kind)
+		kind, quick := c.newType(object{"minutes": 30}), c.newType(object{"minutes": 5})
+		room := c.newResource(nil, kind, quick)
 		id := c.schedule(kind, 1000, nil).ok().str("id")
 		c.act("end", id, nil).refused(http.StatusConflict, models.CodeStage)
 		c.act("recall", id, nil).refused(http.StatusConflict, models.CodeStage)
@@ -271,13 +300,14 @@ func TestAnAppointmentIsKept(t *testing.T) {
 		assert.Equal(t, day(3)+"T08:30:00Z", canceled.str("result.endDateTime"))
 		assert.Equal(t, 30, canceled.num("result.duration"))
 		assert.Equal(t, models.ActorStaff, h.eventsOf(canceled.str("result.id"))[1].By)
-		// Estimates take finished appointments in.
+		// Estimates take finished appointments in: a minute each, at least.
 		for military := 1200; military < 1700; military += 100 {
-			id := c.schedule(kind, military, with(room)).ok().str("id")
+			id := c.schedule(quick, military, with(room)).ok().str("id")
 			c.act("start", id, nil).ok()
 			c.act("end", id, nil).ok()
 		}
-		c.join(kind, nil)
+		c.join(quick, nil)
+		assert.Equal(t, 2, c.join(quick, nil).num("estimatedWait.likely"), "behind two")
 		assert.NotContains(t, h.logged.String(), `"level":"ERROR"`)
 	})
 }
@@ -337,39 +367,53 @@ func TestWhatIsNoAppointmentIsRefused(t *testing.T) {
 	})
 }
 
-// The clocks of New York leap from 2:00 to 3:00 in March, and show the hour
-// after 1:00 twice in November.
+// Clocks leap ahead in March, over times that do not exist, and are set back in
+// autumn, when they show some times twice.
 func TestAppointmentsFollowTheClocksOfTheOrganization(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
-		made := h.send(request{method: http.MethodPost, path: "/management/organizations", token: bootstrapKey, body: object{"name": "Uptown", "timezone": "America/New_York"}}).ok()
-		key := h.send(request{method: http.MethodPost, path: "/management/apiKeys", token: bootstrapKey, app: made.str("result.id"), body: object{"name": "desk"}}).ok()
-		c := &clinic{house: h, id: made.str("result.id"), key: key.str("result.key")}
-		kind := c.newType(object{"minutes": 60})
 		year := time.Now().Year() + 1
-		sunday := func(month time.Month, n int) string { // the n-th
-			first := time.Date(year, month, 1, 0, 0, 0, 0, time.UTC)
-			return first.AddDate(0, 0, (7-int(first.Weekday()))%7+7*(n-1)).Format(time.DateOnly)
+		sunday := func(month time.Month, from int) string { // the first one from a day on
+			day := time.Date(year, month, from, 0, 0, 0, 0, time.UTC)
+			return day.AddDate(0, 0, (7-int(day.Weekday()))%7).Format(time.DateOnly)
 		}
-		leap, back := sunday(time.March, 2), sunday(time.November, 1)
-		c.newResource(nil, kind)
-		gap := c.staff(http.MethodPut, "/management/scheduling/new", appointment(kind, leap, 230, nil)).refused(http.StatusUnprocessableEntity, models.CodeInvalid)
-		assert.Equal(t, []string{"time"}, gap.wrongFields())
-		for _, test := range []struct {
+		type visit struct {
 			date     string
 			military int
-			utc      string
-		}{
-			{leap, 130, "06:30"}, {leap, 300, "07:00"}, {back, 30, "04:30"},
-			{back, 130, "05:30"}, // the first of the two
-			{back, 200, "07:00"},
+			utc      string // empty: there is no such time
+		}
+		for zone, visits := range map[string][]visit{
+			"America/New_York": {
+				{sunday(time.March, 8), 130, "06:30"},
+				{sunday(time.March, 8), 230, ""},
+				{sunday(time.March, 8), 300, "07:00"},
+				{sunday(time.November, 1), 30, "04:30"},
+				{sunday(time.November, 1), 130, "05:30"}, // the first of two
+				{sunday(time.November, 1), 200, "07:00"},
+			},
+			"Europe/Berlin": {
+				{sunday(time.March, 25), 200, ""},
+				{sunday(time.March, 25), 300, "01:00"},
+				{sunday(time.October, 25), 230, "00:30"}, // the first of two
+				{sunday(time.October, 25), 300, "02:00"},
+			},
 		} {
-			c.newResource(nil, kind) // so that one is free
-			a := c.staff(http.MethodPut, "/management/scheduling/new", appointment(kind, test.date, test.military, nil)).ok()
-			assert.Equal(t, fmt.Sprintf("%sT%s:00Z", test.date, test.utc), a.str("startDateTime"))
-			assert.Equal(t, test.military, a.num("startTime"))
-			assert.Equal(t, test.date, a.str("startDate"))
-			assert.Equal(t, 60, a.num("duration"))
+			made := h.send(request{method: http.MethodPost, path: "/management/organizations", token: bootstrapKey, body: object{"name": "Uptown", "timezone": zone}}).ok()
+			key := h.send(request{method: http.MethodPost, path: "/management/apiKeys", token: bootstrapKey, app: made.str("result.id"), body: object{"name": "desk"}}).ok()
+			c := &clinic{house: h, id: made.str("result.id"), key: key.str("result.key")}
+			kind := c.newType(object{"minutes": 60})
+			for _, v := range visits {
+				c.newResource(nil, kind) // so that one is free
+				a := c.staff(http.MethodPut, "/management/scheduling/new", appointment(kind, v.date, v.military, nil))
+				if v.utc == "" {
+					assert.Equal(t, []string{"time"}, a.refused(http.StatusUnprocessableEntity, models.CodeInvalid).wrongFields())
+					continue
+				}
+				assert.Equal(t, fmt.Sprintf("%sT%s:00Z", v.date, v.utc), a.ok().str("startDateTime"), "%s %v", zone, v)
+				assert.Equal(t, v.military, a.num("startTime"))
+				assert.Equal(t, v.date, a.str("startDate"))
+				assert.Equal(t, 60, a.num("duration"))
+			}
 		}
 	})
 }
