@@ -71,6 +71,8 @@ export const messages = {
   "state.expired": {"en": "Your ticket has expired", "ar": "انتهت صلاحية تذكرتك"},
   "state.payment": {"en": "Waiting for payment", "ar": "في انتظار الدفع"},
   "state.approval": {"en": "Waiting for approval", "ar": "في انتظار الموافقة"},
+  "state.scheduled": {"en": "Your appointment", "ar": "موعدك"},
+  "about.scheduled": {"en": "{day} at {time}", "ar": "{day} الساعة {time}"},
   "about.held": {"en": "The desk will put you back in line. You keep your place in the order.", "ar": "سيعيدك الاستقبال إلى الدور، وترتيبك محفوظ."},
   "about.serving": {"en": "Please follow the doctor's instructions.", "ar": "يرجى اتباع تعليمات الطبيب."},
   "about.done": {"en": "Thank you for your visit. We wish you well.", "ar": "شكرًا لزيارتك. نتمنى لك السلامة."},

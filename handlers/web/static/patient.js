@@ -3,7 +3,7 @@
 
 import { Problem, Session, call, contact, kept, latinDigits } from './api.js';
 import { fill, h, hook, icon, setText, toast } from './dom.js';
-import { lang, named, onLang, ordinal, t, wait } from './i18n.js';
+import { clock, day, lang, named, onLang, ordinal, t, wait } from './i18n.js';
 import { Live } from './live.js';
 import { Chime, confirmed, start, stayAwake } from './shell.js';
 import { Sign } from './sign.js';
@@ -202,6 +202,7 @@ function situation(booking) {
   if (booking.stage === 'DONE') return 'done';
   if (booking.status === 'PENDING_PAYMENT') return 'payment';
   if (booking.status === 'PENDING_APPROVAL') return 'approval';
+  if (booking.status === 'CONFIRMED' && !booking.stage) return 'scheduled';
   return { CALLED: 'called', SERVING: 'serving', HELD: 'held' }[booking.stage] ?? 'waiting';
 }
 
@@ -465,6 +466,13 @@ function drawTicket(booking, { leave, toggleAlert }) {
     body = [state,
       named(booking.resource) && h('p', { class: 'goto', 'data-testid': 'room' }, h('small', {}, t('called.to')), ' ', h('bdi', {}, named(booking.resource))),
       booking.recallCount > 0 && h('p', { class: 'again', 'data-testid': 'recalled' }, t('called.again', { n: booking.recallCount }))];
+  } else if (now === 'scheduled') {
+    state.className = 'place';
+    // The clinic's day and time, wherever the patient is.
+    const at = new Date(`${booking.startDate}T${String(booking.startTime).padStart(4, '0').replace(/..$/, ':$&')}`);
+    body = [state,
+      h('p', { class: 'lead', 'data-testid': 'appointment' }, t('about.scheduled', { day: day(at), time: clock(at) })),
+      named(booking.resource) && h('p', { class: 'goto', 'data-testid': 'room' }, h('bdi', {}, named(booking.resource)))];
   } else {
     const good = now === 'done' || now === 'serving';
     state.className = 'place';
