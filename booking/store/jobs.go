@@ -38,7 +38,7 @@ type Job interface {
 const jobFetchPause = 20 * time.Millisecond
 
 // jobPollPause is how often SQLite, which announces nothing, is asked for jobs.
-const jobPollPause = 100 * time.Millisecond
+const jobPollPause = 250 * time.Millisecond
 
 // Enqueue adds a job that exists if and only if the transaction commits.
 func (tx *Tx) Enqueue(j Job) { tx.EnqueueAt(time.Time{}, j) }
