@@ -46,7 +46,7 @@ func (s *Server) deviceRoutes() {
 		method: http.MethodPost, path: "/devices", id: "registerDevice", tag: "Devices", who: customers | members,
 		summary: "Get notifications on a device",
 		about:   "Of one's own bookings, or to a provider of those that wait. A token registered before moves to whoever registers it now; of more than 20 devices of a person the oldest goes.",
-		example: map[string]any{"token": "cZ1xT-registration-token", "platform": "android", "lang": "ar"},
+		example: map[string]any{"token": "cZ1xT…", "platform": "android", "lang": "ar"}, //nolint:gosec // an example
 	}, func(ctx context.Context, c caller, in *with[deviceBody]) (result[deviceView], error) {
 		d := c.ownDevice()
 		d.Platform, d.Lang = in.Body.Platform, c.Lang
@@ -61,7 +61,7 @@ func (s *Server) deviceRoutes() {
 	register(s, operation{
 		method: http.MethodDelete, path: "/devices", id: "removeDevice", tag: "Devices", who: customers | members,
 		summary: "Get no more notifications on a device", about: "Before signing out; a token that is not registered is no error.",
-		example: map[string]any{"token": "cZ1xT-registration-token"},
+		example: map[string]any{"token": "cZ1xT…"}, //nolint:gosec // an example
 	}, func(ctx context.Context, c caller, in *with[deviceRef]) (message, error) {
 		return message{"The device gets no more notifications."}, s.o.Notify.RemoveDevice(ctx, c.ownDevice(), in.Body.Token)
 	})

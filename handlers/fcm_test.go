@@ -73,6 +73,7 @@ type fcmReply struct {
 	code       string // of FcmError
 	badToken   bool
 	retryAfter string
+	hold       chan struct{} // the answer waits until it is closed
 }
 
 func newFCM(t *testing.T) *fcm {
@@ -130,12 +131,17 @@ func (f *fcm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if reply.status == 0 || reply.status == http.StatusOK {
 		f.taken[m.Token] = append(f.taken[m.Token], m)
 	}
+	if reply.hold != nil {
+		f.mu.Unlock()
+		<-reply.hold
+		f.mu.Lock()
+	}
 	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
-	switch {
-	case reply.status == 0:
+	switch reply.status {
+	case 0:
 		panic(http.ErrAbortHandler)
-	case reply.status == http.StatusOK:
-		fmt.Fprintf(w, `{"name":"projects/nowserving/messages/%d"}`, len(f.taken[m.Token]))
+	case http.StatusOK:
+		_, _ = fmt.Fprintf(w, `{"name":"projects/nowserving/messages/%d"}`, len(f.taken[m.Token]))
 		return
 	}
 	if reply.retryAfter != "" {
@@ -148,8 +154,12 @@ func (f *fcm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"fieldViolations": []any{object{"field": "message.token", "description": "Invalid registration token"}},
 		})
 	}
+	answer, err := json.Marshal(object{"error": object{"code": reply.status, "message": "no", "status": "STATUS", "details": details}})
+	if err != nil {
+		wrong("%v", err)
+	}
 	w.WriteHeader(reply.status)
-	_ = json.NewEncoder(w).Encode(object{"error": object{"code": reply.status, "message": "no", "status": "STATUS", "details": details}})
+	_, _ = w.Write(answer)
 }
 
 // trouble sets the answers to the next requests for a token.
@@ -182,7 +192,7 @@ func (f *fcm) asked(token string) int {
 // await waits until n of a type have arrived at a token, and returns the last.
 func (f *fcm) await(token, typ string, n int) pushed {
 	f.t.Helper()
-	require.Eventually(f.t, func() bool { return len(f.got(token, typ)) >= n }, 10*time.Second, 5*time.Millisecond, "%s for %s", typ, token)
+	require.Eventually(f.t, func() bool { return len(f.got(token, typ)) >= n }, 20*time.Second, 5*time.Millisecond, "%s for %s", typ, token)
 	got := f.got(token, typ)
 	require.Len(f.t, got, n, "%s for %s", typ, token)
 	return got[n-1]

@@ -42,17 +42,22 @@ const (
 const triggerPosition = "queuePositionUpdated"
 
 // planPositions marks the organization for a sweep when an event may have moved
-// somebody and anybody is told. A mark that nobody has taken away yet is seen by
-// a sweep that begins later than this, so it needs no second.
+// somebody and anybody is told. A mark that is due as soon and that nobody has
+// taken away yet needs no second: its sweep begins later than this.
 func (p *pushes) planPositions(ctx context.Context, a *announcement) (step, error) {
 	switch a.Event.Type {
 	case models.EventNewPending, models.EventAssigned, models.EventExpired, models.EventCanceled, models.EventUpdated, models.EventEnded:
 	default:
 		return nil, nil
 	}
+	now, err := p.s.store.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var state struct{ Marked, Devices bool }
-	err := p.s.store.Read(ctx).Raw(`SELECT EXISTS (SELECT 1 FROM position_marks WHERE organization_id = ? AND due_at IS NOT NULL) AS marked,
-		EXISTS (SELECT 1 FROM devices WHERE organization_id = ? AND customer_id IS NOT NULL) AS devices`, a.OrganizationID, a.OrganizationID).Scan(&state).Error
+	err = p.s.store.Read(ctx).Raw(`SELECT EXISTS (SELECT 1 FROM position_marks WHERE organization_id = ? AND due_at <= ?) AS marked,
+		EXISTS (SELECT 1 FROM devices WHERE organization_id = ? AND customer_id IS NOT NULL) AS devices`,
+		a.OrganizationID, now.Add(debounce), a.OrganizationID).Scan(&state).Error
 	if err != nil {
 		return nil, fmt.Errorf("look who is told of positions: %w", err)
 	}
@@ -72,7 +77,8 @@ func (p *pushes) planPositions(ctx context.Context, a *announcement) (step, erro
 // the first mark.
 func (p *pushes) mark(tx *store.Tx, organizationID string) error {
 	err := tx.Exec(`INSERT INTO position_marks (organization_id, due_at) VALUES (?, ?)
-		ON CONFLICT (organization_id) DO UPDATE SET due_at = COALESCE(position_marks.due_at, excluded.due_at)`,
+		ON CONFLICT (organization_id) DO UPDATE SET due_at = CASE
+			WHEN position_marks.due_at <= excluded.due_at THEN position_marks.due_at ELSE excluded.due_at END`,
 		organizationID, tx.Now.Add(debounce)).Error
 	if err != nil {
 		return fmt.Errorf("mark positions: %w", err)
@@ -114,8 +120,8 @@ func (p *pushes) claim(ctx context.Context, n int) (ids []string, lease time.Tim
 	if err != nil || n == 0 {
 		return nil, lease, err
 	}
-	var any int64
-	if err := p.s.store.Read(ctx).Table("position_marks").Where(due, now, now).Count(&any).Error; err != nil || any == 0 {
+	var waiting int64
+	if err := p.s.store.Read(ctx).Table("position_marks").Where(due, now, now).Count(&waiting).Error; err != nil || waiting == 0 {
 		return nil, lease, err
 	}
 	err = p.s.store.Tx(ctx, func(tx *store.Tx) error {
@@ -311,7 +317,7 @@ func (p *pushes) states(ctx context.Context, organizationID string) (states map[
 		return nil, false, err
 	}
 	var rows []struct {
-		positionState
+		State     positionState `gorm:"embedded"`
 		Answered  bool
 		PendingAt time.Time
 	}
@@ -329,7 +335,7 @@ func (p *pushes) states(ctx context.Context, organizationID string) (states map[
 			young = true
 			continue
 		}
-		states[row.BookingID] = row.positionState
+		states[row.State.BookingID] = row.State
 	}
 	return states, young, nil
 }
@@ -342,7 +348,7 @@ func (p *pushes) phones(ctx context.Context, organizationID string) (map[string]
 	}
 	var rows []struct {
 		BookingID string
-		phone
+		Phone     phone `gorm:"embedded"`
 	}
 	err := p.s.store.Read(ctx).Raw(`SELECT b.id AS booking_id, d.id, d.platform, d.lang, d.token_sealed FROM bookings b
 		JOIN devices d ON d.organization_id = b.organization_id AND d.customer_id = b.customer_id
@@ -351,7 +357,7 @@ func (p *pushes) phones(ctx context.Context, organizationID string) (map[string]
 		return nil, fmt.Errorf("read the devices of those who wait: %w", err)
 	}
 	for _, row := range rows {
-		phones[row.BookingID] = append(phones[row.BookingID], row.phone)
+		phones[row.BookingID] = append(phones[row.BookingID], row.Phone)
 	}
 	return phones, nil
 }
@@ -468,7 +474,7 @@ func (p *pushes) begin(ctx context.Context, organizationID string, batch []*wait
 			w.state.UpdatedAt = tx.Now
 			rows = append(rows, w.state)
 		}
-		if err := tx.Clauses(clause.OnConflict{UpdateAll: true}).Create(&rows).Error; err != nil {
+		if err := upsert(tx, rows); err != nil {
 			return err
 		}
 		if len(hooks) == 0 {
@@ -480,6 +486,15 @@ func (p *pushes) begin(ctx context.Context, organizationID string, batch []*wait
 		return fmt.Errorf("write the places about to be told: %w", err)
 	}
 	return nil
+}
+
+// upsertRows is how many rows go into one statement: what binding its values
+// takes on SQLite grows with their square.
+const upsertRows = 50
+
+// upsert writes rows, over those with the same key.
+func upsert[T any](tx *store.Tx, rows []T) error {
+	return tx.Clauses(clause.OnConflict{UpdateAll: true}).CreateInBatches(rows, upsertRows).Error
 }
 
 // comeNow is the push that asks a patient to come, once for a booking.
@@ -527,7 +542,7 @@ func (p *pushes) settle(ctx context.Context, batch []*waiter, outcomes []outcome
 			w.state.UpdatedAt = tx.Now
 			rows = append(rows, w.state)
 		}
-		if err := tx.Clauses(clause.OnConflict{UpdateAll: true}).Create(&rows).Error; err != nil {
+		if err := upsert(tx, rows); err != nil {
 			return err
 		}
 		return forget(tx, slices.Compact(slices.Sorted(slices.Values(gone))))

@@ -12,7 +12,6 @@ import (
 	"firebase.google.com/go/v4/messaging"
 	"github.com/riverqueue/river"
 	"gorm.io/gorm"
-	"gorm.io/gorm/clause"
 
 	"nowserving/booking/store"
 	"nowserving/models"
@@ -69,12 +68,6 @@ const (
 	callLife = 10 * time.Minute
 )
 
-// reminderLife is how late a reminder may still be shown.
-var reminderLife = map[models.Reminder]time.Duration{
-	models.ReminderDayBefore: 6 * time.Hour, models.ReminderHourBefore: 15 * time.Minute, models.ReminderTenBefore: 5 * time.Minute,
-	models.ReminderAtStart: 5 * time.Minute, models.ReminderAfterEnd: 6 * time.Hour, models.ReminderDayAfter: 12 * time.Hour,
-}
-
 // plan finds the devices that an event is told to: those of the providers who
 // may take a booking, or those of its customer ("FCM Notification Summary").
 func (p *pushes) plan(ctx context.Context, a *announcement) (step, error) {
@@ -112,8 +105,10 @@ func (p *pushes) plan(ctx context.Context, a *announcement) (step, error) {
 		j.Status, j.Until = e.Status, e.At.Add(callLife)
 		j.Targets, err = p.customer(ctx, a.OrganizationID, e.BookingID)
 	case models.EventReminder:
-		j.Reminder, j.Until = e.Reminder, e.At.Add(reminderLife[e.Reminder])
-		j.Targets, err = p.customer(ctx, a.OrganizationID, e.BookingID)
+		j.Reminder = e.Reminder
+		if j.Until, err = p.lastMoment(ctx, a); err == nil {
+			j.Targets, err = p.customer(ctx, a.OrganizationID, e.BookingID)
+		}
 	default:
 		return nil, nil
 	}
@@ -131,6 +126,19 @@ func (p *pushes) plan(ctx context.Context, a *announcement) (step, error) {
 		}
 		return nil
 	}, nil
+}
+
+// lastMoment is until when the reminder of an event is of use.
+func (p *pushes) lastMoment(ctx context.Context, a *announcement) (time.Time, error) {
+	var b models.Booking
+	err := p.s.store.Read(ctx).Select("starts_at, ends_at").Where("organization_id = ? AND id = ?", a.OrganizationID, a.Event.BookingID).Take(&b).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) || err == nil && (b.StartsAt == nil || b.EndsAt == nil) {
+		return time.Time{}, nil // nothing to be reminded of
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read an appointment: %w", err)
+	}
+	return a.Event.Reminder.Due(*b.StartsAt, *b.EndsAt).Add(a.Event.Reminder.Tolerance()), nil
 }
 
 // providers lists the devices of the members who act for some resources, each
@@ -346,7 +354,7 @@ func (p *pushes) write(ctx context.Context, j *push, phones []phone, outcomes []
 				gone = append(gone, phones[i].ID)
 			}
 		}
-		if err := tx.Clauses(clause.OnConflict{UpdateAll: true}).Create(&rows).Error; err != nil {
+		if err := upsert(tx, rows); err != nil {
 			return err
 		}
 		return forget(tx, gone)
