@@ -54,6 +54,7 @@ const (
 type house struct {
 	t       testing.TB
 	options store.Options
+	holding bool           // hold back pushes of places from who has them live
 	outside notify.Options // what a test changes of how things leave the house
 	secret  bool           // one-time codes are random and known to who gets them only
 	url     string
@@ -102,7 +103,7 @@ func newHouse(t testing.TB, b backend, change ...func(*house)) *house {
 // its store before anything uses it.
 func (h *house) beside(look func(*store.Store)) *house {
 	h.t.Helper()
-	other := &house{t: h.t, options: h.options, outside: h.outside, secret: h.secret, redis: h.redis}
+	other := &house{t: h.t, options: h.options, holding: h.holding, outside: h.outside, secret: h.secret, redis: h.redis}
 	other.start(look)
 	return other
 }
@@ -135,6 +136,10 @@ func (h *house) start(look func(*store.Store)) {
 	bookings := booking.New(h.store, c, index, mirrors, log)
 	secret := []byte(strings.Repeat("s", 32))
 	outside := h.outside
+	shown := queue.NewShown(rdb, time.Now)
+	if h.holding {
+		outside.FCM.Live = shown.Places
+	}
 	outside.Store, outside.Bookings, outside.Secret, outside.PublicURL = h.store, bookings, secret, publicURL
 	outside.Log = log
 	if outside.Now == nil {
@@ -168,6 +173,7 @@ func (h *house) start(look func(*store.Store)) {
 	var running sync.WaitGroup
 	running.Go(func() { mirrors.Run(ctx) })
 	running.Go(func() { bookings.Sweep(ctx) })
+	running.Go(func() { shown.Run(ctx, hub.Shown, func(err error) { t.Log(err) }) })
 	running.Go(func() { assert.NoError(t, h.notify.Run(ctx)) })
 	require.Eventually(t, mirrors.Linked, 10*time.Second, time.Millisecond)
 	front := httptest.NewServer(h.server)

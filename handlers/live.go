@@ -79,6 +79,7 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 	}
 	return realtime.BookingSnapshot{
 		OrganizationID: c.OrganizationID, Version: b.Version, Stage: b.Stage, Minutes: minutes, Position: position,
+		Own: c.Kind == access.KindCustomer,
 		Data: func(position int) (json.RawMessage, error) {
 			var place *booking.Place
 			if position > 0 && b.Waiting() {

@@ -97,7 +97,7 @@ func (o *organization) settleBooking(ctx context.Context, s *subscription, snaps
 	_, live := o.mirror.AsOf()
 	var at queue.Moment
 	o.mu.Lock()
-	s.marked = !live
+	s.marked, s.own = !live, snapshot.Own
 	s.learn(snapshot.Version, snapshot.Stage)
 	if s.waits {
 		s.told = snapshot.Position

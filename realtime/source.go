@@ -62,6 +62,8 @@ type BookingSnapshot struct {
 	OrganizationID string
 	Version        int64
 	Stage          models.Stage
+	// Own says that it is the customer themselves who watches.
+	Own bool
 	// Minutes is the duration of its type: a place in the queue is worth so much.
 	Minutes int
 	// Position is its place as the source knows it, 0 when it does not wait. The

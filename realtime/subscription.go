@@ -27,6 +27,7 @@ type subscription struct {
 	waits   bool
 	taken   bool // by a resource
 	told    int
+	own     bool // the client is its customer
 	// marked: the place was told with its age.
 	marked bool
 	// early are events that came before the snapshot.

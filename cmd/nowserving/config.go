@@ -40,6 +40,7 @@ type config struct {
 
 	FCMCredentials      string `env:"NOWSERVING_FCM_CREDENTIALS"`
 	FCMEndpoint         string `env:"NOWSERVING_FCM_ENDPOINT"`
+	FCMHoldLive         bool   `env:"NOWSERVING_FCM_HOLD_LIVE"`
 	WebhookAllowPrivate bool   `env:"NOWSERVING_WEBHOOK_ALLOW_PRIVATE"`
 	SMTPURL             string `env:"NOWSERVING_SMTP_URL"`
 	SMSURL              string `env:"NOWSERVING_SMS_URL"`

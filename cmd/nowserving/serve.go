@@ -105,10 +105,14 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	if c.Env == "development" {
 		console = os.Stdout
 	}
+	shown := queue.NewShown(rdb, time.Now)
+	fcm := notify.FCMOptions{Credentials: c.FCMCredentials, Endpoint: c.FCMEndpoint}
+	if c.FCMHoldLive {
+		fcm.Live = shown.Places
+	}
 	notifier, err := notify.New(ctx, notify.Options{
 		Store: db, Bookings: bookings, Secret: secret, PublicURL: c.PublicURL, Console: console,
-		FCM:     notify.FCMOptions{Credentials: c.FCMCredentials, Endpoint: c.FCMEndpoint},
-		SMTPURL: c.SMTPURL, SMSURL: c.SMSURL, AllowPrivate: c.WebhookAllowPrivate, Now: time.Now, Log: log,
+		FCM: fcm, SMTPURL: c.SMTPURL, SMSURL: c.SMSURL, AllowPrivate: c.WebhookAllowPrivate, Now: time.Now, Log: log,
 	})
 	if err != nil {
 		return err
@@ -160,6 +164,11 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	var running sync.WaitGroup
 	running.Go(func() { mirrors.Run(background) })
 	running.Go(func() { bookings.Sweep(background) })
+	if c.FCMHoldLive {
+		running.Go(func() {
+			shown.Run(background, hub.Shown, func(err error) { log.Warn("other nodes don't know who is connected here", "error", err) })
+		})
+	}
 	var notifying error
 	running.Go(func() { notifying = notifier.Run(background) })
 	opened = append(opened, func() error { stop(); running.Wait(); return notifying })

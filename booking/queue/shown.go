@@ -1,0 +1,101 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// shownEvery is how often a node says what its live clients were shown, and
+	// shownLife how long that is believed.
+	shownEvery = 500 * time.Millisecond
+	shownLife  = 5 * time.Second
+	// shownIdle is when what dead nodes said is forgotten.
+	shownIdle = time.Minute
+)
+
+// Shown lets the nodes know which places live clients have been shown.
+type Shown struct {
+	rdb redis.UniversalClient
+	now func() time.Time
+}
+
+// NewShown makes a Shown.
+func NewShown(rdb redis.UniversalClient, now func() time.Time) *Shown { return &Shown{rdb, now} }
+
+func shownKey(organizationID string) string { return "ns:{" + organizationID + "}:shown" }
+
+// Run says what this node's clients were shown, by organization and booking,
+// until ctx ends. failed hears of what went wrong; others then know nothing of
+// this node, and clients are told by push as well.
+func (s *Shown) Run(ctx context.Context, shown func() map[string]map[string]int, failed func(error)) {
+	ticker := time.NewTicker(shownEvery)
+	defer ticker.Stop()
+	said := map[string]map[string]int{}
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		now := shown()
+		if err := s.say(ctx, now, said); err != nil && ctx.Err() == nil {
+			failed(err)
+		}
+		said = now
+	}
+}
+
+func (s *Shown) say(ctx context.Context, now, said map[string]map[string]int) error {
+	ctx, cancel := context.WithTimeout(ctx, shownLife)
+	defer cancel()
+	at := ":" + strconv.FormatInt(s.now().UnixMilli(), 10)
+	_, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for id, places := range said {
+			for booking := range places {
+				if now[id][booking] == 0 {
+					pipe.HDel(ctx, shownKey(id), booking)
+				}
+			}
+		}
+		for id, places := range now {
+			fields := make(map[string]any, len(places))
+			for booking, place := range places {
+				fields[booking] = strconv.Itoa(place) + at
+			}
+			pipe.HSet(ctx, shownKey(id), fields)
+			pipe.Expire(ctx, shownKey(id), shownIdle)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("say what live clients were shown: %w", err)
+	}
+	return nil
+}
+
+// Places returns which of some bookings have a customer connected to any node,
+// and the place they were shown last.
+func (s *Shown) Places(ctx context.Context, organizationID string, bookingIDs []string) (map[string]int, error) {
+	values, err := s.rdb.HMGet(ctx, shownKey(organizationID), bookingIDs...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("ask what live clients were shown: %w", err)
+	}
+	places := map[string]int{}
+	oldest := s.now().Add(-shownLife).UnixMilli()
+	for i, value := range values {
+		text, _ := value.(string)
+		place, at, _ := strings.Cut(text, ":")
+		n, broken := strconv.Atoi(place)
+		said, late := strconv.ParseInt(at, 10, 64)
+		if broken == nil && late == nil && said >= oldest {
+			places[bookingIDs[i]] = n
+		}
+	}
+	return places, nil
+}
