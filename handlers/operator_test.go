@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"nowserving/models"
+	"nowserving/notify"
 )
 
 func basic(password string) map[string]string {
@@ -79,4 +81,31 @@ func TestOperatorsLookAtJobs(t *testing.T) {
 		// The pages people use keep their own, stricter policy.
 		assert.NotContains(t, h.send(request{method: http.MethodGet, path: "/console"}).ok().header.Get("Content-Security-Policy"), "unsafe")
 	})
+}
+
+// How late the latest is grows while it is not done, and is 0 when all is.
+func TestOldestDue(t *testing.T) {
+	t.Parallel()
+	arrived, release := make(chan struct{}, 1), make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-release
+	}))
+	t.Cleanup(slow.Close)
+	h := newHouse(t, embedded, func(h *house) { h.outside.AllowPrivate = true })
+	c := h.newClinic()
+	c.staff(http.MethodPost, "/management/webhooks", object{"trigger": "bookingUnassigned", "url": slow.URL}).ok()
+	age := func() time.Duration {
+		oldest, err := h.notify.OldestDue(t.Context())
+		require.NoError(t, err)
+		return oldest["webhooks"]
+	}
+	require.Zero(t, age())
+	c.join(c.newType(nil), nil)
+	<-arrived
+	h.exec("UPDATE river_job SET scheduled_at = ? WHERE queue = 'webhooks'", time.Now().UTC().Add(-90*time.Second).Format("2006-01-02 15:04:05.000"))
+	require.InDelta(t, 90, age().Seconds(), 20)
+	close(release)
+	require.Eventually(t, func() bool { return age() == 0 }, 5*time.Second, 5*time.Millisecond)
+	require.EqualValues(t, 1, h.notify.Stats().Outcomes[notify.Outcome{Channel: "webhook", Result: "sent"}])
 }
