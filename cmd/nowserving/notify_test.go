@@ -102,6 +102,7 @@ func (o *outside) killed(node *process) {
 	require.Eventually(o.t, o.holding, 10*time.Second, time.Millisecond)
 	node.kill()
 	close(o.released)
+	node.gone()
 	node.longAgo("UPDATE river_job SET attempted_at = attempted_at - interval '1 minute' WHERE state = 'running'", "DELETE FROM river_leader")
 	node.start()
 }
@@ -109,16 +110,40 @@ func (o *outside) killed(node *process) {
 // settles waits until so many things were answered.
 func (o *outside) settles(node *process, n int) {
 	o.t.Helper()
-	require.Eventually(o.t, func() bool {
+	all := assert.Eventually(o.t, func() bool {
 		node.longAgo("UPDATE river_job SET scheduled_at = now() WHERE state = 'retryable' AND scheduled_at > now()")
 		return o.answered() >= n
-	}, 30*time.Second, 50*time.Millisecond, "%d of %d", o.answered(), n)
+	}, 30*time.Second, 50*time.Millisecond)
+	require.True(o.t, all, "%d of %d", o.answered(), n)
 }
 
 // longAgo changes the times of jobs, so that nobody has to wait for them: on
 // PostgreSQL the jobs of a dead node are left alone for a while, because it
 // might live.
 func (p *process) longAgo(statements ...string) {
+	p.t.Helper()
+	p.database(func(ctx context.Context, conn *pgx.Conn) {
+		for _, statement := range statements {
+			_, err := conn.Exec(ctx, statement)
+			assert.NoError(p.t, err)
+		}
+	})
+}
+
+// gone waits until nothing that a dead process asked of PostgreSQL is under way.
+func (p *process) gone() {
+	p.t.Helper()
+	p.database(func(ctx context.Context, conn *pgx.Conn) {
+		assert.Eventually(p.t, func() bool {
+			var left int
+			err := conn.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()").Scan(&left)
+			return assert.NoError(p.t, err) && left == 0
+		}, 5*time.Second, 5*time.Millisecond)
+	})
+}
+
+// database lets use look into the process's PostgreSQL, if it has one.
+func (p *process) database(use func(ctx context.Context, conn *pgx.Conn)) {
 	p.t.Helper()
 	for _, pair := range p.environ {
 		address, found := strings.CutPrefix(pair, "DATABASE_URL=")
@@ -131,10 +156,7 @@ func (p *process) longAgo(statements ...string) {
 		if !assert.NoError(p.t, err) {
 			return
 		}
-		for _, statement := range statements {
-			_, err := conn.Exec(ctx, statement)
-			assert.NoError(p.t, err)
-		}
+		use(ctx, conn)
 		assert.NoError(p.t, conn.Close(ctx))
 	}
 }
