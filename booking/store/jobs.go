@@ -37,8 +37,9 @@ type Job interface {
 // announcement commit at a time, so there must not be one in each.
 const jobFetchPause = 20 * time.Millisecond
 
-// jobPollPause is how often SQLite, which announces nothing, is asked for jobs.
-const jobPollPause = 250 * time.Millisecond
+// jobPollPause is how often PostgreSQL is asked for jobs whose announcement was
+// spared; a wait of SQLite's ends within a second, for it spares none.
+const jobPollPause = 100 * time.Millisecond
 
 // Enqueue adds a job that exists if and only if the transaction commits.
 func (tx *Tx) Enqueue(j Job) { tx.EnqueueAt(time.Time{}, j) }
@@ -95,8 +96,9 @@ func (w worker[TTx]) Pages() uiendpoints.Bundle { return riverui.NewEndpoints(w.
 func (s *Store) JobClient(ctx context.Context, c river.Config) (JobClient, error) {
 	c.FetchCooldown = jobFetchPause
 	c.Logger = jobLog(s.log)
-	if !s.Postgres() {
+	if s.Postgres() {
 		c.FetchPollInterval = jobPollPause
+	} else {
 		// The database belongs to this process, so whoever was at a job is dead.
 		err := s.write.WithContext(ctx).Exec("UPDATE river_job SET state = 'available' WHERE state = 'running'").Error
 		if err != nil {
@@ -195,12 +197,12 @@ func (t pgxTx) Conn() *pgx.Conn { return t.conn }
 
 // sqliteJobs reaches River through the one connection that writes.
 type sqliteJobs struct {
-	driver *riversqlite.Driver
+	driver bellDriver
 	writer *river.Client[*sql.Tx]
 }
 
-func newSQLiteJobs(db *sql.DB, log *slog.Logger) (*sqliteJobs, error) {
-	driver := riversqlite.New(db)
+func newSQLiteJobs(db *sql.DB, bell *bell, log *slog.Logger) (*sqliteJobs, error) {
+	driver := bellDriver{riversqlite.New(db), bell}
 	writer, err := river.NewClient(driver, &river.Config{FetchCooldown: jobFetchPause, Logger: jobLog(log)})
 	return &sqliteJobs{driver, writer}, err
 }

@@ -110,7 +110,7 @@ func (s *Store) migrateJobs(direction rivermigrate.Direction, target int) func(c
 			if err != nil {
 				return err
 			}
-			_, err = m.MigrateTx(ctx, tx, direction, o)
+			_, err = m.MigrateTx(ctx, tx, direction, o) //nolint:staticcheck // on SQLite the transaction has the only connection
 			return err
 		}
 		return fmt.Errorf("no migrations for jobs of %T", s.jobs)

@@ -49,7 +49,8 @@ func (s *Store) openSQLiteJobs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.jobs, err = newSQLiteJobs(db, s.log)
+	s.bell = newBell()
+	s.jobs, err = newSQLiteJobs(db, s.bell, s.log)
 	return err
 }
 

@@ -43,6 +43,7 @@ type Store struct {
 	write, read *gorm.DB
 	pool        *pgxpool.Pool // PostgreSQL only
 	lock        *folderLock   // SQLite only
+	bell        *bell         // SQLite only
 	jobs        jobs
 	now         func() time.Time
 	log         *slog.Logger
@@ -74,13 +75,14 @@ func (s *Store) Read(ctx context.Context) *gorm.DB { return s.read.WithContext(c
 // Tx runs fn in one transaction and commits it, and the jobs it enqueued with
 // it, unless fn fails.
 func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
+	var tx *Tx
 	run := func(db *gorm.DB) error {
 		return db.Transaction(func(db *gorm.DB) error {
 			now, err := s.clock(db)
 			if err != nil {
 				return err
 			}
-			tx := &Tx{DB: db, Now: now}
+			tx = &Tx{DB: db, Now: now}
 			if err := fn(tx); err != nil || len(tx.jobs) == 0 {
 				return err
 			}
@@ -93,7 +95,11 @@ func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 	if s.Postgres() {
 		return pin(ctx, s.write, run)
 	}
-	return run(s.write.WithContext(ctx))
+	if err := run(s.write.WithContext(ctx)); err != nil {
+		return err
+	}
+	s.bell.ring(tx.jobs)
+	return nil
 }
 
 // Now reads the database's clock.
