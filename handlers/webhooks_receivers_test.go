@@ -1,6 +1,7 @@
 package handlers_test
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -20,7 +21,8 @@ import (
 	"nowserving/notify"
 )
 
-// rawServer answers each connection as serve does; it ends with the test.
+// rawServer answers the request of each connection as serve does; it ends with
+// the test.
 func rawServer(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
 	var config net.ListenConfig
@@ -34,8 +36,10 @@ func rawServer(t *testing.T, serve func(net.Conn)) string {
 			if err != nil {
 				return
 			}
-			serve(conn)
-			_ = conn.Close()
+			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+				serve(conn)
+			}
+			assert.NoError(t, conn.Close())
 		}
 	}()
 	t.Cleanup(func() { _ = l.Close(); <-served })
@@ -105,7 +109,7 @@ func TestReceiversOfAllKinds(t *testing.T) {
 			}).url, status: 307},
 			{name: "fails", url: newReceiver(t, answering(http.StatusInternalServerError)).url, status: 500},
 			{name: "does not know it", url: newReceiver(t, answering(http.StatusNotFound)).url, status: 404},
-			{name: "hangs up", url: rawServer(t, func(net.Conn) {}), error: "E"},
+			{name: "hangs up", url: rawServer(t, func(net.Conn) {}), error: "EOF"},
 			{name: "speaks nonsense", url: rawServer(t, func(c net.Conn) { _, _ = io.WriteString(c, "what?\r\n\r\n") }), error: "malformed"},
 			{name: "is busy for two minutes", url: newReceiver(t, asking(429, "120")).url, status: 429, answer: "busy?", from: 2 * minute, to: 2 * minute},
 			{name: "is away for an hour", url: newReceiver(t, asking(503, time.Now().UTC().Add(time.Hour).Format(http.TimeFormat))).url, status: 503, answer: "busy?", from: 59 * minute, to: 60 * minute},
@@ -397,11 +401,12 @@ func TestTheBreakerProbes(t *testing.T) {
 				c.join(kind, nil)
 				r.await(i + 1)
 			}
-			asleep := func(n int) {
+			asleep := func(n int) { // so many at least, and nobody is awake
 				t.Helper()
 				require.Eventually(t, func() bool {
-					return scalar[int](h, "SELECT COUNT(*) FROM river_job WHERE kind = 'webhook' AND state = 'scheduled'") == n
-				}, 5*time.Second, 5*time.Millisecond)
+					return scalar[int](h, "SELECT COUNT(*) FROM river_job WHERE kind = 'webhook' AND state = 'running'") == 0 &&
+						scalar[int](h, "SELECT COUNT(*) FROM river_job WHERE kind = 'webhook' AND state = 'scheduled'") >= n
+				}, 10*time.Second, 5*time.Millisecond)
 			}
 			for range 3 {
 				c.join(kind, nil)

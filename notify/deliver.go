@@ -365,7 +365,7 @@ func waitAfter(failures int, asked time.Duration) time.Duration {
 // newHTTPClient makes the client of all deliveries. It follows no redirect and
 // no proxy, and reaches nothing inside the network unless that is allowed: the
 // address is checked when it is dialled, whatever the name led to before.
-func newHTTPClient(guard *ssrf.Guardian, timeout time.Duration) *http.Client {
+func newHTTPClient(guard *ssrf.Guardian) *http.Client {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	if guard != nil {
 		dialer.Control = guard.Safe
@@ -374,7 +374,7 @@ func newHTTPClient(guard *ssrf.Guardian, timeout time.Duration) *http.Client {
 		Transport: &http.Transport{
 			DialContext: dialer.DialContext, ForceAttemptHTTP2: true,
 			MaxIdleConns: 256, MaxIdleConnsPerHost: placesOfReceiver, IdleConnTimeout: 90 * time.Second,
-			TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: timeout, MaxResponseHeaderBytes: 64 << 10,
+			TLSHandshakeTimeout: 10 * time.Second, MaxResponseHeaderBytes: 64 << 10,
 			DisableCompression: true,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -97,7 +97,7 @@ func newHooks(s *Service) (*hooks, error) {
 	if !s.o.AllowPrivate {
 		h.guard = ssrf.New(ssrf.WithAnyPort())
 	}
-	h.client = newHTTPClient(h.guard, h.timeout)
+	h.client = newHTTPClient(h.guard)
 	return h, nil
 }
 
