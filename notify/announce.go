@@ -3,6 +3,8 @@ package notify
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -23,49 +25,173 @@ type announcement struct {
 // transaction that marks the event as announced. Nil: nothing to write.
 type step func(tx *store.Tx) error
 
-// announcer expands an event into what has to be sent.
+// announcer expands events into what has to be sent. Events that come while
+// others are being expanded wait, and are expanded together: a crowd costs a
+// transaction for each handful, somebody alone waits for nobody.
 type announcer struct {
 	river.WorkerDefaults[store.Announce]
-	s *Service
+	s    *Service
+	turn chan struct{} // held by the group that is being expanded
+
+	mu   sync.Mutex
+	next *group
 }
 
-// Work implements river.Worker. What has to be sent is read first, and written
-// in one transaction only when there is something: most events of a clinic
-// without webhooks concern nobody outside.
+// group are events that are expanded together.
+type group struct {
+	events []int64
+	done   chan struct{}
+	failed map[int64]error // once done
+}
+
+func newAnnouncer(s *Service) *announcer { return &announcer{s: s, turn: make(chan struct{}, 1)} }
+
+// Work implements river.Worker.
 func (w *announcer) Work(ctx context.Context, job *river.Job[store.Announce]) error {
-	var a announcement
-	found := w.s.store.Read(ctx).Raw("SELECT id AS event_id, organization_id, data, announced_at FROM events WHERE id = ?", job.Args.EventID).Scan(&a)
-	if found.Error != nil {
-		return fmt.Errorf("read an event: %w", found.Error)
+	g, first := w.join(job.Args.EventID)
+	if first {
+		w.lead(ctx, g)
 	}
-	if found.RowsAffected == 0 || a.AnnouncedAt != nil {
-		return nil
+	select {
+	case <-g.done:
+		return g.failed[job.Args.EventID]
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	var steps []step
-	for _, plan := range []func(context.Context, *announcement) (step, error){
-		w.s.hooks.plan, w.s.pushes.plan, w.s.pushes.planPositions, w.s.post.plan,
-	} {
-		do, err := plan(ctx, &a)
-		if err != nil {
-			return err
+}
+
+// lead expands a group when its turn has come. It does not end with the one job
+// that does it for all.
+func (w *announcer) lead(ctx context.Context, g *group) {
+	var late error
+	select {
+	case w.turn <- struct{}{}:
+		defer func() { <-w.turn }()
+	case <-ctx.Done():
+		late = ctx.Err()
+	}
+	w.mu.Lock()
+	w.next = nil // who comes from now on waits for the next turn
+	w.mu.Unlock()
+	defer close(g.done)
+	if late != nil {
+		for _, id := range g.events {
+			g.failed[id] = late
 		}
-		if do != nil {
-			steps = append(steps, do)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), expandTimeout)
+	defer cancel()
+	w.expandAll(ctx, g)
+}
+
+// join adds an event to the group that is expanded next; the first one in it
+// has to do the work.
+func (w *announcer) join(eventID int64) (g *group, first bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.next == nil {
+		w.next, first = &group{done: make(chan struct{}), failed: map[int64]error{}}, true
+	}
+	w.next.events = append(w.next.events, eventID)
+	return w.next, first
+}
+
+// expandTimeout bounds the expanding of a group.
+const expandTimeout = 10 * time.Second
+
+// expandAll expands events together or, when that fails, each by itself, so
+// that one cannot hold up the others.
+func (w *announcer) expandAll(ctx context.Context, g *group) {
+	if w.expand(ctx, g.events) == nil {
+		return
+	}
+	for _, id := range g.events {
+		g.failed[id] = w.expand(ctx, []int64{id})
+	}
+}
+
+// expand reads first what has to be sent, and writes it in one transaction only
+// when there is something: most events of a clinic without webhooks concern
+// nobody outside.
+func (w *announcer) expand(ctx context.Context, ids []int64) error {
+	var fresh []*announcement
+	err := w.s.store.Read(ctx).Raw(`SELECT id AS event_id, organization_id, data, announced_at FROM events
+		WHERE id IN ? AND announced_at IS NULL ORDER BY organization_id, id`, ids).Scan(&fresh).Error
+	if err != nil {
+		return fmt.Errorf("read events: %w", err)
+	}
+	steps := map[int64][]step{}
+	for list := range byOrganization(fresh) {
+		for _, plan := range []func(context.Context, []*announcement) (map[int64]step, error){
+			w.s.hooks.plan, each(w.s.pushes.plan), each(w.s.pushes.planPositions), each(w.s.post.plan),
+		} {
+			planned, err := plan(ctx, list)
+			if err != nil {
+				return err
+			}
+			for id, do := range planned {
+				steps[id] = append(steps[id], do)
+			}
 		}
 	}
 	if len(steps) == 0 {
 		return nil
 	}
 	return w.s.store.Tx(ctx, func(tx *store.Tx) error {
-		marked := tx.Exec("UPDATE events SET announced_at = ? WHERE id = ? AND announced_at IS NULL", tx.Now, a.EventID)
-		if marked.Error != nil || marked.RowsAffected == 0 {
-			return marked.Error // another worker has done it
+		marked := make([]int64, 0, len(steps))
+		for _, a := range fresh {
+			if steps[a.EventID] != nil {
+				marked = append(marked, a.EventID)
+			}
 		}
-		for _, do := range steps {
-			if err := do(tx); err != nil {
-				return err
+		// Those that another worker has expanded meanwhile are not among them.
+		err := tx.Raw("UPDATE events SET announced_at = ? WHERE id IN ? AND announced_at IS NULL RETURNING id", tx.Now, marked).Scan(&marked).Error
+		if err != nil {
+			return fmt.Errorf("mark events as announced: %w", err)
+		}
+		slices.Sort(marked)
+		for _, id := range marked {
+			for _, do := range steps[id] {
+				if err := do(tx); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
 	})
+}
+
+// byOrganization yields the announcements of each organization; they are sorted
+// by it.
+func byOrganization(list []*announcement) func(yield func([]*announcement) bool) {
+	return func(yield func([]*announcement) bool) {
+		for len(list) > 0 {
+			n := slices.IndexFunc(list, func(a *announcement) bool { return a.OrganizationID != list[0].OrganizationID })
+			if n < 0 {
+				n = len(list)
+			}
+			if !yield(list[:n]) {
+				return
+			}
+			list = list[n:]
+		}
+	}
+}
+
+// each plans announcements one by one.
+func each(plan func(context.Context, *announcement) (step, error)) func(context.Context, []*announcement) (map[int64]step, error) {
+	return func(ctx context.Context, list []*announcement) (map[int64]step, error) {
+		planned := map[int64]step{}
+		for _, a := range list {
+			do, err := plan(ctx, a)
+			if err != nil {
+				return nil, err
+			}
+			if do != nil {
+				planned[a.EventID] = do
+			}
+		}
+		return planned, nil
+	}
 }

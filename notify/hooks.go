@@ -106,29 +106,50 @@ func (h *hooks) register(workers *river.Workers) { river.AddWorker(workers, &del
 // stop closes the connections that are kept open between deliveries.
 func (h *hooks) stop() { h.client.CloseIdleConnections() }
 
-// plan makes a delivery to each webhook that wants to be told of an event. What
-// it tells is read now, and kept: a retry sends the same bytes.
-func (h *hooks) plan(ctx context.Context, a *announcement) (step, error) {
-	trigger := triggerOf(&a.Event)
-	if trigger == "" {
+// plan makes a delivery to each webhook that wants to be told of an event, for
+// events of one organization. What it tells is read now, and kept: a retry sends
+// the same bytes.
+func (h *hooks) plan(ctx context.Context, list []*announcement) (map[int64]step, error) {
+	db := h.s.store.Read(ctx)
+	to := map[Trigger][]Webhook{}
+	var bookings []string // of which somebody is told
+	for _, a := range list {
+		trigger := triggerOf(&a.Event)
+		if trigger == "" {
+			continue
+		}
+		if _, known := to[trigger]; !known {
+			var err error
+			if to[trigger], err = active(db, a.OrganizationID, trigger); err != nil {
+				return nil, err
+			}
+		}
+		if len(to[trigger]) > 0 {
+			bookings = append(bookings, a.Event.BookingID)
+		}
+	}
+	if len(bookings) == 0 {
 		return nil, nil
 	}
-	db := h.s.store.Read(ctx)
-	to, err := active(db, a.OrganizationID, trigger)
-	if err != nil || len(to) == 0 {
-		return nil, err
-	}
-	f, err := readFacts(db, a.OrganizationID, []string{a.Event.BookingID})
+	f, err := readFacts(db, list[0].OrganizationID, bookings)
 	if err != nil {
 		return nil, err
 	}
-	body, found, err := f.payload(trigger, a.Event.BookingID, dataOf(&a.Event))
-	if err != nil || !found {
-		return nil, err
+	planned := map[int64]step{}
+	for _, a := range list {
+		trigger := triggerOf(&a.Event)
+		if len(to[trigger]) == 0 {
+			continue
+		}
+		body, found, err := f.payload(trigger, a.Event.BookingID, dataOf(&a.Event))
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			planned[a.EventID] = func(tx *store.Tx) error { return enqueue(tx, to[trigger], trigger, []told{{a.Event.BookingID, body}}) }
+		}
 	}
-	return func(tx *store.Tx) error {
-		return enqueue(tx, to, trigger, []told{{a.Event.BookingID, body}})
-	}, nil
+	return planned, nil
 }
 
 // positionUpdate is a new place of a waiting booking.

@@ -74,7 +74,7 @@ const (
 )
 
 var workersOf = map[string]river.QueueConfig{
-	queueAnnounce: {MaxWorkers: 8},
+	queueAnnounce: {MaxWorkers: 64}, // most wait to be expanded together
 	queueWebhooks: {MaxWorkers: 64},
 	queuePushes:   {MaxWorkers: 4},
 	queueMessages: {MaxWorkers: 8},
@@ -108,7 +108,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		return nil, err
 	}
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &announcer{s: s})
+	river.AddWorker(workers, newAnnouncer(s))
 	s.pushes.register(workers)
 	s.hooks.register(workers)
 	s.post.register(workers)

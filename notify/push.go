@@ -44,7 +44,8 @@ type push struct {
 	Reminder       models.Reminder  `json:"reminder,omitempty"`
 	Position       int              `json:"queuePosition,omitempty"`
 	WaitMinutes    int              `json:"estimatedWaitMinutes,omitempty"`
-	// Until is when it stops being of use.
+	// At is when it happened, and Until when it stops being of use.
+	At      time.Time `json:"at"`
 	Until   time.Time `json:"until"`
 	Targets []target  `json:"targets"`
 }
@@ -66,6 +67,9 @@ const (
 	// call is.
 	pushLife = time.Hour
 	callLife = 10 * time.Minute
+	// promptly is how soon what happened is told although it is over: who acts
+	// fast still hears of each step.
+	promptly = 5 * time.Second
 )
 
 // plan finds the devices that an event is told to: those of the providers who
@@ -77,7 +81,7 @@ func (p *pushes) plan(ctx context.Context, a *announcement) (step, error) {
 	e := &a.Event
 	j := push{
 		NotificationID: strconv.FormatInt(a.EventID, 10), OrganizationID: a.OrganizationID,
-		Type: e.Type, BookingID: e.BookingID, Until: e.At.Add(pushLife),
+		Type: e.Type, BookingID: e.BookingID, At: e.At, Until: e.At.Add(pushLife),
 	}
 	var err error
 	switch e.Type {
@@ -169,15 +173,19 @@ func (p *pushes) customer(ctx context.Context, organizationID, bookingID string)
 	return targets, nil
 }
 
-// still reports whether what a push tells is still so.
-func (j *push) still(b *models.Booking) bool {
+// still reports whether what a push tells is so, or was a moment ago.
+func (j *push) still(b *models.Booking, now time.Time) bool {
+	prompt := now.Sub(j.At) <= promptly
 	switch j.Type {
-	case models.EventNewPending, models.EventComeNow:
+	case models.EventComeNow:
 		return b.Waiting()
+	case models.EventNewPending:
+		return b.Waiting() || prompt
 	case models.EventAssigned:
-		return b.Status == models.StatusConfirmed && (b.Stage == models.StageCalled || b.Stage == models.StageServing)
+		// Told exactly once, even when the visit was over before ("Race Condition Handling").
+		return b.Status == models.StatusConfirmed
 	case models.EventCalled:
-		return b.Status == models.StatusConfirmed && b.Stage == models.StageCalled
+		return b.Status == models.StatusConfirmed && (b.Stage == models.StageCalled || prompt)
 	case models.EventReminder:
 		return b.Status == models.StatusConfirmed && b.Stage != models.StageNoShow
 	default:
@@ -334,7 +342,7 @@ func (p *pushes) useful(ctx context.Context, j *push, now time.Time) (bool, erro
 	if err != nil {
 		return false, fmt.Errorf("read what a push is about: %w", err)
 	}
-	return j.still(&b), nil
+	return j.still(&b, now), nil
 }
 
 // write logs what became of pushes, or that they are about to be sent, and

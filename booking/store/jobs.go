@@ -35,11 +35,11 @@ type Job interface {
 // jobFetchPause is the least time between two looks for jobs, and between two
 // announcements that there are some. PostgreSQL lets one transaction with an
 // announcement commit at a time, so there must not be one in each.
-const jobFetchPause = 20 * time.Millisecond
+const jobFetchPause = 5 * time.Millisecond
 
 // jobPollPause is how often PostgreSQL is asked for jobs whose announcement was
 // spared; a wait of SQLite's ends within a second, for it spares none.
-const jobPollPause = 100 * time.Millisecond
+const jobPollPause = 50 * time.Millisecond
 
 // Enqueue adds a job that exists if and only if the transaction commits.
 func (tx *Tx) Enqueue(j Job) { tx.EnqueueAt(time.Time{}, j) }
