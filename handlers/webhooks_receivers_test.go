@@ -456,6 +456,7 @@ func TestReplays(t *testing.T) {
 		status.Store(http.StatusNotFound)
 		again := c.staff(http.MethodPost, path, nil).ok()
 		assert.Equal(t, "pending", again.str("result.status"))
+		assert.Nil(t, again.at("result.finishedAt"))
 		assert.Len(t, again.list("result.attempts"), 1)
 		second := r.await(4)[3]
 		assert.Equal(t, first.id(), second.id(), "a receiver that has had it can tell")

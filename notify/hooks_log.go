@@ -151,6 +151,7 @@ func (s *Service) Replay(ctx context.Context, organizationID, id string) (*Deliv
 		if err != nil {
 			return err
 		}
+		list[0] = Delivery{} // what is empty now would keep what was there
 		if err := tx.Where("id = ?", id).Take(&list[0]).Error; err != nil {
 			return err
 		}
