@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -132,7 +133,9 @@ func (h *house) start(look func(*store.Store)) {
 	require.NoError(t, err)
 	index := queue.NewIndex(rdb, booking.NewTruth(h.store), log)
 	mirrors := queue.NewMirrors(index, time.Now, log)
-	c := catalog.New(h.store, index.Rematch)
+	c := catalog.New(h.store, func(ctx context.Context, organizationID string) error {
+		return errors.Join(index.Rematch(ctx, organizationID), h.notify.Moved(ctx, organizationID))
+	})
 	bookings := booking.New(h.store, c, index, mirrors, log)
 	secret := []byte(strings.Repeat("s", 32))
 	outside := h.outside

@@ -317,3 +317,22 @@ func TestPlacesThatAreLiveAlready(t *testing.T) {
 		})
 	}
 }
+
+// TestAChangedCatalogueMovesPlaces: the desk's only free doctor goes home.
+func TestAChangedCatalogueMovesPlaces(t *testing.T) {
+	t.Parallel()
+	onBothPushing(t, func(t *testing.T, h *house, f *fcm) {
+		c := h.newClinic()
+		kind := c.newType(nil)
+		busy := c.newResource(nil, kind)
+		free := c.newResource(nil, kind)
+		for range 2 {
+			c.join(kind, object{"resourceFilters": object{"resource": busy}})
+		}
+		mona := c.app("+966500000111", "mona", "en")
+		assert.Equal(t, 1, mona.join(kind).num("result.queuePosition"))
+		h.quiet()
+		c.staff(http.MethodPut, "/management/resources/"+free, object{"on": false}).ok()
+		require.Eventually(t, func() bool { return f.place("mona") == 3 }, 10*time.Second, 10*time.Millisecond)
+	})
+}

@@ -124,7 +124,7 @@ func (w *announcer) expand(ctx context.Context, ids []int64) error {
 	steps := map[int64][]step{}
 	for list := range byOrganization(fresh) {
 		for _, plan := range []func(context.Context, []*announcement) (map[int64]step, error){
-			w.s.hooks.plan, each(w.s.pushes.plan), each(w.s.pushes.planPositions), each(w.s.post.plan),
+			w.s.hooks.plan, each(w.s.pushes.plan), w.s.pushes.planPositions, each(w.s.post.plan),
 		} {
 			planned, err := plan(ctx, list)
 			if err != nil {

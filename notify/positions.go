@@ -41,15 +41,37 @@ const (
 // triggerPosition is the webhook that tells places.
 const triggerPosition = "queuePositionUpdated"
 
-// planPositions marks the organization for a sweep when an event may have moved
-// somebody and anybody is told. A mark that is due as soon and that nobody has
-// taken away yet needs no second: its sweep begins later than this.
-func (p *pushes) planPositions(ctx context.Context, a *announcement) (step, error) {
-	switch a.Event.Type {
-	case models.EventNewPending, models.EventAssigned, models.EventExpired, models.EventCanceled, models.EventUpdated, models.EventEnded:
-	default:
-		return nil, nil
+// planPositions marks an organization for a sweep when one of its events may
+// have moved somebody.
+func (p *pushes) planPositions(ctx context.Context, list []*announcement) (map[int64]step, error) {
+	for _, a := range list {
+		switch a.Event.Type {
+		case models.EventNewPending, models.EventAssigned, models.EventExpired, models.EventCanceled, models.EventUpdated, models.EventEnded:
+			mark, err := p.planMark(ctx, a.OrganizationID)
+			if err != nil || mark == nil {
+				return nil, err
+			}
+			return map[int64]step{a.EventID: mark}, nil
+		default:
+		}
 	}
+	return nil, nil
+}
+
+// Moved says that places may have changed by something else than a visit, such
+// as a resource that was switched off.
+func (s *Service) Moved(ctx context.Context, organizationID string) error {
+	mark, err := s.pushes.planMark(ctx, organizationID)
+	if err != nil || mark == nil {
+		return err
+	}
+	return s.store.Tx(ctx, mark)
+}
+
+// planMark marks an organization for a sweep when anybody there is told of
+// places. A mark that is due as soon and that nobody has taken away yet needs no
+// second: its sweep begins later than this.
+func (p *pushes) planMark(ctx context.Context, organizationID string) (step, error) {
 	now, err := p.s.store.Now(ctx)
 	if err != nil {
 		return nil, err
@@ -57,7 +79,7 @@ func (p *pushes) planPositions(ctx context.Context, a *announcement) (step, erro
 	var state struct{ Marked, Devices bool }
 	err = p.s.store.Read(ctx).Raw(`SELECT EXISTS (SELECT 1 FROM position_marks WHERE organization_id = ? AND due_at <= ?) AS marked,
 		EXISTS (SELECT 1 FROM devices WHERE organization_id = ? AND customer_id IS NOT NULL) AS devices`,
-		a.OrganizationID, now.Add(debounce), a.OrganizationID).Scan(&state).Error
+		organizationID, now.Add(debounce), organizationID).Scan(&state).Error
 	if err != nil {
 		return nil, fmt.Errorf("look who is told of positions: %w", err)
 	}
@@ -65,12 +87,12 @@ func (p *pushes) planPositions(ctx context.Context, a *announcement) (step, erro
 		return nil, nil
 	}
 	if p.client == nil || !state.Devices {
-		wants, err := p.s.hooks.wants(ctx, a.OrganizationID, triggerPosition)
+		wants, err := p.s.hooks.wants(ctx, organizationID, triggerPosition)
 		if err != nil || !wants {
 			return nil, err
 		}
 	}
-	return func(tx *store.Tx) error { return p.mark(tx, a.OrganizationID) }, nil
+	return func(tx *store.Tx) error { return p.mark(tx, organizationID) }, nil
 }
 
 // mark makes a sweep of an organization due after the debounce, counted from

@@ -77,10 +77,14 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 
 	index := queue.NewIndex(rdb, booking.NewTruth(db), log)
 	mirrors := queue.NewMirrors(index, time.Now, log)
+	var notifier *notify.Service // made below, before anything can change
 	catalogue := catalog.New(db, func(ctx context.Context, organizationID string) error {
 		if err := index.Rematch(ctx, organizationID); err != nil {
 			mirrors.Distrust(organizationID)
 			log.Warn("the queue index did not take a change of the catalogue; it will be repaired", "organization", organizationID, "error", err)
+		}
+		if err := notifier.Moved(ctx, organizationID); err != nil {
+			log.Warn("phones are told of a change of the catalogue with the next visit only", "organization", organizationID, "error", err)
 		}
 		return nil
 	})
@@ -110,7 +114,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	if c.FCMHoldLive {
 		fcm.Live = shown.Places
 	}
-	notifier, err := notify.New(ctx, notify.Options{
+	notifier, err = notify.New(ctx, notify.Options{
 		Store: db, Bookings: bookings, Secret: secret, PublicURL: c.PublicURL, Console: console,
 		FCM: fcm, SMTPURL: c.SMTPURL, SMSURL: c.SMSURL, AllowPrivate: c.WebhookAllowPrivate, Now: time.Now, Log: log,
 	})
