@@ -106,7 +106,7 @@ func (r *road) setCut(cut bool) {
 func TestWithoutDatabaseTheServiceSaysSo(t *testing.T) {
 	t.Parallel()
 	var way *road
-	h := newHouse(t, postgres, func(h *house) {
+	h := newHouse(t, postgres, allowPrivate, func(h *house) {
 		address, err := url.Parse(h.options.URL)
 		require.NoError(t, err)
 		way = newRoad(t, address.Host)
@@ -115,6 +115,8 @@ func TestWithoutDatabaseTheServiceSaysSo(t *testing.T) {
 	})
 	c := h.newClinic()
 	kind := c.newType(nil)
+	r := newReceiver(t, nil)
+	c.hook("bookingUnassigned", r.url, nil)
 	way.setCut(true)
 	c.staff(http.MethodPut, "/management/scheduling/new", joining(kind, nil)).refused(http.StatusServiceUnavailable, models.CodeUnavailable)
 	c.staff(http.MethodGet, "/management/types", nil).refused(http.StatusServiceUnavailable, models.CodeUnavailable)
@@ -125,4 +127,5 @@ func TestWithoutDatabaseTheServiceSaysSo(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return c.staff(http.MethodPut, "/management/scheduling/new", joining(kind, nil)).status == http.StatusOK
 	}, 15*time.Second, 20*time.Millisecond)
+	r.await(1) // and who is outside is told
 }

@@ -126,8 +126,8 @@ func New(ctx context.Context, o Options) (*Service, error) {
 // under way. Those that do not end are done again by the next start or another
 // node.
 func (s *Service) Run(ctx context.Context) error {
-	if err := s.jobs.Start(context.WithoutCancel(ctx)); err != nil {
-		return fmt.Errorf("start the jobs: %w", err)
+	if !s.start(ctx) {
+		return nil
 	}
 	var sweeping sync.WaitGroup
 	sweeping.Go(func() { s.pushes.sweep(ctx) })
@@ -147,6 +147,28 @@ func (s *Service) Run(ctx context.Context) error {
 		return fmt.Errorf("stop the jobs: %w", err)
 	}
 	return nil
+}
+
+// startPause is how long after a start that failed the next one follows.
+const startPause = time.Second
+
+// start begins to do the jobs, as soon as the database lets it; false when ctx
+// has ended before.
+func (s *Service) start(ctx context.Context) bool {
+	for {
+		err := s.jobs.Start(context.WithoutCancel(ctx))
+		if err == nil {
+			return true
+		}
+		s.log.Error("jobs can't be done yet; trying again", "error", err)
+		pause := time.NewTimer(startPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return false
+		}
+	}
 }
 
 // JobPages answers what operators ask about jobs and tell them to do.
