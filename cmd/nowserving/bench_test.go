@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -47,7 +48,7 @@ func BenchmarkJoin(b *testing.B) {
 func BenchmarkJoinBare(b *testing.B) {
 	ctx := b.Context()
 	url := storetest.Postgres(b)
-	s, err := store.Open(ctx, store.Options{URL: url, Now: time.Now})
+	s, err := store.Open(ctx, store.Options{Log: slog.New(slog.DiscardHandler), URL: url, Now: time.Now})
 	require.NoError(b, err)
 	_, err = s.Migrate(ctx)
 	require.NoError(b, err)
