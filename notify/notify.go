@@ -81,10 +81,12 @@ var workersOf = map[string]river.QueueConfig{
 }
 
 const (
-	// jobTimeout bounds one job; a webhook's own limit is below it.
-	jobTimeout = 25 * time.Second
-	// rescueAfter is when a job that nobody ended belongs to a dead node.
-	rescueAfter = 40 * time.Second
+	// jobTimeout bounds one job; the limits of what it sends are below it.
+	jobTimeout = 20 * time.Second
+	// rescueAfter is when a job that nobody ended belongs to a dead node, and
+	// rescueEvery how often such are looked for.
+	rescueAfter = 30 * time.Second
+	rescueEvery = 5 * time.Second
 	// stopTimeout bounds how long jobs under way may go on after the end.
 	stopTimeout = 5 * time.Second
 	// expandedLife is how long finished jobs are kept for operators to see.
@@ -132,6 +134,9 @@ func (s *Service) Run(ctx context.Context) error {
 	var sweeping sync.WaitGroup
 	sweeping.Go(func() { s.pushes.sweep(ctx) })
 	sweeping.Go(func() { s.tidy(ctx) })
+	if s.store.Postgres() { // SQLite has one node, which does so at its start
+		sweeping.Go(func() { s.rescue(ctx) })
+	}
 	<-ctx.Done()
 	sweeping.Wait()
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
@@ -173,6 +178,30 @@ func (s *Service) start(ctx context.Context) bool {
 
 // JobPages answers what operators ask about jobs and tell them to do.
 func (s *Service) JobPages() uiendpoints.Bundle { return s.jobs.Pages() }
+
+// rescue gives back the jobs of nodes that have died, until ctx ends.
+func (s *Service) rescue(ctx context.Context) {
+	ticker := time.NewTicker(rescueEvery)
+	defer ticker.Stop()
+	for {
+		now, err := s.store.Now(ctx)
+		rescued := 0
+		if err == nil {
+			rescued, err = s.store.RescueJobs(ctx, now.Add(-rescueAfter))
+		}
+		switch {
+		case err != nil && ctx.Err() == nil:
+			s.log.Error("look for jobs of dead nodes", "error", err)
+		case rescued > 0:
+			s.log.Warn("jobs of a dead node are done again", "count", rescued)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
 const (
 	// keptFor is how long the logs of what was sent are kept.

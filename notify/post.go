@@ -22,7 +22,7 @@ import (
 
 const (
 	// messageTimeout bounds one attempt to send a message.
-	messageTimeout = 20 * time.Second
+	messageTimeout = 15 * time.Second
 	// noteTimeout bounds writing down what became of an attempt.
 	noteTimeout = 5 * time.Second
 	// firstPause is how long after a failure the next attempt follows; each

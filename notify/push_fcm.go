@@ -44,7 +44,7 @@ const (
 	// fcmAnswer bounds an answer, in bytes.
 	fcmAnswer = 64 << 10
 	// sendTimeout bounds sending a batch.
-	sendTimeout = 20 * time.Second
+	sendTimeout = 15 * time.Second
 )
 
 // newMessaging makes the client of FCM that sends over a line; both are nil when

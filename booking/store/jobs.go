@@ -108,6 +108,18 @@ func (s *Store) JobClient(ctx context.Context, c river.Config) (JobClient, error
 	return s.jobs.client(&c)
 }
 
+// RescueJobs gives back the jobs that began before a moment and have not ended:
+// whoever was at them is dead. River's leader does the same, but only every half
+// minute, and when the leader is the one that died somebody has to follow it
+// first.
+func (s *Store) RescueJobs(ctx context.Context, before time.Time) (int, error) {
+	freed := s.write.WithContext(ctx).Exec("UPDATE river_job SET state = 'available' WHERE state = 'running' AND attempt < max_attempts AND attempted_at < ?", before.UTC())
+	if freed.Error != nil {
+		return 0, fmt.Errorf("rescue jobs: %w", freed.Error)
+	}
+	return int(freed.RowsAffected), nil
+}
+
 // jobLog leaves out what River says of its everyday life.
 func jobLog(log *slog.Logger) *slog.Logger {
 	return slog.New(quiet{log.Handler()})

@@ -103,7 +103,7 @@ func (o *outside) killed(node *process) {
 	node.kill()
 	close(o.released)
 	node.gone()
-	node.longAgo("UPDATE river_job SET attempted_at = attempted_at - interval '1 minute' WHERE state = 'running'", "DELETE FROM river_leader")
+	node.longAgo("UPDATE river_job SET attempted_at = attempted_at - interval '1 minute' WHERE state = 'running'")
 	node.start()
 }
 
@@ -113,7 +113,7 @@ func (o *outside) settles(node *process, n int) {
 	all := assert.Eventually(o.t, func() bool {
 		node.longAgo("UPDATE river_job SET scheduled_at = now() WHERE state = 'retryable' AND scheduled_at > now()")
 		return o.answered() >= n
-	}, 30*time.Second, 50*time.Millisecond)
+	}, 20*time.Second, 50*time.Millisecond)
 	require.True(o.t, all, "%d of %d", o.answered(), n)
 }
 
