@@ -89,7 +89,7 @@ const (
 	rescueEvery = 5 * time.Second
 	// stopTimeout bounds how long jobs under way may go on after the end.
 	stopTimeout = 5 * time.Second
-	// expandedLife is how long finished jobs are kept for operators to see.
+	// finishedLife is how long finished jobs are kept for operators to see.
 	finishedLife = time.Hour
 )
 
