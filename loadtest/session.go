@@ -347,6 +347,9 @@ func (s *session) subscribed(r *protocol.Reply, at time.Time) (done bool, err er
 		return false, fmt.Errorf("an answer to nothing asked: id %d", r.Id)
 	}
 	sub.live = true
+	// Before it counts as connected: who waits for all to be then looks at what
+	// they were shown.
+	done = sub.to.snapshot(r.Subscribe.Data, asked, at)
 	if s.pending > 0 {
 		if s.pending--; s.pending == 0 {
 			s.isUp()
@@ -355,7 +358,7 @@ func (s *session) subscribed(r *protocol.Reply, at time.Time) (done bool, err er
 			}
 		}
 	}
-	return s.told(sub, sub.to.snapshot(r.Subscribe.Data, asked, at))
+	return s.told(sub, done)
 }
 
 // answered finds the subscription that a reply answers.
