@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"firebase.google.com/go/v4/messaging"
@@ -16,15 +15,6 @@ import (
 )
 
 const (
-	// debounce is how long a queue is left to move before places are told.
-	debounce = 1200 * time.Millisecond
-	// sweepEvery is how often a node looks for what is due, and maxSweeps how
-	// many organizations it sweeps at a time.
-	sweepEvery = 200 * time.Millisecond
-	maxSweeps  = 4
-	// sweepTimeout bounds a sweep. The lease outlives it, so two never overlap.
-	sweepTimeout = 25 * time.Second
-	sweepLease   = 35 * time.Second
 	// sweepRetry is the pause after a failure, and sweepWaits how often the
 	// waits of patients are looked at who are asked to come by it: a wait gets
 	// shorter though nothing happens.
@@ -40,152 +30,6 @@ const (
 
 // triggerPosition is the webhook that tells places.
 const triggerPosition = "queuePositionUpdated"
-
-// planPositions marks an organization for a sweep when one of its events may
-// have moved somebody.
-func (p *pushes) planPositions(ctx context.Context, list []*announcement) (map[int64]step, error) {
-	for _, a := range list {
-		switch a.Event.Type {
-		case models.EventNewPending, models.EventAssigned, models.EventExpired, models.EventCanceled, models.EventUpdated, models.EventEnded:
-			mark, err := p.planMark(ctx, a.OrganizationID)
-			if err != nil || mark == nil {
-				return nil, err
-			}
-			return map[int64]step{a.EventID: mark}, nil
-		default:
-		}
-	}
-	return nil, nil
-}
-
-// Moved says that places may have changed by something else than a visit, such
-// as a resource that was switched off.
-func (s *Service) Moved(ctx context.Context, organizationID string) error {
-	mark, err := s.pushes.planMark(ctx, organizationID)
-	if err != nil || mark == nil {
-		return err
-	}
-	return s.store.Tx(ctx, mark)
-}
-
-// planMark marks an organization for a sweep when anybody there is told of
-// places. A mark that is due as soon and that nobody has taken away yet needs no
-// second: its sweep begins later than this.
-func (p *pushes) planMark(ctx context.Context, organizationID string) (step, error) {
-	now, err := p.s.store.Now(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var state struct{ Marked, Devices bool }
-	err = p.s.store.Read(ctx).Raw(`SELECT EXISTS (SELECT 1 FROM position_marks WHERE organization_id = ? AND due_at <= ?) AS marked,
-		EXISTS (SELECT 1 FROM devices WHERE organization_id = ? AND customer_id IS NOT NULL) AS devices`,
-		organizationID, now.Add(debounce), organizationID).Scan(&state).Error
-	if err != nil {
-		return nil, fmt.Errorf("look who is told of positions: %w", err)
-	}
-	if state.Marked {
-		return nil, nil
-	}
-	if p.client == nil || !state.Devices {
-		wants, err := p.s.hooks.wants(ctx, organizationID, triggerPosition)
-		if err != nil || !wants {
-			return nil, err
-		}
-	}
-	return func(tx *store.Tx) error { return p.mark(tx, organizationID) }, nil
-}
-
-// mark makes a sweep of an organization due after the debounce, counted from
-// the first mark.
-func (p *pushes) mark(tx *store.Tx, organizationID string) error {
-	err := tx.Exec(`INSERT INTO position_marks (organization_id, due_at) VALUES (?, ?)
-		ON CONFLICT (organization_id) DO UPDATE SET due_at = CASE
-			WHEN position_marks.due_at <= excluded.due_at THEN position_marks.due_at ELSE excluded.due_at END`,
-		organizationID, tx.Now.Add(debounce)).Error
-	if err != nil {
-		return fmt.Errorf("mark positions: %w", err)
-	}
-	return nil
-}
-
-// sweep tells the places that are due until ctx ends.
-func (p *pushes) sweep(ctx context.Context) {
-	var sweeping sync.WaitGroup
-	defer sweeping.Wait()
-	slots := make(chan struct{}, maxSweeps)
-	ticker := time.NewTicker(sweepEvery)
-	defer ticker.Stop()
-	for {
-		claimed, lease, err := p.claim(ctx, maxSweeps-len(slots))
-		if err != nil && ctx.Err() == nil {
-			p.s.log.Error("claim positions", "error", err)
-		}
-		for _, id := range claimed {
-			slots <- struct{}{}
-			sweeping.Go(func() {
-				defer func() { <-slots }()
-				p.sweepOne(ctx, id, lease)
-			})
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// claim takes organizations that are due, or whose sweeper has died, n at most.
-func (p *pushes) claim(ctx context.Context, n int) (ids []string, lease time.Time, err error) {
-	const due = "due_at <= ? AND leased_until IS NULL OR leased_until <= ?"
-	now, err := p.s.store.Now(ctx)
-	if err != nil || n == 0 {
-		return nil, lease, err
-	}
-	var waiting int64
-	if err := p.s.store.Read(ctx).Table("position_marks").Where(due, now, now).Count(&waiting).Error; err != nil || waiting == 0 {
-		return nil, lease, err
-	}
-	err = p.s.store.Tx(ctx, func(tx *store.Tx) error {
-		lease = tx.Now.Add(sweepLease)
-		err := p.s.store.SkipLocked(tx).Table("position_marks").Where(due, tx.Now, tx.Now).Order("due_at").Limit(n).Pluck("organization_id", &ids).Error
-		if err != nil || len(ids) == 0 {
-			return err
-		}
-		return tx.Exec("UPDATE position_marks SET due_at = NULL, leased_until = ? WHERE organization_id IN ?", lease, ids).Error
-	})
-	return ids, lease, err
-}
-
-// sweepOne sweeps an organization and gives it back: free of marks, or due again
-// after a while or, if marked meanwhile, at that mark.
-func (p *pushes) sweepOne(ctx context.Context, organizationID string, lease time.Time) {
-	sweeping, cancel := context.WithTimeout(ctx, sweepTimeout)
-	again, err := p.tell(sweeping, organizationID)
-	cancel()
-	if err != nil {
-		again = sweepRetry
-		if ctx.Err() == nil {
-			p.s.log.Error("tell positions", "organization", organizationID, "error", err)
-		}
-	}
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-	defer cancel()
-	err = p.s.store.Tx(ending, func(tx *store.Tx) error {
-		mine := tx.Table("position_marks").Where("organization_id = ? AND leased_until = ?", organizationID, lease)
-		if again > 0 {
-			return mine.Updates(map[string]any{"leased_until": nil, "due_at": clause.Expr{SQL: "COALESCE(due_at, ?)", Vars: []any{tx.Now.Add(again)}}}).Error
-		}
-		err := tx.Exec("DELETE FROM position_marks WHERE organization_id = ? AND leased_until = ? AND due_at IS NULL", organizationID, lease).Error
-		if err != nil {
-			return err
-		}
-		return mine.Update("leased_until", nil).Error
-	})
-	if err != nil { // the lease ends by itself
-		p.s.log.Error("end a sweep of positions", "organization", organizationID, "error", err)
-	}
-}
 
 // positionState is what the customer of a waiting booking has been told.
 type positionState struct {
