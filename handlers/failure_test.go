@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -39,6 +40,7 @@ func TestPanicIsAnswered(t *testing.T) {
 
 // road is a way to a server that can be cut.
 type road struct {
+	t        *testing.T
 	listener net.Listener
 	target   string
 
@@ -53,7 +55,7 @@ func newRoad(t *testing.T, target string) *road {
 	var config net.ListenConfig
 	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	r := &road{listener: listener, target: target}
+	r := &road{t: t, listener: listener, target: target}
 	r.wg.Go(r.run)
 	t.Cleanup(func() {
 		assert.NoError(t, listener.Close())
@@ -72,9 +74,9 @@ func (r *road) run() {
 		out, err := new(net.Dialer).DialContext(context.Background(), "tcp", r.target)
 		r.mu.Lock()
 		if err != nil || r.cut {
-			_ = in.Close()
+			r.hangUp(in)
 			if err == nil {
-				_ = out.Close()
+				r.hangUp(out)
 			}
 			r.mu.Unlock()
 			continue
@@ -84,9 +86,16 @@ func (r *road) run() {
 		for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
 			r.wg.Go(func() {
 				_, _ = io.Copy(pair[0], pair[1])
-				_ = pair[0].Close()
+				r.hangUp(pair[0])
 			})
 		}
+	}
+}
+
+// hangUp closes a connection, which the other direction may have done already.
+func (r *road) hangUp(c net.Conn) {
+	if err := c.Close(); !errors.Is(err, net.ErrClosed) {
+		assert.NoError(r.t, err)
 	}
 }
 
@@ -97,7 +106,7 @@ func (r *road) setCut(cut bool) {
 	r.cut = cut
 	if cut {
 		for _, c := range r.conns {
-			_ = c.Close()
+			r.hangUp(c)
 		}
 		r.conns = nil
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"nowserving/booking/store/storetest"
@@ -68,7 +69,7 @@ func (d *tapped) join(t testing.TB, client net.Conn, server string) {
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 		t.Logf("a connection to the database broke: %v", err)
 	}
-	_ = behind.Close()
+	assert.NoError(t, behind.Close())
 	copying.Wait()
 }
 

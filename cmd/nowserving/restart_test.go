@@ -35,6 +35,7 @@ func (p *process) end() time.Duration {
 // over those that refuse.
 type balancer struct {
 	net.Listener
+	t     *testing.T
 	mu    sync.Mutex
 	nodes []string
 	turn  int
@@ -43,7 +44,7 @@ type balancer struct {
 func newBalancer(t *testing.T, nodes ...string) *balancer {
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	b := &balancer{Listener: l, nodes: nodes}
+	b := &balancer{Listener: l, t: t, nodes: nodes}
 	var open sync.WaitGroup
 	open.Go(func() {
 		for {
@@ -80,11 +81,11 @@ func (b *balancer) carry(client net.Conn) {
 		}
 		var back sync.WaitGroup
 		back.Go(func() {
+			defer client.Close() //nolint:errcheck // the caller closes it too
 			_, _ = io.Copy(client, node)
-			_ = client.Close()
 		})
 		_, _ = io.Copy(node, client)
-		_ = node.Close()
+		assert.NoError(b.t, node.Close())
 		back.Wait()
 		return
 	}
