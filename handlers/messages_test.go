@@ -1,14 +1,12 @@
 package handlers_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -347,30 +345,12 @@ func TestADeadCarrierHoldsUpNoOther(t *testing.T) {
 	})
 }
 
-// lockedBuffer is a terminal.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
 func TestDevelopersReadMessagesAtTheConsole(t *testing.T) {
 	t.Parallel()
 	for _, b := range []backend{embedded, postgres} {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
-			mails, terminal := newMail(t), &lockedBuffer{}
+			mails, terminal := newMail(t), &logBook{}
 			h := newHouse(t, b, func(h *house) { h.secret, h.outside.SMTPURL, h.outside.Console = true, mails.url, terminal })
 			c := h.newClinic()
 			c.askCode("sms", "+966500000131", "").ok()

@@ -252,14 +252,7 @@ func askedWait(res *http.Response, now time.Time) time.Duration {
 	if res.StatusCode != http.StatusTooManyRequests && res.StatusCode != http.StatusServiceUnavailable {
 		return 0
 	}
-	asked := res.Header.Get("Retry-After")
-	if seconds, err := strconv.Atoi(asked); err == nil {
-		return min(max(time.Duration(seconds)*time.Second, 0), maxRetryAfter)
-	}
-	if at, err := http.ParseTime(asked); err == nil {
-		return min(max(at.Sub(now), 0), maxRetryAfter)
-	}
-	return 0
+	return retryAfter(res.Header, now, maxRetryAfter, 0)
 }
 
 // verdict is what an attempt makes of its delivery.

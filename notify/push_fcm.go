@@ -147,7 +147,7 @@ func (l *line) RoundTrip(r *http.Request) (*http.Response, error) {
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	switch res.StatusCode {
 	case http.StatusTooManyRequests:
-		l.close(retryAfter(res.Header, fcmPause))
+		l.close(retryAfter(res.Header, time.Now(), fcmPauseMost, fcmPause))
 	case http.StatusServiceUnavailable:
 		res.StatusCode = http.StatusInternalServerError // the body still says which
 	}
@@ -170,19 +170,6 @@ func answerWith(r *http.Request, status int, code, message string, wait time.Dur
 		res.Header.Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
 	}
 	return res
-}
-
-// retryAfter is how long the header Retry-After (RFC 9110, 10.2.3) asks to
-// wait, or otherwise.
-func retryAfter(h http.Header, otherwise time.Duration) time.Duration {
-	asked := h.Get("Retry-After")
-	if seconds, err := strconv.Atoi(asked); err == nil && seconds >= 0 {
-		return min(time.Duration(seconds)*time.Second, fcmPauseMost)
-	}
-	if at, err := http.ParseTime(asked); err == nil {
-		return min(max(time.Until(at), 0), fcmPauseMost)
-	}
-	return otherwise
 }
 
 // fcmError is the body of an answer that is not 200
@@ -234,7 +221,7 @@ func judge(err error) outcome {
 	if broken == nil {
 		broken = json.Unmarshal(body, &told)
 	}
-	o := outcome{status: pushFailed, code: told.Error.Status, wait: retryAfter(res.Header, 0)}
+	o := outcome{status: pushFailed, code: told.Error.Status, wait: retryAfter(res.Header, time.Now(), fcmPauseMost, 0)}
 	badToken := false
 	for _, d := range told.Error.Details {
 		if d.ErrorCode != "" {
@@ -251,7 +238,7 @@ func judge(err error) outcome {
 	case o.code == "UNREGISTERED", o.code == "INVALID_ARGUMENT" && badToken:
 		o.status = pushUnregistered
 	case res.StatusCode == http.StatusTooManyRequests:
-		o.status, o.wait = pushRefused, retryAfter(res.Header, fcmPause)
+		o.status, o.wait = pushRefused, retryAfter(res.Header, time.Now(), fcmPauseMost, fcmPause)
 	case o.code == "UNAVAILABLE", res.StatusCode == http.StatusUnauthorized:
 		o.status = pushRefused
 	case res.StatusCode >= http.StatusInternalServerError:

@@ -109,22 +109,9 @@ func (t *twilio) send(ctx context.Context, m outgoing) (string, error) {
 	}
 	switch {
 	case res.StatusCode == http.StatusTooManyRequests:
-		e.After = askedPause(res.Header, time.Now())
+		e.After = retryAfter(res.Header, time.Now(), maxRetryAfter, 0)
 	case res.StatusCode/100 == 4:
 		e.Final = true
 	}
 	return "", e
-}
-
-// askedPause reads Retry-After (RFC 9110, section 10.2.3), which is a number of
-// seconds or a date; zero where there is none, at most a day.
-func askedPause(h http.Header, now time.Time) time.Duration {
-	asked := h.Get("Retry-After")
-	pause := time.Duration(0)
-	if seconds, err := strconv.Atoi(asked); err == nil {
-		pause = time.Duration(min(seconds, 24*60*60)) * time.Second
-	} else if at, err := http.ParseTime(asked); err == nil {
-		pause = at.Sub(now)
-	}
-	return min(max(pause, 0), 24*time.Hour)
 }
