@@ -52,7 +52,7 @@ func (s *Service) Schedule(ctx context.Context, sc Scope, a Appointment) (*model
 	}
 	ends := starts.Add(time.Duration(t.Minutes) * time.Minute)
 	b.Status, b.StartsAt, b.EndsAt, b.LocalDay = models.StatusConfirmed, &starts, &ends, a.Date
-	event := models.EventScheduled
+	event, action := models.EventScheduled, models.ActionSchedule
 	var replaced *models.Booking
 	err = s.store.Tx(ctx, func(tx *store.Tx) error {
 		switch {
@@ -68,7 +68,7 @@ func (s *Service) Schedule(ctx context.Context, sc Scope, a Appointment) (*model
 			return fmt.Errorf("lock the organization: %w", err)
 		}
 		if a.Replaces != "" {
-			event = models.EventRescheduled
+			event, action = models.EventRescheduled, models.ActionReschedule
 			if replaced, err = s.replace(tx, sc, a.Replaces, b); err != nil {
 				return err
 			}
@@ -85,7 +85,7 @@ func (s *Service) Schedule(ctx context.Context, sc Scope, a Appointment) (*model
 			return err
 		}
 		e := models.EventOf(event, b)
-		e.By, e.RescheduledFrom = sc.Actor(), a.Replaces
+		e.Action, e.By, e.RescheduledFrom = action, sc.Actor(), a.Replaces
 		return tx.Emit(b.OrganizationID, e)
 	})
 	if err != nil {
@@ -141,7 +141,7 @@ func (s *Service) replace(tx *store.Tx, sc Scope, id string, b *models.Booking) 
 		b.Info = old.Info
 	}
 	e := models.EventOf(models.EventCanceled, old)
-	e.By, e.RescheduledTo = sc.Actor(), b.ID
+	e.Action, e.By, e.RescheduledTo = models.ActionCancel, sc.Actor(), b.ID
 	return old, tx.Emit(old.OrganizationID, e)
 }
 

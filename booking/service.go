@@ -146,10 +146,11 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 			}
 		}
 		if !b.Waiting() {
-			return nil // nobody is told before it is paid
+			// Nobody is told before it is paid.
+			return tx.Audit(organizationID, string(models.ActionJoin), "booking", b.ID)
 		}
 		event := models.EventOf(models.EventNewPending, b)
-		event.By = j.By
+		event.Action, event.By = models.ActionJoin, j.By
 		return tx.Emit(organizationID, event)
 	})
 	if err != nil {

@@ -149,7 +149,7 @@ func (s *Service) change(tx *store.Tx, where *gorm.DB, a models.Action, by model
 		return nil, err
 	}
 	event := models.EventOf(models.TransitionOf(a).Event, b)
-	event.By = by
+	event.Action, event.By = a, by
 	return b, tx.Emit(b.OrganizationID, event)
 }
 

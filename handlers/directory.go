@@ -39,6 +39,17 @@ type organization struct {
 	read      time.Time
 }
 
+// actedForBy lists the resources that name a member as their provider.
+func (o *organization) actedForBy(memberID string) []string {
+	ids := []string{}
+	for i := range o.resources {
+		if text(o.resources[i].ProviderID) == memberID {
+			ids = append(ids, o.resources[i].ID)
+		}
+	}
+	return ids
+}
+
 // directory keeps what every booking shown needs from the catalogue: names,
 // minutes and the time zone. A change made through this node is seen at once.
 type directory struct {

@@ -176,6 +176,7 @@ func (h *house) start(look func(*store.Store)) {
 	var running sync.WaitGroup
 	running.Go(func() { mirrors.Run(ctx) })
 	running.Go(func() { bookings.Sweep(ctx) })
+	running.Go(func() { a.Watch(ctx, hub.Revoke) })
 	if h.holding {
 		running.Go(func() { shown.Run(ctx, hub.Shown, func(err error) { log.Warn("say who is connected", "error", err) }) })
 	}

@@ -28,16 +28,16 @@ func (l *Live) Authenticate(ctx context.Context, token string) (realtime.Client,
 		return realtime.Client{}, err
 	}
 	if p.OrganizationID != "" {
-		if _, err := l.s.directory.of(ctx, p.OrganizationID); err != nil {
+		if err := l.s.enter(ctx, &caller{Principal: p, OrganizationID: p.OrganizationID}); err != nil {
 			return realtime.Client{}, err
 		}
 	}
-	return realtime.Client{OrganizationID: p.OrganizationID, UserID: p.SubjectID, ExpiresAt: p.ExpiresAt, Opaque: p}, nil
+	return realtime.Client{OrganizationID: p.OrganizationID, UserID: p.SubjectID, CredentialID: p.CredentialID(), ExpiresAt: p.ExpiresAt, Opaque: p}, nil
 }
 
-// callerOfClient is who is connected. A connection names no organization, so
-// for an account key it is that of what is watched.
-func callerOfClient(ctx context.Context, c realtime.Client, id string, ownerOf func(context.Context, string) (string, error)) (caller, error) {
+// caller is who is connected. A connection names no organization, so for an
+// account key it is that of what is watched.
+func (l *Live) caller(ctx context.Context, c realtime.Client, id string, ownerOf func(context.Context, string) (string, error)) (caller, error) {
 	p, ok := c.Opaque.(access.Principal)
 	if !ok {
 		return caller{}, models.Errorf(models.CodeUnauthenticated, "The connection has no credential.")
@@ -52,12 +52,13 @@ func callerOfClient(ctx context.Context, c realtime.Client, id string, ownerOf f
 			return caller{}, err
 		}
 	}
-	return caller{Principal: p, OrganizationID: organizationID, Lang: "en"}, nil
+	who := caller{Principal: p, OrganizationID: organizationID, Lang: "en"}
+	return who, l.s.enter(ctx, &who)
 }
 
 // Booking implements realtime.Source.
 func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (realtime.BookingSnapshot, error) {
-	c, err := callerOfClient(ctx, client, id, l.s.o.Bookings.OwnerOf)
+	c, err := l.caller(ctx, client, id, l.s.o.Bookings.OwnerOf)
 	if err != nil {
 		return realtime.BookingSnapshot{}, err
 	}
@@ -109,7 +110,7 @@ type waiter struct {
 
 // Queue implements realtime.Source.
 func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID string) (realtime.QueueSnapshot, error) {
-	c, err := callerOfClient(ctx, client, resourceID, l.s.o.Catalog.OwnerOf)
+	c, err := l.caller(ctx, client, resourceID, l.s.o.Catalog.OwnerOf)
 	if err != nil {
 		return realtime.QueueSnapshot{}, err
 	}
@@ -149,7 +150,7 @@ func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID str
 
 // Display implements realtime.Source.
 func (l *Live) Display(ctx context.Context, client realtime.Client, id string) (realtime.DisplaySnapshot, error) {
-	c, err := callerOfClient(ctx, client, id, l.s.o.Catalog.OwnerOf)
+	c, err := l.caller(ctx, client, id, l.s.o.Catalog.OwnerOf)
 	if err != nil {
 		return realtime.DisplaySnapshot{}, err
 	}

@@ -3,10 +3,8 @@ package handlers
 import (
 	"context"
 	"net/http"
-	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 
 	"nowserving/booking"
 	"nowserving/booking/access"
@@ -104,7 +102,9 @@ const (
 type caller struct {
 	access.Principal
 	OrganizationID string
-	Lang           string
+	// ResourceIDs are the resources a provider acts for.
+	ResourceIDs []string
+	Lang        string
 }
 
 // scope is what the caller may touch among bookings.
@@ -124,69 +124,6 @@ func (c caller) scope() booking.Scope {
 func callerOf(ctx context.Context) caller {
 	c, _ := ctx.Value(keyCaller).(caller)
 	return c
-}
-
-// admit lets a request through to an operation when its credential is one the
-// operation names and its organization is one the credential acts for.
-func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
-	return func(ctx huma.Context, next func(huma.Context)) {
-		ctx.SetHeader("Cache-Control", "no-store")
-		c, err := s.callerFor(ctx, op)
-		if err != nil {
-			s.answer(humagin.Unwrap(ctx), err)
-			return
-		}
-		next(huma.WithValue(ctx, keyCaller, c))
-	}
-}
-
-func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
-	c := caller{Lang: langOf(ctx.Context())}
-	named := ctx.Header("X-APP-ID")
-	if op.who != nobody {
-		var err error
-		if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(ctx.Header)); err != nil {
-			return caller{}, err
-		}
-		if op.who&whoIs(c.Principal) == 0 {
-			return caller{}, models.Errorf(models.CodeForbidden, "This credential may not do this.")
-		}
-	}
-	if op.who == nobody && named == "" && op.tenancy == fromHeader && credential(ctx.Header) != "" {
-		// Nobody has to say who they are here; a credential still says for whom.
-		var err error
-		if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(ctx.Header)); err != nil {
-			return caller{}, err
-		}
-	}
-	c.OrganizationID = c.Principal.OrganizationID
-	switch {
-	case op.tenancy == untold:
-		c.OrganizationID = named
-		return c, nil
-	case c.OrganizationID != "" && named != "" && named != c.OrganizationID:
-		return caller{}, models.Errorf(models.CodeForbidden, "The credential does not act for the organization that X-APP-ID names.")
-	case c.OrganizationID == "":
-		c.OrganizationID = named
-	}
-	if c.OrganizationID == "" {
-		if op.tenancy == optional {
-			return c, nil
-		}
-		return caller{}, models.Errorf(models.CodeAppRequired, "Name the organization in the header X-APP-ID.")
-	}
-	// It must exist, and still exist for a credential made earlier.
-	_, err := s.directory.of(ctx.Context(), c.OrganizationID)
-	return c, err
-}
-
-// credential is what came in Authorization or X-API-KEY.
-func credential(header func(name string) string) string {
-	scheme, token, _ := strings.Cut(header("Authorization"), " ")
-	if strings.EqualFold(scheme, "Bearer") {
-		return strings.TrimSpace(token)
-	}
-	return header("X-API-KEY") // another scheme is for a proxy in between
 }
 
 // operation is one route of the API: what it is called, who may call it and

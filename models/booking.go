@@ -41,10 +41,17 @@ const (
 	StageLeft    Stage = "LEFT"
 )
 
-// Action is something that happens to a booking after it was made.
+// Action is something that somebody does to a booking.
 type Action string
 
-// The actions, each one row of the table of transitions.
+// The actions that make a booking.
+const (
+	ActionJoin       Action = "join"
+	ActionSchedule   Action = "schedule"
+	ActionReschedule Action = "reschedule" // of the new one; the old one is canceled
+)
+
+// The actions after that, each one row of the table of transitions.
 const (
 	ActionAssign Action = "assign"
 	ActionRecall Action = "recall"

@@ -53,6 +53,9 @@ type BookingEvent struct {
 	CalledAt    *time.Time `json:"calledAt,omitempty"`
 	RecallCount int        `json:"recallCount,omitempty"`
 	At          time.Time  `json:"at"`
+	// Action is what was done, for the audit; empty for what nobody has to know
+	// of later.
+	Action Action `json:"-"`
 	// By is who made the change, where that matters to who is told.
 	By Actor `json:"by,omitempty"`
 	// StartsAt is the beginning of an appointment.

@@ -195,10 +195,12 @@ func (c *conn) look(now time.Time) {
 	}
 }
 
-func (c *conn) belongsTo(organizationID, userID string) bool {
+// dependsOn reports whether the client may be here only as long as a credential
+// or an organization is good.
+func (c *conn) dependsOn(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.client != nil && c.client.OrganizationID == organizationID && c.client.UserID == userID
+	return c.client != nil && (c.client.CredentialID == id || c.client.OrganizationID == id)
 }
 
 // introduced sets who the client is, and returns how many seconds its token

@@ -202,16 +202,16 @@ func dismiss(ctx context.Context, conns []*conn) {
 	}
 }
 
-// Revoke closes the connections of a subject whose credential is no longer
-// good, on this node.
-func (h *Hub) Revoke(organizationID, userID string) {
+// Revoke closes the connections on this node whose credential, or whose
+// organization, has the id and is no longer good.
+func (h *Hub) Revoke(id string) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if h.closing {
 		return
 	}
 	for c := range h.conns {
-		if c.belongsTo(organizationID, userID) {
+		if c.dependsOn(id) {
 			c.close(closeRevoked)
 		}
 	}

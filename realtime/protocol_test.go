@@ -311,10 +311,11 @@ func TestRevoked(t *testing.T) {
 	kept := newPhone(t, n.url, false, centrifuge.Config{Token: "kept"})
 	receive(t, fired.connects)
 	receive(t, kept.connects)
-	n.hub.Revoke("org2", "kept")
-	n.hub.Revoke(organization, "fired")
+	n.hub.Revoke("fired")
 	assert.Equal(t, "revoked", receive(t, fired.disconnects))
 	assert.Equal(t, centrifuge.StateConnected, kept.State())
+	n.hub.Revoke(organization)
+	assert.Equal(t, "revoked", receive(t, kept.disconnects))
 }
 
 // TestRestart moves clients from a node that shuts down to another one.

@@ -48,9 +48,11 @@ type Client struct {
 	// OrganizationID is empty for a credential that may act for several.
 	OrganizationID string
 	// UserID is whose credential it is: a customer, a member, an API key, a
-	// ticket or a display. A refreshed token must have the same one, and
-	// Revoke names it.
+	// ticket or a display. A refreshed token must have the same one.
 	UserID string
+	// CredentialID is what Revoke names: the session of a person who signed in,
+	// else the same as UserID.
+	CredentialID string
 	// ExpiresAt is when the token ends; zero means never.
 	ExpiresAt time.Time
 	// Opaque is the source's own principal; the hub hands it back untouched.

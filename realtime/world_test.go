@@ -312,7 +312,7 @@ func (w *world) Authenticate(_ context.Context, token string) (realtime.Client, 
 	if c, ok := w.clients[token]; ok {
 		return c, nil
 	}
-	return realtime.Client{OrganizationID: organization, UserID: token}, nil
+	return realtime.Client{OrganizationID: organization, UserID: token, CredentialID: token}, nil
 }
 
 // Booking implements realtime.Source.

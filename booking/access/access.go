@@ -50,10 +50,18 @@ type Principal struct {
 	// SubjectID is the id of the customer, member, display or key.
 	SubjectID string
 	Role      models.Role // of a member
-	// ResourceIDs are the resources a provider acts for.
-	ResourceIDs []string
-	BookingID   string    // of a ticket
-	ExpiresAt   time.Time // zero: never
+	SessionID string      // of a member or customer
+	BookingID string      // of a ticket
+	ExpiresAt time.Time   // zero: never
+}
+
+// CredentialID is what a revocation names: the session of a person who signed
+// in, else who they are.
+func (p Principal) CredentialID() string {
+	if p.SessionID != "" {
+		return p.SessionID
+	}
+	return p.SubjectID
 }
 
 // Staff reports whether the principal works for the organization.
@@ -98,13 +106,16 @@ type Access struct {
 	letters   *models.Sealer
 	bootstrap string // hash
 
+	revocations revocations
+
 	setupMu sync.Mutex
 	setup   string // hash of the one-time link's token; empty when none is open
 }
 
 // New makes an Access.
 func New(s *store.Store, o Options) (*Access, error) {
-	a := &Access{store: s, o: o}
+	a := &Access{store: s, o: o, revocations: revocations{sessions: map[string]time.Time{}}}
+	s.OnRevoke(a.learn)
 	var err error
 	if a.signing, err = hkdf.Key(sha256.New, o.Secret, nil, "access tokens", 32); err != nil {
 		return nil, fmt.Errorf("derive the signing key: %w", err)
@@ -132,17 +143,18 @@ type claims struct {
 	OrganizationID string      `json:"org"`
 	Kind           Kind        `json:"kind"`
 	Role           models.Role `json:"role,omitempty"`
+	SessionID      string      `json:"sid,omitempty"`
 }
 
-func (a *Access) sign(organizationID string, kind Kind, subject string, role models.Role, life time.Duration) (string, time.Time, error) {
+// sign makes a token with the given claims and life.
+func (a *Access) sign(c claims, subject string, life time.Duration) (string, time.Time, error) {
 	now := a.o.Now()
 	expires := now.Add(life).Truncate(time.Second)
-	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims{
-		jwt.RegisteredClaims{
-			Issuer: issuer, Audience: jwt.ClaimStrings{issuer}, Subject: subject,
-			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(expires),
-		}, organizationID, kind, role,
-	}).SignedString(a.signing)
+	c.RegisteredClaims = jwt.RegisteredClaims{
+		Issuer: issuer, Audience: jwt.ClaimStrings{issuer}, Subject: subject,
+		IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(expires),
+	}
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(a.signing)
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("sign a token: %w", err)
 	}
@@ -156,7 +168,7 @@ func (a *Access) TicketToken(b *models.Booking) (string, error) {
 	if b.EndsAt != nil {
 		life += b.EndsAt.Sub(a.o.Now())
 	}
-	token, _, err := a.sign(b.OrganizationID, KindTicket, b.ID, "", life)
+	token, _, err := a.sign(claims{OrganizationID: b.OrganizationID, Kind: KindTicket}, b.ID, life)
 	return token, err
 }
 
@@ -167,7 +179,7 @@ func (a *Access) Authenticate(ctx context.Context, token string) (Principal, err
 	case token == "":
 		return Principal{}, models.Errorf(models.CodeUnauthenticated, "No credential came with the request.")
 	case strings.Count(token, ".") == 2:
-		return a.authenticateJWT(ctx, token)
+		return a.authenticateJWT(token)
 	default:
 		return a.authenticateSecret(ctx, token)
 	}
@@ -175,7 +187,8 @@ func (a *Access) Authenticate(ctx context.Context, token string) (Principal, err
 
 var errBadToken = models.Errorf(models.CodeUnauthenticated, "The credential is not valid.")
 
-func (a *Access) authenticateJWT(ctx context.Context, token string) (Principal, error) {
+// authenticateJWT asks nobody but the memory of what was revoked.
+func (a *Access) authenticateJWT(token string) (Principal, error) {
 	var c claims
 	_, err := a.parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return a.signing, nil })
 	if errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid) {
@@ -184,19 +197,18 @@ func (a *Access) authenticateJWT(ctx context.Context, token string) (Principal, 
 	if err != nil || c.OrganizationID == "" || c.Subject == "" {
 		return Principal{}, errBadToken
 	}
-	p := Principal{Kind: c.Kind, OrganizationID: c.OrganizationID, SubjectID: c.Subject, Role: c.Role, ExpiresAt: c.ExpiresAt.Time}
+	p := Principal{Kind: c.Kind, OrganizationID: c.OrganizationID, SubjectID: c.Subject, Role: c.Role, SessionID: c.SessionID, ExpiresAt: c.ExpiresAt.Time}
 	switch c.Kind {
-	case KindCustomer:
+	case KindCustomer, KindMember:
+		if c.SessionID == "" || a.revocations.revoked(c.SessionID) {
+			return Principal{}, errBadToken
+		}
 	case KindTicket:
 		p.BookingID = c.Subject
-	case KindMember:
-		if p.Role == models.RoleProvider {
-			p.ResourceIDs, err = a.resourcesOf(ctx, p.OrganizationID, p.SubjectID)
-		}
 	default:
 		return Principal{}, errBadToken
 	}
-	return p, err
+	return p, nil
 }
 
 func (a *Access) resourcesOf(ctx context.Context, organizationID, memberID string) ([]string, error) {

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -83,13 +84,17 @@ func (a *Access) Keys(ctx context.Context, organizationID *string) ([]APIKey, er
 // DeleteKey deletes a key by its name; it is refused from then on.
 func (a *Access) DeleteKey(ctx context.Context, organizationID *string, name string) error {
 	return a.store.Tx(ctx, func(tx *store.Tx) error {
-		done := owned(tx.Where("name = ?", name), organizationID).Delete(&apiKey{})
-		if done.Error != nil {
-			return fmt.Errorf("delete API key: %w", done.Error)
-		}
-		if done.RowsAffected == 0 {
+		var k apiKey
+		err := owned(tx.Where("name = ?", name), organizationID).Take(&k).Error
+		if errors.Is(err, gorm.ErrRecordNotFound) {
 			return models.Errorf(models.CodeKeyMissing, "There is no key named %q.", name)
 		}
-		return nil
+		if err == nil {
+			err = tx.Delete(&k).Error
+		}
+		if err != nil {
+			return fmt.Errorf("delete API key: %w", err)
+		}
+		return tx.Revoke(store.RevokedKey, k.ID)
 	})
 }

@@ -73,10 +73,23 @@ func (a *Access) Refresh(ctx context.Context, organizationID, secret string) (Se
 	return a.session(ctx, row, secret)
 }
 
-// Logout ends a session. An unknown one is ended already.
+// Logout ends a session: its access token is refused and its live connections
+// are closed, here at once and elsewhere within seconds. An unknown one is ended
+// already.
 func (a *Access) Logout(ctx context.Context, secret string) error {
 	return a.store.Tx(ctx, func(tx *store.Tx) error {
-		return tx.Model(&refreshToken{}).Where("token_hash = ? AND revoked_at IS NULL", models.HashSecret(secret)).Update("revoked_at", tx.Now).Error
+		var row refreshToken
+		err := tx.Where("token_hash = ? AND revoked_at IS NULL", models.HashSecret(secret)).Take(&row).Error
+		if errors.Is(err, gorm.ErrRecordNotFound) {
+			return nil
+		}
+		if err == nil {
+			err = tx.Model(&row).Update("revoked_at", tx.Now).Error
+		}
+		if err != nil {
+			return fmt.Errorf("end a session: %w", err)
+		}
+		return tx.Revoke(store.RevokedSession, row.ID)
 	})
 }
 
@@ -107,7 +120,7 @@ func (a *Access) session(ctx context.Context, row refreshToken, secret string) (
 		}
 		user.FirstName, user.LastName, user.Phone, user.Email = c.FirstName, c.LastName, value(c.Phone), value(c.Email)
 	}
-	token, expires, err := a.sign(row.OrganizationID, row.Kind, row.SubjectID, user.Role, accessLife)
+	token, expires, err := a.sign(claims{OrganizationID: row.OrganizationID, Kind: row.Kind, Role: user.Role, SessionID: row.ID}, row.SubjectID, accessLife)
 	if err != nil {
 		return Session{}, err
 	}

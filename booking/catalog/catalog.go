@@ -278,6 +278,9 @@ func (c *Catalog) DeleteDisplay(ctx context.Context, organizationID, id string) 
 		if done.Error == nil && done.RowsAffected == 0 {
 			return models.Errorf(models.CodeDisplayMissing, "There is no such display in the organization.")
 		}
-		return done.Error
+		if done.Error != nil {
+			return fmt.Errorf("delete display: %w", done.Error)
+		}
+		return tx.Revoke(store.RevokedDisplay, id)
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	gosqlite "github.com/glebarez/go-sqlite"
@@ -83,10 +84,9 @@ func sqliteDuplicate(err error) bool {
 	return ok && (e.Code() == sqliteConstraintUnique || e.Code() == sqliteConstraintPrimaryKey)
 }
 
-// sqliteOverlap knows the only triggers that refuse anything.
 func sqliteOverlap(err error) bool {
 	e, ok := errors.AsType[*gosqlite.Error](err)
-	return ok && e.Code() == sqliteConstraintTrigger
+	return ok && e.Code() == sqliteConstraintTrigger && strings.Contains(e.Error(), "bookings_overlap")
 }
 
 // folderLock keeps a second process off the data folder: the in-process Redis

@@ -45,6 +45,7 @@ type Store struct {
 	lock        *folderLock   // SQLite only
 	bell        *bell         // SQLite only
 	jobs        jobs
+	onRevoke    func([]Revocation)
 	now         func() time.Time
 	log         *slog.Logger
 }
@@ -53,8 +54,10 @@ type Store struct {
 // deadline is computed from Now and compared with it.
 type Tx struct {
 	*gorm.DB
-	Now  time.Time
-	jobs []river.InsertManyParams
+	Now     time.Time
+	origin  Origin
+	jobs    []river.InsertManyParams
+	revoked []Revocation
 }
 
 // Open connects to the database. It does not migrate.
@@ -82,7 +85,7 @@ func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 			if err != nil {
 				return err
 			}
-			tx = &Tx{DB: db, Now: now}
+			tx = &Tx{DB: db, Now: now, origin: originOf(ctx)}
 			if err := fn(tx); err != nil || len(tx.jobs) == 0 {
 				return err
 			}
@@ -93,12 +96,18 @@ func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 		})
 	}
 	if s.Postgres() {
-		return pin(ctx, s.write, run)
+		if err := pin(ctx, s.write, run); err != nil {
+			return err
+		}
+	} else {
+		if err := run(s.write.WithContext(ctx)); err != nil {
+			return err
+		}
+		s.bell.ring(tx.jobs)
 	}
-	if err := run(s.write.WithContext(ctx)); err != nil {
-		return err
+	if len(tx.revoked) > 0 && s.onRevoke != nil {
+		s.onRevoke(tx.revoked)
 	}
-	s.bell.ring(tx.jobs)
 	return nil
 }
 
@@ -146,8 +155,8 @@ type event struct {
 	CreatedAt      time.Time
 }
 
-// Emit writes an event that becomes true when the transaction commits, and the
-// job that announces it.
+// Emit writes an event that becomes true when the transaction commits, the job
+// that announces it, and who did what to the booking.
 func (tx *Tx) Emit(organizationID string, e models.BookingEvent) error {
 	row := event{
 		OrganizationID: organizationID, BookingID: e.BookingID, BookingVersion: e.Version,
@@ -157,7 +166,10 @@ func (tx *Tx) Emit(organizationID string, e models.BookingEvent) error {
 		return fmt.Errorf("write event %s: %w", e.Type, err)
 	}
 	tx.Enqueue(Announce{row.ID})
-	return nil
+	if e.Action == "" {
+		return nil
+	}
+	return tx.Audit(organizationID, string(e.Action), "booking", e.BookingID)
 }
 
 // Ping asks the database for an answer.

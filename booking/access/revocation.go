@@ -1,0 +1,99 @@
+package access
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"nowserving/booking/store"
+)
+
+const (
+	// lookEvery is how often a node asks what other nodes have revoked.
+	lookEvery = time.Second
+	// lookBack is how far a look reaches behind the one before: a revocation
+	// may commit later than it was made.
+	lookBack = 20 * time.Second
+)
+
+// revocations are the sessions that ended while an access token of theirs may
+// still be about. Nothing else has to be remembered: what is not good any more
+// can't be found in the database.
+type revocations struct {
+	mu       sync.RWMutex
+	sessions map[string]time.Time // forgotten then
+	told     func(id string)
+}
+
+// revoked reports whether a session has ended.
+func (r *revocations) revoked(session string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, ended := r.sessions[session]
+	return ended
+}
+
+// learn takes note of revocations, again and again of the same if need be.
+func (a *Access) learn(list []store.Revocation) {
+	r := &a.revocations
+	for _, one := range list {
+		if one.Kind == store.RevokedSession {
+			r.mu.Lock()
+			r.sessions[one.Subject] = one.At.Add(accessLife + lookBack)
+			r.mu.Unlock()
+		}
+		r.mu.RLock()
+		told := r.told
+		r.mu.RUnlock()
+		if told != nil {
+			told(one.Subject)
+		}
+	}
+}
+
+// Watch learns what other nodes revoke, within about a second, until ctx ends.
+// told is called for what any node has revoked since the process began, once or
+// more, with the id of the session, key, display or organization.
+func (a *Access) Watch(ctx context.Context, told func(id string)) {
+	a.revocations.mu.Lock()
+	a.revocations.told = told
+	a.revocations.mu.Unlock()
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	reach := accessLife + lookBack // at first, as long as an access token lives
+	for {
+		if err := a.look(ctx, reach); err == nil {
+			reach = lookBack
+		} else if ctx.Err() == nil {
+			// The next look that succeeds makes good for this one.
+			reach += lookEvery
+			a.o.Log.Warn("read what was revoked", "error", err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (a *Access) look(ctx context.Context, reach time.Duration) error {
+	now, err := a.store.Now(ctx)
+	if err != nil {
+		return err
+	}
+	list, err := a.store.Revocations(ctx, now.Add(-reach))
+	if err != nil {
+		return err
+	}
+	a.learn(list)
+	r := &a.revocations
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for session, until := range r.sessions {
+		if until.Before(now) {
+			delete(r.sessions, session)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Revoked is what sort of credential a Revocation ends.
+type Revoked string
+
+// The kinds of revocations.
+const (
+	RevokedSession      Revoked = "session"      // of a person who signed in
+	RevokedKey          Revoked = "key"          // an API key
+	RevokedDisplay      Revoked = "display"      // a waiting-room screen
+	RevokedOrganization Revoked = "organization" // every credential of an organization
+)
+
+// Revocation says that a credential ended before its time.
+type Revocation struct {
+	ID      int64 `gorm:"primaryKey;autoIncrement"`
+	Kind    Revoked
+	Subject string // the id of the session, key, display or organization
+	At      time.Time
+}
+
+// Revoke ends a credential when the transaction commits: on this node at once,
+// on the others within about a second.
+func (tx *Tx) Revoke(kind Revoked, subject string) error {
+	r := Revocation{Kind: kind, Subject: subject, At: tx.Now}
+	if err := tx.Create(&r).Error; err != nil {
+		return fmt.Errorf("revoke a %s: %w", kind, err)
+	}
+	tx.revoked = append(tx.revoked, r)
+	return nil
+}
+
+// OnRevoke sets who is told of the revocations of every transaction that
+// committed here. Set it before the store is used.
+func (s *Store) OnRevoke(told func([]Revocation)) { s.onRevoke = told }
+
+// Revocations lists what was revoked since a moment of the database's clock,
+// the oldest first.
+func (s *Store) Revocations(ctx context.Context, since time.Time) ([]Revocation, error) {
+	var list []Revocation
+	if err := s.Read(ctx).Where("at >= ?", since).Order("id").Find(&list).Error; err != nil {
+		return nil, fmt.Errorf("read revocations: %w", err)
+	}
+	return list, nil
+}

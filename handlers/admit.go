@@ -1,0 +1,98 @@
+package handlers
+
+import (
+	"context"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humagin"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// admit lets a request through to an operation when its credential is one the
+// operation names and its organization is one the credential acts for.
+func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		ctx.SetHeader("Cache-Control", "no-store")
+		c, err := s.callerFor(ctx, op)
+		if err != nil {
+			s.answer(humagin.Unwrap(ctx), err)
+			return
+		}
+		ctx = huma.WithValue(ctx, keyCaller, c)
+		next(huma.WithContext(ctx, store.WithOrigin(ctx.Context(), c.origin(ctx))))
+	}
+}
+
+func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
+	c := caller{Lang: langOf(ctx.Context())}
+	named := ctx.Header("X-APP-ID")
+	if op.who != nobody {
+		var err error
+		if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(ctx.Header)); err != nil {
+			return caller{}, err
+		}
+		if op.who&whoIs(c.Principal) == 0 {
+			return caller{}, models.Errorf(models.CodeForbidden, "This credential may not do this.")
+		}
+	}
+	if op.who == nobody && named == "" && op.tenancy == fromHeader && credential(ctx.Header) != "" {
+		// Nobody has to say who they are here; a credential still says for whom.
+		var err error
+		if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(ctx.Header)); err != nil {
+			return caller{}, err
+		}
+	}
+	c.OrganizationID = c.Principal.OrganizationID
+	switch {
+	case op.tenancy == untold:
+		c.OrganizationID = named
+		return c, nil
+	case c.OrganizationID != "" && named != "" && named != c.OrganizationID:
+		return caller{}, models.Errorf(models.CodeForbidden, "The credential does not act for the organization that X-APP-ID names.")
+	case c.OrganizationID == "":
+		c.OrganizationID = named
+	}
+	if c.OrganizationID == "" {
+		if op.tenancy == optional {
+			return c, nil
+		}
+		return caller{}, models.Errorf(models.CodeAppRequired, "Name the organization in the header X-APP-ID.")
+	}
+	return c, s.enter(ctx.Context(), &c)
+}
+
+// enter looks up the caller's organization: it must exist, and still exist for
+// a credential made earlier. A provider acts for the resources that name them.
+func (s *Server) enter(ctx context.Context, c *caller) error {
+	o, err := s.directory.of(ctx, c.OrganizationID)
+	if err != nil && c.Principal.OrganizationID != "" && models.CodeOf(err) == models.CodeOrgMissing {
+		return models.Errorf(models.CodeUnauthenticated, "The organization is gone, and this credential with it.")
+	}
+	if err == nil && c.Role == models.RoleProvider {
+		c.ResourceIDs = o.actedForBy(c.SubjectID)
+	}
+	return err
+}
+
+// origin is who asks, as it is written down with what they change.
+func (c caller) origin(ctx huma.Context) store.Origin {
+	kind := string(c.Kind)
+	if kind == "" {
+		kind = "nobody"
+	}
+	return store.Origin{
+		Kind: kind, ID: c.SubjectID, Role: c.Role, Address: humagin.Unwrap(ctx).ClientIP(), RequestID: requestID(ctx.Context()),
+	}
+}
+
+// credential is what came in Authorization or X-API-KEY.
+func credential(header func(name string) string) string {
+	scheme, token, _ := strings.Cut(header("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(token)
+	}
+	return header("X-API-KEY") // another scheme is for a proxy in between
+}
