@@ -93,6 +93,27 @@ func (a *Access) Logout(ctx context.Context, secret string) error {
 	})
 }
 
+// EndSessions ends every session of a person when the transaction commits, as
+// Logout does one.
+func (a *Access) EndSessions(tx *store.Tx, organizationID string, kind Kind, subjectID string) error {
+	var ids []string
+	theirs := func() *gorm.DB {
+		return tx.Model(&refreshToken{}).Where("organization_id = ? AND kind = ? AND subject_id = ? AND revoked_at IS NULL", organizationID, kind, subjectID)
+	}
+	if err := theirs().Pluck("id", &ids).Error; err != nil {
+		return fmt.Errorf("find a person's sessions: %w", err)
+	}
+	if err := theirs().Update("revoked_at", tx.Now).Error; err != nil {
+		return fmt.Errorf("end a person's sessions: %w", err)
+	}
+	for _, id := range ids {
+		if err := tx.Revoke(store.RevokedSession, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (a *Access) session(ctx context.Context, row refreshToken, secret string) (Session, error) {
 	// The organization may be gone since.
 	var alive int64
