@@ -155,6 +155,9 @@ func (s *Service) Replay(ctx context.Context, organizationID, id string) (*Deliv
 		if err := tx.Where("id = ?", id).Take(&list[0]).Error; err != nil {
 			return err
 		}
+		if err := tx.Audit(organizationID, "replayDelivery", "delivery", id); err != nil {
+			return err
+		}
 		return readLog(tx.DB, list)
 	})
 	if err != nil {
@@ -179,8 +182,10 @@ func (s *Service) ReplaySpan(ctx context.Context, organizationID string, f Deliv
 		if len(list) > MaxReplay {
 			return models.Invalid("to", "There are more than %d deliveries in the span; choose a shorter one.", MaxReplay)
 		}
-		replayed, err = replay(tx, organizationID, list)
-		return err
+		if replayed, err = replay(tx, organizationID, list); err != nil {
+			return err
+		}
+		return tx.Audit(organizationID, "replayDeliveries", "organization", organizationID)
 	})
 	return replayed, err
 }

@@ -65,6 +65,11 @@ type Webhook struct {
 	DeletedAt      *time.Time
 }
 
+// audit writes down what was done to the webhook; its address may hold a secret.
+func (w *Webhook) audit(tx *store.Tx, action string) error {
+	return tx.Audit(w.OrganizationID, action, "webhook", w.ID)
+}
+
 // WebhookKey names a webhook of an organization.
 type WebhookKey struct {
 	Trigger   Trigger
@@ -104,8 +109,10 @@ func (s *Service) PutWebhook(ctx context.Context, organizationID string, k Webho
 		var err error
 		w, err = findWebhook(tx, organizationID, k)
 		if models.CodeOf(err) == models.CodeWebhookMissing {
-			w, made, err = s.hooks.add(tx, organizationID, k, secret)
-			return err
+			if w, made, err = s.hooks.add(tx, organizationID, k, secret); err != nil {
+				return err
+			}
+			return w.audit(tx, "addWebhook")
 		}
 		if err != nil {
 			return err
@@ -116,7 +123,10 @@ func (s *Service) PutWebhook(ctx context.Context, organizationID string, k Webho
 				return err
 			}
 		}
-		return tx.Save(w).Error
+		if err := tx.Save(w).Error; err != nil {
+			return err
+		}
+		return w.audit(tx, "addWebhook")
 	})
 	if err != nil {
 		return nil, "", err
@@ -162,7 +172,10 @@ func (s *Service) RotateWebhook(ctx context.Context, organizationID string, k We
 		if err := s.hooks.changeSecret(tx, w, secret); err != nil {
 			return err
 		}
-		return tx.Save(w).Error
+		if err := tx.Save(w).Error; err != nil {
+			return err
+		}
+		return w.audit(tx, "rotateWebhook")
 	})
 	return w, secret, err
 }
@@ -183,8 +196,10 @@ func (s *Service) DeleteWebhook(ctx context.Context, organizationID string, k We
 		if err := tx.Save(w).Error; err != nil {
 			return err
 		}
-		dropped, err = drop(tx, w.ID, "", ReasonDeleted)
-		return err
+		if dropped, err = drop(tx, w.ID, "", ReasonDeleted); err != nil {
+			return err
+		}
+		return w.audit(tx, "deleteWebhook")
 	})
 	if err != nil {
 		return err
@@ -301,6 +316,9 @@ func (h *hooks) disable(tx *store.Tx, d *dueDelivery, reason string) (int, error
 		Updates(map[string]any{"disabled_at": tx.Now, "disabled_reason": reason})
 	if done.Error != nil || done.RowsAffected == 0 {
 		return 0, done.Error // somebody else has
+	}
+	if err := tx.Audit(d.OrganizationID, "disableWebhook", "webhook", d.WebhookID); err != nil {
+		return 0, err
 	}
 	h.s.log.Warn("a webhook was disabled", "organization", d.OrganizationID, "webhook", d.WebhookID, "reason", reason)
 	dropped, err := drop(tx, d.WebhookID, d.ID, ReasonDisabled)

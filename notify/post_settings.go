@@ -157,7 +157,7 @@ func (s *Service) SetMessages(ctx context.Context, organizationID string, c Mess
 				return err
 			}
 		}
-		return nil
+		return tx.Audit(organizationID, "setMessages", "organization", organizationID)
 	})
 	if err != nil {
 		return fmt.Errorf("store the settings of messages: %w", err)

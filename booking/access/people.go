@@ -167,7 +167,10 @@ func (a *Access) UpdateCustomer(ctx context.Context, c *models.Customer) error {
 	}
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
 		c.UpdatedAt = tx.Now
-		return tx.Save(c).Error
+		if err := tx.Save(c).Error; err != nil {
+			return err
+		}
+		return tx.Audit(c.OrganizationID, "updateCustomer", "customer", c.ID)
 	})
 	if store.IsDuplicate(err) {
 		return models.Errorf(models.CodeContactTaken, "Another customer has this phone number or e-mail address.")

@@ -161,7 +161,10 @@ func (c *Catalog) CreateType(ctx context.Context, t *models.BookingType) error {
 		if err := choosePrefix(tx, t); err != nil {
 			return err
 		}
-		return c.saveType(tx.Create(t).Error, t)
+		if err := c.saveType(tx.Create(t).Error, t); err != nil {
+			return err
+		}
+		return tx.Audit(t.OrganizationID, "createType", "type", t.ID)
 	})
 }
 
@@ -175,7 +178,10 @@ func (c *Catalog) UpdateType(ctx context.Context, t *models.BookingType) error {
 		if err := choosePrefix(tx, t); err != nil {
 			return err
 		}
-		return c.saveType(tx.Save(t).Error, t)
+		if err := c.saveType(tx.Save(t).Error, t); err != nil {
+			return err
+		}
+		return tx.Audit(t.OrganizationID, "updateType", "type", t.ID)
 	})
 }
 
@@ -224,7 +230,10 @@ func (c *Catalog) DeleteType(ctx context.Context, organizationID, id string) err
 		if err := markDeleted(tx, &models.BookingType{}, organizationID, id, models.CodeTypeMissing, "booking type"); err != nil {
 			return err
 		}
-		return tx.Exec("DELETE FROM resource_types WHERE type_id = ?", id).Error
+		if err := tx.Exec("DELETE FROM resource_types WHERE type_id = ?", id).Error; err != nil {
+			return fmt.Errorf("delete booking type: %w", err)
+		}
+		return tx.Audit(organizationID, "deleteType", "type", id)
 	})
 }
 
@@ -253,7 +262,10 @@ func (c *Catalog) CreateDisplay(ctx context.Context, d *models.Display, token st
 	}
 	return c.store.Tx(ctx, func(tx *store.Tx) error {
 		d.ID, d.CreatedAt, d.TokenHash = models.NewID(), tx.Now, models.HashSecret(token)
-		return tx.Create(d).Error
+		if err := tx.Create(d).Error; err != nil {
+			return fmt.Errorf("make a display: %w", err)
+		}
+		return tx.Audit(d.OrganizationID, "createDisplay", "display", d.ID)
 	})
 }
 
@@ -281,6 +293,9 @@ func (c *Catalog) DeleteDisplay(ctx context.Context, organizationID, id string) 
 		if done.Error != nil {
 			return fmt.Errorf("delete display: %w", done.Error)
 		}
-		return tx.Revoke(store.RevokedDisplay, id)
+		if err := tx.Revoke(store.RevokedDisplay, id); err != nil {
+			return err
+		}
+		return tx.Audit(organizationID, "deleteDisplay", "display", id)
 	})
 }

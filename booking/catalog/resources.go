@@ -93,7 +93,7 @@ func withTypes(db *gorm.DB, list []models.Resource) error {
 
 // CreateResource makes a resource that serves r.TypeIDs.
 func (c *Catalog) CreateResource(ctx context.Context, r *models.Resource) error {
-	err := c.saveResource(ctx, r, func(tx *store.Tx) error {
+	err := c.saveResource(ctx, r, "createResource", func(tx *store.Tx) error {
 		r.ID, r.CreatedAt, r.UpdatedAt = models.NewID(), tx.Now, tx.Now
 		return tx.Create(r).Error
 	})
@@ -106,7 +106,7 @@ func (c *Catalog) CreateResource(ctx context.Context, r *models.Resource) error 
 // UpdateResource stores a changed resource. Bookings that match it now enter
 // its queue at their join sequence; those that no longer do leave it.
 func (c *Catalog) UpdateResource(ctx context.Context, r *models.Resource) error {
-	err := c.saveResource(ctx, r, func(tx *store.Tx) error {
+	err := c.saveResource(ctx, r, "updateResource", func(tx *store.Tx) error {
 		r.UpdatedAt = tx.Now
 		// Only SetPaused pauses, so that an update can't undo it by accident.
 		return tx.Omit("paused", "created_at").Save(r).Error
@@ -117,7 +117,7 @@ func (c *Catalog) UpdateResource(ctx context.Context, r *models.Resource) error 
 	return c.rematch(ctx, r.OrganizationID)
 }
 
-func (c *Catalog) saveResource(ctx context.Context, r *models.Resource, save func(*store.Tx) error) error {
+func (c *Catalog) saveResource(ctx context.Context, r *models.Resource, action string, save func(*store.Tx) error) error {
 	if r.Name == "" {
 		return models.Invalid("name", "A resource needs a name.")
 	}
@@ -146,7 +146,7 @@ func (c *Catalog) saveResource(ctx context.Context, r *models.Resource, save fun
 				return fmt.Errorf("save the types of a resource: %w", err)
 			}
 		}
-		return nil
+		return tx.Audit(r.OrganizationID, action, "resource", r.ID)
 	})
 }
 
@@ -154,7 +154,10 @@ func (c *Catalog) saveResource(ctx context.Context, r *models.Resource, save fun
 // counted among those who wait for the same type.
 func (c *Catalog) DeleteResource(ctx context.Context, organizationID, id string) error {
 	err := c.store.Tx(ctx, func(tx *store.Tx) error {
-		return markDeleted(tx, &models.Resource{}, organizationID, id, models.CodeResourceMissing, "resource")
+		if err := markDeleted(tx, &models.Resource{}, organizationID, id, models.CodeResourceMissing, "resource"); err != nil {
+			return err
+		}
+		return tx.Audit(organizationID, "deleteResource", "resource", id)
 	})
 	if err != nil {
 		return err
@@ -172,8 +175,14 @@ func (c *Catalog) SetPaused(ctx context.Context, organizationID, id string, paus
 			return fmt.Errorf("pause resource: %w", done.Error)
 		}
 		var err error
-		r, err = c.resource(tx.DB, organizationID, id)
-		return err
+		if r, err = c.resource(tx.DB, organizationID, id); err != nil {
+			return err
+		}
+		action := "resumeQueue"
+		if paused {
+			action = "pauseQueue"
+		}
+		return tx.Audit(organizationID, action, "resource", id)
 	})
 	return r, err
 }
