@@ -37,6 +37,9 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 		if op.who&whoIs(c.Principal) == 0 {
 			return caller{}, models.Errorf(models.CodeForbidden, "This credential may not do this.")
 		}
+		if err := op.allows(c.Principal); err != nil {
+			return caller{}, err
+		}
 	}
 	if op.who == nobody && named == "" && op.tenancy == fromHeader && credential(ctx.Header) != "" {
 		// Nobody has to say who they are here; a credential still says for whom.

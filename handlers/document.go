@@ -119,6 +119,9 @@ func (s *Server) documented(op operation) huma.Operation {
 	}
 	statuses := map[int]string{http.StatusBadRequest: "", http.StatusInternalServerError: "", http.StatusServiceUnavailable: ""}
 	if op.who != nobody {
+		if op.who&(accountKey|organizationKey) != 0 {
+			d.Extensions["x-scope"] = op.scopeNeeded()
+		}
 		d.Security = []map[string][]string{{"bearerAuth": {}}, {"apiKey": {}}}
 		statuses[http.StatusUnauthorized], statuses[http.StatusForbidden] = "", ""
 	}

@@ -94,13 +94,13 @@ func (s *Server) messageRoutes() {
 		return result[messageSettingsView]{viewMessageSettings(m)}, err
 	}
 	register(s, operation{
-		method: http.MethodGet, path: "/management/messages", id: "getMessages", tag: "Messages", who: managers,
+		method: http.MethodGet, path: "/management/messages", id: "getMessages", tag: "Messages", who: managers, scope: scopeAdmin,
 		summary: "Get the wording of messages", about: "And which reminders of appointments go out, and how.",
 	}, func(ctx context.Context, c caller, _ *struct{}) (result[messageSettingsView], error) {
 		return show(ctx, c)
 	})
 	register(s, operation{
-		method: http.MethodPut, path: "/management/messages", id: "setMessages", tag: "Messages", who: managers,
+		method: http.MethodPut, path: "/management/messages", id: "setMessages", tag: "Messages", who: managers, scope: scopeAdmin,
 		summary: "Change the wording of messages", about: "And which reminders of appointments go out, and how. What is absent stays.",
 		example: map[string]any{
 			"templates": map[string]any{"otp": map[string]any{"en": map[string]any{"subject": "Your code", "text": "{{organization}}: your code is {{code}}."}}},
@@ -124,7 +124,7 @@ func (s *Server) messageRoutes() {
 		To        string `query:"to" doc:"A day, to its end, or a moment."`
 	}
 	register(s, operation{
-		method: http.MethodGet, path: "/management/messages/log", id: "listMessageAttempts", tag: "Messages", who: managers,
+		method: http.MethodGet, path: "/management/messages/log", id: "listMessageAttempts", tag: "Messages", who: managers, scope: scopeAdmin,
 		summary: "List what became of messages", about: "Every attempt of the last 30 days, the newest first; no text and no address.",
 	}, func(ctx context.Context, c caller, in *logQuery) (list[messageAttemptView], error) {
 		page, err := pageOf(in.Limit, in.Token)

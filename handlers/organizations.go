@@ -46,7 +46,7 @@ func (s *Server) organizationRoutes() {
 		return listOf(rows, page.Limit, func(o *models.Organization) string { return o.ID }, viewOrganization), err
 	})
 	register(s, operation{
-		method: http.MethodPost, path: "/management/organizations", id: "createOrganization", tag: "Organizations", who: accountKey, tenancy: optional,
+		method: http.MethodPost, path: "/management/organizations", id: "createOrganization", tag: "Organizations", who: accountKey, scope: scopeAdmin, tenancy: optional,
 		summary: "Make an organization", example: map[string]any{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh"},
 	}, func(ctx context.Context, _ caller, in *with[organizationBody]) (result[organizationView], error) {
 		o := &models.Organization{
@@ -93,7 +93,7 @@ type keyBody struct {
 func (s *Server) keyRoutes() {
 	example := map[string]any{"name": "front desk"}
 	register(s, operation{
-		method: http.MethodGet, path: "/management/apiKeys", id: "listKeys", tag: "Organizations", who: staff,
+		method: http.MethodGet, path: "/management/apiKeys", id: "listKeys", tag: "Organizations", who: managers, scope: scopeAdmin,
 		summary: "List the organization's API keys", about: "Their names; the keys themselves are never shown again.",
 	}, func(ctx context.Context, c caller, _ *struct{}) (result[[]keyView], error) {
 		keys, err := s.o.Access.Keys(ctx, &c.OrganizationID)
@@ -104,7 +104,7 @@ func (s *Server) keyRoutes() {
 		return result[[]keyView]{views}, err
 	})
 	register(s, operation{
-		method: http.MethodPost, path: "/management/apiKeys", id: "createKey", tag: "Organizations", who: managers,
+		method: http.MethodPost, path: "/management/apiKeys", id: "createKey", tag: "Organizations", who: managers, scope: scopeAdmin,
 		summary: "Make an API key", about: "The key is shown once.", example: example,
 	}, func(ctx context.Context, c caller, in *with[keyBody]) (result[keyView], error) {
 		k, secret, err := s.o.Access.CreateKey(ctx, &c.OrganizationID, in.Body.Name)
@@ -113,7 +113,7 @@ func (s *Server) keyRoutes() {
 		return result[keyView]{view}, err
 	})
 	register(s, operation{
-		method: http.MethodDelete, path: "/management/apiKeys", id: "deleteKey", tag: "Organizations", who: managers,
+		method: http.MethodDelete, path: "/management/apiKeys", id: "deleteKey", tag: "Organizations", who: managers, scope: scopeAdmin,
 		summary: "Delete an API key", about: "By its name; it is refused from then on.", example: example,
 	}, func(ctx context.Context, c caller, in *with[keyBody]) (message, error) {
 		return message{"The key is deleted."}, s.o.Access.DeleteKey(ctx, &c.OrganizationID, in.Body.Name)

@@ -148,7 +148,7 @@ func (s *Server) webhookRoutes() {
 	const tag = "Webhooks"
 	example := map[string]any{"trigger": "bookingAssigned", "url": "https://example.com/hooks/clinic"}
 	register(s, operation{
-		method: http.MethodGet, path: "/management/webhooks", id: "listWebhooks", tag: tag, who: managers,
+		method: http.MethodGet, path: "/management/webhooks", id: "listWebhooks", tag: tag, who: managers, scope: scopeAdmin,
 		summary: "List webhooks", about: "All of them, at most 100.",
 	}, func(ctx context.Context, c caller, _ *struct{}) (result[[]WebhookView], error) {
 		rows, err := s.o.Notify.Webhooks(ctx, c.OrganizationID)
@@ -159,7 +159,7 @@ func (s *Server) webhookRoutes() {
 		return result[[]WebhookView]{views}, err
 	})
 	register(s, operation{
-		method: http.MethodPost, path: "/management/webhooks", id: "addWebhook", tag: tag, who: managers,
+		method: http.MethodPost, path: "/management/webhooks", id: "addWebhook", tag: tag, who: managers, scope: scopeAdmin,
 		summary: "Add a webhook",
 		about: "Or change the one of the same trigger, url and reference, which enables it again. A secret that the service makes is shown in this answer and never again. " +
 			"Deliveries are signed as Standard Webhooks says (webhook-id, webhook-timestamp, webhook-signature), and with x-icos-signature, " +
@@ -171,20 +171,20 @@ func (s *Server) webhookRoutes() {
 		return doneWith(s.o.Notify.PutWebhook(ctx, c.OrganizationID, in.Body.key(), in.Body.Secret))
 	})
 	register(s, operation{
-		method: http.MethodDelete, path: "/management/webhooks", id: "deleteWebhook", tag: tag, who: managers,
+		method: http.MethodDelete, path: "/management/webhooks", id: "deleteWebhook", tag: tag, who: managers, scope: scopeAdmin,
 		summary: "Delete a webhook", about: "What was still to be delivered is dropped.", example: example,
 	}, func(ctx context.Context, c caller, in *with[WebhookRef]) (webhookDone, error) {
 		return webhookDone{Result: "success"}, s.o.Notify.DeleteWebhook(ctx, c.OrganizationID, in.Body.key())
 	})
 	register(s, operation{
-		method: http.MethodPost, path: "/management/webhooks/rotate", id: "rotateWebhook", tag: tag, who: managers,
+		method: http.MethodPost, path: "/management/webhooks/rotate", id: "rotateWebhook", tag: tag, who: managers, scope: scopeAdmin,
 		summary: "Give a webhook a new secret", about: "It is shown in this answer and never again. For 24 hours webhook-signature holds a signature of each; x-icos-signature is of the new one.",
 		example: example,
 	}, func(ctx context.Context, c caller, in *with[WebhookRef]) (webhookDone, error) {
 		return doneWith(s.o.Notify.RotateWebhook(ctx, c.OrganizationID, in.Body.key()))
 	})
 	register(s, operation{
-		method: http.MethodPost, path: "/management/webhooks/sample", id: "sampleWebhook", tag: tag, who: managers,
+		method: http.MethodPost, path: "/management/webhooks/sample", id: "sampleWebhook", tag: tag, who: managers, scope: scopeAdmin,
 		summary: "Show what a trigger sends", example: map[string]any{"trigger": "bookingAssigned"},
 	}, func(ctx context.Context, c caller, in *with[TriggerRef]) ([]notify.Payload, error) {
 		o, err := s.o.Catalog.Organization(ctx, c.OrganizationID)
@@ -194,7 +194,7 @@ func (s *Server) webhookRoutes() {
 		return []notify.Payload{notify.SamplePayload(in.Body.Trigger, o)}, nil
 	})
 	register(s, operation{
-		method: http.MethodGet, path: "/management/webhooks/deliveries", id: "listDeliveries", tag: tag, who: managers,
+		method: http.MethodGet, path: "/management/webhooks/deliveries", id: "listDeliveries", tag: tag, who: managers, scope: scopeAdmin,
 		summary: "List deliveries", about: "Of the last 30 days, the newest first, with their attempts.",
 	}, func(ctx context.Context, c caller, in *deliveryQuery) (list[deliveryView], error) {
 		page, err := pageOf(min(in.Limit, maxDeliveries), in.Token)
@@ -216,7 +216,7 @@ func (s *Server) webhookRoutes() {
 		ID string `path:"deliveryId" maxLength:"64"`
 	}
 	register(s, operation{
-		method: http.MethodPost, path: "/management/webhooks/deliveries/{deliveryId}/replay", id: "replayDelivery", tag: tag, who: managers,
+		method: http.MethodPost, path: "/management/webhooks/deliveries/{deliveryId}/replay", id: "replayDelivery", tag: tag, who: managers, scope: scopeAdmin,
 		summary: "Send a delivery again", about: "At once, whatever became of it, with all its attempts and under the same webhook-id.",
 	}, func(ctx context.Context, c caller, in *byDelivery) (result[deliveryView], error) {
 		d, err := s.o.Notify.Replay(ctx, c.OrganizationID, in.ID)
@@ -226,7 +226,7 @@ func (s *Server) webhookRoutes() {
 		return result[deliveryView]{viewDelivery(d)}, nil
 	})
 	register(s, operation{
-		method: http.MethodPost, path: "/management/webhooks/deliveries/replay", id: "replayDeliveries", tag: tag, who: managers,
+		method: http.MethodPost, path: "/management/webhooks/deliveries/replay", id: "replayDeliveries", tag: tag, who: managers, scope: scopeAdmin,
 		summary: "Send the deliveries of a span again", about: "At most 1,000; those of webhooks that are disabled or deleted are left out.",
 		example: map[string]any{"from": "2026-03-01T08:00:00Z", "to": "2026-03-01T09:00:00Z"},
 	}, func(ctx context.Context, c caller, in *with[replayBody]) (result[replayed], error) {

@@ -136,6 +136,7 @@ type operation struct {
 	summary string
 	about   string
 	who     who
+	scope   access.Scope // of API keys; by default as the method says
 	tenancy tenancy
 	example any // of the request's body
 }

@@ -55,6 +55,7 @@ const (
 	CodeUnauthenticated Code = "AUT-REQUIRED"
 	CodeTokenExpired    Code = "AUT-EXPIRED"
 	CodeForbidden       Code = "AUT-FORBIDDEN"
+	CodeScope           Code = "AUT-SCOPE"
 	CodeAppRequired     Code = "AUT-APP_ID"
 	CodeWrongCode       Code = "AUT-WRONG_CODE"
 	CodeNoSender        Code = "AUT-NO_SENDER"
@@ -74,6 +75,7 @@ var Failures = []Failure{
 	{CodeTokenExpired, 401, "The access token has expired.", "Get a new one with the refresh token."},
 	{CodeWrongCode, 401, "The one-time code is wrong, used or expired.", "Check the code or ask for a new one."},
 	{CodeForbidden, 403, "The credential may not do this.", "Use one that may; X-APP-ID must name its organization."},
+	{CodeScope, 403, "The API key's scopes don't reach to this.", "Use a key with the scope that the answer names."},
 	{CodeBookingNotFound, 404, "There is no such booking in the organization.", "Check the id."},
 	{CodeResourceMissing, 404, "There is no such resource in the organization.", "Check the id."},
 	{CodeTypeMissing, 404, "There is no such booking type in the organization.", "Check the id."},

@@ -21,6 +21,7 @@ var meaningsAr = map[Code]string{
 	CodeTokenExpired:    "انتهت صلاحية رمز الدخول.",
 	CodeWrongCode:       "رمز التحقق خاطئ أو مستعمل أو منتهي الصلاحية.",
 	CodeForbidden:       "لا تملك صلاحية هذا الإجراء.",
+	CodeScope:           "نطاق مفتاح الربط لا يسمح بهذا الإجراء.",
 	CodeBookingNotFound: "لا يوجد حجز بهذا المعرّف في المنشأة.",
 	CodeResourceMissing: "لا توجد جهة خدمة بهذا المعرّف في المنشأة.",
 	CodeTypeMissing:     "لا يوجد نوع خدمة بهذا المعرّف في المنشأة.",

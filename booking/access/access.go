@@ -50,6 +50,7 @@ type Principal struct {
 	// SubjectID is the id of the customer, member, display or key.
 	SubjectID string
 	Role      models.Role // of a member
+	Scope     Scope       // of an API key
 	SessionID string      // of a member or customer
 	BookingID string      // of a ticket
 	ExpiresAt time.Time   // zero: never
@@ -224,15 +225,15 @@ func (a *Access) resourcesOf(ctx context.Context, organizationID, memberID strin
 func (a *Access) authenticateSecret(ctx context.Context, secret string) (Principal, error) {
 	h := models.HashSecret(secret)
 	if a.bootstrap != "" && subtle.ConstantTimeCompare([]byte(h), []byte(a.bootstrap)) == 1 {
-		return Principal{Kind: KindAccount, SubjectID: "bootstrap"}, nil
+		return Principal{Kind: KindAccount, SubjectID: "bootstrap", Scope: ScopeAdmin}, nil
 	}
 	var k apiKey
 	err := a.store.Read(ctx).Where("key_hash = ?", h).Take(&k).Error
 	switch {
 	case err == nil && k.OrganizationID == nil:
-		return Principal{Kind: KindAccount, SubjectID: k.ID}, nil
+		return Principal{Kind: KindAccount, SubjectID: k.ID, Scope: ScopeAdmin}, nil
 	case err == nil:
-		return Principal{Kind: KindOrganization, OrganizationID: *k.OrganizationID, SubjectID: k.ID}, nil
+		return Principal{Kind: KindOrganization, OrganizationID: *k.OrganizationID, SubjectID: k.ID, Scope: ScopeAdmin}, nil
 	case !errors.Is(err, gorm.ErrRecordNotFound):
 		return Principal{}, fmt.Errorf("read API key: %w", err)
 	}

@@ -1,0 +1,39 @@
+package handlers
+
+import (
+	"net/http"
+
+	"nowserving/booking/access"
+	"nowserving/models"
+)
+
+// The scopes of API keys that operations name. One that names none needs
+// scopeRead to read and scopeWrite to change something.
+const (
+	scopeRead  = access.ScopeRead
+	scopeWrite = access.ScopeWrite
+	scopeAdmin = access.ScopeAdmin
+)
+
+// scopeNeeded is the scope an API key needs for the operation.
+func (op operation) scopeNeeded() access.Scope {
+	switch {
+	case op.scope != "":
+		return op.scope
+	case op.method == http.MethodGet:
+		return scopeRead
+	}
+	return scopeWrite
+}
+
+// allows refuses an API key whose scopes don't reach to the operation. People,
+// tickets and displays have no scopes: what they are says what they may do.
+func (op operation) allows(p access.Principal) error {
+	if p.Kind != access.KindAccount && p.Kind != access.KindOrganization {
+		return nil
+	}
+	if needed := op.scopeNeeded(); !p.Scope.Includes(needed) {
+		return models.Errorf(models.CodeScope, "This needs an API key with the scope %s.", needed)
+	}
+	return nil
+}
