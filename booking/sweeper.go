@@ -105,15 +105,23 @@ func (s *Service) expire(ctx context.Context) (int, error) {
 // deleteUnpaid deletes bookings that were not paid in time, as the document's
 // chapter on online payments has it. Nobody was told of them, so nobody is.
 func (s *Service) deleteUnpaid(ctx context.Context) (int, error) {
-	var due []int64
+	var due []models.Booking
 	err := s.store.Tx(ctx, func(tx *store.Tx) error {
-		err := s.store.SkipLocked(tx).Model(&models.Booking{}).
+		err := s.store.SkipLocked(tx).Select("seq, id, organization_id").
 			Where("status = ? AND payment_deadline <= ?", models.StatusPendingPayment, tx.Now).
-			Order("payment_deadline").Limit(sweepBatch).Pluck("seq", &due).Error
+			Order("payment_deadline").Limit(sweepBatch).Find(&due).Error
 		if err != nil || len(due) == 0 {
 			return err
 		}
-		return tx.Where("seq IN ? AND status = ?", due, models.StatusPendingPayment).Delete(&models.Booking{}).Error
+		if err := tx.Delete(&due).Error; err != nil {
+			return err
+		}
+		for _, b := range due {
+			if err := tx.Audit(b.OrganizationID, string(models.ActionExpirePayment), "booking", b.ID); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("delete unpaid bookings: %w", err)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"nowserving/booking"
+	"nowserving/booking/store"
 	"nowserving/models"
 )
 
@@ -17,14 +18,25 @@ type BookingRef struct {
 	BookingID string `json:"bookingId" required:"true" minLength:"1" maxLength:"64"`
 }
 
+// Why may say why something is done.
+type Why struct {
+	Reason string `json:"reason" maxLength:"500" doc:"Why; it is kept in the audit."`
+}
+
+// verbBody is what most of what happens to a booking takes.
+type verbBody struct {
+	BookingRef
+	Why
+}
+
 // cancelBody may say why.
 type cancelBody struct {
 	BookingRef
-	Reason string `json:"reason" maxLength:"1000"`
+	Reason string `json:"reason" maxLength:"1000" doc:"Why; it is kept with the booking and in the audit."`
 }
 
 type assignBody struct {
-	BookingRef
+	verbBody
 	ResourceID string `json:"resourceId" required:"true" minLength:"1" maxLength:"64"`
 }
 
@@ -150,6 +162,7 @@ func (s *Server) bookingRoutes() {
 		about:   "Of many who try, exactly one succeeds; the others get SCH-ALREADY_ASSIGNED, or BKS-110 after the timeout.",
 		example: map[string]any{"bookingId": exampleID, "resourceId": exampleOther},
 	}, func(ctx context.Context, c caller, in *with[assignBody]) (result[BookingView], error) {
+		ctx = store.Because(ctx, in.Body.Reason)
 		return s.shown(ctx, c)(s.o.Bookings.Assign(ctx, c.scope(), in.Body.BookingID, in.Body.ResourceID))
 	})
 	register(s, operation{
@@ -157,6 +170,7 @@ func (s *Server) bookingRoutes() {
 		summary: "Cancel a booking", about: "Until it is being served.",
 		example: map[string]any{"bookingId": exampleID, "reason": "The patient called."},
 	}, func(ctx context.Context, c caller, in *with[cancelBody]) (result[BookingView], error) {
+		ctx = store.Because(ctx, in.Body.Reason)
 		return s.shown(ctx, c)(s.o.Bookings.Cancel(ctx, c.scope(), in.Body.BookingID, in.Body.Reason))
 	})
 	for _, act := range []struct {
@@ -172,14 +186,16 @@ func (s *Server) bookingRoutes() {
 		register(s, operation{
 			method: http.MethodPost, path: "/management/bookings/" + act.verb, id: act.verb + "Booking", tag: "Bookings", who: staff,
 			summary: act.summary, about: act.about, example: map[string]any{"bookingId": exampleID},
-		}, func(ctx context.Context, c caller, in *with[BookingRef]) (result[BookingView], error) {
+		}, func(ctx context.Context, c caller, in *with[verbBody]) (result[BookingView], error) {
+			ctx = store.Because(ctx, in.Body.Reason)
 			return s.shown(ctx, c)(act.do(ctx, c.scope(), in.Body.BookingID))
 		})
 	}
 	register(s, operation{
 		method: http.MethodPost, path: "/management/bookings/return", id: "returnBooking", tag: "Bookings", who: staff,
 		summary: "Return a held booking", about: "The patient is back at their place in line.", example: map[string]any{"bookingId": exampleID},
-	}, func(ctx context.Context, c caller, in *with[BookingRef]) (result[BookingView], error) {
+	}, func(ctx context.Context, c caller, in *with[verbBody]) (result[BookingView], error) {
+		ctx = store.Because(ctx, in.Body.Reason)
 		b, place, err := s.o.Bookings.Return(ctx, c.scope(), in.Body.BookingID)
 		if err != nil {
 			return result[BookingView]{}, err

@@ -6,6 +6,7 @@ import (
 
 	"nowserving/booking"
 	"nowserving/booking/access"
+	"nowserving/booking/store"
 )
 
 func (s *Server) customerRoutes() {
@@ -52,6 +53,7 @@ func (s *Server) customerRoutes() {
 		summary: "Leave the queue, or cancel an appointment", about: "Until the visit begins. Also with the token of its ticket.",
 		example: map[string]any{"bookingId": exampleID},
 	}, func(ctx context.Context, c caller, in *with[cancelBody]) (result[BookingView], error) {
+		ctx = store.Because(ctx, in.Body.Reason)
 		b, err := s.o.Bookings.Cancel(ctx, c.scope(), in.Body.BookingID, in.Body.Reason)
 		if err != nil {
 			return result[BookingView]{}, err

@@ -3,10 +3,13 @@ package handlers
 import (
 	"context"
 	"net/http"
+
+	"nowserving/booking/store"
 )
 
 type queueRef struct {
 	ResourceID string `json:"resourceId" required:"true" minLength:"1" maxLength:"64"`
+	Why
 }
 
 func (s *Server) queueRoutes() {
@@ -17,6 +20,7 @@ func (s *Server) queueRoutes() {
 		about:   "Takes the head of the resource's queue in one step: two who call at once get two different patients. QUE-EMPTY when nobody waits.",
 		example: example,
 	}, func(ctx context.Context, c caller, in *with[queueRef]) (result[BookingView], error) {
+		ctx = store.Because(ctx, in.Body.Reason)
 		return s.shown(ctx, c)(s.o.Bookings.Next(ctx, c.scope(), in.Body.ResourceID))
 	})
 
@@ -48,6 +52,7 @@ func (s *Server) queueRoutes() {
 			method: http.MethodPost, path: "/management/queue/" + set.verb, id: set.verb + "Queue", tag: "Queue", who: staff,
 			summary: set.summary, about: set.about, example: example,
 		}, func(ctx context.Context, c caller, in *with[queueRef]) (result[resourceView], error) {
+			ctx = store.Because(ctx, in.Body.Reason)
 			r, err := s.o.Bookings.SetPaused(ctx, c.scope(), in.Body.ResourceID, set.paused)
 			if err != nil {
 				return result[resourceView]{}, err

@@ -64,6 +64,9 @@ const (
 	ActionExpire Action = "expire"
 )
 
+// ActionExpirePayment deletes a booking that was not paid in time.
+const ActionExpirePayment Action = "expirePayment"
+
 // Transition says from which statuses and stages an action is legal and where
 // it leads.
 type Transition struct {

@@ -17,7 +17,7 @@ type Origin struct {
 	Role      models.Role
 	Address   string // network address
 	RequestID string
-	Reason    string // what they said of it, at most 500 bytes
+	Reason    string // what they said of it
 }
 
 type originKey struct{}
