@@ -43,7 +43,7 @@ type displayRef struct {
 
 func (s *Server) displayRoutes() {
 	register(s, operation{
-		method: http.MethodGet, path: "/management/displays", id: "listDisplays", tag: "Displays", who: staff, summary: "List displays",
+		method: http.MethodGet, path: "/management/displays", id: "listDisplays", tag: "Displays", who: staff | screen, summary: "List displays",
 	}, func(ctx context.Context, c caller, in *paging) (list[DisplayView], error) {
 		page, err := in.page()
 		if err != nil {

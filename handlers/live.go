@@ -62,7 +62,7 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 	if err != nil {
 		return realtime.BookingSnapshot{}, err
 	}
-	if !c.Staff() && c.Kind != access.KindCustomer && c.Kind != access.KindTicket {
+	if (staff|patients)&whoIs(c.Principal) == 0 {
 		return realtime.BookingSnapshot{}, models.Errorf(models.CodeForbidden, "This credential may not watch bookings.")
 	}
 	b, position, err := l.s.o.Bookings.Watch(ctx, c.scope(), id)
@@ -114,7 +114,7 @@ func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID str
 	if err != nil {
 		return realtime.QueueSnapshot{}, err
 	}
-	if !c.Staff() {
+	if staff&whoIs(c.Principal) == 0 {
 		return realtime.QueueSnapshot{}, models.Errorf(models.CodeForbidden, "This credential may not watch queues.")
 	}
 	at := time.Now()
@@ -154,7 +154,7 @@ func (l *Live) Display(ctx context.Context, client realtime.Client, id string) (
 	if err != nil {
 		return realtime.DisplaySnapshot{}, err
 	}
-	if !c.Staff() && (c.Kind != access.KindDisplay || c.SubjectID != id) {
+	if (staff|screen)&whoIs(c.Principal) == 0 && (c.Kind != access.KindDisplay || c.SubjectID != id) {
 		return realtime.DisplaySnapshot{}, models.Errorf(models.CodeForbidden, "This credential may not watch this display.")
 	}
 	d, err := l.s.o.Catalog.Display(ctx, c.OrganizationID, id)

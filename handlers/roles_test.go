@@ -70,6 +70,8 @@ func TestDoorsAreMarked(t *testing.T) {
 		switch {
 		case op.path == "/management/organizations" && op.method == http.MethodPost:
 			assert.Equal(t, []string{"account key"}, op.who)
+		case op.path == "/management/displays" && op.method == http.MethodGet:
+			assert.Equal(t, append(slices.Clone(staff), "screen"), op.who)
 		case regexp.MustCompile(`^/management/(types|resources|displays)`).MatchString(op.path) && op.method != http.MethodGet:
 			assert.Equal(t, managers, op.who, op.path)
 		case regexp.MustCompile(`^/management/(messages|webhooks|apiKeys)`).MatchString(op.path):

@@ -22,6 +22,7 @@ const (
 	admin
 	receptionist
 	provider
+	screen
 	customer
 	ticket
 	display
@@ -44,7 +45,7 @@ var whoNames = []struct {
 	name string
 }{
 	{accountKey, "account key"}, {organizationKey, "organization key"}, {owner, "owner"}, {admin, "admin"},
-	{receptionist, "receptionist"}, {provider, "provider"}, {customer, "customer"}, {ticket, "ticket"}, {display, "display"},
+	{receptionist, "receptionist"}, {provider, "provider"}, {screen, "screen"}, {customer, "customer"}, {ticket, "ticket"}, {display, "display"},
 }
 
 func (w who) names() []string {
@@ -80,6 +81,8 @@ func whoIs(p access.Principal) who {
 			return receptionist
 		case models.RoleProvider:
 			return provider
+		case models.RoleScreen:
+			return screen
 		}
 	}
 	return nobody

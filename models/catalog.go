@@ -29,6 +29,10 @@ type Organization struct {
 	BusinessCustomConfig map[string]any `gorm:"serializer:json"`
 	CreatedAt            time.Time
 	DeletedAt            *time.Time
+
+	// AllowedOrigins are the web origins whose pages may call the API for the
+	// organization and show its widgets: scheme://host[:port] in lower case.
+	AllowedOrigins []string `gorm:"-"`
 }
 
 // BookingType is a service a customer can ask for.
@@ -109,7 +113,17 @@ const (
 	RoleAdmin        Role = "admin"
 	RoleProvider     Role = "provider"
 	RoleReceptionist Role = "receptionist"
+	RoleScreen       Role = "screen" // shows displays, and sees nothing else
 )
+
+// Valid reports whether r is a role.
+func (r Role) Valid() bool {
+	switch r {
+	case RoleOwner, RoleAdmin, RoleProvider, RoleReceptionist, RoleScreen:
+		return true
+	}
+	return false
+}
 
 // Member is a person who works for an organization.
 type Member struct {

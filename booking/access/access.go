@@ -65,11 +65,6 @@ func (p Principal) CredentialID() string {
 	return p.SubjectID
 }
 
-// Staff reports whether the principal works for the organization.
-func (p Principal) Staff() bool {
-	return p.Kind == KindAccount || p.Kind == KindOrganization || p.Kind == KindMember
-}
-
 const (
 	// accessLife is how long an access token is valid.
 	accessLife = 15 * time.Minute

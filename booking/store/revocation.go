@@ -15,6 +15,9 @@ const (
 	RevokedKey          Revoked = "key"          // an API key
 	RevokedDisplay      Revoked = "display"      // a waiting-room screen
 	RevokedOrganization Revoked = "organization" // every credential of an organization
+	// ChangedMember ends no credential: what a member may see is another from
+	// now on, so what they watch has to be asked for again.
+	ChangedMember Revoked = "member"
 )
 
 // Revocation says that a credential ended before its time.
