@@ -15,6 +15,7 @@ type organizationView struct {
 	Timezone             string         `json:"timezone"`
 	BusinessTypeID       string         `json:"businessTypeId"`
 	BusinessCustomConfig map[string]any `json:"businessCustomConfig"`
+	AllowedOrigins       []string       `json:"allowedOrigins" nullable:"false"`
 	CreatedAt            time.Time      `json:"createdAt"`
 }
 
@@ -23,7 +24,7 @@ func viewOrganization(o *models.Organization) organizationView {
 	if config == nil {
 		config = map[string]any{}
 	}
-	return organizationView{o.ID, o.Name, o.Timezone, o.BusinessTypeID, config, o.CreatedAt.UTC()}
+	return organizationView{o.ID, o.Name, o.Timezone, o.BusinessTypeID, config, o.AllowedOrigins, o.CreatedAt.UTC()}
 }
 
 type organizationBody struct {
@@ -31,6 +32,7 @@ type organizationBody struct {
 	Timezone             string         `json:"timezone" required:"true" minLength:"1" maxLength:"100" example:"Asia/Riyadh" doc:"IANA name."`
 	BusinessTypeID       string         `json:"businessTypeId" maxLength:"100"`
 	BusinessCustomConfig map[string]any `json:"businessCustomConfig"`
+	AllowedOrigins       []string       `json:"allowedOrigins" maxItems:"50" example:"[\"https://clinic.example\"]" doc:"Web origins whose pages may call the API for the organization and show its widgets."`
 }
 
 func (s *Server) organizationRoutes() {
@@ -51,6 +53,7 @@ func (s *Server) organizationRoutes() {
 	}, func(ctx context.Context, _ caller, in *with[organizationBody]) (result[organizationView], error) {
 		o := &models.Organization{
 			Name: in.Body.Name, Timezone: in.Body.Timezone, BusinessTypeID: in.Body.BusinessTypeID, BusinessCustomConfig: in.Body.BusinessCustomConfig,
+			AllowedOrigins: in.Body.AllowedOrigins,
 		}
 		if err := s.o.Catalog.CreateOrganization(ctx, o); err != nil {
 			return result[organizationView]{}, err

@@ -14,7 +14,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"gorm.io/gorm"
 
@@ -33,48 +32,6 @@ type Catalog struct {
 // comparison does the same within seconds.
 func New(s *store.Store, rematch func(ctx context.Context, organizationID string) error) *Catalog {
 	return &Catalog{s, rematch}
-}
-
-// CreateOrganization makes an organization. Its time zone must be an IANA name.
-func (c *Catalog) CreateOrganization(ctx context.Context, o *models.Organization) error {
-	if err := checkOrganization(o); err != nil {
-		return err
-	}
-	return c.store.Tx(ctx, func(tx *store.Tx) error {
-		o.ID, o.CreatedAt = models.NewID(), tx.Now
-		return tx.Create(o).Error
-	})
-}
-
-func checkOrganization(o *models.Organization) error {
-	if o.Name == "" {
-		return models.Invalid("name", "An organization needs a name.")
-	}
-	if o.Timezone == "" || o.Timezone == "Local" {
-		return models.Invalid("timezone", "Name a time zone of the IANA database, such as Asia/Riyadh.")
-	}
-	if _, err := time.LoadLocation(o.Timezone); err != nil {
-		return models.Invalid("timezone", "%q is no time zone of the IANA database.", o.Timezone)
-	}
-	return nil
-}
-
-// Organization finds one; a deleted one is not found.
-func (c *Catalog) Organization(ctx context.Context, id string) (*models.Organization, error) {
-	var o models.Organization
-	err := c.store.Read(ctx).Where("id = ? AND deleted_at IS NULL", id).Take(&o).Error
-	return found(&o, err, models.CodeOrgMissing, "organization")
-}
-
-// Organizations lists them, only that with id only when it is not empty.
-func (c *Catalog) Organizations(ctx context.Context, only string, page store.Page) ([]models.Organization, error) {
-	q := c.store.Read(ctx).Where("deleted_at IS NULL")
-	if only != "" {
-		q = q.Where("id = ?", only)
-	}
-	var list []models.Organization
-	err := page.Apply(q).Find(&list).Error
-	return list, err
 }
 
 // found turns a missing row into the Error the caller is meant to see.

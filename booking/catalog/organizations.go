@@ -1,0 +1,148 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+const (
+	// maxOrigins bounds the origins of an organization.
+	maxOrigins = 50
+	// maxOrigin bounds one of them, in bytes: a host name has at most 253.
+	maxOrigin = 300
+)
+
+// CreateOrganization makes an organization. Its time zone must be an IANA name.
+func (c *Catalog) CreateOrganization(ctx context.Context, o *models.Organization) error {
+	if err := checkOrganization(o); err != nil {
+		return err
+	}
+	return c.store.Tx(ctx, func(tx *store.Tx) error {
+		o.ID, o.CreatedAt = models.NewID(), tx.Now
+		if err := tx.Create(o).Error; err != nil {
+			return fmt.Errorf("create organization: %w", err)
+		}
+		if err := saveOrigins(tx, o); err != nil {
+			return err
+		}
+		return tx.Audit(o.ID, "createOrganization", "organization", o.ID)
+	})
+}
+
+func checkOrganization(o *models.Organization) error {
+	if o.Name == "" {
+		return models.Invalid("name", "An organization needs a name.")
+	}
+	if o.Timezone == "" || o.Timezone == "Local" {
+		return models.Invalid("timezone", "Name a time zone of the IANA database, such as Asia/Riyadh.")
+	}
+	if _, err := time.LoadLocation(o.Timezone); err != nil {
+		return models.Invalid("timezone", "%q is no time zone of the IANA database.", o.Timezone)
+	}
+	if len(o.AllowedOrigins) > maxOrigins {
+		return models.Invalid("allowedOrigins", "An organization has at most %d origins.", maxOrigins)
+	}
+	origins := make([]string, len(o.AllowedOrigins))
+	for i, text := range o.AllowedOrigins {
+		var err error
+		if origins[i], err = normalOrigin(text); err != nil {
+			return err
+		}
+	}
+	slices.Sort(origins)
+	o.AllowedOrigins = slices.Compact(origins)
+	return nil
+}
+
+// normalOrigin returns an origin as browsers send it (RFC 6454, section 6.2):
+// scheme://host[:port] in lower case, without the port the scheme implies.
+func normalOrigin(text string) (string, error) {
+	wrong := models.Invalid("allowedOrigins", "%q is no origin such as https://clinic.example or http://localhost:3000.", text)
+	if len(text) > maxOrigin || strings.IndexFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
+		return "", wrong
+	}
+	u, err := url.Parse(strings.ToLower(text))
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Scheme+"://"+u.Host != strings.ToLower(text) {
+		return "", wrong
+	}
+	standard := map[string]string{"https": ":443", "http": ":80"}[u.Scheme]
+	return u.Scheme + "://" + strings.TrimSuffix(u.Host, standard), nil
+}
+
+func saveOrigins(tx *store.Tx, o *models.Organization) error {
+	if err := tx.Exec("DELETE FROM organization_origins WHERE organization_id = ?", o.ID).Error; err != nil {
+		return fmt.Errorf("save the origins of an organization: %w", err)
+	}
+	for _, origin := range o.AllowedOrigins {
+		if err := tx.Exec("INSERT INTO organization_origins (organization_id, origin) VALUES (?, ?)", o.ID, origin).Error; err != nil {
+			return fmt.Errorf("save the origins of an organization: %w", err)
+		}
+	}
+	return nil
+}
+
+// Organization finds one; a deleted one is not found.
+func (c *Catalog) Organization(ctx context.Context, id string) (*models.Organization, error) {
+	db := c.store.Read(ctx)
+	var o models.Organization
+	err := db.Where("id = ? AND deleted_at IS NULL", id).Take(&o).Error
+	if _, err := found(&o, err, models.CodeOrgMissing, "organization"); err != nil {
+		return nil, err
+	}
+	list := []models.Organization{o}
+	return &list[0], withOrigins(db, list)
+}
+
+// Organizations lists them, only that with id only when it is not empty.
+func (c *Catalog) Organizations(ctx context.Context, only string, page store.Page) ([]models.Organization, error) {
+	db := c.store.Read(ctx)
+	q := db.Where("deleted_at IS NULL")
+	if only != "" {
+		q = q.Where("id = ?", only)
+	}
+	var list []models.Organization
+	if err := page.Apply(q).Find(&list).Error; err != nil {
+		return nil, fmt.Errorf("list organizations: %w", err)
+	}
+	return list, withOrigins(db, list)
+}
+
+func withOrigins(db *gorm.DB, list []models.Organization) error {
+	ids := make([]string, len(list))
+	at := make(map[string]*models.Organization, len(list))
+	for i := range list {
+		ids[i], at[list[i].ID] = list[i].ID, &list[i]
+		list[i].AllowedOrigins = []string{}
+	}
+	var rows []struct{ OrganizationID, Origin string }
+	err := db.Table("organization_origins").Select("organization_id, origin").Where("organization_id IN ?", ids).
+		Order("organization_id, origin").Find(&rows).Error
+	if err != nil {
+		return fmt.Errorf("read the origins of organizations: %w", err)
+	}
+	for _, row := range rows {
+		o := at[row.OrganizationID]
+		o.AllowedOrigins = append(o.AllowedOrigins, row.Origin)
+	}
+	return nil
+}
+
+// OriginAllowed reports whether any organization allows a web origin.
+func (c *Catalog) OriginAllowed(ctx context.Context, origin string) (bool, error) {
+	var listed int64
+	err := c.store.Read(ctx).Raw(`SELECT COUNT(*) FROM organization_origins p JOIN organizations o ON o.id = p.organization_id
+		WHERE p.origin = ? AND o.deleted_at IS NULL`, origin).Scan(&listed).Error
+	if err != nil {
+		return false, fmt.Errorf("look for an origin: %w", err)
+	}
+	return listed > 0, nil
+}
