@@ -17,6 +17,9 @@ func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		ctx.SetHeader("Cache-Control", "no-store")
 		c, err := s.callerFor(ctx, op)
+		if limited := s.spend(humagin.Unwrap(ctx), c.Principal); limited != nil {
+			err = limited
+		}
 		if err != nil {
 			s.answer(humagin.Unwrap(ctx), err)
 			return
@@ -26,26 +29,27 @@ func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
 	}
 }
 
+// callerFor says who asks. Whoever may not is told why, and counted as who they are.
 func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 	c := caller{Lang: langOf(ctx.Context())}
 	named := ctx.Header("X-APP-ID")
 	if op.who != nobody {
 		var err error
 		if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(ctx.Header)); err != nil {
-			return caller{}, err
+			return c, err
 		}
 		if op.who&whoIs(c.Principal) == 0 {
-			return caller{}, models.Errorf(models.CodeForbidden, "This credential may not do this.")
+			return c, models.Errorf(models.CodeForbidden, "This credential may not do this.")
 		}
 		if err := op.allows(c.Principal); err != nil {
-			return caller{}, err
+			return c, err
 		}
 	}
 	if op.who == nobody && named == "" && op.tenancy == fromHeader && credential(ctx.Header) != "" {
 		// Nobody has to say who they are here; a credential still says for whom.
 		var err error
 		if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(ctx.Header)); err != nil {
-			return caller{}, err
+			return c, err
 		}
 	}
 	c.OrganizationID = c.Principal.OrganizationID
@@ -54,7 +58,7 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 		c.OrganizationID = named
 		return c, nil
 	case c.OrganizationID != "" && named != "" && named != c.OrganizationID:
-		return caller{}, models.Errorf(models.CodeForbidden, "The credential does not act for the organization that X-APP-ID names.")
+		return c, models.Errorf(models.CodeForbidden, "The credential does not act for the organization that X-APP-ID names.")
 	case c.OrganizationID == "":
 		c.OrganizationID = named
 	}
@@ -62,7 +66,7 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 		if op.tenancy == optional {
 			return c, nil
 		}
-		return caller{}, models.Errorf(models.CodeAppRequired, "Name the organization in the header X-APP-ID.")
+		return c, models.Errorf(models.CodeAppRequired, "Name the organization in the header X-APP-ID.")
 	}
 	return c, s.enter(ctx.Context(), &c)
 }

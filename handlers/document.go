@@ -125,7 +125,7 @@ func (s *Server) documented(op operation) huma.Operation {
 		d.Security = []map[string][]string{{"bearerAuth": {}}, {"apiKey": {}}}
 		statuses[http.StatusUnauthorized], statuses[http.StatusForbidden] = "", ""
 	}
-	statuses[http.StatusUnprocessableEntity], statuses[http.StatusNotFound] = "", ""
+	statuses[http.StatusTooManyRequests], statuses[http.StatusUnprocessableEntity], statuses[http.StatusNotFound] = "", "", ""
 	if op.method != http.MethodGet {
 		statuses[http.StatusConflict], statuses[http.StatusRequestEntityTooLarge] = "", ""
 	}
@@ -154,7 +154,13 @@ func (s *Server) finish(method, path string, op operation) {
 	for m, d := range map[string]*huma.Operation{
 		http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodDelete: item.Delete,
 	} {
-		if m != method || d == nil || d.RequestBody == nil || op.example == nil {
+		if m != method || d == nil {
+			continue
+		}
+		for status, answer := range d.Responses {
+			answer.Headers = limitHeaders(status)
+		}
+		if d.RequestBody == nil || op.example == nil {
 			continue
 		}
 		d.RequestBody.Content["application/json"].Example = op.example

@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -57,6 +58,8 @@ type house struct {
 	options store.Options
 	holding bool           // hold back pushes of places from who has them live
 	outside notify.Options // what a test changes of how things leave the house
+	limit   int            // requests a minute; 0: more than any test makes
+	proxies []string       // trusted
 	secret  bool           // one-time codes are random and known to who gets them only
 	url     string
 	client  *http.Client
@@ -104,7 +107,7 @@ func newHouse(t testing.TB, b backend, change ...func(*house)) *house {
 // its store before anything uses it.
 func (h *house) beside(look func(*store.Store)) *house {
 	h.t.Helper()
-	other := &house{t: h.t, options: h.options, holding: h.holding, outside: h.outside, secret: h.secret, redis: h.redis}
+	other := &house{t: h.t, options: h.options, holding: h.holding, outside: h.outside, limit: h.limit, proxies: h.proxies, secret: h.secret, redis: h.redis}
 	other.start(look)
 	return other
 }
@@ -160,7 +163,7 @@ func (h *house) start(look func(*store.Store)) {
 	require.NoError(t, err)
 	h.server, err = handlers.New(handlers.Options{
 		Bookings: bookings, Catalog: c, Access: a, Mirrors: mirrors, Store: h.store, Notify: h.notify,
-		Redis: func(ctx context.Context) error { return rdb.Ping(ctx).Err() },
+		Redis: rdb, RateLimit: cmp.Or(h.limit, 1_000_000), TrustedProxies: h.proxies,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Query().Has("panic") {
 				panic("a secret cause")

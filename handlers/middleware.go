@@ -163,7 +163,7 @@ func (s *Server) checkAddress(c *gin.Context) {
 		clean = clean && isText(name) && !slices.ContainsFunc(values, func(v string) bool { return !isText(v) })
 	}
 	if err != nil || !clean {
-		s.answer(c, models.Errorf(models.CodeMalformed, "The address holds something that is not text in UTF-8."))
+		s.refuse(models.CodeMalformed, "The address holds something that is not text in UTF-8.")(c)
 		return
 	}
 	c.Next()

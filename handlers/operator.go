@@ -7,6 +7,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"riverqueue.com/riverui"
 
+	"nowserving/booking/access"
 	"nowserving/models"
 )
 
@@ -33,6 +34,10 @@ func (s *Server) operatorRoutes() error {
 	sameSite := http.NewCrossOriginProtection()
 	serve := func(c *gin.Context) {
 		if err := s.admitOperator(c); err != nil {
+			if limited := s.spend(c, access.Principal{}); limited != nil {
+				s.answer(c, limited)
+				return
+			}
 			p := s.problem(c.Request.Context(), err)
 			p.challenge = `Basic realm="Account key as password", charset="UTF-8"`
 			writeProblem(c, p)

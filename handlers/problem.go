@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gin-gonic/gin"
 
+	"nowserving/booking/access"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -135,7 +136,13 @@ func (s *Server) answer(c *gin.Context, err error) {
 }
 
 func (s *Server) refuse(code models.Code, detail string) gin.HandlerFunc {
-	return func(c *gin.Context) { s.answer(c, models.Errorf(code, "%s", detail)) }
+	return func(c *gin.Context) {
+		err := s.spend(c, access.Principal{})
+		if err == nil {
+			err = models.Errorf(code, "%s", detail)
+		}
+		s.answer(c, err)
+	}
 }
 
 var missingProperty = regexp.MustCompile(`property (\S+) `)

@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 	"github.com/gin-gonic/gin"
+	"github.com/redis/go-redis/v9"
 
 	"nowserving/booking"
 	"nowserving/booking/access"
@@ -34,8 +35,14 @@ type Options struct {
 	Store interface {
 		Ping(ctx context.Context) error
 	}
-	// Redis asks Redis for an answer; nil leaves it out of /readyz.
-	Redis func(ctx context.Context) error
+	// Redis counts requests.
+	Redis redis.UniversalClient
+	// RateLimit is how many requests a minute each credential has, and each
+	// address without one.
+	RateLimit int
+	// TrustedProxies are the addresses and networks (CIDR) of proxies whose
+	// X-Forwarded-For and X-Forwarded-Proto are believed.
+	TrustedProxies []string
 	// Metrics answers GET /metrics; nil leaves it out.
 	Metrics http.Handler
 	Log     *slog.Logger
@@ -54,6 +61,7 @@ type Server struct {
 	engine    *gin.Engine
 	api       huma.API
 	directory *directory
+	limiter   *limiter
 	live      atomic.Pointer[http.Handler]
 	stopping  atomic.Bool
 	// operations are the routes of the API in the order of their making.
@@ -62,12 +70,16 @@ type Server struct {
 
 // New makes the Server. The live connection answers once ServeLive was called.
 func New(o Options) (*Server, error) {
-	if o.Bookings == nil || o.Catalog == nil || o.Access == nil || o.Mirrors == nil || o.Notify == nil || o.Store == nil || o.Log == nil {
+	if o.Bookings == nil || o.Catalog == nil || o.Access == nil || o.Mirrors == nil || o.Notify == nil || o.Store == nil || o.Redis == nil || o.RateLimit < 1 || o.Log == nil {
 		return nil, errors.New("handlers: an option is missing")
 	}
 	o.PublicURL = strings.TrimRight(o.PublicURL, "/")
 	gin.SetMode(gin.ReleaseMode) // it would print every route otherwise
-	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog)}
+	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog), limiter: newLimiter(o.Redis, o.RateLimit, o.Log)}
+	s.engine.RemoteIPHeaders = []string{"X-Forwarded-For"}
+	if err := s.engine.SetTrustedProxies(o.TrustedProxies); err != nil {
+		return nil, fmt.Errorf("trust proxies: %w", err)
+	}
 	s.engine.HandleMethodNotAllowed = true
 	s.engine.RedirectTrailingSlash = false
 	s.engine.NoRoute(s.refuse(models.CodeRouteMissing, "There is no such address."))
@@ -168,11 +180,9 @@ func (s *Server) missing(ctx context.Context) []FieldError {
 		s.o.Log.Warn("the database does not answer", "error", err)
 		missing = append(missing, FieldError{"database", "It does not answer."})
 	}
-	if s.o.Redis != nil {
-		if err := s.o.Redis(ctx); err != nil {
-			s.o.Log.Warn("Redis does not answer", "error", err)
-			missing = append(missing, FieldError{"redis", "It does not answer."})
-		}
+	if err := s.o.Redis.Ping(ctx).Err(); err != nil {
+		s.o.Log.Warn("Redis does not answer", "error", err)
+		missing = append(missing, FieldError{"redis", "It does not answer."})
 	}
 	if length, silent := s.o.Mirrors.Silence(); silent {
 		missing = append(missing, FieldError{"queueIndex", fmt.Sprintf("Nothing heard from Redis for %.0f seconds; positions are marked with their age.", length.Seconds())})

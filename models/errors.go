@@ -50,6 +50,7 @@ const (
 	CodeMalformed       Code = "REQ-MALFORMED"
 	CodeInvalid         Code = "REQ-INVALID"
 	CodeTooLarge        Code = "REQ-TOO_LARGE"
+	CodeTooManyRequests Code = "REQ-RATE"
 	CodeRouteMissing    Code = "REQ-NOT_FOUND"
 	CodeMethod          Code = "REQ-METHOD"
 	CodeUnauthenticated Code = "AUT-REQUIRED"
@@ -104,6 +105,7 @@ var Failures = []Failure{
 	{CodeTooLarge, 413, "The body is larger than 1 MiB.", "Send less."},
 	{CodeInvalid, 422, "A field is missing or has a wrong type or value; errors[] names it.", "Mend the fields named."},
 	{CodePast, 422, "The appointment would begin in the past.", "Choose a later time."},
+	{CodeTooManyRequests, 429, "More requests came in a minute than are allowed.", "Wait as long as Retry-After says; X-RateLimit-Remaining tells what is left."},
 	{CodeTooManyCodes, 429, "The address got five one-time codes in the last ten minutes.", "Use the newest, or wait as long as Retry-After says."},
 	{CodeInternal, 500, "Something went wrong on our side.", "Try again; quote requestId if it goes on."},
 	{CodeNoSender, 503, "No way to send one-time codes by this method is configured.", "Choose another method, or tell the operator."},

@@ -52,6 +52,7 @@ var meaningsAr = map[Code]string{
 	CodePast:            "موعد بدء الحجز قد مضى.",
 	CodeInternal:        "حدث خطأ من جهتنا.",
 	CodeNoSender:        "لم تُهيأ وسيلة لإرسال رموز التحقق.",
+	CodeTooManyRequests: "تجاوزت الطلبات الحد المسموح في الدقيقة؛ انتظر قليلًا.",
 	CodeTooManyCodes:    "أُرسلت خمسة رموز تحقق خلال عشر دقائق؛ استعمل آخرها أو انتظر.",
 	CodeUnavailable:     "جزء من الخدمة لا يستجيب الآن.",
 }

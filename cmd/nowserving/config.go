@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -34,6 +35,8 @@ type config struct {
 	OTPFixedCode string `env:"NOWSERVING_OTP_FIXED_CODE"`
 
 	AllowedOrigins []string `env:"NOWSERVING_ALLOWED_ORIGINS"`
+	TrustedProxies []string `env:"NOWSERVING_TRUSTED_PROXIES"`
+	RateLimit      int      `env:"NOWSERVING_RATE_LIMIT" envDefault:"100"`
 
 	PositionTick time.Duration `env:"NOWSERVING_POSITION_TICK" envDefault:"0s"`
 	DebugAddr    string        `env:"NOWSERVING_DEBUG_ADDR"`
@@ -47,14 +50,13 @@ type config struct {
 
 	// Settings that are checked like the others; ahead names those that nothing
 	// reads yet.
-	RateLimit    int    `env:"NOWSERVING_RATE_LIMIT" envDefault:"100"`
 	OTELEndpoint string `env:"NOWSERVING_OTEL_ENDPOINT"`
 }
 
 // ahead are settings of the design that this version accepts and does not use;
 // the start says so for each that is set.
 var ahead = []string{
-	"NOWSERVING_RATE_LIMIT", "NOWSERVING_OTEL_ENDPOINT",
+	"NOWSERVING_OTEL_ENDPOINT",
 }
 
 // secrets are the names that _FILE works for.
@@ -181,6 +183,13 @@ func (c *config) check() error {
 	for _, origin := range c.AllowedOrigins {
 		if u, err := url.Parse(origin); err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" {
 			errs = append(errs, fmt.Errorf("NOWSERVING_ALLOWED_ORIGINS holds %q; an origin is like https://clinic.example", origin))
+		}
+	}
+	for _, proxy := range c.TrustedProxies {
+		_, notAddress := netip.ParseAddr(proxy)
+		_, notNetwork := netip.ParsePrefix(proxy)
+		if notAddress != nil && notNetwork != nil {
+			errs = append(errs, fmt.Errorf("NOWSERVING_TRUSTED_PROXIES holds %q; it is an address or a network, like 10.0.0.0/8", proxy))
 		}
 	}
 	return errors.Join(errs...)

@@ -46,6 +46,7 @@ func runDemo(ctx context.Context, speed float64) (err error) {
 	c, err := readConfig([]string{
 		"NOWSERVING_DATA=" + data, "NOWSERVING_ENV=development", "NOWSERVING_OTP_FIXED_CODE=" + demoCode,
 		"NOWSERVING_BOOTSTRAP_KEY=" + access.NewToken(), "NOWSERVING_ADDR=" + demoAddr(),
+		"NOWSERVING_RATE_LIMIT=1000000", // the simulated day comes from one address
 	})
 	if err != nil {
 		return err

@@ -279,6 +279,7 @@ func TestSettingsThatAreWrongAreRefused(t *testing.T) {
 		"NOWSERVING_PUBLIC_URL":             {"NOWSERVING_PUBLIC_URL=clinic"},
 		"NOWSERVING_ALLOWED_ORIGINS":        {"NOWSERVING_ALLOWED_ORIGINS=https://a.example/path"},
 		"NOWSERVING_RATE_LIMIT":             {"NOWSERVING_RATE_LIMIT=0"},
+		"NOWSERVING_TRUSTED_PROXIES":        {"NOWSERVING_TRUSTED_PROXIES=10.0.0.0/8,proxy.example"},
 		"RateLimit":                         {"NOWSERVING_RATE_LIMIT=many"},
 		"NOWSERVING_POSITION_TICK":          {"NOWSERVING_POSITION_TICK=2s"},
 		"PositionTick":                      {"NOWSERVING_POSITION_TICK=1"},

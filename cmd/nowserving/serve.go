@@ -136,7 +136,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	// the addresses they serve.
 	api, err := handlers.New(handlers.Options{
 		Bookings: bookings, Catalog: catalogue, Access: people, Mirrors: mirrors, Notify: notifier, Store: db,
-		Redis:   func(ctx context.Context) error { return rdb.Ping(ctx).Err() },
+		Redis: rdb, RateLimit: c.RateLimit, TrustedProxies: c.TrustedProxies,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Log:     log, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins, Production: c.Env == "production",
 	})
