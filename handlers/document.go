@@ -31,6 +31,7 @@ var tags = []*huma.Tag{
 	{Name: "Messages", Description: "E-mail, SMS and WhatsApp: how they are worded, which reminders go out, and what became of each."},
 	{Name: "Organizations", Description: "Tenants, and the API keys that act for them."},
 	{Name: "Webhooks", Description: "Other systems that are told what happens, signed, until they have taken it."},
+	{Name: "Audit", Description: "Who did what, when, from where and why."},
 }
 
 const about = "A clinic's live queue. Patients join and watch their place move; doctors take the next patient; screens announce the ticket. " +

@@ -72,6 +72,10 @@ func TestDoorsAreMarked(t *testing.T) {
 			assert.Equal(t, []string{"account key"}, op.who)
 		case op.path == "/management/displays" && op.method == http.MethodGet:
 			assert.Equal(t, append(slices.Clone(staff), "screen"), op.who)
+		case op.path == "/management/audit":
+			assert.Equal(t, []string{"account key", "organization key", "owner"}, op.who)
+		case op.path == "/management/account/audit":
+			assert.Equal(t, []string{"account key"}, op.who)
 		case regexp.MustCompile(`^/management/(types|resources|displays)`).MatchString(op.path) && op.method != http.MethodGet:
 			assert.Equal(t, managers, op.who, op.path)
 		case regexp.MustCompile(`^/management/(messages|webhooks|apiKeys)`).MatchString(op.path):

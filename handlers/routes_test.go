@@ -245,6 +245,10 @@ func TestEveryRoute(t *testing.T) {
 		assert.NotContains(t, string(screens.raw), screen.str("result.token"))
 		assert.NotEmpty(t, c.staff(del, "/management/displays", object{"id": screen.str("result.id")}).ok().str("message"))
 
+		// The audit.
+		assert.Equal(t, screen.str("result.id"), c.staff(get, "/management/audit?action=deleteDisplay", nil).ok().str("result.0.subject.id"))
+		h.send(request{method: get, path: "/management/account/audit", token: bootstrapKey}).ok()
+
 		// Messages.
 		assert.Contains(t, c.staff(get, "/management/messages", nil).ok().str("result.templates.otp.en.text"), "{{code}}")
 		c.staff(put, "/management/messages", object{"reminders": object{"afterAppointment": []string{"sms"}}}).ok()

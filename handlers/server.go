@@ -102,6 +102,7 @@ func New(o Options) (*Server, error) {
 	s.keyRoutes()
 	s.webhookRoutes()
 	s.messageRoutes()
+	s.auditRoutes()
 	if err := s.serveDocument(); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,114 @@
+package handlers
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"nowserving/booking/access"
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// AuditLine is who did what.
+type AuditLine struct {
+	ID      string       `json:"id"`
+	At      time.Time    `json:"at"`
+	Action  string       `json:"action" example:"assign" doc:"join, schedule, reschedule, assign, recall, start, end, noShow, hold, return, cancel, expire or expirePayment of a booking; else the id of the operation."`
+	Subject AuditSubject `json:"subject"`
+	Actor   AuditActor   `json:"actor"`
+	Address string       `json:"address" doc:"The network address it was asked from."`
+	Reason  string       `json:"reason" doc:"Why, as they said."`
+	Request string       `json:"requestId"`
+}
+
+// AuditSubject is what something was done to.
+type AuditSubject struct {
+	Kind string `json:"kind" example:"booking"`
+	ID   string `json:"id"`
+}
+
+// AuditActor is who did something.
+type AuditActor struct {
+	Kind string      `json:"kind" enum:"account,organization,member,customer,ticket,display,nobody,system" doc:"account and organization: a key. ticket: whoever holds it. nobody: who did not sign in. system: a deadline that passed."`
+	ID   string      `json:"id"`
+	Role models.Role `json:"role,omitempty" doc:"A member's, at the time."`
+	Name string      `json:"name,omitempty" doc:"A member's or key's, as it is now."`
+}
+
+// auditQuery narrows the audit.
+type auditQuery struct {
+	BookingID string `query:"bookingId" maxLength:"64" doc:"What was done to a booking."`
+	SubjectID string `query:"subjectId" maxLength:"64" doc:"What was done to a customer, key, member, resource …"`
+	ActorID   string `query:"actorId" maxLength:"64" doc:"What a member, key or customer did."`
+	Action    string `query:"action" maxLength:"64"`
+	From      string `query:"from" doc:"A day (2026-03-01) of the organization, or a moment (RFC 3339)."`
+	To        string `query:"to" doc:"A day, to its end, or a moment."`
+	Limit     int    `query:"limit" default:"100" minimum:"1" doc:"At most 500; more are not given."`
+	Token     string `query:"nextPageToken"`
+}
+
+// maxAudit bounds a page of the audit.
+const maxAudit = 500
+
+func (q auditQuery) filter(zone *time.Location) (access.AuditFilter, error) {
+	f := access.AuditFilter{
+		BookingID: q.BookingID, SubjectID: q.SubjectID, ActorID: q.ActorID, Action: q.Action, Limit: min(q.Limit, maxAudit),
+	}
+	page, err := pageOf(f.Limit, q.Token)
+	if err != nil {
+		return f, err
+	}
+	if page.After != "" {
+		if f.Before, err = strconv.ParseInt(page.After, 10, 64); err != nil {
+			return f, models.Invalid("nextPageToken", "This is not a token of ours; start from the first page.")
+		}
+	}
+	if f.From, err = moment("from", q.From, zone, 0); err != nil {
+		return f, err
+	}
+	f.To, err = moment("to", q.To, zone, 24*time.Hour-time.Microsecond)
+	return f, err
+}
+
+func (s *Server) auditRoutes() {
+	register(s, operation{
+		method: http.MethodGet, path: "/management/audit", id: "listAudit", tag: "Audit", who: accountKey | organizationKey | owner, scope: scopeAdmin,
+		summary: "Read who did what", about: "The newest first. Nobody can change or delete a line; when a patient is erased, only the address and reason of theirs are emptied.",
+	}, func(ctx context.Context, c caller, in *auditQuery) (list[AuditLine], error) {
+		o, err := s.directory.of(ctx, c.OrganizationID)
+		if err != nil {
+			return list[AuditLine]{}, err
+		}
+		return s.audit(ctx, c.OrganizationID, *in, o.zone)
+	})
+	register(s, operation{
+		method: http.MethodGet, path: "/management/account/audit", id: "listAccountAudit", tag: "Audit", who: accountKey, scope: scopeAdmin, tenancy: untold,
+		summary: "Read who did what to the account", about: "What concerns no organization: account keys. Days are those of UTC.",
+	}, func(ctx context.Context, _ caller, in *auditQuery) (list[AuditLine], error) {
+		return s.audit(ctx, "", *in, time.UTC)
+	})
+}
+
+func (s *Server) audit(ctx context.Context, organizationID string, q auditQuery, zone *time.Location) (list[AuditLine], error) {
+	f, err := q.filter(zone)
+	if err != nil {
+		return list[AuditLine]{}, err
+	}
+	lines, err := s.o.Access.Audit(ctx, organizationID, f)
+	if err != nil {
+		return list[AuditLine]{}, err
+	}
+	names, err := s.o.Access.ActorNames(ctx, lines)
+	return listOf(lines, f.Limit, auditID, func(a *store.Audit) AuditLine { return viewAudit(a, names[a.ActorID]) }), err
+}
+
+func auditID(a *store.Audit) string { return strconv.FormatInt(a.ID, 10) }
+
+func viewAudit(a *store.Audit, actor string) AuditLine {
+	return AuditLine{
+		ID: auditID(a), At: a.CreatedAt.UTC(), Action: a.Action, Subject: AuditSubject{a.SubjectKind, a.SubjectID},
+		Actor: AuditActor{a.ActorKind, a.ActorID, a.ActorRole, actor}, Address: a.Address, Reason: a.Reason, Request: a.RequestID,
+	}
+}
