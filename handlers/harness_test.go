@@ -236,7 +236,7 @@ func scalar[T any](h *house, sql string, args ...any) T {
 // tables are all that a request could change.
 var tables = []string{
 	"organizations", "members", "customers", "booking_types", "resources", "resource_types", "ticket_counters", "bookings",
-	"booking_filter_resources", "events", "displays", "api_keys", "webhooks", "one_time_codes", "refresh_tokens", "devices",
+	"booking_filter_resources", "events", "displays", "api_keys", "webhooks", "one_time_codes", "code_guesses", "sessions", "devices",
 }
 
 // contents is everything in the database, as text, but for the quoted waits:

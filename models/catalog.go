@@ -99,6 +99,7 @@ type Customer struct {
 	FirstName      string
 	LastName       string
 	Note           string
+	Lang           string         // they signed in with, ar or en; empty: not yet
 	Data           map[string]any `gorm:"serializer:json"`
 	CreatedAt      time.Time
 	UpdatedAt      time.Time

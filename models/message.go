@@ -10,6 +10,9 @@ type Message struct {
 	// Method is sms, whatsapp or email.
 	Method string `json:"method"`
 	Lang   string `json:"lang"`
+	// ToMember says that it is for members of the organization only: one to
+	// somebody else is dropped.
+	ToMember bool `json:"toMember,omitempty"`
 	// BookingID is empty for a message about no booking.
 	BookingID string `json:"bookingId,omitempty"`
 	// Until is the moment after which the message is of no use and is not sent

@@ -235,6 +235,13 @@ func (w *courier) Work(ctx context.Context, job *river.Job[models.Message]) erro
 		return p.end(ctx, a, MessageDropped, "obsolete")
 	}
 	t, err := p.word(ctx, m)
+	if err == nil && m.ToMember {
+		if known, err := p.member(ctx, m.OrganizationID, t.To); err != nil {
+			return err
+		} else if !known {
+			return p.end(ctx, a, MessageDropped, "nobody")
+		}
+	}
 	if err == nil {
 		t.ID = a.MessageID
 		err = p.send(ctx, t, a)
@@ -353,6 +360,16 @@ func (p *post) word(ctx context.Context, m *models.Message) (outgoing, error) {
 	values[gapOrganization] = row.Name
 	subject := strings.Join(strings.Fields(fill(w.Subject, values)), " ") // one line
 	return outgoing{To: letter.To, From: row.Name, Subject: subject, Body: fill(w.Text, values)}, nil
+}
+
+// member reports whether a member of an organization has an address.
+func (p *post) member(ctx context.Context, organizationID, address string) (bool, error) {
+	var known int64
+	err := p.s.store.Read(ctx).Model(&models.Member{}).Where("organization_id = ? AND (phone = ? OR email = ?)", organizationID, address, address).Count(&known).Error
+	if err != nil {
+		return false, fmt.Errorf("look for a member: %w", err)
+	}
+	return known > 0, nil
 }
 
 // languageOf is the language we speak that is meant: ar, or English.

@@ -111,28 +111,14 @@ func (p *post) reminder(db *gorm.DB, a *announcement, v *visit, method, to strin
 }
 
 // customerLanguage is the language to write to somebody in: that of their
-// newest device, else the one they last asked for a code in, else English.
+// newest device, else the one they last signed in with, else English.
 func customerLanguage(db *gorm.DB, c *models.Customer) (string, error) {
 	var langs []string
 	err := db.Raw("SELECT lang FROM devices WHERE organization_id = ? AND customer_id = ? ORDER BY updated_at DESC LIMIT 1", c.OrganizationID, c.ID).Scan(&langs).Error
-	if err == nil && len(langs) == 0 {
-		err = db.Raw("SELECT lang FROM one_time_codes WHERE organization_id = ? AND kind = 'customer' AND address IN ? ORDER BY created_at DESC LIMIT 1",
-			c.OrganizationID, contacts(c)).Scan(&langs).Error
-	}
 	if err != nil {
 		return "", fmt.Errorf("read the language of a customer: %w", err)
 	}
-	return languageOf(append(langs, "en")[0]), nil
-}
-
-func contacts(c *models.Customer) []string {
-	list := []string{""} // never an address, and never an empty list
-	for _, address := range []*string{c.Phone, c.Email} {
-		if address != nil {
-			list = append(list, *address)
-		}
-	}
-	return list
+	return languageOf(append(langs, c.Lang)[0]), nil
 }
 
 // obsolete reports whether what a message says is no longer so.

@@ -71,9 +71,7 @@ const (
 	// ticketLife is how long a ticket token is valid: a visit ends within its day.
 	// That of an appointment is valid so long after its end.
 	ticketLife = 24 * time.Hour
-	// refreshLife is how long a refresh token is valid.
-	refreshLife = 30 * 24 * time.Hour
-	issuer      = "nowserving"
+	issuer     = "nowserving"
 )
 
 // Options configure Access.
@@ -94,13 +92,14 @@ type Options struct {
 
 // Access issues and checks credentials. It is safe for concurrent use.
 type Access struct {
-	store     *store.Store
-	o         Options
-	signing   []byte
-	parser    *jwt.Parser
-	codes     []byte
-	letters   *models.Sealer
-	bootstrap string // hash
+	store      *store.Store
+	o          Options
+	signing    []byte
+	refreshing []byte
+	parser     *jwt.Parser
+	codes      []byte
+	letters    *models.Sealer
+	bootstrap  string // hash
 
 	revocations revocations
 
@@ -115,6 +114,9 @@ func New(s *store.Store, o Options) (*Access, error) {
 	var err error
 	if a.signing, err = hkdf.Key(sha256.New, o.Secret, nil, "access tokens", 32); err != nil {
 		return nil, fmt.Errorf("derive the signing key: %w", err)
+	}
+	if a.refreshing, err = hkdf.Key(sha256.New, o.Secret, nil, "refresh tokens", 32); err != nil {
+		return nil, fmt.Errorf("derive the key of refresh tokens: %w", err)
 	}
 	a.parser = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithIssuer(issuer), jwt.WithAudience(issuer),
 		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithTimeFunc(a.o.Now), jwt.WithStrictDecoding())
@@ -207,9 +209,9 @@ func (a *Access) authenticateJWT(token string) (Principal, error) {
 	return p, nil
 }
 
-func (a *Access) resourcesOf(ctx context.Context, organizationID, memberID string) ([]string, error) {
+func resourcesOf(db *gorm.DB, organizationID, memberID string) ([]string, error) {
 	var ids []string
-	err := a.store.Read(ctx).Model(&models.Resource{}).
+	err := db.Model(&models.Resource{}).
 		Where("organization_id = ? AND provider_id = ? AND deleted_at IS NULL", organizationID, memberID).Order("id").Pluck("id", &ids).Error
 	if err != nil {
 		return nil, fmt.Errorf("read a provider's resources: %w", err)

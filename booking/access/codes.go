@@ -4,13 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/big"
 	"strconv"
 	"time"
 
-	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"nowserving/booking/store"
 	"nowserving/models"
@@ -19,10 +18,11 @@ import (
 const (
 	// codeLife is how long a one-time code is valid.
 	codeLife = 10 * time.Minute
-	// maxCodeFailures is how many wrong guesses a code survives.
-	maxCodeFailures = 5
-	// maxCodes is how many codes an address gets within codeLife: each is a few
-	// guesses more, and each may cost the clinic the price of an SMS.
+	// maxGuesses is how many wrong codes may be given for an address before none
+	// is taken any more, until codeLife has passed.
+	maxGuesses = 5
+	// maxCodes is how many codes an address gets within codeLife: each may cost
+	// the clinic the price of an SMS.
 	maxCodes = 5
 )
 
@@ -68,14 +68,45 @@ type oneTimeCode struct {
 	Address        string
 	CodeHash       string
 	Lang           string
-	Failures       int
 	ExpiresAt      time.Time
 	UsedAt         *time.Time
 	CreatedAt      time.Time
 }
 
-// RequestCode makes a one-time code for a contact and sends it. The answer is
-// the same whether the person is known or not. It fails with CodeNoSender where
+// guesses are the wrong codes given for an address. Failures within any span of
+// codeLife are never more than maxGuesses: they are forgotten only when the last
+// is older than that.
+type guesses struct {
+	OrganizationID string `gorm:"primaryKey"`
+	Kind           Kind   `gorm:"primaryKey"`
+	Address        string `gorm:"primaryKey"`
+	Failures       int
+	FailedAt       time.Time
+}
+
+// TableName names the table for GORM.
+func (guesses) TableName() string { return "code_guesses" }
+
+// guesses returns the wrong codes given for an address, and makes everybody wait
+// who does something about the address until the transaction ends.
+func (a *Access) guesses(tx *store.Tx, organizationID string, kind Kind, address string) (guesses, error) {
+	g := guesses{organizationID, kind, address, 0, tx.Now}
+	err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&g).Error
+	if err == nil {
+		err = a.store.Lock(tx).Where("organization_id = ? AND kind = ? AND address = ?", organizationID, kind, address).Take(&g).Error
+	}
+	if err != nil {
+		return g, fmt.Errorf("count wrong one-time codes: %w", err)
+	}
+	if !g.FailedAt.After(tx.Now.Add(-codeLife)) {
+		g.Failures = 0
+	}
+	return g, nil
+}
+
+// RequestCode makes a one-time code for a contact and sends it. What it does and
+// answers is the same whether the person is known or not: a message to a member
+// whom nobody knows is dropped by its sender. It fails with CodeNoSender where
 // nothing can be sent by the method, and with CodeTooManyCodes where the
 // address got five in the last ten minutes; with a fixed code, which is no
 // secret, with neither.
@@ -99,6 +130,9 @@ func (a *Access) RequestCode(ctx context.Context, organizationID string, c Conta
 	}
 	err = a.store.Tx(ctx, func(tx *store.Tx) error {
 		row.CreatedAt, row.ExpiresAt = tx.Now, tx.Now.Add(codeLife)
+		if _, err := a.guesses(tx, organizationID, row.Kind, address); err != nil {
+			return err
+		}
 		if a.o.FixedCode == "" {
 			if err := spareCode(tx, &row); err != nil {
 				return err
@@ -106,7 +140,7 @@ func (a *Access) RequestCode(ctx context.Context, organizationID string, c Conta
 		}
 		if canSend {
 			tx.Enqueue(models.Message{
-				OrganizationID: organizationID, Template: models.TemplateOTP, Method: c.Method, Lang: c.Lang, Until: row.ExpiresAt, Sealed: letter,
+				OrganizationID: organizationID, Template: models.TemplateOTP, Method: c.Method, Lang: c.Lang, ToMember: c.Member, Until: row.ExpiresAt, Sealed: letter,
 			})
 		}
 		return tx.Create(&row).Error
@@ -156,37 +190,23 @@ func spareCode(tx *store.Tx, row *oneTimeCode) error {
 var errWrongCode = models.Errorf(models.CodeWrongCode, "The code is wrong, used or expired.")
 
 // VerifyCode checks the newest code of a contact and signs the person in. A
-// code works once; a customer who is new is made.
+// code works once; a customer who is new is made. After five wrong codes for an
+// address within ten minutes every code is refused, the right one too, until ten
+// minutes have passed since the fifth; a new code changes nothing about that.
 func (a *Access) VerifyCode(ctx context.Context, organizationID string, c Contact, code string) (Session, error) {
 	c, address, err := c.normal()
 	if err != nil {
 		return Session{}, err
 	}
-	right := false
+	var used *oneTimeCode
 	err = a.store.Tx(ctx, func(tx *store.Tx) error {
-		var row oneTimeCode
-		err := tx.Where("organization_id = ? AND kind = ? AND address = ?", organizationID, c.kind(), address).
-			Order("created_at DESC, id DESC").Take(&row).Error
-		if errors.Is(err, gorm.ErrRecordNotFound) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read one-time code: %w", err)
-		}
-		usable := tx.Model(&oneTimeCode{}).Where("id = ? AND used_at IS NULL AND failures < ? AND expires_at > ?", row.ID, maxCodeFailures, tx.Now)
-		change := map[string]any{"failures": gorm.Expr("failures + 1")}
-		matches := constantEqual(row.CodeHash, a.codeHash(row.ID, code))
-		if matches {
-			change = map[string]any{"used_at": tx.Now}
-		}
-		done := usable.Updates(change)
-		right = matches && done.RowsAffected == 1
-		return done.Error
+		used, err = a.useCode(tx, organizationID, c.kind(), address, code)
+		return err
 	})
 	if err != nil {
 		return Session{}, err
 	}
-	if !right {
+	if used == nil {
 		return Session{}, errWrongCode
 	}
 	if c.Member {
@@ -199,9 +219,53 @@ func (a *Access) VerifyCode(ctx context.Context, organizationID string, c Contac
 		}
 		return a.open(ctx, organizationID, KindMember, m.ID)
 	}
-	customer, err := a.ResolveCustomer(ctx, organizationID, CustomerRef{Phone: c.Phone, Email: c.Email})
+	var customer *models.Customer
+	err = a.store.Tx(ctx, func(tx *store.Tx) error {
+		if customer, err = a.ResolveCustomerIn(tx, organizationID, CustomerRef{Phone: c.Phone, Email: c.Email}); err != nil || customer.Lang == used.Lang {
+			return err
+		}
+		return tx.Model(customer).Update("lang", used.Lang).Error
+	})
 	if err != nil {
-		return Session{}, err
+		return Session{}, fmt.Errorf("find or make the customer: %w", err)
 	}
 	return a.open(ctx, organizationID, KindCustomer, customer.ID)
+}
+
+// useCode uses up the newest code of an address and returns it; nil, and a guess
+// is counted, when the code given is not it.
+func (a *Access) useCode(tx *store.Tx, organizationID string, kind Kind, address, code string) (*oneTimeCode, error) {
+	g, err := a.guesses(tx, organizationID, kind, address)
+	if err != nil {
+		return nil, err
+	}
+	if g.Failures >= maxGuesses {
+		return nil, nil
+	}
+	var newest oneTimeCode // stays empty when there is none, and is no code then
+	err = tx.Where("organization_id = ? AND kind = ? AND address = ?", organizationID, kind, address).Order("created_at DESC, id DESC").Limit(1).Find(&newest).Error
+	if err != nil {
+		return nil, fmt.Errorf("read one-time code: %w", err)
+	}
+	if constantEqual(newest.CodeHash, a.codeHash(newest.ID, code)) && newest.UsedAt == nil && newest.ExpiresAt.After(tx.Now) {
+		if err := tx.Model(&newest).Update("used_at", tx.Now).Error; err != nil {
+			return nil, fmt.Errorf("use a one-time code: %w", err)
+		}
+		return &newest, nil
+	}
+	g.Failures, g.FailedAt = g.Failures+1, tx.Now
+	if err := tx.Save(&g).Error; err != nil {
+		return nil, fmt.Errorf("count a wrong one-time code: %w", err)
+	}
+	return nil, nil
+}
+
+// ForgetCodes deletes what is kept about the one-time codes of addresses.
+func (a *Access) ForgetCodes(tx *store.Tx, organizationID string, kind Kind, addresses ...string) error {
+	for _, row := range []any{&oneTimeCode{}, &guesses{}} {
+		if err := tx.Where("organization_id = ? AND kind = ? AND address IN ?", organizationID, kind, addresses).Delete(row).Error; err != nil {
+			return fmt.Errorf("forget one-time codes: %w", err)
+		}
+	}
+	return nil
 }

@@ -232,8 +232,12 @@ func (a *Access) memberByContact(db *gorm.DB, organizationID, phone, email strin
 
 // Member finds a member.
 func (a *Access) Member(ctx context.Context, organizationID, id string) (*models.Member, error) {
+	return member(a.store.Read(ctx), organizationID, id)
+}
+
+func member(db *gorm.DB, organizationID, id string) (*models.Member, error) {
 	var m models.Member
-	err := a.store.Read(ctx).Where("organization_id = ? AND id = ?", organizationID, id).Take(&m).Error
+	err := db.Where("organization_id = ? AND id = ?", organizationID, id).Take(&m).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return nil, models.Errorf(models.CodeUnauthenticated, "The member is gone; sign in again.")
 	}

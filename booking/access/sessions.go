@@ -2,9 +2,14 @@ package access
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -13,12 +18,23 @@ import (
 	"nowserving/models"
 )
 
+const (
+	// refreshLife is how long a refresh token is valid.
+	refreshLife = 30 * 24 * time.Hour
+	// sessionLife is how long a session lasts, however often it is refreshed.
+	sessionLife = 180 * 24 * time.Hour
+	// refreshGrace is how long a used refresh token gives its successor once
+	// more: the answer that held it may have been lost.
+	refreshGrace = 10 * time.Second
+)
+
 // Session is what a person who signed in gets.
 type Session struct {
-	RefreshToken         string
-	AccessToken          string
-	AccessTokenExpiresAt time.Time
-	User                 User
+	RefreshToken          string
+	RefreshTokenExpiresAt time.Time
+	AccessToken           string
+	AccessTokenExpiresAt  time.Time
+	User                  User
 }
 
 // User is the person behind a session.
@@ -34,62 +50,144 @@ type User struct {
 	ResourceIDs    []string // of a member
 }
 
-type refreshToken struct {
+// session is a row of the table sessions.
+type session struct {
 	ID             string `gorm:"primaryKey"`
 	OrganizationID string
 	Kind           Kind
 	SubjectID      string
-	TokenHash      string
+	Refreshes      int // the number of the refresh token that is good
+	RefreshedAt    time.Time
 	ExpiresAt      time.Time
-	RevokedAt      *time.Time
+	EndedAt        *time.Time
 	CreatedAt      time.Time
 }
 
-// open begins a session.
+var errBadRefresh = models.Errorf(models.CodeUnauthenticated, "The refresh token is not valid; sign in again.")
+
+// refreshToken makes the refresh token of a session with a number. Whoever can
+// read the database can't make one.
+func (a *Access) refreshToken(session string, number int) string {
+	named := session + "_" + strconv.Itoa(number)
+	mac := hmac.New(sha256.New, a.refreshing)
+	mac.Write([]byte(named))
+	return refreshPrefix + named + "_" + hex.EncodeToString(mac.Sum(nil))
+}
+
+// refreshPrefix begins every refresh token, for those who scan for secrets.
+const refreshPrefix = "nsr_"
+
+// readRefresh tells the session and the number of a refresh token of ours.
+func (a *Access) readRefresh(token string) (session string, number int, err error) {
+	parts := strings.Split(strings.TrimPrefix(token, refreshPrefix), "_")
+	if len(parts) != 3 {
+		return "", 0, errBadRefresh
+	}
+	number, err = strconv.Atoi(parts[1])
+	if err != nil || !constantEqual(token, a.refreshToken(parts[0], number)) {
+		return "", 0, errBadRefresh
+	}
+	return parts[0], number, nil
+}
+
+// open begins a session of somebody who has just proved who they are.
 func (a *Access) open(ctx context.Context, organizationID string, kind Kind, subjectID string) (Session, error) {
-	secret := NewToken()
-	row := refreshToken{ID: models.NewID(), OrganizationID: organizationID, Kind: kind, SubjectID: subjectID, TokenHash: models.HashSecret(secret)}
+	var opened Session
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
-		row.CreatedAt, row.ExpiresAt = tx.Now, tx.Now.Add(refreshLife)
-		return tx.Create(&row).Error
+		row := session{
+			ID: models.NewID(), OrganizationID: organizationID, Kind: kind, SubjectID: subjectID,
+			RefreshedAt: tx.Now, ExpiresAt: tx.Now.Add(refreshLife), CreatedAt: tx.Now,
+		}
+		if err := tx.Create(&row).Error; err != nil {
+			return fmt.Errorf("open a session: %w", err)
+		}
+		var err error
+		if opened, err = a.describe(tx, &row); err != nil {
+			return err
+		}
+		tx.By(string(kind), subjectID, opened.User.Role)
+		return tx.Audit(organizationID, "verifyCode", "session", row.ID)
 	})
+	return opened, err
+}
+
+// Refresh takes a refresh token and gives the next one, with a new access token.
+// A used token gives the very same successor again for ten seconds, as long as
+// that one was not used itself; after that it is in two hands, and the session
+// ends. organizationID, when not empty, must be the session's.
+func (a *Access) Refresh(ctx context.Context, organizationID, token string) (Session, error) {
+	id, number, err := a.readRefresh(token)
 	if err != nil {
-		return Session{}, fmt.Errorf("open a session: %w", err)
+		return Session{}, err
 	}
-	return a.session(ctx, row, secret)
+	var refreshed Session
+	reused := false
+	err = a.store.Tx(ctx, func(tx *store.Tx) error {
+		var row session
+		err := a.store.Lock(tx).Where("id = ? AND ended_at IS NULL AND expires_at > ?", id, tx.Now).Take(&row).Error
+		if errors.Is(err, gorm.ErrRecordNotFound) {
+			return errBadRefresh
+		}
+		if err != nil {
+			return fmt.Errorf("read a session: %w", err)
+		}
+		if organizationID != "" && organizationID != row.OrganizationID {
+			return errBadRefresh
+		}
+		switch {
+		case number == row.Refreshes:
+			row.Refreshes, row.RefreshedAt, row.ExpiresAt = row.Refreshes+1, tx.Now, earlier(tx.Now.Add(refreshLife), row.CreatedAt.Add(sessionLife))
+			if err := tx.Save(&row).Error; err != nil {
+				return fmt.Errorf("refresh a session: %w", err)
+			}
+		case number == row.Refreshes-1 && tx.Now.Sub(row.RefreshedAt) <= refreshGrace:
+		case number < row.Refreshes:
+			reused = true
+			if err := tx.Audit(row.OrganizationID, "reuseRefreshToken", "session", row.ID); err != nil {
+				return err
+			}
+			return end(tx, row.ID)
+		default: // the database is older than the token
+			return errBadRefresh
+		}
+		refreshed, err = a.describe(tx, &row)
+		return err
+	})
+	if err == nil && reused {
+		a.o.Log.Warn("a used refresh token came again; its session ended", "session", id)
+		err = errBadRefresh
+	}
+	return refreshed, err
 }
 
-// Refresh gives a new access token. organizationID, when not empty, must be
-// the session's.
-func (a *Access) Refresh(ctx context.Context, organizationID, secret string) (Session, error) {
-	var row refreshToken
-	err := a.store.Read(ctx).Where("token_hash = ? AND revoked_at IS NULL", models.HashSecret(secret)).Take(&row).Error
-	if err != nil && !errors.Is(err, gorm.ErrRecordNotFound) {
-		return Session{}, fmt.Errorf("read a session: %w", err)
+// Logout ends the session of a refresh token, even of a used one: its access
+// token is refused and its live connections are closed, here at once and
+// elsewhere within seconds. One that is none of ours ends nothing.
+func (a *Access) Logout(ctx context.Context, token string) error {
+	id, _, err := a.readRefresh(token)
+	if err != nil {
+		return nil //nolint:nilerr // whoever wants to be signed out is
 	}
-	if err != nil || !row.ExpiresAt.After(a.o.Now()) || organizationID != "" && organizationID != row.OrganizationID {
-		return Session{}, models.Errorf(models.CodeUnauthenticated, "The refresh token is not valid; sign in again.")
-	}
-	return a.session(ctx, row, secret)
-}
-
-// Logout ends a session: its access token is refused and its live connections
-// are closed, here at once and elsewhere within seconds. An unknown one is ended
-// already.
-func (a *Access) Logout(ctx context.Context, secret string) error {
 	return a.store.Tx(ctx, func(tx *store.Tx) error {
-		var row refreshToken
-		err := tx.Where("token_hash = ? AND revoked_at IS NULL", models.HashSecret(secret)).Take(&row).Error
+		var row session
+		err := a.store.Lock(tx).Where("id = ? AND ended_at IS NULL", id).Take(&row).Error
 		if errors.Is(err, gorm.ErrRecordNotFound) {
 			return nil
 		}
-		if err == nil {
-			err = tx.Model(&row).Update("revoked_at", tx.Now).Error
-		}
 		if err != nil {
-			return fmt.Errorf("end a session: %w", err)
+			return fmt.Errorf("read a session: %w", err)
 		}
-		return tx.Revoke(store.RevokedSession, row.ID)
+		role := models.Role("")
+		if row.Kind == KindMember {
+			if err := tx.Model(&models.Member{}).Where("organization_id = ? AND id = ?", row.OrganizationID, row.SubjectID).Limit(1).Pluck("role", &role).Error; err != nil {
+				return fmt.Errorf("read member: %w", err)
+			}
+		}
+		tx.By(string(row.Kind), row.SubjectID, role)
+		if err := tx.Audit(row.OrganizationID, "logout", "session", row.ID); err != nil {
+			return err
+		}
+		return end(tx, row.ID)
 	})
 }
 
@@ -97,14 +195,18 @@ func (a *Access) Logout(ctx context.Context, secret string) error {
 // Logout does one.
 func (a *Access) EndSessions(tx *store.Tx, organizationID string, kind Kind, subjectID string) error {
 	var ids []string
-	theirs := func() *gorm.DB {
-		return tx.Model(&refreshToken{}).Where("organization_id = ? AND kind = ? AND subject_id = ? AND revoked_at IS NULL", organizationID, kind, subjectID)
-	}
-	if err := theirs().Pluck("id", &ids).Error; err != nil {
+	err := tx.Model(&session{}).Where("organization_id = ? AND kind = ? AND subject_id = ? AND ended_at IS NULL", organizationID, kind, subjectID).
+		Pluck("id", &ids).Error
+	if err != nil {
 		return fmt.Errorf("find a person's sessions: %w", err)
 	}
-	if err := theirs().Update("revoked_at", tx.Now).Error; err != nil {
-		return fmt.Errorf("end a person's sessions: %w", err)
+	return end(tx, ids...)
+}
+
+// end ends sessions when the transaction commits.
+func end(tx *store.Tx, ids ...string) error {
+	if err := tx.Model(&session{}).Where("id IN ?", ids).Update("ended_at", tx.Now).Error; err != nil {
+		return fmt.Errorf("end sessions: %w", err)
 	}
 	for _, id := range ids {
 		if err := tx.Revoke(store.RevokedSession, id); err != nil {
@@ -114,38 +216,53 @@ func (a *Access) EndSessions(tx *store.Tx, organizationID string, kind Kind, sub
 	return nil
 }
 
-func (a *Access) session(ctx context.Context, row refreshToken, secret string) (Session, error) {
-	// The organization may be gone since.
+// describe makes what the person of a session gets. The organization or the
+// person may be gone since it began.
+func (a *Access) describe(tx *store.Tx, row *session) (Session, error) {
 	var alive int64
-	err := a.store.Read(ctx).Model(&models.Organization{}).Where("id = ? AND deleted_at IS NULL", row.OrganizationID).Count(&alive).Error
-	if err != nil {
+	if err := tx.Model(&models.Organization{}).Where("id = ? AND deleted_at IS NULL", row.OrganizationID).Count(&alive).Error; err != nil {
 		return Session{}, fmt.Errorf("read organization: %w", err)
 	}
 	if alive == 0 {
 		return Session{}, models.Errorf(models.CodeUnauthenticated, "The organization is gone.")
 	}
-	user := User{ID: row.SubjectID, Kind: row.Kind, OrganizationID: row.OrganizationID}
-	if row.Kind == KindMember {
-		m, err := a.Member(ctx, row.OrganizationID, row.SubjectID)
-		if err != nil {
-			return Session{}, err
-		}
-		user.Role, user.FirstName, user.LastName, user.Phone, user.Email = m.Role, m.FirstName, m.LastName, value(m.Phone), value(m.Email)
-		if user.ResourceIDs, err = a.resourcesOf(ctx, row.OrganizationID, m.ID); err != nil {
-			return Session{}, err
-		}
-	} else {
-		c, err := a.Customer(ctx, row.OrganizationID, row.SubjectID)
-		if err != nil {
-			return Session{}, err
-		}
-		user.FirstName, user.LastName, user.Phone, user.Email = c.FirstName, c.LastName, value(c.Phone), value(c.Email)
-	}
-	token, expires, err := a.sign(claims{OrganizationID: row.OrganizationID, Kind: row.Kind, Role: user.Role, SessionID: row.ID}, row.SubjectID, accessLife)
+	user, err := a.user(tx.DB, row)
 	if err != nil {
 		return Session{}, err
 	}
-	return Session{secret, token, expires, user}, nil
+	s := Session{RefreshToken: a.refreshToken(row.ID, row.Refreshes), RefreshTokenExpiresAt: row.ExpiresAt, User: user}
+	s.AccessToken, s.AccessTokenExpiresAt, err = a.sign(
+		claims{OrganizationID: row.OrganizationID, Kind: row.Kind, Role: user.Role, SessionID: row.ID}, row.SubjectID, accessLife)
+	return s, err
+}
+
+func (a *Access) user(db *gorm.DB, row *session) (User, error) {
+	u := User{ID: row.SubjectID, Kind: row.Kind, OrganizationID: row.OrganizationID}
+	if row.Kind == KindMember {
+		m, err := member(db, row.OrganizationID, row.SubjectID)
+		if err != nil {
+			return User{}, err
+		}
+		u.Role, u.FirstName, u.LastName, u.Phone, u.Email = m.Role, m.FirstName, m.LastName, value(m.Phone), value(m.Email)
+		u.ResourceIDs, err = resourcesOf(db, row.OrganizationID, m.ID)
+		return u, err
+	}
+	c, err := customer(db, row.OrganizationID, row.SubjectID)
+	if models.CodeOf(err) == models.CodeCustomerMissing {
+		return User{}, errBadRefresh
+	}
+	if err != nil {
+		return User{}, err
+	}
+	u.FirstName, u.LastName, u.Phone, u.Email = c.FirstName, c.LastName, value(c.Phone), value(c.Email)
+	return u, nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func value(s *string) string {

@@ -42,6 +42,11 @@ func originOf(ctx context.Context) Origin {
 	return o
 }
 
+// By says whose the transaction is, where that came out only within it.
+func (tx *Tx) By(kind, id string, role models.Role) {
+	tx.origin.Kind, tx.origin.ID, tx.origin.Role = kind, id, role
+}
+
 // Audit is a line of the audit: who did what to which thing, when, from where
 // and why. It never changes, save that Address and Reason are emptied when the
 // person they are of is erased.
