@@ -29,6 +29,7 @@ var tags = []*huma.Tag{
 	{Name: "Types", Description: "The services a customer can ask for."},
 	{Name: "Customers", Description: "The patients of an organization."},
 	{Name: "Messages", Description: "E-mail, SMS and WhatsApp: how they are worded, which reminders go out, and what became of each."},
+	{Name: "Members", Description: "Those who work for an organization: owners, admins, providers, receptionists and screens."},
 	{Name: "Organizations", Description: "Tenants, and the API keys that act for them."},
 	{Name: "Webhooks", Description: "Other systems that are told what happens, signed, until they have taken it."},
 	{Name: "Audit", Description: "Who did what, when, from where and why."},

@@ -75,6 +75,12 @@ func TestEveryRoute(t *testing.T) {
 		assert.NotEmpty(t, c.staff(del, "/management/apiKeys", object{"name": "spare"}).ok().str("message"))
 		assert.Equal(t, "Al Noor", h.send(request{method: get, path: "/management/organizations", header: map[string]string{"X-API-KEY": c.key}}).ok().str("result.0.name"))
 
+		// Members.
+		nurseMember := c.staff(post, "/management/members", object{"phone": "+966500000009", "role": "receptionist"}).ok().str("result.id")
+		assert.Equal(t, []string{nurseMember}, c.staff(get, "/management/members", nil).ok().pluck("result", "id"))
+		assert.Equal(t, "Noura", c.staff(put, "/management/members/"+nurseMember, object{"firstName": "Noura"}).ok().str("result.firstName"))
+		assert.NotEmpty(t, c.staff(del, "/management/members", object{"id": nurseMember}).ok().str("message"))
+
 		// Types: the seed's fields come back, a change keeps what it does not name.
 		body := object{
 			"name": "Checkup", "name_translations": object{"en": "Checkup", "ar": "فحص"}, "description": "All of it", "description_translations": object{"ar": "كله"},

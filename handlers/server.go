@@ -100,6 +100,7 @@ func New(o Options) (*Server, error) {
 	s.peopleRoutes()
 	s.organizationRoutes()
 	s.keyRoutes()
+	s.memberRoutes()
 	s.webhookRoutes()
 	s.messageRoutes()
 	s.auditRoutes()

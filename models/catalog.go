@@ -136,6 +136,8 @@ type Member struct {
 	FirstName      string
 	LastName       string
 	CreatedAt      time.Time
+
+	ResourceIDs []string `gorm:"-"` // those they act for
 }
 
 // Display is a waiting-room screen. It shows ticket numbers, never names.

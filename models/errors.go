@@ -43,6 +43,10 @@ const (
 	CodeOrgMissing      Code = "ORG-NOT_FOUND"
 	CodeKeyMissing      Code = "KEY-NOT_FOUND"
 	CodeKeyTaken        Code = "KEY-NAME_TAKEN"
+	CodeMemberMissing   Code = "MBR-NOT_FOUND"
+	CodeMemberTaken     Code = "MBR-CONTACT_TAKEN"
+	CodeMemberSelf      Code = "MBR-SELF"
+	CodeLastOwner       Code = "MBR-LAST_OWNER"
 	CodeWebhookMissing  Code = "WHK-NOT_FOUND"
 	CodeDeliveryMissing Code = "WHK-DELIVERY_NOT_FOUND"
 	CodeWebhookLimit    Code = "WHK-LIMIT"
@@ -84,6 +88,7 @@ var Failures = []Failure{
 	{CodeDisplayMissing, 404, "There is no such display in the organization.", "Check the id."},
 	{CodeOrgMissing, 404, "There is no such organization, or the credential may not see it.", "Check the id."},
 	{CodeKeyMissing, 404, "There is no key of that name.", "List the keys."},
+	{CodeMemberMissing, 404, "There is no such member in the organization.", "List the members."},
 	{CodeWebhookMissing, 404, "There is no webhook of this trigger, url and reference.", "List the webhooks."},
 	{CodeDeliveryMissing, 404, "There is no such delivery in the organization.", "Deliveries are kept for 30 days; list them."},
 	{CodeQueueEmpty, 404, "Nobody waits in the queue.", "Try again when someone has joined."},
@@ -100,6 +105,9 @@ var Failures = []Failure{
 	{CodePrefixTaken, 409, "Another type uses this ticket prefix.", "Choose another prefix."},
 	{CodeContactTaken, 409, "Another customer has this phone number or e-mail address.", "Use that customer."},
 	{CodeKeyTaken, 409, "A key of that name exists.", "Choose another name, or delete the old key."},
+	{CodeMemberTaken, 409, "Another member has this phone number or e-mail address.", "Change that member."},
+	{CodeMemberSelf, 409, "Nobody deletes themselves.", "Ask another owner or admin."},
+	{CodeLastOwner, 409, "An organization keeps at least one owner.", "Make another owner first."},
 	{CodeWebhookLimit, 409, "The organization has as many webhooks as it may.", "Delete one first."},
 	{CodeWebhookOff, 409, "The webhook of the delivery is disabled or deleted.", "Post the webhook again, which enables it."},
 	{CodeTooLarge, 413, "The body is larger than 1 MiB.", "Send less."},

@@ -104,22 +104,29 @@ func (a *Access) ResolveCustomerIn(tx *store.Tx, organizationID string, ref Cust
 }
 
 func setContact(c *models.Customer, phone, email string) error {
-	c.Phone, c.Email = nil, nil
+	var err error
+	c.Phone, c.Email, err = contacts(phone, email)
+	return err
+}
+
+// contacts are a phone number and an e-mail address in the form they are stored
+// in; nil where there is none.
+func contacts(phone, email string) (p, e *string, err error) {
 	if phone != "" {
-		p, err := NormalPhone(phone)
+		normal, err := NormalPhone(phone)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		c.Phone = &p
+		p = &normal
 	}
 	if email != "" {
-		e, err := NormalEmail(email)
+		normal, err := NormalEmail(email)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		c.Email = &e
+		e = &normal
 	}
-	return nil
+	return p, e, nil
 }
 
 // Customer finds a customer.
@@ -185,21 +192,11 @@ func (a *Access) UpdateCustomer(ctx context.Context, c *models.Customer) error {
 // makes one who is a provider (providerPhone, providerEmail of a resource).
 func (a *Access) EnsureProvider(ctx context.Context, organizationID, phone, email string) (string, error) {
 	m := models.Member{ID: models.NewID(), OrganizationID: organizationID, Role: models.RoleProvider}
-	if phone != "" {
-		p, err := NormalPhone(phone)
-		if err != nil {
-			return "", err
-		}
-		m.Phone = &p
+	var err error
+	if m.Phone, m.Email, err = contacts(phone, email); err != nil {
+		return "", err
 	}
-	if email != "" {
-		e, err := NormalEmail(email)
-		if err != nil {
-			return "", err
-		}
-		m.Email = &e
-	}
-	err := a.store.Tx(ctx, func(tx *store.Tx) error {
+	err = a.store.Tx(ctx, func(tx *store.Tx) error {
 		known, err := a.memberByContact(tx.DB, organizationID, value(m.Phone), value(m.Email))
 		if err == nil {
 			m = *known
@@ -209,7 +206,10 @@ func (a *Access) EnsureProvider(ctx context.Context, organizationID, phone, emai
 			return err
 		}
 		m.CreatedAt = tx.Now
-		return tx.Create(&m).Error
+		if err := tx.Create(&m).Error; err != nil {
+			return err
+		}
+		return tx.Audit(organizationID, "createMember", "member", m.ID)
 	})
 	if err != nil {
 		return "", fmt.Errorf("find or make the provider: %w", err)

@@ -1,0 +1,293 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"gorm.io/gorm"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// MemberChange is what changes of a member; nil leaves it as it is.
+type MemberChange struct {
+	Role      *models.Role
+	Phone     *string // empty: none
+	Email     *string
+	FirstName *string
+	LastName  *string
+	// ResourceIDs are the resources the member acts for from now on, each of
+	// which has one provider: it is taken from whom it had.
+	ResourceIDs *[]string
+}
+
+// maxMemberResources bounds the resources one member acts for.
+const maxMemberResources = 200
+
+// Members lists those who work for an organization, with the resources they act
+// for.
+func (a *Access) Members(ctx context.Context, organizationID string, page store.Page) ([]models.Member, error) {
+	var list []models.Member
+	db := a.store.Read(ctx)
+	if err := page.Apply(db.Where("organization_id = ?", organizationID)).Find(&list).Error; err != nil {
+		return nil, fmt.Errorf("list members: %w", err)
+	}
+	return list, withResources(db, list)
+}
+
+func withResources(db *gorm.DB, list []models.Member) error {
+	ids := make([]string, len(list))
+	at := make(map[string]*models.Member, len(list))
+	for i := range list {
+		ids[i], at[list[i].ID] = list[i].ID, &list[i]
+		list[i].ResourceIDs = []string{}
+	}
+	var rows []struct{ ID, ProviderID string }
+	err := db.Model(&models.Resource{}).Select("id, provider_id").Where("provider_id IN ? AND deleted_at IS NULL", ids).Order("id").Find(&rows).Error
+	if err != nil {
+		return fmt.Errorf("read the resources of members: %w", err)
+	}
+	for _, row := range rows {
+		m := at[row.ProviderID]
+		m.ResourceIDs = append(m.ResourceIDs, row.ID)
+	}
+	return nil
+}
+
+// CreateMember makes a member as change describes. by is who asks: only owners,
+// and keys that were not made by less, make owners.
+func (a *Access) CreateMember(ctx context.Context, by Principal, organizationID string, change MemberChange) (*models.Member, error) {
+	m := &models.Member{ID: models.NewID(), OrganizationID: organizationID}
+	if err := change.apply(m); err != nil {
+		return nil, err
+	}
+	if err := by.mayTouch(m.Role); err != nil {
+		return nil, err
+	}
+	err := a.store.Tx(ctx, func(tx *store.Tx) error {
+		m.CreatedAt = tx.Now
+		if err := tx.Create(m).Error; err != nil {
+			return fmt.Errorf("create member: %w", err)
+		}
+		if err := setResources(tx, m, change.ResourceIDs); err != nil {
+			return err
+		}
+		return tx.Audit(organizationID, "createMember", "member", m.ID)
+	})
+	return m, memberTaken(err)
+}
+
+// UpdateMember changes a member. Whose role or address changes has to sign in
+// again.
+func (a *Access) UpdateMember(ctx context.Context, by Principal, organizationID, id string, change MemberChange) (*models.Member, error) {
+	var m *models.Member
+	err := a.store.Tx(ctx, func(tx *store.Tx) error {
+		if err := a.lockMembers(tx, organizationID); err != nil {
+			return err
+		}
+		var err error
+		if m, err = memberToChange(tx, by, organizationID, id); err != nil {
+			return err
+		}
+		before := *m
+		if err := change.apply(m); err != nil {
+			return err
+		}
+		if m.Role != before.Role {
+			if err := by.mayTouch(m.Role); err != nil {
+				return err
+			}
+			if err := keepOwner(tx, &before); err != nil {
+				return err
+			}
+		}
+		if err := tx.Save(m).Error; err != nil {
+			return fmt.Errorf("store member: %w", err)
+		}
+		if err := setResources(tx, m, change.ResourceIDs); err != nil {
+			return err
+		}
+		if m.Role != before.Role || value(m.Phone) != value(before.Phone) || value(m.Email) != value(before.Email) {
+			if err := a.EndSessions(tx, organizationID, KindMember, id); err != nil {
+				return err
+			}
+		}
+		return tx.Audit(organizationID, "updateMember", "member", id)
+	})
+	return m, memberTaken(err)
+}
+
+// DeleteMember takes a member out of the organization and ends their sessions.
+// Their resources act for nobody from then on.
+func (a *Access) DeleteMember(ctx context.Context, by Principal, organizationID, id string) error {
+	if by.Kind == KindMember && by.SubjectID == id {
+		return models.Errorf(models.CodeMemberSelf, "You can't delete yourself.")
+	}
+	return a.store.Tx(ctx, func(tx *store.Tx) error {
+		if err := a.lockMembers(tx, organizationID); err != nil {
+			return err
+		}
+		m, err := memberToChange(tx, by, organizationID, id)
+		if err != nil {
+			return err
+		}
+		if err := keepOwner(tx, m); err != nil {
+			return err
+		}
+		if err := a.EndSessions(tx, organizationID, KindMember, id); err != nil {
+			return err
+		}
+		// A deleted resource may name them still.
+		if err := tx.Exec("UPDATE resources SET provider_id = NULL, updated_at = ? WHERE organization_id = ? AND provider_id = ?", tx.Now, organizationID, id).Error; err != nil {
+			return fmt.Errorf("take a member's resources away: %w", err)
+		}
+		if err := tx.Exec("DELETE FROM devices WHERE organization_id = ? AND member_id = ?", organizationID, id).Error; err != nil {
+			return fmt.Errorf("delete a member's devices: %w", err)
+		}
+		if err := tx.Delete(m).Error; err != nil {
+			return fmt.Errorf("delete member: %w", err)
+		}
+		return tx.Audit(organizationID, "deleteMember", "member", id)
+	})
+}
+
+func (change MemberChange) apply(m *models.Member) error {
+	if change.Role != nil {
+		m.Role = *change.Role
+	}
+	if !m.Role.Valid() {
+		return models.Invalid("role", "A member is owner, admin, provider, receptionist or screen.")
+	}
+	phone, email := value(m.Phone), value(m.Email)
+	if change.Phone != nil {
+		phone = *change.Phone
+	}
+	if change.Email != nil {
+		email = *change.Email
+	}
+	var err error
+	if m.Phone, m.Email, err = contacts(phone, email); err != nil {
+		return err
+	}
+	if m.Phone == nil && m.Email == nil {
+		return models.Invalid("phone", "A member needs a phone number or an e-mail address to sign in with.")
+	}
+	if change.FirstName != nil {
+		m.FirstName = *change.FirstName
+	}
+	if change.LastName != nil {
+		m.LastName = *change.LastName
+	}
+	if len(m.FirstName) > maxName || len(m.LastName) > maxName {
+		return models.Invalid("firstName", "A name has at most %d bytes.", maxName)
+	}
+	if change.ResourceIDs != nil && len(*change.ResourceIDs) > maxMemberResources {
+		return models.Invalid("resources", "A member acts for at most %d resources.", maxMemberResources)
+	}
+	return nil
+}
+
+// mayTouch refuses to let those who are less make, change or delete owners.
+func (p Principal) mayTouch(role models.Role) error {
+	if role == models.RoleOwner && p.Role != "" && p.Role != models.RoleOwner {
+		return models.Errorf(models.CodeForbidden, "Only an owner may make, change or delete owners.")
+	}
+	return nil
+}
+
+// lockMembers keeps others from changing the members of an organization until
+// the transaction ends, so that two owners can't delete each other.
+func (a *Access) lockMembers(tx *store.Tx, organizationID string) error {
+	var o models.Organization
+	if err := a.store.Lock(tx).Select("id").Where("id = ?", organizationID).Take(&o).Error; err != nil {
+		return fmt.Errorf("lock the members: %w", err)
+	}
+	return nil
+}
+
+func memberToChange(tx *store.Tx, by Principal, organizationID, id string) (*models.Member, error) {
+	var m models.Member
+	err := tx.Where("organization_id = ? AND id = ?", organizationID, id).Take(&m).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, models.Errorf(models.CodeMemberMissing, "There is no such member in the organization.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read member: %w", err)
+	}
+	return &m, by.mayTouch(m.Role)
+}
+
+// keepOwner refuses to take away the last owner.
+func keepOwner(tx *store.Tx, m *models.Member) error {
+	if m.Role != models.RoleOwner {
+		return nil
+	}
+	var others int64
+	err := tx.Model(m).Where("organization_id = ? AND role = ? AND id <> ?", m.OrganizationID, models.RoleOwner, m.ID).Count(&others).Error
+	if err != nil {
+		return fmt.Errorf("count owners: %w", err)
+	}
+	if others == 0 {
+		return models.Errorf(models.CodeLastOwner, "They are the only owner of the organization.")
+	}
+	return nil
+}
+
+// setResources makes a member act for the resources given, and no others; nil
+// leaves them as they are. m.ResourceIDs says which they are then.
+func setResources(tx *store.Tx, m *models.Member, ids *[]string) error {
+	if ids == nil {
+		list := []models.Member{*m}
+		err := withResources(tx.DB, list)
+		m.ResourceIDs = list[0].ResourceIDs
+		return err
+	}
+	var rows []models.Resource
+	err := tx.Select("id, provider_id").Where("organization_id = ? AND deleted_at IS NULL AND (provider_id = ? OR id IN ?)", m.OrganizationID, m.ID, *ids).
+		Find(&rows).Error
+	if err != nil {
+		return fmt.Errorf("read who acts for resources: %w", err)
+	}
+	for _, id := range *ids {
+		if !slices.ContainsFunc(rows, func(r models.Resource) bool { return r.ID == id }) {
+			return models.Errorf(models.CodeResourceMissing, "There is no resource %q in the organization.", id)
+		}
+	}
+	m.ResourceIDs = []string{}
+	changed := map[string]bool{}
+	for _, r := range rows {
+		wanted, has := slices.Contains(*ids, r.ID), value(r.ProviderID)
+		if wanted {
+			m.ResourceIDs = append(m.ResourceIDs, r.ID)
+		}
+		if wanted == (has == m.ID) {
+			continue
+		}
+		provider := &m.ID
+		if !wanted {
+			provider = nil
+		}
+		if err := tx.Model(&r).Updates(map[string]any{"provider_id": provider, "updated_at": tx.Now}).Error; err != nil {
+			return fmt.Errorf("change who acts for a resource: %w", err)
+		}
+		changed[m.ID], changed[has] = true, true
+	}
+	slices.Sort(m.ResourceIDs)
+	delete(changed, "") // nobody acted for it
+	for id := range changed {
+		if err := tx.Revoke(store.ChangedMember, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func memberTaken(err error) error {
+	if store.IsDuplicate(err) {
+		return models.Errorf(models.CodeMemberTaken, "Another member has this phone number or e-mail address.")
+	}
+	return err
+}
