@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"net/http"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -33,11 +34,13 @@ func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
 func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 	c := caller{Lang: langOf(ctx.Context())}
 	named := ctx.Header("X-APP-ID")
-	if op.who != nobody {
-		var err error
-		if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(ctx.Header)); err != nil {
+	// Where nobody has to say who they are, a credential still says for whom.
+	if op.who != nobody || named == "" && op.tenancy == fromHeader && credential(humagin.Unwrap(ctx).Request) != "" {
+		if err := s.recognise(ctx, &c); err != nil {
 			return c, err
 		}
+	}
+	if op.who != nobody {
 		if op.who&whoIs(c.Principal) == 0 {
 			return c, models.Errorf(models.CodeForbidden, "This credential may not do this.")
 		}
@@ -45,30 +48,34 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 			return c, err
 		}
 	}
-	if op.who == nobody && named == "" && op.tenancy == fromHeader && credential(ctx.Header) != "" {
-		// Nobody has to say who they are here; a credential still says for whom.
-		var err error
-		if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(ctx.Header)); err != nil {
-			return c, err
-		}
-	}
-	c.OrganizationID = c.Principal.OrganizationID
 	switch {
 	case op.tenancy == untold:
 		c.OrganizationID = named
 		return c, nil
 	case c.OrganizationID != "" && named != "" && named != c.OrganizationID:
 		return c, models.Errorf(models.CodeForbidden, "The credential does not act for the organization that X-APP-ID names.")
-	case c.OrganizationID == "":
+	case c.OrganizationID != "":
+		return c, nil
+	case named != "":
 		c.OrganizationID = named
+		return c, s.enter(ctx.Context(), &c)
+	case op.tenancy == optional:
+		return c, nil
 	}
-	if c.OrganizationID == "" {
-		if op.tenancy == optional {
-			return c, nil
-		}
-		return c, models.Errorf(models.CodeAppRequired, "Name the organization in the header X-APP-ID.")
+	return c, models.Errorf(models.CodeAppRequired, "Name the organization in the header X-APP-ID.")
+}
+
+// recognise finds out who asks. A credential of an organization that is gone is
+// good for nothing.
+func (s *Server) recognise(ctx huma.Context, c *caller) error {
+	var err error
+	if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(humagin.Unwrap(ctx).Request)); err != nil {
+		return err
 	}
-	return c, s.enter(ctx.Context(), &c)
+	if c.OrganizationID = c.Principal.OrganizationID; c.OrganizationID == "" {
+		return nil
+	}
+	return s.enter(ctx.Context(), c)
 }
 
 // enter looks up the caller's organization: it must exist, and still exist for
@@ -95,11 +102,14 @@ func (c caller) origin(ctx huma.Context) store.Origin {
 	}
 }
 
-// credential is what came in Authorization or X-API-KEY.
-func credential(header func(name string) string) string {
-	scheme, token, _ := strings.Cut(header("Authorization"), " ")
+// credential is what came in Authorization or X-API-KEY. A header that came
+// twice counts as one with both values (RFC 9110, section 5.3), which is no
+// credential.
+func credential(r *http.Request) string {
+	only := func(name string) string { return strings.Join(r.Header.Values(name), ", ") }
+	scheme, token, _ := strings.Cut(only("Authorization"), " ")
 	if strings.EqualFold(scheme, "Bearer") {
 		return strings.TrimSpace(token)
 	}
-	return header("X-API-KEY") // another scheme is for a proxy in between
+	return only("X-API-KEY") // another scheme is for a proxy in between
 }

@@ -61,7 +61,7 @@ func (s *Server) operatorRoutes() error {
 // admitOperator lets account keys in: as everywhere, or as the password of HTTP
 // Basic (RFC 7617), which a browser asks for. Any other credential is none here.
 func (s *Server) admitOperator(c *gin.Context) error {
-	key := credential(c.GetHeader)
+	key := credential(c.Request)
 	if _, password, ok := c.Request.BasicAuth(); ok {
 		key = password
 	}

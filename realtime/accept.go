@@ -69,9 +69,10 @@ func (s *slimHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return s.socket, bufio.NewReadWriter(s.reader, bufio.NewWriterSize(s.socket, writeBuffer)), nil
 }
 
-// bearerOf returns the token of the Authorization header, if there is one.
+// bearerOf returns the token of the Authorization header, if there is one. Two
+// of them are none that is good.
 func bearerOf(r *http.Request) string {
-	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	scheme, token, ok := strings.Cut(strings.Join(r.Header.Values("Authorization"), ", "), " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
 		return ""
 	}

@@ -1,0 +1,354 @@
+package handlers_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"hash"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"nowserving/models"
+)
+
+// forge makes tokens as somebody would who knows everything of the service, and
+// for some of them even the key it signs with.
+type forge struct {
+	t      *testing.T
+	key    []byte // what access signs with
+	claims object // of a good access token
+}
+
+func encode(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }
+
+// text is a part of a token: texts as they are, all else as JSON.
+func (f *forge) text(part any) string {
+	if text, ok := part.(string); ok {
+		return encode([]byte(text))
+	}
+	data, err := json.Marshal(part)
+	require.NoError(f.t, err)
+	return encode(data)
+}
+
+// token joins a header and claims with what sign makes of them.
+func (f *forge) token(header, claims any, sign func(signed []byte) []byte) string {
+	signed := f.text(header) + "." + f.text(claims)
+	return signed + "." + encode(sign([]byte(signed)))
+}
+
+func signing(hash func() hash.Hash, key []byte) func([]byte) []byte {
+	return func(signed []byte) []byte {
+		mac := hmac.New(hash, key)
+		mac.Write(signed)
+		return mac.Sum(nil)
+	}
+}
+
+func alg(name string) object { return object{"alg": name, "typ": "JWT"} }
+
+// good signs claims as access does.
+func (f *forge) good(claims any) string {
+	return f.token(alg("HS256"), claims, signing(sha256.New, f.key))
+}
+
+// but returns the good claims with some changed, and without those that are nil.
+func (f *forge) but(change object) object {
+	claims := maps.Clone(f.claims)
+	for name, value := range change {
+		claims[name] = value
+		if value == nil {
+			delete(claims, name)
+		}
+	}
+	return claims
+}
+
+// changed returns a token with other claims and the signature it had.
+func (f *forge) changed(token string, change func(claims string) string) string {
+	parts := strings.Split(token, ".")
+	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
+	require.NoError(f.t, err)
+	forged := change(string(claims))
+	require.NotEqual(f.t, string(claims), forged)
+	return parts[0] + "." + encode([]byte(forged)) + "." + parts[2]
+}
+
+// algorithms signs with what we do not, and mixes up what we do.
+func (f *forge) algorithms() map[string]string {
+	tokens := map[string]string{}
+	nothing := func([]byte) []byte { return nil }
+	for _, none := range []string{"none", "None", "NONE", "nOnE", ""} {
+		tokens["alg "+none] = f.token(alg(none), f.claims, nothing)
+	}
+	hs256 := signing(sha256.New, f.key)
+	tokens["alg none, signed"] = f.token(alg("none"), f.claims, hs256)
+	tokens["no alg"] = f.token(object{"typ": "JWT"}, f.claims, hs256)
+	tokens["alg in small letters"] = f.token(alg("hs256"), f.claims, hs256)
+	tokens["alg that is no text"] = f.token(object{"alg": []string{"HS256"}}, f.claims, hs256)
+	tokens["HS384"] = f.token(alg("HS384"), f.claims, signing(sha512.New384, f.key))
+	tokens["HS512"] = f.token(alg("HS512"), f.claims, signing(sha512.New, f.key))
+
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(f.t, err)
+	rs256 := func(signed []byte) []byte {
+		sum := sha256.Sum256(signed)
+		signature, err := rsa.SignPKCS1v15(rand.Reader, private, crypto.SHA256, sum[:])
+		require.NoError(f.t, err)
+		return signature
+	}
+	tokens["RS256"] = f.token(alg("RS256"), f.claims, rs256)
+	jwk := object{"kty": "RSA", "n": encode(private.N.Bytes()), "e": "AQAB"}
+	tokens["a key of its own in the header"] = f.token(object{"alg": "RS256", "jwk": jwk}, f.claims, rs256)
+	tokens["the address of a key"] = f.token(object{"alg": "RS256", "jku": "https://evil.example/keys"}, f.claims, rs256)
+	public, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
+	require.NoError(f.t, err)
+	tokens["a public key as secret"] = f.token(alg("HS256"), f.claims,
+		signing(sha256.New, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})))
+	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(f.t, err)
+	tokens["ES256"] = f.token(alg("ES256"), f.claims, func(signed []byte) []byte {
+		sum := sha256.Sum256(signed)
+		r, s, err := ecdsa.Sign(rand.Reader, curve, sum[:])
+		require.NoError(f.t, err)
+		return append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
+	})
+	tokens["ES256 of nothing but zeros"] = f.token(alg("ES256"), f.claims, func([]byte) []byte { return make([]byte, 64) })
+	_, edwards, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(f.t, err)
+	tokens["EdDSA"] = f.token(alg("EdDSA"), f.claims, func(signed []byte) []byte { return ed25519.Sign(edwards, signed) })
+
+	for name, key := range map[string][]byte{
+		"another key": []byte(strings.Repeat("x", 32)), "no key": {}, "the secret itself": []byte(strings.Repeat("s", 32)), "a zero": {0},
+	} {
+		tokens[name] = f.token(alg("HS256"), f.claims, signing(sha256.New, key))
+	}
+	tokens["the key of a file"] = f.token(object{"alg": "HS256", "kid": "../../../../dev/null"}, f.claims, signing(sha256.New, nil))
+	tokens["the key of a query"] = f.token(object{"alg": "HS256", "kid": "' UNION SELECT 'x"}, f.claims, signing(sha256.New, []byte("x")))
+	return tokens
+}
+
+// contents signs, with the right key, what we would never say.
+func (f *forge) contents(gone, ended string) map[string]string {
+	tokens := map[string]string{}
+	past, future := time.Now().Add(-time.Minute).Unix(), time.Now().Add(time.Hour).Unix()
+	for name, change := range map[string]object{
+		"another issuer": {"iss": "somebody"}, "no issuer": {"iss": nil}, "another audience": {"aud": "else"}, "no audience": {"aud": nil},
+		"an empty audience": {"aud": []string{}}, "expired": {"exp": past}, "no expiry": {"exp": nil}, "an expiry in words": {"exp": "never"},
+		"not yet valid": {"nbf": future}, "issued in the future": {"iat": future},
+		"no tenant": {"org": nil}, "an empty tenant": {"org": ""}, "an unknown tenant": {"org": "d3q1v5s8k7c0a1b2c3d0"}, "a deleted tenant": {"org": gone},
+		"no subject": {"sub": nil}, "an empty subject": {"sub": ""},
+		"no kind": {"kind": nil}, "an unknown kind": {"kind": "king"}, "an account": {"kind": "account"}, "a key": {"kind": "organization"},
+		"a display": {"kind": "display"}, "a customer without a session": {"kind": "customer", "sid": nil},
+		"no session": {"sid": nil}, "a session that has ended": {"sid": ended},
+		"no role": {"role": nil}, "an unknown role": {"role": "god"}, "a customer with a role": {"kind": "customer"},
+	} {
+		tokens[name] = f.good(f.but(change))
+	}
+	tokens["claims that are no object"] = f.good("[]")
+	tokens["claims that are nothing"] = f.good("null")
+	tokens["claims that are no JSON"] = f.good("{")
+	tokens["a header that is no object"] = f.token("[]", f.claims, signing(sha256.New, f.key))
+	return tokens
+}
+
+// mutations are good tokens that somebody has had in their hands.
+func (f *forge) mutations(token, other, ticket string) map[string]string {
+	parts := strings.Split(token, ".")
+	signature := parts[2]
+	last := map[byte]string{'A': "B", 'Q': "R", 'g': "h", 'w': "x"} // the same bytes to a lenient decoder
+	next, ok := last[signature[len(signature)-1]]
+	if !ok { // 32 bytes end with two bits that mean nothing
+		next = string(signature[len(signature)-1] ^ 1)
+	}
+	return map[string]string{
+		"another role":       f.changed(token, func(c string) string { return strings.Replace(c, "receptionist", "owner", 1) }),
+		"another tenant":     f.changed(token, func(c string) string { return strings.Replace(c, `"org":"`, `"org":"d`, 1) }),
+		"a claim said twice": f.changed(token, func(c string) string { return strings.TrimSuffix(c, "}") + `,"role":"owner"}` }),
+		"a longer life":      f.changed(token, func(c string) string { return strings.Replace(c, `"exp":`, `"exp":9`, 1) }),
+		"a ticket that says it is a customer": f.changed(ticket, func(c string) string {
+			return strings.Replace(c, `"kind":"ticket"`, `"kind":"customer"`, 1)
+		}),
+		"no signature":            parts[0] + "." + parts[1] + ".",
+		"no third part":           parts[0] + "." + parts[1],
+		"half a signature":        token[:len(token)-20],
+		"another one's signature": parts[0] + "." + parts[1] + "." + strings.Split(other, ".")[2],
+		"unused bits set":         token[:len(token)-1] + next,
+		"padding":                 token + "=",
+		"a fourth part":           token + ".x",
+		"five parts":              token + "..",
+		"something behind":        token + " x",
+		"something before":        "x" + token,
+		"standard base64":         parts[0] + "." + parts[1] + "." + strings.NewReplacer("-", "+", "_", "/").Replace(signature) + "=",
+		"two tokens":              token + "," + other,
+		"quotes":                  `"` + token + `"`,
+		"a header twice as long":  strings.Repeat(parts[0], 2) + "." + parts[1] + "." + signature,
+		"a token without end":     token + strings.Repeat("A", 8<<10),
+		"nothing but dots":        "..",
+		"three letters":           "a.b.c",
+		"nonsense":                "nonsense",
+		"a NUL":                   "%00.%00.%00",
+	}
+}
+
+// secrets are keys and other secrets that are nearly right, or not meant to
+// open anything.
+func (c *clinic) secrets(refresh, screen string) map[string]string {
+	swap := func(secret string) string {
+		end := "a"
+		if strings.HasSuffix(secret, end) {
+			end = "b"
+		}
+		return secret[:len(secret)-1] + end
+	}
+	return map[string]string{
+		"a refresh token": refresh, "a key with another last character": swap(c.key), "half a key": c.key[:len(c.key)-1], "a key and more": c.key + "x",
+		"a key in capitals": strings.ToUpper(c.key), "the hash of a key": models.HashSecret(c.key), "the prefix of keys": "nsk_",
+		"a display's token, nearly": swap(screen), "the account key, nearly": swap(bootstrapKey), "an organization's id": c.id,
+		"any": "%", "a query": "' OR '1'='1",
+	}
+}
+
+// TestForgedTokens tries what somebody without a good credential might send.
+// None of it opens anything, by HTTP or live.
+func TestForgedTokens(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		kind := c.newType(nil)
+		ticket := c.join(kind, nil)
+		screen := c.staff(http.MethodPost, "/management/displays", object{"name": "Door"}).ok().str("result.token")
+		token := c.member(models.RoleReceptionist, "+966500000071")
+		other := c.member(models.RoleReceptionist, "+966500000072")
+		ended := c.signIn("+966500000071", true)
+		h.send(request{method: http.MethodPost, path: "/auth/logout", body: object{"refreshToken": ended.str("refreshToken")}}).ok()
+		h.exec("INSERT INTO organizations (id, name, timezone, created_at, deleted_at) VALUES ('gone', 'Gone', 'UTC', ?, ?)", time.Now().UTC(), time.Now().UTC())
+
+		f := &forge{t: t, claims: claimsOf(t, token)}
+		var err error
+		f.key, err = hkdf.Key(sha256.New, []byte(strings.Repeat("s", 32)), nil, "access tokens", 32)
+		require.NoError(t, err)
+		for name, good := range map[string]string{"as it came": token, "made anew": f.good(f.claims)} {
+			h.send(request{method: http.MethodGet, path: "/management/types", token: good}).ok()
+			assert.Zero(t, h.connectWith(good, nil, ""), name)
+		}
+
+		forged := f.algorithms()
+		maps.Copy(forged, f.contents("gone", claimsOf(t, ended.str("accessToken"))["sid"].(string)))
+		maps.Copy(forged, f.mutations(token, other, ticket.str("ticketToken")))
+		maps.Copy(forged, c.secrets(ended.str("refreshToken"), screen))
+		assert.Greater(t, len(forged), 60)
+		paths := []string{"/management/types", "/customer/profile", "/customer/bookings/" + ticket.str("id"), "/operator/jobs/"}
+		before := h.contents()
+		for name, token := range forged {
+			for _, path := range paths {
+				h.send(request{method: http.MethodGet, path: path, token: token}).unauthenticated(name)
+			}
+			h.send(request{method: http.MethodGet, path: paths[0], header: map[string]string{"X-API-KEY": token}}).unauthenticated(name)
+			assert.Contains(t, []int{3500, 109}, h.connectWith(token, nil, ""), name)
+			assert.Contains(t, []int{3500, 109}, h.connectWith("", http.Header{"Authorization": {"Bearer " + token}}, ""), name)
+		}
+		assert.Equal(t, 3500, h.connectWith(token+"\n", nil, ""), "a line more, which no HTTP header could carry")
+
+		// What is good, but not where credentials are looked for.
+		misplaced := map[string]request{
+			"nothing": {}, "an empty one": {header: map[string]string{"Authorization": "Bearer "}}, "an empty key": {header: map[string]string{"X-API-KEY": ""}},
+			"in the query":      {path: paths[0] + "?access_token=" + token + "&token=" + token + "&authorization=Bearer%20" + token + "&apiKey=" + url.QueryEscape(c.key)},
+			"in a cookie":       {header: map[string]string{"Cookie": "access_token=" + token + "; token=" + token + "; session=" + token}},
+			"as a password":     {header: map[string]string{"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte("x:"+token))}},
+			"without a word":    {header: map[string]string{"Authorization": token}},
+			"by another word":   {header: map[string]string{"Authorization": "Token " + token}},
+			"in another header": {header: map[string]string{"X-Access-Token": token, "Proxy-Authorization": "Bearer " + token}},
+		}
+		for name, r := range misplaced {
+			r.method = http.MethodGet
+			if r.path == "" {
+				r.path = paths[0]
+			}
+			h.send(r).unauthenticated(name)
+		}
+		for _, two := range [][]string{{token, "nonsense"}, {"nonsense", token}, {token, token}} {
+			header := http.Header{}
+			for _, one := range two {
+				header.Add("Authorization", "Bearer "+one)
+			}
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.url+paths[0], nil)
+			require.NoError(t, err)
+			req.Header = header
+			res, err := h.client.Do(req)
+			require.NoError(t, err)
+			require.NoError(t, res.Body.Close())
+			assert.Equal(t, http.StatusUnauthorized, res.StatusCode, "two credentials: %v", two)
+			assert.Equal(t, 3500, h.connectWith("", header, ""), "two credentials")
+		}
+		assert.Equal(t, 3500, h.connectWith("", nil, "?token="+token+"&access_token="+token), "in the query")
+		assert.Equal(t, 3500, h.connectWith("", http.Header{"Cookie": {"access_token=" + token}}, ""), "in a cookie")
+		assert.Equal(t, before, h.contents())
+	})
+}
+
+// unauthenticated requires an answer to nobody.
+func (a answer) unauthenticated(name string) {
+	a.t.Helper()
+	assert.Equal(a.t, http.StatusUnauthorized, a.status, "%s: %s: %s", name, a.of, a.raw)
+	assert.Contains(a.t, []string{string(models.CodeUnauthenticated), string(models.CodeTokenExpired)}, a.str("code"), name)
+	assert.NotEmpty(a.t, a.header.Get("WWW-Authenticate"), name)
+}
+
+// claimsOf reads what a token says.
+func claimsOf(t *testing.T, token string) object {
+	t.Helper()
+	data, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	require.NoError(t, err)
+	var claims object
+	require.NoError(t, json.Unmarshal(data, &claims))
+	return claims
+}
+
+// connectWith opens a live connection and returns why it was refused: the code
+// it was closed with or that of an error, 0 if it was let in.
+func (h *house) connectWith(token string, header http.Header, query string) int {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), 15*time.Second)
+	defer cancel()
+	ws, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket"+query, &websocket.DialOptions{HTTPHeader: header})
+	require.NoError(h.t, err)
+	if res.Body != nil {
+		defer func() { assert.NoError(h.t, res.Body.Close()) }()
+	}
+	defer func() { _ = ws.CloseNow() }() // it may be closed already
+	connect, err := json.Marshal(object{"id": 1, "connect": object{"token": token}})
+	require.NoError(h.t, err)
+	require.NoError(h.t, ws.Write(ctx, websocket.MessageText, connect))
+	_, frame, err := ws.Read(ctx)
+	if err != nil {
+		require.NotEqual(h.t, websocket.StatusCode(-1), websocket.CloseStatus(err), "%v", err)
+		return int(websocket.CloseStatus(err))
+	}
+	var reply struct {
+		Connect *struct{}
+		Error   struct{ Code int }
+	}
+	require.NoError(h.t, json.Unmarshal(frame, &reply), "%s", frame)
+	return reply.Error.Code
+}
