@@ -177,13 +177,13 @@ func (a *Access) Logout(ctx context.Context, token string) error {
 		if err != nil {
 			return fmt.Errorf("read a session: %w", err)
 		}
-		role := models.Role("")
+		var m models.Member // with no role if it is a customer, or gone
 		if row.Kind == KindMember {
-			if err := tx.Model(&models.Member{}).Where("organization_id = ? AND id = ?", row.OrganizationID, row.SubjectID).Limit(1).Pluck("role", &role).Error; err != nil {
+			if err := tx.Where("organization_id = ? AND id = ?", row.OrganizationID, row.SubjectID).Limit(1).Find(&m).Error; err != nil {
 				return fmt.Errorf("read member: %w", err)
 			}
 		}
-		tx.By(string(row.Kind), row.SubjectID, role)
+		tx.By(string(row.Kind), row.SubjectID, m.Role)
 		if err := tx.Audit(row.OrganizationID, "logout", "session", row.ID); err != nil {
 			return err
 		}
