@@ -143,6 +143,13 @@ func (s *Server) documented(op operation) huma.Operation {
 			Description: "The organization's id. An account key needs it; other credentials may name their own only.",
 		})
 	}
+	if op.repeatable() {
+		d.Parameters = append(d.Parameters, &huma.Param{
+			Name: idempotencyKey, In: "header", Schema: &huma.Schema{Type: huma.TypeString},
+			Description: "Makes it safe to repeat the request: with the same key, of at most 255 characters, it is carried out once in 24 hours, " +
+				"and answered as the first time, with Idempotency-Replayed: true.",
+		})
+	}
 	d.Parameters = append(d.Parameters, &huma.Param{
 		Name: "lang", In: "header", Schema: &huma.Schema{Type: huma.TypeString, Examples: []any{"en", "ar"}},
 		Description: "The language of names and display texts.",

@@ -162,7 +162,7 @@ func (h *house) start(look func(*store.Store)) {
 	a, err := access.New(h.store, codes)
 	require.NoError(t, err)
 	h.server, err = handlers.New(handlers.Options{
-		Bookings: bookings, Catalog: c, Access: a, Mirrors: mirrors, Store: h.store, Notify: h.notify,
+		Bookings: bookings, Catalog: c, Access: a, Mirrors: mirrors, Store: h.store, Secret: secret, Notify: h.notify,
 		Redis: rdb, RateLimit: cmp.Or(h.limit, 1_000_000), TrustedProxies: h.proxies,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Query().Has("panic") {

@@ -19,6 +19,7 @@ import (
 	"nowserving/booking/access"
 	"nowserving/booking/catalog"
 	"nowserving/booking/queue"
+	"nowserving/booking/store"
 	"nowserving/handlers/web"
 	"nowserving/models"
 	"nowserving/notify"
@@ -31,10 +32,10 @@ type Options struct {
 	Access   *access.Access
 	Mirrors  *queue.Mirrors
 	Notify   *notify.Service
-	// Store answers whether the database does.
-	Store interface {
-		Ping(ctx context.Context) error
-	}
+	// Store keeps the answers to requests that may be repeated.
+	Store *store.Store
+	// Secret seals them; at least 32 bytes.
+	Secret []byte
 	// Redis counts requests.
 	Redis redis.UniversalClient
 	// RateLimit is how many requests a minute each credential has, and each
@@ -62,6 +63,7 @@ type Server struct {
 	api       huma.API
 	directory *directory
 	limiter   *limiter
+	answers   *models.Sealer
 	live      atomic.Pointer[http.Handler]
 	stopping  atomic.Bool
 	// operations are the routes of the API in the order of their making.
@@ -74,8 +76,12 @@ func New(o Options) (*Server, error) {
 		return nil, errors.New("handlers: an option is missing")
 	}
 	o.PublicURL = strings.TrimRight(o.PublicURL, "/")
+	answers, err := models.NewSealer(o.Secret, models.SealAnswers)
+	if err != nil {
+		return nil, err
+	}
 	gin.SetMode(gin.ReleaseMode) // it would print every route otherwise
-	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog), limiter: newLimiter(o.Redis, o.RateLimit, o.Log)}
+	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog), limiter: newLimiter(o.Redis, o.RateLimit, o.Log), answers: answers}
 	s.engine.RemoteIPHeaders = []string{"X-Forwarded-For"}
 	if err := s.engine.SetTrustedProxies(o.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("trust proxies: %w", err)

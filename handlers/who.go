@@ -153,6 +153,9 @@ func register[I, O any](s *Server, op operation, handle func(ctx context.Context
 	if op.method != http.MethodGet {
 		documented.Middlewares = append(documented.Middlewares, s.readBody)
 	}
+	if op.repeatable() {
+		documented.Middlewares = append(documented.Middlewares, s.onlyOnce)
+	}
 	huma.Register(s.api, documented, func(ctx context.Context, in *I) (*bodyOf[O], error) {
 		out, err := handle(ctx, callerOf(ctx), in)
 		if err != nil {

@@ -53,6 +53,9 @@ const (
 	CodeWebhookOff      Code = "WHK-OFF"
 	CodeMalformed       Code = "REQ-MALFORMED"
 	CodeInvalid         Code = "REQ-INVALID"
+	CodeRequestMismatch Code = "IDM-MISMATCH"
+	CodeRequestRunning  Code = "IDM-RUNNING"
+	CodeAnswerLost      Code = "IDM-ANSWER_LOST"
 	CodeTooLarge        Code = "REQ-TOO_LARGE"
 	CodeTooManyRequests Code = "REQ-RATE"
 	CodeRouteMissing    Code = "REQ-NOT_FOUND"
@@ -110,8 +113,11 @@ var Failures = []Failure{
 	{CodeLastOwner, 409, "An organization keeps at least one owner.", "Make another owner first."},
 	{CodeWebhookLimit, 409, "The organization has as many webhooks as it may.", "Delete one first."},
 	{CodeWebhookOff, 409, "The webhook of the delivery is disabled or deleted.", "Post the webhook again, which enables it."},
+	{CodeRequestRunning, 409, "A request with this Idempotency-Key is being carried out.", "Repeat it as soon as Retry-After says; its answer will come then."},
+	{CodeAnswerLost, 409, "The request was carried out, but its answer was lost.", "Don't repeat it: look at what it changed."},
 	{CodeTooLarge, 413, "The body is larger than 1 MiB.", "Send less."},
 	{CodeInvalid, 422, "A field is missing or has a wrong type or value; errors[] names it.", "Mend the fields named."},
+	{CodeRequestMismatch, 422, "This Idempotency-Key came with another request before.", "Use a new key for each request."},
 	{CodePast, 422, "The appointment would begin in the past.", "Choose a later time."},
 	{CodeTooManyRequests, 429, "More requests came in a minute than are allowed.", "Wait as long as Retry-After says; X-RateLimit-Remaining tells what is left."},
 	{CodeTooManyCodes, 429, "The address got five one-time codes in the last ten minutes.", "Use the newest, or wait as long as Retry-After says."},

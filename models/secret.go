@@ -66,4 +66,6 @@ const (
 	SealMessages = "messages"
 	// SealDevices is for the registration tokens of devices.
 	SealDevices = "devices"
+	// SealAnswers is for the answers kept in the table idempotency_keys.
+	SealAnswers = "answers"
 )

@@ -233,5 +233,5 @@ func (s *Service) Tidy(ctx context.Context) error {
 		return err
 	}
 	before := now.Add(-keptFor)
-	return errors.Join(s.hooks.tidy(ctx, before), s.pushes.tidy(ctx, before), s.post.tidy(ctx, before))
+	return errors.Join(s.store.ForgetRequests(ctx), s.hooks.tidy(ctx, before), s.pushes.tidy(ctx, before), s.post.tidy(ctx, before))
 }

@@ -45,6 +45,7 @@ type Store struct {
 	lock        *folderLock   // SQLite only
 	bell        *bell         // SQLite only
 	jobs        jobs
+	boot        string // names this process
 	onRevoke    func([]Revocation)
 	now         func() time.Time
 	log         *slog.Logger
@@ -54,18 +55,24 @@ type Store struct {
 // deadline is computed from Now and compared with it.
 type Tx struct {
 	*gorm.DB
-	Now     time.Time
-	origin  Origin
-	jobs    []river.InsertManyParams
-	revoked []Revocation
+	Now       time.Time
+	origin    Origin
+	jobs      []river.InsertManyParams
+	revoked   []Revocation
+	bookingID string // of the last event
 }
 
 // Open connects to the database. It does not migrate.
 func Open(ctx context.Context, o Options) (*Store, error) {
+	open := openSQLite
 	if o.URL != "" {
-		return openPostgres(ctx, o)
+		open = openPostgres
 	}
-	return openSQLite(ctx, o)
+	s, err := open(ctx, o)
+	if err == nil {
+		s.boot = models.NewID()
+	}
+	return s, err
 }
 
 // Postgres reports whether the store is PostgreSQL, which several nodes may
@@ -79,6 +86,7 @@ func (s *Store) Read(ctx context.Context) *gorm.DB { return s.read.WithContext(c
 // it, unless fn fails.
 func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 	var tx *Tx
+	claim, _ := ctx.Value(claimKey{}).(*Claim)
 	run := func(db *gorm.DB) error {
 		return db.Transaction(func(db *gorm.DB) error {
 			now, err := s.clock(db)
@@ -86,8 +94,16 @@ func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 				return err
 			}
 			tx = &Tx{DB: db, Now: now, origin: originOf(ctx)}
-			if err := fn(tx); err != nil || len(tx.jobs) == 0 {
+			if err := fn(tx); err != nil {
 				return err
+			}
+			if claim != nil {
+				if err := tx.commits(claim); err != nil {
+					return err
+				}
+			}
+			if len(tx.jobs) == 0 {
+				return nil
 			}
 			if err := s.jobs.insert(ctx, db, tx.jobs); err != nil {
 				return fmt.Errorf("write jobs: %w", err)
@@ -104,6 +120,9 @@ func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 			return err
 		}
 		s.bell.ring(tx.jobs)
+	}
+	if claim != nil {
+		claim.wasCommitted(tx.bookingID)
 	}
 	if len(tx.revoked) > 0 && s.onRevoke != nil {
 		s.onRevoke(tx.revoked)
@@ -166,6 +185,9 @@ func (tx *Tx) Emit(organizationID string, e models.BookingEvent) error {
 		return fmt.Errorf("write event %s: %w", e.Type, err)
 	}
 	tx.Enqueue(Announce{row.ID})
+	if e.RescheduledTo == "" { // the booking that takes its place is the one meant
+		tx.bookingID = e.BookingID
+	}
 	if e.Action == "" {
 		return nil
 	}

@@ -1,0 +1,214 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"nowserving/models"
+)
+
+const (
+	// keptRequests is how long a request and its answer are kept.
+	keptRequests = 24 * time.Hour
+	// runLife is how long a request may run: when nothing of it was committed
+	// until then, another may run in its place. It is more than a request's
+	// deadline.
+	runLife = 30 * time.Second
+	// requestsAtOnce bounds how many are deleted in one transaction.
+	requestsAtOnce = 1000
+)
+
+// RequestState says how far a request has come.
+type RequestState string
+
+// The states of requests.
+const (
+	RequestRunning   RequestState = "running"   // nothing is committed
+	RequestCommitted RequestState = "committed" // something is; it must not run again
+	RequestDone      RequestState = "done"      // its answer is kept
+)
+
+// Request is a request that came with an idempotency key, and its answer.
+type Request struct {
+	OrganizationID string       `gorm:"primaryKey"` // empty: about the account
+	Subject        string       `gorm:"primaryKey"` // whose key it is
+	Key            string       `gorm:"primaryKey;column:idempotency_key"`
+	Hash           string       `gorm:"column:request_hash"` // the same for the same request
+	Run            string       // of several tries, the one that may commit
+	State          RequestState // set by Claim and what follows, as are the fields below
+	BookingID      string       // the booking it changed, if any
+	Status         int          // of the answer
+	Header         string
+	Body           string
+	CreatedAt      time.Time
+}
+
+// TableName names the table for GORM.
+func (Request) TableName() string { return "idempotency_keys" }
+
+// Claim is the right to carry out a request. It travels in the request's
+// context: the first transaction that commits there makes the request
+// committed, in the same commit, and fails if another has claimed it since.
+type Claim struct {
+	request Request
+
+	mu        sync.Mutex
+	over      bool // the answer is known: later transactions are not the request's
+	committed bool
+	bookingID string
+}
+
+type claimKey struct{}
+
+// WithIdempotency returns a context whose transactions carry out a claimed
+// request.
+func WithIdempotency(ctx context.Context, c *Claim) context.Context {
+	return context.WithValue(ctx, claimKey{}, c)
+}
+
+// Earlier is a request that came before with the same key.
+type Earlier struct {
+	Request
+	// Lost says that it has ended without an answer, because its process has or
+	// because it lasted too long.
+	Lost bool
+}
+
+// free reports whether the key may be claimed for a request.
+func (e *Earlier) free(hash string, now time.Time) bool {
+	return now.Sub(e.CreatedAt) > keptRequests || e.Lost && e.State == RequestRunning && e.Hash == hash
+}
+
+// earlier reads the request that has the key of another.
+func (s *Store) earlier(db *gorm.DB, want *Request, now time.Time) (Earlier, error) {
+	var e Earlier
+	err := db.Where("organization_id = ? AND subject = ? AND idempotency_key = ?", want.OrganizationID, want.Subject, want.Key).Take(&e.Request).Error
+	dead := !s.Postgres() && !strings.HasPrefix(e.Run, s.boot) // SQLite has one process
+	e.Lost = e.State != RequestDone && (dead || now.Sub(e.CreatedAt) > runLife)
+	return e, err
+}
+
+// Claim asks for the right to carry out a request. The claim is nil when
+// another request has its key; that one is told.
+func (s *Store) Claim(ctx context.Context, want Request) (*Claim, Earlier, error) {
+	now, err := s.Now(ctx)
+	if err != nil {
+		return nil, Earlier{}, err
+	}
+	// Who comes again mostly finds an answer, and writes nothing.
+	e, err := s.earlier(s.Read(ctx), &want, now)
+	if err == nil && !e.free(want.Hash, now) {
+		return nil, e, nil
+	}
+	if err != nil && !errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, Earlier{}, fmt.Errorf("look for a request: %w", err)
+	}
+	claimed := false
+	err = s.Tx(ctx, func(tx *Tx) error {
+		want.Run, want.State, want.CreatedAt = s.boot+models.NewID(), RequestRunning, tx.Now
+		done := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&want)
+		if claimed = done.RowsAffected == 1; claimed || done.Error != nil {
+			return done.Error
+		}
+		if e, err = s.earlier(tx.DB, &want, tx.Now); err != nil || !e.free(want.Hash, tx.Now) {
+			return err
+		}
+		done = tx.Where("run = ? AND state = ?", e.Run, e.State).Select("*").Updates(&want)
+		claimed = done.RowsAffected == 1
+		e.Lost = false // if not, somebody was faster
+		return done.Error
+	})
+	if err != nil {
+		return nil, Earlier{}, fmt.Errorf("claim a request: %w", err)
+	}
+	if claimed {
+		return &Claim{request: want}, Earlier{}, nil
+	}
+	return nil, e, nil
+}
+
+// commits makes the claimed request of a context committed, as part of tx.
+func (tx *Tx) commits(c *Claim) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over || c.committed && (tx.bookingID == "" || tx.bookingID == c.bookingID) {
+		return nil
+	}
+	done := tx.Exec("UPDATE idempotency_keys SET state = 'committed', booking_id = ? WHERE run = ? AND state <> 'done'", tx.bookingID, c.request.Run)
+	if done.Error != nil {
+		return fmt.Errorf("note that a request commits: %w", done.Error)
+	}
+	if done.RowsAffected == 0 {
+		return models.Errorf(models.CodeRequestRunning, "The request took so long that it was begun anew.")
+	}
+	return nil
+}
+
+// wasCommitted notes that a transaction of the request has committed.
+func (c *Claim) wasCommitted(bookingID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.committed = true
+	if bookingID != "" {
+		c.bookingID = bookingID
+	}
+}
+
+// Settle keeps the answer of a claimed request.
+func (s *Store) Settle(ctx context.Context, c *Claim, status int, header, body string) error {
+	c.end()
+	err := s.Tx(ctx, func(tx *Tx) error {
+		return tx.Exec("UPDATE idempotency_keys SET state = 'done', status = ?, header = ?, body = ? WHERE run = ?",
+			status, header, body, c.request.Run).Error
+	})
+	if err != nil {
+		return fmt.Errorf("keep an answer: %w", err)
+	}
+	return nil
+}
+
+// Release gives up a claim, so that the request can be made again, unless
+// something of it was committed.
+func (s *Store) Release(ctx context.Context, c *Claim) error {
+	c.end()
+	err := s.Tx(ctx, func(tx *Tx) error {
+		return tx.Exec("DELETE FROM idempotency_keys WHERE run = ? AND state = 'running'", c.request.Run).Error
+	})
+	if err != nil {
+		return fmt.Errorf("release a request: %w", err)
+	}
+	return nil
+}
+
+func (c *Claim) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+}
+
+// ForgetRequests deletes requests that have been kept long enough, a piece at a
+// time.
+func (s *Store) ForgetRequests(ctx context.Context) error {
+	for {
+		var deleted int64
+		err := s.Tx(ctx, func(tx *Tx) error {
+			done := tx.Exec("DELETE FROM idempotency_keys WHERE run IN (SELECT run FROM idempotency_keys WHERE created_at < ? LIMIT ?)",
+				tx.Now.Add(-keptRequests), requestsAtOnce)
+			deleted = done.RowsAffected
+			return done.Error
+		})
+		if err != nil {
+			return fmt.Errorf("delete old requests: %w", err)
+		}
+		if deleted < requestsAtOnce {
+			return nil
+		}
+	}
+}

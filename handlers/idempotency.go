@@ -1,0 +1,200 @@
+package handlers
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humagin"
+	"github.com/gin-gonic/gin"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+const (
+	idempotencyKey = "Idempotency-Key"
+	// maxIdempotencyKey bounds the key, in bytes.
+	maxIdempotencyKey = 255
+	// settleTime bounds how long an answer waits to be kept.
+	settleTime = 5 * time.Second
+)
+
+// repeatable reports whether a request of the operation may come with an
+// Idempotency-Key: whoever may change something, except those who sign in.
+func (op operation) repeatable() bool {
+	return op.who != nobody && (op.method == http.MethodPost || op.method == http.MethodPut)
+}
+
+// onlyOnce carries out a request with an Idempotency-Key once, and answers the
+// same request again with the same answer. It comes after admit and readBody.
+func (s *Server) onlyOnce(ctx huma.Context, next func(huma.Context)) {
+	key := ctx.Header(idempotencyKey)
+	if key == "" {
+		next(ctx)
+		return
+	}
+	c := humagin.Unwrap(ctx)
+	claim, err := s.claim(c, callerOf(ctx.Context()), key)
+	if err != nil {
+		s.answer(c, err)
+		return
+	}
+	if claim == nil { // answered as before
+		c.Abort()
+		return
+	}
+	answer := &keptAnswer{ResponseWriter: c.Writer, status: http.StatusOK}
+	c.Writer = answer
+	defer func() {
+		// The answer is kept before it is sent, so that who has it can count on it.
+		c.Writer = answer.ResponseWriter
+		s.settle(ctx.Context(), claim, answer)
+		answer.send()
+	}()
+	next(huma.WithContext(ctx, store.WithIdempotency(ctx.Context(), claim)))
+	answer.whole = true
+}
+
+// claim gets the right to carry out a request. It is nil when the request has
+// been answered as it was before.
+func (s *Server) claim(c *gin.Context, who caller, key string) (*store.Claim, error) {
+	if len(key) > maxIdempotencyKey || strings.IndexFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) >= 0 {
+		return nil, models.Invalid(idempotencyKey, "It has at most %d printable characters of ASCII.", maxIdempotencyKey)
+	}
+	body, err := io.ReadAll(c.Request.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read a body again: %w", err)
+	}
+	c.Request.Body = io.NopCloser(bytes.NewReader(body))
+	what := fmt.Sprintf("%s %q %q\n", c.Request.Method, c.Request.URL.Path, c.Request.URL.RawQuery)
+	hash := models.HashSecret(what + string(body))
+	claim, earlier, err := s.o.Store.Claim(c.Request.Context(), store.Request{
+		OrganizationID: who.OrganizationID, Subject: string(who.Kind) + ":" + who.SubjectID, Key: key, Hash: hash,
+	})
+	if err != nil || claim != nil {
+		return claim, err
+	}
+	switch {
+	case earlier.Hash != hash:
+		return nil, models.Errorf(models.CodeRequestMismatch, "This Idempotency-Key came with another request before.")
+	case earlier.State == store.RequestDone:
+		return nil, s.repeat(c, earlier)
+	case earlier.Lost:
+		what := "The request was carried out, but its answer was lost."
+		if earlier.BookingID != "" {
+			what = "The request was carried out on the booking " + earlier.BookingID + ", but its answer was lost."
+		}
+		return nil, models.Errorf(models.CodeAnswerLost, "%s", what)
+	default:
+		return nil, &models.Error{
+			Code: models.CodeRequestRunning, Detail: "A request with this Idempotency-Key is being carried out.", RetryAfter: time.Second,
+		}
+	}
+}
+
+// keptHeaders are the headers that are kept with an answer.
+var keptHeaders = []string{"Content-Type", "Retry-After"}
+
+// settle keeps an answer, or lets the request be made again where the answer
+// says nothing about the request itself.
+func (s *Server) settle(ctx context.Context, claim *store.Claim, a *keptAnswer) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	var err error
+	if a.passing() {
+		err = s.o.Store.Release(ctx, claim)
+	} else {
+		header := map[string]string{}
+		for _, name := range keptHeaders {
+			if value := a.Header().Get(name); value != "" {
+				header[name] = value
+			}
+		}
+		var encoded []byte
+		if encoded, err = json.Marshal(header); err == nil {
+			err = s.o.Store.Settle(ctx, claim, a.status, s.answers.Seal(string(encoded)), s.answers.Seal(a.body.String()))
+		}
+	}
+	if err != nil {
+		s.o.Log.Warn("an answer was not kept; who repeats the request is told so", "requestId", requestID(ctx), "error", err)
+	}
+}
+
+// repeat answers as before.
+func (s *Server) repeat(c *gin.Context, earlier store.Earlier) error {
+	encoded, err := s.answers.Open(earlier.Header)
+	if err != nil {
+		return err
+	}
+	body, err := s.answers.Open(earlier.Body)
+	if err != nil {
+		return err
+	}
+	var header map[string]string
+	if err := json.Unmarshal([]byte(encoded), &header); err != nil {
+		return fmt.Errorf("read a kept answer: %w", err)
+	}
+	for name, value := range header {
+		c.Header(name, value)
+	}
+	c.Header("Idempotency-Replayed", "true")
+	c.Status(earlier.Status)
+	if _, err := c.Writer.WriteString(body); err != nil {
+		s.o.Log.Debug("the caller has gone before the answer", "requestId", requestID(c.Request.Context()), "error", err)
+	}
+	return nil
+}
+
+// keptAnswer holds an answer back until it is kept.
+type keptAnswer struct {
+	gin.ResponseWriter
+	status int
+	body   bytes.Buffer
+	whole  bool // the handler did not panic
+}
+
+// passing reports whether the same request may be answered otherwise later.
+func (a *keptAnswer) passing() bool {
+	switch a.status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+		return true
+	}
+	return !a.whole || a.status >= http.StatusInternalServerError
+}
+
+// send writes the answer out, unless a panic has yet to make one.
+func (a *keptAnswer) send() {
+	if !a.whole {
+		return
+	}
+	a.ResponseWriter.WriteHeader(a.status)
+	_, _ = a.ResponseWriter.Write(a.body.Bytes()) // the caller may have gone
+}
+
+// Write implements io.Writer.
+func (a *keptAnswer) Write(p []byte) (int, error) { return a.body.Write(p) }
+
+// WriteString implements io.StringWriter.
+func (a *keptAnswer) WriteString(text string) (int, error) { return a.body.WriteString(text) }
+
+// WriteHeader implements http.ResponseWriter.
+func (a *keptAnswer) WriteHeader(status int) { a.status = status }
+
+// WriteHeaderNow implements gin.ResponseWriter.
+func (a *keptAnswer) WriteHeaderNow() {}
+
+// Status implements gin.ResponseWriter.
+func (a *keptAnswer) Status() int { return a.status }
+
+// Size implements gin.ResponseWriter.
+func (a *keptAnswer) Size() int { return a.body.Len() }
+
+// Written implements gin.ResponseWriter.
+func (a *keptAnswer) Written() bool { return a.body.Len() > 0 }
