@@ -32,10 +32,14 @@ func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
 
 // callerFor says who asks. Whoever may not is told why, and counted as who they are.
 func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
-	c := caller{Lang: langOf(ctx.Context())}
+	c := caller{Lang: langOf(ctx.Context()), Address: humagin.Unwrap(ctx).ClientIP()}
+	var err error
+	if c.page, err = s.pageOf(humagin.Unwrap(ctx)); err != nil {
+		return c, err
+	}
 	named := ctx.Header("X-APP-ID")
 	// Where nobody has to say who they are, a credential still says for whom.
-	if op.who != nobody || named == "" && op.tenancy == fromHeader && credential(humagin.Unwrap(ctx).Request) != "" {
+	if op.who != nobody || named == "" && op.tenancy == fromHeader && c.credential(humagin.Unwrap(ctx).Request) != "" {
 		if err := s.recognise(ctx, &c); err != nil {
 			return c, err
 		}
@@ -69,7 +73,7 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 // good for nothing.
 func (s *Server) recognise(ctx huma.Context, c *caller) error {
 	var err error
-	if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), credential(humagin.Unwrap(ctx).Request)); err != nil {
+	if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), c.credential(humagin.Unwrap(ctx).Request)); err != nil {
 		return err
 	}
 	if c.OrganizationID = c.Principal.OrganizationID; c.OrganizationID == "" {
@@ -98,8 +102,17 @@ func (c caller) origin(ctx huma.Context) store.Origin {
 		kind = "nobody"
 	}
 	return store.Origin{
-		Kind: kind, ID: c.SubjectID, Role: c.Role, Address: humagin.Unwrap(ctx).ClientIP(), RequestID: requestID(ctx.Context()),
+		Kind: kind, ID: c.SubjectID, Role: c.Role, Address: c.Address, RequestID: requestID(ctx.Context()),
 	}
+}
+
+// credential is what the caller came with: that of the headers, else that of
+// the page.
+func (c caller) credential(r *http.Request) string {
+	if token := credential(r); token != "" {
+		return token
+	}
+	return c.page.credential()
 }
 
 // credential is what came in Authorization or X-API-KEY. A header that came

@@ -64,6 +64,7 @@ type Server struct {
 	directory *directory
 	limiter   *limiter
 	answers   *models.Sealer
+	ownOrigin *http.CrossOriginProtection
 	live      atomic.Pointer[http.Handler]
 	stopping  atomic.Bool
 	// operations are the routes of the API in the order of their making.
@@ -82,6 +83,9 @@ func New(o Options) (*Server, error) {
 	}
 	gin.SetMode(gin.ReleaseMode) // it would print every route otherwise
 	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog), limiter: newLimiter(o.Redis, o.RateLimit, o.Log), answers: answers}
+	if s.ownOrigin, err = s.newOwnOrigin(); err != nil {
+		return nil, fmt.Errorf("handlers: the public URL: %w", err)
+	}
 	s.engine.RemoteIPHeaders = []string{"X-Forwarded-For"}
 	if err := s.engine.SetTrustedProxies(o.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("trust proxies: %w", err)
@@ -144,6 +148,10 @@ func (s *Server) connect(c *gin.Context) {
 	live := s.live.Load()
 	if live == nil {
 		s.answer(c, models.Errorf(models.CodeUnavailable, "Live connections are not served yet."))
+		return
+	}
+	if err := s.pageConnects(c.Request); err != nil {
+		s.answer(c, err)
 		return
 	}
 	(*live).ServeHTTP(c.Writer, c.Request)

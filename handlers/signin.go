@@ -15,10 +15,17 @@ type OTPBody struct {
 	Phone    string `json:"phoneNumber" maxLength:"40" example:"+966500000001"`
 	Email    string `json:"email" maxLength:"254"`
 	IsMember bool   `json:"isOrgMember" doc:"true for those who work there, false for customers."`
+
+	Turnstile string `json:"turnstileToken" maxLength:"8192" doc:"Of Cloudflare Turnstile. Asking for a code needs it where the server is set up with it; signing in checks it only if it is there, as most are good once only."`
+	Recaptcha string `json:"recaptchaToken" maxLength:"8192" doc:"Of Google reCAPTCHA v3, likewise."`
 }
 
 func (b OTPBody) contact() access.Contact {
 	return access.Contact{Method: b.Method, Phone: b.Phone, Email: b.Email, Member: b.IsMember}
+}
+
+func (b OTPBody) proof(c caller) access.Proof {
+	return access.Proof{Turnstile: b.Turnstile, Recaptcha: b.Recaptcha, Address: c.Address}
 }
 
 type otpVerifyBody struct {
@@ -27,7 +34,28 @@ type otpVerifyBody struct {
 }
 
 type refreshBody struct {
-	RefreshToken string `json:"refreshToken" required:"true" minLength:"1" maxLength:"500"`
+	RefreshToken string `json:"refreshToken" maxLength:"500" doc:"Needed without X-Session."`
+}
+
+// ofPage is an input that may come from one of our own pages.
+type ofPage[B any] struct {
+	Session string `header:"X-Session" enum:"member,customer" doc:"For our own pages: the tokens come and go as cookies that no script can read, and the answer shows none. Other requests with this header and no other credential are known by those cookies. Never from another site."`
+	Body    B
+}
+
+// token is the refresh token that came: in the page's cookie, else in the body.
+func (b refreshBody) token(c caller) (string, error) {
+	token := b.RefreshToken
+	if c.page != nil {
+		token = c.page.refreshToken()
+		if token == "" {
+			return "", models.Errorf(models.CodeUnauthenticated, "The page has no session.")
+		}
+	}
+	if token == "" {
+		return "", models.Invalid("refreshToken", "It is missing.")
+	}
+	return token, nil
 }
 
 type codeSent struct {
@@ -36,8 +64,8 @@ type codeSent struct {
 
 // sessionView is the answer of signing in.
 type sessionView struct {
-	RefreshToken         string    `json:"refreshToken"`
-	AccessToken          string    `json:"accessToken"`
+	RefreshToken         string    `json:"refreshToken,omitempty"`
+	AccessToken          string    `json:"accessToken,omitempty"`
 	AccessTokenExpiresAt time.Time `json:"accessTokenExpiresAt"`
 	User                 userView  `json:"user"`
 }
@@ -54,11 +82,21 @@ type userView struct {
 	ResourceIDs    []string    `json:"resourceIds,omitempty" nullable:"false" doc:"Of a member: the resources they act for."`
 }
 
-func viewSession(x access.Session, err error) (sessionView, error) {
+// signedIn shows a session to the caller. One of our pages gets its tokens as
+// cookies.
+func (c caller) signedIn(x access.Session, err error) (sessionView, error) {
+	if err != nil {
+		return sessionView{}, err
+	}
 	u := x.User
-	return sessionView{x.RefreshToken, x.AccessToken, x.AccessTokenExpiresAt.UTC(), userView{
+	v := sessionView{x.RefreshToken, x.AccessToken, x.AccessTokenExpiresAt.UTC(), userView{
 		u.ID, u.Kind, u.Role, u.FirstName, u.LastName, u.Phone, u.Email, u.OrganizationID, u.ResourceIDs,
-	}}, err
+	}}
+	if c.page != nil {
+		c.page.keep(x)
+		v.RefreshToken, v.AccessToken = "", ""
+	}
+	return v, nil
 }
 
 type setupBody struct {
@@ -71,10 +109,7 @@ func (s *Server) signInRoutes() {
 		summary: "Make the first account key", about: "Once, with the token of the link that the first start prints. The key is shown once.",
 		example: map[string]any{"token": "what follows # in the link"},
 	}, func(ctx context.Context, _ caller, in *with[setupBody]) (result[keyView], error) {
-		k, secret, err := s.o.Access.Setup(ctx, in.Body.Token)
-		view := viewKey(k)
-		view.Key = secret
-		return result[keyView]{view}, err
+		return showKey(s.o.Access.Setup(ctx, in.Body.Token))
 	})
 	example := map[string]any{"method": "sms", "phoneNumber": "+966500000001", "isOrgMember": false}
 	register(s, operation{
@@ -83,6 +118,9 @@ func (s *Server) signInRoutes() {
 		about:   "It goes out by SMS, WhatsApp or e-mail, in the language asked for, and is valid for ten minutes; an address gets five in ten minutes. The answer is the same whether the person is known or not.",
 		example: example,
 	}, func(ctx context.Context, c caller, in *with[OTPBody]) (result[codeSent], error) {
+		if err := s.o.Access.CheckProof(ctx, in.Body.proof(c), true); err != nil {
+			return result[codeSent]{}, err
+		}
 		to := in.Body.contact()
 		to.Lang = c.Lang
 		expires, err := s.o.Access.RequestCode(ctx, c.OrganizationID, to)
@@ -92,15 +130,27 @@ func (s *Server) signInRoutes() {
 		method: http.MethodPost, path: "/auth/otp/verify", id: "verifyCode", tag: "Sign-in", tenancy: fromHeader,
 		summary: "Sign in with a one-time code", about: "A customer who is new is made.",
 		example: map[string]any{"method": "sms", "phoneNumber": "+966500000001", "isOrgMember": false, "code": "123456"},
-	}, func(ctx context.Context, c caller, in *with[otpVerifyBody]) (sessionView, error) {
-		return viewSession(s.o.Access.VerifyCode(ctx, c.OrganizationID, in.Body.contact(), in.Body.Code))
+	}, func(ctx context.Context, c caller, in *ofPage[otpVerifyBody]) (sessionView, error) {
+		if c.page != nil && (c.page.kind == access.KindMember) != in.Body.IsMember {
+			return sessionView{}, models.Invalid(sessionHeader, "It does not go with isOrgMember.")
+		}
+		if err := s.o.Access.CheckProof(ctx, in.Body.proof(c), false); err != nil {
+			return sessionView{}, err
+		}
+		return c.signedIn(s.o.Access.VerifyCode(ctx, c.OrganizationID, in.Body.contact(), in.Body.Code))
 	})
 
 	register(s, operation{
 		method: http.MethodPost, path: "/auth/token", id: "refreshToken", tag: "Sign-in", tenancy: untold,
-		summary: "Get a new access token", example: map[string]any{"refreshToken": "…"},
-	}, func(ctx context.Context, c caller, in *with[refreshBody]) (sessionView, error) {
-		return viewSession(s.o.Access.Refresh(ctx, c.OrganizationID, in.Body.RefreshToken))
+		summary: "Get a new access token, and the next refresh token",
+		about:   "Each refresh token is good once. For ten seconds it gives the same successor again, in case the answer was lost; when it comes later than that, it is in two hands, and the session ends. A session lasts 30 days from its last refresh, and at most 180.",
+		example: map[string]any{"refreshToken": "…"},
+	}, func(ctx context.Context, c caller, in *ofPage[refreshBody]) (sessionView, error) {
+		token, err := in.Body.token(c)
+		if err != nil {
+			return sessionView{}, err
+		}
+		return c.signedIn(s.o.Access.Refresh(ctx, c.OrganizationID, token))
 	})
 	type refreshQuery struct {
 		RefreshToken string `query:"refreshToken" required:"true" maxLength:"500"`
@@ -109,13 +159,24 @@ func (s *Server) signInRoutes() {
 		method: http.MethodGet, path: "/auth/token", id: "refreshTokenByQuery", tag: "Sign-in", tenancy: untold,
 		summary: "Get a new access token, as older clients do", about: "Prefer POST: an address may end up in a log.",
 	}, func(ctx context.Context, c caller, in *refreshQuery) (sessionView, error) {
-		return viewSession(s.o.Access.Refresh(ctx, c.OrganizationID, in.RefreshToken))
+		c.page = nil
+		return c.signedIn(s.o.Access.Refresh(ctx, c.OrganizationID, in.RefreshToken))
 	})
 	register(s, operation{
 		method: http.MethodPost, path: "/auth/logout", id: "logout", tag: "Sign-in", tenancy: untold,
-		summary: "End a session", about: "The refresh token works no more; the access token runs out by itself.",
+		summary: "End a session", about: "The refresh token and the access token are refused from then on, and live connections are closed.",
 		example: map[string]any{"refreshToken": "…"},
-	}, func(ctx context.Context, _ caller, in *with[refreshBody]) (message, error) {
-		return message{"You are signed out."}, s.o.Access.Logout(ctx, in.Body.RefreshToken)
+	}, func(ctx context.Context, c caller, in *ofPage[refreshBody]) (message, error) {
+		token, err := in.Body.token(c)
+		if err != nil && c.page == nil {
+			return message{}, err
+		}
+		if err := s.o.Access.Logout(ctx, token); err != nil {
+			return message{}, err
+		}
+		if c.page != nil {
+			c.page.forget()
+		}
+		return message{"You are signed out."}, nil
 	})
 }

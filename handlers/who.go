@@ -108,6 +108,9 @@ type caller struct {
 	// ResourceIDs are the resources a provider acts for.
 	ResourceIDs []string
 	Lang        string
+	// Address is the network address the request comes from.
+	Address string
+	page    *page // nil for other clients than our pages
 }
 
 // scope is what the caller may touch among bookings.

@@ -68,6 +68,7 @@ const (
 	CodeWrongCode       Code = "AUT-WRONG_CODE"
 	CodeNoSender        Code = "AUT-NO_SENDER"
 	CodeTooManyCodes    Code = "AUT-TOO_MANY_CODES"
+	CodeCaptcha         Code = "AUT-CAPTCHA"
 	CodeUnavailable     Code = "SRV-UNAVAILABLE"
 	CodeInternal        Code = "SRV-INTERNAL"
 )
@@ -84,6 +85,7 @@ var Failures = []Failure{
 	{CodeWrongCode, 401, "The one-time code is wrong, used or expired.", "Check the code or ask for a new one."},
 	{CodeForbidden, 403, "The credential may not do this.", "Use one that may; X-APP-ID must name its organization."},
 	{CodeScope, 403, "The API key's scopes don't reach to this.", "Use a key with the scope that the answer names."},
+	{CodeCaptcha, 403, "It is not proved that a person asks, and not a program.", "Send a fresh turnstileToken or recaptchaToken, as the answer says."},
 	{CodeBookingNotFound, 404, "There is no such booking in the organization.", "Check the id."},
 	{CodeResourceMissing, 404, "There is no such resource in the organization.", "Check the id."},
 	{CodeTypeMissing, 404, "There is no such booking type in the organization.", "Check the id."},

@@ -86,8 +86,11 @@ type Options struct {
 	// CanSend reports whether messages can be sent by a method: sms, whatsapp or
 	// email. Nil: by none.
 	CanSend func(method string) bool
-	Now     func() time.Time
-	Log     *slog.Logger
+	// Turnstile and Recaptcha are asked whether a person wants a one-time code,
+	// where they have a secret.
+	Turnstile, Recaptcha Verifier
+	Now                  func() time.Time
+	Log                  *slog.Logger
 }
 
 // Access issues and checks credentials. It is safe for concurrent use.

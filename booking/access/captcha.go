@@ -1,0 +1,120 @@
+package access
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"nowserving/models"
+)
+
+const (
+	// captchaTimeout bounds asking a verifier.
+	captchaTimeout = 5 * time.Second
+	// maxCaptchaAnswer bounds its answer, in bytes.
+	maxCaptchaAnswer = 64 << 10
+	// leastScore is how likely somebody must be a person, of 1 (reCAPTCHA v3).
+	leastScore = 0.5
+)
+
+// The verifiers themselves.
+const (
+	TurnstileURL = "https://challenges.cloudflare.com/turnstile/v0/siteverify"
+	RecaptchaURL = "https://www.google.com/recaptcha/api/siteverify"
+)
+
+// Verifier is a service that tells people from programs: Cloudflare Turnstile or
+// Google reCAPTCHA. Without a secret it is not asked.
+type Verifier struct {
+	URL    string
+	Secret string
+}
+
+// Proof is what a page got from the verifiers for whoever is in front of it.
+type Proof struct {
+	Turnstile string // token
+	Recaptcha string // token
+	Address   string // network address they come from
+}
+
+// CheckProof asks every verifier that is configured, or only those for which
+// something came where nothing is needed. It fails with CodeCaptcha where one
+// does not take somebody for a person, and with CodeUnavailable where one does
+// not answer.
+func (a *Access) CheckProof(ctx context.Context, p Proof, needed bool) error {
+	for _, one := range []struct {
+		verifier     Verifier
+		field, token string
+	}{{a.o.Turnstile, "turnstileToken", p.Turnstile}, {a.o.Recaptcha, "recaptchaToken", p.Recaptcha}} {
+		if one.verifier.Secret == "" || one.token == "" && !needed {
+			continue
+		}
+		if err := a.checkWith(ctx, one.verifier, one.field, one.token, p.Address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Access) checkWith(ctx context.Context, v Verifier, field, token, address string) error {
+	if token == "" {
+		return models.Errorf(models.CodeCaptcha, "Send the proof that a person asks in %s.", field)
+	}
+	said, err := v.ask(ctx, token, address)
+	// These say that we are set up wrongly, or that they are broken: whoever
+	// asks can do nothing about it.
+	for _, code := range said.Errors {
+		if slices.Contains([]string{"missing-input-secret", "invalid-input-secret", "bad-request", "internal-error"}, code) {
+			err = fmt.Errorf("the verifier answered %s", code)
+		}
+	}
+	if err != nil {
+		a.o.Log.Error("nobody can be told from a program", "field", field, "error", err)
+		return models.Errorf(models.CodeUnavailable, "It can't be checked at the moment that a person asks.")
+	}
+	if !said.Success || said.Score != nil && *said.Score < leastScore {
+		return models.Errorf(models.CodeCaptcha, "What came in %s does not prove that a person asks, or has been used.", field)
+	}
+	return nil
+}
+
+// verdict is the answer of a verifier. Both kinds speak it.
+type verdict struct {
+	Success bool     `json:"success"`
+	Score   *float64 `json:"score"` // of reCAPTCHA v3
+	Errors  []string `json:"error-codes"`
+}
+
+// ask asks the verifier about a token. Its errors hold neither token nor secret.
+func (v Verifier) ask(ctx context.Context, token, address string) (said verdict, err error) {
+	ctx, cancel := context.WithTimeout(ctx, captchaTimeout)
+	defer cancel()
+	form := url.Values{"secret": {v.Secret}, "response": {token}}
+	if address != "" {
+		form.Set("remoteip", address)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, v.URL, strings.NewReader(form.Encode()))
+	if err != nil {
+		return said, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	res, err := client.Do(req)
+	if err != nil {
+		return said, err
+	}
+	defer func() { _ = res.Body.Close() }() // it was read, or is of no use
+	if res.StatusCode >= http.StatusInternalServerError {
+		return said, fmt.Errorf("the verifier answered %d", res.StatusCode)
+	}
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxCaptchaAnswer)).Decode(&said); err != nil {
+		return said, fmt.Errorf("the verifier answered %d and no JSON: %w", res.StatusCode, err)
+	}
+	return said, nil
+}
