@@ -18,6 +18,7 @@ func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		ctx.SetHeader("Cache-Control", "no-store")
 		c, err := s.callerFor(ctx, op)
+		defer s.countUse(humagin.Unwrap(ctx), c.Principal)
 		if limited := s.spend(humagin.Unwrap(ctx), c.Principal); limited != nil {
 			err = limited
 		}

@@ -30,7 +30,9 @@ var tags = []*huma.Tag{
 	{Name: "Customers", Description: "The patients of an organization."},
 	{Name: "Messages", Description: "E-mail, SMS and WhatsApp: how they are worded, which reminders go out, and what became of each."},
 	{Name: "Members", Description: "Those who work for an organization: owners, admins, providers, receptionists and screens."},
-	{Name: "Organizations", Description: "Tenants, and the API keys that act for them."},
+	{Name: "Organizations", Description: "Tenants."},
+	{Name: "API keys", Description: "Keys that act for one organization, as far as their scopes reach: read, write or admin."},
+	{Name: "Account API keys", Description: "Keys that act for every organization, and make and delete them."},
 	{Name: "Webhooks", Description: "Other systems that are told what happens, signed, until they have taken it."},
 	{Name: "Audit", Description: "Who did what, when, from where and why."},
 }

@@ -69,5 +69,8 @@ func (s *Server) admitOperator(c *gin.Context) error {
 	if err == nil && whoIs(p) != accountKey {
 		err = models.Errorf(models.CodeUnauthenticated, "Only an account key opens this.")
 	}
+	if err == nil {
+		err = operation{scope: scopeAdmin}.allows(p)
+	}
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"time"
 
-	"nowserving/booking/access"
 	"nowserving/models"
 )
 
@@ -75,50 +74,5 @@ func (s *Server) organizationRoutes() {
 			return result[organizationView]{}, err
 		}
 		return result[organizationView]{viewOrganization(o)}, nil
-	})
-}
-
-type keyView struct {
-	ID        string    `json:"id"`
-	Name      string    `json:"name"`
-	Key       string    `json:"key,omitempty" doc:"Shown once, when it is made."`
-	CreatedAt time.Time `json:"createdAt"`
-}
-
-func viewKey(k access.APIKey) keyView {
-	return keyView{ID: k.ID, Name: k.Name, CreatedAt: k.CreatedAt.UTC()}
-}
-
-type keyBody struct {
-	Name string `json:"name" required:"true" minLength:"1" maxLength:"100" example:"front desk"`
-}
-
-func (s *Server) keyRoutes() {
-	example := map[string]any{"name": "front desk"}
-	register(s, operation{
-		method: http.MethodGet, path: "/management/apiKeys", id: "listKeys", tag: "Organizations", who: managers, scope: scopeAdmin,
-		summary: "List the organization's API keys", about: "Their names; the keys themselves are never shown again.",
-	}, func(ctx context.Context, c caller, _ *struct{}) (result[[]keyView], error) {
-		keys, err := s.o.Access.Keys(ctx, &c.OrganizationID)
-		views := make([]keyView, len(keys))
-		for i, k := range keys {
-			views[i] = viewKey(k)
-		}
-		return result[[]keyView]{views}, err
-	})
-	register(s, operation{
-		method: http.MethodPost, path: "/management/apiKeys", id: "createKey", tag: "Organizations", who: managers, scope: scopeAdmin,
-		summary: "Make an API key", about: "The key is shown once.", example: example,
-	}, func(ctx context.Context, c caller, in *with[keyBody]) (result[keyView], error) {
-		k, secret, err := s.o.Access.CreateKey(ctx, &c.OrganizationID, in.Body.Name)
-		view := viewKey(k)
-		view.Key = secret
-		return result[keyView]{view}, err
-	})
-	register(s, operation{
-		method: http.MethodDelete, path: "/management/apiKeys", id: "deleteKey", tag: "Organizations", who: managers, scope: scopeAdmin,
-		summary: "Delete an API key", about: "By its name; it is refused from then on.", example: example,
-	}, func(ctx context.Context, c caller, in *with[keyBody]) (message, error) {
-		return message{"The key is deleted."}, s.o.Access.DeleteKey(ctx, &c.OrganizationID, in.Body.Name)
 	})
 }

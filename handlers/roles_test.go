@@ -78,6 +78,8 @@ func TestDoorsAreMarked(t *testing.T) {
 			assert.Equal(t, []string{"account key"}, op.who)
 		case regexp.MustCompile(`^/management/(types|resources|displays)`).MatchString(op.path) && op.method != http.MethodGet:
 			assert.Equal(t, managers, op.who, op.path)
+		case regexp.MustCompile(`^/management/account/`).MatchString(op.path):
+			assert.Equal(t, []string{"account key"}, op.who, op.path)
 		case regexp.MustCompile(`^/management/(messages|webhooks|apiKeys|members)`).MatchString(op.path):
 			assert.Equal(t, managers, op.who, op.path)
 		case regexp.MustCompile(`^/management/`).MatchString(op.path):

@@ -72,7 +72,15 @@ func TestEveryRoute(t *testing.T) {
 		keys := c.staff(get, "/management/apiKeys", nil).ok()
 		assert.Equal(t, []string{"desk", "spare"}, keys.pluck("result", "name"))
 		assert.NotContains(t, string(keys.raw), c.key)
+		c.staff(post, "/management/apiKeys/rotate", object{"name": "spare"}).ok()
 		assert.NotEmpty(t, c.staff(del, "/management/apiKeys", object{"name": "spare"}).ok().str("message"))
+		account := func(method, path string, body any) answer {
+			return h.send(request{method: method, path: "/management/account/apiKeys" + path, token: bootstrapKey, body: body}).ok()
+		}
+		account(post, "", object{"name": "spare"})
+		account(post, "/rotate", object{"name": "spare"})
+		assert.Equal(t, []string{"spare", "spare"}, account(get, "", nil).pluck("result", "name"))
+		account(del, "", object{"name": "spare"})
 		assert.Equal(t, "Al Noor", h.send(request{method: get, path: "/management/organizations", header: map[string]string{"X-API-KEY": c.key}}).ok().str("result.0.name"))
 
 		// Members.

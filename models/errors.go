@@ -43,6 +43,7 @@ const (
 	CodeOrgMissing      Code = "ORG-NOT_FOUND"
 	CodeKeyMissing      Code = "KEY-NOT_FOUND"
 	CodeKeyTaken        Code = "KEY-NAME_TAKEN"
+	CodeKeyLimit        Code = "KEY-LIMIT"
 	CodeMemberMissing   Code = "MBR-NOT_FOUND"
 	CodeMemberTaken     Code = "MBR-CONTACT_TAKEN"
 	CodeMemberSelf      Code = "MBR-SELF"
@@ -62,6 +63,7 @@ const (
 	CodeMethod          Code = "REQ-METHOD"
 	CodeUnauthenticated Code = "AUT-REQUIRED"
 	CodeTokenExpired    Code = "AUT-EXPIRED"
+	CodeKeyExpired      Code = "AUT-KEY_EXPIRED"
 	CodeForbidden       Code = "AUT-FORBIDDEN"
 	CodeScope           Code = "AUT-SCOPE"
 	CodeAppRequired     Code = "AUT-APP_ID"
@@ -82,6 +84,7 @@ var Failures = []Failure{
 	{CodeAppRequired, 400, "The organization is not named.", "Send its id in the header X-APP-ID."},
 	{CodeUnauthenticated, 401, "No credential came with the request, or it is not valid.", "Sign in, or send a valid key."},
 	{CodeTokenExpired, 401, "The access token has expired.", "Get a new one with the refresh token."},
+	{CodeKeyExpired, 401, "The API key has expired.", "Use its successor, or make a new one."},
 	{CodeWrongCode, 401, "The one-time code is wrong, used or expired.", "Check the code or ask for a new one."},
 	{CodeForbidden, 403, "The credential may not do this.", "Use one that may; X-APP-ID must name its organization."},
 	{CodeScope, 403, "The API key's scopes don't reach to this.", "Use a key with the scope that the answer names."},
@@ -110,6 +113,7 @@ var Failures = []Failure{
 	{CodePrefixTaken, 409, "Another type uses this ticket prefix.", "Choose another prefix."},
 	{CodeContactTaken, 409, "Another customer has this phone number or e-mail address.", "Use that customer."},
 	{CodeKeyTaken, 409, "A key of that name exists.", "Choose another name, or delete the old key."},
+	{CodeKeyLimit, 409, "There are as many API keys as there may be.", "Delete one first."},
 	{CodeMemberTaken, 409, "Another member has this phone number or e-mail address.", "Change that member."},
 	{CodeMemberSelf, 409, "Nobody deletes themselves.", "Ask another owner or admin."},
 	{CodeLastOwner, 409, "An organization keeps at least one owner.", "Make another owner first."},

@@ -12,7 +12,6 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -105,6 +104,8 @@ type Access struct {
 	bootstrap  string // hash
 
 	revocations revocations
+	known       known
+	uses        uses
 
 	setupMu sync.Mutex
 	setup   string // hash of the one-time link's token; empty when none is open
@@ -134,6 +135,10 @@ func New(s *store.Store, o Options) (*Access, error) {
 	}
 	return a, nil
 }
+
+// bootstrapID is the subject of the key that the configuration names. It has no
+// row.
+const bootstrapID = "bootstrap"
 
 // NewToken returns a random token of more than 128 bits.
 func NewToken() string { return rand.Text() }
@@ -223,30 +228,51 @@ func resourcesOf(db *gorm.DB, organizationID, memberID string) ([]string, error)
 	return ids, nil
 }
 
+// authenticateSecret asks the database only for what it has not found there
+// within the last minute.
 func (a *Access) authenticateSecret(ctx context.Context, secret string) (Principal, error) {
-	h := models.HashSecret(secret)
-	if a.bootstrap != "" && subtle.ConstantTimeCompare([]byte(h), []byte(a.bootstrap)) == 1 {
-		return Principal{Kind: KindAccount, SubjectID: "bootstrap", Scope: ScopeAdmin}, nil
+	hash := models.HashSecret(secret)
+	if a.bootstrap != "" && constantEqual(hash, a.bootstrap) {
+		return Principal{Kind: KindAccount, SubjectID: bootstrapID, Scope: ScopeAdmin}, nil
 	}
-	var k apiKey
-	err := a.store.Read(ctx).Where("key_hash = ?", h).Take(&k).Error
-	switch {
-	case err == nil && k.OrganizationID == nil:
-		return Principal{Kind: KindAccount, SubjectID: k.ID, Scope: ScopeAdmin}, nil
-	case err == nil:
-		return Principal{Kind: KindOrganization, OrganizationID: *k.OrganizationID, SubjectID: k.ID, Scope: ScopeAdmin}, nil
-	case !errors.Is(err, gorm.ErrRecordNotFound):
-		return Principal{}, fmt.Errorf("read API key: %w", err)
-	}
-	var d models.Display
-	err = a.store.Read(ctx).Where("token_hash = ?", h).Take(&d).Error
-	if errors.Is(err, gorm.ErrRecordNotFound) {
+	if mistyped(secret) {
 		return Principal{}, errBadToken
 	}
-	if err != nil {
-		return Principal{}, fmt.Errorf("read display: %w", err)
+	now := a.o.Now()
+	p, changes, ok := a.known.find(hash, now)
+	if !ok {
+		var err error
+		if p, err = a.lookUp(ctx, secret, hash); err != nil {
+			return Principal{}, err
+		}
+		a.known.keep(hash, p, now, changes)
 	}
-	return Principal{Kind: KindDisplay, OrganizationID: d.OrganizationID, SubjectID: d.ID}, nil
+	if !p.ExpiresAt.IsZero() && !p.ExpiresAt.After(now) {
+		return Principal{}, models.Errorf(models.CodeKeyExpired, "The API key expired at %s.", p.ExpiresAt.Format(time.RFC3339))
+	}
+	return p, nil
+}
+
+func (a *Access) lookUp(ctx context.Context, secret, hash string) (Principal, error) {
+	if strings.HasPrefix(secret, keyPrefix) {
+		var k APIKey
+		err := a.store.Read(ctx).Where("key_hash = ?", hash).Take(&k).Error
+		return k.principal(), unknown(err, "API key")
+	}
+	var d models.Display
+	err := a.store.Read(ctx).Where("token_hash = ?", hash).Take(&d).Error
+	return Principal{Kind: KindDisplay, OrganizationID: d.OrganizationID, SubjectID: d.ID}, unknown(err, "display")
+}
+
+// unknown tells a credential that is not in the database from a failure to look.
+func unknown(err error, what string) error {
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return errBadToken
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", what, err)
+	}
+	return nil
 }
 
 // codeHash keys the hash of a short code, which could be guessed otherwise.

@@ -67,7 +67,7 @@ func (a *Access) ActorNames(ctx context.Context, lines []store.Audit) (map[strin
 	for _, m := range members {
 		names[m.ID] = strings.TrimSpace(m.FirstName + " " + m.LastName)
 	}
-	var keys []apiKey
+	var keys []APIKey
 	if err := a.store.Read(ctx).Select("id, name").Where("id IN ?", distinct(of[KindOrganization])).Find(&keys).Error; err != nil {
 		return nil, fmt.Errorf("read the names of keys: %w", err)
 	}

@@ -2,8 +2,12 @@ package access
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"slices"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -12,89 +16,296 @@ import (
 	"nowserving/models"
 )
 
-// keyPrefix lets people and scanners recognise an API key.
-const keyPrefix = "nsk_"
+const (
+	// maxKeyName bounds the name of a key, in bytes.
+	maxKeyName = 100
+	// maxKeys bounds the keys of an organization, or of the account.
+	maxKeys = 1000
+	// rotationGrace is how long a key works after its successor was made.
+	rotationGrace = 24 * time.Hour
+)
 
-// maxKeyName bounds the name of a key.
-const maxKeyName = 100
-
-// APIKey is what may be shown of an API key after it was made.
+// APIKey is a key of an organization or of the account, without the key.
 type APIKey struct {
-	ID   string
-	Name string
-	// OrganizationID is nil for an account key.
-	OrganizationID *string
-	CreatedAt      time.Time
-}
-
-type apiKey struct {
-	ID             string `gorm:"primaryKey"`
-	OrganizationID *string
+	ID             string  `gorm:"primaryKey"`
+	OrganizationID *string // nil for an account key
 	Name           string
 	KeyHash        string
-	CreatedAt      time.Time
+	Scopes         []Scope `gorm:"serializer:json"`
+	// Role is that of the member who made the key, or of the key that did: it does
+	// no more than they may. Empty: no member did.
+	Role       models.Role
+	ExpiresAt  *time.Time // nil: never
+	ReplacedAt *time.Time // by a successor of the same name
+	CreatedAt  time.Time
+
+	// What the key was used for on all nodes, as of some seconds ago. Errors are
+	// the answers of 400 and above.
+	LastUsedAt *time.Time
+	Requests   int64
+	Errors     int64
 }
 
-func (apiKey) TableName() string { return "api_keys" }
+// TableName names the table for GORM.
+func (APIKey) TableName() string { return "api_keys" }
+
+// principal is who comes with the key.
+func (k *APIKey) principal() Principal {
+	p := Principal{Kind: KindAccount, SubjectID: k.ID, Role: k.Role}
+	if k.OrganizationID != nil {
+		p.Kind, p.OrganizationID = KindOrganization, *k.OrganizationID
+	}
+	for _, s := range k.Scopes {
+		if !p.Scope.Includes(s) {
+			p.Scope = s
+		}
+	}
+	if k.ExpiresAt != nil {
+		p.ExpiresAt = *k.ExpiresAt
+	}
+	return p
+}
+
+// The form of a key: a prefix, 30 random characters of base 62, which are more
+// than 178 bits, and their CRC-32 (IEEE) as six digits of base 62. So scanners
+// find leaked keys with nsk_[0-9A-Za-z]{36}, and a mistyped one is refused
+// without a look at the database. Keys made earlier are longer or shorter.
+const (
+	keyPrefix   = "nsk_"
+	keyRandom   = 30
+	keyChecksum = 6
+	base62      = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
+
+// newKey draws a key.
+func newKey() string {
+	text := make([]byte, 0, keyRandom)
+	for len(text) < keyRandom {
+		var draw [1]byte
+		_, _ = rand.Read(draw[:])                       // never fails
+		if int(draw[0]) < 256/len(base62)*len(base62) { // else some digits would be likelier
+			text = append(text, base62[int(draw[0])%len(base62)])
+		}
+	}
+	return keyPrefix + string(text) + checksum(string(text))
+}
+
+func checksum(text string) string {
+	sum := crc32.ChecksumIEEE([]byte(text))
+	var digits [keyChecksum]byte
+	for i := len(digits) - 1; i >= 0; i-- {
+		digits[i] = base62[sum%uint32(len(base62))]
+		sum /= uint32(len(base62))
+	}
+	return string(digits[:])
+}
+
+// mistyped reports whether a secret has the form of a key and a wrong checksum.
+func mistyped(secret string) bool {
+	text, ok := strings.CutPrefix(secret, keyPrefix)
+	if !ok || len(text) != keyRandom+keyChecksum || strings.Trim(text, base62) != "" {
+		return false
+	}
+	return checksum(text[:keyRandom]) != text[keyRandom:]
+}
+
+// KeyPlan is what a new key is to be.
+type KeyPlan struct {
+	Name string
+	// Scopes of the key; all where none are named.
+	Scopes []Scope
+	// ExpiresAt is when the key stops working; nil: never.
+	ExpiresAt *time.Time
+	// Role is that of who makes it.
+	Role models.Role
+}
+
+func (p KeyPlan) check(now time.Time) error {
+	switch {
+	case p.Name == "" || len(p.Name) > maxKeyName:
+		return models.Invalid("name", "A key needs a name of at most %d bytes.", maxKeyName)
+	case slices.ContainsFunc(p.Scopes, func(s Scope) bool { return !slices.Contains(scopes, s) }):
+		return models.Invalid("scopes", "The scopes are read, write and admin.")
+	case p.ExpiresAt != nil && !p.ExpiresAt.After(now):
+		return models.Invalid("expiresAt", "A key expires in the future.")
+	}
+	return nil
+}
 
 // CreateKey makes an API key of an organization, or of the account when
 // organizationID is nil. The key is returned once and kept as a hash.
-func (a *Access) CreateKey(ctx context.Context, organizationID *string, name string) (APIKey, string, error) {
-	if name == "" || len(name) > maxKeyName {
-		return APIKey{}, "", models.Invalid("name", "A key needs a name of at most %d bytes.", maxKeyName)
+func (a *Access) CreateKey(ctx context.Context, organizationID *string, plan KeyPlan) (APIKey, string, error) {
+	if len(plan.Scopes) == 0 {
+		plan.Scopes = []Scope{ScopeAdmin}
 	}
-	secret := keyPrefix + NewToken()
-	k := apiKey{ID: models.NewID(), OrganizationID: organizationID, Name: name, KeyHash: models.HashSecret(secret)}
+	var k APIKey
+	var secret string
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
-		k.CreatedAt = tx.Now
-		return tx.Create(&k).Error
+		if err := plan.check(tx.Now); err != nil {
+			return err
+		}
+		var keys int64
+		if err := owned(tx.Model(&APIKey{}), organizationID).Count(&keys).Error; err != nil {
+			return fmt.Errorf("count API keys: %w", err)
+		}
+		if keys >= maxKeys {
+			return models.Errorf(models.CodeKeyLimit, "There are %d keys already.", keys)
+		}
+		// The name of a key that has expired is free.
+		old, err := keysNamed(tx, organizationID, plan.Name)
+		if err != nil {
+			return err
+		}
+		for _, o := range old {
+			if o.ExpiresAt != nil && !o.ExpiresAt.After(tx.Now) {
+				if err := dropKey(tx, &o); err != nil {
+					return err
+				}
+			}
+		}
+		if k, secret, err = insertKey(tx, organizationID, plan); err != nil {
+			return err
+		}
+		return tx.Audit(k.owner(), "createKey", "key", k.ID)
 	})
 	if store.IsDuplicate(err) {
-		return APIKey{}, "", models.Errorf(models.CodeKeyTaken, "There is a key named %q already.", name)
+		return APIKey{}, "", models.Errorf(models.CodeKeyTaken, "There is a key named %q already.", plan.Name)
 	}
-	if err != nil {
+	return k, secret, err
+}
+
+func insertKey(tx *store.Tx, organizationID *string, plan KeyPlan) (APIKey, string, error) {
+	secret := newKey()
+	k := APIKey{
+		ID: models.NewID(), OrganizationID: organizationID, Name: plan.Name, KeyHash: models.HashSecret(secret),
+		Scopes: plan.Scopes, Role: plan.Role, CreatedAt: tx.Now,
+	}
+	if plan.ExpiresAt != nil {
+		at := plan.ExpiresAt.UTC().Truncate(time.Microsecond)
+		k.ExpiresAt = &at
+	}
+	if err := tx.Create(&k).Error; err != nil {
 		return APIKey{}, "", fmt.Errorf("create API key: %w", err)
 	}
-	return APIKey{k.ID, k.Name, k.OrganizationID, k.CreatedAt}, secret, nil
+	return k, secret, nil
 }
+
+// RotateKey gives a key a successor of the same name, scopes and end, or of the
+// end given. The old one works for another 24 hours, unless it ends before.
+func (a *Access) RotateKey(ctx context.Context, organizationID *string, name string, expiresAt *time.Time) (APIKey, string, error) {
+	var k APIKey
+	var secret string
+	err := a.store.Tx(ctx, func(tx *store.Tx) error {
+		var old APIKey
+		err := owned(a.store.Lock(tx).Where("name = ? AND replaced_at IS NULL", name), organizationID).Take(&old).Error
+		if errors.Is(err, gorm.ErrRecordNotFound) {
+			return keyMissing(name)
+		}
+		if err != nil {
+			return fmt.Errorf("read API key: %w", err)
+		}
+		plan := KeyPlan{Name: name, Scopes: old.Scopes, Role: old.Role, ExpiresAt: old.ExpiresAt}
+		if expiresAt != nil {
+			plan.ExpiresAt = expiresAt
+		}
+		if err := plan.check(tx.Now); err != nil {
+			return err
+		}
+		until := tx.Now.Add(rotationGrace)
+		if old.ExpiresAt != nil && old.ExpiresAt.Before(until) {
+			until = *old.ExpiresAt
+		}
+		if err := tx.Model(&old).Updates(map[string]any{"replaced_at": tx.Now, "expires_at": until}).Error; err != nil {
+			return fmt.Errorf("replace API key: %w", err)
+		}
+		if k, secret, err = insertKey(tx, organizationID, plan); err != nil {
+			return err
+		}
+		return tx.Audit(k.owner(), "rotateKey", "key", old.ID)
+	})
+	return k, secret, err
+}
+
+// Keys lists the API keys of an organization, or of the account, by name; after
+// a key those it replaced. It counts what this node has seen until now.
+func (a *Access) Keys(ctx context.Context, organizationID *string) ([]APIKey, error) {
+	if err := a.writeUses(ctx); err != nil {
+		return nil, err
+	}
+	var list []APIKey
+	err := owned(a.store.Read(ctx), organizationID).Order("name, created_at DESC").Limit(maxKeys).Find(&list).Error
+	if err != nil {
+		return nil, fmt.Errorf("list API keys: %w", err)
+	}
+	return list, nil
+}
+
+// DeleteKey deletes a key by its name, and those it replaced; they are refused
+// from then on.
+func (a *Access) DeleteKey(ctx context.Context, organizationID *string, name string) error {
+	return a.store.Tx(ctx, func(tx *store.Tx) error {
+		keys, err := keysNamed(tx, organizationID, name)
+		if err != nil {
+			return err
+		}
+		if len(keys) == 0 {
+			return keyMissing(name)
+		}
+		for _, k := range keys {
+			if err := dropKey(tx, &k); err != nil {
+				return err
+			}
+			if err := tx.Audit(k.owner(), "deleteKey", "key", k.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// dropReplaced deletes the keys whose time after a rotation has passed, and
+// closes the live connections that were opened with them.
+func (a *Access) dropReplaced(ctx context.Context) error {
+	return a.store.Tx(ctx, func(tx *store.Tx) error {
+		var keys []APIKey
+		err := a.store.SkipLocked(tx).Where("replaced_at IS NOT NULL AND expires_at <= ?", tx.Now).Limit(100).Find(&keys).Error
+		if err != nil {
+			return fmt.Errorf("find replaced API keys: %w", err)
+		}
+		for _, k := range keys {
+			if err := dropKey(tx, &k); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func keysNamed(tx *store.Tx, organizationID *string, name string) ([]APIKey, error) {
+	var keys []APIKey
+	if err := owned(tx.Where("name = ?", name), organizationID).Find(&keys).Error; err != nil {
+		return nil, fmt.Errorf("read API keys: %w", err)
+	}
+	return keys, nil
+}
+
+func dropKey(tx *store.Tx, k *APIKey) error {
+	if err := tx.Delete(k).Error; err != nil {
+		return fmt.Errorf("delete API key: %w", err)
+	}
+	return tx.Revoke(store.RevokedKey, k.ID)
+}
+
+func keyMissing(name string) error {
+	return models.Errorf(models.CodeKeyMissing, "There is no key named %q.", name)
+}
+
+// owner is the key's organization as the audit writes it.
+func (k *APIKey) owner() string { return value(k.OrganizationID) }
 
 func owned(q *gorm.DB, organizationID *string) *gorm.DB {
 	if organizationID == nil {
 		return q.Where("organization_id IS NULL")
 	}
 	return q.Where("organization_id = ?", *organizationID)
-}
-
-// maxKeys bounds a list of keys.
-const maxKeys = 1000
-
-// Keys lists the API keys of an organization, or of the account.
-func (a *Access) Keys(ctx context.Context, organizationID *string) ([]APIKey, error) {
-	var rows []apiKey
-	if err := owned(a.store.Read(ctx), organizationID).Order("name").Limit(maxKeys).Find(&rows).Error; err != nil {
-		return nil, fmt.Errorf("list API keys: %w", err)
-	}
-	list := make([]APIKey, len(rows))
-	for i, k := range rows {
-		list[i] = APIKey{k.ID, k.Name, k.OrganizationID, k.CreatedAt}
-	}
-	return list, nil
-}
-
-// DeleteKey deletes a key by its name; it is refused from then on.
-func (a *Access) DeleteKey(ctx context.Context, organizationID *string, name string) error {
-	return a.store.Tx(ctx, func(tx *store.Tx) error {
-		var k apiKey
-		err := owned(tx.Where("name = ?", name), organizationID).Take(&k).Error
-		if errors.Is(err, gorm.ErrRecordNotFound) {
-			return models.Errorf(models.CodeKeyMissing, "There is no key named %q.", name)
-		}
-		if err == nil {
-			err = tx.Delete(&k).Error
-		}
-		if err != nil {
-			return fmt.Errorf("delete API key: %w", err)
-		}
-		return tx.Revoke(store.RevokedKey, k.ID)
-	})
 }

@@ -42,6 +42,7 @@ func (a *Access) learn(list []store.Revocation) {
 			r.sessions[one.Subject] = one.At.Add(accessLife + lookBack)
 			r.mu.Unlock()
 		}
+		a.known.forget(one)
 		r.mu.RLock()
 		told := r.told
 		r.mu.RUnlock()

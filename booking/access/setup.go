@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"nowserving/models"
 )
@@ -18,7 +19,7 @@ func (a *Access) OpenSetup(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("look for an account key: %w", err)
 	}
-	if len(keys) > 0 {
+	if slices.ContainsFunc(keys, func(k APIKey) bool { return k.ExpiresAt == nil || k.ExpiresAt.After(a.o.Now()) }) {
 		return "", nil
 	}
 	token := NewToken()
@@ -37,7 +38,7 @@ func (a *Access) Setup(ctx context.Context, token string) (APIKey, string, error
 	if a.setup == "" || !constantEqual(a.setup, models.HashSecret(token)) {
 		return APIKey{}, "", refused
 	}
-	key, secret, err := a.CreateKey(ctx, nil, "first")
+	key, secret, err := a.CreateKey(ctx, nil, KeyPlan{Name: "first"})
 	if models.CodeOf(err) == models.CodeKeyTaken {
 		a.setup = ""
 		return APIKey{}, "", refused

@@ -132,7 +132,9 @@ func configCheck(_ context.Context, c config) error {
 }
 
 func keysCreate() *cobra.Command {
-	var name string
+	var plan access.KeyPlan
+	var scopes []string
+	var life time.Duration
 	cmd := command("create", "Make an account API key and print it, once", func(ctx context.Context, c config) error {
 		return withStore(ctx, c, func(s *store.Store) error {
 			if _, err := s.Migrate(ctx); err != nil {
@@ -146,14 +148,23 @@ func keysCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, key, err := a.CreateKey(ctx, nil, name)
+			for _, scope := range scopes {
+				plan.Scopes = append(plan.Scopes, access.Scope(scope))
+			}
+			if life > 0 {
+				until := time.Now().Add(life)
+				plan.ExpiresAt = &until
+			}
+			_, key, err := a.CreateKey(ctx, nil, plan)
 			if err == nil {
 				fmt.Println(key)
 			}
 			return err
 		})
 	})
-	cmd.Flags().StringVar(&name, "name", "first", "what the key is for")
+	cmd.Flags().StringVar(&plan.Name, "name", "first", "what the key is for")
+	cmd.Flags().StringSliceVar(&scopes, "scopes", []string{"admin"}, "what it may do: read, write or admin")
+	cmd.Flags().DurationVar(&life, "expires", 0, "how long it works, such as 720h; 0: for ever")
 	return cmd
 }
 

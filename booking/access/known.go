@@ -1,0 +1,65 @@
+package access
+
+import (
+	"sync"
+	"time"
+
+	"nowserving/booking/store"
+)
+
+const (
+	// knownLife is how long a key or display token found in the database is not
+	// looked for again. One that ends is forgotten at once.
+	knownLife = time.Minute
+	// maxKnown bounds how many are kept; beyond it the memory starts over.
+	maxKnown = 10_000
+)
+
+// known are the keys and display tokens that were found in the database a
+// moment ago. What was not found is not kept: nobody can fill the memory with
+// guesses.
+type known struct {
+	mu sync.RWMutex
+	by map[string]acquaintance // hash of the secret
+	// changes counts the revocations learnt; it tells a look at the database
+	// that it may be outdated.
+	changes int
+}
+
+type acquaintance struct {
+	principal Principal
+	until     time.Time
+}
+
+// find returns who came with a secret before, or what to give keep once they
+// have been found elsewhere.
+func (k *known) find(hash string, now time.Time) (p Principal, changes int, ok bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	a, ok := k.by[hash]
+	return a.principal, k.changes, ok && now.Before(a.until)
+}
+
+func (k *known) keep(hash string, p Principal, now time.Time, changes int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if changes != k.changes {
+		return
+	}
+	if k.by == nil || len(k.by) >= maxKnown {
+		k.by = map[string]acquaintance{}
+	}
+	k.by[hash] = acquaintance{p, now.Add(knownLife)}
+}
+
+// forget drops whom a revocation is about.
+func (k *known) forget(r store.Revocation) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.changes++
+	for hash, a := range k.by {
+		if a.principal.SubjectID == r.Subject || a.principal.OrganizationID == r.Subject {
+			delete(k.by, hash)
+		}
+	}
+}

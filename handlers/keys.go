@@ -1,0 +1,102 @@
+package handlers
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"nowserving/booking/access"
+)
+
+type keyView struct {
+	ID         string         `json:"id"`
+	Name       string         `json:"name"`
+	Key        string         `json:"key,omitempty" doc:"Shown once, when it is made: nsk_ and 36 letters and digits, of which the last six are a checksum."`
+	Scopes     []access.Scope `json:"scopes" nullable:"false" enum:"read,write,admin"`
+	CreatedAt  time.Time      `json:"createdAt"`
+	ExpiresAt  *time.Time     `json:"expiresAt" doc:"Null: never."`
+	ReplacedAt *time.Time     `json:"replacedAt" doc:"When a successor of the same name was made; this one works until expiresAt."`
+	LastUsedAt *time.Time     `json:"lastUsedAt" doc:"As of some seconds ago, like the counts."`
+	Requests   int64          `json:"requests"`
+	Errors     int64          `json:"errors" doc:"Requests that were answered with 400 or above."`
+}
+
+func viewKey(k *access.APIKey) keyView {
+	return keyView{
+		ID: k.ID, Name: k.Name, Scopes: k.Scopes, CreatedAt: k.CreatedAt.UTC(), ExpiresAt: utc(k.ExpiresAt), ReplacedAt: utc(k.ReplacedAt),
+		LastUsedAt: utc(k.LastUsedAt), Requests: k.Requests, Errors: k.Errors,
+	}
+}
+
+// showKey shows a key that was just made.
+func showKey(k access.APIKey, secret string, err error) (result[keyView], error) {
+	if err != nil {
+		return result[keyView]{}, err
+	}
+	view := viewKey(&k)
+	view.Key = secret
+	return result[keyView]{view}, nil
+}
+
+type keyBody struct {
+	Name      string         `json:"name" required:"true" minLength:"1" maxLength:"100" example:"front desk"`
+	Scopes    []access.Scope `json:"scopes" minItems:"1" maxItems:"3" enum:"read,write,admin" doc:"Each includes those before it; admin by default."`
+	ExpiresAt *time.Time     `json:"expiresAt" doc:"When it stops working; never by default."`
+}
+
+type rotateBody struct {
+	Name      string     `json:"name" required:"true" minLength:"1" maxLength:"100" example:"front desk"`
+	ExpiresAt *time.Time `json:"expiresAt" doc:"When the new key stops working; as the old one by default."`
+}
+
+type keyRef struct {
+	Name string `json:"name" required:"true" minLength:"1" maxLength:"100"`
+}
+
+func (s *Server) keyRoutes() {
+	s.keyRoutesAt("/management/apiKeys", "Keys", operation{who: managers, tag: "API keys"}, func(c caller) *string { return &c.OrganizationID })
+	s.keyRoutesAt("/management/account/apiKeys", "AccountKeys", operation{who: accountKey, tag: "Account API keys", tenancy: optional}, func(caller) *string { return nil })
+}
+
+// keyRoutesAt makes the routes of an organization's keys, and of the account's.
+func (s *Server) keyRoutesAt(path, nouns string, common operation, of func(c caller) *string) {
+	example := map[string]any{"name": "front desk"}
+	noun := strings.TrimSuffix(nouns, "s")
+	route := func(method, path, id, summary, about string, example any) operation {
+		op := common
+		op.method, op.path, op.id, op.scope, op.summary, op.about, op.example = method, path, id, scopeAdmin, summary, about, example
+		return op
+	}
+	register(s, route(http.MethodGet, path, "list"+nouns, "List API keys", "What they may do and were used for; the keys themselves are never shown again.", nil),
+		func(ctx context.Context, c caller, _ *struct{}) (result[[]keyView], error) {
+			keys, err := s.o.Access.Keys(ctx, of(c))
+			views := make([]keyView, len(keys))
+			for i := range keys {
+				views[i] = viewKey(&keys[i])
+			}
+			return result[[]keyView]{views}, err
+		})
+	register(s, route(http.MethodPost, path, "create"+noun, "Make an API key", "The key is shown once. It does no more than whoever made it.", map[string]any{"name": "front desk", "scopes": []string{"write"}}),
+		func(ctx context.Context, c caller, in *with[keyBody]) (result[keyView], error) {
+			return showKey(s.o.Access.CreateKey(ctx, of(c), access.KeyPlan{
+				Name: in.Body.Name, Scopes: in.Body.Scopes, ExpiresAt: in.Body.ExpiresAt, Role: c.Role,
+			}))
+		})
+	register(s, route(http.MethodPost, path+"/rotate", "rotate"+noun, "Rotate an API key", "The new key is shown once; the old one works for another 24 hours, unless it expires before.", example),
+		func(ctx context.Context, c caller, in *with[rotateBody]) (result[keyView], error) {
+			return showKey(s.o.Access.RotateKey(ctx, of(c), in.Body.Name, in.Body.ExpiresAt))
+		})
+	register(s, route(http.MethodDelete, path, "delete"+noun, "Delete an API key", "By its name, and those it replaced; they are refused from then on.", example),
+		func(ctx context.Context, c caller, in *with[keyRef]) (message, error) {
+			return message{"The key is deleted."}, s.o.Access.DeleteKey(ctx, of(c), in.Body.Name)
+		})
+}
+
+// countUse counts a request that ends for the API key it came with. A panic,
+// which is answered later, is an error too.
+func (s *Server) countUse(c *gin.Context, p access.Principal) {
+	s.o.Access.Used(p, !c.Writer.Written() || c.Writer.Status() >= http.StatusBadRequest)
+}
