@@ -23,12 +23,6 @@ const (
 	leastScore = 0.5
 )
 
-// The verifiers themselves.
-const (
-	TurnstileURL = "https://challenges.cloudflare.com/turnstile/v0/siteverify"
-	RecaptchaURL = "https://www.google.com/recaptcha/api/siteverify"
-)
-
 // Verifier is a service that tells people from programs: Cloudflare Turnstile or
 // Google reCAPTCHA. Without a secret it is not asked.
 type Verifier struct {

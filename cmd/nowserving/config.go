@@ -48,6 +48,11 @@ type config struct {
 	SMTPURL             string `env:"NOWSERVING_SMTP_URL"`
 	SMSURL              string `env:"NOWSERVING_SMS_URL"`
 
+	TurnstileSecret string `env:"NOWSERVING_TURNSTILE_SECRET"`
+	TurnstileURL    string `env:"NOWSERVING_TURNSTILE_URL" envDefault:"https://challenges.cloudflare.com/turnstile/v0/siteverify"`
+	RecaptchaSecret string `env:"NOWSERVING_RECAPTCHA_SECRET"`
+	RecaptchaURL    string `env:"NOWSERVING_RECAPTCHA_URL" envDefault:"https://www.google.com/recaptcha/api/siteverify"`
+
 	// Settings that are checked like the others; ahead names those that nothing
 	// reads yet.
 	OTELEndpoint string `env:"NOWSERVING_OTEL_ENDPOINT"`
@@ -63,6 +68,7 @@ var ahead = []string{
 var secrets = []string{
 	"DATABASE_URL", "REDIS_URL", "NOWSERVING_SECRET_KEY", "NOWSERVING_BOOTSTRAP_KEY",
 	"NOWSERVING_FCM_CREDENTIALS", "NOWSERVING_SMTP_URL", "NOWSERVING_SMS_URL",
+	"NOWSERVING_TURNSTILE_SECRET", "NOWSERVING_RECAPTCHA_SECRET",
 }
 
 // prefix marks the names that are ours: an unknown one is a mistake.
@@ -174,6 +180,7 @@ func (c *config) check() error {
 	}
 	for _, setting := range []struct{ name, value string }{
 		{"NOWSERVING_PUBLIC_URL", c.PublicURL}, {"NOWSERVING_FCM_ENDPOINT", c.FCMEndpoint}, {"NOWSERVING_OTEL_ENDPOINT", c.OTELEndpoint},
+		{"NOWSERVING_TURNSTILE_URL", c.TurnstileURL}, {"NOWSERVING_RECAPTCHA_URL", c.RecaptchaURL},
 	} {
 		if u, err := url.Parse(setting.value); setting.value != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 			errs = append(errs, fmt.Errorf("%s is %q; it is an http or https URL", setting.name, setting.value))

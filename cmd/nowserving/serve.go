@@ -127,6 +127,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	}
 	people, err := access.New(db, access.Options{
 		Secret: secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, CanSend: canSend, Now: time.Now, Log: log,
+		Turnstile: access.Verifier{URL: c.TurnstileURL, Secret: c.TurnstileSecret}, Recaptcha: access.Verifier{URL: c.RecaptchaURL, Secret: c.RecaptchaSecret},
 	})
 	if err != nil {
 		return err
