@@ -67,6 +67,7 @@ type house struct {
 	store   *store.Store
 	notify  *notify.Service
 	server  *handlers.Server
+	access  *access.Access
 	redis   *storetest.RedisServer // nil: in-process
 	logged  *logBook
 
@@ -162,6 +163,7 @@ func (h *house) start(look func(*store.Store)) {
 	}
 	a, err := access.New(h.store, codes)
 	require.NoError(t, err)
+	h.access = a
 	h.server, err = handlers.New(handlers.Options{
 		Bookings: bookings, Catalog: c, Access: a, Mirrors: mirrors, Store: h.store, Secret: secret, Notify: h.notify,
 		Redis: rdb, RateLimit: cmp.Or(h.limit, 1_000_000), TrustedProxies: h.proxies,

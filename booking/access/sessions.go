@@ -58,8 +58,7 @@ type session struct {
 	SubjectID      string
 	Refreshes      int // the number of the refresh token that is good
 	RefreshedAt    time.Time
-	ExpiresAt      time.Time
-	EndedAt        *time.Time
+	ExpiresAt      time.Time // the moment it ended, if that was earlier
 	CreatedAt      time.Time
 }
 
@@ -124,7 +123,7 @@ func (a *Access) Refresh(ctx context.Context, organizationID, token string) (Ses
 	reused := false
 	err = a.store.Tx(ctx, func(tx *store.Tx) error {
 		var row session
-		err := a.store.Lock(tx).Where("id = ? AND ended_at IS NULL AND expires_at > ?", id, tx.Now).Take(&row).Error
+		err := a.store.Lock(tx).Where("id = ? AND expires_at > ?", id, tx.Now).Take(&row).Error
 		if errors.Is(err, gorm.ErrRecordNotFound) {
 			return errBadRefresh
 		}
@@ -170,7 +169,7 @@ func (a *Access) Logout(ctx context.Context, token string) error {
 	}
 	return a.store.Tx(ctx, func(tx *store.Tx) error {
 		var row session
-		err := a.store.Lock(tx).Where("id = ? AND ended_at IS NULL", id).Take(&row).Error
+		err := a.store.Lock(tx).Where("id = ? AND expires_at > ?", id, tx.Now).Take(&row).Error
 		if errors.Is(err, gorm.ErrRecordNotFound) {
 			return nil
 		}
@@ -195,7 +194,7 @@ func (a *Access) Logout(ctx context.Context, token string) error {
 // Logout does one.
 func (a *Access) EndSessions(tx *store.Tx, organizationID string, kind Kind, subjectID string) error {
 	var ids []string
-	err := tx.Model(&session{}).Where("organization_id = ? AND kind = ? AND subject_id = ? AND ended_at IS NULL", organizationID, kind, subjectID).
+	err := tx.Model(&session{}).Where("organization_id = ? AND kind = ? AND subject_id = ? AND expires_at > ?", organizationID, kind, subjectID, tx.Now).
 		Pluck("id", &ids).Error
 	if err != nil {
 		return fmt.Errorf("find a person's sessions: %w", err)
@@ -205,7 +204,7 @@ func (a *Access) EndSessions(tx *store.Tx, organizationID string, kind Kind, sub
 
 // end ends sessions when the transaction commits.
 func end(tx *store.Tx, ids ...string) error {
-	if err := tx.Model(&session{}).Where("id IN ?", ids).Update("ended_at", tx.Now).Error; err != nil {
+	if err := tx.Model(&session{}).Where("id IN ?", ids).Update("expires_at", tx.Now).Error; err != nil {
 		return fmt.Errorf("end sessions: %w", err)
 	}
 	for _, id := range ids {

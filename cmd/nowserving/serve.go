@@ -171,6 +171,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	running.Go(func() { bookings.Sweep(background) })
 	running.Go(func() { people.Watch(background, hub.Revoke) })
 	running.Go(func() { people.Tally(background) })
+	running.Go(func() { people.Forget(background) })
 	if c.FCMHoldLive {
 		running.Go(func() {
 			shown.Run(background, hub.Shown, func(err error) { log.Warn("other nodes don't know who is connected here", "error", err) })

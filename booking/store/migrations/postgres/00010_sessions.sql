@@ -4,7 +4,8 @@
 -- +goose Up
 -- A person who signed in. Access tokens name it as sid. Its refresh tokens are
 -- numbered; the one numbered refreshes is good. None is kept: each is made from
--- the session, its number and the service's secret.
+-- the session, its number and the service's secret. A session that is ended
+-- expires at that moment.
 CREATE TABLE sessions (
     id              text PRIMARY KEY,
     organization_id text NOT NULL REFERENCES organizations (id),
@@ -13,7 +14,6 @@ CREATE TABLE sessions (
     refreshes       integer NOT NULL DEFAULT 0,
     refreshed_at    timestamptz NOT NULL,
     expires_at      timestamptz NOT NULL,
-    ended_at        timestamptz,
     created_at      timestamptz NOT NULL
 );
 CREATE INDEX sessions_subject ON sessions (organization_id, kind, subject_id);

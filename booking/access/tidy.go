@@ -1,0 +1,63 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"nowserving/booking/store"
+)
+
+const (
+	// keptFor is how long what means nothing any more is kept, for those who
+	// look into what happened.
+	keptFor = 24 * time.Hour
+	// forgetEvery is how often it is deleted, and forgetAtOnce how many rows in
+	// one transaction.
+	forgetEvery  = time.Hour
+	forgetAtOnce = 1000
+)
+
+// Forget deletes what means nothing any more, every hour, until ctx ends.
+func (a *Access) Forget(ctx context.Context) {
+	ticker := time.NewTicker(forgetEvery)
+	defer ticker.Stop()
+	for {
+		if err := a.Tidy(ctx); err != nil && ctx.Err() == nil {
+			a.o.Log.Error("delete old sessions and codes", "error", err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Tidy deletes one-time codes, wrong guesses, sessions and revocations that have
+// meant nothing for a day.
+func (a *Access) Tidy(ctx context.Context) error {
+	now, err := a.store.Now(ctx)
+	if err != nil {
+		return err
+	}
+	for _, old := range []struct{ table, key, since string }{
+		{"one_time_codes", "id", "created_at"},
+		{"code_guesses", "organization_id, kind, address", "failed_at"},
+		{"sessions", "id", "expires_at"},
+		{"revocations", "id", "at"},
+	} {
+		statement := fmt.Sprintf("DELETE FROM %[1]s WHERE (%[2]s) IN (SELECT %[2]s FROM %[1]s WHERE %[3]s < ? LIMIT ?)", old.table, old.key, old.since)
+		for deleted := int64(forgetAtOnce); deleted == forgetAtOnce; {
+			err := a.store.Tx(ctx, func(tx *store.Tx) error {
+				done := tx.Exec(statement, now.Add(-keptFor), forgetAtOnce)
+				deleted = done.RowsAffected
+				return done.Error
+			})
+			if err != nil {
+				return fmt.Errorf("tidy %s: %w", old.table, err)
+			}
+		}
+	}
+	return nil
+}
