@@ -195,12 +195,12 @@ func (c *conn) look(now time.Time) {
 	}
 }
 
-// dependsOn reports whether the client may be here only as long as a credential
-// or an organization is good.
-func (c *conn) dependsOn(id string) bool {
+// dependsOn reports whether the client came with one of the credentials, or for
+// one of the organizations.
+func (c *conn) dependsOn(ids map[string]bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.client != nil && (c.client.CredentialID == id || c.client.OrganizationID == id)
+	return c.client != nil && (ids[c.client.CredentialID] || ids[c.client.OrganizationID])
 }
 
 // introduced sets who the client is, and returns how many seconds its token

@@ -203,15 +203,19 @@ func dismiss(ctx context.Context, conns []*conn) {
 }
 
 // Revoke closes the connections on this node whose credential, or whose
-// organization, has the id and is no longer good.
-func (h *Hub) Revoke(id string) {
+// organization, has one of the ids and is no longer good.
+func (h *Hub) Revoke(ids ...string) {
+	ended := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		ended[id] = true
+	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if h.closing {
 		return
 	}
 	for c := range h.conns {
-		if c.dependsOn(id) {
+		if c.dependsOn(ended) {
 			c.close(closeRevoked)
 		}
 	}

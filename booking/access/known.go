@@ -52,13 +52,22 @@ func (k *known) keep(hash string, p Principal, now time.Time, changes int) {
 	k.by[hash] = acquaintance{p, now.Add(knownLife)}
 }
 
-// forget drops whom a revocation is about.
-func (k *known) forget(r store.Revocation) {
+// forget drops whom revocations are about.
+func (k *known) forget(list []store.Revocation) {
+	ended := map[string]bool{}
+	for _, r := range list {
+		if r.Kind != store.RevokedSession { // nobody comes here with one
+			ended[r.Subject] = true
+		}
+	}
+	if len(ended) == 0 {
+		return
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.changes++
 	for hash, a := range k.by {
-		if a.principal.SubjectID == r.Subject || a.principal.OrganizationID == r.Subject {
+		if ended[a.principal.SubjectID] || ended[a.principal.OrganizationID] {
 			delete(k.by, hash)
 		}
 	}

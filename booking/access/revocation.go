@@ -22,7 +22,7 @@ const (
 type revocations struct {
 	mu       sync.RWMutex
 	sessions map[string]time.Time // forgotten then
-	told     func(id string)
+	told     func(ids ...string)
 }
 
 // revoked reports whether a session has ended.
@@ -33,29 +33,33 @@ func (r *revocations) revoked(session string) bool {
 	return ended
 }
 
-// learn takes note of revocations, again and again of the same if need be.
+// learn takes note of revocations, again and again of the same: a client that
+// was let in a moment before one is put out by a later look.
 func (a *Access) learn(list []store.Revocation) {
+	if len(list) == 0 {
+		return
+	}
+	ids := make([]string, len(list))
 	r := &a.revocations
-	for _, one := range list {
+	r.mu.Lock()
+	for i, one := range list {
+		ids[i] = one.Subject
 		if one.Kind == store.RevokedSession {
-			r.mu.Lock()
 			r.sessions[one.Subject] = one.At.Add(accessLife + lookBack)
-			r.mu.Unlock()
 		}
-		a.known.forget(one)
-		r.mu.RLock()
-		told := r.told
-		r.mu.RUnlock()
-		if told != nil {
-			told(one.Subject)
-		}
+	}
+	told := r.told
+	r.mu.Unlock()
+	a.known.forget(list)
+	if told != nil {
+		told(ids...)
 	}
 }
 
 // Watch learns what other nodes revoke, within about a second, until ctx ends.
-// told is called for what any node has revoked since the process began, once or
-// more, with the id of the session, key, display or organization.
-func (a *Access) Watch(ctx context.Context, told func(id string)) {
+// told is called for what any node has revoked since the process began, more
+// than once, with the ids of the sessions, keys, displays and organizations.
+func (a *Access) Watch(ctx context.Context, told func(ids ...string)) {
 	a.revocations.mu.Lock()
 	a.revocations.told = told
 	a.revocations.mu.Unlock()
