@@ -22,6 +22,7 @@ func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
 		if limited := s.spend(humagin.Unwrap(ctx), c.Principal); limited != nil {
 			err = limited
 		}
+		s.share(humagin.Unwrap(ctx), c.OrganizationID)
 		if err != nil {
 			s.answer(humagin.Unwrap(ctx), err)
 			return

@@ -35,6 +35,11 @@ func (l *Live) Authenticate(ctx context.Context, token string) (realtime.Client,
 	return realtime.Client{OrganizationID: p.OrganizationID, UserID: p.SubjectID, CredentialID: p.CredentialID(), ExpiresAt: p.ExpiresAt, Opaque: p}, nil
 }
 
+// OriginAllowed implements realtime.Source.
+func (l *Live) OriginAllowed(ctx context.Context, organizationID, origin string) bool {
+	return l.s.mayCall(ctx, organizationID, origin)
+}
+
 // caller is who is connected. A connection names no organization, so for an
 // account key it is that of what is watched.
 func (l *Live) caller(ctx context.Context, c realtime.Client, id string, ownerOf func(context.Context, string) (string, error)) (caller, error) {

@@ -71,12 +71,8 @@ func (s *Server) identify(c *gin.Context) {
 		id = models.NewID()
 	}
 	c.Header("X-Request-Id", id)
-	c.Header("X-Content-Type-Options", "nosniff")
 	if s.stopping.Load() {
 		c.Header("Connection", "close")
-	}
-	if s.o.Production {
-		c.Header("Strict-Transport-Security", "max-age=31536000")
 	}
 	ctx := context.WithValue(c.Request.Context(), keyRequestID, id)
 	c.Request = c.Request.WithContext(context.WithValue(ctx, keyLang, language(c.GetHeader("lang"))))
@@ -119,27 +115,6 @@ func (s *Server) recover(c *gin.Context) {
 		}
 		writeProblem(c, s.problem(c.Request.Context(), models.Errorf(models.CodeInternal, "Something went wrong on our side.")))
 	}()
-	c.Next()
-}
-
-// allowOrigin lets pages of the origins allowed call the API from a browser.
-// No cookie is ever read, so nothing has to be kept from the others.
-func (s *Server) allowOrigin(c *gin.Context) {
-	origin := c.GetHeader("Origin")
-	if origin == "" || !slices.Contains(s.o.AllowedOrigins, origin) {
-		c.Next()
-		return
-	}
-	c.Header("Access-Control-Allow-Origin", origin)
-	c.Writer.Header().Add("Vary", "Origin")
-	c.Header("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
-	if c.Request.Method == http.MethodOptions && c.GetHeader("Access-Control-Request-Method") != "" {
-		c.Header("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE")
-		c.Header("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, X-API-KEY, X-APP-ID, X-Request-Id, lang")
-		c.Header("Access-Control-Max-Age", "600")
-		c.AbortWithStatus(http.StatusNoContent)
-		return
-	}
 	c.Next()
 }
 

@@ -50,10 +50,9 @@ type Options struct {
 	// PublicURL is where people reach the service; it begins the addresses of
 	// tickets and displays.
 	PublicURL string
-	// AllowedOrigins are the origins of other sites whose pages may call the API.
+	// AllowedOrigins are the origins of other sites whose pages may call the API
+	// for every organization.
 	AllowedOrigins []string
-	// Production asks browsers to come by https only.
-	Production bool
 }
 
 // Server is the HTTP handler of the whole service.
@@ -64,6 +63,8 @@ type Server struct {
 	directory *directory
 	limiter   *limiter
 	answers   *models.Sealer
+	proxies   proxies
+	origins   origins
 	ownOrigin *http.CrossOriginProtection
 	live      atomic.Pointer[http.Handler]
 	stopping  atomic.Bool
@@ -83,10 +84,14 @@ func New(o Options) (*Server, error) {
 	}
 	gin.SetMode(gin.ReleaseMode) // it would print every route otherwise
 	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog), limiter: newLimiter(o.Redis, o.RateLimit, o.Log), answers: answers}
+	s.origins = origins{ask: o.Catalog.OriginAllowed, answers: map[string]originAnswer{}}
 	if s.ownOrigin, err = s.newOwnOrigin(); err != nil {
 		return nil, fmt.Errorf("handlers: the public URL: %w", err)
 	}
 	s.engine.RemoteIPHeaders = []string{"X-Forwarded-For"}
+	if s.proxies, err = newProxies(o.TrustedProxies); err != nil {
+		return nil, fmt.Errorf("trust proxies: %w", err)
+	}
 	if err := s.engine.SetTrustedProxies(o.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("trust proxies: %w", err)
 	}
@@ -94,7 +99,7 @@ func New(o Options) (*Server, error) {
 	s.engine.RedirectTrailingSlash = false
 	s.engine.NoRoute(s.refuse(models.CodeRouteMissing, "There is no such address."))
 	s.engine.NoMethod(s.refuse(models.CodeMethod, "The address does not take this method."))
-	s.engine.Use(s.identify, s.recover, s.allowOrigin, s.limitTime, s.checkAddress)
+	s.engine.Use(s.identify, s.secureHeaders, s.recover, s.answerPreflight, s.limitTime, s.checkAddress)
 
 	s.api = humagin.New(s.engine, s.document())
 	s.signInRoutes()
@@ -122,7 +127,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.engine.GET(livePath, s.connect)
-	web.Register(s.engine)
+	web.Register(s.engine, s.framers)
 	return s, nil
 }
 

@@ -92,12 +92,24 @@ func (c *conn) connect(id uint32, token string) bool {
 	if !ok {
 		return c.open()
 	}
+	if c.guest != "" && !c.welcome(client) {
+		c.close(closeOrigin)
+		return false
+	}
 	c.bearer = ""
 	ttl := c.introduced(client)
 	return c.answer(&protocol.Reply{Id: id, Connect: &protocol.ConnectResult{
 		Client: c.id, Version: c.hub.o.Version, Expires: ttl > 0, Ttl: ttl,
 		Ping: uint32(max(1, (c.hub.o.PingInterval+time.Second-1)/time.Second)), Pong: true,
 	}})
+}
+
+// welcome reports whether the client's organization lets pages of the origin it
+// comes from connect.
+func (c *conn) welcome(client Client) bool {
+	ctx, cancel := c.ask()
+	defer cancel()
+	return client.OrganizationID != "" && c.hub.o.Source.OriginAllowed(ctx, client.OrganizationID, c.guest)
 }
 
 func (c *conn) refresh(id uint32, token string) bool {

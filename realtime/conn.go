@@ -16,7 +16,7 @@ import (
 )
 
 // maxSubscriptions bounds those of one connection.
-const maxSubscriptions = 128
+const maxSubscriptions = 100
 
 // conn is one live connection.
 type conn struct {
@@ -29,6 +29,7 @@ type conn struct {
 
 	// Only the reading goroutine uses these.
 	bearer        string
+	guest         string // the foreign origin of the page; mostly empty
 	subscriptions []*subscription
 
 	mu     sync.Mutex

@@ -2,6 +2,7 @@ package realtime
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +28,8 @@ type Options struct {
 	Log     *slog.Logger
 	Now     func() time.Time
 	// AllowedOrigins are hosts or origins (scheme://host) of pages that may
-	// connect besides those of the host itself and of PublicURL.
+	// connect besides those of the host itself, of PublicURL, and for an
+	// organization those that the source allows.
 	AllowedOrigins []string
 	PublicURL      string
 	// Version is told to clients as the server's.
@@ -116,11 +119,17 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
 		return
 	}
+	guest, err := h.guest(r)
+	if err != nil {
+		h.o.Log.Debug("refuse a live connection", "error", err)
+		http.Error(w, "pages of this origin may not connect", http.StatusForbidden)
+		return
+	}
 	slim := &slimHijacker{ResponseWriter: w, hub: h}
 	ws, err := websocket.Accept(slim, r, &websocket.AcceptOptions{
-		Subprotocols:    []string{protobufSubprotocol},
-		OriginPatterns:  h.origins,
-		CompressionMode: websocket.CompressionDisabled,
+		Subprotocols:       []string{protobufSubprotocol},
+		InsecureSkipVerify: true, // the origin is checked above
+		CompressionMode:    websocket.CompressionDisabled,
 	})
 	if err != nil { // the answer is written
 		h.o.Log.Debug("refuse a live connection", "error", err)
@@ -132,6 +141,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		format = formatProtobuf
 	}
 	c := newConn(h, ws, slim, format, bearerOf(r))
+	c.guest = guest
 	h.mu.Lock()
 	late := h.leaving
 	if !late {
@@ -146,6 +156,30 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if late {
 		c.end(net.ErrClosed)
 	}
+}
+
+// guest returns the origin of a page that connects because some organization
+// lets its origin, and nothing for all others who may connect: pages of this
+// host and of the origins allowed, and clients that are no pages.
+func (h *Hub) guest(r *http.Request) (string, error) {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return "", nil
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Host == "" {
+		return "", fmt.Errorf("%q is no origin", origin)
+	}
+	ours := func(allowed string) bool {
+		return strings.EqualFold(allowed, origin) || strings.EqualFold(allowed, u.Host)
+	}
+	if strings.EqualFold(u.Host, r.Host) || slices.ContainsFunc(h.origins, ours) {
+		return "", nil
+	}
+	if !h.o.Source.OriginAllowed(r.Context(), "", origin) {
+		return "", fmt.Errorf("no organization lets pages of %q connect", origin)
+	}
+	return origin, nil
 }
 
 const (

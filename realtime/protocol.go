@@ -72,6 +72,7 @@ var (
 	closeBadToken     = farewell{3500, "bad token"}
 	closeRevoked      = farewell{3501, "revoked"}
 	closeBadRequest   = farewell{3502, "bad request"}
+	closeOrigin       = farewell{3503, "origin not allowed"}
 	closeNotAvailable = farewell{3508, "not available"}
 )
 

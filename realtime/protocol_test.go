@@ -128,16 +128,16 @@ func TestConnectionHoldsSoManySubscriptions(t *testing.T) {
 	n := w.node(realtime.Options{})
 	c := dial(t, n.url, nil)
 	c.connect("patient")
-	for i := range 129 {
+	for i := range 101 {
 		id := w.join("r1")
 		c.send(fmt.Sprintf(`{"id":%d,"subscribe":{"channel":"booking:%s"}}`, i+2, id))
 		answer := c.receive()
-		assert.Equal(t, i == 128, strings.Contains(answer, `"code":106`), "subscription %d: %s", i, answer)
+		assert.Equal(t, i == 100, strings.Contains(answer, `"code":106`), "subscription %d: %s", i, answer)
 	}
-	assert.Equal(t, int64(128), n.hub.Stats().Subscriptions)
+	assert.Equal(t, int64(100), n.hub.Stats().Subscriptions)
 	c.send(`{"id":200,"unsubscribe":{"channel":"booking:b1"}}`)
 	assert.JSONEq(t, `{"id":200,"unsubscribe":{}}`, c.receive())
-	c.send(`{"id":201,"subscribe":{"channel":"booking:b129"}}`)
+	c.send(`{"id":201,"subscribe":{"channel":"booking:b101"}}`)
 	assert.Contains(t, c.receive(), `"SNAPSHOT"`)
 }
 
@@ -266,6 +266,21 @@ func TestOrigins(t *testing.T) {
 			header.Set("Origin", origin)
 		}
 		assert.Equal(t, status, statusOf(t, n.url, header), origin)
+	}
+}
+
+func TestOriginsOfAnOrganization(t *testing.T) {
+	w := small(t)
+	n := w.node(realtime.Options{})
+	from := func(origin string) *wire {
+		return dial(t, n.url, &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {origin}}})
+	}
+	assert.Contains(t, from("https://widget.example").connect("patient"), `"connect"`)
+	for origin, token := range map[string]string{"https://other.example": "patient", "https://widget.example": "account"} {
+		stranger := from(origin)
+		stranger.send(`{"id":1,"connect":{"token":"` + token + `"}}`)
+		code, reason := stranger.closed()
+		assert.Equal(t, "3503 origin not allowed", fmt.Sprint(code, " ", reason))
 	}
 }
 

@@ -20,6 +20,10 @@ type Source interface {
 	// tries again.
 	Authenticate(ctx context.Context, token string) (Client, error)
 
+	// OriginAllowed reports whether pages of a foreign origin may connect for an
+	// organization or, where that is not known yet and so empty, for any.
+	OriginAllowed(ctx context.Context, organizationID, origin string) bool
+
 	// Booking, Queue and Display check that the client may watch something and
 	// return its state, read after the call began. A *models.Error says why
 	// not: CodeForbidden, or the code of something that was not found. Any

@@ -290,6 +290,18 @@ func (w *world) allow(token string, c realtime.Client) {
 	w.clients[token] = c
 }
 
+// OriginAllowed implements realtime.Source: one organization has a page of its
+// own, and another has one too.
+func (w *world) OriginAllowed(_ context.Context, organizationID, origin string) bool {
+	switch organizationID {
+	case "":
+		return origin == "https://widget.example" || origin == "https://other.example"
+	case organization:
+		return origin == "https://widget.example"
+	}
+	return false
+}
+
 // Authenticate implements realtime.Source: any token is good for a user of its
 // name, but for a few.
 func (w *world) Authenticate(_ context.Context, token string) (realtime.Client, error) {

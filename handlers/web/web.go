@@ -9,6 +9,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -26,9 +27,9 @@ import (
 var embedded embed.FS
 
 // contentSecurityPolicy allows this origin and nothing else: no inline script,
-// no inline style, no framing. Live updates are a WebSocket to the same origin.
+// no inline style, and frames as said at its end. Live updates are a WebSocket to the same origin.
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
-	"img-src 'self' data:; font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+	"img-src 'self' data:; font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors "
 
 // contentTypes is spelled out because the system's table differs from one
 // container image to the next, and nosniff makes a wrong one fatal.
@@ -53,7 +54,10 @@ type file struct {
 // Pages refer to their files under /static/~<hash>/, where the hash covers the
 // whole static tree. Those addresses never change their content, so browsers may
 // keep them for ever; pages themselves are revalidated on every visit.
-func Register(r gin.IRouter) {
+//
+// framers lists the origins that may show the page of an organization's queue in
+// a frame, as a widget; no other page is ever framed.
+func Register(r gin.IRouter, framers func(ctx context.Context, organizationID string) []string) {
 	static := load("static")
 	hash := treeHash(static)
 	pages := load("pages")
@@ -74,7 +78,11 @@ func Register(r gin.IRouter) {
 		page := pages[name]
 		handle(r, route, func(c *gin.Context) {
 			c.Header("Cache-Control", "no-cache")
-			send(c, page)
+			var origins []string
+			if id := c.Param("organizationId"); id != "" {
+				origins = framers(c.Request.Context(), id)
+			}
+			send(c, page, origins)
 		})
 	}
 
@@ -92,11 +100,11 @@ func Register(r gin.IRouter) {
 		f, ok := static[name]
 		if !ok {
 			c.Header("Cache-Control", "no-store")
-			secure(c)
+			secure(c, nil)
 			c.String(http.StatusNotFound, "no such file\n")
 			return
 		}
-		send(c, f)
+		send(c, f, nil)
 	})
 }
 
@@ -105,17 +113,24 @@ func handle(r gin.IRouter, route string, h gin.HandlerFunc) {
 	r.HEAD(route, h)
 }
 
-func send(c *gin.Context, f file) {
-	secure(c)
+func send(c *gin.Context, f file, framers []string) {
+	secure(c, framers)
 	c.Header("Content-Type", f.contentType)
 	c.Header("ETag", f.etag)
 	// ServeContent answers If-None-Match, HEAD and ranges.
 	http.ServeContent(c.Writer, c.Request, "", time.Time{}, bytes.NewReader(f.body))
 }
 
-// secure sets the headers every answer of this package carries.
-func secure(c *gin.Context) {
-	c.Header("Content-Security-Policy", contentSecurityPolicy)
+// secure sets the headers every answer of this package carries. Pages of the
+// origins in framers may show it in a frame.
+func secure(c *gin.Context, framers []string) {
+	if len(framers) == 0 {
+		c.Header("Content-Security-Policy", contentSecurityPolicy+"'none'")
+		c.Header("X-Frame-Options", "DENY")
+	} else {
+		c.Header("Content-Security-Policy", contentSecurityPolicy+strings.Join(framers, " "))
+		c.Writer.Header().Del("X-Frame-Options") // it can't name origins
+	}
 	c.Header("X-Content-Type-Options", "nosniff")
 	c.Header("Referrer-Policy", "no-referrer")
 	c.Header("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=(), screen-wake-lock=(self)")

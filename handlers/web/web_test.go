@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"io/fs"
@@ -25,7 +26,12 @@ func serve(t *testing.T) *httptest.Server {
 	t.Helper()
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
-	web.Register(r)
+	web.Register(r, func(_ context.Context, organizationID string) []string {
+		if organizationID == "framed" {
+			return []string{"https://clinic.example", "http://localhost:3000"}
+		}
+		return nil
+	})
 	server := httptest.NewServer(r)
 	t.Cleanup(server.Close)
 	return server
@@ -80,6 +86,21 @@ func TestPagesAreServedLockedDown(t *testing.T) {
 		assert.Contains(t, body, `data-testid="connection"`, "every page shows whether it is alive: %s", page)
 		assert.Contains(t, body, `data-testid="updated"`, page)
 	}
+}
+
+func TestOnlyTheWidgetIsFramed(t *testing.T) {
+	t.Parallel()
+	server := serve(t)
+	for _, page := range append(slices.Clone(pages), "/static/base.css", "/static/none") {
+		response, _ := fetch(t, http.MethodGet, server.URL+page)
+		assert.Equal(t, "DENY", response.Header.Get("X-Frame-Options"), page)
+		assert.Contains(t, response.Header.Get("Content-Security-Policy"), "; frame-ancestors 'none'", page)
+	}
+	widget, _ := fetch(t, http.MethodGet, server.URL+"/join/framed")
+	assert.Empty(t, widget.Header.Get("X-Frame-Options"))
+	policy := widget.Header.Get("Content-Security-Policy")
+	assert.True(t, strings.HasSuffix(policy, "; frame-ancestors https://clinic.example http://localhost:3000"), policy)
+	assert.NotContains(t, policy, "none'; frame", "nothing else is loosened")
 }
 
 // The policy would block inline code without a word, so none may be written.

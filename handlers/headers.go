@@ -1,0 +1,181 @@
+package handlers
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"nowserving/models"
+)
+
+// apiPolicy is the Content-Security-Policy of answers that are no pages: should
+// a browser show one all the same, nothing in it is carried out.
+const apiPolicy = "default-src 'none'; frame-ancestors 'none'"
+
+// secureHeaders sets the headers that every answer has. Pages then say in their
+// own policies what they need.
+func (s *Server) secureHeaders(c *gin.Context) {
+	c.Header("Content-Security-Policy", apiPolicy)
+	c.Header("X-Content-Type-Options", "nosniff")
+	c.Header("X-Frame-Options", "DENY")
+	c.Header("Referrer-Policy", "no-referrer")
+	c.Header("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
+	c.Header("Cross-Origin-Opener-Policy", "same-origin")
+	c.Header("Vary", "Origin")
+	if s.secure() || s.proxies.trust(c.RemoteIP()) && c.GetHeader("X-Forwarded-Proto") == "https" {
+		c.Header("Strict-Transport-Security", "max-age=31536000")
+	}
+	c.Next()
+}
+
+// proxies are the networks of proxies that are believed.
+type proxies []netip.Prefix
+
+func newProxies(list []string) (proxies, error) {
+	var all proxies
+	for _, text := range list {
+		if one, err := netip.ParseAddr(text); err == nil {
+			all = append(all, netip.PrefixFrom(one, one.BitLen()))
+			continue
+		}
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, network)
+	}
+	return all, nil
+}
+
+func (p proxies) trust(address string) bool {
+	ip, err := netip.ParseAddr(address)
+	return err == nil && slices.ContainsFunc(p, func(network netip.Prefix) bool { return network.Contains(ip.Unmap()) })
+}
+
+// answerPreflight tells browsers which requests pages of other origins may make.
+// No cookie counts without a header that isn't among those, so nothing has to be
+// kept from the others: they are merely not helped.
+func (s *Server) answerPreflight(c *gin.Context) {
+	origin := c.GetHeader("Origin")
+	preflight := c.Request.Method == http.MethodOptions && c.GetHeader("Access-Control-Request-Method") != ""
+	switch {
+	case slices.Contains(s.o.AllowedOrigins, origin):
+		shareWith(c, origin)
+	case preflight && s.mayCall(c.Request.Context(), "", origin):
+		shareWith(c, origin) // for which organization is told by the request itself
+	default:
+		c.Next()
+		return
+	}
+	if !preflight {
+		c.Next()
+		return
+	}
+	c.Header("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE")
+	c.Header("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, X-API-KEY, X-APP-ID, X-Request-Id, lang")
+	c.Header("Access-Control-Max-Age", "600")
+	c.AbortWithStatus(http.StatusNoContent)
+}
+
+// share lets the page that made a request read the answer, if its origin may
+// call for the organization.
+func (s *Server) share(c *gin.Context, organizationID string) {
+	if origin := c.GetHeader("Origin"); s.mayCall(c.Request.Context(), organizationID, origin) {
+		shareWith(c, origin)
+	}
+}
+
+func shareWith(c *gin.Context, origin string) {
+	c.Header("Access-Control-Allow-Origin", origin)
+	c.Header("Access-Control-Expose-Headers",
+		"X-Request-Id, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Idempotency-Replayed")
+}
+
+// mayCall reports whether pages of an origin may call the API for an
+// organization or, where none is known, for any.
+func (s *Server) mayCall(ctx context.Context, organizationID, origin string) bool {
+	if origin == "" || slices.Contains(s.o.AllowedOrigins, origin) {
+		return origin != ""
+	}
+	if organizationID != "" {
+		o, err := s.directory.of(ctx, organizationID)
+		if err == nil {
+			return slices.Contains(o.AllowedOrigins, origin)
+		}
+		if models.CodeOf(err) != models.CodeOrgMissing {
+			return false
+		}
+	}
+	allowed, err := s.origins.known(ctx, origin)
+	if err != nil && ctx.Err() == nil {
+		s.o.Log.Warn("it is not known whether an origin may call", "error", err)
+	}
+	return allowed
+}
+
+// framers are the origins that may show an organization's widget in a frame.
+func (s *Server) framers(ctx context.Context, organizationID string) []string {
+	if !isText(organizationID) {
+		return nil
+	}
+	o, err := s.directory.of(ctx, organizationID)
+	if err != nil {
+		if models.CodeOf(err) != models.CodeOrgMissing && ctx.Err() == nil {
+			s.o.Log.Warn("it is not known who may frame a page", "error", err)
+		}
+		return nil
+	}
+	return o.AllowedOrigins
+}
+
+const (
+	// originLife is how long it is remembered whether some organization allows an
+	// origin, and maxOrigins of how many.
+	originLife = 5 * time.Second
+	maxOrigins = 1000
+	// maxOrigin bounds an origin, in bytes.
+	maxOrigin = 255
+)
+
+// origins remembers which origins some organization allows.
+type origins struct {
+	ask func(ctx context.Context, origin string) (bool, error)
+
+	mu      sync.Mutex
+	answers map[string]originAnswer
+}
+
+type originAnswer struct {
+	allowed bool
+	until   time.Time
+}
+
+func (o *origins) known(ctx context.Context, origin string) (bool, error) {
+	if len(origin) > maxOrigin || !isText(origin) || !strings.Contains(origin, "://") {
+		return false, nil
+	}
+	now := time.Now()
+	o.mu.Lock()
+	answer, ok := o.answers[origin]
+	o.mu.Unlock()
+	if ok && now.Before(answer.until) {
+		return answer.allowed, nil
+	}
+	allowed, err := o.ask(ctx, origin)
+	if err != nil {
+		return false, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.answers) >= maxOrigins {
+		clear(o.answers)
+	}
+	o.answers[origin] = originAnswer{allowed, now.Add(originLife)}
+	return allowed, nil
+}
