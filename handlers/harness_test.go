@@ -61,6 +61,7 @@ type house struct {
 	limit   int                // requests a minute; 0: more than any test makes
 	proxies []string           // trusted
 	public  string             // the URL people come to, if not publicURL
+	serious bool               // not in development
 	look    func(*store.Store) // gets the store before anything uses it
 	secret  bool               // one-time codes are random and known to who gets them only
 	url     string
@@ -110,7 +111,7 @@ func newHouse(t testing.TB, b backend, change ...func(*house)) *house {
 // its store before anything uses it.
 func (h *house) beside(look func(*store.Store)) *house {
 	h.t.Helper()
-	other := &house{t: h.t, options: h.options, holding: h.holding, outside: h.outside, limit: h.limit, proxies: h.proxies, public: h.public, secret: h.secret, redis: h.redis}
+	other := &house{t: h.t, options: h.options, holding: h.holding, outside: h.outside, limit: h.limit, proxies: h.proxies, serious: h.serious, public: h.public, secret: h.secret, redis: h.redis}
 	other.start(look)
 	return other
 }
@@ -174,7 +175,7 @@ func (h *house) start(look func(*store.Store)) {
 			}
 			_, _ = io.WriteString(w, "up 1\n")
 		}),
-		Log: log, PublicURL: cmp.Or(h.public, publicURL+"/"), AllowedOrigins: []string{friend},
+		Log: log, PublicURL: cmp.Or(h.public, publicURL+"/"), AllowedOrigins: []string{friend}, Development: !h.serious,
 	})
 	require.NoError(t, err)
 	hub := realtime.New(realtime.Options{Source: h.server.Live(), Mirrors: mirrors, Log: log, Now: time.Now})

@@ -55,7 +55,7 @@ func TestKeys(t *testing.T) {
 		c, elsewhere := h.newClinic(), h.newClinic()
 		made := c.staff(http.MethodPost, keysPath, object{"name": "kiosk", "scopes": []string{"read", "write"}, "expiresAt": time.Now().Add(time.Hour)}).ok()
 		key := made.str("result.key")
-		require.Regexp(t, regexp.MustCompile(`^nsk_[0-9A-Za-z]{36}$`), key, "what scanners look for")
+		require.Regexp(t, `^nsk_[0-9A-Za-z]{36}$`, key, "what scanners look for")
 		assert.Equal(t, digits62(crc32.ChecksumIEEE([]byte(key[4:34]))), key[34:], "a checksum they can check")
 		assert.Equal(t, []any{"read", "write"}, made.at("result.scopes"))
 		assert.Equal(t, 0, scalar[int](h, "SELECT COUNT(*) FROM api_keys WHERE key_hash LIKE '%"+key[4:20]+"%'"))
@@ -111,15 +111,15 @@ func TestKeys(t *testing.T) {
 // TestKeysOfAdmins: who may not touch owners can't make a key that may.
 func TestKeysOfAdmins(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
+	onBoth(t, func(_ *testing.T, h *house) {
 		c := h.newClinic()
 		boss := c.hire(object{"phone": "+966500000431", "role": "owner"}).ok().str("result.id")
 		admin := c.member(models.RoleAdmin, "+966500000432")
-		make := func(token, name string) string {
+		mint := func(token, name string) string {
 			return h.send(request{method: http.MethodPost, path: keysPath, token: token, body: object{"name": name}}).ok().str("result.key")
 		}
-		one := make(admin, "one")
-		two := make(one, "made by the key")
+		one := mint(admin, "one")
+		two := mint(one, "made by the key")
 		three := h.send(request{method: http.MethodPost, path: keysPath + "/rotate", token: one, body: object{"name": "one"}}).ok().str("result.key")
 		for _, key := range []string{one, two, three} {
 			h.send(request{method: http.MethodPost, path: membersPath, token: key, body: object{"phone": "+966500000433", "role": "owner"}}).

@@ -2,9 +2,11 @@ package handlers
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"time"
 
+	"nowserving/booking/catalog"
 	"nowserving/models"
 )
 
@@ -16,6 +18,7 @@ type organizationView struct {
 	BusinessCustomConfig map[string]any `json:"businessCustomConfig"`
 	AllowedOrigins       []string       `json:"allowedOrigins" nullable:"false"`
 	CreatedAt            time.Time      `json:"createdAt"`
+	IsDeleted            bool           `json:"isDeleted" doc:"True in the answer to its deletion only: nobody finds it any more."`
 }
 
 func viewOrganization(o *models.Organization) organizationView {
@@ -23,7 +26,23 @@ func viewOrganization(o *models.Organization) organizationView {
 	if config == nil {
 		config = map[string]any{}
 	}
-	return organizationView{o.ID, o.Name, o.Timezone, o.BusinessTypeID, config, o.AllowedOrigins, o.CreatedAt.UTC()}
+	return organizationView{o.ID, o.Name, o.Timezone, o.BusinessTypeID, config, o.AllowedOrigins, o.CreatedAt.UTC(), o.DeletedAt != nil}
+}
+
+func showOrganization(o *models.Organization, err error) (result[organizationView], error) {
+	if err != nil {
+		return result[organizationView]{}, err
+	}
+	return result[organizationView]{viewOrganization(o)}, nil
+}
+
+// checkConfig bounds the configuration of an organization, as that of customers.
+func checkConfig(config map[string]any) error {
+	data, err := json.Marshal(config)
+	if err == nil && len(data) > maxData {
+		err = models.Invalid("businessCustomConfig", "The configuration takes at most %d bytes.", maxData)
+	}
+	return err
 }
 
 type organizationBody struct {
@@ -32,6 +51,15 @@ type organizationBody struct {
 	BusinessTypeID       string         `json:"businessTypeId" maxLength:"100"`
 	BusinessCustomConfig map[string]any `json:"businessCustomConfig"`
 	AllowedOrigins       []string       `json:"allowedOrigins" maxItems:"50" example:"[\"https://clinic.example\"]" doc:"Web origins whose pages may call the API for the organization and show its widgets."`
+}
+
+// organizationChangeBody changes an organization: what is absent stays.
+type organizationChangeBody struct {
+	Name                 *string        `json:"name" minLength:"1" maxLength:"200"`
+	Timezone             *string        `json:"timezone" minLength:"1" maxLength:"100" example:"Asia/Riyadh" doc:"IANA name."`
+	BusinessTypeID       *string        `json:"businessTypeId" maxLength:"100"`
+	BusinessCustomConfig map[string]any `json:"businessCustomConfig" doc:"Replaced as a whole."`
+	AllowedOrigins       *[]string      `json:"allowedOrigins" maxItems:"50" doc:"Replaced as a whole."`
 }
 
 func (s *Server) organizationRoutes() {
@@ -54,25 +82,76 @@ func (s *Server) organizationRoutes() {
 			Name: in.Body.Name, Timezone: in.Body.Timezone, BusinessTypeID: in.Body.BusinessTypeID, BusinessCustomConfig: in.Body.BusinessCustomConfig,
 			AllowedOrigins: in.Body.AllowedOrigins,
 		}
-		if err := s.o.Catalog.CreateOrganization(ctx, o); err != nil {
+		if err := checkConfig(in.Body.BusinessCustomConfig); err != nil {
 			return result[organizationView]{}, err
 		}
-		return result[organizationView]{viewOrganization(o)}, nil
+		return showOrganization(o, s.o.Catalog.CreateOrganization(ctx, o))
 	})
 	type byOrganization struct {
 		ID string `path:"id" maxLength:"64"`
+	}
+	// within refuses the organizations of others to whoever has one of their own.
+	within := func(c caller, id string) error {
+		if own := c.Principal.OrganizationID; own != "" && own != id {
+			return models.Errorf(models.CodeOrgMissing, "There is no such organization, or it is not yours.")
+		}
+		return nil
 	}
 	register(s, operation{
 		method: http.MethodGet, path: "/management/organizations/{id}", id: "getOrganization", tag: "Organizations", who: staff, tenancy: optional,
 		summary: "Get an organization",
 	}, func(ctx context.Context, c caller, in *byOrganization) (result[organizationView], error) {
-		if own := c.Principal.OrganizationID; own != "" && own != in.ID {
-			return result[organizationView]{}, models.Errorf(models.CodeOrgMissing, "There is no such organization, or it is not yours.")
-		}
-		o, err := s.o.Catalog.Organization(ctx, in.ID)
-		if err != nil {
+		if err := within(c, in.ID); err != nil {
 			return result[organizationView]{}, err
 		}
-		return result[organizationView]{viewOrganization(o)}, nil
+		return showOrganization(s.o.Catalog.Organization(ctx, in.ID))
+	})
+	type organizationChange struct {
+		ID   string `path:"id" maxLength:"64"`
+		Body organizationChangeBody
+	}
+	register(s, operation{
+		method: http.MethodPut, path: "/management/organizations/{id}", id: "updateOrganization", tag: "Organizations", who: managers, scope: scopeAdmin, tenancy: optional,
+		summary: "Change an organization", about: "What is absent stays. Tickets are drawn for the local day of the new time zone from then on.",
+		example: map[string]any{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh", "allowedOrigins": []string{"https://clinic.example"}},
+	}, func(ctx context.Context, c caller, in *organizationChange) (result[organizationView], error) {
+		if err := within(c, in.ID); err != nil {
+			return result[organizationView]{}, err
+		}
+		if err := checkConfig(in.Body.BusinessCustomConfig); err != nil {
+			return result[organizationView]{}, err
+		}
+		o, err := s.o.Catalog.UpdateOrganization(ctx, in.ID, catalog.OrganizationChange{
+			Name: in.Body.Name, Timezone: in.Body.Timezone, BusinessTypeID: in.Body.BusinessTypeID, BusinessCustomConfig: in.Body.BusinessCustomConfig,
+			AllowedOrigins: in.Body.AllowedOrigins,
+		})
+		s.directory.forget(in.ID)
+		return showOrganization(o, err)
+	})
+	type organizationDeletion struct {
+		ID   string `path:"id" maxLength:"64"`
+		Hard bool   `query:"hardDelete" doc:"Delete everything of it for good; in development only."`
+	}
+	register(s, operation{
+		method: http.MethodDelete, path: "/management/organizations/{id}", id: "deleteOrganization", tag: "Organizations", who: accountKey | owner, scope: scopeAdmin, tenancy: optional,
+		summary: "Delete an organization",
+		about: "It is hidden everywhere, its credentials are refused, its live connections closed, and nothing is sent for it any more. What it had stays in the database, " +
+			"unless hardDelete is asked for, which only a service in development carries out.",
+	}, func(ctx context.Context, c caller, in *organizationDeletion) (result[organizationView], error) {
+		if err := within(c, in.ID); err != nil {
+			return result[organizationView]{}, err
+		}
+		defer s.directory.forget(in.ID)
+		if !in.Hard {
+			return showOrganization(s.o.Catalog.DeleteOrganization(ctx, in.ID))
+		}
+		if !s.o.Development {
+			return result[organizationView]{}, models.Errorf(models.CodeHardDelete, "Organizations are deleted for good in development only.")
+		}
+		o, err := s.o.Catalog.DropOrganization(ctx, in.ID)
+		if err == nil {
+			err = s.o.Mirrors.Drop(ctx, in.ID)
+		}
+		return showOrganization(o, err)
 	})
 }

@@ -70,6 +70,10 @@ func TestDoorsAreMarked(t *testing.T) {
 		switch {
 		case op.path == "/management/organizations" && op.method == http.MethodPost:
 			assert.Equal(t, []string{"account key"}, op.who)
+		case op.path == "/management/organizations/{id}" && op.method == http.MethodDelete:
+			assert.Equal(t, []string{"account key", "owner"}, op.who)
+		case op.path == "/management/organizations/{id}" && op.method == http.MethodPut:
+			assert.Equal(t, managers, op.who)
 		case op.path == "/management/displays" && op.method == http.MethodGet:
 			assert.Equal(t, append(slices.Clone(staff), "screen"), op.who)
 		case op.path == "/management/audit":

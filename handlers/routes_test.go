@@ -66,6 +66,9 @@ func TestEveryRoute(t *testing.T) {
 		assert.Equal(t, 2, made.num("result.businessCustomConfig.floors"))
 		assert.Contains(t, h.send(request{method: get, path: "/management/organizations", token: bootstrapKey}).ok().pluck("result", "id"), id)
 		assert.Equal(t, "Asia/Riyadh", h.send(request{method: get, path: "/management/organizations/" + id, token: bootstrapKey}).ok().str("result.timezone"))
+		empty := h.send(request{method: post, path: "/management/organizations", token: bootstrapKey, body: object{"name": "Spare", "timezone": "UTC"}}).ok().str("result.id")
+		assert.Equal(t, "Moved", h.send(request{method: put, path: "/management/organizations/" + empty, token: bootstrapKey, body: object{"name": "Moved"}}).ok().str("result.name"))
+		assert.Equal(t, true, h.send(request{method: del, path: "/management/organizations/" + empty, token: bootstrapKey}).ok().at("result.isDeleted"))
 		key := h.send(request{method: post, path: "/management/apiKeys", token: bootstrapKey, app: id, body: object{"name": "desk"}}).ok()
 		c := &clinic{house: h, id: id, key: key.str("result.key")}
 		c.staff(post, "/management/apiKeys", object{"name": "spare"}).ok()

@@ -53,6 +53,8 @@ type Options struct {
 	// AllowedOrigins are the origins of other sites whose pages may call the API
 	// for every organization.
 	AllowedOrigins []string
+	// Development lets organizations be deleted for good.
+	Development bool
 }
 
 // Server is the HTTP handler of the whole service.

@@ -41,6 +41,7 @@ const (
 	CodeContactTaken    Code = "CUS-CONTACT_TAKEN"
 	CodeDisplayMissing  Code = "DSP-NOT_FOUND"
 	CodeOrgMissing      Code = "ORG-NOT_FOUND"
+	CodeHardDelete      Code = "ORG-HARD_DELETE"
 	CodeKeyMissing      Code = "KEY-NOT_FOUND"
 	CodeKeyTaken        Code = "KEY-NAME_TAKEN"
 	CodeKeyLimit        Code = "KEY-LIMIT"
@@ -87,6 +88,7 @@ var Failures = []Failure{
 	{CodeKeyExpired, 401, "The API key has expired.", "Use its successor, or make a new one."},
 	{CodeWrongCode, 401, "The one-time code is wrong, used or expired.", "Check the code or ask for a new one."},
 	{CodeForbidden, 403, "The credential may not do this.", "Use one that may; X-APP-ID must name its organization."},
+	{CodeHardDelete, 403, "An organization is deleted for good in development only.", "Leave out hardDelete: the organization is hidden everywhere, and what it had is kept."},
 	{CodeScope, 403, "The API key's scopes don't reach to this.", "Use a key with the scope that the answer names."},
 	{CodeCaptcha, 403, "It is not proved that a person asks, and not a program.", "Send a fresh turnstileToken or recaptchaToken, as the answer says."},
 	{CodeBookingNotFound, 404, "There is no such booking in the organization.", "Check the id."},

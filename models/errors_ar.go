@@ -22,6 +22,7 @@ var meaningsAr = map[Code]string{
 	CodeKeyExpired:      "انتهت صلاحية مفتاح الربط.",
 	CodeWrongCode:       "رمز التحقق خاطئ أو مستعمل أو منتهي الصلاحية.",
 	CodeForbidden:       "لا تملك صلاحية هذا الإجراء.",
+	CodeHardDelete:      "لا تُحذف المنشأة نهائيًا إلا في بيئة التطوير.",
 	CodeScope:           "نطاق مفتاح الربط لا يسمح بهذا الإجراء.",
 	CodeBookingNotFound: "لا يوجد حجز بهذا المعرّف في المنشأة.",
 	CodeResourceMissing: "لا توجد جهة خدمة بهذا المعرّف في المنشأة.",

@@ -113,11 +113,12 @@ func (w *announcer) expandAll(ctx context.Context, g *group) {
 
 // expand reads first what has to be sent, and writes it in one transaction only
 // when there is something: most events of a clinic without webhooks concern
-// nobody outside.
+// nobody outside, and nobody is told anything of an organization that is deleted.
 func (w *announcer) expand(ctx context.Context, ids []int64) error {
 	var fresh []*announcement
-	err := w.s.store.Read(ctx).Raw(`SELECT id AS event_id, organization_id, data, announced_at FROM events
-		WHERE id IN ? AND announced_at IS NULL ORDER BY organization_id, id`, ids).Scan(&fresh).Error
+	err := w.s.store.Read(ctx).Raw(`SELECT e.id AS event_id, e.organization_id, e.data, e.announced_at FROM events e
+		JOIN organizations o ON o.id = e.organization_id AND o.deleted_at IS NULL
+		WHERE e.id IN ? AND e.announced_at IS NULL ORDER BY e.organization_id, e.id`, ids).Scan(&fresh).Error
 	if err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}

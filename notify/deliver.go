@@ -121,12 +121,13 @@ func (h *hooks) send(ctx context.Context, job deliver, p *place) (*dueDelivery, 
 	var d dueDelivery
 	err := h.s.store.Read(ctx).Raw(`SELECT d.id, d.organization_id, d.webhook_id, d.payload, d.status, d.round, d.failures, d.next_attempt_at,
 		w.url, w.secret, w.old_secret, w.old_secret_until, w.failing_since
-		FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id WHERE d.id = ?`, job.DeliveryID).Scan(&d).Error
+		FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id
+		JOIN organizations o ON o.id = d.organization_id AND o.deleted_at IS NULL WHERE d.id = ?`, job.DeliveryID).Scan(&d).Error
 	if err != nil {
 		return nil, nil, fmt.Errorf("read a delivery: %w", err)
 	}
 	if d.Status != DeliveryPending || d.Round != job.Round {
-		return nil, nil, nil // delivered, given up, or another job's since a replay
+		return nil, nil, nil // delivered, given up, another job's since a replay, or of an organization that is deleted
 	}
 	// After a crash a job comes back at once, whenever its next attempt is due.
 	if early := d.NextAttemptAt.Sub(h.s.o.Now()); early > earlySlack {

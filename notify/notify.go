@@ -203,6 +203,17 @@ func (s *Service) rescue(ctx context.Context) {
 	}
 }
 
+// living reports whether an organization is there, and not deleted: nothing is
+// sent for one that is.
+func (s *Service) living(ctx context.Context, organizationID string) (bool, error) {
+	var found int64
+	err := s.store.Read(ctx).Model(&models.Organization{}).Where("id = ? AND deleted_at IS NULL", organizationID).Count(&found).Error
+	if err != nil {
+		return false, fmt.Errorf("look whether an organization is deleted: %w", err)
+	}
+	return found > 0, nil
+}
+
 const (
 	// keptFor is how long the logs of what was sent are kept.
 	keptFor = 30 * 24 * time.Hour

@@ -63,6 +63,10 @@ type waiter struct {
 // It returns after how long it has to be done again though nothing has changed,
 // 0 for never. Its statements are as many as there are batches.
 func (p *pushes) tell(ctx context.Context, organizationID string) (again time.Duration, err error) {
+	living, err := p.s.living(ctx, organizationID)
+	if err != nil || !living {
+		return 0, err
+	}
 	waiting, again, err := p.news(ctx, organizationID)
 	if err != nil {
 		return 0, err

@@ -123,11 +123,15 @@ func customerLanguage(db *gorm.DB, c *models.Customer) (string, error) {
 
 // obsolete reports whether what a message says is no longer so.
 func (p *post) obsolete(ctx context.Context, m *models.Message) (bool, error) {
+	living, err := p.s.living(ctx, m.OrganizationID)
+	if err != nil || !living {
+		return true, err
+	}
 	if m.BookingID == "" {
 		return false, nil
 	}
 	var b []models.Booking
-	err := p.s.store.Read(ctx).Where("organization_id = ? AND id = ?", m.OrganizationID, m.BookingID).Limit(1).Find(&b).Error
+	err = p.s.store.Read(ctx).Where("organization_id = ? AND id = ?", m.OrganizationID, m.BookingID).Limit(1).Find(&b).Error
 	if err != nil {
 		return false, fmt.Errorf("read the booking of a message: %w", err)
 	}

@@ -334,8 +334,9 @@ func (p *pushes) useful(ctx context.Context, j *push, now time.Time) (bool, erro
 		return false, nil
 	}
 	var b models.Booking
-	err := p.s.store.Read(ctx).Select("status, stage, pending_at, payment_deadline").
-		Where("organization_id = ? AND id = ?", j.OrganizationID, j.BookingID).Take(&b).Error
+	err := p.s.store.Read(ctx).Select("bookings.status, bookings.stage, bookings.pending_at, bookings.payment_deadline").
+		Joins("JOIN organizations o ON o.id = bookings.organization_id AND o.deleted_at IS NULL").
+		Where("bookings.organization_id = ? AND bookings.id = ?", j.OrganizationID, j.BookingID).Take(&b).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return false, nil
 	}

@@ -38,6 +38,96 @@ func (c *Catalog) CreateOrganization(ctx context.Context, o *models.Organization
 	})
 }
 
+// OrganizationChange is what changes of an organization; nil leaves it as it is.
+type OrganizationChange struct {
+	Name                 *string
+	Timezone             *string
+	BusinessTypeID       *string
+	BusinessCustomConfig map[string]any
+	AllowedOrigins       *[]string
+}
+
+// UpdateOrganization changes an organization. Another time zone decides which
+// local day tickets are drawn for from then on; what was drawn stays, and so do
+// the counts of days, so that no number is drawn twice on one.
+func (c *Catalog) UpdateOrganization(ctx context.Context, id string, change OrganizationChange) (*models.Organization, error) {
+	var o *models.Organization
+	err := c.store.Tx(ctx, func(tx *store.Tx) error {
+		var err error
+		if o, err = organization(tx.DB, c.store.Lock(tx), id); err != nil {
+			return err
+		}
+		if change.Name != nil {
+			o.Name = *change.Name
+		}
+		if change.Timezone != nil {
+			o.Timezone = *change.Timezone
+		}
+		if change.BusinessTypeID != nil {
+			o.BusinessTypeID = *change.BusinessTypeID
+		}
+		if change.BusinessCustomConfig != nil {
+			o.BusinessCustomConfig = change.BusinessCustomConfig
+		}
+		if change.AllowedOrigins != nil {
+			o.AllowedOrigins = *change.AllowedOrigins
+		}
+		if err := checkOrganization(o); err != nil {
+			return err
+		}
+		if err := tx.Save(o).Error; err != nil {
+			return fmt.Errorf("store organization: %w", err)
+		}
+		if err := saveOrigins(tx, o); err != nil {
+			return err
+		}
+		return tx.Audit(id, "updateOrganization", "organization", id)
+	})
+	return o, err
+}
+
+// DeleteOrganization hides an organization: nobody finds it any more, its
+// credentials are refused, its live connections closed, and nothing is sent for
+// it. Everything of it stays in the database.
+func (c *Catalog) DeleteOrganization(ctx context.Context, id string) (*models.Organization, error) {
+	var o *models.Organization
+	err := c.store.Tx(ctx, func(tx *store.Tx) error {
+		var err error
+		if o, err = organization(tx.DB, c.store.Lock(tx), id); err != nil {
+			return err
+		}
+		o.DeletedAt = &tx.Now
+		if err := tx.Model(o).Update("deleted_at", tx.Now).Error; err != nil {
+			return fmt.Errorf("delete organization: %w", err)
+		}
+		if err := tx.Revoke(store.RevokedOrganization, id); err != nil {
+			return err
+		}
+		return tx.Audit(id, "deleteOrganization", "organization", id)
+	})
+	return o, err
+}
+
+// DropOrganization deletes an organization, also one that is hidden, and
+// everything of it for good. Only the account's audit says that there was one.
+func (c *Catalog) DropOrganization(ctx context.Context, id string) (*models.Organization, error) {
+	var o models.Organization
+	err := c.store.Tx(ctx, func(tx *store.Tx) error {
+		if _, err := found(&o, tx.Where("id = ?", id).Take(&o).Error, models.CodeOrgMissing, "organization"); err != nil {
+			return err
+		}
+		if err := tx.DropOrganization(id); err != nil {
+			return err
+		}
+		if err := tx.Revoke(store.RevokedOrganization, id); err != nil {
+			return err
+		}
+		o.DeletedAt = &tx.Now
+		return tx.Audit("", "dropOrganization", "organization", id)
+	})
+	return &o, err
+}
+
 func checkOrganization(o *models.Organization) error {
 	if o.Name == "" {
 		return models.Invalid("name", "An organization needs a name.")
@@ -93,8 +183,13 @@ func saveOrigins(tx *store.Tx, o *models.Organization) error {
 // Organization finds one; a deleted one is not found.
 func (c *Catalog) Organization(ctx context.Context, id string) (*models.Organization, error) {
 	db := c.store.Read(ctx)
+	return organization(db, db, id)
+}
+
+// organization finds one through q, and its origins through db.
+func organization(db, q *gorm.DB, id string) (*models.Organization, error) {
 	var o models.Organization
-	err := db.Where("id = ? AND deleted_at IS NULL", id).Take(&o).Error
+	err := q.Where("id = ? AND deleted_at IS NULL", id).Take(&o).Error
 	if _, err := found(&o, err, models.CodeOrgMissing, "organization"); err != nil {
 		return nil, err
 	}

@@ -268,6 +268,30 @@ func (ix *Index) Rebuild(ctx context.Context, organizationID string) error {
 	return nil
 }
 
+// drop deletes every key of an organization's index.
+func (ix *Index) drop(ctx context.Context, organizationID string) error {
+	pattern := strings.TrimSuffix(keysOf(organizationID).state, "state") + "*"
+	onServer := func(ctx context.Context, rdb redis.Cmdable) error {
+		keys := rdb.Scan(ctx, 0, pattern, 1000).Iterator()
+		for keys.Next(ctx) {
+			if err := rdb.Del(ctx, keys.Val()).Err(); err != nil {
+				return err
+			}
+		}
+		return keys.Err()
+	}
+	var err error
+	if cluster, ok := ix.rdb.(*redis.ClusterClient); ok {
+		err = cluster.ForEachMaster(ctx, func(ctx context.Context, rdb *redis.Client) error { return onServer(ctx, rdb) })
+	} else {
+		err = onServer(ctx, ix.rdb)
+	}
+	if err != nil {
+		return fmt.Errorf("delete the queue index: %w", err)
+	}
+	return nil
+}
+
 // moment reads where the index stands; the epoch is empty when it was lost.
 func (ix *Index) moment(ctx context.Context, organizationID string) (Moment, error) {
 	state, err := ix.rdb.HMGet(ctx, keysOf(organizationID).state, "epoch", "version").Result()

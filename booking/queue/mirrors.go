@@ -187,6 +187,24 @@ func (ms *Mirrors) Distrust(organizationID string) {
 	}
 }
 
+// Drop deletes the index of an organization that is no more.
+func (ms *Mirrors) Drop(ctx context.Context, organizationID string) error {
+	ms.mu.Lock()
+	if m := ms.mirrors[organizationID]; m != nil {
+		ms.forget(m)
+	}
+	ms.mu.Unlock()
+	return ms.index.drop(ctx, organizationID)
+}
+
+// forget lets go of a mirror. The caller holds ms.mu.
+func (ms *Mirrors) forget(m *Mirror) {
+	delete(ms.mirrors, m.OrganizationID)
+	if m.link != nil {
+		m.link.leave(m.OrganizationID)
+	}
+}
+
 func (ms *Mirrors) hold(organizationID string, n int) *Mirror {
 	ms.mu.Lock()
 	m := ms.mirrors[organizationID]
@@ -421,15 +439,12 @@ func (ms *Mirrors) inUse() []*Mirror {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	used := make([]*Mirror, 0, len(ms.mirrors))
-	for id, m := range ms.mirrors {
+	for _, m := range ms.mirrors {
 		if m.holders > 0 || ms.now().Sub(m.lastUsed) <= idleLife {
 			used = append(used, m)
 			continue
 		}
-		delete(ms.mirrors, id)
-		if m.link != nil {
-			m.link.leave(id)
-		}
+		ms.forget(m)
 	}
 	return used
 }

@@ -1,0 +1,41 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+)
+
+// leavings are the rows of an organization that no foreign key leads to, and
+// its jobs; each statement takes its id.
+var leavings = []string{
+	"DELETE FROM quotes WHERE booking_id IN (SELECT id FROM bookings WHERE organization_id = ?)",
+	"DELETE FROM position_states WHERE booking_id IN (SELECT id FROM bookings WHERE organization_id = ?)",
+	"DELETE FROM river_job WHERE args->>'organizationId' = ?",
+	"DELETE FROM river_job WHERE kind = 'announce' AND CAST(args->>'eventId' AS bigint) IN (SELECT id FROM events WHERE organization_id = ?)",
+	"DELETE FROM river_job WHERE kind = 'webhook' AND args->>'deliveryId' IN (SELECT id FROM webhook_deliveries WHERE organization_id = ?)",
+}
+
+// organizationTables are the tables that name the organization of each row,
+// those that refer to others before these.
+var organizationTables = []string{
+	"idempotency_keys", "sessions", "one_time_codes", "code_guesses", "organization_origins", "api_keys", "displays",
+	"message_attempts", "message_reminders", "message_wordings", "webhook_deliveries", "webhooks",
+	"push_log", "position_marks", "devices", "events", "bookings", "ticket_counters",
+	"member_views", "resource_types", "resources", "booking_types", "customers", "members",
+}
+
+// DropOrganization deletes an organization and everything of it, its audit too.
+func (tx *Tx) DropOrganization(id string) error {
+	statements := slices.Clone(leavings)
+	for _, table := range organizationTables {
+		statements = append(statements, "DELETE FROM "+table+" WHERE organization_id = ?")
+	}
+	// The audit of an organization goes last: it can't while there is one.
+	statements = append(statements, "DELETE FROM organizations WHERE id = ?", "DELETE FROM audit WHERE organization_id = ?")
+	for _, sql := range statements {
+		if err := tx.Exec(sql, id).Error; err != nil {
+			return fmt.Errorf("delete an organization: %w", err)
+		}
+	}
+	return nil
+}

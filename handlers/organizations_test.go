@@ -1,0 +1,346 @@
+package handlers_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/centrifugal/centrifuge-go"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+const organizationsPath = "/management/organizations"
+
+// organization asks for something about a clinic with the account's key.
+func (c *clinic) organization(method, more string, body any) answer {
+	c.t.Helper()
+	return c.send(request{method: method, path: organizationsPath + "/" + c.id + more, token: bootstrapKey, body: body})
+}
+
+func TestOrganizations(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c, elsewhere := h.newClinic(), h.newClinic()
+		assert.Equal(t, []any{}, c.organization(http.MethodGet, "", nil).ok().at("result.allowedOrigins"))
+		changed := c.organization(http.MethodPut, "", object{
+			"name": "Al Noor II", "timezone": "Asia/Dubai", "businessTypeId": "clinic", "businessCustomConfig": object{"floors": 3},
+			"allowedOrigins": []string{"HTTPS://Clinic.Example", "http://localhost:3000", "https://clinic.example:443"},
+		}).ok()
+		want := object{"name": "Al Noor II", "timezone": "Asia/Dubai", "businessTypeId": "clinic", "businessCustomConfig": object{"floors": 3.0},
+			"allowedOrigins": []any{"http://localhost:3000", "https://clinic.example"}, "isDeleted": false}
+		same := func(a answer) {
+			for field, value := range want {
+				assert.Equal(t, value, a.at("result."+field), field)
+			}
+		}
+		same(changed)
+		same(c.organization(http.MethodGet, "", nil).ok())
+		want["name"] = "Al Noor"
+		same(c.staff(http.MethodPut, organizationsPath+"/"+c.id, object{"name": "Al Noor"}).ok()) // its own key may, and what is absent stays
+		same(c.organization(http.MethodGet, "", nil).ok())
+
+		for field, wrong := range map[string]object{
+			"name":                 {"name": ""},
+			"timezone":             {"timezone": "Mars/Olympus"},
+			"businessCustomConfig": {"businessCustomConfig": object{"x": strings.Repeat("x", 40_000)}},
+			"allowedOrigins":       {"allowedOrigins": make([]string, 51)},
+		} {
+			assert.Equal(t, field, c.organization(http.MethodPut, "", wrong).refused(http.StatusUnprocessableEntity, models.CodeInvalid).str("errors.0.field"))
+		}
+		for _, origin := range []string{"", "*", "null", "clinic.example", "ftp://clinic.example", "https://", "https://clinic.example/", "https://clinic.example/x",
+			"https://u:p@clinic.example", "https://clinic.example?x", "https://clinic.example#x", "https://clínica.example", "https://a b", "https://clinic.example\n"} {
+			c.organization(http.MethodPut, "", object{"allowedOrigins": []string{origin}}).refused(http.StatusUnprocessableEntity, models.CodeInvalid)
+		}
+		same(c.organization(http.MethodGet, "", nil).ok())
+
+		// Nobody touches another's.
+		for _, method := range []string{http.MethodGet, http.MethodPut} {
+			h.send(request{method: method, path: organizationsPath + "/" + c.id, token: elsewhere.key, body: object{"name": "Stolen"}}).refused(http.StatusNotFound, models.CodeOrgMissing)
+		}
+		elsewhere.hire(object{"phone": "+966500000451", "role": "owner"}).ok()
+		boss := elsewhere.signIn("+966500000451", true).str("accessToken")
+		h.send(request{method: http.MethodDelete, path: organizationsPath + "/" + c.id, token: boss}).refused(http.StatusNotFound, models.CodeOrgMissing)
+		c.staff(http.MethodDelete, organizationsPath+"/"+c.id, nil).refused(http.StatusForbidden, models.CodeForbidden)
+		same(c.organization(http.MethodGet, "", nil).ok())
+
+		// An owner deletes their own.
+		assert.Equal(t, true, h.send(request{method: http.MethodDelete, path: organizationsPath + "/" + elsewhere.id, token: boss}).ok().at("result.isDeleted"))
+		assert.Equal(t, []string{c.id}, h.send(request{method: http.MethodGet, path: organizationsPath, token: bootstrapKey}).ok().pluck("result", "id"))
+		actions := "SELECT COUNT(*) FROM audit WHERE organization_id = ? AND subject_id = ? AND subject_kind = 'organization' AND action = ?"
+		assert.Equal(t, 2, scalar[int](h, actions, c.id, c.id, "updateOrganization"))
+		assert.Equal(t, 1, scalar[int](h, actions, elsewhere.id, elsewhere.id, "deleteOrganization"))
+	})
+}
+
+// TestTimeZoneDecidesTheDay moves a clinic between two places where it is never
+// the same day. Each day has its own numbers, and none of them comes twice.
+func TestTimeZoneDecidesTheDay(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		kind := c.newType(nil)
+		move := func(zone string) { c.organization(http.MethodPut, "", object{"timezone": zone}).ok() }
+		draw := func(zone string) string {
+			place, err := time.LoadLocation(zone)
+			require.NoError(t, err)
+			before := time.Now().In(place).Format(time.DateOnly)
+			b := c.join(kind, nil)
+			if after := time.Now().In(place).Format(time.DateOnly); before == after { // else it was midnight there
+				assert.Equal(t, before, scalar[string](h, "SELECT local_day FROM bookings WHERE id = ?", b.str("id")))
+			}
+			return b.str("ticket")
+		}
+		const early, late = "Pacific/Kiritimati", "Pacific/Pago_Pago" // UTC+14 and UTC-11
+		move(early)
+		assert.Equal(t, "A001", draw(early))
+		assert.Equal(t, "A002", draw(early))
+		move(late)
+		assert.Equal(t, "A001", draw(late))
+		move(early)
+		assert.Equal(t, "A003", draw(early))
+		move(late)
+		assert.Equal(t, "A002", draw(late))
+	})
+}
+
+// TestDeletedOrganization deletes a clinic in the midst of its work.
+func TestDeletedOrganization(t *testing.T) {
+	t.Parallel()
+	for _, b := range []backend{embedded, postgres} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			f, phones, mails := newFCM(t), newTwilio(t), newMail(t)
+			h := newHouse(t, b, f.pushing, allowPrivate, func(h *house) { h.outside.SMSURL, h.outside.SMTPURL = phones.url, mails.url })
+			far := h
+			if h.redis != nil {
+				far = h.beside(nil)
+			}
+			failing := newReceiver(t, answering(http.StatusInternalServerError))
+			c, stays := h.newReminded(), h.newClinic()
+			stays.key = stays.staff(http.MethodPost, keysPath, object{"name": "kiosk"}).ok().str("result.key")
+			for _, trigger := range []string{"bookingUnassigned", "bookingExpired", "oneDayBeforeAppointment", "queuePositionUpdated"} {
+				c.hook(trigger, failing.url, nil)
+			}
+			c.choose(models.ReminderDayBefore, "sms")
+			c.hire(object{"phone": "+966500000461", "role": "owner"}).ok()
+			owner, patient := c.signIn("+966500000461", true), c.signIn("+966500000462", false)
+			c.device(patient.str("accessToken"), "phone", "en").ok()
+			visit := c.visit(1820, object{"phone": "+966500000462"})
+			waiting := h.send(request{method: http.MethodPut, path: "/customer/scheduling/new", token: patient.str("accessToken"), body: joining(c.kind, nil)}).ok()
+			screen := c.staff(http.MethodPost, "/management/displays", object{"name": "Hall"}).ok().str("result.token")
+			failing.await(1)
+			h.quiet()
+
+			tokens := map[string]string{
+				"key": c.key, "owner": owner.str("accessToken"), "patient": patient.str("accessToken"), "ticket": waiting.str("result.ticketToken"), "display": screen,
+			}
+			gone := map[string]<-chan centrifuge.DisconnectedEvent{}
+			for who, token := range tokens {
+				gone[who] = far.attach(token)
+			}
+			kept := far.attach(stays.key)
+			refusals := []struct {
+				r      request
+				status int
+			}{
+				{request{method: http.MethodGet, path: "/management/types", token: tokens["key"]}, 401},
+				{request{method: http.MethodGet, path: "/management/types", token: tokens["owner"]}, 401},
+				{request{method: http.MethodGet, path: "/customer/bookings", token: tokens["patient"]}, 401},
+				{request{method: http.MethodGet, path: "/customer/bookings/" + waiting.str("result.id"), token: tokens["ticket"]}, 401},
+				{request{method: http.MethodGet, path: "/management/types", token: bootstrapKey, app: c.id}, 404},
+				{request{method: http.MethodGet, path: organizationsPath + "/" + c.id, token: bootstrapKey}, 404},
+				{request{method: http.MethodPut, path: organizationsPath + "/" + c.id, token: bootstrapKey, body: object{"name": "Back"}}, 404},
+				{request{method: http.MethodDelete, path: organizationsPath + "/" + c.id, token: bootstrapKey}, 404},
+				{request{method: http.MethodPost, path: "/availability/types", app: c.id}, 404},
+				{request{method: http.MethodPost, path: "/auth/otp/request", app: c.id, body: object{"method": "sms", "phoneNumber": "+966500000462"}}, 404},
+				{request{method: http.MethodPost, path: "/auth/otp/verify", app: c.id, body: object{"method": "sms", "phoneNumber": "+966500000462", "code": fixedCode}}, 404},
+				{request{method: http.MethodPost, path: "/auth/token", body: object{"refreshToken": patient.str("refreshToken")}}, 401},
+			}
+			for _, refused := range refusals {
+				if refused.r.method == http.MethodGet {
+					far.send(refused.r).ok() // it is known there
+				}
+			}
+
+			assert.Equal(t, true, c.organization(http.MethodDelete, "", nil).ok().at("result.isDeleted"))
+			for _, refused := range refusals {
+				assert.Equal(t, refused.status, h.send(refused.r).status, "%s %s", refused.r.method, refused.r.path)
+				assert.Eventually(t, func() bool { return far.send(refused.r).status == refused.status }, dropTime, 20*time.Millisecond, "%s %s", refused.r.method, refused.r.path)
+			}
+			for who, told := range gone {
+				select {
+				case e := <-told:
+					assert.EqualValues(t, 3501, e.Code, who)
+				case <-time.After(dropTime):
+					t.Errorf("the live connection of the %s goes on", who)
+				}
+			}
+			assert.Empty(t, kept, "those of others go on")
+			far.send(keyed(stays.key)).ok()
+
+			// Deadlines pass, attempts come due: nothing leaves the house.
+			sent := func() []int { return []int{len(failing.arrivals()), f.asked("phone"), phones.tries("+966500000462")} }
+			before := sent()
+			h.exec("UPDATE bookings SET assignment_deadline = ? WHERE id = ?", time.Now().UTC(), waiting.str("result.id"))
+			h.exec("UPDATE bookings SET reminder_at = ? WHERE id = ?", time.Now().UTC(), visit)
+			h.exec("INSERT INTO position_marks (organization_id, due_at) VALUES (?, ?)", c.id, time.Now().UTC())
+			h.hurry()
+			require.Eventually(t, func() bool {
+				return scalar[string](h, "SELECT status FROM bookings WHERE id = ?", waiting.str("result.id")) == "REJECTED" &&
+					scalar[string](h, "SELECT reminder_next FROM bookings WHERE id = ?", visit) != string(models.ReminderDayBefore) &&
+					scalar[int](h, "SELECT COUNT(*) FROM river_job WHERE state IN ('available', 'running', 'scheduled', 'retryable')") == 0 &&
+					scalar[int](h, "SELECT COUNT(*) FROM position_marks") == 0
+			}, 15*time.Second, 20*time.Millisecond)
+			assert.Equal(t, before, sent())
+		})
+	}
+}
+
+// mentions are the tables in which a text is found, with the number of rows.
+func (h *house) mentions(text string) map[string]int {
+	h.t.Helper()
+	found := map[string]int{}
+	for _, table := range h.everyTable() {
+		var rows []map[string]any
+		require.NoError(h.t, h.store.Read(context.Background()).Table(table).Find(&rows).Error)
+		for _, row := range rows {
+			if strings.Contains(fmt.Sprintf("%s", row), text) {
+				found[table]++
+			}
+		}
+	}
+	return found
+}
+
+func (h *house) everyTable() []string {
+	h.t.Helper()
+	query := "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name"
+	if h.store.Postgres() {
+		query = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' AND table_type = 'BASE TABLE' ORDER BY table_name"
+	}
+	var names []string
+	require.NoError(h.t, h.store.Read(context.Background()).Raw(query).Scan(&names).Error)
+	return names
+}
+
+// tenantTables are the tables that name the organization of each row.
+func (h *house) tenantTables() []string {
+	return slices.DeleteFunc(h.everyTable(), func(table string) bool {
+		columns, err := h.store.Read(context.Background()).Migrator().ColumnTypes(table)
+		require.NoError(h.t, err)
+		for _, column := range columns {
+			if column.Name() == "organization_id" {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// TestHardDeletion fills every table that knows of organizations, deletes one
+// for good and finds nothing left of it, and everything of the other.
+func TestHardDeletion(t *testing.T) {
+	t.Parallel()
+	for _, b := range []backend{embedded, postgres} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			f := newFCM(t)
+			h := newHouse(t, b, f.pushing, allowPrivate)
+			var clinics []*clinic
+			for i := range 2 {
+				clinics = append(clinics, h.fillEverything(fmt.Sprintf("+96650000047%d", i)))
+			}
+			h.quiet()
+			c, stays := clinics[0], clinics[1]
+			for _, table := range h.tenantTables() {
+				for _, one := range clinics {
+					assert.Positive(t, scalar[int](h, "SELECT COUNT(*) FROM "+table+" WHERE organization_id = ?", one.id), "%s is empty: fill it, and see that a deletion empties it", table)
+				}
+			}
+			var bookings []string
+			require.NoError(t, h.store.Read(context.Background()).Raw("SELECT id FROM bookings WHERE organization_id = ?", c.id).Scan(&bookings).Error)
+			rest := h.mentions(stays.id)
+
+			c.organization(http.MethodDelete, "", nil).ok() // hidden
+			assert.Equal(t, c.id, c.organization(http.MethodDelete, "?hardDelete=true", nil).ok().str("result.id"))
+			assert.Equal(t, map[string]int{"audit": 1, "revocations": 2}, h.mentions(c.id), "that it is gone, by whom, and that nobody may come with a credential of it")
+			assert.Equal(t, 1, scalar[int](h, "SELECT COUNT(*) FROM audit WHERE organization_id = '' AND action = 'dropOrganization' AND actor_kind = 'account' AND subject_id = ?", c.id))
+			for _, id := range bookings {
+				assert.Empty(t, h.mentions(id))
+			}
+			assert.Equal(t, rest, h.mentions(stays.id))
+			c.organization(http.MethodDelete, "?hardDelete=true", nil).refused(http.StatusNotFound, models.CodeOrgMissing)
+			if h.redis != nil {
+				options, err := redis.ParseURL(h.redis.URL)
+				require.NoError(t, err)
+				rdb := redis.NewClient(options)
+				keys, err := rdb.Keys(t.Context(), "*"+c.id+"*").Result()
+				require.NoError(t, err)
+				assert.Empty(t, keys)
+				keys, err = rdb.Keys(t.Context(), "*"+stays.id+"*").Result()
+				require.NoError(t, err)
+				assert.NotEmpty(t, keys)
+				require.NoError(t, rdb.Close())
+			}
+			stays.staff(http.MethodGet, "/management/bookings", nil).ok()
+		})
+	}
+}
+
+// fillEverything makes a clinic with a row in every table.
+func (h *house) fillEverything(phone string) *clinic {
+	h.t.Helper()
+	c := h.newClinic()
+	c.organization(http.MethodPut, "", object{"allowedOrigins": []string{"https://clinic.example"}}).ok()
+	failing := newReceiver(h.t, answering(http.StatusInternalServerError))
+	c.hook("bookingUnassigned", failing.url, nil)
+	kind := c.newType(nil)
+	room := c.newResource(nil, kind)
+	member := c.hire(object{"phone": phone, "role": "provider", "resources": []string{room}}).ok().str("result.id")
+	patient := c.patient(phone)
+	c.device(patient, "phone of "+phone, "en").ok()
+	h.send(request{method: http.MethodPut, path: "/customer/scheduling/new", token: patient, body: joining(kind, object{"resourceFilters": object{"resource": room}})}).ok()
+	c.once("key", request{method: http.MethodPut, path: "/management/scheduling/new", token: c.key, body: joining(kind, nil)}).ok()
+	c.next(room).ok()
+	c.staff(http.MethodPut, "/management/messages", object{
+		"reminders": object{"afterAppointment": []string{"sms"}}, "templates": object{"otp": object{"en": object{"text": "{{code}}"}}},
+	}).ok()
+	c.staff(http.MethodPost, "/management/displays", object{"name": "Hall"}).ok()
+	h.send(request{method: http.MethodPost, path: "/auth/otp/verify", app: c.id, body: object{"method": "sms", "phoneNumber": phone, "code": "000000"}}).
+		refused(http.StatusUnauthorized, models.CodeWrongCode)
+	failing.await(1)
+	h.quiet()
+	now := time.Now().UTC()
+	// What comes and goes by itself.
+	h.exec("INSERT INTO member_views (organization_id, member_id, resource_id, confirmed, requests) VALUES (?, ?, ?, ?, ?)", c.id, member, room, true, false)
+	h.exec("INSERT INTO position_marks (organization_id, due_at) VALUES (?, ?) ON CONFLICT DO NOTHING", c.id, now.Add(time.Hour))
+	h.exec("INSERT INTO message_attempts (id, organization_id, message_id, booking_id, template, method, attempt, status, provider_id, error, duration_ms, created_at) VALUES (?, ?, 'm', '', 'otp', 'sms', 1, 'sent', '', '', 1, ?)",
+		models.NewID(), c.id, now)
+	h.exec("INSERT INTO push_log (notification_id, device_id, organization_id, booking_id, type, status, at) VALUES (?, 'd', ?, 'b', 'T', 'sent', ?) ON CONFLICT DO NOTHING", models.NewID(), c.id, now)
+	require.NoError(h.t, h.store.Tx(context.Background(), func(tx *store.Tx) error {
+		tx.EnqueueAt(now.Add(time.Hour), models.Message{OrganizationID: c.id, Template: models.TemplateOTP, Method: "sms"})
+		return nil
+	}))
+	return c
+}
+
+// TestHardDeletionIsForDevelopment only.
+func TestHardDeletionIsForDevelopment(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, embedded, func(h *house) { h.serious = true })
+	c := h.newClinic()
+	before := h.contents()
+	c.organization(http.MethodDelete, "?hardDelete=true", nil).refused(http.StatusForbidden, models.CodeHardDelete)
+	assert.Equal(t, before, h.contents())
+	c.organization(http.MethodDelete, "?hardDelete=false", nil).ok()
+	c.organization(http.MethodGet, "", nil).refused(http.StatusNotFound, models.CodeOrgMissing)
+}
