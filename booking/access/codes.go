@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"gorm.io/gorm/clause"
-
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -73,35 +71,18 @@ type oneTimeCode struct {
 	CreatedAt      time.Time
 }
 
-// guesses are the wrong codes given for an address. Failures within any span of
-// codeLife are never more than maxGuesses: they are forgotten only when the last
-// is older than that.
-type guesses struct {
-	OrganizationID string `gorm:"primaryKey"`
-	Kind           Kind   `gorm:"primaryKey"`
-	Address        string `gorm:"primaryKey"`
-	Failures       int
-	FailedAt       time.Time
-}
-
-// TableName names the table for GORM.
-func (guesses) TableName() string { return "code_guesses" }
-
-// guesses returns the wrong codes given for an address, and makes everybody wait
-// who does something about the address until the transaction ends.
-func (a *Access) guesses(tx *store.Tx, organizationID string, kind Kind, address string) (guesses, error) {
-	g := guesses{organizationID, kind, address, 0, tx.Now}
-	err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&g).Error
-	if err == nil {
-		err = a.store.Lock(tx).Where("organization_id = ? AND kind = ? AND address = ?", organizationID, kind, address).Take(&g).Error
-	}
+// guesses returns how many wrong codes were given for an address lately, and
+// makes everybody wait who does something about the address until the
+// transaction ends. Within any span of codeLife there are never more than
+// maxGuesses: they are forgotten only when the last is older than that.
+func guesses(tx *store.Tx, organizationID string, kind Kind, address string) (n int, err error) {
+	err = tx.Raw(`INSERT INTO code_guesses (organization_id, kind, address, failures, failed_at) VALUES (?, ?, ?, 0, ?)
+		ON CONFLICT (organization_id, kind, address) DO UPDATE SET failures = CASE WHEN code_guesses.failed_at > ? THEN code_guesses.failures ELSE 0 END
+		RETURNING failures`, organizationID, kind, address, tx.Now, tx.Now.Add(-codeLife)).Row().Scan(&n)
 	if err != nil {
-		return g, fmt.Errorf("count wrong one-time codes: %w", err)
+		return 0, fmt.Errorf("count wrong one-time codes: %w", err)
 	}
-	if !g.FailedAt.After(tx.Now.Add(-codeLife)) {
-		g.Failures = 0
-	}
-	return g, nil
+	return n, nil
 }
 
 // RequestCode makes a one-time code for a contact and sends it. What it does and
@@ -130,7 +111,7 @@ func (a *Access) RequestCode(ctx context.Context, organizationID string, c Conta
 	}
 	err = a.store.Tx(ctx, func(tx *store.Tx) error {
 		row.CreatedAt, row.ExpiresAt = tx.Now, tx.Now.Add(codeLife)
-		if _, err := a.guesses(tx, organizationID, row.Kind, address); err != nil {
+		if _, err := guesses(tx, organizationID, row.Kind, address); err != nil {
 			return err
 		}
 		if a.o.FixedCode == "" {
@@ -198,16 +179,17 @@ func (a *Access) VerifyCode(ctx context.Context, organizationID string, c Contac
 	if err != nil {
 		return Session{}, err
 	}
-	var used *oneTimeCode
+	var used oneTimeCode
+	right := false
 	err = a.store.Tx(ctx, func(tx *store.Tx) error {
-		used, err = a.useCode(tx, organizationID, c.kind(), address, code)
+		used, right, err = a.useCode(tx, organizationID, c.kind(), address, code)
 		return err
 	})
+	if err == nil && !right {
+		err = errWrongCode
+	}
 	if err != nil {
 		return Session{}, err
-	}
-	if used == nil {
-		return Session{}, errWrongCode
 	}
 	if c.Member {
 		m, err := a.memberByContact(a.store.Read(ctx), organizationID, c.Phone, c.Email)
@@ -232,38 +214,39 @@ func (a *Access) VerifyCode(ctx context.Context, organizationID string, c Contac
 	return a.open(ctx, organizationID, KindCustomer, customer.ID)
 }
 
-// useCode uses up the newest code of an address and returns it; nil, and a guess
-// is counted, when the code given is not it.
-func (a *Access) useCode(tx *store.Tx, organizationID string, kind Kind, address, code string) (*oneTimeCode, error) {
-	g, err := a.guesses(tx, organizationID, kind, address)
+// useCode uses up the newest code of an address if it is the one given; if not,
+// the guess is counted.
+func (a *Access) useCode(tx *store.Tx, organizationID string, kind Kind, address, code string) (newest oneTimeCode, right bool, err error) {
+	n, err := guesses(tx, organizationID, kind, address)
+	if err == nil && n >= maxGuesses {
+		err = errWrongCode
+	}
 	if err != nil {
-		return nil, err
+		return newest, false, err
 	}
-	if g.Failures >= maxGuesses {
-		return nil, nil
-	}
-	var newest oneTimeCode // stays empty when there is none, and is no code then
+	// Where there is none, newest stays empty, and is no code.
 	err = tx.Where("organization_id = ? AND kind = ? AND address = ?", organizationID, kind, address).Order("created_at DESC, id DESC").Limit(1).Find(&newest).Error
 	if err != nil {
-		return nil, fmt.Errorf("read one-time code: %w", err)
+		return newest, false, fmt.Errorf("read one-time code: %w", err)
 	}
-	if constantEqual(newest.CodeHash, a.codeHash(newest.ID, code)) && newest.UsedAt == nil && newest.ExpiresAt.After(tx.Now) {
-		if err := tx.Model(&newest).Update("used_at", tx.Now).Error; err != nil {
-			return nil, fmt.Errorf("use a one-time code: %w", err)
-		}
-		return &newest, nil
+	right = constantEqual(newest.CodeHash, a.codeHash(newest.ID, code)) && newest.UsedAt == nil && newest.ExpiresAt.After(tx.Now)
+	if right {
+		err = tx.Model(&newest).Update("used_at", tx.Now).Error
+	} else {
+		err = tx.Exec("UPDATE code_guesses SET failures = ?, failed_at = ? WHERE organization_id = ? AND kind = ? AND address = ?",
+			n+1, tx.Now, organizationID, kind, address).Error
 	}
-	g.Failures, g.FailedAt = g.Failures+1, tx.Now
-	if err := tx.Save(&g).Error; err != nil {
-		return nil, fmt.Errorf("count a wrong one-time code: %w", err)
+	if err != nil {
+		return newest, false, fmt.Errorf("use a one-time code: %w", err)
 	}
-	return nil, nil
+	return newest, right, nil
 }
 
 // ForgetCodes deletes what is kept about the one-time codes of addresses.
 func (a *Access) ForgetCodes(tx *store.Tx, organizationID string, kind Kind, addresses ...string) error {
-	for _, row := range []any{&oneTimeCode{}, &guesses{}} {
-		if err := tx.Where("organization_id = ? AND kind = ? AND address IN ?", organizationID, kind, addresses).Delete(row).Error; err != nil {
+	for _, table := range []string{"one_time_codes", "code_guesses"} {
+		err := tx.Exec("DELETE FROM "+table+" WHERE organization_id = ? AND kind = ? AND address IN ?", organizationID, kind, addresses).Error
+		if err != nil {
 			return fmt.Errorf("forget one-time codes: %w", err)
 		}
 	}
