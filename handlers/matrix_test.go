@@ -1,0 +1,588 @@
+package handlers_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/centrifugal/centrifuge-go"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"nowserving/models"
+)
+
+// callers is a set of those who may ask.
+type callers uint16
+
+const (
+	asAccountKey callers = 1 << iota
+	asReadKey            // an organization's, with the scope read
+	asWriteKey
+	asAdminKey
+	asOwner
+	asAdmin
+	asReceptionist
+	asProvider
+	asScreen // a member with that role
+	asCustomer
+	asTicket
+	asDisplay
+	asNobody
+
+	readKeys  = asAccountKey | asReadKey | asWriteKey | asAdminKey
+	writeKeys = asAccountKey | asWriteKey | asAdminKey
+	adminKeys = asAccountKey | asAdminKey
+	chiefs    = asOwner | asAdmin
+	team      = chiefs | asReceptionist | asProvider
+
+	readers    = readKeys | team
+	writers    = writeKeys | team
+	editors    = writeKeys | chiefs
+	rulers     = adminKeys | chiefs
+	inspectors = adminKeys | asOwner
+	patients   = asCustomer | asTicket
+	everyone   = asNobody<<1 - 1
+)
+
+// callerNames are those who may ask, and what the API reference calls them.
+var callerNames = []struct {
+	who              callers
+	name, documented string
+}{
+	{asAccountKey, "an account key", "account key"},
+	{asReadKey, "a key to read", "organization key"},
+	{asWriteKey, "a key to write", "organization key"},
+	{asAdminKey, "a key for all", "organization key"},
+	{asOwner, "an owner", "owner"},
+	{asAdmin, "an admin", "admin"},
+	{asReceptionist, "a receptionist", "receptionist"},
+	{asProvider, "a provider", "provider"},
+	{asScreen, "a screen", "screen"},
+	{asCustomer, "a customer", "customer"},
+	{asTicket, "a ticket", "ticket"},
+	{asDisplay, "a display", "display"},
+	{asNobody, "nobody", ""},
+}
+
+// door is a route and who may pass it. What is asked names real things of the
+// world ("$room") and would work, so that a door that is open by mistake shows.
+type door struct {
+	route string // as the router knows it; ANY stands for every method
+	who   callers
+	path  string // with its ids and query, where the route alone would not do
+	body  string
+	// filters: the ids only narrow what is the caller's own, so a stranger gets
+	// an answer, without anything of ours.
+	filters bool
+	// audited: to read it is written down.
+	audited bool
+}
+
+// doors is who may do what, written by hand: a route that is not in it fails
+// the test, and so does one that the router does not have.
+var doors = []door{
+	// Pages, and what is for those who run the service.
+	{route: "GET /", who: everyone},
+	{route: "GET /console", who: everyone},
+	{route: "GET /docs", who: everyone},
+	{route: "GET /setup", who: everyone},
+	{route: "GET /join/:organizationId", who: everyone, path: "/join/$organization"},
+	{route: "GET /ticket/:bookingId", who: everyone, path: "/ticket/$booking"},
+	{route: "GET /display/:displayId", who: everyone, path: "/display/$display"},
+	{route: "GET /static/*path", who: everyone, path: "/static/base.css"},
+	{route: "GET /healthz", who: everyone},
+	{route: "GET /readyz", who: everyone},
+	{route: "GET /metrics", who: everyone},
+	{route: "GET /openapi.json", who: everyone},
+	{route: "GET /connection/websocket", who: everyone}, // the connect command says who it is
+	{route: "ANY /operator/jobs", who: asAccountKey},
+	{route: "ANY /operator/jobs/*path", who: asAccountKey, path: "/operator/jobs/api/jobs"},
+
+	// Sign-in: what comes in the body is the credential.
+	{route: "POST /auth/otp/request", who: everyone},
+	{route: "POST /auth/otp/verify", who: everyone},
+	{route: "GET /auth/token", who: everyone},
+	{route: "POST /auth/token", who: everyone},
+	{route: "POST /auth/logout", who: everyone},
+	{route: "POST /auth/setup", who: everyone},
+
+	// What an organization offers.
+	{route: "POST /availability/types", who: everyone, body: `{"type":"$type","resourceFilters":{"resource":"$room"}}`, filters: true},
+	{route: "POST /availability/resources", who: everyone, body: `{"type":"$type"}`, filters: true},
+	{route: "GET /availability/resources/:resourceId", who: everyone, path: "/availability/resources/$room"},
+
+	// Patients.
+	{route: "PUT /customer/scheduling/new", who: asCustomer, body: `{"type":"$type","assign":false}`},
+	{route: "GET /customer/bookings", who: asCustomer},
+	{route: "GET /customer/bookings/:bookingId", who: patients, path: "/customer/bookings/$booking"},
+	{route: "POST /customer/bookings/cancel", who: patients, body: `{"bookingId":"$waiting"}`},
+	{route: "GET /customer/profile", who: asCustomer},
+	{route: "PUT /customer/profile", who: asCustomer, body: `{"firstName":"Changed"}`},
+	{route: "POST /devices", who: team | asCustomer, body: `{"token":"another phone","platform":"ios"}`},
+	{route: "DELETE /devices", who: team | asCustomer, body: `{"token":"$phone"}`, filters: true},
+
+	// Bookings.
+	{route: "PUT /management/scheduling/new", who: writers, body: `{"type":"$type","assign":false,"customerIdentifier":{"id":"$customer"}}`},
+	{route: "GET /management/bookings", who: readers, path: "/management/bookings?customerId=$customer&resources=$room&includes=customer,type,resource", filters: true},
+	{route: "GET /management/bookings/:bookingId", who: readers, path: "/management/bookings/$booking"},
+	{route: "GET /management/bookings/unassigned", who: readers, path: "/management/bookings/unassigned?resourceId=$room"},
+	{route: "POST /management/bookings/assign", who: writers, body: `{"bookingId":"$waiting","resourceId":"$room"}`},
+	{route: "POST /management/bookings/cancel", who: writers, body: `{"bookingId":"$waiting","reason":"None"}`},
+	{route: "POST /management/bookings/start", who: writers, body: `{"bookingId":"$called"}`},
+	{route: "POST /management/bookings/end", who: writers, body: `{"bookingId":"$booking"}`},
+	{route: "POST /management/bookings/noShow", who: writers, body: `{"bookingId":"$called"}`},
+	{route: "POST /management/bookings/recall", who: writers, body: `{"bookingId":"$called"}`},
+	{route: "POST /management/bookings/hold", who: writers, body: `{"bookingId":"$waiting"}`},
+	{route: "POST /management/bookings/return", who: writers, body: `{"bookingId":"$held"}`},
+	{route: "POST /management/queue/next", who: writers, body: `{"resourceId":"$room"}`},
+	{route: "GET /management/queue", who: readers, path: "/management/queue?resourceId=$room"},
+	{route: "POST /management/queue/pause", who: writers, body: `{"resourceId":"$room"}`},
+	{route: "POST /management/queue/resume", who: writers, body: `{"resourceId":"$away"}`},
+
+	// The catalogue.
+	{route: "GET /management/types", who: readers},
+	{route: "POST /management/types", who: editors, body: `{"name":"More","minutes":5}`},
+	{route: "GET /management/types/:id", who: readers, path: "/management/types/$type"},
+	{route: "PUT /management/types/:id", who: editors, path: "/management/types/$type", body: `{"minutes":7}`},
+	{route: "DELETE /management/types/:id", who: editors, path: "/management/types/$spareType"},
+	{route: "GET /management/resources", who: readers},
+	{route: "POST /management/resources", who: editors, body: `{"name":"More","types":["$type"]}`},
+	{route: "GET /management/resources/mine", who: readers},
+	{route: "GET /management/resources/confirmedViewable", who: readers},
+	{route: "GET /management/resources/requestsViewable", who: readers},
+	{route: "GET /management/resources/:resourceId", who: readers, path: "/management/resources/$room"},
+	{route: "PUT /management/resources/:resourceId", who: editors, path: "/management/resources/$room", body: `{"on":false}`},
+	{route: "DELETE /management/resources/:resourceId", who: editors, path: "/management/resources/$spareRoom"},
+	{route: "GET /management/displays", who: readers | asScreen},
+	{route: "POST /management/displays", who: editors, body: `{"name":"More","resourceIds":["$room"]}`},
+	{route: "DELETE /management/displays", who: editors, body: `{"id":"$display"}`},
+
+	// People.
+	{route: "GET /management/customers", who: readers},
+	{route: "GET /management/customers/:customerId", who: readers, path: "/management/customers/$customer"},
+	{route: "PUT /management/customers/:customerId", who: writers, path: "/management/customers/$customer", body: `{"note":"Changed"}`},
+	{route: "GET /management/members", who: rulers},
+	{route: "POST /management/members", who: rulers, body: `{"phone":"+966555999001","role":"receptionist","resources":["$room"]}`},
+	{route: "PUT /management/members/:id", who: rulers, path: "/management/members/$member", body: `{"role":"admin"}`},
+	{route: "DELETE /management/members", who: rulers, body: `{"id":"$member"}`},
+
+	// Tenants, keys, and what the organization tells others.
+	{route: "GET /management/organizations", who: readers},
+	{route: "POST /management/organizations", who: asAccountKey, body: `{"name":"More","timezone":"UTC"}`},
+	{route: "GET /management/organizations/:id", who: readers, path: "/management/organizations/$organization"},
+	{route: "PUT /management/organizations/:id", who: rulers, path: "/management/organizations/$organization", body: `{"name":"Changed"}`},
+	{route: "DELETE /management/organizations/:id", who: asAccountKey | asOwner, path: "/management/organizations/$organization"},
+	{route: "GET /management/apiKeys", who: rulers},
+	{route: "POST /management/apiKeys", who: rulers, body: `{"name":"more"}`},
+	{route: "DELETE /management/apiKeys", who: rulers, body: `{"name":"$key"}`},
+	{route: "POST /management/apiKeys/rotate", who: rulers, body: `{"name":"$key"}`},
+	{route: "GET /management/account/apiKeys", who: asAccountKey},
+	{route: "POST /management/account/apiKeys", who: asAccountKey, body: `{"name":"more"}`},
+	{route: "POST /management/account/apiKeys/rotate", who: asAccountKey, body: `{"name":"more"}`},
+	{route: "DELETE /management/account/apiKeys", who: asAccountKey, body: `{"name":"more"}`},
+	{route: "GET /management/audit", who: inspectors, path: "/management/audit?subjectId=$booking", filters: true},
+	{route: "GET /management/account/audit", who: asAccountKey},
+	{route: "GET /management/messages", who: rulers},
+	{route: "PUT /management/messages", who: rulers, body: `{"reminders":{"afterAppointment":["sms"]}}`},
+	{route: "GET /management/messages/log", who: rulers},
+	{route: "GET /management/webhooks", who: rulers},
+	{route: "POST /management/webhooks", who: rulers, body: `{"trigger":"newBooking","url":"$receiver/more"}`},
+	{route: "DELETE /management/webhooks", who: rulers, body: `{"trigger":"bookingUnassigned","url":"$hook"}`},
+	{route: "POST /management/webhooks/rotate", who: rulers, body: `{"trigger":"bookingUnassigned","url":"$hook"}`},
+	{route: "POST /management/webhooks/sample", who: rulers, body: `{"trigger":"newBooking"}`},
+	{route: "GET /management/webhooks/deliveries", who: rulers, path: "/management/webhooks/deliveries?webhookId=$webhook&bookingId=$booking", filters: true},
+	{route: "POST /management/webhooks/deliveries/:deliveryId/replay", who: rulers, path: "/management/webhooks/deliveries/$delivery/replay"},
+	{route: "POST /management/webhooks/deliveries/replay", who: rulers, body: `{"from":"2020-01-01T00:00:00Z","to":"2100-01-01T00:00:00Z","webhookId":"$webhook"}`, filters: true},
+}
+
+// windows is what may be watched live, and who may.
+var windows = []struct {
+	channel string
+	who     callers
+}{
+	{"booking:$booking", readers | patients},
+	{"booking:$elsewhere", readers &^ asProvider},
+	{"queue:$room", readers},
+	{"queue:$away", readers &^ asProvider},
+	{"display:$display", readers | asScreen | asDisplay},
+	{"display:$hall", readers | asScreen},
+}
+
+// world is a clinic with one of everything, and somebody of every kind.
+type world struct {
+	*clinic
+	mark, digits string
+	tables       map[string]string
+	ids          map[string]string // what "$name" stands for
+	tokens       map[callers]string
+}
+
+// newWorld makes a world. All its names hold mark, and its phone numbers digits.
+func (h *house) newWorld(mark, digits, receiver string) *world {
+	h.t.Helper()
+	post, put := http.MethodPost, http.MethodPut
+	w := &world{mark: mark, digits: digits, tables: h.ownTables(), tokens: map[callers]string{asAccountKey: bootstrapKey, asNobody: ""}}
+	made := h.send(request{method: post, path: "/management/organizations", token: bootstrapKey, body: object{"name": mark + " Clinic", "timezone": "Asia/Riyadh"}}).ok()
+	w.clinic = &clinic{house: h, id: made.str("result.id")}
+	for who, scope := range map[callers]string{asReadKey: "read", asWriteKey: "write", asAdminKey: "admin"} {
+		body := object{"name": mark + " " + scope, "scopes": []string{scope}}
+		w.tokens[who] = h.send(request{method: post, path: "/management/apiKeys", token: bootstrapKey, app: w.id, body: body}).ok().str("result.key")
+	}
+	w.key = w.tokens[asAdminKey]
+	phone := func(n int) string { return fmt.Sprintf("+%s%03d", digits, n) }
+	person := func(n int, more object) object {
+		p := object{"phone": phone(n), "firstName": mark, "lastName": mark + " Family"}
+		maps.Copy(p, more)
+		return p
+	}
+	hook := receiver + "/" + mark
+	webhook := w.staff(post, "/management/webhooks", object{"trigger": "bookingUnassigned", "url": hook}).ok().str("webhook.id")
+
+	kind, other := w.newType(object{"name": mark + " Checkup"}), w.newType(object{"name": mark + " Scan"})
+	room, away := w.newResource(object{"name": mark + " Room"}, kind), w.newResource(object{"name": mark + " Attic"}, other)
+	hire := func(n int, role models.Role, more object) string {
+		more["role"] = role
+		return w.staff(post, "/management/members", person(n, more)).ok().str("result.id")
+	}
+	for i, m := range []struct {
+		who  callers
+		role models.Role
+		more object
+	}{
+		{asOwner, models.RoleOwner, object{}}, {asAdmin, models.RoleAdmin, object{}}, {asReceptionist, models.RoleReceptionist, object{}},
+		{asProvider, models.RoleProvider, object{"resources": []string{room}}}, {asScreen, models.RoleScreen, object{}},
+	} {
+		hire(i, m.role, m.more)
+		w.tokens[m.who] = w.signIn(phone(i), true).str("accessToken")
+	}
+
+	w.tokens[asCustomer] = w.patient(phone(20))
+	as := func(method, path string, body any) answer {
+		return h.send(request{method: method, path: path, token: w.tokens[asCustomer], body: body}).ok()
+	}
+	as(put, "/customer/profile", object{"firstName": mark, "lastName": mark + " Family"})
+	as(post, "/devices", object{"token": mark + " phone", "platform": "ios"})
+	mine := as(put, "/customer/scheduling/new", joining(kind, object{"note": mark + " aches"}))
+	w.tokens[asTicket] = mine.str("result.ticketToken")
+	w.next(room).ok()
+	w.act("start", mine.str("result.id"), nil).ok()
+	join := func(typeID string, n int) string {
+		return w.join(typeID, object{"customerIdentifier": person(n, nil), "note": mark + " aches"}).str("id")
+	}
+	called := join(kind, 21)
+	w.next(room).ok()
+	held := join(kind, 22)
+	w.act("hold", held, nil).ok()
+	elsewhere := join(other, 23)
+	w.next(away).ok()
+	display := w.staff(post, "/management/displays", object{"name": mark + " Door"}).ok()
+	w.tokens[asDisplay] = display.str("result.token")
+	w.ids = map[string]string{
+		"organization": w.id, "key": mark + " write", "member": hire(10, models.RoleReceptionist, object{}),
+		"type": kind, "spareType": w.newType(object{"name": mark + " Spare"}),
+		"room": room, "away": away, "spareRoom": w.newResource(object{"name": mark + " Cellar"}),
+		"booking": mine.str("result.id"), "called": called, "held": held, "waiting": join(kind, 24), "elsewhere": elsewhere,
+		"customer": mine.str("result.customerId"), "phone": mark + " phone",
+		"display": display.str("result.id"), "hall": w.staff(post, "/management/displays", object{"name": mark + " Hall"}).ok().str("result.id"),
+		"webhook": webhook, "hook": hook, "receiver": receiver,
+	}
+	require.Eventually(h.t, func() bool {
+		return scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE organization_id = ? AND status = 'delivered'", w.id) == 5
+	}, 15*time.Second, 10*time.Millisecond)
+	w.ids["delivery"] = scalar[string](h, "SELECT min(id) FROM webhook_deliveries WHERE organization_id = ?", w.id)
+	return w
+}
+
+var placeholder = regexp.MustCompile(`\$\w+`)
+
+// fill puts the world's ids into what is asked.
+func (w *world) fill(text string) string {
+	return placeholder.ReplaceAllStringFunc(text, func(name string) string {
+		id, ok := w.ids[name[1:]]
+		require.True(w.t, ok, "%s is nothing", name)
+		return id
+	})
+}
+
+// ask is what a door is tried with: as it would work in this world or, for
+// those who may pass, so that nothing comes of it.
+func (w *world) ask(d door, works bool) request {
+	method, path, _ := strings.Cut(d.route, " ")
+	if d.path != "" {
+		path = d.path
+	}
+	r := request{method: method, path: path}
+	if d.body != "" {
+		r.body = w.fill(d.body)
+	}
+	if method != http.MethodGet && method != "ANY" && !works {
+		r.body = "[]"
+		r.path = placeholder.ReplaceAllString(r.path, "d3q1v5s8k7c0a1b2c3d0")
+	}
+	r.path = w.fill(r.path)
+	return r
+}
+
+// background are tables that the service itself goes on writing.
+var background = regexp.MustCompile(`^(river_|goose_|sqlite_|position_)`)
+
+// ownTables are those with rows of organizations, by the column that says whose.
+func (h *house) ownTables() map[string]string {
+	h.t.Helper()
+	db := h.store.Read(h.t.Context())
+	tables, err := db.Migrator().GetTables()
+	require.NoError(h.t, err)
+	owners := map[string]string{"organizations": "id"}
+	for _, table := range tables {
+		if !background.MatchString(table) && db.Migrator().HasColumn(table, "organization_id") {
+			owners[table] = "organization_id"
+		}
+	}
+	return owners
+}
+
+// kept is everything of the organization in the database, but for how often
+// its API keys were used.
+func (w *world) kept() string {
+	w.t.Helper()
+	var all strings.Builder
+	for _, table := range slices.Sorted(maps.Keys(w.tables)) {
+		var rows []map[string]any
+		require.NoError(w.t, w.store.Read(w.t.Context()).Table(table).Where(w.tables[table]+" = ?", w.id).Find(&rows).Error)
+		lines := make([]string, len(rows))
+		for i, row := range rows {
+			maps.DeleteFunc(row, func(column string, _ any) bool {
+				return table == "api_keys" && slices.Contains([]string{"last_used_at", "requests", "errors"}, column)
+			})
+			lines[i] = fmt.Sprint(row) // maps print sorted
+		}
+		slices.Sort(lines)
+		fmt.Fprintf(&all, "%s\n%s\n", table, strings.Join(lines, "\n"))
+	}
+	return all.String()
+}
+
+// identities are what nobody may see who does not belong to the world: its
+// names, its phone numbers and its ids.
+func (w *world) identities() []string {
+	w.t.Helper()
+	found := []string{w.mark, w.digits}
+	for _, id := range w.ids {
+		if id != w.ids["receiver"] {
+			found = append(found, id)
+		}
+	}
+	var ids []string
+	require.NoError(w.t, w.store.Read(w.t.Context()).Raw(`SELECT id FROM bookings WHERE organization_id = ? UNION SELECT id FROM members WHERE organization_id = ?
+		UNION SELECT id FROM customers WHERE organization_id = ? UNION SELECT id FROM webhook_deliveries WHERE organization_id = ?`,
+		w.id, w.id, w.id, w.id).Scan(&ids).Error)
+	return append(found, ids...)
+}
+
+// hides requires an answer to hold nothing that is not in its question.
+func (a answer) hides(identities []string, r request, who string) {
+	a.t.Helper()
+	asked := fmt.Sprint(r.path, r.body, r.app)
+	for _, id := range identities {
+		if strings.Contains(string(a.raw), id) && !strings.Contains(asked, id) {
+			assert.Fail(a.t, "an answer tells too much", "%s learns %s from %s: %s", who, id, a.of, a.raw)
+		}
+	}
+}
+
+// missing are the statuses that say that there is no such thing, or that the
+// caller may not.
+var missing = []int{http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity}
+
+// TestWhoMay tries every route and every live channel as everybody, and as a
+// stranger who is the same in another organization and knows the ids of this
+// one. Who may not is refused, is told nothing, and changes nothing.
+func TestWhoMay(t *testing.T) {
+	t.Parallel()
+	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
+		receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		t.Cleanup(receiver.Close)
+		h.checkDoors(t)
+		ours, theirs := h.newWorld("Zanzibar", "966555111", receiver.URL), h.newWorld("Quetzal", "966555222", receiver.URL)
+		identities := ours.identities()
+		before := ours.kept()
+		for _, d := range doors {
+			for _, who := range callerNames {
+				ours.refuse(d, who.who, who.name)
+				theirs.intrude(d, ours, identities, who.who, who.name)
+			}
+			require.Equal(t, before, ours.kept(), "%s, or what was let in before", d.route)
+			for _, who := range callerNames {
+				ours.admit(d, who.who, who.name)
+			}
+			if d.audited {
+				before = ours.kept()
+			}
+		}
+		require.Equal(t, before, ours.kept(), "what was let in at last")
+		for _, who := range callerNames {
+			if who.who == asNobody {
+				continue // is not let in to watch anything
+			}
+			for i, allowed := range ours.watchAll(ours, who.who) {
+				assert.Equal(t, windows[i].who&who.who != 0, allowed, "%s: %s", who.name, windows[i].channel)
+			}
+			for i, allowed := range theirs.watchAll(ours, who.who) {
+				assert.Equal(t, who.who == asAccountKey, allowed, "%s of another organization: %s", who.name, windows[i].channel)
+			}
+		}
+	})
+}
+
+// checkDoors requires an entry for every route, a route for every entry, and
+// the API reference to say the same.
+func (h *house) checkDoors(t *testing.T) {
+	t.Helper()
+	known, routes := map[string]callers{}, map[string]bool{}
+	for _, d := range doors {
+		assert.Zero(t, known[d.route], "%s is here twice", d.route)
+		known[d.route] = d.who
+	}
+	for _, route := range h.server.Routes() {
+		method, path, _ := strings.Cut(route, " ")
+		switch {
+		case strings.HasPrefix(path, "/operator/jobs"):
+			method = "ANY"
+		case method == http.MethodHead:
+			method = http.MethodGet
+		}
+		route = method + " " + path
+		assert.NotZero(t, known[route], "%s has no entry", route)
+		routes[route] = true
+	}
+	for route := range known {
+		assert.True(t, routes[route], "%s is no route", route)
+	}
+	parameter := regexp.MustCompile(`\{(\w+)\}`)
+	for _, op := range h.operations() {
+		documented := []string{}
+		may := known[op.method+" "+parameter.ReplaceAllString(op.path, ":$1")]
+		for _, who := range callerNames {
+			if may != everyone && may&who.who != 0 && !slices.Contains(documented, who.documented) {
+				documented = append(documented, who.documented)
+			}
+		}
+		assert.ElementsMatch(t, documented, op.who, "%s %s", op.method, op.path)
+	}
+}
+
+// refuse tries a door as somebody who may not pass it.
+func (w *world) refuse(d door, who callers, name string) {
+	w.t.Helper()
+	if d.who&who != 0 {
+		return
+	}
+	r := w.ask(d, true)
+	r.token, r.app = w.tokens[who], w.id
+	for _, r := range r.everyMethod() {
+		a := w.send(r)
+		if who == asNobody || strings.HasPrefix(d.route, "ANY") {
+			assert.Equal(w.t, http.StatusUnauthorized, a.status, "%s: %s: %s", name, a.of, a.raw)
+			assert.NotEmpty(w.t, a.header.Get("WWW-Authenticate"), a.of)
+		} else {
+			assert.Equal(w.t, http.StatusForbidden, a.status, "%s: %s: %s", name, a.of, a.raw)
+			assert.Contains(w.t, []string{string(models.CodeForbidden), string(models.CodeScope)}, a.str("code"), a.of)
+		}
+		a.hides([]string{w.mark, w.digits}, r, name)
+	}
+}
+
+// intrude tries a door as somebody of another organization, with the ids of
+// the victim: as one of theirs, and in the intruder's own name.
+func (w *world) intrude(d door, victim *world, identities []string, who callers, name string) {
+	w.t.Helper()
+	if who == asAccountKey {
+		return // is nowhere a stranger
+	}
+	name += " of another organization"
+	r := victim.ask(d, true)
+	r.token = w.tokens[who]
+	for _, r := range r.everyMethod() {
+		own := w.send(r)
+		own.hides(identities, r, name)
+		if r.app = victim.id; d.who != everyone && who != asNobody {
+			posing := w.send(r)
+			assert.Contains(w.t, []int{http.StatusUnauthorized, http.StatusForbidden}, posing.status, "%s: %s: %s", name, posing.of, posing.raw)
+			posing.hides(identities, r, name)
+		}
+		switch asked := d.path + d.body; {
+		case d.who&who == 0:
+			assert.Contains(w.t, []int{http.StatusUnauthorized, http.StatusForbidden}, own.status, "%s: %s: %s", name, own.of, own.raw)
+		case who == asNobody || d.filters || !strings.HasPrefix(d.route, "ANY") && !placeholder.MatchString(strings.ReplaceAll(asked, "$receiver", "")):
+			assert.Less(w.t, own.status, http.StatusInternalServerError, "%s: %s: %s", name, own.of, own.raw)
+		case !strings.HasPrefix(own.header.Get("Content-Type"), "text/html"): // pages are the same for all
+			assert.Contains(w.t, missing, own.status, "%s: %s: %s", name, own.of, own.raw)
+		}
+	}
+}
+
+// admit tries a door as somebody who may pass it. They are let in, and then
+// answered: for what is read, with what there is; for all else, what they sent
+// makes no sense.
+func (w *world) admit(d door, who callers, name string) {
+	w.t.Helper()
+	if d.who&who == 0 {
+		return
+	}
+	r := w.ask(d, false)
+	r.token, r.app = w.tokens[who], w.id
+	for _, r := range r.everyMethod() {
+		a := w.send(r)
+		assert.NotContains(w.t, []int{http.StatusUnauthorized, http.StatusForbidden}, a.status, "%s: %s: %s", name, a.of, a.raw)
+		assert.Less(w.t, a.status, http.StatusInternalServerError, "%s: %s: %s", name, a.of, a.raw)
+		if r.method == http.MethodGet && d.who != everyone {
+			assert.Equal(w.t, http.StatusOK, a.status, "%s: %s: %s", name, a.of, a.raw)
+		}
+	}
+}
+
+// everyMethod is the request with each method that ANY stands for.
+func (r request) everyMethod() []request {
+	if r.method != "ANY" {
+		return []request{r}
+	}
+	var all []request
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodOptions} {
+		r.method = method
+		all = append(all, r)
+	}
+	return all
+}
+
+// watchAll subscribes somebody of this world to all windows of another, and
+// says which let them look.
+func (w *world) watchAll(other *world, who callers) []bool {
+	w.t.Helper()
+	client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(w.url, "http")+"/connection/websocket", centrifuge.Config{Token: w.tokens[who]})
+	defer client.Close()
+	require.NoError(w.t, client.Connect())
+	allowed := make([]bool, len(windows))
+	for i, window := range windows {
+		sub, err := client.NewSubscription(other.fill(window.channel))
+		require.NoError(w.t, err)
+		result := make(chan error, 1)
+		sub.OnSubscribed(func(centrifuge.SubscribedEvent) { result <- nil })
+		sub.OnUnsubscribed(func(e centrifuge.UnsubscribedEvent) { result <- errors.New(e.Reason) })
+		require.NoError(w.t, sub.Subscribe())
+		select {
+		case err := <-result:
+			allowed[i] = err == nil
+		case <-time.After(15 * time.Second):
+			require.Fail(w.t, "no answer to a subscription", window.channel)
+		}
+	}
+	return allowed
+}
