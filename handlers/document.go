@@ -114,7 +114,7 @@ func storable(v any) bool {
 // documented describes an operation for the framework and the document.
 func (s *Server) documented(op operation) huma.Operation {
 	d := huma.Operation{
-		Method: op.method, Path: op.path, OperationID: op.id, Tags: []string{op.tag}, Summary: op.summary, Description: op.about,
+		Method: op.method, Path: op.path, OperationID: op.id, Tags: []string{op.tag}, Summary: op.summary, Description: op.description(),
 		// The middleware bounds the body and the time to send it.
 		MaxBodyBytes: -1, BodyReadTimeout: -1,
 		Responses:  map[string]*huma.Response{},
@@ -123,7 +123,7 @@ func (s *Server) documented(op operation) huma.Operation {
 	}
 	statuses := map[int]string{http.StatusBadRequest: "", http.StatusInternalServerError: "", http.StatusServiceUnavailable: ""}
 	if op.who != nobody {
-		if op.who&(accountKey|organizationKey) != 0 {
+		if op.who&anyKey != 0 {
 			d.Extensions["x-scope"] = op.scopeNeeded()
 		}
 		d.Security = []map[string][]string{{"bearerAuth": {}}, {"apiKey": {}}}

@@ -151,6 +151,7 @@ func TestScopes(t *testing.T) {
 			continue
 		}
 		counted[needed]++
+		assert.Contains(t, at(doc.operationsAt(op.path)[strings.ToLower(op.method)], "description"), "an API key needs the scope "+needed)
 		for i, scope := range order {
 			// Nothing of the kind exists, and the body says nothing: who is let in
 			// changes nothing.

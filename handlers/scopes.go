@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"net/http"
+	"strings"
 
 	"nowserving/booking/access"
 	"nowserving/models"
@@ -24,6 +25,18 @@ func (op operation) scopeNeeded() access.Scope {
 		return scopeRead
 	}
 	return scopeWrite
+}
+
+// description says what the operation is about, and for whom it is.
+func (op operation) description() string {
+	if op.who == nobody {
+		return op.about
+	}
+	text := "For: " + strings.Join(op.who.names(), ", ")
+	if op.who&anyKey != 0 {
+		text += "; an API key needs the scope " + string(op.scopeNeeded())
+	}
+	return strings.TrimSpace(op.about + " " + text + ".")
 }
 
 // allows refuses an API key whose scopes don't reach to the operation. People,

@@ -33,6 +33,7 @@ const (
 
 // The sets operations name.
 const (
+	anyKey    = accountKey | organizationKey
 	managers  = accountKey | organizationKey | owner | admin
 	staff     = managers | receptionist | provider
 	customers = customer
