@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"net/http"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 )
@@ -201,6 +204,91 @@ func TestThePagesLiveTogether(t *testing.T) {
 	for _, page := range []*tab{patient, doctor, screen, arabic} {
 		require.Equal(t, "true", page.eval("document.documentElement.scrollWidth <= innerWidth"), "nothing runs over the edge")
 	}
+}
+
+// A session in cookies: no script can read its tokens, a reload keeps it, and
+// signing out ends it, with the live connection. In both languages.
+func TestNoScriptCanReadASession(t *testing.T) {
+	t.Parallel()
+	node := startProcess(t, backends[0].settings(t))
+	node.appID = node.call("POST", "/management/organizations", map[string]any{"name": "Clinic", "timezone": "Asia/Riyadh"}).text("id")
+	typeID := node.call("POST", "/management/types", map[string]any{"name": "Consultation", "minutes": 10, "on": true, "bookFromWebsite": true}).text("id")
+	node.call("POST", "/management/resources", map[string]any{
+		"name": "Room 1", "on": true, "activated": true, "bookFromWebsite": true, "types": []string{typeID}, "providerPhone": "+966500000100",
+	})
+	open := browse(t)
+	const readable = `document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage)`
+	hidden := func(page *tab, kind string) {
+		t.Helper()
+		seen := page.eval(readable)
+		for _, token := range []string{"eyJ", "nsr_", "nsk_", "oken"} {
+			require.NotContains(t, seen, token)
+		}
+		names := map[string]bool{}
+		for _, c := range page.cookies() {
+			require.True(t, c.HTTPOnly, c.Name)
+			require.Equal(t, network.CookieSameSiteStrict, c.SameSite)
+			names[c.Name] = true
+		}
+		require.True(t, names["ns_"+kind] && names["ns_"+kind+"_refresh"], "%v", names)
+	}
+
+	for i, language := range []string{"en", "ar"} {
+		phone := fmt.Sprintf("+96650000030%d", i)
+		patient := open(node.url+"/join/"+node.appID+"?lang="+language, 390, 844)
+		patient.run("keep what older versions kept", chromedp.Evaluate[chromedp.Void](fmt.Sprintf(
+			`localStorage.setItem('ns.session.%s', JSON.stringify({refreshToken: 'OLDTOKEN'})); location.reload()`, node.appID)))
+		patient.click("type-" + typeID)
+		patient.fill("phone", phone)
+		patient.click("send-code")
+		patient.fill("code", demoCode)
+		patient.click("verify")
+		patient.click("join")
+		patient.shows("connected", attribute("connection", "data-state"))
+		hidden(patient, "customer")
+
+		patient.run("reload", chromedp.Reload())
+		patient.shows(strconv.Itoa(i+1), attribute("position", "data-position"))
+		patient.shows("connected", attribute("connection", "data-state"))
+		hidden(patient, "customer")
+		patient.click("leave")
+		patient.click("leave-confirm")
+		patient.shows("LEFT", attribute("state", "data-stage"))
+		node.call("PUT", "/management/scheduling/new", map[string]any{"type": typeID, "assign": false})
+		patient.click("join-again")
+		patient.click("type-" + typeID)
+		patient.click("sign-out")
+		patient.shows("null", fmt.Sprintf("localStorage.getItem('ns.session.%s')", node.appID))
+		require.Eventually(t, func() bool { return len(patient.cookies()) == 0 }, patience, 20*time.Millisecond)
+	}
+
+	doctor := open(node.url+"/console", 1280, 800)
+	doctor.fill("organization", node.appID)
+	doctor.fill("phone", "+966500000100")
+	doctor.click("send-code")
+	doctor.fill("code", demoCode)
+	doctor.click("verify")
+	doctor.shows("connected", attribute("connection", "data-state"))
+	hidden(doctor, "member")
+	second := open(node.url+"/console", 1280, 800) // the same browser
+	second.shows("connected", attribute("connection", "data-state"))
+	doctor.click("sign-out")
+	doctor.shows("true", `Boolean(document.querySelector('[data-testid="send-code"]'))`)
+	began := time.Now()
+	second.shows("true", `document.querySelector('[data-testid="connection"]').dataset.state !== 'connected' || Boolean(document.querySelector('[data-testid="send-code"]'))`)
+	require.Less(t, time.Since(began), 5*time.Second, "the live connection of the session is closed")
+	require.Empty(t, doctor.cookies())
+}
+
+// cookies are those the browser keeps for the page.
+func (p *tab) cookies() []*network.Cookie {
+	p.t.Helper()
+	origin := p.eval("location.origin")
+	got, err := chromedp.Run(p.ctx, func(ctx context.Context, t *chromedp.Target) (network.GetCookiesResult, error) {
+		return cdp.Call(ctx, t, network.GetCookies, network.GetCookiesParams{URLs: []string{origin, origin + "/auth/token"}})
+	})
+	require.NoError(p.t, err)
+	return got.Cookies
 }
 
 // The first start without any key prints a link; the page behind it makes the

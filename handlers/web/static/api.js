@@ -24,14 +24,18 @@ let skew = 0;
 /** The server's clock, as far as its Date headers tell. */
 export const serverNow = () => Date.now() + skew;
 
-/** Calls the API. Options: token, organization, body, query. Returns the parsed answer. */
-export async function call(method, path, { token, organization, body, query } = {}) {
+/**
+ * Calls the API. Options: token, or session (member or customer) to be known by this
+ * browser's cookies; organization, body, query. Returns the parsed answer.
+ */
+export async function call(method, path, { token, session, organization, body, query } = {}) {
   const url = new URL(path, location.origin);
   for (const [name, value] of Object.entries(query ?? {})) {
     if (value !== undefined && value !== null) url.searchParams.set(name, value);
   }
   const headers = { Accept: 'application/json', lang };
   if (token) headers.Authorization = `Bearer ${token}`;
+  else if (session) headers['X-Session'] = session;
   if (organization) headers['X-APP-ID'] = organization;
   if (body !== undefined) headers['Content-Type'] = 'application/json';
   if (method === 'PUT' || method === 'POST') headers['Idempotency-Key'] = newKey();
@@ -80,57 +84,99 @@ export const kept = {
       // private browsing may refuse; nothing else depends on it
     }
   },
+  works() {
+    const key = 'ns.works';
+    kept.set(key, true);
+    const works = kept.get(key) === true;
+    kept.set(key, null);
+    return works;
+  },
+  /** The keys with a prefix, but one. */
+  others(prefix, but) {
+    try {
+      return Object.keys(localStorage).filter((key) => key.startsWith(prefix) && key !== but);
+    } catch {
+      return [];
+    }
+  },
 };
 
+// In a frame of another site cookies that are ours alone don't come; a browser that
+// keeps nothing for us keeps no cookies either.
+const inMemory = window.top !== window || !kept.works();
+
 /**
- * A signed-in person. The refresh token is kept in this browser under `key`; access
- * tokens live in memory and are renewed a minute before they expire.
+ * A signed-in person: kind is member or customer. Their tokens are cookies that no script
+ * can read; what this browser keeps of them is who they are and when to renew. Where
+ * cookies don't come the tokens are kept in memory, until the page is closed.
  */
 export class Session {
-  constructor(key, organization) {
-    this.key = key;
+  constructor(kind, organization) {
+    this.kind = kind;
+    this.prefix = kind === 'member' ? 'ns.member.' : 'ns.session.';
     this.organization = organization;
-    this.access = null;
-    this.expires = 0;
-    this.user = kept.get(key)?.user ?? null;
-    this.refreshToken = kept.get(key)?.refreshToken ?? null;
+    this.tokens = null; // where they are kept in memory
+    if (kept.get(this.key)?.refreshToken) kept.set(this.key, null); // kept by older versions
+  }
+
+  get key() {
+    return this.prefix + this.organization;
+  }
+
+  /** What is known of the person: user and expires, the moment the access token does. */
+  get known() {
+    return inMemory ? this.tokens : kept.get(this.key);
+  }
+
+  get user() {
+    return this.known?.user ?? null;
   }
 
   get signedIn() {
-    return Boolean(this.refreshToken);
+    return Boolean(this.known);
   }
 
-  requestCode(contact, isOrgMember = false) {
-    return call('POST', '/auth/otp/request', { organization: this.organization, body: { ...contact, isOrgMember } });
+  /** How a live connection is known: by cookies, unless there is a token. */
+  get cookies() {
+    return inMemory ? null : this.kind;
   }
 
-  async verifyCode(contact, code, isOrgMember = false) {
-    this.take(await call('POST', '/auth/otp/verify', { organization: this.organization, body: { ...contact, isOrgMember, code } }));
+  get options() {
+    return { organization: this.organization, session: this.cookies };
+  }
+
+  requestCode(contact) {
+    return call('POST', '/auth/otp/request', { organization: this.organization, body: { ...contact, isOrgMember: this.kind === 'member' } });
+  }
+
+  async verifyCode(contact, code) {
+    this.take(await call('POST', '/auth/otp/verify', { ...this.options, body: { ...contact, isOrgMember: this.kind === 'member', code } }));
+    // A browser holds one session of a kind: that of another organization was replaced.
+    if (!inMemory) kept.others(this.prefix, this.key).forEach((key) => kept.set(key, null));
   }
 
   take(answer) {
-    this.access = answer.accessToken;
-    this.expires = Date.parse(answer.accessTokenExpiresAt) || serverNow() + 10 * 60_000;
-    this.refreshToken = answer.refreshToken ?? this.refreshToken;
-    this.user = answer.user ?? this.user;
-    kept.set(this.key, { refreshToken: this.refreshToken, user: this.user });
+    const known = { user: answer.user, expires: Date.parse(answer.accessTokenExpiresAt) };
+    if (inMemory) this.tokens = { ...known, access: answer.accessToken, refresh: answer.refreshToken };
+    else kept.set(this.key, known);
   }
 
-  /** An access token that is good for at least another minute. */
+  /** Renews the session unless its access token is good for another minute. The token, where there is one to see. */
   async token(fresh = false) {
-    if (!fresh && this.access && this.expires - serverNow() > 60_000) return this.access;
-    this.renewing ??= this.renew().finally(() => { this.renewing = null; });
-    await this.renewing;
-    return this.access;
+    if (fresh || !(this.known?.expires - serverNow() > 60_000)) {
+      this.renewing ??= this.renew().finally(() => { this.renewing = null; });
+      await this.renewing;
+    }
+    return this.tokens?.access;
   }
 
   async renew() {
-    // Another tab may have renewed meanwhile and been given a new refresh token.
+    const before = this.known?.expires;
     const run = async () => {
-      const refreshToken = kept.get(this.key)?.refreshToken ?? this.refreshToken;
-      if (!refreshToken) throw new Problem(401);
+      if (!this.signedIn) throw new Problem(401);
+      if (this.known.expires !== before) return; // another tab has renewed it
       try {
-        this.take(await call('POST', '/auth/token', { organization: this.organization, body: { refreshToken } }));
+        this.take(await call('POST', '/auth/token', { ...this.options, body: { refreshToken: this.tokens?.refresh } }));
       } catch (problem) {
         if (problem.status === 401 || problem.status === 403) this.forget();
         throw problem;
@@ -139,29 +185,26 @@ export class Session {
     return navigator.locks ? navigator.locks.request(this.key, run) : run();
   }
 
-  /** Calls the API as this person; a token refused once is renewed and tried again. */
+  /** Calls the API as this person; a session refused once is renewed and tried again. */
   async call(method, path, options = {}) {
-    const send = async (fresh) =>
-      call(method, path, { ...options, organization: this.organization, token: await this.token(fresh) });
+    const send = async (fresh) => call(method, path, { ...options, ...this.options, token: await this.token(fresh) });
     try {
       return await send(false);
     } catch (problem) {
-      if (problem.status !== 401 || !this.refreshToken) throw problem;
+      if (problem.status !== 401 || !this.signedIn) throw problem;
       return send(true);
     }
   }
 
   async signOut() {
-    const refreshToken = this.refreshToken;
+    const refreshToken = this.tokens?.refresh;
     this.forget();
-    if (refreshToken) await call('POST', '/auth/logout', { organization: this.organization, body: { refreshToken } });
+    await call('POST', '/auth/logout', { ...this.options, body: { refreshToken } });
   }
 
   forget() {
-    this.access = null;
-    this.refreshToken = null;
-    this.user = null;
-    kept.set(this.key, null);
+    this.tokens = null;
+    if (!inMemory) kept.set(this.key, null);
   }
 }
 

@@ -37,7 +37,7 @@ async function busy(button, action, failed = (error) => toast(explain(error), 'e
 
 // ---- who is working ----
 
-/** A key works like a session that never needs renewing. It is kept for this tab only. */
+/** A key works like a session that never needs renewing. It is kept until the page is closed or loaded anew. */
 class Key {
   constructor(key, organization) {
     this.key = key;
@@ -54,22 +54,19 @@ class Key {
   }
 
   async signOut() {
-    kept.set('ns.key', null, 'sessionStorage');
+    this.forget();
   }
 
   forget() {
-    kept.set('ns.key', null, 'sessionStorage');
+    this.key = '';
   }
 }
 
-const memberKey = (organization) => `ns.member.${organization}`;
-
 function begin() {
-  const key = kept.get('ns.key', 'sessionStorage');
-  if (key) return openDesk(new Key(key.key, key.organization));
+  kept.set('ns.key', null, 'sessionStorage'); // kept by older versions
   const organization = new URLSearchParams(location.search).get('organization') ?? kept.get('ns.organization');
   if (organization) {
-    const session = new Session(memberKey(organization), organization);
+    const session = new Session('member', organization);
     if (session.signedIn) return openDesk(session);
   }
   return entrance();
@@ -100,7 +97,7 @@ function entrance(note = '') {
       event.preventDefault();
       if (sent) {
         busy(hook('verify'), async () => {
-          await session.verifyCode(sent, latinDigits(hook('code').value).trim(), true);
+          await session.verifyCode(sent, latinDigits(hook('code').value).trim());
           kept.set('ns.organization', session.organization);
           enter(session);
         }, failed);
@@ -110,8 +107,8 @@ function entrance(note = '') {
       const who = contact(typed.phone);
       if (!typed.organization || !who) { problem = t(who ? 'entrance.needOrganization' : 'signIn.badContact'); view(); return; }
       busy(hook('send-code'), async () => {
-        session = new Session(memberKey(typed.organization), typed.organization);
-        await session.requestCode(who, true);
+        session = new Session('member', typed.organization);
+        await session.requestCode(who);
         sent = who;
         problem = '';
         view();
@@ -139,7 +136,6 @@ function entrance(note = '') {
       busy(hook('sign-in'), async () => {
         const who = new Key(key, typed.organization);
         await who.call('GET', '/management/resources', { query: { limit: 1 } });
-        kept.set('ns.key', { key, organization: typed.organization }, 'sessionStorage');
         if (typed.organization) kept.set('ns.organization', typed.organization);
         enter(who);
       }, failed);
@@ -244,7 +240,7 @@ async function openDesk(who) {
     view();
     live = new Live({
       channel: `queue:${resource.id}`,
-      getToken: (fresh) => who.token(fresh),
+      who,
       sign,
       onSnapshot: (snapshot) => {
         if (snapshot.paused !== undefined) paused = snapshot.paused;

@@ -245,7 +245,7 @@ function begin() {
   setInterval(() => { page += 1; if (board.nowServing.length > pageSize) draw(); }, pageFor);
   onLang(() => { if (!chosen) { languages = [lang, lang === 'ar' ? 'en' : 'ar']; } labels(); draw(); });
   if (!token) return refused();
-  new Live({ channel: `display:${displayId}`, getToken: () => Promise.resolve(token), sign, onSnapshot, onEvent, onRefused: refused });
+  new Live({ channel: `display:${displayId}`, who: { token: () => Promise.resolve(token) }, sign, onSnapshot, onEvent, onRefused: refused });
   return undefined;
 }
 

@@ -1,53 +1,49 @@
 // The live connection, through the published Centrifuge client.
 
+import { serverNow } from './api.js';
 import './vendor/centrifuge.js';
 
 /**
  * One connection with one subscription. It comes back by itself: after a lost
  * network, a restarted server, a refused token (renewed first), and when the tab wakes.
  *
- * getToken(fresh) gives the token for the connect command; onSnapshot and onEvent
- * receive the channel's data; onRefused is called when the server keeps saying
- * that the token or channel is not ours.
+ * who is a Session, or has a token() alone; onSnapshot and onEvent receive the channel's
+ * data; onRefused is called when the server keeps saying that the token or channel is not
+ * ours. A session in cookies is renewed before it connects, and again before it expires:
+ * the browser sends cookies only when a connection begins.
  */
 export class Live {
-  constructor({ channel, getToken, sign, onSnapshot, onEvent, onRefused }) {
+  constructor({ channel, who, sign, onSnapshot, onEvent, onRefused }) {
+    this.who = who;
     this.sign = sign;
+    this.onRefused = onRefused;
     this.closed = false;
     this.refusals = 0;
     this.fresh = false;
     const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
-    this.client = new globalThis.Centrifuge(`${scheme}://${location.host}/connection/websocket`, {
+    const query = who.cookies ? `?session=${who.cookies}` : '';
+    this.client = new globalThis.Centrifuge(`${scheme}://${location.host}/connection/websocket${query}`, {
       name: 'now-serving-web',
       minReconnectDelay: 400,
       maxReconnectDelay: 8000,
-      getToken: async () => {
-        try {
-          const token = await getToken(this.fresh);
-          this.fresh = false;
-          return token;
-        } catch (problem) {
-          if (problem.status === 401 || problem.status === 403) {
-            onRefused?.();
-            throw new globalThis.Centrifuge.UnauthorizedError('signed out');
-          }
-          throw problem; // unreachable: the client tries again
-        }
-      },
+      getToken: who.cookies ? null : () => this.token(),
     });
     this.client.on('connecting', () => sign.set('connecting'));
+    this.client.on('connected', () => this.renewLater());
     this.client.on('disconnected', (context) => {
+      clearTimeout(this.renewal);
+      if (context.code === 0 && !this.closed) return; // by renewLater
       sign.set('disconnected');
       // From 3500 on, and for "unauthorized" (code 2), the client gives up by itself.
       // A token that ran out is the usual reason: ask for a fresh one. A screen on a wall has
       // nobody to press reload, so the attempts grow rare but never end.
-      if (this.closed || context.code === 0) return;
+      if (this.closed) return;
       this.refusals += 1;
       if (this.refusals === 4) onRefused?.();
       if (this.closed) return;
       this.fresh = true;
       this.client.setToken('');
-      this.retry = setTimeout(() => this.client.connect(), Math.min(30000, 1000 * 2 ** this.refusals));
+      this.retry = setTimeout(() => this.open(), Math.min(30000, 1000 * 2 ** this.refusals));
     });
 
     this.subscription = this.client.newSubscription(channel);
@@ -67,17 +63,52 @@ export class Live {
       onRefused?.();
     });
     this.subscription.subscribe();
-    this.client.connect();
+    this.open();
 
     this.wake = () => {
       if (document.visibilityState !== 'visible' || this.closed) return;
       // A phone that slept may hold a dead socket for half a minute before it
       // notices. Asking for anything finds out at once.
       if (this.client.state === 'connected' && Date.now() - (sign.at ?? 0) > 20000) this.resync();
-      else if (this.client.state === 'disconnected') this.client.connect();
+      else if (this.client.state === 'disconnected') this.open();
     };
     document.addEventListener('visibilitychange', this.wake);
     addEventListener('pageshow', this.wake);
+  }
+
+  /** A token that is good, or a renewed cookie. Unauthorized when the person has to sign in again. */
+  async token() {
+    try {
+      const token = await this.who.token(this.fresh);
+      this.fresh = false;
+      return token;
+    } catch (problem) {
+      if (problem.status === 401 || problem.status === 403) {
+        this.onRefused?.();
+        throw new globalThis.Centrifuge.UnauthorizedError('signed out');
+      }
+      throw problem; // unreachable: the client tries again
+    }
+  }
+
+  async open() {
+    try {
+      if (this.who.cookies) await this.token();
+    } catch (problem) {
+      if (problem instanceof globalThis.Centrifuge.UnauthorizedError) return;
+    }
+    if (!this.closed) this.client.connect();
+  }
+
+  /** Connects anew with a renewed cookie shortly before this connection's expires. */
+  renewLater() {
+    clearTimeout(this.renewal);
+    const left = this.who.known?.expires - serverNow();
+    if (!this.who.cookies || Number.isNaN(left)) return;
+    this.renewal = setTimeout(() => {
+      this.client.disconnect();
+      this.open();
+    }, Math.max(left - 45_000, 5_000));
   }
 
   /** Asks for the snapshot again. */
@@ -89,6 +120,7 @@ export class Live {
   close() {
     this.closed = true;
     clearTimeout(this.retry);
+    clearTimeout(this.renewal);
     document.removeEventListener('visibilitychange', this.wake);
     removeEventListener('pageshow', this.wake);
     this.client.disconnect();

@@ -150,7 +150,7 @@ export const messages = {
   "entrance.byCode": {"en": "With a one-time code", "ar": "برمز لمرة واحدة"},
   "entrance.byKey": {"en": "With an API key", "ar": "بمفتاح واجهة برمجية"},
   "entrance.key": {"en": "API key", "ar": "المفتاح"},
-  "entrance.keyHint": {"en": "Kept in this tab only, until you close it.", "ar": "يُحفظ في هذه النافذة فقط حتى إغلاقها."},
+  "entrance.keyHint": {"en": "Kept until you close or reload this page.", "ar": "يُحفظ حتى إغلاق هذه الصفحة أو إعادة تحميلها."},
   "entrance.signIn": {"en": "Sign in", "ar": "تسجيل الدخول"},
   "entrance.again": {"en": "Your sign-in has ended. Please sign in again.", "ar": "انتهت جلستك. سجّل الدخول مرة أخرى."},
   "walkIn.title": {"en": "Add a walk-in", "ar": "إضافة مريض حاضر"},

@@ -26,7 +26,7 @@ const urgent = document.getElementById('urgent');
 start();
 const sign = new Sign();
 const chime = new Chime();
-const session = organization ? new Session(`ns.session.${organization}`, organization) : null;
+const session = organization ? new Session('customer', organization) : null;
 
 let view = null; // draws the current step again, in whatever language is on
 let leaveStep = () => {}; // stops what the current step started
@@ -170,8 +170,8 @@ function signIn(type) {
 async function join(type) {
   const answer = await session.call('PUT', '/customer/scheduling/new', { body: { type: type.id, assign: false } });
   const booking = answer.result;
-  kept.set(ticketKey, { bookingId: booking.id, token: booking.ticketToken ?? null });
-  go(() => showTicket(booking.id, booking.ticketToken ?? null, booking));
+  kept.set(ticketKey, { bookingId: booking.id });
+  go(() => showTicket(booking.id, null, booking));
 }
 
 /** Runs one action at a time for a button, and says what went wrong. */
@@ -212,7 +212,7 @@ async function findTicket() {
     const answer = await session.call('GET', '/customer/bookings', { query: { status, limit: 20, orderDirection: 'desc' } });
     const current = (answer.result ?? []).find((b) => ['WAITING', 'HELD', 'CALLED', 'SERVING'].includes(b.stage) && b.ticket);
     if (current) {
-      kept.set(ticketKey, { bookingId: current.id, token: null });
+      kept.set(ticketKey, { bookingId: current.id });
       return current;
     }
   }
@@ -379,7 +379,7 @@ function showTicket(bookingId, token, first = null) {
   view();
   const live = booking && over(booking) ? null : new Live({
     channel: `booking:${bookingId}`,
-    getToken: (fresh) => (token ? Promise.resolve(token) : session.token(fresh)),
+    who: token ? { token: () => Promise.resolve(token) } : session,
     sign,
     onSnapshot: (snapshot) => take(snapshot.booking),
     onEvent,
@@ -521,8 +521,9 @@ function begin() {
     return;
   }
   const mine = kept.get(ticketKey);
-  if (mine?.bookingId && (mine.token || session.signedIn)) {
-    go(() => showTicket(mine.bookingId, mine.token));
+  if (mine?.token) kept.set(ticketKey, { bookingId: mine.bookingId }); // kept by older versions
+  if (mine?.bookingId && session.signedIn) {
+    go(() => showTicket(mine.bookingId, null));
   } else if (session.signedIn) {
     drawLoading();
     findTicket()
