@@ -63,6 +63,7 @@ type house struct {
 	public  string             // the URL people come to, if not publicURL
 	serious bool               // not in development
 	look    func(*store.Store) // gets the store before anything uses it
+	captcha [2]access.Verifier // Turnstile and reCAPTCHA
 	secret  bool               // one-time codes are random and known to who gets them only
 	url     string
 	client  *http.Client
@@ -159,6 +160,7 @@ func (h *house) start(look func(*store.Store)) {
 	require.NoError(t, err)
 	codes := access.Options{
 		Secret: secret, BootstrapKey: bootstrapKey, FixedCode: fixedCode, CanSend: h.notify.Configured, Now: time.Now, Log: log,
+		Turnstile: h.captcha[0], Recaptcha: h.captcha[1],
 	}
 	if h.secret {
 		codes.FixedCode, codes.CanSend = "", h.notify.CanSend

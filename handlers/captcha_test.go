@@ -1,0 +1,123 @@
+package handlers_test
+
+import (
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"nowserving/booking/access"
+	"nowserving/models"
+)
+
+// fakeVerifier answers as Turnstile and reCAPTCHA do: what it says to a token it
+// was told, and success to no other.
+type fakeVerifier struct {
+	url  string
+	mu   sync.Mutex
+	says map[string]string // by token
+	got  []url.Values
+}
+
+func newVerifier(t *testing.T, says map[string]string) *fakeVerifier {
+	t.Helper()
+	f := &fakeVerifier{says: says}
+	server := httptest.NewServer(f)
+	t.Cleanup(server.Close)
+	f.url = server.URL + "/siteverify"
+	return f
+}
+
+func (f *fakeVerifier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/x-www-form-urlencoded" || r.ParseForm() != nil {
+		http.Error(w, "not a form", http.StatusBadRequest)
+		return
+	}
+	f.got = append(f.got, r.PostForm)
+	answer, ok := f.says[r.PostForm.Get("response")]
+	switch {
+	case !ok:
+		answer = `{"success": false, "error-codes": ["timeout-or-duplicate"]}`
+	case answer == "down":
+		w.WriteHeader(http.StatusBadGateway)
+	case answer == "elsewhere":
+		http.Redirect(w, r, "/success", http.StatusFound)
+		return
+	}
+	_, _ = w.Write([]byte(answer))
+}
+
+func (f *fakeVerifier) asked() []url.Values {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]url.Values(nil), f.got...)
+}
+
+func TestAskingForACodeNeedsAPerson(t *testing.T) {
+	t.Parallel()
+	for _, b := range []backend{embedded, postgres} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			turnstile := newVerifier(t, map[string]string{
+				"person": `{"success": true}`, "misconfigured": `{"success": false, "error-codes": ["invalid-input-secret"]}`,
+				"down": "down", "nonsense": "<html>", "elsewhere": "elsewhere", "endless": strings.Repeat(" ", 1<<20) + `{"success": true}`,
+			})
+			recaptcha := newVerifier(t, map[string]string{
+				"person": `{"success": true, "score": 0.5}`, "program": `{"success": true, "score": 0.4}`,
+			})
+			h := newHouse(t, b, func(h *house) {
+				h.captcha[0] = access.Verifier{URL: turnstile.url, Secret: "turnstile-secret"}
+				h.captcha[1] = access.Verifier{URL: recaptcha.url, Secret: "recaptcha-secret"}
+			})
+			c := h.newClinic()
+			asking := func(proof object) request {
+				r := c.asking("+966500000501", false)
+				maps.Copy(r.body.(object), proof)
+				return r
+			}
+			for _, refused := range []struct {
+				proof  object
+				status int
+				code   models.Code
+			}{
+				{object{}, 403, models.CodeCaptcha},
+				{object{"turnstileToken": "person"}, 403, models.CodeCaptcha},
+				{object{"recaptchaToken": "person"}, 403, models.CodeCaptcha},
+				{object{"turnstileToken": "stale", "recaptchaToken": "person"}, 403, models.CodeCaptcha},
+				{object{"turnstileToken": "person", "recaptchaToken": "program"}, 403, models.CodeCaptcha},
+				{object{"turnstileToken": "misconfigured", "recaptchaToken": "person"}, 503, models.CodeUnavailable},
+				{object{"turnstileToken": "down", "recaptchaToken": "person"}, 503, models.CodeUnavailable},
+				{object{"turnstileToken": "nonsense", "recaptchaToken": "person"}, 503, models.CodeUnavailable},
+				{object{"turnstileToken": "endless", "recaptchaToken": "person"}, 503, models.CodeUnavailable},
+				{object{"turnstileToken": "elsewhere", "recaptchaToken": "person"}, 503, models.CodeUnavailable},
+				{object{"turnstileToken": strings.Repeat("x", 8193)}, 422, models.CodeInvalid},
+			} {
+				h.unchanged(asking(refused.proof)).refused(refused.status, refused.code)
+			}
+			h.send(asking(object{"turnstileToken": "person", "recaptchaToken": "person"})).ok()
+			asked := turnstile.asked()
+			last := asked[len(asked)-1]
+			assert.Equal(t, url.Values{"secret": {"turnstile-secret"}, "response": {"person"}, "remoteip": {"127.0.0.1"}}, last)
+			assert.Equal(t, "recaptcha-secret", recaptcha.asked()[0].Get("secret"))
+
+			// Signing in needs no second proof, but a bad one is not overlooked.
+			verify := c.verifying("+966500000501", fixedCode, false)
+			verify.body.(object)["turnstileToken"] = "stale"
+			h.unchanged(verify).refused(403, models.CodeCaptcha)
+			before := len(turnstile.asked())
+			h.send(c.verifying("+966500000501", fixedCode, false)).ok()
+			assert.Len(t, turnstile.asked(), before)
+			for _, secret := range []string{"turnstile-secret", "recaptcha-secret", "person", "966500000501"} {
+				require.NotContains(t, h.logged.String(), secret)
+			}
+		})
+	}
+}
