@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -72,6 +73,7 @@ type house struct {
 	server  *handlers.Server
 	access  *access.Access
 	redis   *storetest.RedisServer // nil: in-process
+	rdb     redis.UniversalClient
 	logged  *logBook
 
 	mu      sync.Mutex
@@ -139,6 +141,7 @@ func (h *house) start(look func(*store.Store)) {
 	require.NoError(t, err)
 	rdb, closeRedis, err := queue.OpenRedis(redisURL)
 	require.NoError(t, err)
+	h.rdb = rdb
 	index := queue.NewIndex(rdb, booking.NewTruth(h.store), log)
 	mirrors := queue.NewMirrors(index, time.Now, log)
 	c := catalog.New(h.store, func(ctx context.Context, organizationID string) error {
@@ -180,13 +183,15 @@ func (h *house) start(look func(*store.Store)) {
 		Log: log, PublicURL: cmp.Or(h.public, publicURL+"/"), AllowedOrigins: []string{friend}, Development: !h.serious,
 	})
 	require.NoError(t, err)
-	hub := realtime.New(realtime.Options{Source: h.server.Live(), Mirrors: mirrors, Log: log, Now: time.Now})
+	patients := queue.NewConnections(rdb, time.Now)
+	hub := realtime.New(realtime.Options{Source: h.server.Live(), Mirrors: mirrors, Connections: patients, Log: log, Now: time.Now})
 	h.server.ServeLive(hub)
 
 	var running sync.WaitGroup
 	running.Go(func() { mirrors.Run(ctx) })
 	running.Go(func() { bookings.Sweep(ctx) })
 	running.Go(func() { a.Watch(ctx, hub.Revoke) })
+	running.Go(func() { assert.NoError(t, patients.Run(ctx, hub.TooMany)) })
 	running.Go(func() { a.Tally(ctx) })
 	if h.holding {
 		running.Go(func() { shown.Run(ctx, hub.Shown, func(err error) { log.Warn("say who is connected", "error", err) }) })

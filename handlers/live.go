@@ -32,7 +32,11 @@ func (l *Live) Authenticate(ctx context.Context, token string) (realtime.Client,
 			return realtime.Client{}, err
 		}
 	}
-	return realtime.Client{OrganizationID: p.OrganizationID, UserID: p.SubjectID, CredentialID: p.CredentialID(), ExpiresAt: p.ExpiresAt, Opaque: p}, nil
+	client := realtime.Client{OrganizationID: p.OrganizationID, UserID: p.SubjectID, CredentialID: p.CredentialID(), ExpiresAt: p.ExpiresAt, Opaque: p}
+	if p.Kind == access.KindCustomer || p.Kind == access.KindTicket {
+		client.Patient = p.SubjectID
+	}
+	return client, nil
 }
 
 // OriginAllowed implements realtime.Source.

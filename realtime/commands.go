@@ -98,6 +98,7 @@ func (c *conn) connect(id uint32, token string) bool {
 	}
 	c.bearer = ""
 	ttl := c.introduced(client)
+	c.count(&client)
 	return c.answer(&protocol.Reply{Id: id, Connect: &protocol.ConnectResult{
 		Client: c.id, Version: c.hub.o.Version, Expires: ttl > 0, Ttl: ttl,
 		Ping: uint32(max(1, (c.hub.o.PingInterval+time.Second-1)/time.Second)), Pong: true,

@@ -125,6 +125,7 @@ func (c *conn) begin() bool {
 // end gives up everything the connection held.
 func (c *conn) end(cause error) {
 	defer c.hub.forget(c)
+	defer c.uncount()
 	for _, s := range c.subscriptions {
 		s.leave()
 	}
@@ -219,6 +220,27 @@ func (c *conn) introduced(client Client) uint32 {
 		return 0
 	}
 	return uint32(max(1, (client.ExpiresAt.Sub(now)+time.Second-1)/time.Second))
+}
+
+// count counts a patient's connection. Whoever can't be counted comes in all
+// the same.
+func (c *conn) count(client *Client) {
+	if c.hub.o.Connections == nil || client.Patient == "" {
+		return
+	}
+	if err := c.hub.o.Connections.Add(c.hub.ctx, client.OrganizationID, client.Patient, c.id); err != nil {
+		c.hub.o.Log.Debug("a live connection is not bounded", "error", err)
+	}
+}
+
+func (c *conn) uncount() {
+	client := c.who()
+	if c.hub.o.Connections == nil || client == nil || client.Patient == "" {
+		return
+	}
+	if err := c.hub.o.Connections.Remove(c.hub.ctx, client.OrganizationID, client.Patient, c.id); err != nil {
+		c.hub.o.Log.Debug("a live connection is counted on", "error", err)
+	}
 }
 
 // who returns who the client is, nil until it has introduced itself.

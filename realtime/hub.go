@@ -25,8 +25,10 @@ import (
 type Options struct {
 	Source  Source
 	Mirrors *queue.Mirrors
-	Log     *slog.Logger
-	Now     func() time.Time
+	// Connections bounds those of each patient; nil for no bound.
+	Connections *queue.Connections
+	Log         *slog.Logger
+	Now         func() time.Time
 	// AllowedOrigins are hosts or origins (scheme://host) of pages that may
 	// connect besides those of the host itself, of PublicURL, and for an
 	// organization those that the source allows.
@@ -251,6 +253,21 @@ func (h *Hub) Revoke(ids ...string) {
 	for c := range h.conns {
 		if c.dependsOn(ended) {
 			c.close(closeRevoked)
+		}
+	}
+}
+
+// TooMany closes those of some connections that are here, because their patients
+// have newer ones.
+func (h *Hub) TooMany(ids []string) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if h.closing {
+		return
+	}
+	for c := range h.conns {
+		if slices.Contains(ids, c.id) {
+			c.close(closeTooMany)
 		}
 	}
 }

@@ -73,6 +73,7 @@ var (
 	closeRevoked      = farewell{3501, "revoked"}
 	closeBadRequest   = farewell{3502, "bad request"}
 	closeOrigin       = farewell{3503, "origin not allowed"}
+	closeTooMany      = farewell{3504, "too many connections"}
 	closeNotAvailable = farewell{3508, "not available"}
 )
 

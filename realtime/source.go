@@ -57,6 +57,9 @@ type Client struct {
 	// CredentialID is what Revoke names: the session of a person who signed in,
 	// else the same as UserID.
 	CredentialID string
+	// Patient names the customer or the ticket that has so many connections at
+	// most; empty for those who work here.
+	Patient string
 	// ExpiresAt is when the token ends; zero means never.
 	ExpiresAt time.Time
 	// Opaque is the source's own principal; the hub hands it back untouched.

@@ -144,8 +144,9 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	if err != nil {
 		return err
 	}
+	patients := queue.NewConnections(rdb, time.Now)
 	hub := realtime.New(realtime.Options{
-		Source: api.Live(), Mirrors: mirrors, Log: log, Now: time.Now,
+		Source: api.Live(), Mirrors: mirrors, Connections: patients, Log: log, Now: time.Now,
 		AllowedOrigins: c.AllowedOrigins, PublicURL: c.PublicURL, PositionTick: c.PositionTick,
 	})
 	api.ServeLive(hub)
@@ -170,6 +171,8 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	running.Go(func() { mirrors.Run(background) })
 	running.Go(func() { bookings.Sweep(background) })
 	running.Go(func() { people.Watch(background, hub.Revoke) })
+	var counting error
+	running.Go(func() { counting = patients.Run(background, hub.TooMany) })
 	running.Go(func() { people.Tally(background) })
 	running.Go(func() { people.Forget(background) })
 	if c.FCMHoldLive {
@@ -179,7 +182,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	}
 	var notifying error
 	running.Go(func() { notifying = notifier.Run(background) })
-	opened = append(opened, func() error { stop(); running.Wait(); return notifying })
+	opened = append(opened, func() error { stop(); running.Wait(); return errors.Join(counting, notifying) })
 
 	select {
 	case <-mirrors.Up():

@@ -1,0 +1,158 @@
+package handlers_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// line is a live connection and the code it was closed with.
+type line struct {
+	ws     *websocket.Conn
+	closed chan int
+}
+
+// line connects somebody live.
+func (h *house) line(token string) *line {
+	h.t.Helper()
+	ws, res, err := websocket.Dial(h.t.Context(), "ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket", nil)
+	require.NoError(h.t, err)
+	if res.Body != nil {
+		require.NoError(h.t, res.Body.Close())
+	}
+	h.t.Cleanup(func() { _ = ws.CloseNow() })
+	require.NoError(h.t, ws.Write(h.t.Context(), websocket.MessageText, fmt.Appendf(nil, `{"id":1,"connect":{"token":%q}}`, token)))
+	_, answer, err := ws.Read(h.t.Context())
+	require.NoError(h.t, err)
+	require.Contains(h.t, string(answer), `"connect"`)
+	l := &line{ws, make(chan int, 1)}
+	go func() {
+		for {
+			if _, _, err := ws.Read(context.Background()); err != nil {
+				l.closed <- int(websocket.CloseStatus(err))
+				return
+			}
+		}
+	}()
+	return l
+}
+
+// ends waits for the code the connection is closed with.
+func (l *line) ends(t *testing.T) int {
+	t.Helper()
+	select {
+	case code := <-l.closed:
+		return code
+	case <-time.After(5 * time.Second):
+		t.Fatal("the connection goes on")
+		return 0
+	}
+}
+
+// open reports whether none of some connections has been closed, after the node
+// had the time to close one.
+func (h *house) open(lines ...*line) bool {
+	h.t.Helper()
+	for _, l := range lines {
+		select {
+		case <-l.closed:
+			return false
+		default:
+		}
+		ctx, cancel := context.WithTimeout(h.t.Context(), 5*time.Second)
+		err := l.ws.Write(ctx, websocket.MessageText, []byte(`{"id":9,"ping":{}}`))
+		cancel()
+		if err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func TestAPatientHasFiveLiveConnections(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		nodes := []*house{h, h}
+		if h.redis != nil {
+			nodes[1] = h.beside(nil)
+		}
+		typeID := c.newType(nil)
+		tokens := map[string]string{"customer": c.patient("+966500000611"), "ticket": c.join(typeID, nil).str("ticketToken")}
+		for name, token := range tokens {
+			var lines []*line
+			for i := range 5 {
+				lines = append(lines, nodes[i%2].line(token))
+			}
+			for i := range 3 { // each one more ends the oldest, wherever it is
+				assert.True(t, h.open(lines[i:]...), name)
+				lines = append(lines, nodes[1].line(token))
+				assert.Equal(t, 3504, lines[i].ends(t), name)
+			}
+			// Who hangs up makes room.
+			require.NoError(t, lines[4].ws.CloseNow())
+			lines[4].ends(t)
+			key := "ns:{" + c.id + "}:connections:*"
+			require.Eventually(t, func() bool { return h.counted(key) == 4 }, 5*time.Second, 5*time.Millisecond, name)
+			lines = append(lines, h.line(token))
+			assert.Equal(t, 5, h.counted(key), name)
+			lines = append(lines, h.line(token))
+			assert.Equal(t, 3504, lines[3].ends(t), name)
+			assert.True(t, h.open(lines[5:]...), name)
+			for _, l := range lines {
+				_ = l.ws.CloseNow()
+			}
+			require.Eventually(t, func() bool { return h.counted(key) == 0 }, 5*time.Second, 5*time.Millisecond, name)
+		}
+		var staff []*line
+		for range 7 {
+			staff = append(staff, h.line(c.key))
+		}
+		assert.True(t, h.open(staff...))
+	})
+}
+
+// counted is how many live connections of patients are counted.
+func (h *house) counted(pattern string) int {
+	h.t.Helper()
+	ctx := context.Background()
+	keys, err := h.rdb.Keys(ctx, pattern).Result()
+	require.NoError(h.t, err)
+	all := 0
+	for _, key := range keys {
+		n, err := h.rdb.ZCard(ctx, key).Result()
+		require.NoError(h.t, err)
+		all += int(n)
+	}
+	return all
+}
+
+func TestWithoutRedisNobodyIsCounted(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, postgres, limitedTo(20))
+	c := h.newClinic()
+	typeID := c.newType(nil)
+	ticket := c.join(typeID, nil).str("ticketToken")
+	h.redis.Stop()
+	for range 30 {
+		a := c.staff(http.MethodGet, "/management/types", nil).ok()
+		assert.Equal(t, "20", a.header.Get("X-RateLimit-Limit"))
+	}
+	assert.Equal(t, 1, strings.Count(h.logged.String(), "requests are not limited"), "it is said once")
+	var lines []*line
+	for range 7 {
+		lines = append(lines, h.line(ticket))
+	}
+	assert.True(t, h.open(lines...))
+	h.redis.Start()
+	require.Eventually(t, func() bool {
+		return c.staff(http.MethodGet, "/management/types", nil).status == http.StatusTooManyRequests
+	}, 10*time.Second, 5*time.Millisecond, "and counted again when it is back")
+}
