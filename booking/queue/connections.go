@@ -28,7 +28,7 @@ local n = redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[1])
 if n <= 0 then return 0 end
 local out = {}
 for i, v in ipairs(redis.call('ZPOPMIN', KEYS[1], n)) do
-	if i % 2 == 1 then out[#out + 1] = v end
+	if i % 2 == 1 then table.insert(out, v) end -- the others are scores
 end
 redis.call('PUBLISH', ARGV[2], table.concat(out, ' '))
 return n
