@@ -139,6 +139,15 @@ func TestDeletedOrganization(t *testing.T) {
 			screen := c.staff(http.MethodPost, "/management/displays", object{"name": "Hall"}).ok().str("result.token")
 			failing.await(1)
 			h.quiet()
+			// A push and a message that have to be tried again.
+			f.trouble("phone", slices.Repeat([]fcmReply{{status: http.StatusInternalServerError, code: "INTERNAL"}}, 20)...)
+			called := c.staff(http.MethodPut, "/management/scheduling/new", joining(c.kind, object{"customerIdentifier": object{"phone": "+966500000462"}, "priority": 9})).ok().str("id")
+			c.act("assign", called, object{"resourceId": c.room}).ok()
+			require.Eventually(t, func() bool { return f.asked("phone") > 0 }, 10*time.Second, 5*time.Millisecond)
+			require.NoError(t, h.store.Tx(context.Background(), func(tx *store.Tx) error {
+				tx.EnqueueAt(time.Now().Add(time.Hour), models.Message{OrganizationID: c.id, Template: models.TemplateOTP, Method: "sms", Until: time.Now().Add(time.Hour)})
+				return nil
+			}))
 
 			tokens := map[string]string{
 				"key": c.key, "owner": owner.str("accessToken"), "patient": patient.str("accessToken"), "ticket": waiting.str("result.ticketToken"), "display": screen,
@@ -188,19 +197,29 @@ func TestDeletedOrganization(t *testing.T) {
 			far.send(keyed(stays.key)).ok()
 
 			// Deadlines pass, attempts come due: nothing leaves the house.
-			sent := func() []int { return []int{len(failing.arrivals()), f.asked("phone"), phones.tries("+966500000462")} }
+			now := time.Now().UTC()
+			sent := func() []int {
+				return []int{
+					len(failing.arrivals()), f.asked("phone"), phones.tries("+966500000462"), scalar[int](h, "SELECT COUNT(*) FROM webhook_deliveries"),
+					scalar[int](h, "SELECT COUNT(*) FROM river_job WHERE kind IN ('push', 'message', 'webhook')"),
+				}
+			}
+			h.exec("INSERT INTO position_marks (organization_id, due_at) VALUES (?, ?) ON CONFLICT (organization_id) DO UPDATE SET due_at = ?", c.id, now.Add(-time.Second), now.Add(-time.Second))
+			h.exec("INSERT INTO position_states (booking_id, version, sequence, pushed, hooked, telling, updated_at) VALUES (?, 1, 1, 9, 9, 0, ?) ON CONFLICT (booking_id) DO UPDATE SET pushed = 9, hooked = 9",
+				waiting.str("result.id"), now)
 			before := sent()
-			h.exec("UPDATE bookings SET assignment_deadline = ? WHERE id = ?", time.Now().UTC(), waiting.str("result.id"))
-			h.exec("UPDATE bookings SET reminder_at = ? WHERE id = ?", time.Now().UTC(), visit)
-			h.exec("INSERT INTO position_marks (organization_id, due_at) VALUES (?, ?)", c.id, time.Now().UTC())
+			require.Eventually(t, func() bool { return scalar[int](h, "SELECT COUNT(*) FROM position_marks") == 0 }, 15*time.Second, 20*time.Millisecond)
+			h.exec("UPDATE bookings SET assignment_deadline = ? WHERE id = ?", now, waiting.str("result.id"))
+			h.exec("UPDATE bookings SET reminder_at = ? WHERE id = ?", now, visit)
 			h.hurry()
+			h.exec("UPDATE river_job SET state = 'available', scheduled_at = ? WHERE state IN ('scheduled', 'retryable')", now.Add(-time.Minute))
 			require.Eventually(t, func() bool {
 				return scalar[string](h, "SELECT status FROM bookings WHERE id = ?", waiting.str("result.id")) == "REJECTED" &&
 					scalar[string](h, "SELECT reminder_next FROM bookings WHERE id = ?", visit) != string(models.ReminderDayBefore) &&
-					scalar[int](h, "SELECT COUNT(*) FROM river_job WHERE state IN ('available', 'running', 'scheduled', 'retryable')") == 0 &&
-					scalar[int](h, "SELECT COUNT(*) FROM position_marks") == 0
+					scalar[int](h, "SELECT COUNT(*) FROM river_job WHERE state IN ('available', 'running', 'scheduled', 'retryable')") == 0
 			}, 15*time.Second, 20*time.Millisecond)
 			assert.Equal(t, before, sent())
+			assert.Equal(t, 1, scalar[int](h, "SELECT COUNT(*) FROM message_attempts WHERE organization_id = ? AND status = 'dropped'", c.id), "the message, and it was not even read")
 		})
 	}
 }
