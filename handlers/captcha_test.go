@@ -80,7 +80,9 @@ func TestAskingForACodeNeedsAPerson(t *testing.T) {
 			c := h.newClinic()
 			asking := func(proof object) request {
 				r := c.asking("+966500000501", false)
-				maps.Copy(r.body.(object), proof)
+				body := object{"method": "sms", "phoneNumber": "+966500000501"}
+				maps.Copy(body, proof)
+				r.body = body
 				return r
 			}
 			for _, refused := range []struct {
@@ -110,7 +112,7 @@ func TestAskingForACodeNeedsAPerson(t *testing.T) {
 
 			// Signing in needs no second proof, but a bad one is not overlooked.
 			verify := c.verifying("+966500000501", fixedCode, false)
-			verify.body.(object)["turnstileToken"] = "stale"
+			verify.body = object{"method": "sms", "phoneNumber": "+966500000501", "code": fixedCode, "turnstileToken": "stale"}
 			h.unchanged(verify).refused(403, models.CodeCaptcha)
 			before := len(turnstile.asked())
 			h.send(c.verifying("+966500000501", fixedCode, false)).ok()

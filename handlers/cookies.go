@@ -50,8 +50,7 @@ func (s *Server) pageOf(c *gin.Context) (*page, error) {
 }
 
 func sessionKind(value string) (access.Kind, error) {
-	switch kind := access.Kind(value); kind {
-	case access.KindMember, access.KindCustomer:
+	if kind := access.Kind(value); kind == access.KindMember || kind == access.KindCustomer {
 		return kind, nil
 	}
 	return "", models.Invalid(sessionHeader, "A page's session is one of a member or of a customer.")
