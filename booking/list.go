@@ -33,7 +33,7 @@ type Filter struct {
 // List returns a page of bookings in the order they were made, and the token
 // of the next page, empty on the last.
 func (s *Service) List(ctx context.Context, sc Scope, f Filter) ([]models.Booking, string, error) {
-	q := sc.limit(s.store.Read(ctx).Where("organization_id = ?", sc.OrganizationID))
+	q := sc.view(s.store.Read(ctx).Where("organization_id = ?", sc.OrganizationID))
 	if f.CustomerID != "" {
 		q = q.Where("customer_id = ?", f.CustomerID)
 	}
@@ -95,7 +95,7 @@ func readToken(token string) (int64, error) {
 // Queue lists a page of the bookings that wait for a resource, the next to be
 // served first, and returns the token of the next page.
 func (s *Service) Queue(ctx context.Context, sc Scope, resourceID string, limit int, after string) ([]models.Booking, string, error) {
-	if !sc.serves(resourceID) {
+	if !sc.seesRequests(resourceID) {
 		return nil, "", forbiddenResource()
 	}
 	if _, err := s.catalog.Resource(ctx, sc.OrganizationID, resourceID); err != nil {
@@ -126,7 +126,7 @@ func (s *Service) Queue(ctx context.Context, sc Scope, resourceID string, limit 
 // Unassigned lists what a resource could take, oldest first: who waits and who
 // is on hold.
 func (s *Service) Unassigned(ctx context.Context, sc Scope, resourceID string, limit int, after string) ([]models.Booking, string, error) {
-	if !sc.serves(resourceID) {
+	if !sc.seesRequests(resourceID) {
 		return nil, "", forbiddenResource()
 	}
 	if _, err := s.catalog.Resource(ctx, sc.OrganizationID, resourceID); err != nil {

@@ -77,7 +77,7 @@ func (s *Service) Watch(ctx context.Context, sc Scope, id string) (*models.Booki
 				return nil, 0, err
 			}
 			if b != nil {
-				return b, position, sc.mayTouch(s.store.Read(ctx), b)
+				return b, position, sc.mayView(s.store.Read(ctx), b)
 			}
 		}
 	}

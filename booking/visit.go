@@ -23,9 +23,11 @@ type Scope struct {
 	// BookingID, when set, limits to that booking: the caller has its ticket,
 	// and acts as its customer.
 	BookingID string
-	// Resources, when Provider is set, are the ones the caller acts for.
-	Provider  bool
-	Resources []string
+	// Resources, when Provider is set, are the ones the caller acts for. Besides,
+	// they may look at the bookings that Confirmed have taken, and at those that
+	// wait for Requests.
+	Provider                       bool
+	Resources, Confirmed, Requests []string
 }
 
 // Actor is who the caller is to those who are told of a change.
@@ -39,6 +41,11 @@ func (sc Scope) Actor() models.Actor {
 // serves reports whether the caller may act for a resource.
 func (sc Scope) serves(resourceID string) bool {
 	return !sc.Provider || slices.Contains(sc.Resources, resourceID)
+}
+
+// seesRequests reports whether the caller may look at who waits for a resource.
+func (sc Scope) seesRequests(resourceID string) bool {
+	return sc.serves(resourceID) || slices.Contains(sc.Requests, resourceID)
 }
 
 func forbiddenResource() error {
@@ -204,9 +211,16 @@ func (s *Service) actAt(ctx context.Context, sc Scope, id string, a models.Actio
 }
 
 // limit narrows a query to what the caller may touch. A provider acts for
-// bookings of their resources, and for those of a type they serve that no
-// resource has taken yet.
-func (sc Scope) limit(q *gorm.DB) *gorm.DB {
+// bookings of their resources, and for those that no resource has taken yet and
+// that match one of theirs.
+func (sc Scope) limit(q *gorm.DB) *gorm.DB { return sc.within(q, sc.Resources, sc.Resources) }
+
+// view narrows a query to what the caller may look at.
+func (sc Scope) view(q *gorm.DB) *gorm.DB {
+	return sc.within(q, slices.Concat(sc.Resources, sc.Confirmed), slices.Concat(sc.Resources, sc.Requests))
+}
+
+func (sc Scope) within(q *gorm.DB, confirmed, requests []string) *gorm.DB {
 	if sc.CustomerID != "" {
 		q = q.Where("customer_id = ?", sc.CustomerID)
 	}
@@ -214,9 +228,9 @@ func (sc Scope) limit(q *gorm.DB) *gorm.DB {
 		q = q.Where("id = ?", sc.BookingID)
 	}
 	if sc.Provider {
-		own := append([]string{""}, sc.Resources...)
-		q = q.Where(`(resource_id IN ? OR resource_id IS NULL AND EXISTS (
-			SELECT 1 FROM resource_types rt WHERE rt.type_id = bookings.type_id AND rt.resource_id IN ?))`, own, own)
+		some := func(ids []string) []string { return append([]string{""}, ids...) } // IN () is no SQL
+		q = q.Where("(resource_id IN ? OR resource_id IS NULL AND EXISTS (SELECT 1 FROM resources r WHERE r.id IN ? AND "+matches("bookings")+"))",
+			some(confirmed), some(requests))
 	}
 	return q
 }
@@ -227,12 +241,18 @@ func (s *Service) See(ctx context.Context, sc Scope, id string) (*models.Booking
 	if err != nil {
 		return nil, err
 	}
-	return b, sc.mayTouch(s.store.Read(ctx), b)
+	return b, sc.mayView(s.store.Read(ctx), b)
 }
 
-// mayTouch says why the caller may not touch a booking, or nil. To a customer
+// mayTouch says why the caller may not change a booking, or nil.
+func (sc Scope) mayTouch(db *gorm.DB, b *models.Booking) error { return sc.allows(db, b, sc.limit) }
+
+// mayView says why the caller may not look at a booking, or nil.
+func (sc Scope) mayView(db *gorm.DB, b *models.Booking) error { return sc.allows(db, b, sc.view) }
+
+// allows asks whether a booking is among those that narrow leaves. To a customer
 // somebody else's booking looks like none.
-func (sc Scope) mayTouch(db *gorm.DB, b *models.Booking) error {
+func (sc Scope) allows(db *gorm.DB, b *models.Booking, narrow func(*gorm.DB) *gorm.DB) error {
 	if sc.CustomerID != "" && b.CustomerID != sc.CustomerID || sc.BookingID != "" && b.ID != sc.BookingID {
 		return models.Errorf(models.CodeBookingNotFound, "There is no such booking in the organization.")
 	}
@@ -240,7 +260,7 @@ func (sc Scope) mayTouch(db *gorm.DB, b *models.Booking) error {
 		return nil
 	}
 	var within int64
-	if err := sc.limit(db.Model(&models.Booking{}).Where("seq = ?", b.Seq)).Count(&within).Error; err != nil {
+	if err := narrow(db.Model(&models.Booking{}).Where("seq = ?", b.Seq)).Count(&within).Error; err != nil {
 		return fmt.Errorf("check a provider's scope: %w", err)
 	}
 	if within == 0 {

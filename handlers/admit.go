@@ -92,7 +92,7 @@ func (s *Server) enter(ctx context.Context, c *caller) error {
 		return models.Errorf(models.CodeUnauthenticated, "The organization is gone, and this credential with it.")
 	}
 	if err == nil && c.Role == models.RoleProvider {
-		c.ResourceIDs = o.actedForBy(c.SubjectID)
+		c.ResourceIDs, c.Views = o.actedForBy(c.SubjectID), o.views[c.SubjectID]
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"nowserving/booking/access"
 	"nowserving/booking/catalog"
 	"nowserving/booking/store"
 	"nowserving/models"
@@ -35,6 +36,7 @@ type organization struct {
 	resources []models.Resource
 	typeAt    map[string]*models.BookingType
 	resAt     map[string]*models.Resource
+	views     map[string]access.Views // by member
 	live      realtime.Catalogue
 	read      time.Time
 }
@@ -51,9 +53,10 @@ func (o *organization) actedForBy(memberID string) []string {
 }
 
 // directory keeps what every booking shown needs from the catalogue: names,
-// minutes and the time zone. A change made through this node is seen at once.
+// minutes and the time zone, and who may see it. A change made through this node is seen at once.
 type directory struct {
 	catalog *catalog.Catalog
+	access  *access.Access
 
 	mu      sync.Mutex
 	entries map[string]*entry
@@ -67,8 +70,8 @@ type entry struct {
 	changes int // made since the start; tells a reading that it is outdated
 }
 
-func newDirectory(c *catalog.Catalog) *directory {
-	return &directory{catalog: c, entries: map[string]*entry{}}
+func newDirectory(c *catalog.Catalog, a *access.Access) *directory {
+	return &directory{catalog: c, access: a, entries: map[string]*entry{}}
 }
 
 // of returns an organization that exists, as it was read a moment ago.
@@ -149,6 +152,9 @@ func (d *directory) load(ctx context.Context, organizationID string) (*organizat
 		return d.catalog.Resources(ctx, organizationID, catalog.ResourceFilter{}, page)
 	}, func(r models.Resource) string { return r.ID })
 	if err != nil {
+		return nil, err
+	}
+	if o.views, err = d.access.Views(ctx, organizationID); err != nil {
 		return nil, err
 	}
 	for i := range o.types {

@@ -62,7 +62,14 @@ func (l *Live) caller(ctx context.Context, c realtime.Client, id string, ownerOf
 		}
 	}
 	who := caller{Principal: p, OrganizationID: organizationID, Lang: "en"}
-	return who, l.s.enter(ctx, &who)
+	if err := l.s.enter(ctx, &who); err != nil || who.Role != models.RoleProvider {
+		return who, err
+	}
+	// A subscription lasts, so it begins with what is true now: whoever lost a
+	// resource was asked to come again, and the directory may not know it yet.
+	var err error
+	who.ResourceIDs, who.Views, err = l.s.o.Access.Reach(ctx, organizationID, p.SubjectID)
+	return who, err
 }
 
 // Booking implements realtime.Source.

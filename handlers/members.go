@@ -11,32 +11,39 @@ import (
 
 // memberView is a member as those who manage members see them.
 type memberView struct {
-	ID        string      `json:"id"`
-	Role      models.Role `json:"role"`
-	Phone     string      `json:"phone,omitempty"`
-	Email     string      `json:"email,omitempty"`
-	FirstName string      `json:"firstName"`
-	LastName  string      `json:"lastName"`
-	Resources []string    `json:"resources" nullable:"false" doc:"The ids of the resources they act for."`
-	CreatedAt time.Time   `json:"createdAt"`
+	ID            string      `json:"id"`
+	Role          models.Role `json:"role"`
+	Phone         string      `json:"phone,omitempty"`
+	Email         string      `json:"email,omitempty"`
+	FirstName     string      `json:"firstName"`
+	LastName      string      `json:"lastName"`
+	Resources     []string    `json:"resources" nullable:"false" doc:"The ids of the resources they act for."`
+	ViewConfirmed []string    `json:"viewConfirmed" nullable:"false" doc:"Besides these, the resources whose bookings a provider may look at."`
+	ViewRequests  []string    `json:"viewRequests" nullable:"false" doc:"Likewise, those that others wait for."`
+	CreatedAt     time.Time   `json:"createdAt"`
 }
 
 func viewMember(m *models.Member) memberView {
-	return memberView{m.ID, m.Role, text(m.Phone), text(m.Email), m.FirstName, m.LastName, m.ResourceIDs, m.CreatedAt.UTC()}
+	return memberView{m.ID, m.Role, text(m.Phone), text(m.Email), m.FirstName, m.LastName, m.ResourceIDs, m.ViewConfirmed, m.ViewRequests, m.CreatedAt.UTC()}
 }
 
 // memberBody changes a member: what is absent stays.
 type memberBody struct {
-	Phone     *string      `json:"phone" maxLength:"40" example:"+966500000002" doc:"They sign in with it, or with the e-mail address."`
-	Email     *string      `json:"email" maxLength:"254"`
-	Role      *models.Role `json:"role" enum:"owner,admin,provider,receptionist,screen"`
-	FirstName *string      `json:"firstName" maxLength:"200"`
-	LastName  *string      `json:"lastName" maxLength:"200"`
-	Resources *[]string    `json:"resources" maxItems:"200" doc:"The ids of the resources they act for, no others; each is taken from whom it had."`
+	Phone         *string      `json:"phone" maxLength:"40" example:"+966500000002" doc:"They sign in with it, or with the e-mail address."`
+	Email         *string      `json:"email" maxLength:"254"`
+	Role          *models.Role `json:"role" enum:"owner,admin,provider,receptionist,screen"`
+	FirstName     *string      `json:"firstName" maxLength:"200"`
+	LastName      *string      `json:"lastName" maxLength:"200"`
+	Resources     *[]string    `json:"resources" maxItems:"200" doc:"The ids of the resources they act for, no others; each is taken from whom it had."`
+	ViewConfirmed *[]string    `json:"viewConfirmed" maxItems:"200" doc:"Whose bookings a provider may look at besides, without acting for them: those that these resources have taken."`
+	ViewRequests  *[]string    `json:"viewRequests" maxItems:"200" doc:"Likewise: those that wait for these resources."`
 }
 
 func (b memberBody) change() access.MemberChange {
-	return access.MemberChange{Role: b.Role, Phone: b.Phone, Email: b.Email, FirstName: b.FirstName, LastName: b.LastName, ResourceIDs: b.Resources}
+	return access.MemberChange{
+		Role: b.Role, Phone: b.Phone, Email: b.Email, FirstName: b.FirstName, LastName: b.LastName, ResourceIDs: b.Resources,
+		ViewConfirmed: b.ViewConfirmed, ViewRequests: b.ViewRequests,
+	}
 }
 
 func (s *Server) showMember(c caller, m *models.Member, err error) (result[memberView], error) {

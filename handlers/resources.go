@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"nowserving/booking/access"
@@ -177,17 +178,22 @@ func (s *Server) resourceRoutes() {
 		}
 		return s.listResources(ctx, c, catalog.ResourceFilter{ProviderID: c.SubjectID}, paging{in.Limit, in.Token})
 	})
-	for _, view := range []struct{ path, id, summary string }{
-		{"confirmedViewable", "listConfirmedViewable", "List the resources whose confirmed bookings I may see"},
-		{"requestsViewable", "listRequestsViewable", "List the resources whose requests I may see"},
+	for _, view := range []struct {
+		path, id, summary string
+		besides           func(access.Views) []string
+	}{
+		{"confirmedViewable", "listConfirmedViewable", "List the resources whose confirmed bookings I may see", func(v access.Views) []string { return v.Confirmed }},
+		{"requestsViewable", "listRequestsViewable", "List the resources whose requests I may see", func(v access.Views) []string { return v.Requests }},
 	} {
 		register(s, operation{
 			method: http.MethodGet, path: "/management/resources/" + view.path, id: view.id, tag: "Resources", who: staff, summary: view.summary,
-			about: "Active ones: a provider's own, everybody else's all.",
+			about: "Active ones: a provider's own and those they were let look at, everybody else's all.",
 		}, func(ctx context.Context, c caller, in *mineQuery) (list[resourceView], error) {
 			f := catalog.ResourceFilter{OnlyActive: true}
 			if c.Role == models.RoleProvider {
-				f.ProviderID = c.SubjectID
+				if f.IDs = slices.Concat(c.ResourceIDs, view.besides(c.Views)); len(f.IDs) == 0 {
+					return list[resourceView]{Result: []resourceView{}}, nil
+				}
 			}
 			return s.listResources(ctx, c, f, paging{in.Limit, in.Token})
 		})

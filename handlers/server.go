@@ -85,7 +85,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	gin.SetMode(gin.ReleaseMode) // it would print every route otherwise
-	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog), limiter: newLimiter(o.Redis, o.RateLimit, o.Log), answers: answers}
+	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog, o.Access), limiter: newLimiter(o.Redis, o.RateLimit, o.Log), answers: answers}
 	s.origins = origins{ask: o.Catalog.OriginAllowed, answers: map[string]originAnswer{}}
 	if s.ownOrigin, err = s.newOwnOrigin(); err != nil {
 		return nil, fmt.Errorf("handlers: the public URL: %w", err)

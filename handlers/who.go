@@ -108,7 +108,9 @@ type caller struct {
 	OrganizationID string
 	// ResourceIDs are the resources a provider acts for.
 	ResourceIDs []string
-	Lang        string
+	// Views are whose bookings a provider may look at besides.
+	Views access.Views
+	Lang  string
 	// Address is the network address the request comes from.
 	Address string
 	page    *page // nil for other clients than our pages
@@ -123,7 +125,7 @@ func (c caller) scope() booking.Scope {
 	case c.Kind == access.KindTicket:
 		sc.BookingID = c.BookingID
 	case c.Role == models.RoleProvider:
-		sc.Provider, sc.Resources = true, c.ResourceIDs
+		sc.Provider, sc.Resources, sc.Confirmed, sc.Requests = true, c.ResourceIDs, c.Views.Confirmed, c.Views.Requests
 	}
 	return sc
 }

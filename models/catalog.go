@@ -138,6 +138,9 @@ type Member struct {
 	CreatedAt      time.Time
 
 	ResourceIDs []string `gorm:"-"` // those they act for
+	// ViewConfirmed and ViewRequests are resources whose bookings a provider may
+	// look at besides: those that have one, and those that wait for one.
+	ViewConfirmed, ViewRequests []string `gorm:"-"`
 }
 
 // Display is a waiting-room screen. It shows ticket numbers, never names.

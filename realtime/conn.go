@@ -205,6 +205,13 @@ func (c *conn) dependsOn(ids map[string]bool) bool {
 	return c.client != nil && (ids[c.client.CredentialID] || ids[c.client.OrganizationID])
 }
 
+// belongsTo reports whether the client is one of those with the ids.
+func (c *conn) belongsTo(ids map[string]bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.client != nil && ids[c.client.UserID]
+}
+
 // introduced sets who the client is, and returns how many seconds its token
 // lasts, at least 1; 0 when it does not expire.
 func (c *conn) introduced(client Client) uint32 {

@@ -239,7 +239,9 @@ func dismiss(ctx context.Context, conns []*conn) {
 }
 
 // Revoke closes the connections on this node whose credential, or whose
-// organization, has one of the ids and is no longer good.
+// organization, has one of the ids and is no longer good. Whoever has one of the
+// ids themselves, and still a good credential, is asked to come again: what they
+// may watch is another from now on.
 func (h *Hub) Revoke(ids ...string) {
 	ended := make(map[string]bool, len(ids))
 	for _, id := range ids {
@@ -251,8 +253,11 @@ func (h *Hub) Revoke(ids ...string) {
 		return
 	}
 	for c := range h.conns {
-		if c.dependsOn(ended) {
+		switch {
+		case c.dependsOn(ended):
 			c.close(closeRevoked)
+		case c.belongsTo(ended):
+			c.close(closeChanged)
 		}
 	}
 }

@@ -66,6 +66,7 @@ type farewell struct {
 var (
 	closeShutdown     = farewell{3001, "shutdown"}
 	closeSilent       = farewell{3002, "no connect command"}
+	closeChanged      = farewell{3003, "permissions changed"}
 	closeExpired      = farewell{3005, "connection expired"}
 	closeSlow         = farewell{3008, "slow"}
 	closeNoPong       = farewell{3012, "no pong"}

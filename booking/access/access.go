@@ -113,7 +113,7 @@ type Access struct {
 
 // New makes an Access.
 func New(s *store.Store, o Options) (*Access, error) {
-	a := &Access{store: s, o: o, revocations: revocations{sessions: map[string]time.Time{}}}
+	a := &Access{store: s, o: o, revocations: revocations{sessions: map[string]time.Time{}, changes: map[int64]time.Time{}}}
 	s.OnRevoke(a.learn)
 	var err error
 	if a.signing, err = hkdf.Key(sha256.New, o.Secret, nil, "access tokens", 32); err != nil {

@@ -22,6 +22,9 @@ type MemberChange struct {
 	// ResourceIDs are the resources the member acts for from now on, each of
 	// which has one provider: it is taken from whom it had.
 	ResourceIDs *[]string
+	// ViewConfirmed and ViewRequests are resources whose bookings a provider may
+	// look at besides, without acting for them.
+	ViewConfirmed, ViewRequests *[]string
 }
 
 // maxMemberResources bounds the resources one member acts for.
@@ -38,12 +41,12 @@ func (a *Access) Members(ctx context.Context, organizationID string, page store.
 	return list, withResources(db, list)
 }
 
-func withResources(db *gorm.DB, list []models.Member) error {
-	ids := make([]string, len(list))
-	at := make(map[string]*models.Member, len(list))
-	for i := range list {
-		ids[i], at[list[i].ID] = list[i].ID, &list[i]
-		list[i].ResourceIDs = []string{}
+func withResources(db *gorm.DB, members []models.Member) error {
+	ids := make([]string, len(members))
+	at := make(map[string]*models.Member, len(members))
+	for i := range members {
+		ids[i], at[members[i].ID] = members[i].ID, &members[i]
+		members[i].ResourceIDs = []string{}
 	}
 	var rows []struct{ ID, ProviderID string }
 	err := db.Model(&models.Resource{}).Select("id, provider_id").Where("provider_id IN ? AND deleted_at IS NULL", ids).Order("id").Find(&rows).Error
@@ -54,7 +57,12 @@ func withResources(db *gorm.DB, list []models.Member) error {
 		m := at[row.ProviderID]
 		m.ResourceIDs = append(m.ResourceIDs, row.ID)
 	}
-	return nil
+	all, err := views(db.Where("v.member_id IN ?", ids))
+	for i := range members {
+		v := all[members[i].ID]
+		members[i].ViewConfirmed, members[i].ViewRequests = notNil(v.Confirmed), notNil(v.Requests)
+	}
+	return err
 }
 
 // CreateMember makes a member as change describes. by is who asks: only owners,
@@ -73,6 +81,9 @@ func (a *Access) CreateMember(ctx context.Context, by Principal, organizationID 
 			return fmt.Errorf("create member: %w", err)
 		}
 		if err := setResources(tx, m, change.ResourceIDs); err != nil {
+			return err
+		}
+		if err := setViews(tx, m, change.ViewConfirmed, change.ViewRequests); err != nil {
 			return err
 		}
 		return tx.Audit(organizationID, "createMember", "member", m.ID)
@@ -108,6 +119,9 @@ func (a *Access) UpdateMember(ctx context.Context, by Principal, organizationID,
 			return fmt.Errorf("store member: %w", err)
 		}
 		if err := setResources(tx, m, change.ResourceIDs); err != nil {
+			return err
+		}
+		if err := setViews(tx, m, change.ViewConfirmed, change.ViewRequests); err != nil {
 			return err
 		}
 		if m.Role != before.Role || value(m.Phone) != value(before.Phone) || value(m.Email) != value(before.Email) {
@@ -184,8 +198,10 @@ func (change MemberChange) apply(m *models.Member) error {
 	if len(m.FirstName) > maxName || len(m.LastName) > maxName {
 		return models.Invalid("firstName", "A name has at most %d bytes.", maxName)
 	}
-	if change.ResourceIDs != nil && len(*change.ResourceIDs) > maxMemberResources {
-		return models.Invalid("resources", "A member acts for at most %d resources.", maxMemberResources)
+	for field, ids := range map[string]*[]string{"resources": change.ResourceIDs, "viewConfirmed": change.ViewConfirmed, "viewRequests": change.ViewRequests} {
+		if ids != nil && len(*ids) > maxMemberResources {
+			return models.Invalid(field, "A member has at most %d resources.", maxMemberResources)
+		}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ const (
 type revocations struct {
 	mu       sync.RWMutex
 	sessions map[string]time.Time // forgotten then
+	changes  map[int64]time.Time  // of members, which are told once; forgotten then
 	told     func(ids ...string)
 }
 
@@ -34,19 +36,27 @@ func (r *revocations) revoked(session string) bool {
 }
 
 // learn takes note of revocations, again and again of the same: a client that
-// was let in a moment before one is put out by a later look.
+// was let in a moment before one is put out by a later look. Of a member's
+// change it tells once, or they would be asked to come again all the time.
 func (a *Access) learn(list []store.Revocation) {
 	if len(list) == 0 {
 		return
 	}
-	ids := make([]string, len(list))
+	ids := make([]string, 0, len(list))
 	r := &a.revocations
 	r.mu.Lock()
-	for i, one := range list {
-		ids[i] = one.Subject
-		if one.Kind == store.RevokedSession {
-			r.sessions[one.Subject] = one.At.Add(accessLife + lookBack)
+	for _, one := range list {
+		until := one.At.Add(accessLife + lookBack)
+		switch one.Kind {
+		case store.RevokedSession:
+			r.sessions[one.Subject] = until
+		case store.ChangedMember:
+			if _, known := r.changes[one.ID]; known {
+				continue
+			}
+			r.changes[one.ID] = until
 		}
+		ids = append(ids, one.Subject)
 	}
 	told := r.told
 	r.mu.Unlock()
@@ -58,7 +68,8 @@ func (a *Access) learn(list []store.Revocation) {
 
 // Watch learns what other nodes revoke, within about a second, until ctx ends.
 // told is called for what any node has revoked since the process began, more
-// than once, with the ids of the sessions, keys, displays and organizations.
+// than once, with the ids of the sessions, keys, displays, organizations and
+// changed members.
 func (a *Access) Watch(ctx context.Context, told func(ids ...string)) {
 	a.revocations.mu.Lock()
 	a.revocations.told = told
@@ -95,10 +106,8 @@ func (a *Access) look(ctx context.Context, reach time.Duration) error {
 	r := &a.revocations
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for session, until := range r.sessions {
-		if until.Before(now) {
-			delete(r.sessions, session)
-		}
-	}
+	ended := func(until time.Time) bool { return until.Before(now) }
+	maps.DeleteFunc(r.sessions, func(_ string, until time.Time) bool { return ended(until) })
+	maps.DeleteFunc(r.changes, func(_ int64, until time.Time) bool { return ended(until) })
 	return nil
 }

@@ -108,6 +108,9 @@ func (c *Catalog) CreateResource(ctx context.Context, r *models.Resource) error 
 func (c *Catalog) UpdateResource(ctx context.Context, r *models.Resource) error {
 	err := c.saveResource(ctx, r, "updateResource", func(tx *store.Tx) error {
 		r.UpdatedAt = tx.Now
+		if err := c.tellProvider(tx, r.ID, r.ProviderID); err != nil {
+			return err
+		}
 		// Only SetPaused pauses, so that an update can't undo it by accident.
 		return tx.Omit("paused", "created_at").Save(r).Error
 	})
@@ -115,6 +118,18 @@ func (c *Catalog) UpdateResource(ctx context.Context, r *models.Resource) error 
 		return err
 	}
 	return c.rematch(ctx, r.OrganizationID)
+}
+
+// tellProvider says that somebody else than next acts for a resource no more.
+func (c *Catalog) tellProvider(tx *store.Tx, id string, next *string) error {
+	var r models.Resource
+	if err := c.store.Lock(tx).Select("id, provider_id").Where("id = ?", id).Take(&r).Error; err != nil {
+		return fmt.Errorf("read who acts for a resource: %w", err)
+	}
+	if r.ProviderID == nil || next != nil && *next == *r.ProviderID {
+		return nil
+	}
+	return tx.Revoke(store.ChangedMember, *r.ProviderID)
 }
 
 func (c *Catalog) saveResource(ctx context.Context, r *models.Resource, action string, save func(*store.Tx) error) error {
@@ -155,6 +170,9 @@ func (c *Catalog) saveResource(ctx context.Context, r *models.Resource, action s
 func (c *Catalog) DeleteResource(ctx context.Context, organizationID, id string) error {
 	err := c.store.Tx(ctx, func(tx *store.Tx) error {
 		if err := markDeleted(tx, &models.Resource{}, organizationID, id, models.CodeResourceMissing, "resource"); err != nil {
+			return err
+		}
+		if err := c.tellProvider(tx, id, nil); err != nil {
 			return err
 		}
 		return tx.Audit(organizationID, "deleteResource", "resource", id)
