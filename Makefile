@@ -5,13 +5,16 @@ PKG ?= ./...
 GOTESTFLAGS ?=
 export PKG GOTESTFLAGS
 
-.PHONY: help test lint build bench demo
+.PHONY: help test fuzz lint build bench demo
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
 
 test: ## run every test with the race detector, on PostgreSQL and SQLite (installs what lacks)
 	@.ci/test
+
+fuzz: ## send anything to the HTTP API and the live protocol, each for 30 s (FUZZTIME)
+	@.ci/fuzz
 
 lint: ## check style and the arrows between the packages
 	@.ci/lint
