@@ -126,6 +126,8 @@ var doors = []door{
 	{route: "POST /customer/bookings/cancel", who: patients, body: `{"bookingId":"$waiting"}`},
 	{route: "GET /customer/profile", who: asCustomer},
 	{route: "PUT /customer/profile", who: asCustomer, body: `{"firstName":"Changed"}`},
+	{route: "GET /customer/profile/export", who: asCustomer, audited: true},
+	{route: "DELETE /customer/profile", who: asCustomer},
 	{route: "POST /devices", who: team | asCustomer, body: `{"token":"another phone","platform":"ios"}`},
 	{route: "DELETE /devices", who: team | asCustomer, body: `{"token":"$phone"}`, filters: true},
 
@@ -169,6 +171,8 @@ var doors = []door{
 	{route: "GET /management/customers", who: readers},
 	{route: "GET /management/customers/:customerId", who: readers, path: "/management/customers/$customer"},
 	{route: "PUT /management/customers/:customerId", who: writers, path: "/management/customers/$customer", body: `{"note":"Changed"}`},
+	{route: "GET /management/customers/:customerId/export", who: rulers, path: "/management/customers/$customer/export", audited: true},
+	{route: "DELETE /management/customers/:customerId", who: rulers, path: "/management/customers/$customer"},
 	{route: "GET /management/members", who: rulers},
 	{route: "POST /management/members", who: rulers, body: `{"phone":"+966555999001","role":"receptionist","resources":["$room"]}`},
 	{route: "PUT /management/members/:id", who: rulers, path: "/management/members/$member", body: `{"role":"admin"}`},

@@ -262,6 +262,12 @@ func TestEveryRoute(t *testing.T) {
 		assert.NotContains(t, string(screens.raw), screen.str("result.token"))
 		assert.NotEmpty(t, c.staff(del, "/management/displays", object{"id": screen.str("result.id")}).ok().str("message"))
 
+		// Everything held about a customer, and nothing any more.
+		assert.Equal(t, "Mona", c.staff(get, "/management/customers/"+customerID+"/export", nil).ok().str("customer.firstName"))
+		assert.Equal(t, "Mona", patient(get, "/customer/profile/export", nil).ok().str("customer.firstName"))
+		assert.NotEmpty(t, patient(del, "/customer/profile", nil).ok().str("message"))
+		assert.NotEmpty(t, c.staff(del, "/management/customers/"+walkIn.str("customerId"), nil).ok().str("message"))
+
 		// The audit.
 		assert.Equal(t, screen.str("result.id"), c.staff(get, "/management/audit?action=deleteDisplay", nil).ok().str("result.0.subject.id"))
 		h.send(request{method: get, path: "/management/account/audit", token: bootstrapKey}).ok()

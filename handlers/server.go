@@ -121,6 +121,7 @@ func New(o Options) (*Server, error) {
 	s.webhookRoutes()
 	s.messageRoutes()
 	s.auditRoutes()
+	s.privacyRoutes()
 	if err := s.serveDocument(); err != nil {
 		return nil, err
 	}

@@ -147,7 +147,8 @@ type operation struct {
 	who     who
 	scope   access.Scope // of API keys; by default as the method says
 	tenancy tenancy
-	example any // of the request's body
+	example any    // of the request's body
+	file    string // what a browser keeps the answer as; empty: it shows it
 }
 
 // register adds an operation to the API. Its handler gets the caller and the
@@ -156,6 +157,12 @@ func register[I, O any](s *Server, op operation, handle func(ctx context.Context
 	s.operations = append(s.operations, op)
 	documented := s.documented(op)
 	documented.Middlewares = huma.Middlewares{s.admit(op)}
+	if op.file != "" {
+		documented.Middlewares = append(documented.Middlewares, func(ctx huma.Context, next func(huma.Context)) {
+			ctx.SetHeader("Content-Disposition", `attachment; filename="`+op.file+`"`)
+			next(ctx)
+		})
+	}
 	if op.method != http.MethodGet {
 		documented.Middlewares = append(documented.Middlewares, s.readBody)
 	}

@@ -43,6 +43,7 @@ var meaningsAr = map[Code]string{
 	CodeTypeInUse:       "هناك من ينتظر هذا النوع من الخدمة.",
 	CodePrefixTaken:     "يستعمل نوع آخر بادئة التذاكر هذه.",
 	CodeContactTaken:    "رقم الهاتف أو البريد مسجل لمراجع آخر.",
+	CodeBeingServed:     "المراجع منادى عليه أو تجري خدمته الآن.",
 	CodeKeyTaken:        "يوجد مفتاح بهذا الاسم.",
 	CodeKeyLimit:        "بلغ عدد مفاتيح الربط الحد الأقصى.",
 	CodeMemberMissing:   "لا يوجد عضو بهذا المعرّف في المنشأة.",

@@ -291,7 +291,7 @@ func (h *hooks) settle(ctx context.Context, d *dueDelivery, a *attempt) (time.Du
 		if changed.RowsAffected == 0 {
 			v = verdict{result: resultDropped}
 		}
-		return writeAttempt(tx, d.ID, a)
+		return writeAttempt(tx, d, a)
 	})
 	if err != nil {
 		return 0, err
@@ -336,14 +336,17 @@ func (h *hooks) judge(tx *store.Tx, d *dueDelivery, a *attempt) (verdict, error)
 }
 
 // writeAttempt keeps the attempt itself for the log.
-func writeAttempt(tx *store.Tx, deliveryID string, a *attempt) error {
-	var number []int
-	err := tx.Raw("UPDATE webhook_deliveries SET attempts = attempts + 1 WHERE id = ? RETURNING attempts", deliveryID).Scan(&number).Error
-	if err != nil || len(number) == 0 {
+func writeAttempt(tx *store.Tx, d *dueDelivery, a *attempt) error {
+	var now []Delivery
+	err := tx.Raw("UPDATE webhook_deliveries SET attempts = attempts + 1 WHERE id = ? RETURNING attempts, payload", d.ID).Scan(&now).Error
+	if err != nil || len(now) == 0 {
 		return err // it was older than the log is kept
 	}
+	if now[0].Payload != d.Payload {
+		a.answer = "" // whom it may repeat was erased meanwhile
+	}
 	return tx.Create(&Attempt{
-		DeliveryID: deliveryID, Number: number[0], At: a.at.UTC().Truncate(time.Microsecond), DurationMs: int(a.took.Milliseconds()),
+		DeliveryID: d.ID, Number: now[0].Attempts, At: a.at.UTC().Truncate(time.Microsecond), DurationMs: int(a.took.Milliseconds()),
 		StatusCode: a.status, Error: a.failure, Answer: a.answer,
 	}).Error
 }

@@ -217,6 +217,24 @@ const rowsAtOnce = 200
 
 // enqueue writes a delivery and its job for each webhook and each thing told.
 func enqueue(tx *store.Tx, to []Webhook, trigger Trigger, news []told) error {
+	if len(to) == 0 || len(news) == 0 {
+		return nil
+	}
+	ids := make([]string, len(news))
+	for i, n := range news {
+		ids[i] = n.bookingID
+	}
+	gone, err := erased(tx, to[0].OrganizationID, ids)
+	if err != nil {
+		return err
+	}
+	for i, n := range news {
+		if gone[n.bookingID] { // since it was read who they are
+			if news[i].payload, err = anonymous(n.payload); err != nil {
+				return err
+			}
+		}
+	}
 	deliveries := make([]Delivery, 0, len(to)*len(news))
 	for _, w := range to {
 		receiver, err := receiverOf(w.URL)
@@ -231,9 +249,6 @@ func enqueue(tx *store.Tx, to []Webhook, trigger Trigger, news []told) error {
 			deliveries = append(deliveries, d)
 			tx.Enqueue(deliver{d.ID, d.Round, receiver})
 		}
-	}
-	if len(deliveries) == 0 {
-		return nil
 	}
 	if err := tx.CreateInBatches(deliveries, rowsAtOnce).Error; err != nil {
 		return fmt.Errorf("write deliveries: %w", err)

@@ -237,12 +237,14 @@ func (s *Service) tidy(ctx context.Context) {
 	}
 }
 
-// Tidy deletes the log of what was sent more than 30 days ago.
+// Tidy deletes the log of what was sent, and the events that were told, more than
+// 30 days ago.
 func (s *Service) Tidy(ctx context.Context) error {
 	now, err := s.store.Now(ctx)
 	if err != nil {
 		return err
 	}
 	before := now.Add(-keptFor)
-	return errors.Join(s.store.ForgetRequests(ctx), s.hooks.tidy(ctx, before), s.pushes.tidy(ctx, before), s.post.tidy(ctx, before))
+	return errors.Join(s.store.ForgetRequests(ctx), s.hooks.tidy(ctx, before), s.pushes.tidy(ctx, before), s.post.tidy(ctx, before),
+		tidyEvents(ctx, s.store, before))
 }

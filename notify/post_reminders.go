@@ -51,7 +51,13 @@ func (p *post) plan(ctx context.Context, a *announcement) (step, error) {
 		if err != nil {
 			return nil, err
 		}
-		return func(tx *store.Tx) error { tx.Enqueue(m); return nil }, nil
+		return func(tx *store.Tx) error {
+			gone, err := erased(tx, m.OrganizationID, []string{m.BookingID})
+			if err == nil && !gone[m.BookingID] {
+				tx.Enqueue(m)
+			}
+			return err
+		}, nil
 	}
 	return nil, nil
 }

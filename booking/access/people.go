@@ -136,7 +136,7 @@ func (a *Access) Customer(ctx context.Context, organizationID, id string) (*mode
 
 func customer(db *gorm.DB, organizationID, id string) (*models.Customer, error) {
 	var c models.Customer
-	err := db.Where("organization_id = ? AND id = ?", organizationID, id).Take(&c).Error
+	err := db.Where("organization_id = ? AND id = ? AND erased_at IS NULL", organizationID, id).Take(&c).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return nil, models.Errorf(models.CodeCustomerMissing, "There is no such customer in the organization.")
 	}
@@ -149,7 +149,7 @@ func customer(db *gorm.DB, organizationID, id string) (*models.Customer, error) 
 // Customers lists customers, one more than the page's limit where there are.
 func (a *Access) Customers(ctx context.Context, organizationID string, page store.Page) ([]models.Customer, error) {
 	var list []models.Customer
-	if err := page.Apply(a.store.Read(ctx).Where("organization_id = ?", organizationID)).Find(&list).Error; err != nil {
+	if err := page.Apply(a.store.Read(ctx).Where("organization_id = ? AND erased_at IS NULL", organizationID)).Find(&list).Error; err != nil {
 		return nil, fmt.Errorf("list customers: %w", err)
 	}
 	return list, nil
@@ -173,6 +173,9 @@ func (a *Access) UpdateCustomer(ctx context.Context, c *models.Customer) error {
 		return err
 	}
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
+		if _, err := customer(a.store.Lock(tx), c.OrganizationID, c.ID); err != nil {
+			return err // erased meanwhile
+		}
 		c.UpdatedAt = tx.Now
 		if err := tx.Save(c).Error; err != nil {
 			return err

@@ -1,0 +1,216 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// Erase takes a customer's identity away: from their row, which stays so that
+// visits count as before, from their bookings, codes, devices, sessions and the
+// audit, and with also from whatever others keep, all in one transaction. Their
+// open bookings have to be canceled before: it fails with CodeBeingServed where
+// one is not. Who signs in with the same phone number later is somebody new.
+func (a *Access) Erase(ctx context.Context, organizationID, id string, also ...func(*store.Tx, *store.Erasure) error) error {
+	return a.store.Tx(ctx, func(tx *store.Tx) error {
+		if err := tx.Erasing(organizationID); err != nil {
+			return err
+		}
+		c, err := customer(tx.DB, organizationID, id)
+		if err != nil {
+			return err
+		}
+		e := &store.Erasure{OrganizationID: organizationID, CustomerID: id, BookingIDs: []string{""}, Contacts: []string{""}}
+		for _, contact := range []*string{c.Phone, c.Email} {
+			if contact != nil {
+				e.Contacts = append(e.Contacts, *contact)
+			}
+		}
+		err = tx.Exec(`UPDATE customers SET phone = NULL, email = NULL, first_name = '', last_name = '', note = '', lang = '', data = NULL,
+			updated_at = ?, erased_at = ? WHERE id = ?`, tx.Now, tx.Now, id).Error
+		if err != nil {
+			return fmt.Errorf("erase a customer: %w", err)
+		}
+		if err := bookingsOf(tx, e); err != nil {
+			return err
+		}
+		if err := a.EndSessions(tx, organizationID, KindCustomer, id); err != nil {
+			return err
+		}
+		if err := tx.Audit(organizationID, "eraseCustomer", "customer", id); err != nil {
+			return err
+		}
+		if err := eraseRows(tx, e); err != nil {
+			return err
+		}
+		for _, erase := range also {
+			if err := erase(tx, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// bookingsOf lists a customer's bookings, none of which may be open.
+func bookingsOf(tx *store.Tx, e *store.Erasure) error {
+	var list []models.Booking
+	err := tx.Select("id, status, stage, ends_at").Where("organization_id = ? AND customer_id = ?", e.OrganizationID, e.CustomerID).Find(&list).Error
+	if err != nil {
+		return fmt.Errorf("list a customer's bookings: %w", err)
+	}
+	for _, b := range list {
+		past := b.Stage == models.StageNone && b.EndsAt != nil && !b.EndsAt.After(tx.Now)
+		over := b.Stage == models.StageDone || b.Stage == models.StageNoShow || b.Stage == models.StageLeft
+		if !over && !past {
+			return models.Errorf(models.CodeBeingServed, "The customer has come back meanwhile.")
+		}
+		e.BookingIDs = append(e.BookingIDs, b.ID)
+	}
+	return nil
+}
+
+// eraseRows empties what this package and the rules of the queue keep.
+func eraseRows(tx *store.Tx, e *store.Erasure) error {
+	for _, step := range []struct {
+		sql  string
+		args []any
+	}{
+		{"UPDATE bookings SET note = '', info = NULL, cancel_reason = '' WHERE organization_id = ? AND customer_id = ?", []any{e.OrganizationID, e.CustomerID}},
+		{"DELETE FROM devices WHERE organization_id = ? AND customer_id = ?", []any{e.OrganizationID, e.CustomerID}},
+		{"DELETE FROM sessions WHERE organization_id = ? AND kind = 'customer' AND subject_id = ?", []any{e.OrganizationID, e.CustomerID}},
+		{"DELETE FROM one_time_codes WHERE organization_id = ? AND kind = 'customer' AND address IN ?", []any{e.OrganizationID, e.Contacts}},
+		{"DELETE FROM code_guesses WHERE organization_id = ? AND kind = 'customer' AND address IN ?", []any{e.OrganizationID, e.Contacts}},
+		// What they did, from where and why; and why others did something to them.
+		{
+			"UPDATE audit SET address = '', reason = '' WHERE organization_id = ? AND (actor_kind = 'customer' AND actor_id = ? OR actor_kind = 'ticket' AND actor_id IN ?)",
+			[]any{e.OrganizationID, e.CustomerID, e.BookingIDs},
+		},
+		{"UPDATE audit SET reason = '' WHERE organization_id = ? AND subject_id IN ?", []any{e.OrganizationID, append([]string{e.CustomerID}, e.BookingIDs...)}},
+	} {
+		if err := tx.Exec(step.sql, step.args...).Error; err != nil {
+			return fmt.Errorf("erase what is kept of a customer: %w", err)
+		}
+	}
+	return nil
+}
+
+// maxHeld bounds each list of what is held about a customer.
+const maxHeld = 10_000
+
+// Held is everything held about a customer. What is sealed or hashed, such as
+// tokens and codes, nobody can show. Lists have the newest first and end after
+// 10,000 lines, which Truncated says.
+type Held struct {
+	Customer   *models.Customer
+	Bookings   []HeldBooking
+	Devices    []HeldDevice
+	Messages   []HeldMessage
+	Deliveries []HeldDelivery
+	Sessions   []HeldSession
+	Audit      []store.Audit
+	Truncated  bool
+}
+
+// HeldBooking is a booking with the wait that was promised.
+type HeldBooking struct {
+	models.Booking
+	Low, Likely, High *int // minutes; nil: nothing was promised
+}
+
+// HeldDevice is a device that gets pushes, without its token.
+type HeldDevice struct {
+	ID        string    `json:"id"`
+	Platform  string    `json:"platform"`
+	Lang      string    `json:"lang"`
+	CreatedAt time.Time `json:"createdAt"`
+	UpdatedAt time.Time `json:"updatedAt"`
+}
+
+// HeldMessage is an attempt to send a message; its text is not kept.
+type HeldMessage struct {
+	BookingID string    `json:"bookingId"`
+	Template  string    `json:"template"`
+	Method    string    `json:"method"`
+	Status    string    `json:"status"`
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+// HeldDelivery is what a webhook was told.
+type HeldDelivery struct {
+	ID        string    `json:"id"`
+	BookingID string    `json:"bookingId"`
+	Trigger   string    `json:"trigger"`
+	Payload   string    `json:"payload" doc:"The body, as it was sent."`
+	Status    string    `json:"status"`
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+// HeldSession is a time they signed in.
+type HeldSession struct {
+	ID          string    `json:"id"`
+	CreatedAt   time.Time `json:"createdAt"`
+	RefreshedAt time.Time `json:"refreshedAt"`
+	ExpiresAt   time.Time `json:"expiresAt" doc:"Or when it was ended."`
+}
+
+// Export reads everything held about a customer, and writes down that somebody
+// did.
+func (a *Access) Export(ctx context.Context, organizationID, id string) (*Held, error) {
+	h := &Held{}
+	err := a.store.Tx(ctx, func(tx *store.Tx) error {
+		var err error
+		if h.Customer, err = customer(tx.DB, organizationID, id); err != nil {
+			return err
+		}
+		return tx.Audit(organizationID, "exportCustomer", "customer", id)
+	})
+	if err != nil {
+		return nil, err
+	}
+	db := a.store.Read(ctx)
+	const theirs = "booking_id IN (SELECT id FROM bookings WHERE organization_id = ? AND customer_id = ?)"
+	for _, read := range []func() (int, error){
+		func() (int, error) {
+			return held(&h.Bookings, db.Table("bookings AS b").Select("b.*, q.low, q.likely, q.high").Joins("LEFT JOIN quotes q ON q.booking_id = b.id").
+				Where("b.organization_id = ? AND b.customer_id = ?", organizationID, id).Order("b.seq DESC"))
+		},
+		func() (int, error) {
+			return held(&h.Devices, db.Table("devices").Where("organization_id = ? AND customer_id = ?", organizationID, id).Order("updated_at DESC"))
+		},
+		func() (int, error) {
+			return held(&h.Messages, db.Table("message_attempts").Where(theirs, organizationID, id).Order("id DESC"))
+		},
+		func() (int, error) {
+			return held(&h.Deliveries, db.Table("webhook_deliveries").Where(theirs, organizationID, id).Order("id DESC"))
+		},
+		func() (int, error) {
+			return held(&h.Sessions, db.Table("sessions").Where("organization_id = ? AND kind = 'customer' AND subject_id = ?", organizationID, id).Order("created_at DESC"))
+		},
+		func() (int, error) {
+			return held(&h.Audit, db.Where(`organization_id = ? AND (actor_id = ? AND actor_kind = 'customer' OR subject_id = ? OR subject_id IN (
+				SELECT id FROM bookings WHERE organization_id = ? AND customer_id = ?))`, organizationID, id, id, organizationID, id).Order("id DESC"))
+		},
+	} {
+		n, err := read()
+		if err != nil {
+			return nil, fmt.Errorf("read what is held about a customer: %w", err)
+		}
+		h.Truncated = h.Truncated || n > maxHeld
+	}
+	return h, nil
+}
+
+// held reads a list, to its bound, and returns how many there were up to one
+// more.
+func held[T any](list *[]T, q *gorm.DB) (int, error) {
+	err := q.Limit(maxHeld + 1).Find(list).Error
+	n := len(*list)
+	*list = (*list)[:min(n, maxHeld)]
+	return n, err
+}

@@ -1,0 +1,39 @@
+package booking
+
+import (
+	"context"
+	"fmt"
+
+	"nowserving/models"
+)
+
+// CancelAll cancels what a customer waits for and the appointments they have
+// ahead, each as Cancel does, so that who waits behind moves up. It fails with
+// CodeBeingServed, before it cancels anything, while they are called or served.
+// One that is cut short goes on when it is called again.
+func (s *Service) CancelAll(ctx context.Context, sc Scope, customerID string) error {
+	now, err := s.store.Now(ctx)
+	if err != nil {
+		return err
+	}
+	var open []models.Booking
+	err = s.store.Read(ctx).Select("id, stage").Where("organization_id = ? AND customer_id = ?", sc.OrganizationID, customerID).
+		Where("(status IN ? OR status = ? AND (stage IN ? OR stage = '' AND ends_at > ?))",
+			[]models.Status{models.StatusPendingApproval, models.StatusPendingPayment, models.StatusPendingAssignment},
+			models.StatusConfirmed, []models.Stage{models.StageCalled, models.StageServing}, now).
+		Order("seq").Find(&open).Error
+	if err != nil {
+		return fmt.Errorf("find a customer's open bookings: %w", err)
+	}
+	for _, b := range open {
+		if b.Stage == models.StageCalled || b.Stage == models.StageServing {
+			return models.Errorf(models.CodeBeingServed, "A visit of the customer is under way.")
+		}
+	}
+	for _, b := range open {
+		if _, err := s.Cancel(ctx, sc, b.ID, ""); err != nil && models.CodeOf(err) != models.CodeStage {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package store
+
+import (
+	"fmt"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+)
+
+// Erasure is what is known of a customer who is being erased, for those who
+// erase their share of it.
+type Erasure struct {
+	OrganizationID string
+	CustomerID     string
+	// BookingIDs are all of theirs, and Contacts their phone number and e-mail
+	// address. Each begins with "", for no query's list may be empty.
+	BookingIDs, Contacts []string
+}
+
+// Erasing begins the erasure of a customer: it waits until whoever is writing
+// down who customers of the organization are, and has called Naming, is done,
+// and they wait for it.
+func (tx *Tx) Erasing(organizationID string) error {
+	return tx.lockOrganization(organizationID, clause.LockingStrengthUpdate)
+}
+
+// Naming says that the transaction is about to write down who a customer of the
+// organization is: none is erased until it has ended.
+func (tx *Tx) Naming(organizationID string) error {
+	return tx.lockOrganization(organizationID, "KEY SHARE")
+}
+
+// lockOrganization locks it where there are several writers.
+func (tx *Tx) lockOrganization(id, strength string) error {
+	var locked []string
+	err := tx.Table("organizations").Clauses(clause.Locking{Strength: strength}).Where("id = ?", id).Pluck("id", &locked).Error
+	if err != nil {
+		return fmt.Errorf("lock the organization: %w", err)
+	}
+	return nil
+}
+
+// SealedJob is the sealed part of a job.
+type SealedJob struct {
+	ID        int64
+	BookingID string
+	Sealed    string
+}
+
+// SealedJobs lists the jobs of a kind, done or not, that hold something sealed
+// of an organization.
+func (tx *Tx) SealedJobs(kind, organizationID string) ([]SealedJob, error) {
+	var jobs []SealedJob
+	err := tx.Raw(`SELECT id, COALESCE(args ->> 'bookingId', '') AS booking_id, args ->> 'sealed' AS sealed FROM river_job
+		WHERE kind = ? AND args ->> 'organizationId' = ? AND args ->> 'sealed' <> ''`, kind, organizationID).Scan(&jobs).Error
+	if err != nil {
+		return nil, fmt.Errorf("read sealed jobs: %w", err)
+	}
+	return jobs, nil
+}
+
+// EmptyJobs takes the sealed part of jobs away. A job that is being done ends as if
+// it had it still.
+func (s *Store) EmptyJobs(tx *Tx, ids []int64) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	sql := "UPDATE river_job SET args = jsonb_set(args, '$.sealed', '') WHERE id IN ?"
+	if s.Postgres() {
+		sql = `UPDATE river_job SET args = jsonb_set(args, '{sealed}', '""') WHERE id IN ?`
+	}
+	if err := tx.Exec(sql, ids).Error; err != nil {
+		return fmt.Errorf("empty sealed jobs: %w", err)
+	}
+	return nil
+}
+
+// answersAtOnce bounds the answers that are looked at together.
+const answersAtOnce = 500
+
+// LoseAnswers forgets the requests a customer made, and the answers to others
+// that are about their bookings or mention them otherwise: whoever repeats one of
+// those learns that the answer is lost, and nothing is done twice.
+func (tx *Tx) LoseAnswers(e *Erasure, mentions func(sealed string) bool) error {
+	own := []string{"customer:" + e.CustomerID}
+	for _, id := range e.BookingIDs {
+		own = append(own, "ticket:"+id)
+	}
+	if err := tx.Where("organization_id = ? AND subject IN ?", e.OrganizationID, own).Delete(&Request{}).Error; err != nil {
+		return fmt.Errorf("forget a customer's requests: %w", err)
+	}
+	lost := map[string]any{"state": RequestCommitted, "status": 0, "header": "", "body": ""}
+	done := tx.Model(&Request{}).Where("organization_id = ? AND state = ?", e.OrganizationID, RequestDone).Session(&gorm.Session{})
+	if err := done.Where("booking_id IN ?", e.BookingIDs[1:]).Updates(lost).Error; err != nil {
+		return fmt.Errorf("empty answers about a customer: %w", err)
+	}
+	for last := ""; ; {
+		var list []Request
+		if err := done.Select("run, body").Where("run > ?", last).Order("run").Limit(answersAtOnce).Find(&list).Error; err != nil {
+			return fmt.Errorf("look for answers about a customer: %w", err)
+		}
+		runs := []string{""}
+		for _, r := range list {
+			if mentions(r.Body) {
+				runs = append(runs, r.Run)
+			}
+			last = r.Run
+		}
+		if err := done.Where("run IN ?", runs).Updates(lost).Error; err != nil {
+			return fmt.Errorf("empty answers about a customer: %w", err)
+		}
+		if len(list) < answersAtOnce {
+			return nil
+		}
+	}
+}

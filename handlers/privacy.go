@@ -1,0 +1,151 @@
+package handlers
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"nowserving/booking/access"
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// exportView is everything held about a customer.
+type exportView struct {
+	ExportedAt time.Time            `json:"exportedAt"`
+	Customer   customerView         `json:"customer"`
+	Lang       string               `json:"lang" doc:"They signed in with."`
+	Bookings   []exportedBooking    `json:"bookings" nullable:"false"`
+	Devices    []access.HeldDevice  `json:"devices" nullable:"false"`
+	Messages   []access.HeldMessage `json:"messages" nullable:"false" doc:"Attempts to send one; no text is kept."`
+	Deliveries []exportedDelivery   `json:"deliveries" nullable:"false" doc:"What webhooks were told about them."`
+	Sessions   []access.HeldSession `json:"sessions" nullable:"false"`
+	Audit      []AuditLine          `json:"audit" nullable:"false" doc:"What they did, and what was done to them and their bookings."`
+	Truncated  bool                 `json:"truncated" doc:"A list has more than the 10,000 newest that are shown."`
+}
+
+type exportedBooking struct {
+	ID           string           `json:"id"`
+	TypeID       string           `json:"typeId"`
+	ResourceID   string           `json:"resourceId,omitempty"`
+	Status       models.Status    `json:"status"`
+	Stage        models.Stage     `json:"stage"`
+	Ticket       string           `json:"ticket"`
+	LocalDay     string           `json:"localDay"`
+	Priority     int              `json:"priority"`
+	Note         string           `json:"note"`
+	Info         map[string]any   `json:"info"`
+	CancelReason string           `json:"cancelReason"`
+	Quoted       *models.Estimate `json:"quotedWait,omitempty" doc:"The wait they were told, in minutes."`
+	CreatedAt    time.Time        `json:"createdAt"`
+	PendingAt    *time.Time       `json:"pendingAt,omitempty"`
+	CalledAt     *time.Time       `json:"calledAt,omitempty"`
+	StartedAt    *time.Time       `json:"startedAt,omitempty"`
+	EndedAt      *time.Time       `json:"endedAt,omitempty"`
+	StartsAt     *time.Time       `json:"startsAt,omitempty" doc:"Of an appointment."`
+	EndsAt       *time.Time       `json:"endsAt,omitempty"`
+}
+
+type exportedDelivery struct {
+	access.HeldDelivery
+	Payload json.RawMessage `json:"payload"`
+}
+
+func exportBooking(b access.HeldBooking) exportedBooking {
+	view := exportedBooking{
+		ID: b.ID, TypeID: b.TypeID, ResourceID: text(b.ResourceID), Status: b.Status, Stage: b.Stage, Ticket: b.Ticket, LocalDay: b.LocalDay,
+		Priority: b.Priority, Note: b.Note, Info: b.Info, CancelReason: b.CancelReason, CreatedAt: b.CreatedAt.UTC(), PendingAt: utc(b.PendingAt),
+		CalledAt: utc(b.CalledAt), StartedAt: utc(b.StartedAt), EndedAt: utc(b.EndedAt), StartsAt: utc(b.StartsAt), EndsAt: utc(b.EndsAt),
+	}
+	if b.Likely != nil {
+		view.Quoted = &models.Estimate{Low: *b.Low, Likely: *b.Likely, High: *b.High}
+	}
+	return view
+}
+
+func (s *Server) privacyRoutes() {
+	const managersOfPrivacy = accountKey | organizationKey | owner | admin
+	const erasing = "Their open bookings are canceled first. Visits keep their times, without a name; who signs in with the same phone number later is somebody new. " +
+		"What webhooks have still to be told goes out without who they are. CUS-BEING_SERVED while they are called or served."
+	const exporting = "One document: profile, bookings with times and promised waits, devices, messages, webhooks, sessions and the audit, without secrets."
+	type byCustomer struct {
+		ID string `path:"customerId" maxLength:"64"`
+	}
+	register(s, operation{
+		method: http.MethodDelete, path: "/management/customers/{customerId}", id: "eraseCustomer", tag: "Customers", who: managersOfPrivacy, scope: scopeAdmin,
+		summary: "Erase a customer", about: erasing,
+	}, func(ctx context.Context, c caller, in *byCustomer) (message, error) {
+		return message{"The customer is erased."}, s.erase(ctx, c, in.ID)
+	})
+	register(s, operation{
+		method: http.MethodDelete, path: "/customer/profile", id: "eraseMe", tag: "Customer", who: customers, summary: "Erase me", about: erasing + " Every session ends.",
+	}, func(ctx context.Context, c caller, _ *struct{}) (message, error) {
+		return message{"You are erased."}, s.erase(ctx, c, c.SubjectID)
+	})
+	register(s, operation{
+		method: http.MethodGet, path: "/management/customers/{customerId}/export", id: "exportCustomer", tag: "Customers", who: managersOfPrivacy, scope: scopeAdmin,
+		summary: "Export everything held about a customer", about: exporting, file: "customer.json",
+	}, func(ctx context.Context, c caller, in *byCustomer) (exportView, error) {
+		return s.export(ctx, c, in.ID)
+	})
+	register(s, operation{
+		method: http.MethodGet, path: "/customer/profile/export", id: "exportMe", tag: "Customer", who: customers,
+		summary: "Export everything held about me", about: exporting, file: "customer.json",
+	}, func(ctx context.Context, c caller, _ *struct{}) (exportView, error) {
+		return s.export(ctx, c, c.SubjectID)
+	})
+}
+
+// erase cancels what a customer has ahead and then erases them; one that was cut
+// short goes on when it is asked for again.
+func (s *Server) erase(ctx context.Context, c caller, id string) error {
+	if _, err := s.o.Access.Customer(ctx, c.OrganizationID, id); err != nil {
+		return err
+	}
+	if err := s.o.Bookings.CancelAll(ctx, c.scope(), id); err != nil {
+		return err
+	}
+	return s.o.Access.Erase(ctx, c.OrganizationID, id, s.o.Notify.Erase, s.eraseAnswers)
+}
+
+// eraseAnswers takes a customer out of the answers that are kept for who repeats
+// a request. One that can't be read any more mentions nobody.
+func (s *Server) eraseAnswers(tx *store.Tx, e *store.Erasure) error {
+	return tx.LoseAnswers(e, func(sealed string) bool {
+		body, err := s.answers.Open(sealed)
+		return err == nil && strings.Contains(body, e.CustomerID)
+	})
+}
+
+func (s *Server) export(ctx context.Context, c caller, id string) (exportView, error) {
+	h, err := s.o.Access.Export(ctx, c.OrganizationID, id)
+	if err != nil {
+		return exportView{}, err
+	}
+	names := map[string]string{}
+	if c.Kind != access.KindCustomer { // who works there is no customer's business
+		if names, err = s.o.Access.ActorNames(ctx, h.Audit); err != nil {
+			return exportView{}, err
+		}
+	}
+	view := exportView{
+		ExportedAt: time.Now().UTC(), Customer: customerOf(h.Customer), Lang: h.Customer.Lang, Truncated: h.Truncated,
+		Devices: h.Devices, Messages: h.Messages, Sessions: h.Sessions,
+		Bookings: make([]exportedBooking, len(h.Bookings)), Deliveries: make([]exportedDelivery, len(h.Deliveries)), Audit: make([]AuditLine, len(h.Audit)),
+	}
+	for i, b := range h.Bookings {
+		view.Bookings[i] = exportBooking(b)
+	}
+	for i, d := range h.Deliveries {
+		view.Deliveries[i] = exportedDelivery{d, json.RawMessage(d.Payload)}
+	}
+	for i := range h.Audit {
+		view.Audit[i] = viewAudit(&h.Audit[i], names[h.Audit[i].ActorID])
+		if c.Kind == access.KindCustomer && h.Audit[i].ActorID != id {
+			view.Audit[i].Address = ""
+		}
+	}
+	return view, nil
+}

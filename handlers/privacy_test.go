@@ -1,0 +1,328 @@
+package handlers_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"nowserving/models"
+)
+
+// planted is in every text that a customer leaves behind in these tests, and
+// plantedPhone is their number without the plus.
+const (
+	planted      = "lanted"
+	plantedPhone = "966500000777"
+)
+
+// traces are the places where a customer's identity is still kept.
+func (h *house) traces() []string {
+	h.t.Helper()
+	var found []string
+	look := func(where, text string) {
+		if strings.Contains(text, planted) || strings.Contains(text, plantedPhone) {
+			found = append(found, where+": "+text)
+		}
+	}
+	ctx := h.t.Context()
+	names := "SELECT name FROM sqlite_master WHERE type = 'table'"
+	if h.store.Postgres() {
+		names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' AND table_type = 'BASE TABLE'"
+	}
+	var tables []string
+	require.NoError(h.t, h.store.Read(ctx).Raw(names).Scan(&tables).Error)
+	require.Greater(h.t, len(tables), 25)
+	for _, table := range tables {
+		var rows []map[string]any
+		require.NoError(h.t, h.store.Read(ctx).Table(table).Find(&rows).Error)
+		for _, row := range rows {
+			for column, value := range row {
+				if raw, ok := value.([]byte); ok {
+					value = string(raw)
+				}
+				look(table+"."+column, fmt.Sprint(value))
+			}
+		}
+	}
+	for table, purpose := range map[string]string{
+		"SELECT args ->> 'sealed' FROM river_job WHERE args ->> 'sealed' <> ''": models.SealMessages,
+		"SELECT body FROM idempotency_keys WHERE body <> ''":                    models.SealAnswers,
+		"SELECT token_sealed FROM devices":                                      models.SealDevices,
+	} {
+		sealer, err := models.NewSealer([]byte(strings.Repeat("s", 32)), purpose)
+		require.NoError(h.t, err)
+		var sealed []string
+		require.NoError(h.t, h.store.Read(ctx).Raw(table).Scan(&sealed).Error)
+		for _, text := range sealed {
+			plain, err := sealer.Open(text)
+			require.NoError(h.t, err)
+			look(table, plain)
+		}
+	}
+	keys := h.rdb.Scan(ctx, 0, "*", 1000).Iterator()
+	for keys.Next(ctx) {
+		look("Redis", keys.Val())
+		var value string
+		switch kind := h.rdb.Type(ctx, keys.Val()).Val(); kind {
+		case "string":
+			value = h.rdb.Get(ctx, keys.Val()).Val()
+		case "hash":
+			value = fmt.Sprint(h.rdb.HGetAll(ctx, keys.Val()).Val())
+		case "zset":
+			value = fmt.Sprint(h.rdb.ZRange(ctx, keys.Val(), 0, -1).Val())
+		case "set":
+			value = fmt.Sprint(h.rdb.SMembers(ctx, keys.Val()).Val())
+		case "none": // gone since
+		default:
+			require.Fail(h.t, "Redis holds a "+kind)
+		}
+		look("Redis "+keys.Val(), value)
+	}
+	require.NoError(h.t, keys.Err())
+	for line := range strings.Lines(h.logged.String()) {
+		look("log", line)
+	}
+	return found
+}
+
+// echo is a receiver of webhooks that answers with what it was told.
+func echo(t testing.TB) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(w, r.Body)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// outgoing lets things leave the house: webhooks to this machine, and e-mail to
+// a server that does not answer.
+func outgoing(h *house) {
+	h.outside.AllowPrivate, h.outside.SMTPURL = true, "smtp://127.0.0.1:9?from=clinic@mail.example"
+}
+
+// leaveTraces makes a customer who leaves their identity wherever they can, and
+// returns who they are and a session of theirs.
+func (c *clinic) leaveTraces(kind, room string) (customerID string, session answer) {
+	t := c.t
+	t.Helper()
+	get, post, put := http.MethodGet, http.MethodPost, http.MethodPut
+	receiver := echo(t)
+	for _, trigger := range []string{"bookingUnassigned", "bookingAssigned", "customerCanceled", "newAppointment", "providerCanceled"} {
+		for _, to := range []string{receiver, "http://127.0.0.1:9/away"} {
+			c.staff(post, "/management/webhooks", object{"trigger": trigger, "url": to}).ok()
+		}
+	}
+	session = c.signIn("+"+plantedPhone, false)
+	as := func(method, path string, body any) answer {
+		return c.send(request{method: method, path: path, token: session.str("accessToken"), body: body, header: map[string]string{"Idempotency-Key": path}}).ok()
+	}
+	customerID = as(put, "/customer/profile", object{
+		"firstName": "Planted", "lastName": "Plantedson", "email": "planted@example.com", "note": "Planted note", "data": object{"planted": "Planted"},
+	}).str("result.id")
+	byMail := object{"method": "email", "email": "planted@example.com"}
+	c.send(request{method: post, path: "/auth/otp/request", app: c.id, body: byMail}).ok()
+	byMail["code"] = "000000"
+	c.send(request{method: post, path: "/auth/otp/verify", app: c.id, body: byMail})
+	as(post, "/devices", object{"token": "planted token", "platform": "ios"})
+	join := func() answer {
+		return as(put, "/customer/scheduling/new", joining(kind, object{"note": "Planted aches", "bookingInfoCustomFields": object{"planted": "Planted"}}))
+	}
+	seen := join().str("result.id")
+	c.staff(post, "/management/queue/next", object{"resourceId": room, "reason": "Planted is here"}).ok()
+	c.act("start", seen, object{"reason": "Planted came"}).ok()
+	c.act("end", seen, nil).ok()
+	as(post, "/customer/bookings/cancel", object{"bookingId": c.join(kind, object{"customerIdentifier": object{"id": customerID}}).str("id"), "reason": "Planted left"})
+	c.send(request{
+		method: put, path: "/management/customers/" + customerID, token: c.key, body: object{"note": "Planted by the desk"}, header: map[string]string{"Idempotency-Key": "desk"},
+	}).ok()
+	c.send(request{
+		method: put, path: "/management/scheduling/new", token: c.key, header: map[string]string{"Idempotency-Key": "desk too"},
+		body: appointment(kind, day(2), 900, object{"customerIdentifier": object{"phone": "+" + plantedPhone}, "note": "Planted appointment"}),
+	}).ok()
+	as(get, "/customer/bookings", nil)
+	require.Eventually(t, func() bool {
+		return scalar[int](c.house, `SELECT count(*) FROM webhook_attempts a JOIN webhook_deliveries d ON d.id = a.delivery_id
+			WHERE d.organization_id = ? AND a.answer LIKE '%Planted%'`, c.id) >= 4
+	}, 15*time.Second, 10*time.Millisecond)
+	return customerID, session
+}
+
+func TestNothingIsLeftOfACustomerWhoIsErased(t *testing.T) {
+	t.Parallel()
+	for _, b := range []backend{embedded, postgres} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, b, outgoing)
+			c := h.newClinic()
+			kind := c.newType(nil)
+			room := c.newResource(nil, kind)
+			id, session := c.leaveTraces(kind, room)
+			as := func(method, path string, body any) answer {
+				return h.send(request{method: method, path: path, token: session.str("accessToken"), body: body})
+			}
+			ahead := as(http.MethodPut, "/customer/scheduling/new", joining(kind, nil)).ok().str("result.id")
+			behind := c.join(kind, nil).str("id")
+			require.Equal(t, 2, c.position(behind))
+			where := strings.Join(h.traces(), "\n")
+			for _, place := range []string{
+				"customers.phone", "customers.data", "bookings.note", "bookings.info", "bookings.cancel_reason", "audit.reason", "webhook_deliveries.payload",
+				"webhook_attempts.answer", "one_time_codes.address", "code_guesses.address", "river_job WHERE", "idempotency_keys WHERE", "FROM devices",
+			} {
+				require.Contains(t, where, place, "they left a trace there")
+			}
+			path := "/management/customers/" + id
+			c.next(room).ok()
+			c.staff(http.MethodDelete, path, nil).refused(http.StatusConflict, models.CodeBeingServed)
+			as(http.MethodDelete, "/customer/profile", nil).refused(http.StatusConflict, models.CodeBeingServed)
+			assert.Equal(t, "Planted", c.staff(http.MethodGet, path, nil).ok().str("result.firstName"))
+			c.act("noShow", ahead, nil).ok()
+			ahead = as(http.MethodPut, "/customer/scheduling/new", joining(kind, object{"note": "Planted again"})).ok().str("result.id")
+			h.exec("UPDATE bookings SET priority = 1, version = version + 1 WHERE id = ?", ahead)
+			const visits = `SELECT string_agg(id || stage || created_at || COALESCE(called_at || ' ' || started_at || ' ' || ended_at, ''), ' ' ORDER BY seq) FROM bookings WHERE stage IN ('DONE', 'NO_SHOW')`
+			before := scalar[string](h, visits)
+			pending := scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'")
+			require.Positive(t, pending)
+
+			c.staff(http.MethodDelete, path, nil).ok()
+
+			assert.Empty(t, h.traces())
+			assert.Equal(t, before, scalar[string](h, visits), "visits keep their times")
+			assert.Equal(t, 1, c.position(behind), "who was behind has moved up")
+			assert.Equal(t, "CANCELED", c.staff(http.MethodGet, "/management/bookings/"+ahead, nil).ok().str("result.status"))
+			assert.GreaterOrEqual(t, scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'"), pending, "what is to be told is told")
+			as(http.MethodGet, "/customer/profile", nil).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+			h.send(request{method: http.MethodPost, path: "/auth/token", body: object{"refreshToken": session.str("refreshToken")}}).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+			for _, r := range []request{
+				{method: http.MethodGet, path: path}, {method: http.MethodPut, path: path, body: object{"firstName": "Back"}},
+				{method: http.MethodDelete, path: path}, {method: http.MethodGet, path: path + "/export"},
+				{method: http.MethodPut, path: "/management/scheduling/new", body: joining(kind, object{"customerIdentifier": object{"id": id}})},
+			} {
+				r.token = c.key
+				h.send(r).refused(http.StatusNotFound, models.CodeCustomerMissing)
+			}
+			assert.NotContains(t, c.staff(http.MethodGet, "/management/customers?limit=100", nil).ok().pluck("result", "id"), id)
+			line := c.staff(http.MethodGet, "/management/audit?action=eraseCustomer", nil).ok()
+			assert.Equal(t, []string{id}, line.pluck("result", "subject.id"))
+			assert.Equal(t, "127.0.0.1", line.str("result.0.address"), "of who did it")
+			assert.Equal(t, []string{"", ""}, c.staff(http.MethodGet, "/management/audit?action=updateCustomer", nil).ok().pluck("result", "reason"))
+			// What the desk asked for about them is not done a second time.
+
+			again := h.send(request{method: http.MethodPut, path: path, token: c.key, body: object{"note": "Planted by the desk"}, header: map[string]string{"Idempotency-Key": "desk"}})
+			assert.Equal(t, http.StatusConflict, again.status, "%s", again.raw)
+
+			// The same phone number is somebody new.
+			assert.NotEqual(t, id, c.signIn("+"+plantedPhone, false).str("user.id"))
+		})
+	}
+}
+
+// TestErasureMeetsWhatIsOnItsWay erases customers just when what they did is
+// being told to others.
+func TestErasureMeetsWhatIsOnItsWay(t *testing.T) {
+	t.Parallel()
+	for _, b := range []backend{embedded, postgres} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, b, outgoing)
+			c := h.newClinic()
+			kind := c.newType(nil)
+			c.newResource(nil, kind)
+			for _, trigger := range []string{"bookingUnassigned", "customerCanceled", "queuePositionUpdated"} {
+				c.staff(http.MethodPost, "/management/webhooks", object{"trigger": trigger, "url": echo(t)}).ok()
+			}
+			var all sync.WaitGroup
+			for i := range 25 {
+				token := c.patient(fmt.Sprintf("+%s%02d", plantedPhone[:10], i))
+				all.Go(func() {
+					for _, r := range []request{
+						{method: http.MethodPut, path: "/customer/profile", body: object{"firstName": "Planted"}},
+						{method: http.MethodPut, path: "/customer/scheduling/new", body: joining(kind, object{"note": "Planted"})},
+						{method: http.MethodDelete, path: "/customer/profile"},
+					} {
+						r.token = token
+						a, err := h.try(r)
+						assert.NoError(t, err)
+						assert.Equal(t, http.StatusOK, a.status, "%s %s", a.of, a.raw)
+					}
+				})
+			}
+			all.Wait()
+			require.Eventually(t, func() bool {
+				return scalar[int](h, "SELECT count(*) FROM river_job WHERE kind IN ('announce', 'webhook') AND state <> 'completed'") == 0 &&
+					scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE status = 'delivered'") >= 50
+			}, 15*time.Second, 10*time.Millisecond)
+			assert.Empty(t, h.traces())
+			assert.Zero(t, scalar[int](h, "SELECT count(*) FROM audit WHERE actor_kind = 'customer' AND address <> ''"))
+		})
+	}
+}
+
+func TestExportHoldsEverything(t *testing.T) {
+	t.Parallel()
+	for _, b := range []backend{embedded, postgres} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, b, outgoing)
+			c, stranger := h.newClinic(), h.newClinic()
+			kind := c.newType(nil)
+			room := c.newResource(nil, kind)
+			id, session := c.leaveTraces(kind, room)
+			other := c.join(kind, object{"customerIdentifier": object{"firstName": "Somebody"}, "note": "else"})
+			desk := c.staff(http.MethodGet, "/management/customers/"+id+"/export", nil).ok()
+			mine := h.send(request{method: http.MethodGet, path: "/customer/profile/export", token: session.str("accessToken")}).ok()
+			for _, a := range []answer{desk, mine} {
+				assert.Equal(t, `attachment; filename="customer.json"`, a.header.Get("Content-Disposition"))
+				assert.Equal(t, "+"+plantedPhone, a.str("customer.phone"))
+				assert.Equal(t, "Planted", a.str("customer.data.planted"))
+				assert.Len(t, a.list("bookings"), 3)
+				assert.Equal(t, "Planted appointment", a.str("bookings.0.note"))
+				assert.Equal(t, "Planted left", a.str("bookings.1.cancelReason"))
+				assert.Equal(t, "Planted", a.str("bookings.2.info.planted"))
+				assert.NotEmpty(t, a.str("bookings.2.endedAt"))
+				assert.Len(t, a.list("devices"), 1)
+				assert.Len(t, a.list("sessions"), 1)
+				assert.GreaterOrEqual(t, len(a.list("deliveries")), 8)
+				assert.Equal(t, "Planted", a.str("deliveries.0.payload.customer.firstName"))
+				assert.Contains(t, a.pluck("audit", "action"), "join")
+				assert.Contains(t, a.pluck("audit", "reason"), "Planted came")
+				assert.Equal(t, false, a.at("truncated"))
+				for _, hidden := range []string{"planted token", session.str("refreshToken"), session.str("accessToken"), other.str("id"), "Somebody"} {
+					assert.NotContains(t, string(a.raw), hidden)
+				}
+			}
+			assert.Len(t, c.staff(http.MethodGet, "/management/audit?action=exportCustomer&subjectId="+id, nil).ok().list("result"), 2)
+			stranger.staff(http.MethodGet, "/management/customers/"+id+"/export", nil).refused(http.StatusNotFound, models.CodeCustomerMissing)
+			stranger.staff(http.MethodDelete, "/management/customers/"+id, nil).refused(http.StatusNotFound, models.CodeCustomerMissing)
+			assert.True(t, json.Valid(desk.raw))
+		})
+	}
+}
+
+func TestOldEventsAreForgottenOnceTold(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		kind := c.newType(nil)
+		told, untold, fresh := c.join(kind, nil).str("id"), c.join(kind, nil).str("id"), c.join(kind, nil).str("id")
+		require.Eventually(t, func() bool {
+			return scalar[int](h, "SELECT count(*) FROM river_job WHERE kind = 'announce' AND state = 'completed'") == 3
+		}, 15*time.Second, 10*time.Millisecond)
+		h.exec("UPDATE events SET created_at = ? WHERE booking_id <> ?", time.Now().UTC().Add(-31*24*time.Hour), fresh)
+		h.exec("UPDATE river_job SET state = 'scheduled', finalized_at = NULL, scheduled_at = ? WHERE CAST(args ->> 'eventId' AS bigint) = (SELECT id FROM events WHERE booking_id = ?)",
+			time.Now().UTC().Add(time.Hour), untold)
+		require.NoError(t, h.notify.Tidy(t.Context()))
+		assert.Empty(t, h.eventsOf(told))
+		assert.Len(t, h.eventsOf(untold), 1)
+		assert.Len(t, h.eventsOf(fresh), 1)
+	})
+}

@@ -1,0 +1,126 @@
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// Erase takes the identity of a customer who is being erased from what was told
+// about them and from what is still to be told: from the bodies of webhooks,
+// which go out without it, the answers of receivers, and letters.
+func (s *Service) Erase(tx *store.Tx, e *store.Erasure) error {
+	if err := eraseDeliveries(tx, e.BookingIDs); err != nil {
+		return err
+	}
+	return s.post.erase(tx, e)
+}
+
+func eraseDeliveries(tx *store.Tx, bookingIDs []string) error {
+	for last := ""; ; {
+		var list []Delivery
+		err := tx.Select("id, payload").Where("booking_id IN ? AND id > ?", bookingIDs, last).Order("id").Limit(rowsAtOnce).Find(&list).Error
+		if err != nil {
+			return fmt.Errorf("find deliveries about a customer: %w", err)
+		}
+		for _, d := range list {
+			body, err := anonymous(d.Payload)
+			if err != nil {
+				return err
+			}
+			if err := tx.Model(&Delivery{}).Where("id = ?", d.ID).Update("payload", body).Error; err != nil {
+				return fmt.Errorf("erase a customer from a delivery: %w", err)
+			}
+		}
+		if len(list) < rowsAtOnce {
+			break
+		}
+		last = list[len(list)-1].ID
+	}
+	err := tx.Exec("UPDATE webhook_attempts SET answer = '' WHERE delivery_id IN (SELECT id FROM webhook_deliveries WHERE booking_id IN ?)", bookingIDs).Error
+	if err != nil {
+		return fmt.Errorf("erase a customer from the answers of receivers: %w", err)
+	}
+	return nil
+}
+
+// anonymous is the body of a webhook without who the customer is and what they
+// said.
+func anonymous(payload string) (string, error) {
+	var p Payload
+	if err := json.Unmarshal([]byte(payload), &p); err != nil {
+		return "", fmt.Errorf("read the body of a webhook: %w", err)
+	}
+	p.Customer, p.Info, p.Data.CancelReason = PayloadPerson{ID: p.Customer.ID}, map[string]any{}, ""
+	body, err := json.Marshal(p)
+	return string(body), err
+}
+
+// erased returns those of some bookings whose customers are erased. The others
+// are not until the transaction has ended: it may write down who they are.
+func erased(tx *store.Tx, organizationID string, bookingIDs []string) (map[string]bool, error) {
+	if err := tx.Naming(organizationID); err != nil {
+		return nil, err
+	}
+	gone := map[string]bool{}
+	for ids := range slices.Chunk(bookingIDs, factsAtOnce) {
+		var list []string
+		err := tx.Table("bookings AS b").Joins("JOIN customers c ON c.id = b.customer_id").
+			Where("b.id IN ? AND c.erased_at IS NOT NULL", ids).Pluck("b.id", &list).Error
+		if err != nil {
+			return nil, fmt.Errorf("look whether customers are erased: %w", err)
+		}
+		for _, id := range list {
+			gone[id] = true
+		}
+	}
+	return gone, nil
+}
+
+// erase empties the letters to a customer, and those about their bookings.
+func (p *post) erase(tx *store.Tx, e *store.Erasure) error {
+	jobs, err := tx.SealedJobs(models.Message{}.Kind(), e.OrganizationID)
+	if err != nil {
+		return err
+	}
+	var theirs []int64
+	for _, job := range jobs {
+		var letter models.Letter
+		plain, err := p.sealer.Open(job.Sealed)
+		if err == nil {
+			err = json.Unmarshal([]byte(plain), &letter)
+		}
+		// One that can't be read is of no use to anybody.
+		if err != nil || slices.Contains(e.Contacts, letter.To) || job.BookingID != "" && slices.Contains(e.BookingIDs, job.BookingID) {
+			theirs = append(theirs, job.ID)
+		}
+	}
+	return p.s.store.EmptyJobs(tx, theirs)
+}
+
+// tidyEvents deletes events from before a moment, a piece at a time, but for
+// those that are still to be told.
+func tidyEvents(ctx context.Context, s *store.Store, before time.Time) error {
+	for {
+		deleted := 0
+		err := s.Tx(ctx, func(tx *store.Tx) error {
+			waiting := tx.Table("river_job").Select("CAST(args ->> 'eventId' AS bigint)").
+				Where("kind = ? AND state IN ?", store.Announce{}.Kind(), []string{"available", "running", "retryable", "scheduled", "pending"})
+			old := tx.Table("events").Select("id").Where("created_at < ? AND id NOT IN (?)", before, waiting).Order("created_at").Limit(factsAtOnce)
+			done := tx.Exec("DELETE FROM events WHERE id IN (?)", old)
+			deleted = int(done.RowsAffected)
+			return done.Error
+		})
+		if err != nil {
+			return fmt.Errorf("delete old events: %w", err)
+		}
+		if deleted < factsAtOnce {
+			return nil
+		}
+	}
+}
