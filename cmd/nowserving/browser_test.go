@@ -237,7 +237,7 @@ func TestNoScriptCanReadASession(t *testing.T) {
 		phone := fmt.Sprintf("+96650000030%d", i)
 		patient := open(node.url+"/join/"+node.appID+"?lang="+language, 390, 844)
 		patient.run("keep what older versions kept", chromedp.Evaluate[chromedp.Void](fmt.Sprintf(
-			`localStorage.setItem('ns.session.%s', JSON.stringify({refreshToken: 'OLDTOKEN'})); location.reload()`, node.appID)))
+			`localStorage.setItem('ns.session.%s', JSON.stringify({refreshToken: 'OLDTOKEN'}))`, node.appID)), chromedp.Reload())
 		patient.click("type-" + typeID)
 		patient.fill("phone", phone)
 		patient.click("send-code")
