@@ -83,7 +83,7 @@ func TestOnlyTrustedProxiesSayWhereARequestComesFrom(t *testing.T) {
 	ask := func(h *house, from string) int {
 		return h.send(request{method: http.MethodGet, path: "/nowhere", header: map[string]string{"X-Forwarded-For": from, "X-Real-IP": from}}).left()
 	}
-	const limit = 50
+	const limit = 100 // for which the script's own count is one too few
 	h := newHouse(t, embedded, limitedTo(limit))
 	for i := range 5 {
 		assert.Equal(t, limit-1-i, ask(h, fmt.Sprintf("203.0.113.%d", i)))
