@@ -517,7 +517,7 @@ func (w *world) intrude(d door, victim *world, identities []string, who callers,
 	for _, r := range r.everyMethod() {
 		own := w.send(r)
 		own.hides(identities, r, name)
-		if r.app = victim.id; d.who != everyone && who != asNobody {
+		if r.app = victim.id; d.who != everyone && d.who&who != 0 {
 			posing := w.send(r)
 			assert.Contains(w.t, []int{http.StatusUnauthorized, http.StatusForbidden}, posing.status, "%s: %s: %s", name, posing.of, posing.raw)
 			posing.hides(identities, r, name)

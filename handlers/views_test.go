@@ -149,7 +149,7 @@ func TestRequestsForOthersAreTheirs(t *testing.T) {
 // they are asked to come again, and refused.
 func TestLiveEndsWithTheRight(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
+	onBoth(t, func(_ *testing.T, h *house) {
 		r := h.newRooms()
 		far := h
 		if h.redis != nil {

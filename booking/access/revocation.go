@@ -47,10 +47,10 @@ func (a *Access) learn(list []store.Revocation) {
 	r.mu.Lock()
 	for _, one := range list {
 		until := one.At.Add(accessLife + lookBack)
-		switch one.Kind {
-		case store.RevokedSession:
+		if one.Kind == store.RevokedSession {
 			r.sessions[one.Subject] = until
-		case store.ChangedMember:
+		}
+		if one.Kind == store.ChangedMember {
 			if _, known := r.changes[one.ID]; known {
 				continue
 			}
