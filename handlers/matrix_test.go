@@ -1,7 +1,8 @@
 package handlers_test
 
 import (
-	"errors"
+	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -12,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/centrifugal/centrifuge-go"
+	"github.com/coder/websocket"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -570,23 +571,78 @@ func (r request) everyMethod() []request {
 // says which let them look.
 func (w *world) watchAll(other *world, who callers) []bool {
 	w.t.Helper()
-	client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(w.url, "http")+"/connection/websocket", centrifuge.Config{Token: w.tokens[who]})
-	defer client.Close()
-	require.NoError(w.t, client.Connect())
+	l := w.dial(w.tokens[who])
+	defer l.hangUp()
 	allowed := make([]bool, len(windows))
 	for i, window := range windows {
-		sub, err := client.NewSubscription(other.fill(window.channel))
-		require.NoError(w.t, err)
-		result := make(chan error, 1)
-		sub.OnSubscribed(func(centrifuge.SubscribedEvent) { result <- nil })
-		sub.OnUnsubscribed(func(e centrifuge.UnsubscribedEvent) { result <- errors.New(e.Reason) })
-		require.NoError(w.t, sub.Subscribe())
-		select {
-		case err := <-result:
-			allowed[i] = err == nil
-		case <-time.After(15 * time.Second):
-			require.Fail(w.t, "no answer to a subscription", window.channel)
-		}
+		allowed[i] = l.subscribe(other.fill(window.channel)) == 0
 	}
 	return allowed
 }
+
+// wire is a live connection that is spoken to by hand.
+type wire struct {
+	*house
+	ws   *websocket.Conn
+	last int // command's number
+}
+
+// dial connects, and is let in.
+func (h *house) dial(token string) *wire {
+	h.t.Helper()
+	ws, res, err := websocket.Dial(h.t.Context(), "ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket", nil)
+	require.NoError(h.t, err)
+	if res.Body != nil {
+		require.NoError(h.t, res.Body.Close())
+	}
+	l := &wire{house: h, ws: ws}
+	require.Zero(h.t, l.ask("connect", object{"token": token}))
+	return l
+}
+
+// subscribe returns the code of the error, 0 when there is none.
+func (l *wire) subscribe(channel string) int {
+	l.t.Helper()
+	return l.ask("subscribe", object{"channel": channel})
+}
+
+func (l *wire) ask(command string, what object) int {
+	l.t.Helper()
+	l.last++
+	ctx, cancel := context.WithTimeout(l.t.Context(), 15*time.Second)
+	defer cancel()
+	asked, err := json.Marshal(object{"id": l.last, command: what})
+	require.NoError(l.t, err)
+	require.NoError(l.t, l.ws.Write(ctx, websocket.MessageText, asked))
+	for {
+		_, frame, err := l.ws.Read(ctx)
+		require.NoError(l.t, err)
+		for part := range strings.Lines(string(frame)) {
+			var reply struct {
+				ID    int
+				Error struct{ Code int }
+			}
+			require.NoError(l.t, json.Unmarshal([]byte(part), &reply))
+			if reply.ID == l.last {
+				return reply.Error.Code
+			}
+		}
+	}
+}
+
+// closed waits for the connection to be closed and returns the code, 0 when it
+// is still open.
+func (l *wire) closed(within time.Duration) int {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(l.t.Context(), within)
+	defer cancel()
+	for {
+		if _, _, err := l.ws.Read(ctx); ctx.Err() != nil {
+			return 0
+		} else if err != nil {
+			return int(websocket.CloseStatus(err))
+		}
+	}
+}
+
+func (l *wire) hangUp() { _ = l.ws.CloseNow() } // it may be closed already

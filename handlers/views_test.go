@@ -2,11 +2,9 @@ package handlers_test
 
 import (
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/centrifugal/centrifuge-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -149,7 +147,7 @@ func TestRequestsForOthersAreTheirs(t *testing.T) {
 // they are asked to come again, and refused.
 func TestLiveEndsWithTheRight(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(_ *testing.T, h *house) {
+	onBoth(t, func(t *testing.T, h *house) {
 		r := h.newRooms()
 		far := h
 		if h.redis != nil {
@@ -171,6 +169,9 @@ func TestLiveEndsWithTheRight(t *testing.T) {
 		}
 		r.lend(object{"resources": []string{r.own, r.lent}})
 		far.loses("a resource that is deleted", r.token, "queue:"+r.lent, func() { r.staff(http.MethodDelete, "/management/resources/"+r.lent, nil).ok() })
+		again := far.dial(r.token)
+		defer again.hangUp()
+		assert.Zero(t, again.closed(1500*time.Millisecond), "what was told is told again every second")
 	})
 }
 
@@ -178,28 +179,12 @@ func TestLiveEndsWithTheRight(t *testing.T) {
 // cannot be watched within five seconds.
 func (h *house) loses(what, token, channel string, take func()) {
 	h.t.Helper()
-	client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket", centrifuge.Config{Token: token})
-	defer client.Close()
-	asked, ended, began := make(chan uint32, 16), make(chan uint32, 1), make(chan struct{}, 16)
-	client.OnConnecting(func(e centrifuge.ConnectingEvent) { asked <- e.Code })
-	require.NoError(h.t, client.Connect())
-	sub, err := client.NewSubscription(channel)
-	require.NoError(h.t, err)
-	sub.OnSubscribed(func(centrifuge.SubscribedEvent) { began <- struct{}{} })
-	sub.OnUnsubscribed(func(e centrifuge.UnsubscribedEvent) { ended <- e.Code })
-	require.NoError(h.t, sub.Subscribe())
-	select {
-	case <-began:
-	case <-ended:
-		require.Fail(h.t, "it was not to be watched at all", what)
-	}
-	<-asked // the first connection
+	before := h.dial(token)
+	defer before.hangUp()
+	require.Zero(h.t, before.subscribe(channel), what)
 	take()
-	select {
-	case <-ended:
-		assert.Equal(h.t, uint32(3003), <-asked, what)
-		assert.Empty(h.t, asked, "asked to come again more than once")
-	case <-time.After(5 * time.Second):
-		assert.Fail(h.t, "still watching", what)
-	}
+	assert.Equal(h.t, 3003, before.closed(5*time.Second), what)
+	after := h.dial(token)
+	defer after.hangUp()
+	assert.NotZero(h.t, after.subscribe(channel), what)
 }
