@@ -98,7 +98,7 @@ type twister struct {
 
 func (w *fuzzWorld) twist(seed []byte, op fuzzed, example any) any {
 	hash := fnv.New64a()
-	_, _ = hash.Write(seed)                                                                              // it never fails
+	_, _ = hash.Write(seed) // it never fails
 	t := twister{rand.New(rand.NewPCG(hash.Sum64(), 0)), w, strings.Count(fmt.Sprint(example), ":") + 1}
 	twisted := t.value("", example)
 	if body, ok := twisted.(object); ok && len(op.fields) > 0 && t.IntN(2) == 0 {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -30,7 +32,7 @@ func (h *house) traces() []string {
 	var found []string
 	look := func(where, text string) {
 		if strings.Contains(text, planted) || strings.Contains(text, plantedPhone) {
-			found = append(found, where+": "+text)
+			found = append(found, where+": "+text[:min(len(text), 1000)])
 		}
 	}
 	ctx := h.t.Context()
@@ -66,6 +68,13 @@ func (h *house) traces() []string {
 			plain, err := sealer.Open(text)
 			require.NoError(h.t, err)
 			look(table, plain)
+		}
+	}
+	if !h.store.Postgres() {
+		for _, file := range []string{"nowserving.db", "nowserving.db-wal"} {
+			bytes, err := os.ReadFile(filepath.Join(h.options.DataDir, file))
+			require.NoError(h.t, err)
+			look("a file", string(bytes))
 		}
 	}
 	keys := h.rdb.Scan(ctx, 0, "*", 1000).Iterator()

@@ -17,7 +17,7 @@ import (
 // open bookings have to be canceled before: it fails with CodeBeingServed where
 // one is not. Who signs in with the same phone number later is somebody new.
 func (a *Access) Erase(ctx context.Context, organizationID, id string, also ...func(*store.Tx, *store.Erasure) error) error {
-	return a.store.Tx(ctx, func(tx *store.Tx) error {
+	err := a.store.Tx(ctx, func(tx *store.Tx) error {
 		if err := tx.Erasing(organizationID); err != nil {
 			return err
 		}
@@ -55,6 +55,10 @@ func (a *Access) Erase(ctx context.Context, organizationID, id string, also ...f
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return a.store.Scrub(ctx)
 }
 
 // bookingsOf lists a customer's bookings, none of which may be open.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 
 	"gorm.io/gorm"
@@ -36,6 +37,23 @@ func (tx *Tx) lockOrganization(id, strength string) error {
 	err := tx.Table("organizations").Clauses(clause.Locking{Strength: strength}).Where("id = ?", id).Pluck("id", &locked).Error
 	if err != nil {
 		return fmt.Errorf("lock the organization: %w", err)
+	}
+	return nil
+}
+
+// Scrub leaves nothing of what was erased in the files of the embedded database:
+// its log ends, and begins anew. On PostgreSQL it does nothing: there the space
+// of old rows is used again after a vacuum, which the server does by itself.
+func (s *Store) Scrub(ctx context.Context) error {
+	if s.Postgres() {
+		return nil
+	}
+	var end struct{ Busy int }
+	if err := s.write.WithContext(ctx).Raw("PRAGMA wal_checkpoint(TRUNCATE)").Scan(&end).Error; err != nil {
+		return fmt.Errorf("end the database's log: %w", err)
+	}
+	if end.Busy != 0 {
+		s.log.Warn("what was erased stays in the database's log until that is used again: somebody reads for long")
 	}
 	return nil
 }

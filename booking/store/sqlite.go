@@ -27,7 +27,8 @@ func openSQLite(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	file := filepath.Join(o.DataDir, "nowserving.db")
-	write, err := openSQLitePool(file, 1, "_txlock=immediate")
+	// What is deleted is overwritten, so that nobody finds it in the file.
+	write, err := openSQLitePool(file, 1, "_txlock=immediate&_pragma=secure_delete(1)")
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), lock.release())
 	}
