@@ -246,10 +246,10 @@ func scalar[T any](h *house, sql string, args ...any) T {
 	return value
 }
 
-// tables are all that a request could change.
+// tables are all that a request could change, but for the count of wrong codes.
 var tables = []string{
 	"organizations", "members", "customers", "booking_types", "resources", "resource_types", "ticket_counters", "bookings",
-	"booking_filter_resources", "events", "displays", "api_keys", "webhooks", "one_time_codes", "code_guesses", "sessions", "devices",
+	"booking_filter_resources", "events", "displays", "api_keys", "webhooks", "one_time_codes", "sessions", "devices",
 }
 
 // contents is everything in the database, as text, but for the quoted waits and
