@@ -36,7 +36,8 @@ type cancelBody struct {
 }
 
 type assignBody struct {
-	verbBody
+	BookingRef // not verbBody: what is required is looked for one level deep
+	Why
 	ResourceID string `json:"resourceId" required:"true" minLength:"1" maxLength:"64"`
 }
 

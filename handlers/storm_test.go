@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
+	"nowserving/booking/queue"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -29,18 +30,16 @@ type ticketOf struct{ id, token string }
 func (c *clinic) crowd(typeID string, n int) []ticketOf {
 	c.t.Helper()
 	tickets := make([]ticketOf, n)
-	const customers = 4 // who all join many times
-	tokens := make([]string, customers)
-	for i := range tokens {
-		tokens[i] = c.patient(fmt.Sprintf("+9665000001%02d", i))
-	}
+	var token string
 	for i := range tickets {
 		if i%2 == 0 {
 			a := c.join(typeID, nil)
 			tickets[i] = ticketOf{a.str("id"), a.str("ticketToken")}
 			continue
 		}
-		token := tokens[i%customers]
+		if i%(2*queue.MaxConnections) == 1 { // as many phones of one customer as may be connected
+			token = c.patient(fmt.Sprintf("+96650001%04d", i))
+		}
 		a := c.send(request{method: http.MethodPut, path: "/customer/scheduling/new", token: token, body: joining(typeID, nil)}).ok()
 		tickets[i] = ticketOf{a.str("result.id"), token}
 	}
