@@ -229,6 +229,15 @@ func TestKeysRotate(t *testing.T) {
 		require.NoError(t, err)
 		assert.WithinDuration(t, time.Now().Add(24*time.Hour), until, time.Minute)
 
+		// An end of its own is the successor's too.
+		ends := "2098-07-06T05:04:03Z"
+		c.staff(http.MethodPost, keysPath, object{"name": "season", "expiresAt": ends}).ok()
+		assert.Equal(t, ends, c.staff(http.MethodPost, keysPath+"/rotate", object{"name": "season"}).ok().str("result.expiresAt"))
+		seasons := c.staff(http.MethodGet, keysPath, nil).ok()
+		assert.Equal(t, ends, seasons.str("result.3.expiresAt"))
+		assert.Less(t, seasons.str("result.4.expiresAt"), ends, "the old one")
+		c.staff(http.MethodDelete, keysPath, object{"name": "season"}).ok()
+
 		// A day later. A node that doesn't know it refuses it at once, and soon it
 		// is gone.
 		fresh := c.staff(http.MethodPost, keysPath, object{"name": "unknown here"}).ok()

@@ -215,7 +215,8 @@ func (a *Access) RotateKey(ctx context.Context, organizationID *string, name str
 		if old.ExpiresAt != nil && old.ExpiresAt.Before(until) {
 			until = *old.ExpiresAt
 		}
-		if err := tx.Model(&old).Updates(map[string]any{"replaced_at": tx.Now, "expires_at": until}).Error; err != nil {
+		// Not through old: GORM would write the new end into it, and so into plan.
+		if err := tx.Model(&APIKey{ID: old.ID}).Updates(map[string]any{"replaced_at": tx.Now, "expires_at": until}).Error; err != nil {
 			return fmt.Errorf("replace API key: %w", err)
 		}
 		if k, secret, err = insertKey(tx, organizationID, plan); err != nil {
