@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -113,7 +114,7 @@ func (c *Catalog) DeleteOrganization(ctx context.Context, id string) (*models.Or
 func (c *Catalog) DropOrganization(ctx context.Context, id string) (*models.Organization, error) {
 	var o models.Organization
 	err := c.store.Tx(ctx, func(tx *store.Tx) error {
-		if _, err := found(&o, tx.Where("id = ?", id).Take(&o).Error, models.CodeOrgMissing, "organization"); err != nil {
+		if err := organizationFound(tx.Where("id = ?", id).Take(&o).Error); err != nil {
 			return err
 		}
 		if err := tx.DropOrganization(id); err != nil {
@@ -190,11 +191,21 @@ func (c *Catalog) Organization(ctx context.Context, id string) (*models.Organiza
 func organization(db, q *gorm.DB, id string) (*models.Organization, error) {
 	var o models.Organization
 	err := q.Where("id = ? AND deleted_at IS NULL", id).Take(&o).Error
-	if _, err := found(&o, err, models.CodeOrgMissing, "organization"); err != nil {
+	if err := organizationFound(err); err != nil {
 		return nil, err
 	}
 	list := []models.Organization{o}
 	return &list[0], withOrigins(db, list)
+}
+
+func organizationFound(err error) error {
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return models.Errorf(models.CodeOrgMissing, "There is no such organization.")
+	}
+	if err != nil {
+		return fmt.Errorf("read organization: %w", err)
+	}
+	return nil
 }
 
 // Organizations lists them, only that with id only when it is not empty.
