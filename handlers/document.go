@@ -60,6 +60,7 @@ func (s *Server) document() huma.Config {
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"bearerAuth": {Type: "http", Scheme: "bearer", Description: "An access token, or an API key."},
 		"apiKey":     {Type: "apiKey", In: "header", Name: "X-API-KEY", Description: "An API key."},
+		"session":    {Type: "apiKey", In: "header", Name: sessionHeader, Description: "member or customer: the session that our own pages keep in cookies."},
 	}
 	codes := make([]map[string]any, len(models.Failures))
 	for i, f := range models.Failures {
@@ -127,6 +128,9 @@ func (s *Server) documented(op operation) huma.Operation {
 			d.Extensions["x-scope"] = op.scopeNeeded()
 		}
 		d.Security = []map[string][]string{{"bearerAuth": {}}, {"apiKey": {}}}
+		if op.who&people != 0 {
+			d.Security = append(d.Security, map[string][]string{"session": {}})
+		}
 		statuses[http.StatusUnauthorized], statuses[http.StatusForbidden] = "", ""
 	}
 	statuses[http.StatusTooManyRequests], statuses[http.StatusUnprocessableEntity], statuses[http.StatusNotFound] = "", "", ""

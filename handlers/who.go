@@ -36,6 +36,7 @@ const (
 	anyKey    = accountKey | organizationKey
 	managers  = accountKey | organizationKey | owner | admin
 	staff     = managers | receptionist | provider
+	people    = owner | admin | receptionist | provider | screen | customer
 	customers = customer
 	patients  = customer | ticket
 )
