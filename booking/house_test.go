@@ -41,7 +41,7 @@ type house struct {
 func onBothBackends(t *testing.T, test func(t *testing.T, h *house)) {
 	t.Run("embedded", func(t *testing.T) {
 		t.Parallel()
-		test(t, &house{t: t, db: store.Options{DataDir: t.TempDir(), Now: time.Now, Log: slog.Default()}})
+		test(t, &house{t: t, db: storetest.Migrated(t, false)})
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
@@ -52,7 +52,7 @@ func onBothBackends(t *testing.T, test func(t *testing.T, h *house)) {
 func realHouse(t *testing.T) *house {
 	return &house{
 		t: t, redis: storetest.Redis(t),
-		db: store.Options{URL: storetest.Postgres(t), Now: time.Now, Log: slog.Default()},
+		db: storetest.Migrated(t, true),
 	}
 }
 

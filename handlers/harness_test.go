@@ -95,13 +95,9 @@ func onBoth(t *testing.T, test func(t *testing.T, h *house)) {
 // live server and handlers. It stops with the test.
 func newHouse(t testing.TB, b backend, change ...func(*house)) *house {
 	t.Helper()
-	h := &house{t: t}
-	h.options.Now = time.Now
+	h := &house{t: t, options: storetest.Migrated(t, b == postgres)}
 	if b == postgres {
-		h.options.URL = storetest.Postgres(t)
 		h.redis = storetest.Redis(t)
-	} else {
-		h.options.DataDir = t.TempDir()
 	}
 	for _, c := range change {
 		c(h)

@@ -23,22 +23,38 @@ const adminTimeout = time.Minute
 // dropped, with whatever is still connected to it, when the test ends.
 func Postgres(t testing.TB) string {
 	t.Helper()
-	server := os.Getenv(adminURL)
-	if server == "" {
+	// template0, because creating from template1 fails while anyone is connected to it.
+	return create(t, "template0")
+}
+
+// create makes a database for the test, as a copy of another.
+func create(t testing.TB, template string) string {
+	t.Helper()
+	address, name := server(t), newName()
+	admin := address.String()
+	administer(t, admin, "CREATE DATABASE "+name+" TEMPLATE "+template)
+	t.Cleanup(func() { administer(t, admin, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)") })
+	address.Path = "/" + name
+	return address.String()
+}
+
+// server is the address of the server that tests share.
+func server(t testing.TB) *url.URL {
+	t.Helper()
+	text := os.Getenv(adminURL)
+	if text == "" {
 		t.Fatalf("%s is not set: run `make test`, which starts a PostgreSQL for the tests", adminURL)
 	}
-	address, err := url.Parse(server)
+	address, err := url.Parse(text)
 	if err != nil {
 		// The error would show the password in the address.
 		t.Fatalf("%s is not a postgres:// URL", adminURL)
 	}
-	name := "nowserving_" + strings.ToLower(rand.Text())
-	// template0, because creating from template1 fails while anyone is connected to it.
-	administer(t, server, "CREATE DATABASE "+name+" TEMPLATE template0")
-	t.Cleanup(func() { administer(t, server, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)") })
-	address.Path = "/" + name
-	return address.String()
+	return address
 }
+
+// newName is the name of a database to be.
+func newName() string { return "nowserving_" + strings.ToLower(rand.Text()) }
 
 // administer runs one statement on a connection of its own. It also runs while
 // the test is cleaned up, so it does not heed the end of the test's context.
