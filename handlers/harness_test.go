@@ -169,7 +169,7 @@ func (h *house) start(look func(*store.Store)) {
 	h.access = a
 	h.server, err = handlers.New(handlers.Options{
 		Bookings: bookings, Catalog: c, Access: a, Mirrors: mirrors, Store: h.store, Secret: secret, Notify: h.notify,
-		Redis: rdb, RateLimit: cmp.Or(h.limit, 1_000_000), TrustedProxies: h.proxies,
+		Redis: rdb, Alone: h.redis == nil, RateLimit: cmp.Or(h.limit, 1_000_000), TrustedProxies: h.proxies,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Query().Has("panic") {
 				panic("a secret cause")

@@ -3,7 +3,7 @@ package handlers
 import (
 	"context"
 	"log/slog"
-	"math"
+	"maps"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -13,7 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gin-gonic/gin"
 	"github.com/go-redis/redis_rate/v10"
-	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
 
 	"nowserving/booking/access"
 	"nowserving/models"
@@ -30,9 +30,11 @@ const (
 
 // limiter counts requests in Redis, for all nodes together. Each budget is a
 // bucket that holds limit requests and fills up within a minute (GCRA). While
-// Redis is away nobody is counted and everybody is let through.
+// Redis is away nobody is counted and everybody is let through. A node that is
+// alone counts by itself.
 type limiter struct {
 	counts *redis_rate.Limiter
+	own    *buckets // nil: Redis counts
 	limit  redis_rate.Limit
 	log    *slog.Logger
 
@@ -41,8 +43,45 @@ type limiter struct {
 	logsAgain time.Time
 }
 
-func newLimiter(rdb redis.UniversalClient, limit int, log *slog.Logger) *limiter {
-	return &limiter{counts: redis_rate.NewLimiter(rdb), limit: redis_rate.PerMinute(limit), log: log}
+func newLimiter(o Options) *limiter {
+	l := &limiter{counts: redis_rate.NewLimiter(o.Redis), limit: redis_rate.PerMinute(o.RateLimit), log: o.Log}
+	if o.Alone {
+		l.own = &buckets{of: map[string]*rate.Limiter{}}
+	}
+	return l
+}
+
+// buckets count the requests of a process that has its Redis inside: that one
+// needs more time to read the script than most requests take.
+type buckets struct {
+	mu sync.Mutex
+	of map[string]*rate.Limiter
+}
+
+// maxBuckets bounds the buckets kept; beyond it those that are full go, and if
+// none is, all of them.
+const maxBuckets = 10_000
+
+// take spends one request and returns how many are left, a negative number when
+// there was none.
+func (b *buckets) take(name string, limit redis_rate.Limit, now time.Time) (left float64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	bucket := b.of[name]
+	if bucket == nil {
+		if len(b.of) >= maxBuckets {
+			maps.DeleteFunc(b.of, func(_ string, l *rate.Limiter) bool { return l.TokensAt(now) >= float64(limit.Burst) })
+		}
+		if len(b.of) >= maxBuckets {
+			clear(b.of)
+		}
+		bucket = rate.NewLimiter(rate.Every(limit.Period/time.Duration(limit.Rate)), limit.Burst)
+		b.of[name] = bucket
+	}
+	if !bucket.AllowN(now, 1) {
+		return bucket.TokensAt(now) - 1
+	}
+	return bucket.TokensAt(now)
 }
 
 // budget is what is left to somebody.
@@ -54,6 +93,9 @@ type budget struct {
 
 // take spends one request of a budget.
 func (l *limiter) take(ctx context.Context, name string) budget {
+	if l.own != nil {
+		return l.budget(l.own.take(name, l.limit, time.Now()))
+	}
 	full := budget{remaining: l.limit.Burst}
 	if l.paused() {
 		return full
@@ -71,8 +113,18 @@ func (l *limiter) take(ctx context.Context, name string) budget {
 		return budget{resets: r.ResetAfter, wait: r.RetryAfter}
 	}
 	// Not r.Remaining: the script rounds 98.9999999 down.
-	spent := float64(l.limit.Burst) * r.ResetAfter.Seconds() / l.limit.Period.Seconds()
-	return budget{remaining: l.limit.Burst - int(math.Ceil(spent-0.01)), resets: r.ResetAfter}
+	return l.budget(float64(l.limit.Burst) * (1 - r.ResetAfter.Seconds()/l.limit.Period.Seconds()))
+}
+
+// budget is one of which so many requests are left; a negative number is missing
+// for one more.
+func (l *limiter) budget(left float64) budget {
+	each := float64(l.limit.Period) / float64(l.limit.Rate)
+	b := budget{remaining: max(0, int(left+0.01)), resets: time.Duration((float64(l.limit.Burst) - max(0, left)) * each)}
+	if left < 0 {
+		b.wait = time.Duration(-left * each)
+	}
+	return b
 }
 
 func (l *limiter) paused() bool {

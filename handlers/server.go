@@ -36,8 +36,9 @@ type Options struct {
 	Store *store.Store
 	// Secret seals them; at least 32 bytes.
 	Secret []byte
-	// Redis counts requests.
+	// Redis counts requests, unless it is inside this process, which is Alone.
 	Redis redis.UniversalClient
+	Alone bool
 	// RateLimit is how many requests a minute each credential has, and each
 	// address without one.
 	RateLimit int
@@ -85,7 +86,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	gin.SetMode(gin.ReleaseMode) // it would print every route otherwise
-	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog, o.Access), limiter: newLimiter(o.Redis, o.RateLimit, o.Log), answers: answers}
+	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog, o.Access), limiter: newLimiter(o), answers: answers}
 	s.origins = origins{ask: o.Catalog.OriginAllowed, answers: map[string]originAnswer{}}
 	if s.ownOrigin, err = s.newOwnOrigin(); err != nil {
 		return nil, fmt.Errorf("handlers: the public URL: %w", err)

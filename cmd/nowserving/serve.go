@@ -137,7 +137,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	// the addresses they serve.
 	api, err := handlers.New(handlers.Options{
 		Bookings: bookings, Catalog: catalogue, Access: people, Mirrors: mirrors, Notify: notifier, Store: db, Secret: secret,
-		Redis: rdb, RateLimit: c.RateLimit, TrustedProxies: c.TrustedProxies,
+		Redis: rdb, Alone: c.RedisURL == "", RateLimit: c.RateLimit, TrustedProxies: c.TrustedProxies,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Log:     log, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins, Development: c.Env == "development",
 	})
