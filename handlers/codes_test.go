@@ -52,6 +52,11 @@ func TestACodeWorksOnce(t *testing.T) {
 		assert.Equal(t, 1, succeeded(t, answers, http.StatusUnauthorized, models.CodeWrongCode))
 		assert.Equal(t, 1, scalar[int](h, "SELECT count(*) FROM sessions"))
 		assert.Equal(t, 1, scalar[int](h, "SELECT count(*) FROM customers"))
+		// That was nobody guessing. A fixed code has the same bounds as another.
+		for range 4 {
+			c.signIn("+966500000201", false)
+		}
+		c.send(c.asking("+966500000201", false)).refused(http.StatusTooManyRequests, models.CodeTooManyCodes)
 	})
 }
 

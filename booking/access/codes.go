@@ -87,10 +87,9 @@ func guesses(tx *store.Tx, organizationID string, kind Kind, address string) (n 
 
 // RequestCode makes a one-time code for a contact and sends it. What it does and
 // answers is the same whether the person is known or not: a message to a member
-// whom nobody knows is dropped by its sender. It fails with CodeNoSender where
-// nothing can be sent by the method, and with CodeTooManyCodes where the
-// address got five in the last ten minutes; with a fixed code, which is no
-// secret, with neither.
+// whom nobody knows is dropped by its sender. It fails with CodeTooManyCodes
+// where the address got five in the last ten minutes, and with CodeNoSender where
+// nothing can be sent by the method, unless the code is fixed and so no secret.
 func (a *Access) RequestCode(ctx context.Context, organizationID string, c Contact) (time.Time, error) {
 	c, address, err := c.normal()
 	if err != nil {
@@ -114,10 +113,8 @@ func (a *Access) RequestCode(ctx context.Context, organizationID string, c Conta
 		if _, err := guesses(tx, organizationID, row.Kind, address); err != nil {
 			return err
 		}
-		if a.o.FixedCode == "" {
-			if err := spareCode(tx, &row); err != nil {
-				return err
-			}
+		if err := spareCode(tx, &row); err != nil {
+			return err
 		}
 		if canSend {
 			tx.Enqueue(models.Message{
@@ -229,10 +226,13 @@ func (a *Access) useCode(tx *store.Tx, organizationID string, kind Kind, address
 	if err != nil {
 		return newest, false, fmt.Errorf("read one-time code: %w", err)
 	}
-	right = constantEqual(newest.CodeHash, a.codeHash(newest.ID, code)) && newest.UsedAt == nil && newest.ExpiresAt.After(tx.Now)
-	if right {
+	known := constantEqual(newest.CodeHash, a.codeHash(newest.ID, code))
+	right = known && newest.UsedAt == nil && newest.ExpiresAt.After(tx.Now)
+	switch {
+	case right:
 		err = tx.Model(&newest).Update("used_at", tx.Now).Error
-	} else {
+	case known: // sent twice, or too late: whoever knows it did not guess
+	default:
 		err = tx.Exec("UPDATE code_guesses SET failures = ?, failed_at = ? WHERE organization_id = ? AND kind = ? AND address = ?",
 			n+1, tx.Now, organizationID, kind, address).Error
 	}
