@@ -137,20 +137,7 @@ func TestPagesKeepTheirSessionInCookies(t *testing.T) {
 func (h *house) attachPage(j jar, kind, origin string) <-chan centrifuge.DisconnectedEvent {
 	h.t.Helper()
 	header := http.Header{"Cookie": {j.header("/connection/websocket", "")["Cookie"]}, "Origin": {origin}}
-	client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket?session="+kind, centrifuge.Config{Header: header})
-	h.t.Cleanup(client.Close)
-	connected, gone := make(chan struct{}, 1), make(chan centrifuge.DisconnectedEvent, 1)
-	client.OnConnected(func(centrifuge.ConnectedEvent) { connected <- struct{}{} })
-	client.OnDisconnected(func(e centrifuge.DisconnectedEvent) { gone <- e })
-	require.NoError(h.t, client.Connect())
-	select {
-	case <-connected:
-	case e := <-gone:
-		h.t.Fatalf("a page was refused: %d %s", e.Code, e.Reason)
-	case <-time.After(15 * time.Second):
-		h.t.Fatal("a page got no answer")
-	}
-	return gone
+	return h.connect("?session="+kind, centrifuge.Config{Header: header})
 }
 
 // TestCookiesOfOthersOpenNothing tries what another site, or somebody who makes

@@ -81,12 +81,12 @@ type house struct {
 }
 
 // onBoth runs a test in a house on each backend.
-func onBoth(t *testing.T, test func(t *testing.T, h *house)) {
+func onBoth(t *testing.T, test func(t *testing.T, h *house), change ...func(*house)) {
 	t.Helper()
 	for _, b := range []backend{embedded, postgres} {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
-			test(t, newHouse(t, b))
+			test(t, newHouse(t, b, change...))
 		})
 	}
 }

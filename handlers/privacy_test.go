@@ -168,153 +168,141 @@ func (c *clinic) leaveTraces(kind, room string) (customerID string, session answ
 
 func TestNothingIsLeftOfACustomerWhoIsErased(t *testing.T) {
 	t.Parallel()
-	for _, b := range []backend{embedded, postgres} {
-		t.Run(string(b), func(t *testing.T) {
-			t.Parallel()
-			h := newHouse(t, b, outgoing)
-			c := h.newClinic()
-			kind := c.newType(nil)
-			room := c.newResource(nil, kind)
-			id, session := c.leaveTraces(kind, room)
-			as := func(method, path string, body any) answer {
-				return h.send(request{method: method, path: path, token: session.str("accessToken"), body: body})
-			}
-			ahead := as(http.MethodPut, "/customer/scheduling/new", joining(kind, nil)).ok().str("result.id")
-			behind := c.join(kind, nil).str("id")
-			require.Equal(t, 2, c.position(behind))
-			where := strings.Join(h.traces(), "\n")
-			for _, place := range []string{
-				"customers.phone", "customers.data", "bookings.note", "bookings.info", "bookings.cancel_reason", "audit.reason", "webhook_deliveries.payload",
-				"webhook_attempts.answer", "one_time_codes.address", "code_guesses.address", "river_job WHERE", "idempotency_keys WHERE", "FROM devices",
-			} {
-				require.Contains(t, where, place, "they left a trace there")
-			}
-			path := "/management/customers/" + id
-			c.next(room).ok()
-			c.staff(http.MethodDelete, path, nil).refused(http.StatusConflict, models.CodeBeingServed)
-			as(http.MethodDelete, "/customer/profile", nil).refused(http.StatusConflict, models.CodeBeingServed)
-			assert.Equal(t, "Planted", c.staff(http.MethodGet, path, nil).ok().str("result.firstName"))
-			c.act("noShow", ahead, nil).ok()
-			ahead = as(http.MethodPut, "/customer/scheduling/new", joining(kind, object{"note": "Planted again"})).ok().str("result.id")
-			h.exec("UPDATE bookings SET priority = 1, version = version + 1 WHERE id = ?", ahead)
-			const visits = `SELECT string_agg(id || stage || created_at || COALESCE(called_at || ' ' || started_at || ' ' || ended_at, ''), ' ' ORDER BY seq) FROM bookings WHERE stage IN ('DONE', 'NO_SHOW')`
-			before := scalar[string](h, visits)
-			pending := scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'")
-			require.Positive(t, pending)
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		kind := c.newType(nil)
+		room := c.newResource(nil, kind)
+		id, session := c.leaveTraces(kind, room)
+		as := func(method, path string, body any) answer {
+			return h.send(request{method: method, path: path, token: session.str("accessToken"), body: body})
+		}
+		ahead := as(http.MethodPut, "/customer/scheduling/new", joining(kind, nil)).ok().str("result.id")
+		behind := c.join(kind, nil).str("id")
+		require.Equal(t, 2, c.position(behind))
+		where := strings.Join(h.traces(), "\n")
+		for _, place := range []string{
+			"customers.phone", "customers.data", "bookings.note", "bookings.info", "bookings.cancel_reason", "audit.reason", "webhook_deliveries.payload",
+			"webhook_attempts.answer", "one_time_codes.address", "code_guesses.address", "river_job WHERE", "idempotency_keys WHERE", "FROM devices",
+		} {
+			require.Contains(t, where, place, "they left a trace there")
+		}
+		path := "/management/customers/" + id
+		c.next(room).ok()
+		c.staff(http.MethodDelete, path, nil).refused(http.StatusConflict, models.CodeBeingServed)
+		as(http.MethodDelete, "/customer/profile", nil).refused(http.StatusConflict, models.CodeBeingServed)
+		assert.Equal(t, "Planted", c.staff(http.MethodGet, path, nil).ok().str("result.firstName"))
+		c.act("noShow", ahead, nil).ok()
+		ahead = as(http.MethodPut, "/customer/scheduling/new", joining(kind, object{"note": "Planted again"})).ok().str("result.id")
+		h.exec("UPDATE bookings SET priority = 1, version = version + 1 WHERE id = ?", ahead)
+		const visits = `SELECT string_agg(id || stage || created_at || COALESCE(called_at || ' ' || started_at || ' ' || ended_at, ''), ' ' ORDER BY seq) FROM bookings WHERE stage IN ('DONE', 'NO_SHOW')`
+		before := scalar[string](h, visits)
+		pending := scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'")
+		require.Positive(t, pending)
 
-			c.staff(http.MethodDelete, path, nil).ok()
+		c.staff(http.MethodDelete, path, nil).ok()
 
-			assert.Empty(t, h.traces())
-			assert.Equal(t, before, scalar[string](h, visits), "visits keep their times")
-			assert.Equal(t, 1, c.position(behind), "who was behind has moved up")
-			assert.Equal(t, "CANCELED", c.staff(http.MethodGet, "/management/bookings/"+ahead, nil).ok().str("result.status"))
-			assert.GreaterOrEqual(t, scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'"), pending, "what is to be told is told")
-			as(http.MethodGet, "/customer/profile", nil).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
-			h.send(request{method: http.MethodPost, path: "/auth/token", body: object{"refreshToken": session.str("refreshToken")}}).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
-			for _, r := range []request{
-				{method: http.MethodGet, path: path}, {method: http.MethodPut, path: path, body: object{"firstName": "Back"}},
-				{method: http.MethodDelete, path: path}, {method: http.MethodGet, path: path + "/export"},
-				{method: http.MethodPut, path: "/management/scheduling/new", body: joining(kind, object{"customerIdentifier": object{"id": id}})},
-			} {
-				r.token = c.key
-				h.send(r).refused(http.StatusNotFound, models.CodeCustomerMissing)
-			}
-			assert.NotContains(t, c.staff(http.MethodGet, "/management/customers?limit=100", nil).ok().pluck("result", "id"), id)
-			line := c.staff(http.MethodGet, "/management/audit?action=eraseCustomer", nil).ok()
-			assert.Equal(t, []string{id}, line.pluck("result", "subject.id"))
-			assert.Equal(t, "127.0.0.1", line.str("result.0.address"), "of who did it")
-			assert.Equal(t, []string{"", ""}, c.staff(http.MethodGet, "/management/audit?action=updateCustomer", nil).ok().pluck("result", "reason"))
-			// What the desk asked for about them is not done a second time.
+		assert.Empty(t, h.traces())
+		assert.Equal(t, before, scalar[string](h, visits), "visits keep their times")
+		assert.Equal(t, 1, c.position(behind), "who was behind has moved up")
+		assert.Equal(t, "CANCELED", c.staff(http.MethodGet, "/management/bookings/"+ahead, nil).ok().str("result.status"))
+		assert.GreaterOrEqual(t, scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'"), pending, "what is to be told is told")
+		as(http.MethodGet, "/customer/profile", nil).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+		h.send(request{method: http.MethodPost, path: "/auth/token", body: object{"refreshToken": session.str("refreshToken")}}).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+		for _, r := range []request{
+			{method: http.MethodGet, path: path}, {method: http.MethodPut, path: path, body: object{"firstName": "Back"}},
+			{method: http.MethodDelete, path: path}, {method: http.MethodGet, path: path + "/export"},
+			{method: http.MethodPut, path: "/management/scheduling/new", body: joining(kind, object{"customerIdentifier": object{"id": id}})},
+		} {
+			r.token = c.key
+			h.send(r).refused(http.StatusNotFound, models.CodeCustomerMissing)
+		}
+		assert.NotContains(t, c.staff(http.MethodGet, "/management/customers?limit=100", nil).ok().pluck("result", "id"), id)
+		line := c.staff(http.MethodGet, "/management/audit?action=eraseCustomer", nil).ok()
+		assert.Equal(t, []string{id}, line.pluck("result", "subject.id"))
+		assert.Equal(t, "127.0.0.1", line.str("result.0.address"), "of who did it")
+		assert.Equal(t, []string{"", ""}, c.staff(http.MethodGet, "/management/audit?action=updateCustomer", nil).ok().pluck("result", "reason"))
+		// What the desk asked for about them is not done a second time.
 
-			again := h.send(request{method: http.MethodPut, path: path, token: c.key, body: object{"note": "Planted by the desk"}, header: map[string]string{"Idempotency-Key": "desk"}})
-			assert.Equal(t, http.StatusConflict, again.status, "%s", again.raw)
+		again := h.send(request{method: http.MethodPut, path: path, token: c.key, body: object{"note": "Planted by the desk"}, header: map[string]string{"Idempotency-Key": "desk"}})
+		assert.Equal(t, http.StatusConflict, again.status, "%s", again.raw)
 
-			// The same phone number is somebody new.
-			assert.NotEqual(t, id, c.signIn("+"+plantedPhone, false).str("user.id"))
-		})
-	}
+		// The same phone number is somebody new.
+		assert.NotEqual(t, id, c.signIn("+"+plantedPhone, false).str("user.id"))
+	}, outgoing)
 }
 
 // TestErasureMeetsWhatIsOnItsWay erases customers just when what they did is
 // being told to others.
 func TestErasureMeetsWhatIsOnItsWay(t *testing.T) {
 	t.Parallel()
-	for _, b := range []backend{embedded, postgres} {
-		t.Run(string(b), func(t *testing.T) {
-			t.Parallel()
-			h := newHouse(t, b, outgoing)
-			c := h.newClinic()
-			kind := c.newType(nil)
-			c.newResource(nil, kind)
-			for _, trigger := range []string{"bookingUnassigned", "customerCanceled", "queuePositionUpdated"} {
-				c.staff(http.MethodPost, "/management/webhooks", object{"trigger": trigger, "url": echo(t)}).ok()
-			}
-			var all sync.WaitGroup
-			for i := range 25 {
-				token := c.patient(fmt.Sprintf("+%s%02d", plantedPhone[:10], i))
-				all.Go(func() {
-					for _, r := range []request{
-						{method: http.MethodPut, path: "/customer/profile", body: object{"firstName": "Planted"}},
-						{method: http.MethodPut, path: "/customer/scheduling/new", body: joining(kind, object{"note": "Planted"})},
-						{method: http.MethodDelete, path: "/customer/profile"},
-					} {
-						r.token = token
-						a, err := h.try(r)
-						assert.NoError(t, err)
-						assert.Equal(t, http.StatusOK, a.status, "%s %s", a.of, a.raw)
-					}
-				})
-			}
-			all.Wait()
-			require.Eventually(t, func() bool {
-				return scalar[int](h, "SELECT count(*) FROM river_job WHERE kind IN ('announce', 'webhook') AND state <> 'completed'") == 0 &&
-					scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE status = 'delivered'") >= 50
-			}, 15*time.Second, 10*time.Millisecond)
-			assert.Empty(t, h.traces())
-			assert.Zero(t, scalar[int](h, "SELECT count(*) FROM audit WHERE actor_kind = 'customer' AND address <> ''"))
-		})
-	}
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		kind := c.newType(nil)
+		c.newResource(nil, kind)
+		for _, trigger := range []string{"bookingUnassigned", "customerCanceled", "queuePositionUpdated"} {
+			c.staff(http.MethodPost, "/management/webhooks", object{"trigger": trigger, "url": echo(t)}).ok()
+		}
+		var all sync.WaitGroup
+		for i := range 25 {
+			token := c.patient(fmt.Sprintf("+%s%02d", plantedPhone[:10], i))
+			all.Go(func() {
+				for _, r := range []request{
+					{method: http.MethodPut, path: "/customer/profile", body: object{"firstName": "Planted"}},
+					{method: http.MethodPut, path: "/customer/scheduling/new", body: joining(kind, object{"note": "Planted"})},
+					{method: http.MethodDelete, path: "/customer/profile"},
+				} {
+					r.token = token
+					a, err := h.try(r)
+					assert.NoError(t, err)
+					assert.Equal(t, http.StatusOK, a.status, "%s %s", a.of, a.raw)
+				}
+			})
+		}
+		all.Wait()
+		require.Eventually(t, func() bool {
+			return scalar[int](h, "SELECT count(*) FROM river_job WHERE kind IN ('announce', 'webhook') AND state <> 'completed'") == 0 &&
+				scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE status = 'delivered'") >= 50
+		}, 15*time.Second, 10*time.Millisecond)
+		assert.Empty(t, h.traces())
+		assert.Zero(t, scalar[int](h, "SELECT count(*) FROM audit WHERE actor_kind = 'customer' AND address <> ''"))
+	}, outgoing)
 }
 
 func TestExportHoldsEverything(t *testing.T) {
 	t.Parallel()
-	for _, b := range []backend{embedded, postgres} {
-		t.Run(string(b), func(t *testing.T) {
-			t.Parallel()
-			h := newHouse(t, b, outgoing)
-			c, stranger := h.newClinic(), h.newClinic()
-			kind := c.newType(nil)
-			room := c.newResource(nil, kind)
-			id, session := c.leaveTraces(kind, room)
-			other := c.join(kind, object{"customerIdentifier": object{"firstName": "Somebody"}, "note": "else"})
-			desk := c.staff(http.MethodGet, "/management/customers/"+id+"/export", nil).ok()
-			mine := h.send(request{method: http.MethodGet, path: "/customer/profile/export", token: session.str("accessToken")}).ok()
-			for _, a := range []answer{desk, mine} {
-				assert.Equal(t, `attachment; filename="customer.json"`, a.header.Get("Content-Disposition"))
-				assert.Equal(t, "+"+plantedPhone, a.str("customer.phone"))
-				assert.Equal(t, "Planted", a.str("customer.data.planted"))
-				assert.Len(t, a.list("bookings"), 3)
-				assert.Equal(t, "Planted appointment", a.str("bookings.0.note"))
-				assert.Equal(t, "Planted left", a.str("bookings.1.cancelReason"))
-				assert.Equal(t, "Planted", a.str("bookings.2.info.planted"))
-				assert.NotEmpty(t, a.str("bookings.2.endedAt"))
-				assert.Len(t, a.list("devices"), 1)
-				assert.Len(t, a.list("sessions"), 1)
-				assert.GreaterOrEqual(t, len(a.list("deliveries")), 8)
-				assert.Equal(t, "Planted", a.str("deliveries.0.payload.customer.firstName"))
-				assert.Contains(t, a.pluck("audit", "action"), "join")
-				assert.Contains(t, a.pluck("audit", "reason"), "Planted came")
-				assert.Equal(t, false, a.at("truncated"))
-				for _, hidden := range []string{"planted token", session.str("refreshToken"), session.str("accessToken"), other.str("id"), "Somebody"} {
-					assert.NotContains(t, string(a.raw), hidden)
-				}
+	onBoth(t, func(t *testing.T, h *house) {
+		c, stranger := h.newClinic(), h.newClinic()
+		kind := c.newType(nil)
+		room := c.newResource(nil, kind)
+		id, session := c.leaveTraces(kind, room)
+		other := c.join(kind, object{"customerIdentifier": object{"firstName": "Somebody"}, "note": "else"})
+		desk := c.staff(http.MethodGet, "/management/customers/"+id+"/export", nil).ok()
+		mine := h.send(request{method: http.MethodGet, path: "/customer/profile/export", token: session.str("accessToken")}).ok()
+		for _, a := range []answer{desk, mine} {
+			assert.Equal(t, `attachment; filename="customer.json"`, a.header.Get("Content-Disposition"))
+			assert.Equal(t, "+"+plantedPhone, a.str("customer.phone"))
+			assert.Equal(t, "Planted", a.str("customer.data.planted"))
+			assert.Len(t, a.list("bookings"), 3)
+			assert.Equal(t, "Planted appointment", a.str("bookings.0.note"))
+			assert.Equal(t, "Planted left", a.str("bookings.1.cancelReason"))
+			assert.Equal(t, "Planted", a.str("bookings.2.info.planted"))
+			assert.NotEmpty(t, a.str("bookings.2.endedAt"))
+			assert.Len(t, a.list("devices"), 1)
+			assert.Len(t, a.list("sessions"), 1)
+			assert.GreaterOrEqual(t, len(a.list("deliveries")), 8)
+			assert.Equal(t, "Planted", a.str("deliveries.0.payload.customer.firstName"))
+			assert.Contains(t, a.pluck("audit", "action"), "join")
+			assert.Contains(t, a.pluck("audit", "reason"), "Planted came")
+			assert.Equal(t, false, a.at("truncated"))
+			for _, hidden := range []string{"planted token", session.str("refreshToken"), session.str("accessToken"), other.str("id"), "Somebody"} {
+				assert.NotContains(t, string(a.raw), hidden)
 			}
-			assert.Len(t, c.staff(http.MethodGet, "/management/audit?action=exportCustomer&subjectId="+id, nil).ok().list("result"), 2)
-			stranger.staff(http.MethodGet, "/management/customers/"+id+"/export", nil).refused(http.StatusNotFound, models.CodeCustomerMissing)
-			stranger.staff(http.MethodDelete, "/management/customers/"+id, nil).refused(http.StatusNotFound, models.CodeCustomerMissing)
-			assert.True(t, json.Valid(desk.raw))
-		})
-	}
+		}
+		assert.Len(t, c.staff(http.MethodGet, "/management/audit?action=exportCustomer&subjectId="+id, nil).ok().list("result"), 2)
+		stranger.staff(http.MethodGet, "/management/customers/"+id+"/export", nil).refused(http.StatusNotFound, models.CodeCustomerMissing)
+		stranger.staff(http.MethodDelete, "/management/customers/"+id, nil).refused(http.StatusNotFound, models.CodeCustomerMissing)
+		assert.True(t, json.Valid(desk.raw))
+	}, outgoing)
 }
 
 func TestOldEventsAreForgottenOnceTold(t *testing.T) {

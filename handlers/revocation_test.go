@@ -21,7 +21,13 @@ const dropTime = 5 * time.Second
 // disconnected for good.
 func (h *house) attach(token string) <-chan centrifuge.DisconnectedEvent {
 	h.t.Helper()
-	client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket", centrifuge.Config{Token: token})
+	return h.connect("", centrifuge.Config{Token: token})
+}
+
+// connect is attach with what a client may say besides.
+func (h *house) connect(query string, as centrifuge.Config) <-chan centrifuge.DisconnectedEvent {
+	h.t.Helper()
+	client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket"+query, as)
 	h.t.Cleanup(client.Close)
 	connected, gone := make(chan struct{}, 1), make(chan centrifuge.DisconnectedEvent, 1)
 	client.OnConnected(func(centrifuge.ConnectedEvent) { connected <- struct{}{} })
