@@ -13,7 +13,7 @@ help: ## show this list
 test: ## run every test with the race detector, on PostgreSQL and SQLite (installs what lacks)
 	@.ci/test
 
-fuzz: ## send anything to the HTTP API and the live protocol, each for 30 s (FUZZTIME)
+fuzz: ## send anything to the HTTP API and the live protocol, half a minute each (FUZZTIME)
 	@.ci/fuzz
 
 lint: ## check style and the arrows between the packages
