@@ -3,6 +3,7 @@ package handlers_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -107,7 +108,9 @@ func TestAPatientHasFiveLiveConnections(t *testing.T) {
 			assert.Equal(t, 3504, lines[3].ends(t), name)
 			assert.True(t, h.open(lines[5:]...), name)
 			for _, l := range lines {
-				_ = l.ws.CloseNow()
+				if err := l.ws.CloseNow(); err != nil {
+					assert.ErrorIs(t, err, net.ErrClosed, name) // by the server
+				}
 			}
 			require.Eventually(t, func() bool { return h.counted(key) == 0 }, 5*time.Second, 5*time.Millisecond, name)
 		}

@@ -160,8 +160,9 @@ func (c *churn) visit(ctx context.Context, number int) error {
 		go func() {
 			select {
 			case <-v.stays:
-				_ = pause(ctx, stay)
-				leave(errLeaving)
+				if pause(ctx, stay) == nil {
+					leave(errLeaving)
+				}
 			case <-ctx.Done():
 			}
 		}()

@@ -234,14 +234,11 @@ func hire(ctx context.Context, process bool) (*hand, error) {
 		done := make(chan error, 1)
 		go func() {
 			err := Work(ctx, orders, out)
-			_ = out.CloseWithError(io.EOF)
-			_ = orders.Close()
-			done <- err
+			done <- errors.Join(err, out.CloseWithError(io.EOF), orders.Close())
 		}()
 		return newHand(in, answers, func() error {
 			// The end of its last line may not have been read: that holds it up.
-			_ = answers.Close()
-			return <-done
+			return errors.Join(answers.Close(), <-done)
 		}), nil
 	}
 	program, err := os.Executable()
