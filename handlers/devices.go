@@ -9,9 +9,6 @@ import (
 	"nowserving/notify"
 )
 
-// members work for the organization and sign in by themselves.
-const members = owner | admin | receptionist | provider
-
 // deviceView is a device as its owner sees it.
 type deviceView struct {
 	ID        string    `json:"id"`

@@ -66,7 +66,6 @@ func exportBooking(b access.HeldBooking) exportedBooking {
 }
 
 func (s *Server) privacyRoutes() {
-	const managersOfPrivacy = accountKey | organizationKey | owner | admin
 	const erasing = "Their open bookings are canceled first. Visits keep their times, without a name; who signs in with the same phone number later is somebody new. " +
 		"What webhooks have still to be told goes out without who they are. CUS-BEING_SERVED while they are called or served."
 	const exporting = "One document: profile, bookings with times and promised waits, devices, messages, webhooks, sessions and the audit, without secrets."
@@ -74,7 +73,7 @@ func (s *Server) privacyRoutes() {
 		ID string `path:"customerId" maxLength:"64"`
 	}
 	register(s, operation{
-		method: http.MethodDelete, path: "/management/customers/{customerId}", id: "eraseCustomer", tag: "Customers", who: managersOfPrivacy, scope: scopeAdmin,
+		method: http.MethodDelete, path: "/management/customers/{customerId}", id: "eraseCustomer", tag: "Customers", who: managers, scope: scopeAdmin,
 		summary: "Erase a customer", about: erasing,
 	}, func(ctx context.Context, c caller, in *byCustomer) (message, error) {
 		return message{"The customer is erased."}, s.erase(ctx, c, in.ID)
@@ -85,7 +84,7 @@ func (s *Server) privacyRoutes() {
 		return message{"You are erased."}, s.erase(ctx, c, c.SubjectID)
 	})
 	register(s, operation{
-		method: http.MethodGet, path: "/management/customers/{customerId}/export", id: "exportCustomer", tag: "Customers", who: managersOfPrivacy, scope: scopeAdmin,
+		method: http.MethodGet, path: "/management/customers/{customerId}/export", id: "exportCustomer", tag: "Customers", who: managers, scope: scopeAdmin,
 		summary: "Export everything held about a customer", about: exporting, file: "customer.json",
 	}, func(ctx context.Context, c caller, in *byCustomer) (exportView, error) {
 		return s.export(ctx, c, in.ID)

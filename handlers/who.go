@@ -34,9 +34,10 @@ const (
 // The sets operations name.
 const (
 	anyKey    = accountKey | organizationKey
-	managers  = accountKey | organizationKey | owner | admin
-	staff     = managers | receptionist | provider
-	people    = owner | admin | receptionist | provider | screen | customer
+	managers  = anyKey | owner | admin
+	members   = owner | admin | receptionist | provider
+	staff     = anyKey | members
+	people    = members | screen | customer
 	customers = customer
 	patients  = customer | ticket
 )
