@@ -196,3 +196,25 @@ func each(plan func(context.Context, *announcement) (step, error)) func(context.
 		return planned, nil
 	}
 }
+
+// tidyEvents deletes events from before a moment, a piece at a time, but for
+// those that are still to be told.
+func tidyEvents(ctx context.Context, s *store.Store, before time.Time) error {
+	for {
+		deleted := 0
+		err := s.Tx(ctx, func(tx *store.Tx) error {
+			waiting := tx.Table("river_job").Select("CAST(args ->> 'eventId' AS bigint)").
+				Where("kind = ? AND state IN ?", store.Announce{}.Kind(), []string{"available", "running", "retryable", "scheduled", "pending"})
+			old := tx.Table("events").Select("id").Where("created_at < ? AND id NOT IN (?)", before, waiting).Order("created_at").Limit(factsAtOnce)
+			done := tx.Exec("DELETE FROM events WHERE id IN (?)", old)
+			deleted = int(done.RowsAffected)
+			return done.Error
+		})
+		if err != nil {
+			return fmt.Errorf("delete old events: %w", err)
+		}
+		if deleted < factsAtOnce {
+			return nil
+		}
+	}
+}
