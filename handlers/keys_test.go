@@ -108,7 +108,8 @@ func TestKeys(t *testing.T) {
 	})
 }
 
-// TestKeysOfAdmins: who may not touch owners can't make a key that may.
+// TestKeysOfAdmins: who may not touch owners, nor read the audit, can't make a
+// key that may.
 func TestKeysOfAdmins(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(_ *testing.T, h *house) {
@@ -125,8 +126,10 @@ func TestKeysOfAdmins(t *testing.T) {
 			h.send(request{method: http.MethodPost, path: membersPath, token: key, body: object{"phone": "+966500000433", "role": "owner"}}).
 				refused(http.StatusForbidden, models.CodeForbidden)
 			h.send(request{method: http.MethodDelete, path: membersPath, token: key, body: object{"id": boss}}).refused(http.StatusForbidden, models.CodeForbidden)
+			h.send(request{method: http.MethodGet, path: "/management/audit", token: key}).refused(http.StatusForbidden, models.CodeForbidden)
 			h.send(request{method: http.MethodGet, path: membersPath, token: key}).ok()
 		}
+		h.send(request{method: http.MethodGet, path: "/management/audit", token: mint(c.member(models.RoleOwner, "+966500000434"), "an owner's")}).ok()
 	})
 }
 

@@ -39,11 +39,15 @@ func (op operation) description() string {
 	return strings.TrimSpace(op.about + " " + text + ".")
 }
 
-// allows refuses an API key whose scopes don't reach to the operation. People,
-// tickets and displays have no scopes: what they are says what they may do.
+// allows refuses an API key whose scopes don't reach to the operation, or that
+// was made by a member who may not. People, tickets and displays have no scopes:
+// what they are says what they may do.
 func (op operation) allows(p access.Principal) error {
 	if p.Kind != access.KindAccount && p.Kind != access.KindOrganization {
 		return nil
+	}
+	if p.Role != "" && op.who&whoIs(access.Principal{Kind: access.KindMember, Role: p.Role}) == 0 {
+		return models.Errorf(models.CodeForbidden, "Who made this API key may not do this.")
 	}
 	if needed := op.scopeNeeded(); !p.Scope.Includes(needed) {
 		return models.Errorf(models.CodeScope, "This needs an API key with the scope %s.", needed)
