@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -290,7 +291,11 @@ func TestHardDeletion(t *testing.T) {
 			rest := h.mentions(stays.id)
 
 			c.organization(http.MethodDelete, "", nil).ok() // hidden
-			assert.Equal(t, c.id, c.organization(http.MethodDelete, "?hardDelete=true", nil).ok().str("result.id"))
+			h.exec("UPDATE river_job SET scheduled_at = ? WHERE state IN ('scheduled', 'retryable')", time.Now().UTC().Add(time.Hour))
+			h.still() // a job under way would stay
+			gone := c.organization(http.MethodDelete, "?hardDelete=true", nil).ok()
+			assert.Equal(t, c.id, gone.str("result.id"))
+			assert.Equal(t, []any{"https://clinic.example"}, gone.list("result.allowedOrigins"), "as it was")
 			assert.Equal(t, map[string]int{"audit": 1, "revocations": 2}, h.mentions(c.id), "that it is gone, by whom, and that nobody may come with a credential of it")
 			assert.Equal(t, 1, scalar[int](h, "SELECT COUNT(*) FROM audit WHERE organization_id = '' AND action = 'dropOrganization' AND actor_kind = 'account' AND subject_id = ?", c.id))
 			for _, id := range bookings {
@@ -313,6 +318,31 @@ func TestHardDeletion(t *testing.T) {
 			stays.staff(http.MethodGet, "/management/bookings", nil).ok()
 		})
 	}
+}
+
+// TestHardDeletionLeavesAJobUnderWay deletes an organization while a webhook of it
+// is being called. The job ends by itself: were it taken away, ending it could
+// stop the process.
+func TestHardDeletionLeavesAJobUnderWay(t *testing.T) {
+	t.Parallel()
+	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		answer := make(chan struct{})
+		slow := newReceiver(t, func(http.ResponseWriter, *http.Request) { <-answer })
+		release := sync.OnceFunc(func() { close(answer) })
+		t.Cleanup(release) // the receiver waits for its calls
+		c.hook("bookingUnassigned", slow.url, nil)
+		kind := c.newType(nil)
+		c.newResource(nil, kind)
+		c.join(kind, nil)
+		slow.await(1)
+
+		assert.Empty(t, c.organization(http.MethodDelete, "?hardDelete=true", nil).ok().list("result.allowedOrigins"))
+		assert.Equal(t, 1, scalar[int](h, "SELECT count(*) FROM river_job WHERE kind = 'webhook' AND state = 'running'"))
+		release()
+		h.still()
+		assert.Zero(t, scalar[int](h, "SELECT count(*) FROM river_job WHERE kind = 'webhook' AND state <> 'completed'"), "it found nothing to do again")
+	})
 }
 
 // fillEverything makes a clinic with a row in every table.

@@ -112,9 +112,13 @@ func (c *Catalog) DeleteOrganization(ctx context.Context, id string) (*models.Or
 // DropOrganization deletes an organization, also one that is hidden, and
 // everything of it for good. Only the account's audit says that there was one.
 func (c *Catalog) DropOrganization(ctx context.Context, id string) (*models.Organization, error) {
-	var o models.Organization
+	list := make([]models.Organization, 1)
+	o := &list[0]
 	err := c.store.Tx(ctx, func(tx *store.Tx) error {
-		if err := organizationFound(tx.Where("id = ?", id).Take(&o).Error); err != nil {
+		if err := organizationFound(tx.Where("id = ?", id).Take(o).Error); err != nil {
+			return err
+		}
+		if err := withOrigins(tx.DB, list); err != nil {
 			return err
 		}
 		if err := tx.DropOrganization(id); err != nil {
@@ -126,7 +130,7 @@ func (c *Catalog) DropOrganization(ctx context.Context, id string) (*models.Orga
 		o.DeletedAt = &tx.Now
 		return tx.Audit("", "dropOrganization", "organization", id)
 	})
-	return &o, err
+	return o, err
 }
 
 func checkOrganization(o *models.Organization) error {

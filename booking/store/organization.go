@@ -6,13 +6,15 @@ import (
 )
 
 // leavings are the rows of an organization that no foreign key leads to, and
-// its jobs; each statement takes its id.
+// its jobs; each statement takes its id. A job under way is left to end: it finds
+// nothing to do any more, and River stops a process whose job another transaction
+// deleted while it was being ended.
 var leavings = []string{
 	"DELETE FROM quotes WHERE booking_id IN (SELECT id FROM bookings WHERE organization_id = ?)",
 	"DELETE FROM position_states WHERE booking_id IN (SELECT id FROM bookings WHERE organization_id = ?)",
-	"DELETE FROM river_job WHERE args->>'organizationId' = ?",
-	"DELETE FROM river_job WHERE kind = 'announce' AND CAST(args->>'eventId' AS bigint) IN (SELECT id FROM events WHERE organization_id = ?)",
-	"DELETE FROM river_job WHERE kind = 'webhook' AND args->>'deliveryId' IN (SELECT id FROM webhook_deliveries WHERE organization_id = ?)",
+	"DELETE FROM river_job WHERE state <> 'running' AND args->>'organizationId' = ?",
+	"DELETE FROM river_job WHERE state <> 'running' AND kind = 'announce' AND CAST(args->>'eventId' AS bigint) IN (SELECT id FROM events WHERE organization_id = ?)",
+	"DELETE FROM river_job WHERE state <> 'running' AND kind = 'webhook' AND args->>'deliveryId' IN (SELECT id FROM webhook_deliveries WHERE organization_id = ?)",
 }
 
 // organizationTables are the tables that name the organization of each row,
