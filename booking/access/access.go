@@ -71,6 +71,8 @@ const (
 	// That of an appointment is valid so long after its end.
 	ticketLife = 24 * time.Hour
 	issuer     = "nowserving"
+	// clockSkew is how far the clock of the node that made a token may be ahead.
+	clockSkew = time.Minute
 )
 
 // Options configure Access.
@@ -123,7 +125,7 @@ func New(s *store.Store, o Options) (*Access, error) {
 		return nil, fmt.Errorf("derive the key of refresh tokens: %w", err)
 	}
 	a.parser = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithIssuer(issuer), jwt.WithAudience(issuer),
-		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithTimeFunc(a.o.Now), jwt.WithStrictDecoding())
+		jwt.WithExpirationRequired(), jwt.WithTimeFunc(a.o.Now), jwt.WithStrictDecoding())
 	if a.codes, err = hkdf.Key(sha256.New, o.Secret, nil, "one-time codes", 32); err != nil {
 		return nil, fmt.Errorf("derive the code key: %w", err)
 	}
@@ -157,7 +159,7 @@ func (a *Access) sign(c claims, subject string, life time.Duration) (string, tim
 	now := a.o.Now()
 	expires := now.Add(life).Truncate(time.Second)
 	c.RegisteredClaims = jwt.RegisteredClaims{
-		Issuer: issuer, Audience: jwt.ClaimStrings{issuer}, Subject: subject,
+		ID: c.ID, Issuer: issuer, Audience: jwt.ClaimStrings{issuer}, Subject: subject,
 		IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(expires),
 	}
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(a.signing)
@@ -179,38 +181,68 @@ func (a *Access) TicketToken(b *models.Booking) (string, error) {
 }
 
 // Authenticate turns a token into who is asking: an access or ticket token, an
-// API key or a display's token.
+// API key or a display's token. What was found to be one within the last minute
+// is not looked at again, only whether it has ended since.
 func (a *Access) Authenticate(ctx context.Context, token string) (Principal, error) {
-	switch {
-	case token == "":
+	if token == "" {
 		return Principal{}, models.Errorf(models.CodeUnauthenticated, "No credential came with the request.")
-	case strings.Count(token, ".") == 2:
-		return a.authenticateJWT(token)
-	default:
-		return a.authenticateSecret(ctx, token)
 	}
+	hash, now := models.HashSecret(token), a.o.Now()
+	p, changes, ok := a.known.find(hash, now)
+	if !ok {
+		var err error
+		if p, err = a.recognise(ctx, token, hash); err != nil {
+			return Principal{}, err
+		}
+		a.known.keep(hash, p, now, changes)
+	}
+	switch {
+	case p.SessionID != "" && a.revocations.revoked(p.SessionID):
+		return Principal{}, errBadToken
+	case p.ExpiresAt.IsZero() || p.ExpiresAt.After(now):
+		return p, nil
+	case p.Kind == KindAccount || p.Kind == KindOrganization:
+		return Principal{}, models.Errorf(models.CodeKeyExpired, "The API key expired at %s.", p.ExpiresAt.Format(time.RFC3339))
+	}
+	return Principal{}, errTokenExpired
 }
 
-var errBadToken = models.Errorf(models.CodeUnauthenticated, "The credential is not valid.")
+var (
+	errBadToken     = models.Errorf(models.CodeUnauthenticated, "The credential is not valid.")
+	errTokenExpired = models.Errorf(models.CodeTokenExpired, "The access token has expired.")
+)
 
-// authenticateJWT asks nobody but the memory of what was revoked.
-func (a *Access) authenticateJWT(token string) (Principal, error) {
+// recognise says who comes with a token that was not seen lately. Only for a key
+// or a display's token it asks the database.
+func (a *Access) recognise(ctx context.Context, token, hash string) (Principal, error) {
+	switch {
+	case a.bootstrap != "" && constantEqual(hash, a.bootstrap):
+		return Principal{Kind: KindAccount, SubjectID: bootstrapID, Scope: ScopeAdmin}, nil
+	case strings.Count(token, ".") == 2:
+		return a.readJWT(token)
+	case mistyped(token):
+		return Principal{}, errBadToken
+	}
+	return a.lookUp(ctx, token, hash)
+}
+
+func (a *Access) readJWT(token string) (Principal, error) {
 	var c claims
 	_, err := a.parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return a.signing, nil })
 	if errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid) {
-		return Principal{}, models.Errorf(models.CodeTokenExpired, "The access token has expired.")
+		return Principal{}, errTokenExpired
 	}
 	// Members, and nobody else, have a role. Go's base64 passes over ends of lines.
 	if err != nil || c.OrganizationID == "" || c.Subject == "" || (c.Kind == KindMember) != c.Role.Valid() || strings.ContainsAny(token, "\r\n") {
 		return Principal{}, errBadToken
 	}
+	if c.IssuedAt != nil && c.IssuedAt.After(a.o.Now().Add(clockSkew)) {
+		return Principal{}, errBadToken
+	}
 	p := Principal{Kind: c.Kind, OrganizationID: c.OrganizationID, SubjectID: c.Subject, Role: c.Role, SessionID: c.SessionID, ExpiresAt: c.ExpiresAt.Time}
-	switch c.Kind {
-	case KindCustomer, KindMember:
-		if c.SessionID == "" || a.revocations.revoked(c.SessionID) {
-			return Principal{}, errBadToken
-		}
-	case KindTicket:
+	switch {
+	case (c.Kind == KindCustomer || c.Kind == KindMember) && c.SessionID != "":
+	case c.Kind == KindTicket:
 		p.BookingID = c.Subject
 	default:
 		return Principal{}, errBadToken
@@ -226,31 +258,6 @@ func resourcesOf(db *gorm.DB, organizationID, memberID string) ([]string, error)
 		return nil, fmt.Errorf("read a provider's resources: %w", err)
 	}
 	return ids, nil
-}
-
-// authenticateSecret asks the database only for what it has not found there
-// within the last minute.
-func (a *Access) authenticateSecret(ctx context.Context, secret string) (Principal, error) {
-	hash := models.HashSecret(secret)
-	if a.bootstrap != "" && constantEqual(hash, a.bootstrap) {
-		return Principal{Kind: KindAccount, SubjectID: bootstrapID, Scope: ScopeAdmin}, nil
-	}
-	if mistyped(secret) {
-		return Principal{}, errBadToken
-	}
-	now := a.o.Now()
-	p, changes, ok := a.known.find(hash, now)
-	if !ok {
-		var err error
-		if p, err = a.lookUp(ctx, secret, hash); err != nil {
-			return Principal{}, err
-		}
-		a.known.keep(hash, p, now, changes)
-	}
-	if !p.ExpiresAt.IsZero() && !p.ExpiresAt.After(now) {
-		return Principal{}, models.Errorf(models.CodeKeyExpired, "The API key expired at %s.", p.ExpiresAt.Format(time.RFC3339))
-	}
-	return p, nil
 }
 
 func (a *Access) lookUp(ctx context.Context, secret, hash string) (Principal, error) {

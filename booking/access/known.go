@@ -8,16 +8,16 @@ import (
 )
 
 const (
-	// knownLife is how long a key or display token found in the database is not
-	// looked for again. One that ends is forgotten at once.
+	// knownLife is how long a credential that was found to be good is not looked
+	// at again. A key or display token that ends is forgotten at once.
 	knownLife = time.Minute
 	// maxKnown bounds how many are kept; beyond it the memory starts over.
 	maxKnown = 10_000
 )
 
-// known are the keys and display tokens that were found in the database a
-// moment ago. What was not found is not kept: nobody can fill the memory with
-// guesses.
+// known are the credentials that were found to be good a moment ago: no database
+// was asked about a token, but reading one costs more than a request's own work.
+// What was not good is not kept: nobody can fill the memory with guesses.
 type known struct {
 	mu sync.RWMutex
 	by map[string]acquaintance // hash of the secret
