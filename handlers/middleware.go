@@ -124,7 +124,7 @@ func (s *Server) limitTime(c *gin.Context) {
 		c.Next()
 		return
 	}
-	ctx, cancel := context.WithTimeout(c.Request.Context(), requestTimeout)
+	ctx, cancel := context.WithTimeout(c.Request.Context(), s.timeout)
 	defer cancel()
 	c.Request = c.Request.WithContext(ctx)
 	c.Next()
@@ -173,6 +173,9 @@ func (s *Server) readBody(ctx huma.Context, next func(huma.Context)) {
 }
 
 func (s *Server) body(c *gin.Context) ([]byte, error) {
+	if c.Request.ContentLength > maxBody {
+		return nil, models.Errorf(models.CodeTooLarge, "The body is larger than 1 MiB.")
+	}
 	control := http.NewResponseController(c.Writer)
 	if err := control.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, err

@@ -1,6 +1,10 @@
 package handlers_test
 
 import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -157,6 +161,21 @@ func TestBadInputIsExplainedAndChangesNothing(t *testing.T) {
 			refused(http.StatusNotFound, models.CodeResourceMissing)
 		assert.NotContains(t, h.logged.String(), `"level":"ERROR"`)
 	})
+}
+
+func TestABodyThatSaysItIsTooLargeIsNotAwaited(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, embedded)
+	c := h.newClinic()
+	caller, err := new(net.Dialer).DialContext(context.Background(), "tcp", strings.TrimPrefix(h.url, "http://"))
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, caller.Close()) }()
+	_, err = fmt.Fprintf(caller, "POST /management/types HTTP/1.1\r\nHost: x\r\nX-API-KEY: %s\r\nContent-Length: 10000000000\r\n\r\n{", c.key)
+	require.NoError(t, err)
+	res, err := http.ReadResponse(bufio.NewReader(caller), nil)
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusRequestEntityTooLarge, res.StatusCode)
+	assert.NoError(t, res.Body.Close())
 }
 
 func TestUnknownFieldsAreAccepted(t *testing.T) {
