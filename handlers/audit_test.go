@@ -145,6 +145,8 @@ func TestTheAuditOnlyGrows(t *testing.T) {
 		}
 		if h.store.Postgres() {
 			attempts = append(attempts, "TRUNCATE audit")
+		} else {
+			attempts = append(attempts, "REPLACE INTO audit SELECT * FROM audit WHERE action = 'cancel'")
 		}
 		for _, sql := range attempts {
 			err := h.store.Tx(context.Background(), func(tx *store.Tx) error { return tx.Exec(sql).Error })
