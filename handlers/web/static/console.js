@@ -80,13 +80,19 @@ function entrance(note = '') {
   let typed = { organization: new URLSearchParams(location.search).get('organization') ?? kept.get('ns.organization') ?? '', phone: '' };
   const failed = (error) => { problem = explain(error); view(); };
 
-  // Nothing is pushed to this page yet: a readiness answer is what "connected" can mean.
+  // Nothing is live before somebody has signed in; that the server is away is worth knowing.
   const probe = () => fetch('/readyz', { cache: 'no-store', signal: AbortSignal.timeout(8000) })
-    .then((response) => (response.ok ? sign.fresh() : sign.set('disconnected')))
-    .catch(() => sign.set('disconnected'));
+    .then((response) => { if (entering) { if (response.ok) sign.rest(); else sign.set('disconnected'); } })
+    .catch(() => { if (entering) sign.set('disconnected'); });
+  let entering = true; // an answer that comes later says nothing about the desk
+  sign.rest();
   probe();
   const timer = setInterval(probe, 15000);
-  const enter = (who) => { clearInterval(timer); openDesk(who); };
+  const enter = (who) => {
+    entering = false;
+    clearInterval(timer);
+    openDesk(who);
+  };
 
   const organizationField = () => h('label', { class: 'field' }, h('span', {}, t('entrance.organization')),
     h('input', { 'data-testid': 'organization', dir: 'ltr', autocomplete: 'organization', spellcheck: 'false', value: typed.organization, oninput: (e) => { typed.organization = e.target.value.trim(); } }));
@@ -543,7 +549,7 @@ async function openDesk(who) {
   ticking = setInterval(tick, 1000);
   view();
   if (resources.length) choose(kept.get('ns.resource'));
-  else sign.fresh();
+  else sign.rest();
 }
 
 begin();

@@ -219,6 +219,7 @@ function mark() {
 }
 
 async function load() {
+  fill(main, h('p', { 'aria-busy': 'true' }, t('loading')));
   try {
     const response = await fetch('/openapi.json', { signal: AbortSignal.timeout(15000) });
     if (!response.ok) throw new Error(`status ${response.status}`);
@@ -228,7 +229,7 @@ async function load() {
     fill(main, h('p', { class: 'problem', role: 'alert' }, t('docs.unavailable')), h('p', {}, h('button', { class: 'button', type: 'button', onclick: load }, t('retry'))));
     return;
   }
-  sign.fresh();
+  sign.rest();
   operations = collect();
   draw();
   if (location.hash) document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();

@@ -10,7 +10,7 @@ const sign = new Sign();
 async function probe() {
   try {
     const response = await fetch('/readyz', { cache: 'no-store', signal: AbortSignal.timeout(8000) });
-    if (response.ok) sign.fresh();
+    if (response.ok) sign.rest();
     else sign.set('disconnected');
   } catch {
     sign.set('disconnected');

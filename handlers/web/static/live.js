@@ -20,6 +20,7 @@ export class Live {
     this.closed = false;
     this.refusals = 0;
     this.fresh = false;
+    sign.set('connecting');
     const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
     const query = who.cookies ? `?session=${who.cookies}` : '';
     this.client = new globalThis.Centrifuge(`${scheme}://${location.host}/connection/websocket${query}`, {
@@ -32,12 +33,11 @@ export class Live {
     this.client.on('connected', () => this.renewLater());
     this.client.on('disconnected', (context) => {
       clearTimeout(this.renewal);
-      if (context.code === 0 && !this.closed) return; // by renewLater
+      if (this.closed || context.code === 0) return; // by close or renewLater
       sign.set('disconnected');
       // From 3500 on, and for "unauthorized" (code 2), the client gives up by itself.
       // A token that ran out is the usual reason: ask for a fresh one. A screen on a wall has
       // nobody to press reload, so the attempts grow rare but never end.
-      if (this.closed) return;
       this.refusals += 1;
       if (this.refusals === 4) onRefused?.();
       if (this.closed) return;

@@ -69,9 +69,11 @@ function chooseService() {
       const answer = await call('POST', '/availability/types', { organization, body: { limit: 100 } });
       types = answer.result ?? [];
       problem = null;
-      sign.fresh();
+      sign.rest();
+      sign.heard();
     } catch (error) {
-      sign.set(error.status === 0 ? 'disconnected' : 'connected');
+      if (error.status === 0) sign.set('disconnected');
+      else sign.rest();
       problem = error;
     }
     view();
@@ -245,7 +247,7 @@ function showTicket(bookingId, token, first = null) {
     if (over(booking)) {
       stopAlerting();
       live?.close();
-      sign.fresh();
+      sign.rest();
     }
   };
 
@@ -259,7 +261,7 @@ function showTicket(bookingId, token, first = null) {
     if (booking && events !== seen && !(answer.result.version > booking.version)) return;
     if (gone) return;
     take(answer.result);
-    sign.fresh();
+    sign.heard();
     if (stale()) { kept.set(ticketKey, null); go(chooseService); }
   };
 
@@ -499,7 +501,7 @@ function drawTicket(booking, { leave, toggleAlert }) {
 }
 
 function lostTicket() {
-  sign.set('connected');
+  sign.rest();
   view = () => fill(main, h('section', { class: 'step' },
     h('header', {}, h('h1', {}, t('lost.title')), h('p', { class: 'lead', role: 'alert' }, t('lost.text')))));
   view();
