@@ -18,7 +18,7 @@ import (
 
 // browse starts a headless Chromium for a test and returns a function that
 // opens a page in a tab of its own.
-func browse(t *testing.T) func(url string, width, height int64) *tab {
+func browse(t *testing.T, more ...chromedp.ExecAllocatorOption) func(url string, width, height int64) *tab {
 	t.Helper()
 	binary, err := exec.LookPath("chromium")
 	require.NoError(t, err, "Chromium is missing: run `make test`, which installs it")
@@ -27,7 +27,8 @@ func browse(t *testing.T) func(url string, width, height int64) *tab {
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("lang", "en"),
 		chromedp.WSURLReadTimeout(time.Minute),
 	)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 3*time.Minute)
+	options = append(options, more...)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Minute)
 	t.Cleanup(cancel)
 	ctx, stop := chromedp.NewExecAllocator(ctx, options...)
 	t.Cleanup(stop)
@@ -51,15 +52,14 @@ type tab struct {
 
 func hook(name string) string { return `[data-testid="` + name + `"]` }
 
-// patience bounds each step in the browser.
-const patience = 20 * time.Second
-
 func (p *tab) run(what string, actions ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	if err := chromedp.Do(ctx, actions...); err != nil {
-		html, _ := chromedp.Run(p.ctx, chromedp.OuterHTML("main")) // whatever can still be seen
+		looking, cancel := context.WithTimeout(p.ctx, time.Second)
+		defer cancel()
+		html, _ := chromedp.Run(looking, chromedp.OuterHTML("main")) // whatever can still be seen
 		require.NoError(p.t, err, "%s\n%s", what, html)
 	}
 }

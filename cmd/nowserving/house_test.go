@@ -23,6 +23,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/centrifugal/centrifuge-go.(*Client).sendAsync.func1"))
 }
 
+// patience is how long a test waits for what is to come, in the browser too; it
+// only ever ends for what does not.
+const patience = time.Minute
+
 // testKey is the bootstrap key of servers in tests.
 const testKey = "bootstrap-key-of-a-test"
 
@@ -90,7 +94,7 @@ type client struct {
 func newClient(t testing.TB, url string) *client {
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &client{t: t, url: url, http: &http.Client{Transport: transport, Timeout: 30 * time.Second}, key: testKey}
+	return &client{t: t, url: url, http: &http.Client{Transport: transport, Timeout: patience}, key: testKey}
 }
 
 // try makes a request and returns its status and body.
