@@ -54,6 +54,8 @@ type Options struct {
 	// AllowedOrigins are the origins of other sites whose pages may call the API
 	// for every organization.
 	AllowedOrigins []string
+	// Challenges are what our own pages run before they ask for a one-time code.
+	Challenges []web.Challenge
 	// Development lets organizations be deleted for good.
 	Development bool
 }
@@ -131,7 +133,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.engine.GET(livePath, s.connect)
-	web.Register(s.engine, s.framers)
+	web.Register(s.engine, s.framers, o.Challenges)
 	return s, nil
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"nowserving/handlers/web"
 	"nowserving/notify"
 )
 
@@ -48,10 +49,12 @@ type config struct {
 	SMTPURL             string `env:"NOWSERVING_SMTP_URL"`
 	SMSURL              string `env:"NOWSERVING_SMS_URL"`
 
-	TurnstileSecret string `env:"NOWSERVING_TURNSTILE_SECRET"`
-	TurnstileURL    string `env:"NOWSERVING_TURNSTILE_URL" envDefault:"https://challenges.cloudflare.com/turnstile/v0/siteverify"`
-	RecaptchaSecret string `env:"NOWSERVING_RECAPTCHA_SECRET"`
-	RecaptchaURL    string `env:"NOWSERVING_RECAPTCHA_URL" envDefault:"https://www.google.com/recaptcha/api/siteverify"`
+	TurnstileSecret  string `env:"NOWSERVING_TURNSTILE_SECRET"`
+	TurnstileSiteKey string `env:"NOWSERVING_TURNSTILE_SITE_KEY"`
+	TurnstileURL     string `env:"NOWSERVING_TURNSTILE_URL" envDefault:"https://challenges.cloudflare.com/turnstile/v0/siteverify"`
+	RecaptchaSecret  string `env:"NOWSERVING_RECAPTCHA_SECRET"`
+	RecaptchaSiteKey string `env:"NOWSERVING_RECAPTCHA_SITE_KEY"`
+	RecaptchaURL     string `env:"NOWSERVING_RECAPTCHA_URL" envDefault:"https://www.google.com/recaptcha/api/siteverify"`
 
 	// Settings that are checked like the others; ahead names those that nothing
 	// reads yet.
@@ -186,6 +189,15 @@ func (c *config) check() error {
 			errs = append(errs, fmt.Errorf("%s is %q; it is an http or https URL", setting.name, setting.value))
 		}
 	}
+	// One without the other is never meant: without the site key nobody could sign
+	// in on our pages, and without the secret nothing would be checked.
+	for _, pair := range []struct{ name, secret, siteKey string }{
+		{"NOWSERVING_TURNSTILE", c.TurnstileSecret, c.TurnstileSiteKey}, {"NOWSERVING_RECAPTCHA", c.RecaptchaSecret, c.RecaptchaSiteKey},
+	} {
+		if (pair.secret == "") != (pair.siteKey == "") {
+			errs = append(errs, fmt.Errorf("%s_SECRET and %s_SITE_KEY go together: set both or none", pair.name, pair.name))
+		}
+	}
 	errs = append(errs, notify.CheckSenders(c.SMTPURL, c.SMSURL))
 	for _, origin := range c.AllowedOrigins {
 		if u, err := url.Parse(origin); err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" {
@@ -200,6 +212,23 @@ func (c *config) check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// challenges are what our own pages run to prove that a person asks. Each
+// provider's script is found from the address of its verifier, which check has
+// looked at.
+func (c *config) challenges() []web.Challenge {
+	var list []web.Challenge
+	for _, one := range []struct{ provider, siteKey, verifier, script string }{
+		{web.Turnstile, c.TurnstileSiteKey, c.TurnstileURL, "api.js"}, {web.Recaptcha, c.RecaptchaSiteKey, c.RecaptchaURL, "../api.js"},
+	} {
+		if at, err := url.Parse(one.verifier); err == nil && one.siteKey != "" {
+			script := at.ResolveReference(&url.URL{Path: one.script})
+			script.User = nil // everybody sees it
+			list = append(list, web.Challenge{Provider: one.provider, SiteKey: one.siteKey, Script: script})
+		}
+	}
+	return list
 }
 
 // secret returns the secret that signs and seals: the one that is set or, for

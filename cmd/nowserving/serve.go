@@ -139,7 +139,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		Bookings: bookings, Catalog: catalogue, Access: people, Mirrors: mirrors, Notify: notifier, Store: db, Secret: secret,
 		Redis: rdb, Alone: c.RedisURL == "", RateLimit: c.RateLimit, TrustedProxies: c.TrustedProxies,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
-		Log:     log, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins, Development: c.Env == "development",
+		Log:     log, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins, Development: c.Env == "development", Challenges: c.challenges(),
 	})
 	if err != nil {
 		return err

@@ -14,8 +14,10 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
+	"html"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 	"time"
@@ -26,10 +28,53 @@ import (
 //go:embed pages static
 var embedded embed.FS
 
-// contentSecurityPolicy allows this origin and nothing else: no inline script,
-// no inline style, and frames as said at its end. Live updates are a WebSocket to the same origin.
-const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
-	"img-src 'self' data:; font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors "
+// Challenge is a service that tells people from programs. The pages on which
+// people sign in ask it for a proof before they ask for a one-time code.
+type Challenge struct {
+	Provider string // Turnstile or Recaptcha
+	SiteKey  string
+	Script   *url.URL
+}
+
+// The providers, by the names the pages know them by.
+const (
+	Turnstile = "turnstile" // Cloudflare Turnstile
+	Recaptcha = "recaptcha" // Google reCAPTCHA v3
+)
+
+// policy is the Content-Security-Policy of a page but for its end, which says
+// who may frame it. It allows this origin, what the challenges need, and nothing
+// else: no inline script, no inline style. Live updates are a WebSocket to this origin.
+func policy(challenges []Challenge) string {
+	scripts, connections, frames := "'self'", "'self'", ""
+	for _, c := range challenges {
+		at := c.Script.Scheme + "://" + c.Script.Host
+		switch c.Provider {
+		case Turnstile: // developers.cloudflare.com/turnstile/reference/content-security-policy
+			scripts += " " + at
+			frames += " " + at
+		case Recaptcha: // docs.cloud.google.com/recaptcha/docs/faq; its script reports to where it comes from
+			at += path.Dir(c.Script.Path) + "/"
+			scripts += " " + at + " https://www.gstatic.com/recaptcha/"
+			connections += " " + at
+			frames += " " + at
+		}
+	}
+	if frames != "" {
+		frames = "frame-src" + frames + "; "
+	}
+	return "default-src 'none'; script-src " + scripts + "; style-src 'self'; connect-src " + connections + "; " + frames +
+		"img-src 'self' data:; font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors "
+}
+
+// named returns a page that names the challenges to its scripts.
+func named(page file, challenges []Challenge) file {
+	var metas strings.Builder
+	for _, c := range challenges {
+		fmt.Fprintf(&metas, "<meta name=\"%s\" content=\"%s\" data-script=\"%s\">\n", c.Provider, html.EscapeString(c.SiteKey), html.EscapeString(c.Script.String()))
+	}
+	return newFile(".html", bytes.Replace(page.body, []byte("</head>"), []byte(metas.String()+"</head>"), 1))
+}
 
 // contentTypes is spelled out because the system's table differs from one
 // container image to the next, and nosniff makes a wrong one fatal.
@@ -56,8 +101,10 @@ type file struct {
 // keep them for ever; pages themselves are revalidated on every visit.
 //
 // framers lists the origins that may show the page of an organization's queue in
-// a frame, as a widget; no other page is ever framed.
-func Register(r gin.IRouter, framers func(ctx context.Context, organizationID string) []string) {
+// a frame, as a widget; no other page is ever framed. The pages with a sign-in
+// run the challenges; no other page may.
+func Register(r gin.IRouter, framers func(ctx context.Context, organizationID string) []string, challenges []Challenge) {
+	alone := policy(nil)
 	static := load("static")
 	hash := treeHash(static)
 	pages := load("pages")
@@ -67,22 +114,28 @@ func Register(r gin.IRouter, framers func(ctx context.Context, organizationID st
 	}
 
 	for route, name := range map[string]string{
-		"/":                     "home.html",
-		"/join/:organizationId": "patient.html",
-		"/ticket/:bookingId":    "patient.html",
-		"/console":              "console.html",
-		"/display/:displayId":   "display.html",
-		"/docs":                 "docs.html",
-		"/setup":                "setup.html",
+		"/":                   "home.html",
+		"/ticket/:bookingId":  "patient.html",
+		"/display/:displayId": "display.html",
+		"/docs":               "docs.html",
+		"/setup":              "setup.html",
 	} {
 		page := pages[name]
+		handle(r, route, func(c *gin.Context) {
+			c.Header("Cache-Control", "no-cache")
+			send(c, page, alone, nil)
+		})
+	}
+	signingIn := policy(challenges)
+	for route, name := range map[string]string{"/join/:organizationId": "patient.html", "/console": "console.html"} {
+		page := named(pages[name], challenges)
 		handle(r, route, func(c *gin.Context) {
 			c.Header("Cache-Control", "no-cache")
 			var origins []string
 			if id := c.Param("organizationId"); id != "" {
 				origins = framers(c.Request.Context(), id)
 			}
-			send(c, page, origins)
+			send(c, page, signingIn, origins)
 		})
 	}
 
@@ -100,11 +153,11 @@ func Register(r gin.IRouter, framers func(ctx context.Context, organizationID st
 		f, ok := static[name]
 		if !ok {
 			c.Header("Cache-Control", "no-store")
-			secure(c, nil)
+			secure(c, alone, nil)
 			c.String(http.StatusNotFound, "no such file\n")
 			return
 		}
-		send(c, f, nil)
+		send(c, f, alone, nil)
 	})
 }
 
@@ -113,22 +166,22 @@ func handle(r gin.IRouter, route string, h gin.HandlerFunc) {
 	r.HEAD(route, h)
 }
 
-func send(c *gin.Context, f file, framers []string) {
-	secure(c, framers)
+func send(c *gin.Context, f file, policy string, framers []string) {
+	secure(c, policy, framers)
 	c.Header("Content-Type", f.contentType)
 	c.Header("ETag", f.etag)
 	// ServeContent answers If-None-Match, HEAD and ranges.
 	http.ServeContent(c.Writer, c.Request, "", time.Time{}, bytes.NewReader(f.body))
 }
 
-// secure sets the headers every answer of this package carries. Pages of the
-// origins in framers may show it in a frame.
-func secure(c *gin.Context, framers []string) {
+// secure sets the headers every answer of this package carries: its policy, and
+// that pages of the origins in framers may show it in a frame.
+func secure(c *gin.Context, policy string, framers []string) {
 	if len(framers) == 0 {
-		c.Header("Content-Security-Policy", contentSecurityPolicy+"'none'")
+		c.Header("Content-Security-Policy", policy+"'none'")
 		c.Header("X-Frame-Options", "DENY")
 	} else {
-		c.Header("Content-Security-Policy", contentSecurityPolicy+strings.Join(framers, " "))
+		c.Header("Content-Security-Policy", policy+strings.Join(framers, " "))
 		c.Writer.Header().Del("X-Frame-Options") // it can't name origins
 	}
 	c.Header("X-Content-Type-Options", "nosniff")

@@ -3,11 +3,13 @@ package web_test
 import (
 	"context"
 	"encoding/json"
+	"html"
 	"io"
 	"io/fs"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path"
 	"regexp"
@@ -22,7 +24,7 @@ import (
 	"nowserving/handlers/web"
 )
 
-func serve(t *testing.T) *httptest.Server {
+func serve(t *testing.T, challenges ...web.Challenge) *httptest.Server {
 	t.Helper()
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
@@ -31,7 +33,7 @@ func serve(t *testing.T) *httptest.Server {
 			return []string{"https://clinic.example", "http://localhost:3000"}
 		}
 		return nil
-	})
+	}, challenges)
 	server := httptest.NewServer(r)
 	t.Cleanup(server.Close)
 	return server
@@ -101,6 +103,50 @@ func TestOnlyTheWidgetIsFramed(t *testing.T) {
 	policy := widget.Header.Get("Content-Security-Policy")
 	assert.True(t, strings.HasSuffix(policy, "; frame-ancestors https://clinic.example http://localhost:3000"), policy)
 	assert.NotContains(t, policy, "none'; frame", "nothing else is loosened")
+}
+
+// A page may run the challenges only if people sign in there.
+func TestOnlySignInRunsChallenges(t *testing.T) {
+	t.Parallel()
+	at := func(text string) *url.URL {
+		u, err := url.Parse(text)
+		require.NoError(t, err)
+		return u
+	}
+	turnstile := web.Challenge{Provider: web.Turnstile, SiteKey: `0x4"><script>`, Script: at("https://challenges.cloudflare.com/turnstile/v0/api.js")}
+	recaptcha := web.Challenge{Provider: web.Recaptcha, SiteKey: "6Le-x_y", Script: at("https://www.google.com/recaptcha/api.js")}
+	const start, end = "default-src 'none'; script-src 'self'", "img-src 'self' data:; font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+	const cloudflare, google = " https://challenges.cloudflare.com", " https://www.google.com/recaptcha/"
+	alone := start + "; style-src 'self'; connect-src 'self'; " + end
+	for _, try := range []struct {
+		challenges []web.Challenge
+		policy     string
+	}{
+		{nil, alone},
+		{[]web.Challenge{turnstile}, start + cloudflare + "; style-src 'self'; connect-src 'self'; frame-src" + cloudflare + "; " + end},
+		{[]web.Challenge{recaptcha}, start + google + " https://www.gstatic.com/recaptcha/; style-src 'self'; connect-src 'self'" + google + "; frame-src" + google + "; " + end},
+		{[]web.Challenge{turnstile, recaptcha}, start + cloudflare + google + " https://www.gstatic.com/recaptcha/; style-src 'self'; connect-src 'self'" + google + "; frame-src" + cloudflare + google + "; " + end},
+	} {
+		server := serve(t, try.challenges...)
+		for _, page := range pages {
+			response, body := fetch(t, http.MethodGet, server.URL+page)
+			signsIn := page == "/console" || strings.HasPrefix(page, "/join/")
+			policy := alone
+			if signsIn {
+				policy = try.policy
+			}
+			assert.Equal(t, policy, response.Header.Get("Content-Security-Policy"), page)
+			for _, c := range try.challenges {
+				meta := `<meta name="` + c.Provider + `" content="` + html.EscapeString(c.SiteKey) + `" data-script="` + c.Script.String() + `">`
+				assert.Equal(t, signsIn, strings.Contains(body, meta), "%s: %s", page, meta)
+				assert.Equal(t, signsIn, strings.Contains(body, c.Provider), page)
+			}
+		}
+		for _, file := range []string{"/static/base.css", "/static/none"} {
+			response, _ := fetch(t, http.MethodGet, server.URL+file)
+			assert.Equal(t, alone, response.Header.Get("Content-Security-Policy"), file)
+		}
+	}
 }
 
 // The policy would block inline code without a word, so none may be written.

@@ -145,8 +145,9 @@ export class Session {
     return { organization: this.organization, session: this.cookies };
   }
 
-  requestCode(contact) {
-    return call('POST', '/auth/otp/request', { organization: this.organization, body: { ...contact, isOrgMember: this.kind === 'member' } });
+  /** Sends a code to a contact; proof is that a person asks. */
+  requestCode(contact, proof) {
+    return call('POST', '/auth/otp/request', { organization: this.organization, body: { ...contact, ...proof, isOrgMember: this.kind === 'member' } });
   }
 
   async verifyCode(contact, code) {

@@ -4,6 +4,7 @@ import { Problem, Session, call, contact, kept, latinDigits, serverNow } from '.
 import { fill, h, hook, setText, toast } from './dom.js';
 import { ago, clock, named, onLang, t } from './i18n.js';
 import { Live } from './live.js';
+import { cancelProof, prepareProof, proofNote, withProof } from './person.js';
 import { confirmed, copy, start } from './shell.js';
 import { Sign } from './sign.js';
 
@@ -78,7 +79,11 @@ function entrance(note = '') {
   let sent = null;
   let problem = note;
   let typed = { organization: new URLSearchParams(location.search).get('organization') ?? kept.get('ns.organization') ?? '', phone: '' };
-  const failed = (error) => { problem = explain(error); view(); };
+  const failed = (focus) => (error) => {
+    problem = explain(error);
+    view();
+    hook(focus)?.focus();
+  };
 
   // Nothing is live before somebody has signed in; that the server is away is worth knowing.
   const probe = () => fetch('/readyz', { cache: 'no-store', signal: AbortSignal.timeout(8000) })
@@ -91,6 +96,7 @@ function entrance(note = '') {
   const enter = (who) => {
     entering = false;
     clearInterval(timer);
+    cancelProof();
     openDesk(who);
   };
 
@@ -98,7 +104,7 @@ function entrance(note = '') {
     h('input', { 'data-testid': 'organization', dir: 'ltr', autocomplete: 'organization', spellcheck: 'false', value: typed.organization, oninput: (e) => { typed.organization = e.target.value.trim(); } }));
 
   const byCode = () => h('form', {
-    class: 'door', novalidate: true,
+    class: 'door', novalidate: true, onfocusin: prepareProof,
     onsubmit: (event) => {
       event.preventDefault();
       if (sent) {
@@ -106,7 +112,7 @@ function entrance(note = '') {
           await session.verifyCode(sent, latinDigits(hook('code').value).trim());
           kept.set('ns.organization', session.organization);
           enter(session);
-        }, failed);
+        }, failed('code'));
         return;
       }
       typed.phone = hook('phone').value;
@@ -114,12 +120,12 @@ function entrance(note = '') {
       if (!typed.organization || !who) { problem = t(who ? 'entrance.needOrganization' : 'signIn.badContact'); view(); return; }
       busy(hook('send-code'), async () => {
         session = new Session('member', typed.organization);
-        await session.requestCode(who);
+        await withProof((proof) => session.requestCode(who, proof));
         sent = who;
         problem = '';
         view();
         hook('code').focus();
-      }, failed);
+      }, failed('send-code'));
     },
   },
     h('h2', {}, t('entrance.byCode')),
@@ -131,7 +137,7 @@ function entrance(note = '') {
         h('button', { class: 'button', type: 'button', onclick: () => { sent = null; problem = ''; view(); } }, t('signIn.change'))]
       : [h('label', { class: 'field' }, h('span', {}, t('signIn.phoneOrEmail')),
           h('input', { 'data-testid': 'phone', dir: 'ltr', autocomplete: 'username', inputmode: 'email', value: typed.phone, placeholder: '+966 50 000 0000' })),
-        h('button', { class: 'button primary', 'data-testid': 'send-code' }, t('signIn.send'))]);
+        h('button', { class: 'button primary', 'data-testid': 'send-code' }, t('signIn.send')), proofNote()]);
 
   const byKey = () => h('form', {
     class: 'door', novalidate: true,
@@ -144,7 +150,7 @@ function entrance(note = '') {
         await who.call('GET', '/management/resources', { query: { limit: 1 } });
         if (typed.organization) kept.set('ns.organization', typed.organization);
         enter(who);
-      }, failed);
+      }, failed('sign-in'));
     },
   },
     h('h2', {}, t('entrance.byKey')),

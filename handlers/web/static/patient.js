@@ -5,6 +5,7 @@ import { Problem, Session, call, contact, kept, latinDigits } from './api.js';
 import { fill, h, hook, icon, setText, toast } from './dom.js';
 import { clock, day, lang, named, onLang, ordinal, t, wait } from './i18n.js';
 import { Live } from './live.js';
+import { cancelProof, prepareProof, proofNote, withProof } from './person.js';
 import { Chime, confirmed, start, stayAwake } from './shell.js';
 import { Sign } from './sign.js';
 
@@ -118,29 +119,33 @@ function signIn(type) {
   let sent = null; // the contact a code went to
   let typed = '';
   let problem = '';
-  const failed = (error) => { problem = error instanceof Problem ? error.text : t('error.server'); view(); };
+  const failed = (focus) => (error) => {
+    problem = error instanceof Problem ? error.text : t('error.server');
+    view();
+    hook(focus)?.focus();
+  };
 
   const askPhone = () => h('form', {
-    class: 'panel', novalidate: true,
+    class: 'panel', novalidate: true, onfocusin: prepareProof,
     onsubmit: (event) => {
       event.preventDefault();
       typed = hook('phone').value;
       const who = contact(typed);
       if (!who) { problem = t('signIn.badContact'); view(); hook('phone').focus(); return; }
       busy(hook('send-code'), async () => {
-        await session.requestCode(who);
+        await withProof((proof) => session.requestCode(who, proof));
         sent = who;
         problem = '';
         view();
         hook('code').focus();
-      }, failed);
+      }, failed('send-code'));
     },
   },
     h('label', { class: 'field' }, h('span', {}, t('signIn.phone')),
       h('input', { 'data-testid': 'phone', type: 'tel', dir: 'ltr', autocomplete: 'tel', inputmode: 'tel', placeholder: '+966 50 000 0000', value: typed, 'aria-describedby': 'sign-in-problem' }),
       h('small', {}, t('signIn.phoneHint'))),
     h('p', { class: 'problem', id: 'sign-in-problem', role: 'alert' }, problem),
-    h('button', { class: 'button primary tall wide', 'data-testid': 'send-code' }, t('signIn.send')));
+    h('button', { class: 'button primary tall wide', 'data-testid': 'send-code' }, t('signIn.send')), proofNote());
 
   const askCode = () => h('form', {
     class: 'panel', novalidate: true,
@@ -151,7 +156,7 @@ function signIn(type) {
         const current = await findTicket();
         if (current) go(() => showTicket(current.id, null, current));
         else go(() => confirmService(type));
-      }, failed);
+      }, failed('code'));
     },
   },
     h('label', { class: 'field' }, h('span', {}, t('signIn.code')),
@@ -167,6 +172,7 @@ function signIn(type) {
     !sent && chosen(type),
     sent ? askCode() : askPhone()));
   view();
+  leaveStep = cancelProof;
 }
 
 async function join(type) {
