@@ -62,6 +62,10 @@ func TestKeys(t *testing.T) {
 		h.send(keyed(key)).ok()
 		h.send(keyed(otherChecksum(key))).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
 
+		named := strings.Repeat("م", 100) // characters, as the document counts
+		c.staff(http.MethodPost, keysPath, object{"name": named}).ok()
+		c.staff(http.MethodDelete, keysPath, object{"name": named}).ok()
+
 		// A key made before keys had this form, and the one the configuration names.
 		old := "nsk_" + strings.Repeat("A", 26)
 		h.exec("INSERT INTO api_keys (id, organization_id, name, key_hash, created_at) VALUES (?, ?, 'old', ?, ?)", models.NewID(), c.id, models.HashSecret(old), time.Now().UTC())

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"gorm.io/gorm"
 
@@ -17,7 +18,7 @@ import (
 )
 
 const (
-	// maxKeyName bounds the name of a key, in bytes.
+	// maxKeyName bounds the name of a key, in characters.
 	maxKeyName = 100
 	// maxKeys bounds the keys of an organization, or of the account.
 	maxKeys = 1000
@@ -122,8 +123,8 @@ type KeyPlan struct {
 
 func (p KeyPlan) check(now time.Time) error {
 	switch {
-	case p.Name == "" || len(p.Name) > maxKeyName:
-		return models.Invalid("name", "A key needs a name of at most %d bytes.", maxKeyName)
+	case p.Name == "" || utf8.RuneCountInString(p.Name) > maxKeyName:
+		return models.Invalid("name", "A key needs a name of at most %d characters.", maxKeyName)
 	case slices.ContainsFunc(p.Scopes, func(s Scope) bool { return !slices.Contains(scopes, s) }):
 		return models.Invalid("scopes", "The scopes are read, write and admin.")
 	case p.ExpiresAt != nil && !p.ExpiresAt.After(now):
