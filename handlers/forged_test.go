@@ -248,10 +248,13 @@ func TestForgedTokens(t *testing.T) {
 		var err error
 		f.key, err = hkdf.Key(sha256.New, []byte(strings.Repeat("s", 32)), nil, "access tokens", 32)
 		require.NoError(t, err)
-		for name, good := range map[string]string{"as it came": token, "made anew": f.good(f.claims)} {
+		ahead := f.good(f.but(object{"iat": time.Now().Add(5 * time.Second).Unix()}))
+		for name, good := range map[string]string{"as it came": token, "made anew": f.good(f.claims), "made by a node whose clock is ahead": ahead} {
 			h.send(request{method: http.MethodGet, path: "/management/types", token: good}).ok()
 			assert.Zero(t, h.connectWith(good, nil, ""), name)
 		}
+		brief := request{method: http.MethodGet, path: "/management/types", token: f.good(f.but(object{"exp": time.Now().Add(4 * time.Second).Unix()}))}
+		h.send(brief).ok()
 
 		forged := f.algorithms()
 		maps.Copy(forged, f.contents("gone", claimsOf(t, ended.str("accessToken"))["sid"]))
