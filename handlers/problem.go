@@ -95,7 +95,7 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 		p.Detail = p.Title
 	}
 	if e.Field != "" {
-		p.Errors = []FieldError{{e.Field, e.Detail}}
+		p.Errors = []FieldError{{e.Field, fieldMessage(lang, e.Detail)}}
 	}
 	return p
 }
@@ -167,7 +167,8 @@ func (s *Server) translate(ctx huma.Context, _ string, body any) (any, error) {
 	p.Status = m.Status // it is sent already
 	if e.Code != models.CodeInternal {
 		for _, d := range m.Errors {
-			p.Errors = append(p.Errors, fieldError(d))
+			f := fieldError(d)
+			p.Errors = append(p.Errors, FieldError{f.Field, fieldMessage(langOf(ctx.Context()), f.Message)})
 		}
 	}
 	return p, nil
@@ -191,5 +192,19 @@ func fieldError(d *huma.ErrorDetail) FieldError {
 	if _, what, told := strings.Cut(d.Message, " : "); told {
 		return FieldError{field, what}
 	}
-	return FieldError{field, "required"}
+	return FieldError{field, missing}
+}
+
+const missing = "required"
+
+// fieldMessage says in a language what is wrong with a field: in Arabic, only
+// whether it is there.
+func fieldMessage(lang, message string) string {
+	switch {
+	case lang != "ar":
+		return message
+	case message == missing:
+		return "هذا الحقل مطلوب."
+	}
+	return "قيمة هذا الحقل غير صحيحة."
 }

@@ -163,6 +163,22 @@ func TestBadInputIsExplainedAndChangesNothing(t *testing.T) {
 	})
 }
 
+// TestFieldsAreExplainedInArabic asks for answers in Arabic.
+func TestFieldsAreExplainedInArabic(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, embedded)
+	c := h.newClinic()
+	for name, body := range map[string]object{
+		"missing": {}, "unknown": {"method": "fax"}, "wrong": {"method": "sms", "phoneNumber": "12"}, "of another type": {"method": 1},
+	} {
+		a := h.send(request{method: http.MethodPost, path: "/auth/otp/request", app: c.id, lang: "ar", body: body})
+		a.refused(http.StatusUnprocessableEntity, models.CodeInvalid)
+		for _, text := range append(a.pluck("errors", "message"), a.str("title"), a.str("detail")) {
+			assert.Regexp(t, `^[\p{Arabic}\s،.]+$`, text, name)
+		}
+	}
+}
+
 func TestABodyThatSaysItIsTooLargeIsNotAwaited(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, embedded)
