@@ -122,7 +122,10 @@ func (s *Server) documented(op operation) huma.Operation {
 		Extensions: map[string]any{"x-who": op.who.names()},
 		Security:   []map[string][]string{},
 	}
-	statuses := map[int]string{http.StatusBadRequest: "", http.StatusInternalServerError: "", http.StatusServiceUnavailable: ""}
+	// Where nobody has to say who they are, a code, a token or a page's session may be refused.
+	statuses := map[int]string{
+		http.StatusBadRequest: "", http.StatusUnauthorized: "", http.StatusForbidden: "", http.StatusInternalServerError: "", http.StatusServiceUnavailable: "",
+	}
 	if op.who != nobody {
 		if op.who&anyKey != 0 {
 			d.Extensions["x-scope"] = op.scopeNeeded()
@@ -131,7 +134,6 @@ func (s *Server) documented(op operation) huma.Operation {
 		if op.who&people != 0 {
 			d.Security = append(d.Security, map[string][]string{"session": {}})
 		}
-		statuses[http.StatusUnauthorized], statuses[http.StatusForbidden] = "", ""
 	}
 	statuses[http.StatusTooManyRequests], statuses[http.StatusUnprocessableEntity], statuses[http.StatusNotFound] = "", "", ""
 	if op.method != http.MethodGet {

@@ -316,11 +316,19 @@ func number(v any) any {
 	return v
 }
 
-func riyadh(t *testing.T) *time.Location {
-	t.Helper()
-	zone, err := time.LoadLocation("Asia/Riyadh")
-	require.NoError(t, err)
-	return zone
+// TestSignInIsDocumented finds in the document what signing in may answer.
+func TestSignInIsDocumented(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, embedded)
+	for _, path := range []string{"/auth/otp/request", "/auth/otp/verify", "/auth/token", "/auth/logout"} {
+		for method, op := range h.document().operationsAt(path) {
+			assert.NotNil(t, at(op, "responses.401"), "%s %s: a wrong code or token", method, path)
+			assert.NotNil(t, at(op, "responses.403"), "%s %s: another site", method, path)
+		}
+	}
+	for _, role := range []models.Role{models.RoleOwner, models.RoleAdmin, models.RoleProvider, models.RoleReceptionist, models.RoleScreen} {
+		assert.Contains(t, h.document().at("components.schemas.UserView.properties.role.enum"), string(role))
+	}
 }
 
 // TestPagesShowEveryRowOnce walks each list by its tokens.

@@ -73,7 +73,7 @@ type sessionView struct {
 type userView struct {
 	ID             string      `json:"id"`
 	Kind           access.Kind `json:"kind" enum:"customer,member"`
-	Role           models.Role `json:"role,omitempty" enum:"owner,admin,provider,receptionist"`
+	Role           models.Role `json:"role,omitempty" enum:"owner,admin,provider,receptionist,screen"`
 	FirstName      string      `json:"firstName"`
 	LastName       string      `json:"lastName"`
 	Phone          string      `json:"phone"`
