@@ -34,14 +34,14 @@ func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
 
 // callerFor says who asks. Whoever may not is told why, and counted as who they are.
 func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
-	c := caller{Lang: langOf(ctx.Context()), Address: humagin.Unwrap(ctx).ClientIP()}
+	c := caller{Lang: langOf(ctx.Context()), Address: humagin.Unwrap(ctx).ClientIP(), came: credential(humagin.Unwrap(ctx).Request)}
 	var err error
 	if c.page, err = s.pageOf(humagin.Unwrap(ctx)); err != nil {
 		return c, err
 	}
 	named := ctx.Header("X-APP-ID")
 	// Where nobody has to say who they are, a credential still says for whom.
-	if op.who != nobody || named == "" && op.tenancy == fromHeader && c.credential(humagin.Unwrap(ctx).Request) != "" {
+	if op.who != nobody || named == "" && op.tenancy == fromHeader && c.credential() != "" {
 		if err := s.recognise(ctx, &c); err != nil {
 			return c, err
 		}
@@ -75,7 +75,7 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 // good for nothing.
 func (s *Server) recognise(ctx huma.Context, c *caller) error {
 	var err error
-	if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), c.credential(humagin.Unwrap(ctx).Request)); err != nil {
+	if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), c.credential()); err != nil {
 		return err
 	}
 	if c.OrganizationID = c.Principal.OrganizationID; c.OrganizationID == "" {
@@ -110,9 +110,9 @@ func (c caller) origin(ctx huma.Context) store.Origin {
 
 // credential is what the caller came with: that of the headers, else that of
 // the page.
-func (c caller) credential(r *http.Request) string {
-	if token := credential(r); token != "" {
-		return token
+func (c caller) credential() string {
+	if c.came != "" {
+		return c.came
 	}
 	return c.page.credential()
 }

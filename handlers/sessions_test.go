@@ -132,3 +132,42 @@ func TestSessionsEnd(t *testing.T) {
 		refused(last, "the organization is gone")
 	})
 }
+
+// TestAccessTokenSignsOut ends the session of an access token, without its
+// refresh token.
+func TestAccessTokenSignsOut(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		patient, other := c.signIn("+966500000321", false), c.signIn("+966500000321", false)
+		again := h.send(refreshing(patient.str("refreshToken"))).ok()
+		assert.NotEqual(t, patient.str("accessToken"), again.str("accessToken"), "of the same second, perhaps")
+		gone := h.attach(again.str("accessToken"))
+		out := request{method: http.MethodPost, path: "/auth/logout", token: patient.str("accessToken")}
+		h.send(out).ok()
+		select {
+		case e := <-gone:
+			assert.EqualValues(t, 3501, e.Code)
+		case <-time.After(dropTime):
+			t.Error("the live connection goes on")
+		}
+		h.send(refreshing(again.str("refreshToken"))).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+		h.send(out).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+
+		ticket := c.join(c.newType(nil), nil).str("ticketToken")
+		for name, r := range map[string]struct {
+			token  string
+			status int
+			code   models.Code
+		}{
+			"nothing":  {"", http.StatusUnprocessableEntity, models.CodeInvalid},
+			"nonsense": {"nonsense", http.StatusUnauthorized, models.CodeUnauthenticated},
+			"a ticket": {ticket, http.StatusForbidden, models.CodeForbidden},
+			"a key":    {c.key, http.StatusForbidden, models.CodeForbidden},
+		} {
+			t.Log(name)
+			h.send(request{method: http.MethodPost, path: "/auth/logout", token: r.token, body: object{}}).refused(r.status, r.code)
+		}
+		h.send(request{method: http.MethodGet, path: "/customer/bookings", token: other.str("accessToken")}).ok()
+	})
+}

@@ -164,14 +164,18 @@ func (s *Server) signInRoutes() {
 	})
 	register(s, operation{
 		method: http.MethodPost, path: "/auth/logout", id: "logout", tag: "Sign-in", tenancy: untold,
-		summary: "End a session", about: "The refresh token and the access token are refused from then on, and live connections are closed.",
+		summary: "End a session",
+		about:   "The refresh token and the access token are refused from then on, and live connections are closed. Without a refresh token, that of the access token in Authorization ends.",
 		example: map[string]any{"refreshToken": "…"},
 	}, func(ctx context.Context, c caller, in *ofPage[refreshBody]) (message, error) {
 		token, err := in.Body.token(c)
-		if err != nil && c.page == nil {
-			return message{}, err
+		switch {
+		case token != "" || c.page != nil:
+			err = s.o.Access.Logout(ctx, token)
+		case c.came != "":
+			err = s.o.Access.LogoutBearer(ctx, c.came)
 		}
-		if err := s.o.Access.Logout(ctx, token); err != nil {
+		if err != nil {
 			return message{}, err
 		}
 		if c.page != nil {

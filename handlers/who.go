@@ -115,7 +115,8 @@ type caller struct {
 	Lang  string
 	// Address is the network address the request comes from.
 	Address string
-	page    *page // nil for other clients than our pages
+	page    *page  // nil for other clients than our pages
+	came    string // the credential in the headers, checked or not
 }
 
 // scope is what the caller may touch among bookings.
