@@ -316,6 +316,13 @@ func number(v any) any {
 	return v
 }
 
+func riyadh(t *testing.T) *time.Location {
+	t.Helper()
+	zone, err := time.LoadLocation("Asia/Riyadh")
+	require.NoError(t, err)
+	return zone
+}
+
 // TestSignInIsDocumented finds in the document what signing in may answer.
 func TestSignInIsDocumented(t *testing.T) {
 	t.Parallel()

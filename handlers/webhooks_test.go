@@ -142,12 +142,18 @@ func attempted(n int) func(answer) bool {
 	return func(a answer) bool { return len(a.list("result")) > 0 && a.num("result.0.attemptCount") == n }
 }
 
-// hurry makes every waiting attempt due, without shifting any clock.
-func (h *house) hurry() {
+// still waits until no attempt is under way.
+func (h *house) still() {
 	h.t.Helper()
 	require.Eventually(h.t, func() bool {
 		return scalar[int](h, "SELECT count(*) FROM river_job WHERE kind = 'webhook' AND state = 'running'") == 0
 	}, 10*time.Second, 5*time.Millisecond, "an attempt does not end")
+}
+
+// hurry makes every waiting attempt due, without shifting any clock.
+func (h *house) hurry() {
+	h.t.Helper()
+	h.still()
 	h.exec("UPDATE webhook_deliveries SET next_attempt_at = ? WHERE status = 'pending'", time.Now().UTC().Add(-time.Minute))
 	h.exec("UPDATE river_job SET state = 'available', scheduled_at = '2020-01-01 00:00:00' WHERE kind = 'webhook' AND state IN ('available', 'scheduled', 'retryable')")
 }
