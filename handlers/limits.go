@@ -36,7 +36,9 @@ type limiter struct {
 	counts *redis_rate.Limiter
 	own    *buckets // nil: Redis counts
 	limit  redis_rate.Limit
-	log    *slog.Logger
+	// patience is how long a request waits to be counted.
+	patience time.Duration
+	log      *slog.Logger
 
 	mu        sync.Mutex
 	askAgain  time.Time
@@ -44,7 +46,7 @@ type limiter struct {
 }
 
 func newLimiter(o Options) *limiter {
-	l := &limiter{counts: redis_rate.NewLimiter(o.Redis), limit: redis_rate.PerMinute(o.RateLimit), log: o.Log}
+	l := &limiter{counts: redis_rate.NewLimiter(o.Redis), limit: redis_rate.PerMinute(o.RateLimit), patience: countPatience, log: o.Log}
 	if o.Alone {
 		l.own = &buckets{of: map[string]*rate.Limiter{}}
 	}
@@ -100,7 +102,7 @@ func (l *limiter) take(ctx context.Context, name string) budget {
 	if l.paused() {
 		return full
 	}
-	counting, cancel := context.WithTimeout(ctx, countPatience)
+	counting, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
 	r, err := l.counts.Allow(counting, name, l.limit)
 	if err != nil {

@@ -67,6 +67,8 @@ type Server struct {
 	api       huma.API
 	directory *directory
 	limiter   *limiter
+	// timeout bounds the work on one request.
+	timeout   time.Duration
 	answers   *models.Sealer
 	proxies   proxies
 	origins   origins
@@ -88,7 +90,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	gin.SetMode(gin.ReleaseMode) // it would print every route otherwise
-	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog, o.Access), limiter: newLimiter(o), answers: answers}
+	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog, o.Access), limiter: newLimiter(o), timeout: requestTimeout, answers: answers}
 	s.origins = origins{ask: o.Catalog.OriginAllowed, answers: map[string]originAnswer{}}
 	if s.ownOrigin, err = s.newOwnOrigin(); err != nil {
 		return nil, fmt.Errorf("handlers: the public URL: %w", err)

@@ -39,13 +39,16 @@ return n
 // until newer ones have pushed it out, which ends nothing. While Redis is away
 // nobody is counted.
 type Connections struct {
+	// Patience is how long a patient waits to be counted: 100 ms at first.
+	Patience time.Duration
+
 	rdb redis.UniversalClient
 	now func() time.Time
 }
 
 // NewConnections makes Connections.
 func NewConnections(rdb redis.UniversalClient, now func() time.Time) *Connections {
-	return &Connections{rdb, now}
+	return &Connections{connectionsPatience, rdb, now}
 }
 
 func connectionsKey(organizationID, patient string) string {
@@ -55,7 +58,7 @@ func connectionsKey(organizationID, patient string) string {
 // Add counts a connection of a patient: one round trip, and another when it is
 // too many.
 func (c *Connections) Add(ctx context.Context, organizationID, patient, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, connectionsPatience)
+	ctx, cancel := context.WithTimeout(ctx, c.Patience)
 	defer cancel()
 	key := connectionsKey(organizationID, patient)
 	var count *redis.IntCmd
@@ -76,7 +79,7 @@ func (c *Connections) Add(ctx context.Context, organizationID, patient, id strin
 
 // Remove forgets a connection that has ended.
 func (c *Connections) Remove(ctx context.Context, organizationID, patient, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, connectionsPatience)
+	ctx, cancel := context.WithTimeout(ctx, c.Patience)
 	defer cancel()
 	if err := c.rdb.ZRem(ctx, connectionsKey(organizationID, patient), id).Err(); err != nil {
 		return fmt.Errorf("forget a live connection: %w", err)
