@@ -103,7 +103,7 @@ func (x *texts) tries(address string) int {
 // next waits for the n-th message to an address, the first being 1.
 func (x *texts) next(address string, n int) sentText {
 	x.t.Helper()
-	require.Eventually(x.t, func() bool { return len(x.to(address)) >= n }, 10*time.Second, 5*time.Millisecond, "no message %d to %s", n, address)
+	require.Eventually(x.t, func() bool { return len(x.to(address)) >= n }, patience, 5*time.Millisecond, "no message %d to %s", n, address)
 	return x.to(address)[n-1]
 }
 

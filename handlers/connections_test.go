@@ -36,7 +36,11 @@ func (h *house) line(token string) *line {
 	l := &line{ws, make(chan int, 1)}
 	go func() {
 		for {
-			if _, _, err := ws.Read(context.Background()); err != nil {
+			_, frame, err := ws.Read(context.Background())
+			if err == nil && string(frame) == "{}" { // a ping wants to be answered
+				err = ws.Write(context.Background(), websocket.MessageText, frame)
+			}
+			if err != nil {
 				l.closed <- int(websocket.CloseStatus(err))
 				return
 			}
@@ -51,7 +55,7 @@ func (l *line) ends(t *testing.T) int {
 	select {
 	case code := <-l.closed:
 		return code
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the connection goes on")
 		return 0
 	}
@@ -67,7 +71,7 @@ func (h *house) open(lines ...*line) bool {
 			return false
 		default:
 		}
-		ctx, cancel := context.WithTimeout(h.t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 		err := l.ws.Write(ctx, websocket.MessageText, []byte(`{"id":9,"ping":{}}`))
 		cancel()
 		if err != nil {
@@ -101,7 +105,7 @@ func TestAPatientHasFiveLiveConnections(t *testing.T) {
 			require.NoError(t, lines[4].ws.CloseNow())
 			lines[4].ends(t)
 			key := "ns:{" + c.id + "}:connections:*"
-			require.Eventually(t, func() bool { return h.counted(key) == 4 }, 5*time.Second, 5*time.Millisecond, name)
+			require.Eventually(t, func() bool { return h.counted(key) == 4 }, patience, 5*time.Millisecond, name)
 			lines = append(lines, h.line(token))
 			assert.Equal(t, 5, h.counted(key), name)
 			lines = append(lines, h.line(token))
@@ -112,7 +116,7 @@ func TestAPatientHasFiveLiveConnections(t *testing.T) {
 					assert.ErrorIs(t, err, net.ErrClosed, name) // by the server
 				}
 			}
-			require.Eventually(t, func() bool { return h.counted(key) == 0 }, 5*time.Second, 5*time.Millisecond, name)
+			require.Eventually(t, func() bool { return h.counted(key) == 0 }, patience, 5*time.Millisecond, name)
 		}
 		var staff []*line
 		for range 7 {
@@ -139,7 +143,7 @@ func (h *house) counted(pattern string) int {
 
 func TestWithoutRedisNobodyIsCounted(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, postgres, limitedTo(20))
+	h := newHouse(t, postgres, limitedTo(20), hasty)
 	c := h.newClinic()
 	typeID := c.newType(nil)
 	ticket := c.join(typeID, nil).str("ticketToken")
@@ -157,5 +161,5 @@ func TestWithoutRedisNobodyIsCounted(t *testing.T) {
 	h.redis.Start()
 	require.Eventually(t, func() bool {
 		return c.staff(http.MethodGet, "/management/types", nil).status == http.StatusTooManyRequests
-	}, 10*time.Second, 5*time.Millisecond, "and counted again when it is back")
+	}, patience, 5*time.Millisecond, "and counted again when it is back")
 }

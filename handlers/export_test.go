@@ -3,10 +3,17 @@ package handlers
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 )
+
+// BePatient lets requests take longer, and wait longer to be counted: what a
+// busy machine does late is not to count as what went wrong.
+func (s *Server) BePatient(patience time.Duration) {
+	s.timeout, s.limiter.patience = patience, patience
+}
 
 // ServeNothing adds operations that answer the same without doing anything: at
 // /nothing/bare to anybody, and at /nothing/known once it is known who asks.

@@ -135,6 +135,6 @@ func TestWithoutDatabaseTheServiceSaysSo(t *testing.T) {
 	way.setCut(false)
 	require.Eventually(t, func() bool {
 		return c.staff(http.MethodPut, "/management/scheduling/new", joining(kind, nil)).status == http.StatusOK
-	}, 15*time.Second, 20*time.Millisecond)
+	}, patience, 20*time.Millisecond)
 	r.await(1) // and who is outside is told
 }

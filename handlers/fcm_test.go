@@ -192,7 +192,7 @@ func (f *fcm) asked(token string) int {
 // await waits until n of a type have arrived at a token, and returns the last.
 func (f *fcm) await(token, typ string, n int) pushed {
 	f.t.Helper()
-	require.Eventually(f.t, func() bool { return len(f.got(token, typ)) >= n }, 20*time.Second, 5*time.Millisecond, "%s for %s", typ, token)
+	require.Eventually(f.t, func() bool { return len(f.got(token, typ)) >= n }, patience, 5*time.Millisecond, "%s for %s", typ, token)
 	got := f.got(token, typ)
 	require.Len(f.t, got, n, "%s for %s", typ, token)
 	return got[n-1]

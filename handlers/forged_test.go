@@ -307,6 +307,9 @@ func TestForgedTokens(t *testing.T) {
 		assert.Equal(t, 3500, h.connectWith("", nil, "?token="+token+"&access_token="+token), "in the query")
 		assert.Equal(t, 3500, h.connectWith("", http.Header{"Cookie": {"access_token=" + token}}, ""), "in a cookie")
 		assert.Equal(t, before, h.contents())
+		assert.Eventually(t, func() bool { return h.send(brief).status != http.StatusOK }, 20*time.Second, 50*time.Millisecond,
+			"known is not good for ever: less than knownLife after its end")
+		h.send(brief).refused(http.StatusUnauthorized, models.CodeTokenExpired)
 	})
 }
 
@@ -332,7 +335,7 @@ func claimsOf(t *testing.T, token string) object {
 // it was closed with or that of an error, 0 if it was let in.
 func (h *house) connectWith(token string, header http.Header, query string) int {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	defer cancel()
 	ws, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket"+query, &websocket.DialOptions{HTTPHeader: header})
 	require.NoError(h.t, err)

@@ -45,6 +45,10 @@ const (
 	friend       = "https://friend.example" // an origin that may call the API
 )
 
+// patience is how long a test waits for what is to come; it only ever ends for
+// what does not.
+const patience = time.Minute
+
 // backend is what a house stands on.
 type backend string
 
@@ -65,6 +69,7 @@ type house struct {
 	serious bool               // not in development
 	look    func(*store.Store) // gets the store before anything uses it
 	captcha [2]access.Verifier // Turnstile and reCAPTCHA
+	hasty   bool               // keeps the short patience with Redis that the service has
 	secret  bool               // one-time codes are random and known to who gets them only
 	url     string
 	client  *http.Client
@@ -110,7 +115,7 @@ func newHouse(t testing.TB, b backend, change ...func(*house)) *house {
 // its store before anything uses it.
 func (h *house) beside(look func(*store.Store)) *house {
 	h.t.Helper()
-	other := &house{t: h.t, options: h.options, holding: h.holding, outside: h.outside, limit: h.limit, proxies: h.proxies, serious: h.serious, public: h.public, secret: h.secret, redis: h.redis}
+	other := &house{t: h.t, options: h.options, holding: h.holding, outside: h.outside, limit: h.limit, proxies: h.proxies, hasty: h.hasty, serious: h.serious, public: h.public, secret: h.secret, redis: h.redis}
 	other.start(look)
 	return other
 }
@@ -180,6 +185,10 @@ func (h *house) start(look func(*store.Store)) {
 	})
 	require.NoError(t, err)
 	patients := queue.NewConnections(rdb, time.Now)
+	if !h.hasty {
+		h.server.BePatient(patience)
+		patients.Patience = patience
+	}
 	hub := realtime.New(realtime.Options{Source: h.server.Live(), Mirrors: mirrors, Connections: patients, Log: log, Now: time.Now})
 	h.server.ServeLive(hub)
 
@@ -193,12 +202,12 @@ func (h *house) start(look func(*store.Store)) {
 		running.Go(func() { shown.Run(ctx, hub.Shown, func(err error) { log.Warn("say who is connected", "error", err) }) })
 	}
 	running.Go(func() { assert.NoError(t, h.notify.Run(ctx)) })
-	require.Eventually(t, mirrors.Linked, 10*time.Second, time.Millisecond)
+	require.Eventually(t, mirrors.Linked, patience, time.Millisecond)
 	front := httptest.NewServer(h.server)
 	h.url = front.URL
-	h.client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
+	h.client = &http.Client{Timeout: 2 * patience, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
 	t.Cleanup(func() {
-		stopping, stopped := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+		stopping, stopped := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 		defer stopped()
 		assert.NoError(t, hub.Shutdown(stopping))
 		h.client.CloseIdleConnections()

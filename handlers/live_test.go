@@ -36,7 +36,7 @@ func (h *house) watch(token, channel string) (snapshot any, published <-chan any
 		return snapshot, events, nil
 	case err := <-refused:
 		return nil, nil, err
-	case <-time.After(15 * time.Second):
+	case <-time.After(patience):
 		h.t.Fatal("no answer to a subscription")
 		return nil, nil, nil
 	}
@@ -45,7 +45,7 @@ func (h *house) watch(token, channel string) (snapshot any, published <-chan any
 // nextOf waits for a publication of a type.
 func nextOf(t *testing.T, published <-chan any, kind string) any {
 	t.Helper()
-	deadline := time.After(15 * time.Second)
+	deadline := time.After(patience)
 	for {
 		select {
 		case p := <-published:

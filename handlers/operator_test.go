@@ -50,7 +50,7 @@ func TestOperatorsLookAtJobs(t *testing.T) {
 		operator := func(method, path string, body any) answer {
 			return h.send(request{method: method, path: "/operator/jobs/api" + path, token: bootstrapKey, body: body})
 		}
-		require.Eventually(t, func() bool { return len(operator(http.MethodGet, "/jobs?state=completed", nil).ok().list("data")) == 1 }, 10*time.Second, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return len(operator(http.MethodGet, "/jobs?state=completed", nil).ok().list("data")) == 1 }, patience, 5*time.Millisecond)
 		done := operator(http.MethodGet, "/jobs?state=completed", nil)
 		assert.Equal(t, "announce", done.str("data.0.kind"))
 		assert.Equal(t, 1, operator(http.MethodGet, "/states", nil).ok().num("completed"))
@@ -66,7 +66,7 @@ func TestOperatorsLookAtJobs(t *testing.T) {
 		require.Eventually(t, func() bool {
 			job := operator(http.MethodGet, "/jobs/"+id, nil).ok()
 			return job.str("state") == "completed" && job.num("attempt") == 2
-		}, 10*time.Second, 5*time.Millisecond)
+		}, patience, 5*time.Millisecond)
 		assert.Equal(t, http.StatusNotFound, operator(http.MethodGet, "/jobs/999999", nil).status)
 
 		// Another site can't make an operator's browser do it.
@@ -106,6 +106,6 @@ func TestOldestDue(t *testing.T) {
 	h.exec("UPDATE river_job SET scheduled_at = ? WHERE queue = 'webhooks'", time.Now().UTC().Add(-90*time.Second).Format("2006-01-02 15:04:05.000"))
 	require.InDelta(t, 90, age().Seconds(), 20)
 	close(release)
-	require.Eventually(t, func() bool { return age() == 0 }, 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return age() == 0 }, patience, 5*time.Millisecond)
 	require.EqualValues(t, 1, h.notify.Stats().Outcomes[notify.Outcome{Channel: "webhook", Result: "sent"}])
 }

@@ -215,7 +215,7 @@ func TestPositionsOverSeveralQueues(t *testing.T) {
 		// A resource that begins to serve a type has its queue.
 		late := c.newResource(nil, blood)
 		assert.Equal(t, []string{b4.str("id")}, c.staff(http.MethodGet, "/management/queue?resourceId="+late, nil).ok().pluck("result", "id"))
-		require.Eventually(t, func() bool { return c.position(b4.str("id")) == 1 }, 5*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return c.position(b4.str("id")) == 1 }, patience, 10*time.Millisecond)
 	})
 }
 
@@ -244,8 +244,8 @@ func TestTimeoutIsClampedAndExpires(t *testing.T) {
 		h.exec("UPDATE bookings SET assignment_deadline = ? WHERE id = ?", time.Now().UTC().Add(-time.Second), gone)
 		require.Eventually(t, func() bool {
 			return c.staff(http.MethodGet, "/management/bookings/"+gone, nil).ok().str("result.status") == "REJECTED"
-		}, 10*time.Second, 10*time.Millisecond)
-		require.Eventually(t, func() bool { return c.position(behind) == 1 }, 5*time.Second, 10*time.Millisecond)
+		}, patience, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return c.position(behind) == 1 }, patience, 10*time.Millisecond)
 		c.act("assign", gone, object{"resourceId": room}).refused(http.StatusBadRequest, models.CodeExpired)
 		assert.Equal(t, 1, scalar[int](h, "SELECT count(*) FROM events WHERE booking_id = ? AND type = 'MY_BOOKING_EXPIRED'", gone))
 	})

@@ -37,7 +37,7 @@ func (h *house) connect(query string, as centrifuge.Config) <-chan centrifuge.Di
 	case <-connected:
 	case e := <-gone:
 		h.t.Fatalf("a live connection was refused: %d %s", e.Code, e.Reason)
-	case <-time.After(15 * time.Second):
+	case <-time.After(patience):
 		h.t.Fatal("a live connection got no answer")
 	}
 	return gone

@@ -65,7 +65,7 @@ func TestWithoutRedisTheQueueGoesOn(t *testing.T) {
 	require.Eventually(t, func() bool {
 		a := h.send(request{method: http.MethodGet, path: "/readyz"})
 		return a.status == http.StatusServiceUnavailable && len(a.list("errors")) == 2
-	}, 15*time.Second, 20*time.Millisecond)
+	}, patience, 20*time.Millisecond)
 	down := h.send(request{method: http.MethodGet, path: "/readyz"}).refused(http.StatusServiceUnavailable, models.CodeUnavailable)
 	assert.Equal(t, []string{"redis", "queueIndex"}, down.wrongFields())
 	second := c.join(kind, nil)
@@ -76,7 +76,7 @@ func TestWithoutRedisTheQueueGoesOn(t *testing.T) {
 	h.redis.Start()
 	require.Eventually(t, func() bool {
 		return h.send(request{method: http.MethodGet, path: "/readyz"}).status == http.StatusOK
-	}, 15*time.Second, 20*time.Millisecond)
+	}, patience, 20*time.Millisecond)
 	assert.Equal(t, 1, c.position(second.str("id")))
 }
 

@@ -37,7 +37,7 @@ func TestRefreshTokensRotate(t *testing.T) {
 			successors[a.str("refreshToken")] = true
 		}
 		assert.Len(t, successors, 1)
-		h.waitForRefresh(9 * time.Second)
+		h.waitForRefresh(5 * time.Second)
 		second := h.send(refreshing(first)).ok().str("refreshToken")
 		assert.True(t, successors[second])
 		assert.NotEqual(t, first, second)

@@ -30,12 +30,12 @@ func TestWebhooksTellThePlaceInTheQueue(t *testing.T) {
 		place := func(id string, want int) func() bool {
 			return func() bool { return at(last(id).body, "data.queuePosition") == float64(want) }
 		}
-		require.Eventually(t, place(second, 1), 10*time.Second, 10*time.Millisecond)
-		require.Eventually(t, place(third, 2), 10*time.Second, 10*time.Millisecond)
+		require.Eventually(t, place(second, 1), patience, 10*time.Millisecond)
+		require.Eventually(t, place(third, 2), patience, 10*time.Millisecond)
 		assert.EqualValues(t, 20, at(last(third).body, "data.estimatedWaitMinutes"))
 		before := last(third).sequence()
 		c.act("cancel", second, nil).ok()
-		require.Eventually(t, place(third, 1), 10*time.Second, 10*time.Millisecond)
+		require.Eventually(t, place(third, 1), patience, 10*time.Millisecond)
 		assert.Greater(t, last(third).sequence(), before)
 		assert.EqualValues(t, 1, last(third).sequence()/1_000_000, "the version has not changed")
 	})

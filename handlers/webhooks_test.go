@@ -75,7 +75,9 @@ func newReceiver(t testing.TB, answer http.HandlerFunc) *receiver {
 	r := &receiver{t: t}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		raw, err := io.ReadAll(req.Body)
-		assert.NoError(t, err)
+		if err != nil {
+			return // whoever hung up in the middle said nothing
+		}
 		a := arrival{header: req.Header, raw: raw, at: time.Now()}
 		assert.NoError(t, json.Unmarshal(raw, &a.body))
 		r.mu.Lock()
@@ -99,7 +101,7 @@ func (r *receiver) arrivals() []arrival {
 // await waits until so many have arrived, and returns them.
 func (r *receiver) await(n int) []arrival {
 	r.t.Helper()
-	require.Eventually(r.t, func() bool { return len(r.arrivals()) >= n }, 10*time.Second, 5*time.Millisecond, "%d of %d arrived", len(r.arrivals()), n)
+	require.Eventually(r.t, func() bool { return len(r.arrivals()) >= n }, patience, 5*time.Millisecond, "%d of %d arrived", len(r.arrivals()), n)
 	return r.arrivals()
 }
 
@@ -133,7 +135,7 @@ func (c *clinic) settled(query string, done func(a answer) bool) answer {
 	require.Eventually(c.t, func() bool {
 		last = c.deliveries(query)
 		return done(last)
-	}, 10*time.Second, 50*time.Millisecond, "%s", "the deliveries did not come to what was expected")
+	}, patience, 50*time.Millisecond, "%s", "the deliveries did not come to what was expected")
 	return last
 }
 
@@ -147,14 +149,22 @@ func (h *house) still() {
 	h.t.Helper()
 	require.Eventually(h.t, func() bool {
 		return scalar[int](h, "SELECT count(*) FROM river_job WHERE kind = 'webhook' AND state = 'running'") == 0
-	}, 10*time.Second, 5*time.Millisecond, "an attempt does not end")
+	}, patience, 5*time.Millisecond, "an attempt does not end")
+}
+
+// rest puts off all that is planned, so that nothing is tried again by itself
+// before the test looks: the first retry comes after 5 s.
+func (h *house) rest() {
+	h.t.Helper()
+	h.exec("UPDATE webhook_deliveries SET next_attempt_at = ? WHERE status = 'pending'", time.Now().UTC().Add(time.Hour))
+	h.still()
 }
 
 // hurry makes every waiting attempt due, without shifting any clock.
 func (h *house) hurry() {
 	h.t.Helper()
 	h.still()
-	h.exec("UPDATE webhook_deliveries SET next_attempt_at = ? WHERE status = 'pending'", time.Now().UTC().Add(-time.Minute))
+	h.exec("UPDATE webhook_deliveries SET next_attempt_at = ? WHERE status = 'pending'", time.Now().UTC().Add(-time.Hour))
 	h.exec("UPDATE river_job SET state = 'available', scheduled_at = '2020-01-01 00:00:00' WHERE kind = 'webhook' AND state IN ('available', 'scheduled', 'retryable')")
 }
 
@@ -196,9 +206,9 @@ func TestWebhooksTellWhatHappensToABooking(t *testing.T) {
 	t.Parallel()
 	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
 		c := h.newClinic()
-		r := newReceiver(t, nil)
+		r, places := newReceiver(t, nil), newReceiver(t, nil)
 		for _, trigger := range notify.Triggers {
-			c.hook(string(trigger), r.url, nil)
+			c.hook(string(trigger), map[bool]string{true: places.url, false: r.url}[trigger == "queuePositionUpdated"], nil)
 		}
 		kind := c.newType(object{"name": "General", "name_translations": object{"en": "General", "ar": "عام"}})
 		room := c.newResource(object{"name": "Dr. Sarah", "category": "doctors", "providerPhone": "+966500000002"}, kind)
@@ -223,10 +233,8 @@ func TestWebhooksTellWhatHappensToABooking(t *testing.T) {
 			verified(t, a, ownSecret)
 			assert.Equal(t, icos(ownSecret, a.raw), a.header.Get("x-icos-signature"))
 			assert.Equal(t, "application/json", a.header.Get("Content-Type"))
-			if a.trigger() != "queuePositionUpdated" {
-				id := fmt.Sprint(at(a.body, "id"))
-				of[id] = append(of[id], a)
-			}
+			id := fmt.Sprint(at(a.body, "id"))
+			of[id] = append(of[id], a)
 		}
 		triggers := map[string][]string{}
 		for id, list := range of {
