@@ -28,7 +28,7 @@ func TestAChangeIsOneCommandAndOneDelta(t *testing.T) {
 			phones = append(phones, start(t, environ).watch(last))
 		}
 		for _, p := range phones {
-			require.Eventually(t, func() bool { return p.shows() == size.waiting }, 10*time.Second, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return p.shows() == size.waiting }, patience, 10*time.Millisecond)
 		}
 
 		began, before := time.Now(), server.Calls()
@@ -38,7 +38,7 @@ func TestAChangeIsOneCommandAndOneDelta(t *testing.T) {
 		}
 		if left := size.waiting - changes/2; left > 0 {
 			for _, p := range phones {
-				require.Eventually(t, func() bool { return p.shows() == left }, 10*time.Second, 10*time.Millisecond)
+				require.Eventually(t, func() bool { return p.shows() == left }, patience, 10*time.Millisecond)
 			}
 		}
 		after, lasted := server.Calls(), time.Since(began)

@@ -55,7 +55,7 @@ func (w *ward) says(node int, part, message string) {
 	require.Eventually(w.t, func() bool {
 		parts, err := w.missing(node)
 		return err == nil && strings.Contains(parts[part], message)
-	}, 10*time.Second, 50*time.Millisecond, "node %d never said that it misses the %s", node, part)
+	}, patience, 50*time.Millisecond, "node %d never said that it misses the %s", node, part)
 }
 
 func (w *ward) ready(node int) {
@@ -63,7 +63,7 @@ func (w *ward) ready(node int) {
 	require.Eventually(w.t, func() bool {
 		parts, err := w.missing(node)
 		return err == nil && parts == nil
-	}, 10*time.Second, 50*time.Millisecond, "node %d is not ready", node)
+	}, patience, 50*time.Millisecond, "node %d is not ready", node)
 }
 
 // metric reads one of a node's counters.

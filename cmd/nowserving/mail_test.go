@@ -137,12 +137,12 @@ func TestMailGoesEncrypted(t *testing.T) {
 					require.Contains(t, mail, "AUTH PLAIN")
 					require.Contains(t, mail, "RCPT TO:<mona@example.com>")
 					require.Contains(t, mail, demoCode)
-				case <-time.After(10 * time.Second):
+				case <-time.After(patience):
 					require.Fail(t, "no mail", p.printed())
 				}
 				return
 			}
-			require.Eventually(t, func() bool { return strings.Contains(p.printed(), "certificate") }, 10*time.Second, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return strings.Contains(p.printed(), "certificate") }, patience, 10*time.Millisecond)
 			require.Empty(t, refused)
 			require.NotContains(t, p.printed(), "mona@example.com")
 		})

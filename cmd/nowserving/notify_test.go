@@ -99,7 +99,7 @@ func (o *outside) answered() (n int) {
 // node again.
 func (o *outside) killed(node *process) {
 	o.t.Helper()
-	require.Eventually(o.t, o.holding, 10*time.Second, time.Millisecond)
+	require.Eventually(o.t, o.holding, patience, time.Millisecond)
 	node.kill()
 	close(o.released)
 	node.gone()
@@ -113,7 +113,7 @@ func (o *outside) settles(node *process, n int) {
 	all := assert.Eventually(o.t, func() bool {
 		node.longAgo("UPDATE river_job SET scheduled_at = now() WHERE state = 'retryable' AND scheduled_at > now()")
 		return o.answered() >= n
-	}, 20*time.Second, 50*time.Millisecond)
+	}, patience, 50*time.Millisecond)
 	require.True(o.t, all, "%d of %d", o.answered(), n)
 }
 
@@ -138,7 +138,7 @@ func (p *process) gone() {
 			var left int
 			err := conn.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()").Scan(&left)
 			return assert.NoError(p.t, err) && left == 0
-		}, 5*time.Second, 5*time.Millisecond)
+		}, patience, 5*time.Millisecond)
 	})
 }
 
@@ -150,7 +150,7 @@ func (p *process) database(use func(ctx context.Context, conn *pgx.Conn)) {
 		if !found {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(p.t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 		defer cancel()
 		conn, err := pgx.Connect(ctx, address)
 		if !assert.NoError(p.t, err) {

@@ -110,7 +110,7 @@ func (p *process) start() {
 		res, err := p.http.Do(req)
 		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
 	}
-	require.Eventually(p.t, ready, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(p.t, ready, patience, 10*time.Millisecond)
 }
 
 // kill ends the process as a power cut would.

@@ -97,7 +97,7 @@ func TestKillAndRestartLosesNothing(t *testing.T) {
 			for range 20 {
 				phones = append(phones, node.watch(node.join(typeID)))
 			}
-			require.Eventually(t, func() bool { return phones[19].shows() == 20 }, 10*time.Second, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return phones[19].shows() == 20 }, patience, 10*time.Millisecond)
 
 			var mu sync.Mutex
 			answered := map[string]string{}
@@ -149,7 +149,7 @@ func TestKillAndRestartLosesNothing(t *testing.T) {
 
 			// The phones come back by themselves, and move when the doctor takes the next.
 			for _, p := range phones {
-				require.Eventually(t, p.back, 15*time.Second, 10*time.Millisecond)
+				require.Eventually(t, p.back, patience, 10*time.Millisecond)
 			}
 			node.call("POST", "/management/queue/next", map[string]any{"resourceId": resourceID})
 			require.Eventually(t, func() bool {
@@ -159,8 +159,8 @@ func TestKillAndRestartLosesNothing(t *testing.T) {
 					}
 				}
 				return true
-			}, 15*time.Second, 20*time.Millisecond)
-			require.Eventually(t, func() bool { return len(phones[0].heard()) == 1 }, 5*time.Second, 10*time.Millisecond)
+			}, patience, 20*time.Millisecond)
+			require.Eventually(t, func() bool { return len(phones[0].heard()) == 1 }, patience, 10*time.Millisecond)
 			require.Equal(t, []string{"MY_BOOKING_ASSIGNED"}, phones[0].heard())
 		})
 	}
@@ -206,15 +206,15 @@ func TestTwoNodesShowTheSame(t *testing.T) {
 			return true
 		}
 	}
-	require.Eventually(t, all(0, 0), 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, all(0, 0), patience, 10*time.Millisecond)
 	b.call("POST", "/management/bookings/assign", map[string]any{"bookingId": tickets[0]["id"], "resourceId": resourceID})
-	require.Eventually(t, all(1, 1), 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, all(1, 1), patience, 5*time.Millisecond)
 	require.Equal(t, 1, listQueue(t, a.client, resourceID)[0].QueuePosition)
 
 	b.kill()
 	a.call("POST", "/management/queue/next", map[string]any{"resourceId": resourceID})
 	b.start()
-	require.Eventually(t, all(2, 2), 15*time.Second, 20*time.Millisecond)
+	require.Eventually(t, all(2, 2), patience, 20*time.Millisecond)
 }
 
 // While Redis is away, phones go on being told the truth, on every node, and
@@ -228,17 +228,17 @@ func TestPhonesMoveWithoutRedis(t *testing.T) {
 	b.appID = a.appID
 	first, second, third := a.join(typeID), a.join(typeID), a.join(typeID)
 	one, two, three := a.watch(first), a.watch(second), b.watch(third)
-	require.Eventually(t, func() bool { return three.shows() == 3 && two.shows() == 2 && one.shows() == 1 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return three.shows() == 3 && two.shows() == 2 && one.shows() == 1 }, patience, 10*time.Millisecond)
 
 	server.Stop()
 	b.call("POST", "/management/bookings/assign", map[string]any{"bookingId": first["id"], "resourceId": resourceID})
-	require.Eventually(t, func() bool { return two.shows() == 1 && three.shows() == 2 && len(one.heard()) == 1 }, 5*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return two.shows() == 1 && three.shows() == 2 && len(one.heard()) == 1 }, patience, 20*time.Millisecond)
 	late := b.watch(a.join(typeID))
-	require.Eventually(t, func() bool { return late.shows() == 3 }, 5*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return late.shows() == 3 }, patience, 20*time.Millisecond)
 
 	server.Start()
 	a.call("POST", "/management/bookings/assign", map[string]any{"bookingId": second["id"], "resourceId": resourceID})
-	require.Eventually(t, func() bool { return three.shows() == 1 && late.shows() == 2 && len(two.heard()) == 1 }, 10*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return three.shows() == 1 && late.shows() == 2 && len(two.heard()) == 1 }, patience, 20*time.Millisecond)
 	require.Equal(t, []string{"MY_BOOKING_ASSIGNED"}, one.heard())
 	require.Equal(t, []string{"MY_BOOKING_ASSIGNED"}, two.heard())
 }
@@ -253,11 +253,11 @@ func TestWaitsFollowTheType(t *testing.T) {
 	second := c.join(typeID)
 	third := c.join(typeID)
 	p := c.watch(third)
-	require.Eventually(t, func() bool { return p.shows() == 3 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return p.shows() == 3 }, patience, 10*time.Millisecond)
 	require.InDelta(t, 30, third["estimatedWaitMinutes"], 0)
 	c.call("PUT", "/management/types/"+typeID, map[string]any{"minutes": 25})
 	c.call("POST", "/management/bookings/assign", map[string]any{"bookingId": first["id"], "resourceId": resourceID})
-	require.Eventually(t, func() bool { return p.shows() == 2 }, 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return p.shows() == 2 }, patience, 5*time.Millisecond)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	require.Equal(t, 50, p.wait)

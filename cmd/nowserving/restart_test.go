@@ -240,7 +240,7 @@ func TestRollingRestart(t *testing.T) {
 			return true
 		}
 	}
-	require.Eventually(t, all(func(p *passenger) int { return p.rank }), 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, all(func(p *passenger) int { return p.rank }), patience, 10*time.Millisecond)
 	stop := make(chan struct{})
 	var busy sync.WaitGroup
 	var moved, requests atomic.Int64
@@ -306,7 +306,7 @@ func TestRollingRestart(t *testing.T) {
 		// Whoever comes back comes to the other: all are there when it is its turn.
 		other := []*process{b, a}[restart]
 		front.set(strings.TrimPrefix(other.url, "http://"))
-		require.Eventually(t, func() bool { return answered.Load() >= int64(10*(restart+1)) }, 20*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return answered.Load() >= int64(10*(restart+1)) }, patience, time.Millisecond)
 		refused := make(chan int, 1)
 		go func() {
 			for {
@@ -331,15 +331,15 @@ func TestRollingRestart(t *testing.T) {
 				}
 			}
 			return true
-		}, 30*time.Second, 10*time.Millisecond)
+		}, patience, 10*time.Millisecond)
 		node.start()
 	}
 	served := answered.Load()
-	require.Eventually(t, func() bool { return answered.Load() > served+5 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return answered.Load() > served+5 }, patience, time.Millisecond)
 	close(stop)
 	busy.Wait()
 
-	require.Eventually(t, all(func(p *passenger) int { return p.rank - int(answered.Load()) }), 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, all(func(p *passenger) int { return p.rank - int(answered.Load()) }), patience, 10*time.Millisecond)
 	waiting := listQueue(t, b.client, resourceID)
 	for _, p := range phones {
 		require.Equal(t, p.shows(), waiting[p.shows()-1].QueuePosition)
@@ -372,7 +372,7 @@ func TestStopping(t *testing.T) {
 			t.Parallel()
 			p := startProcess(t, be.settings(t))
 			p.http.CloseIdleConnections()
-			require.Less(t, p.end(), time.Second)
+			require.Less(t, p.end(), 5*time.Second)
 
 			p.start()
 			typeID, _ := p.clinic()
@@ -389,7 +389,7 @@ func TestStopping(t *testing.T) {
 			require.Equal(t, "HTTP/1.1 101", string(status))
 
 			require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
-			require.Eventually(t, func() bool { return strings.Contains(p.printed(), "stopping") }, 5*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return strings.Contains(p.printed(), "stopping") }, patience, time.Millisecond)
 			// The first may still be being taken in: somebody in a hurry presses again.
 			again, gone := time.Now(), make(chan error, 1)
 			go func() { gone <- p.cmd.Wait() }()
@@ -404,7 +404,7 @@ func TestStopping(t *testing.T) {
 				case <-time.After(20 * time.Millisecond):
 				}
 			}
-			require.Less(t, time.Since(again), time.Second)
+			require.Less(t, time.Since(again), 5*time.Second)
 		})
 	}
 }
