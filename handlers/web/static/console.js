@@ -536,7 +536,8 @@ async function openDesk(who) {
 
   fill(main, h('p', { class: 'nobody', 'aria-busy': 'true' }, t('loading')));
   try {
-    const path = who instanceof Key ? '/management/resources' : '/management/resources/mine';
+    // Only a provider is bound to the resources that name them.
+    const path = who.user?.role === 'provider' ? '/management/resources/mine' : '/management/resources';
     const [found, offered] = await Promise.all([
       who.call('GET', path, { query: { limit: 100 } }),
       who.call('GET', '/management/types', { query: { limit: 100 } }),
