@@ -252,22 +252,30 @@ func poll(ctx context.Context, ask func() error) error {
 	}
 }
 
-// freeAddress returns a loopback address nobody listens on. The port lies below
-// those the kernel gives to outgoing connections, so that it is still free when
-// a stopped server starts again.
+// freeAddress returns a loopback address nobody listens on, and nobody else gets
+// while the test runs, also when its server is stopped for a while: the port lies
+// below those the kernel gives to outgoing connections, and the same one of UDP
+// is held as a sign to the tests of this and other packages.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	var err error
 	for range 100 {
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.IntN(12000)))
+		var sign net.PacketConn
 		var listener net.Listener
 		var config net.ListenConfig
+		if sign, err = config.ListenPacket(t.Context(), "udp", address); err != nil {
+			continue
+		}
 		if listener, err = config.Listen(t.Context(), "tcp", address); err != nil {
+			err = errors.Join(err, sign.Close())
 			continue
 		}
 		if err = listener.Close(); err == nil {
+			t.Cleanup(func() { _ = sign.Close() }) // nothing was ever read or written
 			return address
 		}
+		err = errors.Join(err, sign.Close())
 	}
 	t.Fatalf("find a free port: %v", err)
 	return ""
