@@ -20,6 +20,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// patience is how long a test waits for what is to come; it only ever ends for
+// what does not.
+const patience = time.Minute
+
 // node is one running process of the service, without its HTTP side.
 type node struct {
 	store    *store.Store
@@ -79,7 +83,7 @@ func (h *house) node(sweep bool) *node {
 	if sweep {
 		running.Go(func() { n.bookings.Sweep(ctx) })
 	}
-	require.Eventually(h.t, mirrors.Linked, 5*time.Second, time.Millisecond)
+	require.Eventually(h.t, mirrors.Linked, patience, time.Millisecond)
 	h.t.Cleanup(func() {
 		cancel()
 		running.Wait()
@@ -150,9 +154,10 @@ func (c *clinic) position(id string) int {
 	return places[id].Position
 }
 
-// mirrored is what the node's mirror says, with no help from the database.
+// mirrored is what the node's mirror says, with no help from the database; -1
+// while it does not know all that the index holds.
 func (c *clinic) mirrored(id string) int {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	m, ok := c.mirrors.Current(ctx, c.id)
 	if !ok {

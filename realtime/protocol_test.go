@@ -219,8 +219,8 @@ func TestRefreshedTokenCounts(t *testing.T) {
 func TestTokenThatIsNotRefreshedEnds(t *testing.T) {
 	w := small(t)
 	n := w.node(realtime.Options{RefreshGrace: 20 * time.Millisecond})
-	w.allow("short", realtime.Client{OrganizationID: organization, UserID: "patient", ExpiresAt: time.Now().Add(50 * time.Millisecond)})
 	c := dial(t, n.url, nil)
+	w.allow("short", realtime.Client{OrganizationID: organization, UserID: "patient", ExpiresAt: time.Now().Add(50 * time.Millisecond)})
 	assert.Contains(t, c.connect("short"), `"expires":true,"ttl":1`)
 	code, reason := c.closed()
 	assert.Equal(t, "3005 connection expired", fmt.Sprint(code, " ", reason))
@@ -228,7 +228,7 @@ func TestTokenThatIsNotRefreshedEnds(t *testing.T) {
 
 func TestPings(t *testing.T) {
 	w := small(t)
-	n := w.node(realtime.Options{PingInterval: 50 * time.Millisecond, PongTimeout: 200 * time.Millisecond})
+	n := w.node(realtime.Options{PingInterval: 50 * time.Millisecond, PongTimeout: time.Second})
 	for _, query := range []string{"", "?format=protobuf"} {
 		silent := dial(t, n.url+query, nil)
 		hello, ping := `{"id":1,"connect":{"token":"a"}}`, "{}"

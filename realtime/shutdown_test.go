@@ -3,6 +3,7 @@ package realtime_test
 import (
 	"context"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,7 +24,7 @@ func TestManyClientsLeaveOneAfterAnother(t *testing.T) {
 	w := small(t)
 	n := w.node(realtime.Options{})
 	id := w.join("r1")
-	const clients = 600 // are asked within 300 ms
+	const clients = 1000 // are asked within 500 ms
 	var reading sync.WaitGroup
 	var heard atomic.Int64
 	left := make(chan time.Time, clients)
@@ -52,8 +53,11 @@ func TestManyClientsLeaveOneAfterAnother(t *testing.T) {
 	defer cancel()
 	var leaving sync.WaitGroup
 	leaving.Go(func() { assert.NoError(t, n.hub.Shutdown(ctx)) })
-	first := <-left
+	for n.hub.Stats().Connections == clients { // until the first has gone
+		runtime.Gosched()
+	}
 	w.do(models.ActionHold, id)
+	first := <-left
 	_, res, err := websocket.Dial(t.Context(), n.url, nil)
 	require.Error(t, err)
 	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
@@ -84,6 +88,6 @@ func TestAFewClientsLeaveAtOnce(t *testing.T) {
 	}
 	began := time.Now()
 	n.stop()
-	require.Less(t, time.Since(began), time.Second)
+	require.Less(t, time.Since(began), 5*time.Second)
 	reading.Wait()
 }

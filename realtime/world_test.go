@@ -36,7 +36,7 @@ const (
 	organization = "org1"
 	typeID       = "type1"
 	minutes      = 7
-	patience     = 20 * time.Second
+	patience     = time.Minute
 )
 
 // backends are the kinds of Redis everything is tested on.
