@@ -93,7 +93,7 @@ func (h *house) arrive(ctx context.Context, ticket ticketOf) (position int, err 
 // storm lets all phones come at once; each must be shown its place.
 func (h *house) storm(tickets []ticketOf) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(h.t.Context(), 2*patience)
 	defer cancel()
 	var arriving sync.WaitGroup
 	for i, ticket := range tickets {
@@ -170,12 +170,13 @@ func TestACrowdCostsAsMuchAsAFew(t *testing.T) {
 				h.redis.FlushAll()
 			}
 			var reads reads
-			before := h.commands()
+			before, began := h.commands(), time.Now()
 			h.beside(reads.of(t)).storm(tickets[:n])
+			seconds := int(time.Since(began) / time.Second)
 			// Once those who wait. The rest: what a mirror loads and the hub asks
 			// while it does, and how long visits take, which is looked at every 2 s.
-			assert.Less(t, len(reads.noted()), 30, "%d phones, flushed %v: %s", n, flushed, strings.Join(reads.noted(), "\n"))
-			assert.Less(t, h.commands()-before, 500)
+			assert.Less(t, len(reads.noted()), 30+2*seconds, "%d phones, flushed %v: %s", n, flushed, strings.Join(reads.noted(), "\n"))
+			assert.Less(t, h.commands()-before, 500+10*seconds)
 			whole := 0
 			for _, sql := range reads.noted() {
 				if strings.HasPrefix(sql, `SELECT * FROM "bookings" WHERE organization_id = $1 AND stage = $2`) {
@@ -237,9 +238,9 @@ func TestAJoinIsOneCommand(t *testing.T) {
 	kind := c.newType(nil)
 	c.newResource(nil, kind)
 	require.Equal(t, 1, c.join(kind, nil).num("queuePosition"))
-	before := h.commands()
+	before, began := h.commands(), time.Now()
 	for i := range 50 {
 		require.Equal(t, i+2, c.join(kind, nil).num("queuePosition"))
 	}
-	require.Less(t, h.commands()-before, 10, "what is asked in the background aside")
+	require.Less(t, h.commands()-before, 10+int(time.Since(began)/time.Second), "what is asked in the background aside")
 }
