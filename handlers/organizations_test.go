@@ -58,7 +58,8 @@ func TestOrganizations(t *testing.T) {
 			assert.Equal(t, field, c.organization(http.MethodPut, "", wrong).refused(http.StatusUnprocessableEntity, models.CodeInvalid).str("errors.0.field"))
 		}
 		for _, origin := range []string{"", "*", "null", "clinic.example", "ftp://clinic.example", "https://", "https://clinic.example/", "https://clinic.example/x",
-			"https://u:p@clinic.example", "https://clinic.example?x", "https://clinic.example#x", "https://clínica.example", "https://a b", "https://clinic.example\n"} {
+			"https://u:p@clinic.example", "https://clinic.example?x", "https://clinic.example#x", "https://clínica.example", "https://a b", "https://clinic.example\n",
+			"https://*.clinic.example", "https://clinic.example'", "https://clinic.example:", "https://clinic.example:65536"} {
 			c.organization(http.MethodPut, "", object{"allowedOrigins": []string{origin}}).refused(http.StatusUnprocessableEntity, models.CodeInvalid)
 		}
 		same(c.organization(http.MethodGet, "", nil).ok())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +21,8 @@ const (
 	maxOrigins = 50
 	// maxOrigin bounds one of them, in bytes: a host name has at most 253.
 	maxOrigin = 300
+	// originSigns are what an origin is written with: a host is a name or an address.
+	originSigns = "abcdefghijklmnopqrstuvwxyz0123456789-._:/[]"
 )
 
 // CreateOrganization makes an organization. Its time zone must be an IANA name.
@@ -162,11 +165,16 @@ func checkOrganization(o *models.Organization) error {
 // scheme://host[:port] in lower case, without the port the scheme implies.
 func normalOrigin(text string) (string, error) {
 	wrong := models.Invalid("allowedOrigins", "%q is no origin such as https://clinic.example or http://localhost:3000.", text)
-	if len(text) > maxOrigin || strings.IndexFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
+	text = strings.ToLower(text)
+	// A host with a * would be many in a Content-Security-Policy.
+	if len(text) > maxOrigin || strings.ContainsFunc(text, func(r rune) bool { return !strings.ContainsRune(originSigns, r) }) {
 		return "", wrong
 	}
-	u, err := url.Parse(strings.ToLower(text))
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Scheme+"://"+u.Host != strings.ToLower(text) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Scheme+"://"+u.Host != text {
+		return "", wrong
+	}
+	if _, err := strconv.ParseUint(u.Port(), 10, 16); err != nil && u.Host != u.Hostname() && !strings.HasSuffix(u.Host, "]") {
 		return "", wrong
 	}
 	standard := map[string]string{"https": ":443", "http": ":80"}[u.Scheme]
