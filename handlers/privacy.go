@@ -59,6 +59,9 @@ func exportBooking(b access.HeldBooking) exportedBooking {
 		Priority: b.Priority, Note: b.Note, Info: b.Info, CancelReason: b.CancelReason, CreatedAt: b.CreatedAt.UTC(), PendingAt: utc(b.PendingAt),
 		CalledAt: utc(b.CalledAt), StartedAt: utc(b.StartedAt), EndedAt: utc(b.EndedAt), StartsAt: utc(b.StartsAt), EndsAt: utc(b.EndsAt),
 	}
+	if view.Info == nil {
+		view.Info = map[string]any{}
+	}
 	if b.Likely != nil {
 		view.Quoted = &models.Estimate{Low: *b.Low, Likely: *b.Likely, High: *b.High}
 	}

@@ -424,6 +424,7 @@ func TestExportHoldsEverything(t *testing.T) {
 			assert.Equal(t, "Planted appointment", a.str("bookings.0.note"))
 			assert.Equal(t, "Planted left", a.str("bookings.1.cancelReason"))
 			assert.Equal(t, "Planted", a.str("bookings.2.info.planted"))
+			assert.NotNil(t, a.at("bookings.0.info"), "an object, as the document says, if an empty one")
 			assert.NotEmpty(t, a.str("bookings.2.endedAt"))
 			assert.Len(t, a.list("devices"), 1)
 			assert.Len(t, a.list("sessions"), 1)
