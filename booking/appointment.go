@@ -172,7 +172,7 @@ func (s *Service) book(tx *store.Tx, sc Scope, f Filters, b, replaced *models.Bo
 	}
 	for _, id := range candidates {
 		b.ResourceID = &id
-		err := tx.Transaction(func(tx *gorm.DB) error { return tx.Create(b).Error })
+		err := tx.Transaction(func(tx *gorm.DB) error { return insert(tx, b) })
 		switch {
 		case err == nil:
 			return nil

@@ -137,7 +137,7 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 		if err := drawTicket(tx, b, t.Prefix); err != nil {
 			return err
 		}
-		if err := tx.Create(b).Error; err != nil {
+		if err := insert(tx.DB, b); err != nil {
 			return fmt.Errorf("create booking: %w", err)
 		}
 		for _, id := range slices.Compact(slices.Sorted(slices.Values(j.Filters.Resources))) {
@@ -157,6 +157,16 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 		return nil, err
 	}
 	return b, nil
+}
+
+// insert stores a new booking. Its customer may have been erased since they, or
+// the desk for them, asked.
+func insert(db *gorm.DB, b *models.Booking) error {
+	err := db.Create(b).Error
+	if store.IsErased(err) {
+		return models.Errorf(models.CodeCustomerMissing, "The customer has just been erased.")
+	}
+	return err
 }
 
 // outline checks what is asked for and makes as much of the booking as a queued

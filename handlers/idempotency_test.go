@@ -2,14 +2,17 @@ package handlers_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
 
 	"nowserving/booking/store"
 	"nowserving/models"
@@ -197,6 +200,60 @@ func TestARequestThatWasCutShort(t *testing.T) {
 	})
 }
 
+// TestARequestThatFailedAfterItsCommit: who repeats it is told at once that it
+// was carried out; one that failed before is carried out at once.
+func TestARequestThatFailedAfterItsCommit(t *testing.T) {
+	t.Parallel()
+	for _, b := range []backend{embedded, postgres} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			var after, before atomic.Bool
+			h := newHouse(t, b, func(h *house) {
+				h.look = func(s *store.Store) {
+					on := s.Read(context.Background()).Callback()
+					require.NoError(t, on.Query().Before("gorm:query").Register("test:fail", func(db *gorm.DB) {
+						switch db.Statement.Dest.(type) {
+						case *[]models.Customer: // who a committed booking is shown with
+							if after.Load() {
+								_ = db.AddError(errors.New("planted"))
+							}
+						case *models.BookingType:
+							if before.Load() {
+								_ = db.AddError(errors.New("planted"))
+							}
+						}
+					}))
+				}
+			})
+			c := h.newClinic()
+			join := c.joinRequest(c.newType(nil))
+
+			before.Store(true)
+			c.once("before", join).refused(http.StatusInternalServerError, models.CodeInternal)
+			before.Store(false)
+			assert.Zero(t, scalar[int](h, "SELECT count(*) FROM bookings"))
+			assert.False(t, c.once("before", join).ok().replayed())
+
+			after.Store(true)
+			c.once("after", join).refused(http.StatusInternalServerError, models.CodeInternal)
+			after.Store(false)
+			require.Equal(t, 2, scalar[int](h, "SELECT count(*) FROM bookings"))
+			id := scalar[string](h, "SELECT id FROM bookings ORDER BY seq DESC LIMIT 1")
+			for range 2 {
+				lost := c.once("after", join).refused(http.StatusConflict, models.CodeAnswerLost)
+				assert.Contains(t, lost.str("detail"), id)
+			}
+			assert.Equal(t, 2, scalar[int](h, "SELECT count(*) FROM bookings"))
+			other := join
+			other.body = joining("other", nil)
+			c.once("after", other).refused(http.StatusUnprocessableEntity, models.CodeRequestMismatch)
+			h.age("after", 25*time.Hour)
+			assert.False(t, c.once("after", join).ok().replayed())
+			assert.True(t, c.once("after", join).ok().replayed())
+		})
+	}
+}
+
 // age moves a request into the past.
 func (h *house) age(key string, by time.Duration) {
 	h.t.Helper()
@@ -227,7 +284,6 @@ func TestOnlyTheLastToClaimARequestCommits(t *testing.T) {
 		require.Equal(t, models.CodeRequestRunning, models.CodeOf(write(slow, "slow")))
 		require.NoError(t, write(quick, "quick"))
 		require.NoError(t, h.store.Release(ctx, slow))
-		require.NoError(t, h.store.Release(ctx, quick)) // too late: it has committed
 		assert.Equal(t, []string{"quick"}, column(h, "SELECT action FROM audit WHERE organization_id = 'o'"))
 		assert.Equal(t, []string{"committed"}, column(h, "SELECT state FROM idempotency_keys"))
 
@@ -235,6 +291,7 @@ func TestOnlyTheLastToClaimARequestCommits(t *testing.T) {
 		require.NoError(t, write(quick, "more"))
 		require.NoError(t, h.store.Settle(ctx, quick, http.StatusOK, "", ""))
 		require.NoError(t, write(quick, "after"))
+		require.NoError(t, h.store.Release(ctx, quick)) // too late
 		assert.Equal(t, []string{"done"}, column(h, "SELECT state FROM idempotency_keys"))
 	})
 }

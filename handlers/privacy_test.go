@@ -406,6 +406,47 @@ func TestErasureOvertakesAJoin(t *testing.T) {
 	}
 }
 
+// TestErasureOvertakesAnAnswer erases a customer whom an answer names that has
+// not been kept yet: it never is.
+func TestErasureOvertakesAnAnswer(t *testing.T) {
+	t.Parallel()
+	for _, b := range []backend{embedded, postgres} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			var held atomic.Bool
+			arrived, goOn := make(chan struct{}, 1), make(chan struct{})
+			h := newHouse(t, b, func(h *house) {
+				h.look = func(s *store.Store) {
+					require.NoError(t, s.Read(context.Background()).Callback().Query().After("gorm:query").Register("test:hold", func(db *gorm.DB) {
+						if _, ok := db.Statement.Dest.(*[]models.Customer); ok && held.Swap(false) {
+							arrived <- struct{}{}
+							<-goOn
+						}
+					}))
+				}
+			})
+			c := h.newClinic()
+			kind := c.newType(nil)
+			id := c.signIn("+"+plantedPhone, false).str("user.id")
+			join := c.joinRequest(kind)
+			join.body, join.header = joining(kind, object{"customerIdentifier": object{"id": id}}), map[string]string{"Idempotency-Key": "join"}
+			held.Store(true)
+			answered := make(chan answer)
+			go func() {
+				a, err := h.try(join)
+				assert.NoError(t, err)
+				answered <- a
+			}()
+			<-arrived
+			c.staff(http.MethodDelete, "/management/customers/"+id, nil).ok()
+			close(goOn)
+			assert.Contains(t, string((<-answered).ok().raw), plantedPhone)
+			assert.Empty(t, h.traces())
+			c.once("join", join).refused(http.StatusConflict, models.CodeAnswerLost)
+		})
+	}
+}
+
 func TestExportHoldsEverything(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {

@@ -48,6 +48,9 @@ func newDevices(s *Service) (*devices, error) {
 // made here: the id, the hash and the times.
 func (s *Service) RegisterDevice(ctx context.Context, d *Device, token string) error {
 	return s.store.Tx(ctx, func(tx *store.Tx) error {
+		if err := d.erased(tx); err != nil {
+			return err
+		}
 		d.ID, d.TokenHash, d.TokenSealed = models.NewID(), models.HashSecret(token), s.devices.sealer.Seal(token)
 		d.CreatedAt, d.UpdatedAt = tx.Now, tx.Now
 		// Pushes on their way name the id, so that of a new owner is another.
@@ -89,6 +92,26 @@ func (s *Service) RegisterDevice(ctx context.Context, d *Device, token string) e
 		}
 		return s.pushes.mark(tx, d.OrganizationID) // their place may have changed since they joined
 	})
+}
+
+// erased refuses a device of a customer who is erased. None is until the
+// transaction has ended.
+func (d *Device) erased(tx *store.Tx) error {
+	if d.CustomerID == nil {
+		return nil
+	}
+	if err := tx.Naming(d.OrganizationID); err != nil {
+		return err
+	}
+	var gone int64
+	err := tx.Table("customers").Where("organization_id = ? AND id = ? AND erased_at IS NOT NULL", d.OrganizationID, *d.CustomerID).Count(&gone).Error
+	if err != nil {
+		return fmt.Errorf("look whether a device's owner is erased: %w", err)
+	}
+	if gone > 0 {
+		return models.Errorf(models.CodeCustomerMissing, "The customer has just been erased.")
+	}
+	return nil
 }
 
 // RemoveDevice stops pushes to a token of the owner of d; it is no error when

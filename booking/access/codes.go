@@ -203,7 +203,7 @@ func (a *Access) VerifyCode(ctx context.Context, organizationID string, c Contac
 		if customer, err = a.ResolveCustomerIn(tx, organizationID, CustomerRef{Phone: c.Phone, Email: c.Email}); err != nil || customer.Lang == used.Lang {
 			return err
 		}
-		return tx.Model(customer).Update("lang", used.Lang).Error
+		return tx.Model(customer).Where("erased_at IS NULL").Update("lang", used.Lang).Error
 	})
 	if err != nil {
 		return Session{}, fmt.Errorf("find or make the customer: %w", err)

@@ -21,7 +21,9 @@ func (a *Access) Erase(ctx context.Context, organizationID, id string, also ...f
 		if err := tx.Erasing(organizationID); err != nil {
 			return err
 		}
-		c, err := customer(tx.DB, organizationID, id)
+		// A change of their profile that is under way ends first: its address is
+		// theirs too.
+		c, err := customer(a.store.Lock(tx), organizationID, id)
 		if err != nil {
 			return err
 		}
@@ -168,7 +170,11 @@ type HeldSession struct {
 func (a *Access) Export(ctx context.Context, organizationID, id string) (*Held, error) {
 	h := &Held{}
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
-		var err error
+		// From where they asked must not be written down after their erasure.
+		err := tx.Naming(organizationID)
+		if err != nil {
+			return err
+		}
 		if h.Customer, err = customer(tx.DB, organizationID, id); err != nil {
 			return err
 		}

@@ -35,6 +35,10 @@ const (
 	RequestDone      RequestState = "done"      // its answer is kept
 )
 
+// answerLost is the status of a committed request whose answer is known to be
+// lost: it failed after the commit, or somebody it may name is erased.
+const answerLost = -1
+
 // Request is a request that came with an idempotency key, and its answer.
 type Request struct {
 	OrganizationID string       `gorm:"primaryKey"` // empty: about the account
@@ -44,7 +48,7 @@ type Request struct {
 	Run            string       // of several tries, the one that may commit
 	State          RequestState // set by Claim and what follows, as are the fields below
 	BookingID      string       // the booking it changed, if any
-	Status         int          // of the answer
+	Status         int          // of the answer; 0 without one, or answerLost
 	Header         string
 	Body           string
 	CreatedAt      time.Time
@@ -76,8 +80,8 @@ func WithIdempotency(ctx context.Context, c *Claim) context.Context {
 // Earlier is a request that came before with the same key.
 type Earlier struct {
 	Request
-	// Lost says that it has ended without an answer, because its process has or
-	// because it lasted too long.
+	// Lost says that it has ended without an answer, because it failed or its
+	// process has ended, or that it lasted too long.
 	Lost bool
 }
 
@@ -91,7 +95,7 @@ func (s *Store) earlier(db *gorm.DB, want *Request, now time.Time) (Earlier, err
 	var e Earlier
 	err := db.Where("organization_id = ? AND subject = ? AND idempotency_key = ?", want.OrganizationID, want.Subject, want.Key).Take(&e.Request).Error
 	dead := !s.Postgres() && !strings.HasPrefix(e.Run, s.boot) // SQLite has one process
-	e.Lost = e.State != RequestDone && (dead || now.Sub(e.CreatedAt) > runLife)
+	e.Lost = e.State != RequestDone && (dead || e.Status == answerLost || now.Sub(e.CreatedAt) > runLife)
 	return e, err
 }
 
@@ -161,12 +165,13 @@ func (c *Claim) wasCommitted(bookingID string) {
 	}
 }
 
-// Settle keeps the answer of a claimed request.
+// Settle keeps the answer of a claimed request, unless it may name somebody who
+// was erased meanwhile.
 func (s *Store) Settle(ctx context.Context, c *Claim, status int, header, body string) error {
 	c.end()
 	err := s.Tx(ctx, func(tx *Tx) error {
-		return tx.Exec("UPDATE idempotency_keys SET state = 'done', status = ?, header = ?, body = ? WHERE run = ?",
-			status, header, body, c.request.Run).Error
+		return tx.Exec("UPDATE idempotency_keys SET state = 'done', status = ?, header = ?, body = ? WHERE run = ? AND status <> ?",
+			status, header, body, c.request.Run, answerLost).Error
 	})
 	if err != nil {
 		return fmt.Errorf("keep an answer: %w", err)
@@ -174,12 +179,15 @@ func (s *Store) Settle(ctx context.Context, c *Claim, status int, header, body s
 	return nil
 }
 
-// Release gives up a claim, so that the request can be made again, unless
-// something of it was committed.
+// Release gives up a claim, so that the request can be made again. One of which
+// something was committed can't be: who repeats it is told so.
 func (s *Store) Release(ctx context.Context, c *Claim) error {
 	c.end()
 	err := s.Tx(ctx, func(tx *Tx) error {
-		return tx.Exec("DELETE FROM idempotency_keys WHERE run = ? AND state = 'running'", c.request.Run).Error
+		if err := tx.Exec("DELETE FROM idempotency_keys WHERE run = ? AND state = 'running'", c.request.Run).Error; err != nil {
+			return err
+		}
+		return tx.Exec("UPDATE idempotency_keys SET status = ? WHERE run = ? AND state = 'committed'", answerLost, c.request.Run).Error
 	})
 	if err != nil {
 		return fmt.Errorf("release a request: %w", err)

@@ -107,7 +107,13 @@ func (tx *Tx) LoseAnswers(e *Erasure, mentions func(sealed string) bool) error {
 	if err := tx.Where("organization_id = ? AND subject IN ?", e.OrganizationID, own).Delete(&Request{}).Error; err != nil {
 		return fmt.Errorf("forget a customer's requests: %w", err)
 	}
-	lost := map[string]any{"state": RequestCommitted, "status": 0, "header": "", "body": ""}
+	// What others have committed and not yet answered may name them, and can't be
+	// read.
+	err := tx.Model(&Request{}).Where("organization_id = ? AND state = ?", e.OrganizationID, RequestCommitted).Update("status", answerLost).Error
+	if err != nil {
+		return fmt.Errorf("keep no answer under way that may be about a customer: %w", err)
+	}
+	lost := map[string]any{"state": RequestCommitted, "status": answerLost, "header": "", "body": ""}
 	done := tx.Model(&Request{}).Where("organization_id = ? AND state = ?", e.OrganizationID, RequestDone).Session(&gorm.Session{})
 	if err := done.Where("booking_id IN ?", e.BookingIDs[1:]).Updates(lost).Error; err != nil {
 		return fmt.Errorf("empty answers about a customer: %w", err)

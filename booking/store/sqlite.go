@@ -85,9 +85,10 @@ func sqliteDuplicate(err error) bool {
 	return ok && (e.Code() == sqliteConstraintUnique || e.Code() == sqliteConstraintPrimaryKey)
 }
 
-func sqliteOverlap(err error) bool {
+// sqliteTriggered reports whether a trigger that raises its own name refused.
+func sqliteTriggered(err error, name string) bool {
 	e, ok := errors.AsType[*gosqlite.Error](err)
-	return ok && e.Code() == sqliteConstraintTrigger && strings.Contains(e.Error(), "bookings_overlap")
+	return ok && e.Code() == sqliteConstraintTrigger && strings.Contains(e.Error(), name)
 }
 
 // folderLock keeps a second process off the data folder: the in-process Redis

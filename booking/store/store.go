@@ -251,5 +251,14 @@ func IsOverlap(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code == "23P01"
 	}
-	return sqliteOverlap(err)
+	return sqliteTriggered(err, "bookings_overlap")
+}
+
+// IsErased reports whether err says that a booking's customer is erased.
+func IsErased(err error) bool {
+	const name = "bookings_of_erased"
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.ConstraintName == name
+	}
+	return sqliteTriggered(err, name)
 }
