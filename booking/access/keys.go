@@ -3,7 +3,6 @@ package access
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
@@ -145,15 +144,8 @@ func (a *Access) CreateKey(ctx context.Context, organizationID *string, plan Key
 		if err := plan.check(tx.Now); err != nil {
 			return err
 		}
-		var keys int64
-		if err := owned(tx.Model(&APIKey{}), organizationID).Count(&keys).Error; err != nil {
-			return fmt.Errorf("count API keys: %w", err)
-		}
-		if keys >= maxKeys {
-			return models.Errorf(models.CodeKeyLimit, "There are %d keys already.", keys)
-		}
 		// The name of a key that has expired is free.
-		old, err := keysNamed(tx, organizationID, plan.Name)
+		old, err := a.keysNamed(tx, organizationID, plan.Name)
 		if err != nil {
 			return err
 		}
@@ -176,6 +168,13 @@ func (a *Access) CreateKey(ctx context.Context, organizationID *string, plan Key
 }
 
 func insertKey(tx *store.Tx, organizationID *string, plan KeyPlan) (APIKey, string, error) {
+	var keys int64
+	if err := owned(tx.Model(&APIKey{}), organizationID).Count(&keys).Error; err != nil {
+		return APIKey{}, "", fmt.Errorf("count API keys: %w", err)
+	}
+	if keys >= maxKeys {
+		return APIKey{}, "", models.Errorf(models.CodeKeyLimit, "There are %d keys already.", keys)
+	}
 	secret := newKey()
 	k := APIKey{
 		ID: models.NewID(), OrganizationID: organizationID, Name: plan.Name, KeyHash: models.HashSecret(secret),
@@ -192,19 +191,21 @@ func insertKey(tx *store.Tx, organizationID *string, plan KeyPlan) (APIKey, stri
 }
 
 // RotateKey gives a key a successor of the same name, scopes and end, or of the
-// end given. The old one works for another 24 hours, unless it ends before.
+// end given. The old one works for another 24 hours, unless it ends before. Of
+// two at once, the second gives the successor a successor.
 func (a *Access) RotateKey(ctx context.Context, organizationID *string, name string, expiresAt *time.Time) (APIKey, string, error) {
 	var k APIKey
 	var secret string
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
-		var old APIKey
-		err := owned(a.store.Lock(tx).Where("name = ? AND replaced_at IS NULL", name), organizationID).Take(&old).Error
-		if errors.Is(err, gorm.ErrRecordNotFound) {
+		keys, err := a.keysNamed(tx, organizationID, name)
+		if err != nil {
+			return err
+		}
+		at := slices.IndexFunc(keys, func(k APIKey) bool { return k.ReplacedAt == nil })
+		if at < 0 {
 			return keyMissing(name)
 		}
-		if err != nil {
-			return fmt.Errorf("read API key: %w", err)
-		}
+		old := keys[at]
 		plan := KeyPlan{Name: name, Scopes: old.Scopes, Role: old.Role, ExpiresAt: old.ExpiresAt}
 		if expiresAt != nil {
 			plan.ExpiresAt = expiresAt
@@ -235,7 +236,7 @@ func (a *Access) Keys(ctx context.Context, organizationID *string) ([]APIKey, er
 		return nil, err
 	}
 	var list []APIKey
-	err := owned(a.store.Read(ctx), organizationID).Order("name, created_at DESC").Limit(maxKeys).Find(&list).Error
+	err := owned(a.store.Read(ctx), organizationID).Order("name, replaced_at IS NOT NULL, created_at DESC").Limit(maxKeys).Find(&list).Error
 	if err != nil {
 		return nil, fmt.Errorf("list API keys: %w", err)
 	}
@@ -246,7 +247,7 @@ func (a *Access) Keys(ctx context.Context, organizationID *string) ([]APIKey, er
 // from then on.
 func (a *Access) DeleteKey(ctx context.Context, organizationID *string, name string) error {
 	return a.store.Tx(ctx, func(tx *store.Tx) error {
-		keys, err := keysNamed(tx, organizationID, name)
+		keys, err := a.keysNamed(tx, organizationID, name)
 		if err != nil {
 			return err
 		}
@@ -283,7 +284,14 @@ func (a *Access) dropReplaced(ctx context.Context) error {
 	})
 }
 
-func keysNamed(tx *store.Tx, organizationID *string, name string) ([]APIKey, error) {
+// keysNamed lists the keys of a name: the one that is good, and those it
+// replaced. Nobody else changes them until the transaction ends. They are read
+// once they are locked, or one that was made meanwhile would not be seen.
+func (a *Access) keysNamed(tx *store.Tx, organizationID *string, name string) ([]APIKey, error) {
+	var ids []string
+	if err := owned(a.store.Lock(tx).Model(&APIKey{}).Where("name = ?", name), organizationID).Order("created_at, id").Pluck("id", &ids).Error; err != nil {
+		return nil, fmt.Errorf("lock API keys: %w", err)
+	}
 	var keys []APIKey
 	if err := owned(tx.Where("name = ?", name), organizationID).Find(&keys).Error; err != nil {
 		return nil, fmt.Errorf("read API keys: %w", err)
