@@ -36,7 +36,10 @@ import (
 	"nowserving/realtime"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The client library lets go of an answered command only after 5 seconds.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/centrifugal/centrifuge-go.(*Client).sendAsync.func1"))
+}
 
 const (
 	bootstrapKey = "nsk_bootstrap_for_tests"

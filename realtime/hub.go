@@ -240,13 +240,15 @@ func dismiss(ctx context.Context, conns []*conn) {
 
 // Revoke closes the connections on this node whose credential, or whose
 // organization, has one of the ids and is no longer good. Whoever has one of the
-// ids themselves, and still a good credential, is asked to come again: what they
-// may watch is another from now on.
+// ids themselves, or watches something of an organization with one of them, and
+// has still a good credential, is asked to come again: what they may watch is
+// another from now on.
 func (h *Hub) Revoke(ids ...string) {
 	ended := make(map[string]bool, len(ids))
 	for _, id := range ids {
 		ended[id] = true
 	}
+	defer h.part(ids)
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if h.closing {
@@ -258,6 +260,19 @@ func (h *Hub) Revoke(ids ...string) {
 			c.close(closeRevoked)
 		case c.belongsTo(ended):
 			c.close(closeChanged)
+		}
+	}
+}
+
+// part asks those who watch organizations that are gone to come again.
+func (h *Hub) part(ids []string) {
+	for _, id := range ids {
+		o := h.organization(id) // mostly none
+		if o == nil {
+			continue
+		}
+		for _, s := range o.watchers() {
+			s.conn.close(closeChanged)
 		}
 	}
 }

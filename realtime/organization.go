@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -112,6 +113,23 @@ func newOrganization(h *Hub, id string) *organization {
 		nudge: make(chan struct{}, 1), far: map[string]int64{},
 		calls: map[string]models.BookingEvent{}, unsure: map[string]struct{}{},
 	}
+}
+
+// watchers lists the subscriptions.
+func (o *organization) watchers() []*subscription {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var all []*subscription
+	for _, b := range o.bookings {
+		all = append(all, b.watchers...)
+	}
+	for _, d := range o.displays {
+		all = append(all, d.watchers...)
+	}
+	for _, q := range o.queues {
+		all = slices.AppendSeq(all, maps.Keys(q.consoles))
+	}
+	return all
 }
 
 // queue returns a watched queue. The caller holds the lock, and calls tidy
