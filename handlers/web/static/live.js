@@ -20,6 +20,7 @@ export class Live {
     this.closed = false;
     this.refusals = 0;
     this.fresh = false;
+    sign.rest(); // an earlier connection is another story
     sign.set('connecting');
     const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
     const query = who.cookies ? `?session=${who.cookies}` : '';
