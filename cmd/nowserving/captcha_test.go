@@ -21,11 +21,20 @@ type fakeProvider struct {
 	url  string
 	mu   sync.Mutex
 	good map[string]string // secret by token
-	down bool
-	asks bool // whether Turnstile wants something of the person
+	mood mood
 	made int
 	used int
 }
+
+// mood is how the provider takes people just now.
+type mood int
+
+const (
+	friendly mood = iota
+	down
+	asking   // Turnstile wants something of the person
+	doubtful // reCAPTCHA takes everybody for a program
+)
 
 const (
 	turnstileKey, turnstileSecret = "1x00000000000000000000AA", "turnstile-secret"
@@ -40,7 +49,7 @@ func newProvider(t *testing.T) *fakeProvider {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			if f.down {
+			if f.mood == down {
 				w.WriteHeader(http.StatusServiceUnavailable)
 				return
 			}
@@ -74,7 +83,7 @@ func newProvider(t *testing.T) *fakeProvider {
 	})
 	page("GET /turnstile/frame", html, func(*http.Request) string {
 		token := f.token(turnstileSecret)
-		if f.asks {
+		if f.mood == asking {
 			return `<label><input type="checkbox" onclick="parent.postMessage({token: '` + token + `'}, '*')"> I am a person</label><script>parent.postMessage({ask: true}, '*')</script>`
 		}
 		return `<script>parent.postMessage({token: '` + token + `'}, '*')</script>`
@@ -94,6 +103,9 @@ func newProvider(t *testing.T) *fakeProvider {
 			}
 			delete(f.good, token)
 			f.used++
+			if f.mood == doubtful {
+				return `{"success": true, "score": 0.1}`
+			}
 			return `{"success": true, "score": 0.9}`
 		})
 	}
@@ -111,10 +123,10 @@ func (f *fakeProvider) token(secret string) string {
 	return token
 }
 
-func (f *fakeProvider) set(down, asks bool) {
+func (f *fakeProvider) become(m mood) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.down, f.asks = down, asks
+	f.mood = m
 }
 
 func (f *fakeProvider) counts() (made, used int) {
@@ -171,18 +183,21 @@ func TestOurPagesProveThatAPersonAsks(t *testing.T) {
 	patient.shows("connected", attribute("connection", "data-state"))
 
 	// Away, in Arabic: the page says so, the focus is where one tries again.
-	provider.set(true, false)
+	provider.become(down)
 	arabic := open(node.url+"/console?lang=ar&organization="+node.appID, 390, 844)
 	arabic.fill("phone", "+966500000100")
 	arabic.click("send-code")
 	arabic.shows("true", fmt.Sprintf(`document.querySelector('[role="alert"]').textContent.includes('التحقق') && document.querySelector('[role="alert"]').textContent.includes('%s')`, host))
 	arabic.shows("send-code", focused)
-	provider.set(false, false)
+	provider.become(doubtful)
+	arabic.click("send-code")
+	arabic.shows("تعذر التأكد من أنك شخص حقيقي. أعد تحميل الصفحة وحاول مرة أخرى.", `document.querySelector('[role="alert"]').textContent`)
+	provider.become(friendly)
 	arabic.click("send-code")
 	arabic.shows("code", focused)
 
 	// Turnstile asks, and is answered by keyboard alone.
-	provider.set(false, true)
+	provider.become(asking)
 	doctor := open(node.url+"/console?organization="+node.appID, 1280, 800)
 	doctor.fill("phone", "+966500000100")
 	doctor.run("press Enter", chromedp.KeyEvent(kb.Enter))
