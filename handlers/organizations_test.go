@@ -350,6 +350,44 @@ func TestHardDeletionLeavesAJobUnderWay(t *testing.T) {
 	})
 }
 
+// TestHardDeletionMeetsWhatIsWritten deletes an organization while a transaction
+// that wrote something of it has not ended, and while a message of it is sent.
+func TestHardDeletionMeetsWhatIsWritten(t *testing.T) {
+	t.Parallel()
+	onBothWithCarriers(t, func(t *testing.T, h *house, phones *fakeTwilio, _ *fakeMail) {
+		c := h.newClinic()
+		phones.will("+966500000481", "hang")
+		c.askCode("sms", "+966500000481", "en").ok()
+		require.Eventually(t, func() bool { return phones.tries("+966500000481") == 1 }, patience, 5*time.Millisecond)
+
+		written, end, ended := make(chan struct{}), make(chan struct{}), make(chan error)
+		go func() {
+			ended <- h.store.Tx(context.Background(), func(tx *store.Tx) error {
+				defer func() { close(written); <-end }()
+				return tx.Exec("INSERT INTO customers (id, organization_id, created_at, updated_at) VALUES ('late', ?, ?, ?)", c.id, tx.Now, tx.Now).Error
+			})
+		}()
+		<-written
+		dropped := make(chan answer)
+		go func() { dropped <- c.organization(http.MethodDelete, "?hardDelete=true", nil) }()
+		if h.store.Postgres() { // it has deleted what it saw, and waits
+			require.Eventually(t, func() bool {
+				return scalar[int](h, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database() AND query LIKE 'DELETE FROM organizations%'") == 1
+			}, patience, 5*time.Millisecond)
+		}
+		close(end)
+		require.NoError(t, <-ended)
+		(<-dropped).ok()
+		assert.Zero(t, scalar[int](h, "SELECT count(*) FROM customers WHERE id = 'late'"))
+
+		close(phones.hung)
+		require.Eventually(t, func() bool {
+			h.exec("UPDATE river_job SET state = 'available', scheduled_at = ? WHERE state IN ('scheduled', 'retryable')", time.Now().UTC().Add(-time.Minute))
+			return scalar[int](h, "SELECT count(*) FROM river_job WHERE state <> 'completed'") == 0
+		}, patience, 20*time.Millisecond, "the message has nobody to be from any more")
+	})
+}
+
 // fillEverything makes a clinic with a row in every table.
 func (h *house) fillEverything(phone string) *clinic {
 	h.t.Helper()

@@ -313,6 +313,10 @@ func (p *post) end(ctx context.Context, a *MessageAttempt, status MessageStatus,
 	defer cancel()
 	a.ID, a.Status, a.Error = models.NewID(), status, code
 	err := p.s.store.Tx(ctx, func(tx *store.Tx) error {
+		var there int64
+		if err := tx.Model(&models.Organization{}).Where("id = ?", a.OrganizationID).Count(&there).Error; err != nil || there == 0 {
+			return err // deleted for good meanwhile, and its log with it
+		}
 		a.CreatedAt = tx.Now
 		return tx.Create(a).Error
 	})

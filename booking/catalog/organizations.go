@@ -21,6 +21,8 @@ const (
 	maxOrigins = 50
 	// maxOrigin bounds one of them, in bytes: a host name has at most 253.
 	maxOrigin = 300
+	// maxDrops is how often it is tried to delete an organization that others write to.
+	maxDrops = 5
 	// originSigns are what an origin is written with: a host is a name or an address.
 	originSigns = "abcdefghijklmnopqrstuvwxyz0123456789-._:/[]"
 )
@@ -114,7 +116,17 @@ func (c *Catalog) DeleteOrganization(ctx context.Context, id string) (*models.Or
 
 // DropOrganization deletes an organization, also one that is hidden, and
 // everything of it for good. Only the account's audit says that there was one.
-func (c *Catalog) DropOrganization(ctx context.Context, id string) (*models.Organization, error) {
+// What is written of it meanwhile goes, too.
+func (c *Catalog) DropOrganization(ctx context.Context, id string) (o *models.Organization, err error) {
+	for range maxDrops {
+		if o, err = c.dropOrganization(ctx, id); !store.IsOvertaken(err) {
+			break
+		}
+	}
+	return o, err
+}
+
+func (c *Catalog) dropOrganization(ctx context.Context, id string) (*models.Organization, error) {
 	list := make([]models.Organization, 1)
 	o := &list[0]
 	err := c.store.Tx(ctx, func(tx *store.Tx) error {

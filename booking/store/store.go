@@ -245,6 +245,14 @@ func IsDuplicate(err error) bool {
 	return sqliteDuplicate(err)
 }
 
+// IsOvertaken reports whether err says that another transaction came between:
+// it refers to what this one deleted, or each waits for the other. Done again,
+// this one may succeed.
+func IsOvertaken(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pg.Code == "23503" || pg.Code == "40P01")
+}
+
 // IsOverlap reports whether err says that a resource has another appointment at
 // the time.
 func IsOverlap(err error) bool {
