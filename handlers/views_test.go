@@ -164,15 +164,27 @@ func TestLiveEndsWithTheRight(t *testing.T) {
 				r.staff(http.MethodPut, "/management/resources/"+r.own, object{"providerPhone": "+966500000063"}).ok()
 			}},
 		} {
-			r.lend(object{"resources": []string{r.own}, "viewConfirmed": []string{r.lent}, "viewRequests": []string{r.lent}})
+			far.hears(r.token, func() {
+				r.lend(object{"resources": []string{r.own}, "viewConfirmed": []string{r.lent}, "viewRequests": []string{r.lent}})
+			})
 			far.loses(name, r.token, change.channel, change.take)
 		}
-		r.lend(object{"resources": []string{r.own, r.lent}})
+		far.hears(r.token, func() { r.lend(object{"resources": []string{r.own, r.lent}}) })
 		far.loses("a resource that is deleted", r.token, "queue:"+r.lent, func() { r.staff(http.MethodDelete, "/management/resources/"+r.lent, nil).ok() })
 		again := far.dial(r.token)
 		defer again.hangUp()
 		assert.Zero(t, again.closed(1500*time.Millisecond), "what was told is told again every second")
 	})
+}
+
+// hears waits until this node knows that a member may do more or less: until it
+// does, it closes connections that were made before and after.
+func (h *house) hears(token string, change func()) {
+	h.t.Helper()
+	l := h.dial(token)
+	defer l.hangUp()
+	change()
+	require.Equal(h.t, 3003, l.closed(patience))
 }
 
 // loses watches a channel until something is taken away, and requires that it
