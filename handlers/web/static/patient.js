@@ -136,6 +136,7 @@ function signIn(type) {
         await withProof((proof) => session.requestCode(who, proof));
         sent = who;
         problem = '';
+        sign.rest(); // nothing from before is shown any more
         view();
         hook('code').focus();
       }, failed('send-code'));
