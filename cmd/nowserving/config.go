@@ -189,13 +189,12 @@ func (c *config) check() error {
 			errs = append(errs, fmt.Errorf("%s is %q; it is an http or https URL", setting.name, setting.value))
 		}
 	}
-	// One without the other is never meant: without the site key nobody could sign
-	// in on our pages, and without the secret nothing would be checked.
+	// A secret alone is for clients that bring a site key of their own.
 	for _, pair := range []struct{ name, secret, siteKey string }{
 		{"NOWSERVING_TURNSTILE", c.TurnstileSecret, c.TurnstileSiteKey}, {"NOWSERVING_RECAPTCHA", c.RecaptchaSecret, c.RecaptchaSiteKey},
 	} {
-		if (pair.secret == "") != (pair.siteKey == "") {
-			errs = append(errs, fmt.Errorf("%s_SECRET and %s_SITE_KEY go together: set both or none", pair.name, pair.name))
+		if pair.secret == "" && pair.siteKey != "" {
+			errs = append(errs, fmt.Errorf("%s_SITE_KEY proves nothing without %s_SECRET", pair.name, pair.name))
 		}
 	}
 	errs = append(errs, notify.CheckSenders(c.SMTPURL, c.SMSURL))
