@@ -48,6 +48,9 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	if (c.DatabaseURL == "") != (c.RedisURL == "") {
 		log.Warn("only one of DATABASE_URL and REDIS_URL is set: run a single node, several must share both")
 	}
+	if c.TurnstileSecret != "" && c.TurnstileSiteKey == "" || c.RecaptchaSecret != "" && c.RecaptchaSiteKey == "" {
+		log.Warn("a verifier has no site key here: nobody can sign in on our own pages, only clients that bring one")
+	}
 
 	// What is opened is closed in the opposite order, whatever goes wrong.
 	var opened []func() error
