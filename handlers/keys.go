@@ -85,9 +85,9 @@ func (s *Server) keyRoutesAt(path, nouns string, common operation, of func(c cal
 				Name: in.Body.Name, Scopes: in.Body.Scopes, ExpiresAt: in.Body.ExpiresAt, Role: c.Role,
 			}))
 		})
-	register(s, route(http.MethodPost, path+"/rotate", "rotate"+noun, "Rotate an API key", "The new key is shown once; the old one works for another 24 hours, unless it expires before.", example),
+	register(s, route(http.MethodPost, path+"/rotate", "rotate"+noun, "Rotate an API key", "The new key is shown once; the old one works for another 24 hours, unless it expires before. An admin rotates the keys of admins.", example),
 		func(ctx context.Context, c caller, in *with[rotateBody]) (result[keyView], error) {
-			return showKey(s.o.Access.RotateKey(ctx, of(c), in.Body.Name, in.Body.ExpiresAt))
+			return showKey(s.o.Access.RotateKey(ctx, c.Principal, of(c), in.Body.Name, in.Body.ExpiresAt))
 		})
 	register(s, route(http.MethodDelete, path, "delete"+noun, "Delete an API key", "By its name, and those it replaced; they are refused from then on.", example),
 		func(ctx context.Context, c caller, in *with[keyRef]) (message, error) {

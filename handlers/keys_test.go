@@ -134,7 +134,19 @@ func TestKeysOfAdmins(t *testing.T) {
 			h.send(request{method: http.MethodGet, path: "/management/audit", token: key}).refused(http.StatusForbidden, models.CodeForbidden)
 			h.send(request{method: http.MethodGet, path: membersPath, token: key}).ok()
 		}
-		h.send(request{method: http.MethodGet, path: "/management/audit", token: mint(c.member(models.RoleOwner, "+966500000434"), "an owner's")}).ok()
+		owner := c.member(models.RoleOwner, "+966500000434")
+		h.send(request{method: http.MethodGet, path: "/management/audit", token: mint(owner, "an owner's")}).ok()
+		mint(c.key, "the account's")
+		rotate := func(token, name string) answer {
+			return h.send(request{method: http.MethodPost, path: keysPath + "/rotate", token: token, body: object{"name": name}})
+		}
+		for _, name := range []string{"an owner's", "the account's"} {
+			rotate(admin, name).refused(http.StatusForbidden, models.CodeForbidden)
+			rotate(one, name).refused(http.StatusForbidden, models.CodeForbidden)
+			rotate(owner, name).ok()
+		}
+		rotate(owner, "one").ok()
+		rotate(admin, "one").ok()
 	})
 }
 

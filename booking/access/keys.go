@@ -192,8 +192,9 @@ func insertKey(tx *store.Tx, organizationID *string, plan KeyPlan) (APIKey, stri
 
 // RotateKey gives a key a successor of the same name, scopes and end, or of the
 // end given. The old one works for another 24 hours, unless it ends before. Of
-// two at once, the second gives the successor a successor.
-func (a *Access) RotateKey(ctx context.Context, organizationID *string, name string, expiresAt *time.Time) (APIKey, string, error) {
+// two at once, the second gives the successor a successor. by is who asks, and
+// gets to see the new key: an admin may not rotate what may do more than they.
+func (a *Access) RotateKey(ctx context.Context, by Principal, organizationID *string, name string, expiresAt *time.Time) (APIKey, string, error) {
 	var k APIKey
 	var secret string
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
@@ -206,6 +207,9 @@ func (a *Access) RotateKey(ctx context.Context, organizationID *string, name str
 			return keyMissing(name)
 		}
 		old := keys[at]
+		if by.Role == models.RoleAdmin && old.Role != models.RoleAdmin {
+			return models.Errorf(models.CodeForbidden, "This key may do more than you: let an owner rotate it.")
+		}
 		plan := KeyPlan{Name: name, Scopes: old.Scopes, Role: old.Role, ExpiresAt: old.ExpiresAt}
 		if expiresAt != nil {
 			plan.ExpiresAt = expiresAt
