@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"slices"
 	"strconv"
 	"time"
 
@@ -188,27 +189,46 @@ func (a *Access) VerifyCode(ctx context.Context, organizationID string, c Contac
 	if err != nil {
 		return Session{}, err
 	}
+	// Whose address it is stays so until their session is open.
+	var opened Session
+	err = a.store.Tx(ctx, func(tx *store.Tx) error {
+		who, err := a.signsIn(tx, organizationID, c, used.Lang)
+		if err == nil {
+			opened, err = a.open(tx, organizationID, c.kind(), who)
+		}
+		return err
+	})
+	return opened, err
+}
+
+// signsIn finds whom a contact belongs to, and keeps it theirs until the
+// transaction ends. A customer who is new is made.
+func (a *Access) signsIn(tx *store.Tx, organizationID string, c Contact, lang string) (id string, err error) {
 	if c.Member {
-		m, err := a.memberByContact(a.store.Read(ctx), organizationID, c.Phone, c.Email)
+		m, err := a.memberByContact(a.store.Lock(tx), organizationID, c.Phone, c.Email)
 		if models.CodeOf(err) == models.CodeUnauthenticated {
-			return Session{}, errWrongCode // a stranger learns nothing more
+			return "", errWrongCode // a stranger learns nothing more
 		}
 		if err != nil {
-			return Session{}, err
+			return "", err
 		}
-		return a.open(ctx, organizationID, KindMember, m.ID)
+		return m.ID, nil
 	}
-	var customer *models.Customer
-	err = a.store.Tx(ctx, func(tx *store.Tx) error {
-		if customer, err = a.ResolveCustomerIn(tx, organizationID, CustomerRef{Phone: c.Phone, Email: c.Email}); err != nil || customer.Lang == used.Lang {
-			return err
-		}
-		return tx.Model(customer).Where("erased_at IS NULL").Update("lang", used.Lang).Error
-	})
+	if err := tx.Naming(organizationID); err != nil {
+		return "", err
+	}
+	who, err := a.ResolveCustomerIn(tx, organizationID, CustomerRef{Phone: c.Phone, Email: c.Email})
 	if err != nil {
-		return Session{}, fmt.Errorf("find or make the customer: %w", err)
+		return "", fmt.Errorf("find or make the customer: %w", err)
 	}
-	return a.open(ctx, organizationID, KindCustomer, customer.ID)
+	done := tx.Model(who).Where("phone = ? OR email = ?", c.Phone, c.Email).UpdateColumn("lang", lang)
+	if done.Error != nil {
+		return "", fmt.Errorf("keep a customer's language: %w", done.Error)
+	}
+	if done.RowsAffected == 0 { // they have just got another address
+		return "", errWrongCode
+	}
+	return who.ID, nil
 }
 
 // useCode uses up the newest code of an address if it is the one given; if not,
@@ -242,13 +262,46 @@ func (a *Access) useCode(tx *store.Tx, organizationID string, kind Kind, address
 	return newest, right, nil
 }
 
-// ForgetCodes deletes what is kept about the one-time codes of addresses.
-func (a *Access) ForgetCodes(tx *store.Tx, organizationID string, kind Kind, addresses ...string) error {
-	for _, table := range []string{"one_time_codes", "code_guesses"} {
-		err := tx.Exec("DELETE FROM "+table+" WHERE organization_id = ? AND kind = ? AND address IN ?", organizationID, kind, addresses).Error
-		if err != nil {
-			return fmt.Errorf("forget one-time codes: %w", err)
+// retire makes the one-time codes that went to addresses good for nothing, and
+// empties the letters that wait to go there, because they are a person's no
+// more. What was counted of an address stays so: whoever could make it start
+// over could guess on.
+func (a *Access) retire(tx *store.Tx, organizationID string, kind Kind, addresses []string) error {
+	if len(addresses) == 0 {
+		return nil
+	}
+	err := tx.Exec("UPDATE one_time_codes SET used_at = ? WHERE organization_id = ? AND kind = ? AND address IN ? AND used_at IS NULL",
+		tx.Now, organizationID, kind, addresses).Error
+	if err != nil {
+		return fmt.Errorf("retire one-time codes: %w", err)
+	}
+	jobs, err := tx.SealedJobs(models.Message{}.Kind(), organizationID, true)
+	if err != nil {
+		return err
+	}
+	var theirs []int64
+	for _, job := range jobs {
+		var letter models.Letter
+		plain, err := a.letters.Open(job.Sealed)
+		if err == nil {
+			err = json.Unmarshal([]byte(plain), &letter)
+		}
+		// What is neither a code nor about a booking goes to those who work there.
+		toMember := job.ToMember || job.BookingID == "" && job.Template != models.TemplateOTP
+		if err == nil && toMember == (kind == KindMember) && slices.Contains(addresses, letter.To) {
+			theirs = append(theirs, job.ID)
 		}
 	}
-	return nil
+	return a.store.EmptyJobs(tx, theirs)
+}
+
+// left are the addresses that a person has no more.
+func left(phoneBefore, emailBefore, phone, email *string) []string {
+	var gone []string
+	for _, one := range [][2]*string{{phoneBefore, phone}, {emailBefore, email}} {
+		if before := value(one[0]); before != "" && before != value(one[1]) {
+			gone = append(gone, before)
+		}
+	}
+	return gone
 }

@@ -124,6 +124,9 @@ func (a *Access) UpdateMember(ctx context.Context, by Principal, organizationID,
 		if err := setViews(tx, m, change.ViewConfirmed, change.ViewRequests); err != nil {
 			return err
 		}
+		if err := a.retire(tx, organizationID, KindMember, left(before.Phone, before.Email, m.Phone, m.Email)); err != nil {
+			return err
+		}
 		if m.Role != before.Role || value(m.Phone) != value(before.Phone) || value(m.Email) != value(before.Email) {
 			if err := a.EndSessions(tx, organizationID, KindMember, id); err != nil {
 				return err
@@ -152,6 +155,9 @@ func (a *Access) DeleteMember(ctx context.Context, by Principal, organizationID,
 			return err
 		}
 		if err := a.EndSessions(tx, organizationID, KindMember, id); err != nil {
+			return err
+		}
+		if err := a.retire(tx, organizationID, KindMember, left(m.Phone, m.Email, nil, nil)); err != nil {
 			return err
 		}
 		// A deleted resource may name them still.

@@ -173,8 +173,12 @@ func (a *Access) UpdateCustomer(ctx context.Context, c *models.Customer) error {
 		return err
 	}
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
-		if _, err := customer(a.store.Lock(tx), c.OrganizationID, c.ID); err != nil {
+		before, err := customer(a.store.Lock(tx), c.OrganizationID, c.ID)
+		if err != nil {
 			return err // erased meanwhile
+		}
+		if err := a.retire(tx, c.OrganizationID, KindCustomer, left(before.Phone, before.Email, c.Phone, c.Email)); err != nil {
+			return err
 		}
 		c.UpdatedAt = tx.Now
 		if err := tx.Save(c).Error; err != nil {

@@ -91,24 +91,20 @@ func (a *Access) readRefresh(token string) (session string, number int, err erro
 }
 
 // open begins a session of somebody who has just proved who they are.
-func (a *Access) open(ctx context.Context, organizationID string, kind Kind, subjectID string) (Session, error) {
-	var opened Session
-	err := a.store.Tx(ctx, func(tx *store.Tx) error {
-		row := session{
-			ID: models.NewID(), OrganizationID: organizationID, Kind: kind, SubjectID: subjectID,
-			RefreshedAt: tx.Now, ExpiresAt: tx.Now.Add(refreshLife), CreatedAt: tx.Now,
-		}
-		if err := tx.Create(&row).Error; err != nil {
-			return fmt.Errorf("open a session: %w", err)
-		}
-		var err error
-		if opened, err = a.describe(tx, &row); err != nil {
-			return err
-		}
-		tx.By(string(kind), subjectID, opened.User.Role)
-		return tx.Audit(organizationID, "verifyCode", "session", row.ID)
-	})
-	return opened, err
+func (a *Access) open(tx *store.Tx, organizationID string, kind Kind, subjectID string) (Session, error) {
+	row := session{
+		ID: models.NewID(), OrganizationID: organizationID, Kind: kind, SubjectID: subjectID,
+		RefreshedAt: tx.Now, ExpiresAt: tx.Now.Add(refreshLife), CreatedAt: tx.Now,
+	}
+	if err := tx.Create(&row).Error; err != nil {
+		return Session{}, fmt.Errorf("open a session: %w", err)
+	}
+	opened, err := a.describe(tx, &row)
+	if err != nil {
+		return Session{}, err
+	}
+	tx.By(string(kind), subjectID, opened.User.Role)
+	return opened, tx.Audit(organizationID, "verifyCode", "session", row.ID)
 }
 
 // Refresh takes a refresh token and gives the next one, with a new access token.

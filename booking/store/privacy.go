@@ -62,15 +62,17 @@ func (s *Store) Scrub(ctx context.Context) error {
 type SealedJob struct {
 	ID        int64
 	BookingID string
+	Template  string
+	ToMember  bool
 	Sealed    string
 }
 
-// SealedJobs lists the jobs of a kind, done or not, that hold something sealed
-// of an organization.
-func (tx *Tx) SealedJobs(kind, organizationID string) ([]SealedJob, error) {
+// SealedJobs lists the jobs of a kind that hold something sealed of an
+// organization: those that wait, or the ones that are done too.
+func (tx *Tx) SealedJobs(kind, organizationID string, waiting bool) ([]SealedJob, error) {
 	var jobs []SealedJob
-	err := tx.Raw(`SELECT id, COALESCE(args ->> 'bookingId', '') AS booking_id, args ->> 'sealed' AS sealed FROM river_job
-		WHERE kind = ? AND args ->> 'organizationId' = ? AND args ->> 'sealed' <> ''`, kind, organizationID).Scan(&jobs).Error
+	err := tx.Raw(`SELECT id, COALESCE(args ->> 'bookingId', '') AS booking_id, COALESCE(args ->> 'template', '') AS template, args ->> 'toMember' IS NOT NULL AS to_member, args ->> 'sealed' AS sealed FROM river_job
+		WHERE kind = ? AND args ->> 'organizationId' = ? AND args ->> 'sealed' <> '' AND (finalized_at IS NULL OR NOT ?)`, kind, organizationID, waiting).Scan(&jobs).Error
 	if err != nil {
 		return nil, fmt.Errorf("read sealed jobs: %w", err)
 	}
