@@ -12,6 +12,8 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"nowserving/booking/queue"
 )
 
 // line is a live connection and the code it was closed with.
@@ -162,4 +164,71 @@ func TestWithoutRedisNobodyIsCounted(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return c.staff(http.MethodGet, "/management/types", nil).status == http.StatusTooManyRequests
 	}, patience, 5*time.Millisecond, "and counted again when it is back")
+}
+
+// TestWhatADeadNodeLeavesBehindEndsNothing: while both nodes live, the sixth
+// connection ends the first; once one was killed, what it has left behind counts
+// no longer.
+func TestWhatADeadNodeLeavesBehindEndsNothing(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		for _, dies := range []bool{false, true} {
+			var past time.Duration
+			now := func() time.Time { return time.Now().Add(past) }
+			here, there := queue.NewConnections(h.rdb, now), queue.NewConnections(h.rdb, now)
+			here.Patience, there.Patience = patience, patience
+			beat := func(nodes ...*queue.Connections) {
+				for range 2 {
+					for _, node := range nodes {
+						require.NoError(t, node.Beat(ctx))
+					}
+				}
+			}
+			add := func(node *queue.Connections, ids ...string) {
+				for _, id := range ids {
+					past += time.Millisecond // the order they come in
+					require.NoError(t, node.Add(ctx, "o", fmt.Sprint(dies), id))
+				}
+			}
+			told := h.rdb.Subscribe(ctx, "ns:connections:surplus")
+			_, err := told.Receive(ctx)
+			require.NoError(t, err)
+			ended := func() string {
+				select {
+				case m := <-told.Channel():
+					_, id, _ := strings.Cut(m.Payload, "/")
+					return id
+				case <-time.After(patience):
+					t.Fatal("no connection ends")
+					return ""
+				}
+			}
+			beat(here, there)
+			add(here, "a1", "a2")
+			add(there, "b1", "b2", "b3")
+			past += 45 * time.Second
+			if !dies {
+				beat(here, there)
+				add(here, "a3")
+				assert.Equal(t, "a1", ended())
+			} else {
+				beat(here)
+				add(here, "a3", "a4", "a5", "a6") // one too many of those here
+				assert.Equal(t, "a1", ended())
+				// The first time after Redis was away nobody is taken for dead.
+				again := queue.NewConnections(h.rdb, now)
+				again.Patience = patience
+				past += 45 * time.Second
+				require.NoError(t, again.Beat(ctx))
+				add(again, "c1")
+				assert.Equal(t, "a2", ended())
+				past += 45 * time.Second
+				beat(again)
+				add(again, "c2")
+				assert.Equal(t, 2, h.counted("ns:{o}:connections:true"))
+			}
+			require.NoError(t, told.Close())
+		}
+	})
 }

@@ -199,7 +199,9 @@ func (h *house) start(look func(*store.Store)) {
 	running.Go(func() { mirrors.Run(ctx) })
 	running.Go(func() { bookings.Sweep(ctx) })
 	running.Go(func() { a.Watch(ctx, hub.Revoke) })
-	running.Go(func() { assert.NoError(t, patients.Run(ctx, hub.TooMany)) })
+	running.Go(func() {
+		assert.NoError(t, patients.Run(ctx, hub.TooMany, func(err error) { log.Warn("beat", "error", err) }))
+	})
 	running.Go(func() { a.Tally(ctx) })
 	if h.holding {
 		running.Go(func() { shown.Run(ctx, hub.Shown, func(err error) { log.Warn("say who is connected", "error", err) }) })

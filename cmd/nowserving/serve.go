@@ -175,7 +175,11 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	running.Go(func() { bookings.Sweep(background) })
 	running.Go(func() { people.Watch(background, hub.Revoke) })
 	var counting error
-	running.Go(func() { counting = patients.Run(background, hub.TooMany) })
+	running.Go(func() {
+		counting = patients.Run(background, hub.TooMany, func(err error) {
+			log.Warn("other nodes may take this one for dead, and not count its patients", "error", err)
+		})
+	})
 	running.Go(func() { people.Tally(background) })
 	running.Go(func() { people.Forget(background) })
 	if c.FCMHoldLive {
