@@ -53,7 +53,8 @@ func TestNobodyWatchesADeletedOrganization(t *testing.T) {
 				goesOn, over := watch(queue)
 
 				c.organization(http.MethodDelete, how, nil).ok()
-				within := time.After(patience)
+				within := make(chan struct{})
+				defer time.AfterFunc(patience, func() { close(within) }).Stop()
 				for channel, told := range ended {
 					select {
 					case <-told:
