@@ -16,7 +16,7 @@ func playDay(t *testing.T, s *fakeServer, change func(o *DayOptions)) *Report {
 	if change != nil {
 		change(&o)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	report, err := Day(ctx, o)
 	require.NoError(t, err)

@@ -566,7 +566,7 @@ func replayFake(t *testing.T, s *fakeServer, change func(o *ReplayOptions)) (*Re
 	if change != nil {
 		change(&o)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	return Replay(ctx, o)
 }

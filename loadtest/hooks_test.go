@@ -143,7 +143,7 @@ func (s *hookServer) send(url string, d *fakeDelivery, id string, at time.Time) 
 
 func hooksOf(t *testing.T, s *hookServer, change func(*HooksOptions)) *Report {
 	t.Helper()
-	o := HooksOptions{Nodes: []string{s.url}, Key: fakeKey, Endpoints: 3, Events: 40, Patience: 500 * time.Millisecond, Host: "127.0.0.1"}
+	o := HooksOptions{Nodes: []string{s.url}, Key: fakeKey, Endpoints: 3, Events: 40, Patience: 20 * time.Second, Host: "127.0.0.1"}
 	if change != nil {
 		change(&o)
 	}
@@ -206,7 +206,7 @@ func TestHooksFindsWhatIsWrong(t *testing.T) {
 		t.Run(want, func(t *testing.T) {
 			s := newHookFake(t)
 			s.spoil = spoil
-			report := hooksOf(t, s, nil)
+			report := hooksOf(t, s, func(o *HooksOptions) { o.Patience = 500 * time.Millisecond })
 			require.False(t, report.OK)
 			var kinds []string
 			for _, p := range report.Problems {
@@ -226,7 +226,7 @@ func TestHooksFindsWhatIsWrong(t *testing.T) {
 			}
 			return 1
 		}
-		report := hooksOf(t, s, nil)
+		report := hooksOf(t, s, func(o *HooksOptions) { o.Patience = 2 * time.Second })
 		require.InDelta(t, 3, report.figure("told again").Value, 0)
 		require.Equal(t, Faults{Missed: 6}, *report.Faults)
 	})

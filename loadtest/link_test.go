@@ -216,7 +216,7 @@ func TestLinkReadsFramesHoweverTheyArrive(t *testing.T) {
 			`snapshot {"a":1} true`, "moved 41 410", "moved 40 400", `publication {"type":"OTHER","x":"` + long + `"}`, "moved 39 390",
 		}, e.all())
 		require.EqualValues(t, 4, l.stats.messages.Load())
-		require.Eventually(t, func() bool { return len(s.heard()) == 5 }, 5*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return len(s.heard()) == 5 }, time.Minute, time.Millisecond)
 		said := s.heard()
 		require.JSONEq(t, `{"id":1,"connect":{"token":"t","name":"loadtest"}}`, said[0][2:])
 		require.JSONEq(t, `{"id":2,"subscribe":{"channel":"booking:b"}}`, said[1][2:])

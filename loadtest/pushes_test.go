@@ -122,10 +122,10 @@ func (s *pushServer) push(b pushedBooking, data map[string]any) {
 	}
 }
 
-func pushesOf(t *testing.T, s *pushServer) *Report {
+func pushesOf(t *testing.T, s *pushServer, bound time.Duration) *Report {
 	t.Helper()
 	report, err := Pushes(t.Context(), PushesOptions{
-		Nodes: []string{s.url}, Key: fakeKey, Code: fakeCode, Patients: 12, Moves: 4, Rate: 1.9, Listen: s.fcm, Bound: 500 * time.Millisecond,
+		Nodes: []string{s.url}, Key: fakeKey, Code: fakeCode, Patients: 12, Moves: 4, Rate: 1.9, Listen: s.fcm, Bound: bound,
 	})
 	require.NoError(t, err)
 	return report
@@ -141,7 +141,7 @@ func TestPushesMeasuresPlaces(t *testing.T) {
 		}
 		return []map[string]any{push}
 	}
-	report := pushesOf(t, s)
+	report := pushesOf(t, s, 20*time.Second)
 	require.True(t, report.OK, "%+v", report)
 	require.InDelta(t, 2, report.figure("places told to one phone, at most").Value, 0)
 	require.InDelta(t, 8, report.figure("phones that show the right place").Value, 0)
@@ -210,14 +210,14 @@ func TestPushesFindsWhatIsWrong(t *testing.T) {
 			t.Parallel()
 			s := newPushFake(t)
 			s.spoil = spoil
-			report := pushesOf(t, s)
+			report := pushesOf(t, s, 500*time.Millisecond)
 			require.False(t, report.OK)
 			require.True(t, slices.ContainsFunc(report.Problems, func(p Problem) bool { return p.Kind == want }), "%+v", report.Problems)
 		})
 	}
 	t.Run("one-a-second", func(t *testing.T) {
 		t.Parallel()
-		report := pushesOf(t, newPushFake(t))
+		report := pushesOf(t, newPushFake(t), 20*time.Second)
 		require.Equal(t, "goal missed: places told to one phone, at most", report.Verdict)
 	})
 	t.Run("again-and-saying-so", func(t *testing.T) {
@@ -229,7 +229,7 @@ func TestPushesFindsWhatIsWrong(t *testing.T) {
 			}
 			return []map[string]any{push}
 		}
-		report := pushesOf(t, s)
+		report := pushesOf(t, s, 20*time.Second)
 		require.Equal(t, Faults{}, *report.Faults)
 		require.InDelta(t, 4, report.figure("sent again").Value, 0)
 	})

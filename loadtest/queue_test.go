@@ -82,7 +82,7 @@ func queueFake(t *testing.T, s *queueServer, change func(o *QueueOptions)) (*Rep
 	if change != nil {
 		change(&o)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	return Queue(ctx, o)
 }

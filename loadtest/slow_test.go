@@ -18,7 +18,7 @@ func slows(t *testing.T, s *crowdServer, change func(o *SlowOptions)) *Report {
 	if change != nil {
 		change(&o)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	report, err := Slow(ctx, o)
 	require.NoError(t, err)

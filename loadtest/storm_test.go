@@ -70,7 +70,7 @@ func storms(t *testing.T, s *crowdServer, change func(o *StormOptions)) *Report 
 	if change != nil {
 		change(&o)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	report, err := Storm(ctx, o)
 	require.NoError(t, err)
@@ -220,7 +220,7 @@ func TestSDKBackoff(t *testing.T) {
 
 func churns(t *testing.T, s *crowdServer) *Report {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	report, err := Churn(ctx, ChurnOptions{
 		Nodes: []string{s.url}, Key: fakeKey, Patients: 10, Connections: 200, Duration: 400 * time.Millisecond,
