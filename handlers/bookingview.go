@@ -146,7 +146,8 @@ func (v viewer) show(b *models.Booking, place *booking.Place) BookingView {
 		}
 	}
 	if c := v.people[b.CustomerID]; c != nil {
-		out.Customer = &customerRef{c.ID, c.FirstName, c.LastName, text(c.Phone), text(c.Email)}
+		phone, email := c.Contact()
+		out.Customer = &customerRef{c.ID, c.FirstName, c.LastName, phone, email}
 	}
 	if place != nil {
 		out.QueuePosition, out.EstimatedWaitMinutes, out.EstimatedWait = &place.Position, &place.WaitMinutes, &place.Estimate

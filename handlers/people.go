@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"nowserving/booking/access"
 	"nowserving/models"
 )
 
@@ -26,7 +27,8 @@ func customerOf(c *models.Customer) customerView {
 	if data == nil {
 		data = map[string]any{}
 	}
-	return customerView{c.ID, text(c.Phone), text(c.Email), c.FirstName, c.LastName, c.Note, data, c.CreatedAt.UTC()}
+	phone, email := c.Contact()
+	return customerView{c.ID, phone, email, c.FirstName, c.LastName, c.Note, data, c.CreatedAt.UTC()}
 }
 
 func viewCustomer(c *models.Customer, err error) (result[customerView], error) {
@@ -49,7 +51,13 @@ type customerBody struct {
 // maxData bounds the custom fields of a customer, in bytes.
 const maxData = 32 << 10
 
-func (s *Server) updateCustomer(ctx context.Context, c caller, id string, b customerBody) (result[customerView], error) {
+// profileBody changes the customer who asks.
+type profileBody struct {
+	customerBody
+	Code string `json:"code" maxLength:"20" doc:"The one-time code that went to a new phone number or e-mail address (/auth/otp/request). With it they sign in with the new one from then on; without, it is shown and written to, and they sign in with the one before."`
+}
+
+func (s *Server) updateCustomer(ctx context.Context, c caller, id string, b customerBody, code string) (result[customerView], error) {
 	person, err := s.o.Access.Customer(ctx, c.OrganizationID, id)
 	if err != nil {
 		return result[customerView]{}, err
@@ -57,16 +65,6 @@ func (s *Server) updateCustomer(ctx context.Context, c caller, id string, b cust
 	set(&person.FirstName, b.FirstName)
 	set(&person.LastName, b.LastName)
 	set(&person.Note, b.Note)
-	known := person.Phone != nil || person.Email != nil
-	if b.Phone != nil {
-		person.Phone = b.Phone
-	}
-	if b.Email != nil {
-		person.Email = b.Email
-	}
-	if known && text(person.Phone) == "" && text(person.Email) == "" {
-		return result[customerView]{}, models.Invalid("phone", "A phone number or an e-mail address has to stay.")
-	}
 	if b.Data != nil {
 		data, err := json.Marshal(b.Data)
 		if err != nil {
@@ -77,7 +75,7 @@ func (s *Server) updateCustomer(ctx context.Context, c caller, id string, b cust
 		}
 		person.Data = b.Data
 	}
-	err = s.o.Access.UpdateCustomer(ctx, person)
+	err = s.o.Access.UpdateCustomer(ctx, person, access.ContactChange{Phone: b.Phone, Email: b.Email, Own: c.Kind == access.KindCustomer, Code: code})
 	return viewCustomer(person, err)
 }
 
@@ -115,6 +113,6 @@ func (s *Server) peopleRoutes() {
 		method: http.MethodPut, path: "/management/customers/{customerId}", id: "updateCustomer", tag: "Customers", who: staff,
 		summary: "Change a customer", about: "What is absent stays.", example: map[string]any{"firstName": "Mona", "note": "Uses a wheelchair."},
 	}, func(ctx context.Context, c caller, in *customerChange) (result[customerView], error) {
-		return s.updateCustomer(ctx, c, in.ID, in.Body)
+		return s.updateCustomer(ctx, c, in.ID, in.Body, "")
 	})
 }

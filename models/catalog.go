@@ -94,15 +94,35 @@ func (r *Resource) Active() bool { return r.On && r.Activated && r.DeletedAt == 
 type Customer struct {
 	ID             string `gorm:"primaryKey"`
 	OrganizationID string
-	Phone          *string // E.164
-	Email          *string // lower case
-	FirstName      string
-	LastName       string
-	Note           string
-	Lang           string         // they signed in with, ar or en; empty: not yet
-	Data           map[string]any `gorm:"serializer:json"`
-	CreatedAt      time.Time
-	UpdatedAt      time.Time
+	// Phone (E.164) and Email (lower case) are nobody else's: whoever proves one
+	// by a code signs in as them.
+	Phone *string
+	Email *string
+	// ClaimedPhone and ClaimedEmail are what the customer says of themself without
+	// proof. They are shown and written to in the place of the others, but nobody
+	// signs in with them, and others may say the same.
+	ClaimedPhone *string
+	ClaimedEmail *string
+	FirstName    string
+	LastName     string
+	Note         string
+	Lang         string         // they signed in with, ar or en; empty: not yet
+	Data         map[string]any `gorm:"serializer:json"`
+	CreatedAt    time.Time
+	UpdatedAt    time.Time
+}
+
+// Contact is how the customer says they are reached; empty where not at all.
+func (c *Customer) Contact() (phone, email string) {
+	last := func(list ...*string) (found string) {
+		for _, one := range list {
+			if one != nil {
+				found = *one
+			}
+		}
+		return found
+	}
+	return last(c.Phone, c.ClaimedPhone), last(c.Email, c.ClaimedEmail)
 }
 
 // Role is what a member of an organization may do.

@@ -181,7 +181,8 @@ func (f *facts) payload(trigger Trigger, bookingID string, data PayloadData) (st
 		p.Info = map[string]any{}
 	}
 	if c := f.customers[b.CustomerID]; c != nil {
-		p.Customer = PayloadPerson{c.ID, c.FirstName, c.LastName, deref(c.Phone), deref(c.Email)}
+		phone, email := c.Contact()
+		p.Customer = PayloadPerson{c.ID, c.FirstName, c.LastName, phone, email}
 	}
 	if t := f.types[b.TypeID]; t != nil {
 		p.Type = PayloadType{t.ID, t.Name, &t.NameTranslations, t.Minutes, t.Price}

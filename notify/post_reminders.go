@@ -41,13 +41,14 @@ func (p *post) plan(ctx context.Context, a *announcement) (step, error) {
 	if err != nil || v == nil || v.booking.StartsAt == nil {
 		return nil, err
 	}
-	addresses := map[string]*string{methodEmail: v.customer.Email, methodSMS: v.customer.Phone, methodWhatsApp: v.customer.Phone}
+	phone, email := v.customer.Contact()
+	addresses := map[string]string{methodEmail: email, methodSMS: phone, methodWhatsApp: phone}
 	for _, method := range preferred[reminder] {
 		to := addresses[method]
-		if to == nil || !p.s.CanSend(method) {
+		if to == "" || !p.s.CanSend(method) {
 			continue
 		}
-		m, err := p.reminder(db, a, v, method, *to)
+		m, err := p.reminder(db, a, v, method, to)
 		if err != nil {
 			return nil, err
 		}

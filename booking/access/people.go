@@ -75,7 +75,8 @@ func (a *Access) ResolveCustomerIn(tx *store.Tx, organizationID string, ref Cust
 		ID: models.NewID(), OrganizationID: organizationID, FirstName: ref.FirstName, LastName: ref.LastName,
 		CreatedAt: tx.Now, UpdatedAt: tx.Now,
 	}
-	if err := setContact(&c, ref.Phone, ref.Email); err != nil {
+	var err error
+	if c.Phone, c.Email, err = contacts(ref.Phone, ref.Email); err != nil {
 		return nil, err
 	}
 	done := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&c)
@@ -92,7 +93,7 @@ func (a *Access) ResolveCustomerIn(tx *store.Tx, organizationID string, ref Cust
 		q = q.Where("email = ?", *c.Email)
 	}
 	var known models.Customer
-	err := q.Take(&known).Error
+	err = q.Take(&known).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		// The phone is new, so it is the e-mail address that is known.
 		return nil, models.Errorf(models.CodeContactTaken, "Another customer has this e-mail address.")
@@ -101,12 +102,6 @@ func (a *Access) ResolveCustomerIn(tx *store.Tx, organizationID string, ref Cust
 		return nil, fmt.Errorf("find the customer: %w", err)
 	}
 	return &known, nil
-}
-
-func setContact(c *models.Customer, phone, email string) error {
-	var err error
-	c.Phone, c.Email, err = contacts(phone, email)
-	return err
 }
 
 // contacts are a phone number and an e-mail address in the form they are stored
@@ -164,15 +159,38 @@ func (a *Access) CustomersByID(ctx context.Context, organizationID string, ids [
 	return list, nil
 }
 
-// UpdateCustomer stores a changed profile.
-func (a *Access) UpdateCustomer(ctx context.Context, c *models.Customer) error {
+// ContactChange is what changes of a customer's addresses.
+type ContactChange struct {
+	Phone, Email *string // nil leaves it, empty clears it
+	// Own says that the customer asks: what they say without proof is a claim.
+	Own bool
+	// Code proves the address that changes; it went there.
+	Code string
+}
+
+// UpdateCustomer stores a changed profile. Staff say what is so; a customer
+// changes the address they sign in with by the code that went to the new one, or
+// only claims it. It fails with CodeContactTaken where somebody else is known by
+// the address, which a mere claim never tells.
+func (a *Access) UpdateCustomer(ctx context.Context, c *models.Customer, change ContactChange) error {
 	if len(c.FirstName) > maxName || len(c.LastName) > maxName {
 		return models.Invalid("firstName", "A name has at most %d bytes.", maxName)
 	}
-	if err := setContact(c, value(c.Phone), value(c.Email)); err != nil {
+	proved, err := a.prove(ctx, c, change)
+	if err != nil {
 		return err
 	}
-	err := a.store.Tx(ctx, func(tx *store.Tx) error {
+	known := c.Phone != nil || c.Email != nil
+	if err := change.apply(&c.Phone, &c.ClaimedPhone, change.Phone, proved, NormalPhone); err != nil {
+		return err
+	}
+	if err := change.apply(&c.Email, &c.ClaimedEmail, change.Email, proved, NormalEmail); err != nil {
+		return err
+	}
+	if known && c.Phone == nil && c.Email == nil {
+		return models.Invalid("phone", "A phone number or an e-mail address to sign in with has to stay.")
+	}
+	err = a.store.Tx(ctx, func(tx *store.Tx) error {
 		before, err := customer(a.store.Lock(tx), c.OrganizationID, c.ID)
 		if err != nil {
 			return err // erased meanwhile
@@ -191,6 +209,56 @@ func (a *Access) UpdateCustomer(ctx context.Context, c *models.Customer) error {
 	}
 	if err != nil {
 		return fmt.Errorf("store customer: %w", err)
+	}
+	return nil
+}
+
+// prove returns the new address that the code of a change went to; "" without
+// one.
+func (a *Access) prove(ctx context.Context, c *models.Customer, change ContactChange) (proved string, err error) {
+	if change.Code == "" {
+		return "", nil
+	}
+	phone, email, err := contacts(value(change.Phone), value(change.Email))
+	if err != nil {
+		return "", err
+	}
+	changed := left(phone, email, c.Phone, c.Email)
+	if len(changed) != 1 {
+		return "", models.Invalid("code", "A code goes with the one address that it was sent to, and that changes.")
+	}
+	right := false
+	err = a.store.Tx(ctx, func(tx *store.Tx) error {
+		_, right, err = a.useCode(tx, c.OrganizationID, KindCustomer, changed[0], change.Code)
+		return err
+	})
+	if err == nil && !right || models.CodeOf(err) == models.CodeWrongCode {
+		err = models.Invalid("code", "The code is wrong, used or expired.")
+	}
+	return changed[0], err
+}
+
+// apply changes one address of a customer, of which own is known and claimed is
+// what they say. Who merely sends back what was shown vouches for nothing.
+func (change ContactChange) apply(own, claimed **string, text *string, proved string, normal func(string) (string, error)) error {
+	if text == nil {
+		return nil
+	}
+	if *text == "" {
+		*own, *claimed = nil, nil
+		return nil
+	}
+	address, err := normal(*text)
+	if err != nil {
+		return err
+	}
+	switch {
+	case address == proved, !change.Own && address != value(*claimed):
+		*own, *claimed = &address, nil
+	case address == value(*own):
+		*claimed = nil
+	default:
+		*claimed = &address
 	}
 	return nil
 }

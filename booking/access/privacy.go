@@ -28,12 +28,12 @@ func (a *Access) Erase(ctx context.Context, organizationID, id string, also ...f
 			return err
 		}
 		e := &store.Erasure{OrganizationID: organizationID, CustomerID: id, BookingIDs: []string{""}, Contacts: []string{""}}
-		for _, contact := range []*string{c.Phone, c.Email} {
+		for _, contact := range []*string{c.Phone, c.Email, c.ClaimedPhone, c.ClaimedEmail} {
 			if contact != nil {
 				e.Contacts = append(e.Contacts, *contact)
 			}
 		}
-		err = tx.Exec(`UPDATE customers SET phone = NULL, email = NULL, first_name = '', last_name = '', note = '', lang = '', data = NULL,
+		err = tx.Exec(`UPDATE customers SET phone = NULL, email = NULL, claimed_phone = NULL, claimed_email = NULL, first_name = '', last_name = '', note = '', lang = '', data = NULL,
 			updated_at = ?, erased_at = ? WHERE id = ?`, tx.Now, tx.Now, id).Error
 		if err != nil {
 			return fmt.Errorf("erase a customer: %w", err)

@@ -270,7 +270,8 @@ func (a *Access) user(db *gorm.DB, row *session) (User, error) {
 	if err != nil {
 		return User{}, err
 	}
-	u.FirstName, u.LastName, u.Phone, u.Email = c.FirstName, c.LastName, value(c.Phone), value(c.Email)
+	u.FirstName, u.LastName = c.FirstName, c.LastName
+	u.Phone, u.Email = c.Contact()
 	return u, nil
 }
 
