@@ -191,7 +191,7 @@ func TestCodesThatCannotBeSentAreRefused(t *testing.T) {
 			require.NoError(t, err)
 			assert.True(t, wait > 480 && wait <= 600, "ten minutes after the first of them: %d", wait)
 			c.askCode("email", "other@example.com", "").ok()
-			h.exec("UPDATE one_time_codes SET created_at = ? WHERE address = 'sara@example.com'", time.Now().UTC().Add(-11*time.Minute))
+			h.exec("UPDATE one_time_codes SET created_at = ?", time.Now().UTC().Add(-11*time.Minute))
 			c.askCode("email", "sara@example.com", "").ok()
 		})
 	}

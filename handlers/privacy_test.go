@@ -186,7 +186,7 @@ func TestNothingIsLeftOfACustomerWhoIsErased(t *testing.T) {
 		where := strings.Join(h.traces(), "\n")
 		for _, place := range []string{
 			"customers.phone", "customers.data", "bookings.note", "bookings.info", "bookings.cancel_reason", "audit.reason", "webhook_deliveries.payload",
-			"webhook_attempts.answer", "one_time_codes.address", "code_guesses.address", "river_job WHERE", "idempotency_keys WHERE", "FROM devices",
+			"webhook_attempts.answer", "river_job WHERE", "idempotency_keys WHERE", "FROM devices",
 		} {
 			require.Contains(t, where, place, "they left a trace there")
 		}

@@ -64,7 +64,7 @@ type oneTimeCode struct {
 	ID             string `gorm:"primaryKey"`
 	OrganizationID string
 	Kind           Kind
-	Address        string
+	AddressHash    string
 	CodeHash       string
 	Lang           string
 	ExpiresAt      time.Time
@@ -72,14 +72,19 @@ type oneTimeCode struct {
 	CreatedAt      time.Time
 }
 
+// addressHash is how an address is kept beside its codes and guesses: they say
+// nothing of anybody, so nothing of them has to go when somebody is erased, who
+// could guess on otherwise.
+func (a *Access) addressHash(address string) string { return a.codeHash("address", address) }
+
 // guesses returns how many wrong codes were given for an address lately, and
 // makes everybody wait who does something about the address until the
 // transaction ends. Within any span of codeLife there are never more than
 // maxGuesses: they are forgotten only when the last is older than that.
-func guesses(tx *store.Tx, organizationID string, kind Kind, address string) (n int, err error) {
-	err = tx.Raw(`INSERT INTO code_guesses (organization_id, kind, address, failures, failed_at) VALUES (?, ?, ?, 0, ?)
-		ON CONFLICT (organization_id, kind, address) DO UPDATE SET failures = CASE WHEN code_guesses.failed_at > ? THEN code_guesses.failures ELSE 0 END
-		RETURNING failures`, organizationID, kind, address, tx.Now, tx.Now.Add(-codeLife)).Row().Scan(&n)
+func guesses(tx *store.Tx, organizationID string, kind Kind, addressHash string) (n int, err error) {
+	err = tx.Raw(`INSERT INTO code_guesses (organization_id, kind, address_hash, failures, failed_at) VALUES (?, ?, ?, 0, ?)
+		ON CONFLICT (organization_id, kind, address_hash) DO UPDATE SET failures = CASE WHEN code_guesses.failed_at > ? THEN code_guesses.failures ELSE 0 END
+		RETURNING failures`, organizationID, kind, addressHash, tx.Now, tx.Now.Add(-codeLife)).Row().Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count wrong one-time codes: %w", err)
 	}
@@ -103,7 +108,7 @@ func (a *Access) RequestCode(ctx context.Context, organizationID string, c Conta
 		}
 		code = newCode()
 	}
-	row := oneTimeCode{ID: models.NewID(), OrganizationID: organizationID, Kind: c.kind(), Address: address, Lang: c.Lang}
+	row := oneTimeCode{ID: models.NewID(), OrganizationID: organizationID, Kind: c.kind(), AddressHash: a.addressHash(address), Lang: c.Lang}
 	row.CodeHash = a.codeHash(row.ID, code)
 	letter, err := a.letter(address, code)
 	if err != nil {
@@ -111,7 +116,7 @@ func (a *Access) RequestCode(ctx context.Context, organizationID string, c Conta
 	}
 	err = a.store.Tx(ctx, func(tx *store.Tx) error {
 		row.CreatedAt, row.ExpiresAt = tx.Now, tx.Now.Add(codeLife)
-		if _, err := guesses(tx, organizationID, row.Kind, address); err != nil {
+		if _, err := guesses(tx, organizationID, row.Kind, row.AddressHash); err != nil {
 			return err
 		}
 		if err := spareCode(tx, &row); err != nil {
@@ -153,7 +158,7 @@ func (a *Access) letter(address, code string) (string, error) {
 // spareCode refuses one more code for an address that got its share.
 func spareCode(tx *store.Tx, row *oneTimeCode) error {
 	var recent []time.Time
-	err := tx.Model(&oneTimeCode{}).Where("organization_id = ? AND kind = ? AND address = ? AND created_at > ?", row.OrganizationID, row.Kind, row.Address, tx.Now.Add(-codeLife)).
+	err := tx.Model(&oneTimeCode{}).Where("organization_id = ? AND kind = ? AND address_hash = ? AND created_at > ?", row.OrganizationID, row.Kind, row.AddressHash, tx.Now.Add(-codeLife)).
 		Order("created_at DESC").Limit(maxCodes).Pluck("created_at", &recent).Error
 	if err != nil {
 		return fmt.Errorf("count one-time codes: %w", err)
@@ -234,7 +239,8 @@ func (a *Access) signsIn(tx *store.Tx, organizationID string, c Contact, lang st
 // useCode uses up the newest code of an address if it is the one given; if not,
 // the guess is counted.
 func (a *Access) useCode(tx *store.Tx, organizationID string, kind Kind, address, code string) (newest oneTimeCode, right bool, err error) {
-	n, err := guesses(tx, organizationID, kind, address)
+	hash := a.addressHash(address)
+	n, err := guesses(tx, organizationID, kind, hash)
 	if err == nil && n >= maxGuesses {
 		err = errWrongCode
 	}
@@ -242,7 +248,7 @@ func (a *Access) useCode(tx *store.Tx, organizationID string, kind Kind, address
 		return newest, false, err
 	}
 	// Where there is none, newest stays empty, and is no code.
-	err = tx.Where("organization_id = ? AND kind = ? AND address = ?", organizationID, kind, address).Order("created_at DESC, id DESC").Limit(1).Find(&newest).Error
+	err = tx.Where("organization_id = ? AND kind = ? AND address_hash = ?", organizationID, kind, hash).Order("created_at DESC, id DESC").Limit(1).Find(&newest).Error
 	if err != nil {
 		return newest, false, fmt.Errorf("read one-time code: %w", err)
 	}
@@ -253,8 +259,8 @@ func (a *Access) useCode(tx *store.Tx, organizationID string, kind Kind, address
 		err = tx.Model(&newest).Update("used_at", tx.Now).Error
 	case known: // sent twice, or too late: whoever knows it did not guess
 	default:
-		err = tx.Exec("UPDATE code_guesses SET failures = ?, failed_at = ? WHERE organization_id = ? AND kind = ? AND address = ?",
-			n+1, tx.Now, organizationID, kind, address).Error
+		err = tx.Exec("UPDATE code_guesses SET failures = ?, failed_at = ? WHERE organization_id = ? AND kind = ? AND address_hash = ?",
+			n+1, tx.Now, organizationID, kind, hash).Error
 	}
 	if err != nil {
 		return newest, false, fmt.Errorf("use a one-time code: %w", err)
@@ -270,8 +276,12 @@ func (a *Access) retire(tx *store.Tx, organizationID string, kind Kind, addresse
 	if len(addresses) == 0 {
 		return nil
 	}
-	err := tx.Exec("UPDATE one_time_codes SET used_at = ? WHERE organization_id = ? AND kind = ? AND address IN ? AND used_at IS NULL",
-		tx.Now, organizationID, kind, addresses).Error
+	hashes := make([]string, len(addresses))
+	for i, address := range addresses {
+		hashes[i] = a.addressHash(address)
+	}
+	err := tx.Exec("UPDATE one_time_codes SET used_at = ? WHERE organization_id = ? AND kind = ? AND address_hash IN ? AND used_at IS NULL",
+		tx.Now, organizationID, kind, hashes).Error
 	if err != nil {
 		return fmt.Errorf("retire one-time codes: %w", err)
 	}

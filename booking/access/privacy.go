@@ -12,10 +12,10 @@ import (
 )
 
 // Erase takes a customer's identity away: from their row, which stays so that
-// visits count as before, from their bookings, codes, devices, sessions and the
-// audit, and with also from whatever others keep, all in one transaction. Their
-// open bookings have to be canceled before: it fails with CodeBeingServed where
-// one is not. Who signs in with the same phone number later is somebody new.
+// visits count as before, from their bookings, devices, sessions and the audit,
+// and with also from whatever others keep, all in one transaction. Their open
+// bookings have to be canceled before: it fails with CodeBeingServed where one is
+// not. Who signs in with the same phone number later is somebody new.
 func (a *Access) Erase(ctx context.Context, organizationID, id string, also ...func(*store.Tx, *store.Erasure) error) error {
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
 		if err := tx.Erasing(organizationID); err != nil {
@@ -90,8 +90,6 @@ func eraseRows(tx *store.Tx, e *store.Erasure) error {
 		{"UPDATE bookings SET note = '', info = NULL, cancel_reason = '' WHERE organization_id = ? AND customer_id = ?", []any{e.OrganizationID, e.CustomerID}},
 		{"DELETE FROM devices WHERE organization_id = ? AND customer_id = ?", []any{e.OrganizationID, e.CustomerID}},
 		{"DELETE FROM sessions WHERE organization_id = ? AND kind = 'customer' AND subject_id = ?", []any{e.OrganizationID, e.CustomerID}},
-		{"DELETE FROM one_time_codes WHERE organization_id = ? AND kind = 'customer' AND address IN ?", []any{e.OrganizationID, e.Contacts}},
-		{"DELETE FROM code_guesses WHERE organization_id = ? AND kind = 'customer' AND address IN ?", []any{e.OrganizationID, e.Contacts}},
 		// What they did, from where and why; and why others did something to them.
 		{
 			"UPDATE audit SET address = '', reason = '' WHERE organization_id = ? AND (actor_kind = 'customer' AND actor_id = ? OR actor_kind = 'ticket' AND actor_id IN ?)",

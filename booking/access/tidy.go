@@ -43,7 +43,7 @@ func (a *Access) Tidy(ctx context.Context) error {
 	}
 	for _, old := range []struct{ table, key, since string }{
 		{"one_time_codes", "id", "created_at"},
-		{"code_guesses", "organization_id, kind, address", "failed_at"},
+		{"code_guesses", "organization_id, kind, address_hash", "failed_at"},
 		{"sessions", "id", "expires_at"},
 		{"revocations", "id", "at"},
 	} {
