@@ -83,7 +83,7 @@ func TestKeys(t *testing.T) {
 		}
 
 		for field, wrong := range map[string]object{
-			"name":      {"name": ""},
+			"name":      {"name": " "},
 			"scopes[0]": {"name": "x", "scopes": []string{"root"}},
 			"scopes":    {"name": "x", "scopes": []string{}},
 			"expiresAt": {"name": "x", "expiresAt": time.Now().Add(-time.Minute)},

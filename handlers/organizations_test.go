@@ -49,7 +49,7 @@ func TestOrganizations(t *testing.T) {
 		same(c.organization(http.MethodGet, "", nil).ok())
 
 		for field, wrong := range map[string]object{
-			"name":                 {"name": ""},
+			"name":                 {"name": " "},
 			"timezone":             {"timezone": "Mars/Olympus"},
 			"businessCustomConfig": {"businessCustomConfig": object{"x": strings.Repeat("x", 40_000)}},
 			"allowedOrigins":       {"allowedOrigins": make([]string, 51)},

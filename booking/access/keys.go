@@ -122,7 +122,7 @@ type KeyPlan struct {
 
 func (p KeyPlan) check(now time.Time) error {
 	switch {
-	case p.Name == "" || utf8.RuneCountInString(p.Name) > maxKeyName:
+	case strings.TrimSpace(p.Name) == "" || utf8.RuneCountInString(p.Name) > maxKeyName:
 		return models.Invalid("name", "A key needs a name of at most %d characters.", maxKeyName)
 	case slices.ContainsFunc(p.Scopes, func(s Scope) bool { return !slices.Contains(scopes, s) }):
 		return models.Invalid("scopes", "The scopes are read, write and admin.")

@@ -96,7 +96,7 @@ func checkType(t *models.BookingType) error {
 		t.Price += ".00" // the document's form, d+.d{2}
 	}
 	switch {
-	case t.Name == "":
+	case strings.TrimSpace(t.Name) == "":
 		return models.Invalid("name", "A booking type needs a name.")
 	case t.Minutes < 1 || t.Minutes > 24*60:
 		return models.Invalid("minutes", "A visit takes 1 to 1440 minutes.")
@@ -209,7 +209,7 @@ func markDeleted(tx *store.Tx, model any, organizationID, id string, code models
 // CreateDisplay makes a waiting-room screen and returns its token, which is
 // kept only as a hash and can't be shown again.
 func (c *Catalog) CreateDisplay(ctx context.Context, d *models.Display, token string) error {
-	if d.Name == "" {
+	if strings.TrimSpace(d.Name) == "" {
 		return models.Invalid("name", "A display needs a name.")
 	}
 	for _, id := range d.ResourceIDs {

@@ -149,7 +149,7 @@ func (c *Catalog) dropOrganization(ctx context.Context, id string) (*models.Orga
 }
 
 func checkOrganization(o *models.Organization) error {
-	if o.Name == "" {
+	if strings.TrimSpace(o.Name) == "" {
 		return models.Invalid("name", "An organization needs a name.")
 	}
 	if o.Timezone == "" || o.Timezone == "Local" {

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"gorm.io/gorm"
 
@@ -133,7 +134,7 @@ func (c *Catalog) tellProvider(tx *store.Tx, id string, next *string) error {
 }
 
 func (c *Catalog) saveResource(ctx context.Context, r *models.Resource, action string, save func(*store.Tx) error) error {
-	if r.Name == "" {
+	if strings.TrimSpace(r.Name) == "" {
 		return models.Invalid("name", "A resource needs a name.")
 	}
 	if len(r.TypeIDs) > maxTypesPerResource {
