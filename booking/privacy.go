@@ -3,6 +3,7 @@ package booking
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"nowserving/models"
 )
@@ -31,7 +32,9 @@ func (s *Service) CancelAll(ctx context.Context, sc Scope, customerID string) er
 		}
 	}
 	for _, b := range open {
-		if _, err := s.Cancel(ctx, sc, b.ID, ""); err != nil && models.CodeOf(err) != models.CodeStage {
+		_, err := s.Cancel(ctx, sc, b.ID, "")
+		ended := []models.Code{models.CodeStage, models.CodeExpired, models.CodeBookingNotFound} // by itself, since
+		if err != nil && !slices.Contains(ended, models.CodeOf(err)) {
 			return err
 		}
 	}

@@ -164,10 +164,14 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 func insert(db *gorm.DB, b *models.Booking) error {
 	err := db.Create(b).Error
 	if store.IsErased(err) {
-		return models.Errorf(models.CodeCustomerMissing, "The customer has just been erased.")
+		return errErased
 	}
 	return err
 }
+
+// errErased says that the customer of a booking is erased: it does not begin, and
+// changes no more.
+var errErased = models.Errorf(models.CodeCustomerMissing, "The customer has been erased.")
 
 // outline checks what is asked for and makes as much of the booking as a queued
 // one and an appointment have in common. It returns the type and the

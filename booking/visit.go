@@ -169,6 +169,8 @@ func (s *Service) move(tx *store.Tx, where *gorm.DB, a models.Action, set map[st
 	done := where.Where("status IN ? AND stage IN ?", t.FromStatus, t.FromStage).
 		Model(&b).Clauses(clause.Returning{}).Updates(set)
 	switch {
+	case store.IsErased(done.Error):
+		return nil, errErased
 	case done.Error != nil:
 		return nil, fmt.Errorf("%s booking: %w", a, done.Error)
 	case done.RowsAffected == 0:

@@ -447,6 +447,87 @@ func TestErasureOvertakesAnAnswer(t *testing.T) {
 	}
 }
 
+// TestBookingsOfWhoIsErasedChangeNoMore tries what can still be done to an
+// appointment that was past when its customer was erased.
+func TestBookingsOfWhoIsErasedChangeNoMore(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		kind := c.newType(nil)
+		c.newResource(nil, kind)
+		renew := func(in answer) answer {
+			return h.send(request{method: http.MethodPost, path: "/auth/token", body: object{"refreshToken": in.str("refreshToken")}})
+		}
+		stolen := c.signIn("+"+plantedPhone, false)
+		renew(stolen).ok()
+		h.exec("UPDATE sessions SET refreshed_at = ?", time.Now().UTC().Add(-time.Minute))
+		renew(stolen).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+		in := c.signIn("+"+plantedPhone, false)
+		made := h.send(request{method: http.MethodPut, path: "/customer/scheduling/new", token: in.str("accessToken"), body: appointment(kind, day(2), 900, nil)}).ok()
+		id := made.str("result.id")
+		began := time.Now().UTC().Add(-time.Hour).Truncate(time.Microsecond)
+		h.exec("UPDATE bookings SET starts_at = ?, ends_at = ?, reminder_at = NULL, reminder_next = ''", began, began.Add(time.Minute))
+		const from = "SELECT count(*) FROM audit WHERE actor_kind IN ('customer', 'ticket', 'nobody') AND address <> ''"
+		require.Equal(t, 4, scalar[int](h, from), "two sessions, a used refresh token and an appointment")
+
+		c.staff(http.MethodDelete, "/management/customers/"+in.str("user.id"), nil).ok()
+
+		body := object{"bookingId": id, "reason": "Planted came late"}
+		for _, r := range []request{
+			{path: "/customer/bookings/cancel", token: made.str("result.ticketToken")},
+			{path: "/management/bookings/cancel", token: c.key},
+			{path: "/management/bookings/start", token: c.key},
+			{path: "/management/bookings/noShow", token: c.key},
+		} {
+			r.method, r.body = http.MethodPost, body
+			h.send(r).refused(http.StatusNotFound, models.CodeCustomerMissing)
+		}
+		assert.Empty(t, h.traces())
+		assert.Zero(t, scalar[int](h, from))
+	})
+}
+
+// TestErasureMeetsBookingsThatEnd erases a customer one of whose bookings expires,
+// and another is deleted for want of payment, just before they would be canceled.
+func TestErasureMeetsBookingsThatEnd(t *testing.T) {
+	t.Parallel()
+	for _, b := range []backend{embedded, postgres} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			var meanwhile atomic.Pointer[func()]
+			h := newHouse(t, b, func(h *house) {
+				h.look = func(s *store.Store) {
+					require.NoError(t, s.Read(context.Background()).Callback().Query().After("gorm:query").Register("test:meanwhile", func(db *gorm.DB) {
+						if list, ok := db.Statement.Dest.(*[]models.Booking); ok && len(*list) == 3 {
+							if do := meanwhile.Swap(nil); do != nil {
+								(*do)()
+							}
+						}
+					}))
+				}
+			})
+			c := h.newClinic()
+			kind := c.newType(nil)
+			in := c.signIn("+"+plantedPhone, false)
+			var ids []string
+			for range 3 {
+				join := request{method: http.MethodPut, path: "/customer/scheduling/new", token: in.str("accessToken"), body: joining(kind, object{"note": "Planted"})}
+				ids = append(ids, h.send(join).ok().str("result.id"))
+			}
+			end := func() {
+				h.exec("UPDATE bookings SET status = 'REJECTED', stage = 'LEFT', version = version + 1 WHERE id = ?", ids[0])
+				h.exec("DELETE FROM quotes WHERE booking_id = ?", ids[1])
+				h.exec("DELETE FROM bookings WHERE id = ?", ids[1])
+			}
+			meanwhile.Store(&end)
+			c.staff(http.MethodDelete, "/management/customers/"+in.str("user.id"), nil).ok()
+			assert.Nil(t, meanwhile.Load())
+			assert.Equal(t, "REJECTED CANCELED", scalar[string](h, "SELECT string_agg(status, ' ' ORDER BY seq) FROM bookings"))
+			assert.Empty(t, h.traces())
+		})
+	}
+}
+
 func TestExportHoldsEverything(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {

@@ -89,6 +89,12 @@ func eraseRows(tx *store.Tx, e *store.Erasure) error {
 	}{
 		{"UPDATE bookings SET note = '', info = NULL, cancel_reason = '' WHERE organization_id = ? AND customer_id = ?", []any{e.OrganizationID, e.CustomerID}},
 		{"DELETE FROM devices WHERE organization_id = ? AND customer_id = ?", []any{e.OrganizationID, e.CustomerID}},
+		// Whoever came with a used refresh token of theirs was nobody.
+		{
+			`UPDATE audit SET address = '' WHERE organization_id = ? AND subject_kind = 'session' AND subject_id IN (
+				SELECT subject_id FROM audit WHERE organization_id = ? AND actor_kind = 'customer' AND actor_id = ? AND subject_kind = 'session')`,
+			[]any{e.OrganizationID, e.OrganizationID, e.CustomerID},
+		},
 		{"DELETE FROM sessions WHERE organization_id = ? AND kind = 'customer' AND subject_id = ?", []any{e.OrganizationID, e.CustomerID}},
 		// What they did, from where and why; and why others did something to them.
 		{
