@@ -154,7 +154,7 @@ func (f *fcm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"fieldViolations": []any{object{"field": "message.token", "description": "Invalid registration token"}},
 		})
 	}
-	answer, err := json.Marshal(object{"error": object{"code": reply.status, "message": "no", "status": "STATUS", "details": details}})
+	answer, err := json.Marshal(object{"error": object{"code": reply.status, "message": "The token " + m.Token + " is not right.", "status": "STATUS", "details": details}})
 	if err != nil {
 		wrong("%v", err)
 	}

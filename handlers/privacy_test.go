@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,19 +25,36 @@ import (
 	"nowserving/models"
 )
 
-// planted is in every text that a customer leaves behind in these tests, and
-// plantedPhone is their number without the plus.
+// planted is in every text that a customer leaves behind in these tests,
+// plantedPhone is their number without the plus, and plantedAddress is where
+// they are.
 const (
-	planted      = "lanted"
-	plantedPhone = "966500000777"
+	planted        = "lanted"
+	plantedPhone   = "966500000777"
+	plantedAddress = "203.0.113.77"
 )
+
+// plantedTexts are what nobody may find: the above, as they are and in base64,
+// which has three forms of what stands in the middle of a text.
+var plantedTexts = func() []string {
+	var all []string
+	for _, text := range []string{planted, plantedPhone, plantedAddress} {
+		all = append(all, text)
+		for before := range 3 {
+			whole := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", before) + text))
+			first, last := (before*8+5)/6, (before+len(text))*8/6
+			all = append(all, whole[first:last])
+		}
+	}
+	return all
+}()
 
 // traces are the places where a customer's identity is still kept.
 func (h *house) traces() []string {
 	h.t.Helper()
 	var found []string
 	look := func(where, text string) {
-		if strings.Contains(text, planted) || strings.Contains(text, plantedPhone) {
+		if slices.ContainsFunc(plantedTexts, func(one string) bool { return strings.Contains(text, one) }) {
 			found = append(found, where+": "+text[:min(len(text), 1000)])
 		}
 	}
@@ -234,6 +253,128 @@ func TestNothingIsLeftOfACustomerWhoIsErased(t *testing.T) {
 		// The same phone number is somebody new.
 		assert.NotEqual(t, id, c.signIn("+"+plantedPhone, false).str("user.id"))
 	}, outgoing)
+}
+
+// moody is a receiver of webhooks that repeats what it was told in each of its
+// answers, few of which are any good.
+func moody(t testing.TB) string {
+	t.Helper()
+	var calls atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		switch calls.Add(1) % 4 {
+		case 0:
+			_, _ = w.Write(body)
+		case 1:
+			http.Error(w, string(body), http.StatusInternalServerError)
+		case 2:
+			w.Header().Set("Location", "http://["+string(body))
+			w.WriteHeader(http.StatusFound)
+		case 3: // no HTTP at all
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if assert.NoError(t, err) {
+				_, _ = conn.Write(append(body, "\r\n\r\n"...))
+				assert.NoError(t, conn.Close())
+			}
+		}
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// TestNothingIsLeftOfWhatWentWrong erases a customer after requests of theirs
+// were refused, and what was to be told about them and to them met receivers and
+// carriers that refuse it in words that repeat it.
+func TestNothingIsLeftOfWhatWentWrong(t *testing.T) {
+	t.Parallel()
+	for _, b := range []backend{embedded, postgres} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			f, phones, mails := newFCM(t), newTwilio(t), newMail(t)
+			h := newHouse(t, b, f.pushing, allowPrivate, func(h *house) {
+				h.outside.SMSURL, h.outside.SMTPURL, h.proxies = phones.url, mails.url, []string{"127.0.0.0/8"}
+			})
+			c := h.newClinic()
+			kind := c.newType(nil)
+			room := c.newResource(nil, kind)
+			receiver := moody(t)
+			for _, trigger := range []string{"bookingUnassigned", "bookingAssigned", "customerCanceled", "providerCanceled", "newAppointment", "oneHourBeforeAppointment", "queuePositionUpdated"} {
+				c.staff(http.MethodPost, "/management/webhooks", object{"trigger": trigger, "url": receiver}).ok()
+			}
+			const phone, mail = "+" + plantedPhone, "planted@example.com"
+			phones.will(phone, "400 21211", "503", "503", "400 21211")
+			mails.will(mail, "550 5.1.1 <"+mail+"> Planted is unknown", "451 4.2.0 Planted is busy", "451 4.2.0 Planted is busy")
+			f.trouble("planted token", fcmReply{status: http.StatusInternalServerError, code: "INTERNAL"}, fcmReply{status: http.StatusBadRequest, code: "INVALID_ARGUMENT"})
+
+			from := map[string]string{"X-Forwarded-For": plantedAddress, "User-Agent": "Planted/1.0"}
+			as := func(token, method, path string, body any) answer {
+				return h.send(request{method: method, path: path, app: c.id, token: token, body: body, header: from})
+			}
+			contact := object{"method": "sms", "phoneNumber": phone}
+			as("", http.MethodPost, "/auth/otp/request", contact).ok()
+			contact["code"] = "000000"
+			as("", http.MethodPost, "/auth/otp/verify", contact).refused(http.StatusUnauthorized, models.CodeWrongCode)
+			contact["code"] = fixedCode
+			in := as("", http.MethodPost, "/auth/otp/verify", contact).ok()
+			id, token := in.str("user.id"), in.str("accessToken")
+			as(token, http.MethodPut, "/customer/profile", object{"firstName": "Planted", "lastName": "Plantedson", "email": mail}).ok()
+			c.staff(http.MethodPut, "/management/customers/"+id, object{"email": mail, "data": object{"planted": []string{"Planted"}}}).ok()
+			as("", http.MethodPost, "/auth/otp/request", object{"method": "email", "email": mail}).ok()
+			as(token, http.MethodPost, "/devices", object{"token": "planted token", "platform": "ios"}).ok()
+			join := func() string {
+				return as(token, http.MethodPut, "/customer/scheduling/new", joining(kind, object{"note": "Planted", "bookingInfoCustomFields": object{"planted": "Planted"}})).ok().str("result.id")
+			}
+			seen := join()
+			c.next(room).ok()
+			c.act("start", seen, object{"reason": "Planted came"}).ok()
+			c.act("end", seen, nil).ok()
+			as(token, http.MethodPost, "/customer/bookings/cancel", object{"bookingId": join(), "reason": "Planted left"}).ok()
+			c.act("cancel", join(), object{"reason": "Planted is ill"}).ok()
+			visit := as(token, http.MethodPut, "/customer/scheduling/new", appointment(kind, day(2), 900, object{"note": "Planted"})).ok().str("result.id")
+			h.exec("UPDATE bookings SET reminder_next = 'oneHourBeforeAppointment', reminder_at = ? WHERE id = ?", time.Now().UTC().Add(-time.Second), visit)
+			for path, body := range map[string]any{
+				"/customer/bookings?status=Planted&resource=" + plantedPhone:   nil,
+				"/customer/bookings/Planted?includes=" + plantedPhone:          nil,
+				"/Planted/" + plantedPhone:                                     nil,
+				"/customer/profile?" + strings.Repeat("Planted", 2000) + "%zz": nil,
+				"/auth/token":               object{"refreshToken": "nsr_Planted_1_" + plantedPhone},
+				"/auth/otp/request":         object{"method": "email", "email": "planted@@" + plantedPhone},
+				"/customer/bookings/cancel": `{"bookingId": "Planted`,
+				"/devices":                  object{"token": "planted", "platform": "Planted"},
+			} {
+				method := http.MethodGet
+				if body != nil {
+					method = http.MethodPost
+				}
+				assert.NotEqual(t, http.StatusOK, as(token, method, path, body).status, path)
+			}
+			c.staff(http.MethodGet, "/management/customers?search=Planted&phone="+plantedPhone, nil)
+			as(token, http.MethodGet, "/customer/profile/export", nil).ok()
+			stolen := object{"refreshToken": in.str("refreshToken")}
+			as("", http.MethodPost, "/auth/token", stolen).ok()
+			// Whatever can be done is done, and has gone wrong.
+			settled := func() bool {
+				return scalar[int](h, "SELECT count(*) FROM river_job WHERE finalized_at IS NULL AND scheduled_at < ?", time.Now().UTC().Add(time.Second)) == 0
+			}
+			require.Eventually(t, func() bool {
+				return settled() && scalar[int](h, "SELECT count(*) FROM webhook_attempts WHERE error LIKE '%lanted%'") >= 2 &&
+					scalar[int](h, "SELECT count(*) FROM message_attempts WHERE error <> ''") >= 3 &&
+					f.asked("planted token") >= 1
+			}, patience, 10*time.Millisecond)
+
+			c.staff(http.MethodDelete, "/management/customers/"+id, nil).ok()
+
+			require.Eventually(t, settled, patience, 10*time.Millisecond)
+			assert.Empty(t, h.traces())
+			h.exec("UPDATE webhook_deliveries SET next_attempt_at = ? WHERE status = 'pending'", time.Now().UTC().Add(-time.Second))
+			h.exec("UPDATE river_job SET state = 'available', scheduled_at = ? WHERE finalized_at IS NULL", time.Now().UTC().Add(-time.Second))
+			require.Eventually(t, settled, patience, 10*time.Millisecond)
+			assert.Empty(t, h.traces(), "after what went wrong was done again")
+		})
+	}
 }
 
 // TestErasureMeetsWhatIsOnItsWay erases customers just when what they did is

@@ -343,7 +343,7 @@ func writeAttempt(tx *store.Tx, d *dueDelivery, a *attempt) error {
 		return err // it was older than the log is kept
 	}
 	if now[0].Payload != d.Payload {
-		a.answer = "" // whom it may repeat was erased meanwhile
+		a.answer, a.failure = "", "" // whom they may repeat was erased meanwhile
 	}
 	return tx.Create(&Attempt{
 		DeliveryID: d.ID, Number: now[0].Attempts, At: a.at.UTC().Truncate(time.Microsecond), DurationMs: int(a.took.Milliseconds()),

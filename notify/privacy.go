@@ -40,7 +40,7 @@ func eraseDeliveries(tx *store.Tx, bookingIDs []string) error {
 		}
 		last = list[len(list)-1].ID
 	}
-	err := tx.Exec("UPDATE webhook_attempts SET answer = '' WHERE delivery_id IN (SELECT id FROM webhook_deliveries WHERE booking_id IN ?)", bookingIDs).Error
+	err := tx.Exec("UPDATE webhook_attempts SET answer = '', error = '' WHERE delivery_id IN (SELECT id FROM webhook_deliveries WHERE booking_id IN ?)", bookingIDs).Error
 	if err != nil {
 		return fmt.Errorf("erase a customer from the answers of receivers: %w", err)
 	}

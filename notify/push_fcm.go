@@ -242,7 +242,10 @@ func judge(err error) outcome {
 	case o.code == "UNAVAILABLE", res.StatusCode == http.StatusUnauthorized:
 		o.status = pushRefused
 	case res.StatusCode >= http.StatusInternalServerError:
-		o.status, o.detail = pushSending, told.Error.Message
+		o.status = pushSending
+		if o.code == codeNoAnswer { // the words of the line; FCM's may repeat a token
+			o.detail = told.Error.Message
+		}
 	}
 	return o
 }
