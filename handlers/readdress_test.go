@@ -114,7 +114,9 @@ func TestAClaimedAddress(t *testing.T) {
 		prove("+966500000664").ok()
 		assert.Equal(t, me.str("user.id"), c.signIn("+966500000664", false).str("user.id"))
 		assert.NotEqual(t, me.str("user.id"), c.signIn(mine, false).str("user.id"), "the number from before is somebody else's")
+		shown()
 		assert.Equal(t, "+966500000665", c.staff(http.MethodPut, "/management/customers/"+me.str("user.id"), object{"phone": "+966500000665"}).ok().str("result.phone"))
 		assert.Equal(t, me.str("user.id"), c.signIn("+966500000665", false).str("user.id"), "staff say what is so")
+		profile(object{"note": "x"}).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
 	})
 }

@@ -168,7 +168,8 @@ type ContactChange struct {
 	Code string
 }
 
-// UpdateCustomer stores a changed profile. Staff say what is so; a customer
+// UpdateCustomer stores a changed profile. Staff say what is so, and whoever
+// signed in with an address they take away has to sign in again; a customer
 // changes the address they sign in with by the code that went to the new one, or
 // only claims it. It fails with CodeContactTaken where somebody else is known by
 // the address, which a mere claim never tells.
@@ -195,8 +196,15 @@ func (a *Access) UpdateCustomer(ctx context.Context, c *models.Customer, change 
 		if err != nil {
 			return err // erased meanwhile
 		}
-		if err := a.retire(tx, c.OrganizationID, KindCustomer, left(before.Phone, before.Email, c.Phone, c.Email)); err != nil {
+		gone := left(before.Phone, before.Email, c.Phone, c.Email)
+		if err := a.retire(tx, c.OrganizationID, KindCustomer, gone); err != nil {
 			return err
+		}
+		// Whoever signed in with an address that the desk corrects may be a stranger.
+		if !change.Own && len(gone) > 0 {
+			if err := a.EndSessions(tx, c.OrganizationID, KindCustomer, c.ID); err != nil {
+				return err
+			}
 		}
 		c.UpdatedAt = tx.Now
 		if err := tx.Save(c).Error; err != nil {
