@@ -368,6 +368,11 @@ func TestNothingIsLeftOfWhatWentWrong(t *testing.T) {
 			c.staff(http.MethodDelete, "/management/customers/"+id, nil).ok()
 
 			require.Eventually(t, settled, patience, 10*time.Millisecond)
+			// Requests from an address are counted for a minute at most.
+			require.Eventually(t, func() bool {
+				counted, err := h.rdb.Exists(t.Context(), "rate:address:"+plantedAddress).Result()
+				return err == nil && counted == 0
+			}, 2*patience, 10*time.Millisecond)
 			assert.Empty(t, h.traces())
 			h.exec("UPDATE webhook_deliveries SET next_attempt_at = ? WHERE status = 'pending'", time.Now().UTC().Add(-time.Second))
 			h.exec("UPDATE river_job SET state = 'available', scheduled_at = ? WHERE finalized_at IS NULL", time.Now().UTC().Add(-time.Second))
