@@ -494,8 +494,16 @@ func TestErasureMeetsWhoIsUnderWay(t *testing.T) {
 		assert.Empty(t, h.traces())
 		assert.Equal(t, patients, scalar[int](h, "SELECT count(*) FROM customers WHERE erased_at IS NOT NULL"))
 		assert.Zero(t, scalar[int](h, "SELECT count(*) FROM devices"))
-		assert.Zero(t, scalar[int](h, "SELECT count(*) FROM sessions"))
-		assert.Zero(t, scalar[int](h, "SELECT count(*) FROM audit WHERE actor_kind = 'customer' AND address <> ''"))
+		// What stays says of whom, and when that was, beside when they were erased.
+		for _, kept := range []string{
+			"SELECT subject_id || ' ' || created_at FROM sessions",
+			"SELECT actor_id || ' ' || action || ' ' || created_at FROM audit WHERE actor_kind = 'customer' AND address <> ''",
+		} {
+			var lines, erased []string
+			require.NoError(t, h.store.Read(t.Context()).Raw(kept).Scan(&lines).Error)
+			require.NoError(t, h.store.Read(t.Context()).Raw("SELECT id || ' ' || COALESCE(CAST(erased_at AS text), 'never') FROM customers").Scan(&erased).Error)
+			assert.Empty(t, lines, "erased: %v", erased)
+		}
 	}, outgoing)
 }
 
