@@ -1,6 +1,10 @@
 package models
 
-import "time"
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
 
 // Message is a job: a text to one person, by SMS, WhatsApp or e-mail.
 type Message struct {
@@ -36,4 +40,25 @@ func (Message) Queue() string { return "messages" }
 type Letter struct {
 	To     string            `json:"to"` // a phone number in E.164, or an e-mail address
 	Values map[string]string `json:"values"`
+}
+
+// Seal makes what a Message holds of the letter.
+func (l Letter) Seal(s *Sealer) (string, error) {
+	plain, err := json.Marshal(l)
+	if err != nil {
+		return "", fmt.Errorf("seal a letter: %w", err)
+	}
+	return s.Seal(string(plain)), nil
+}
+
+// OpenLetter reads what a Message holds.
+func OpenLetter(s *Sealer, sealed string) (l Letter, err error) {
+	plain, err := s.Open(sealed)
+	if err != nil {
+		return l, err
+	}
+	if err := json.Unmarshal([]byte(plain), &l); err != nil {
+		return l, fmt.Errorf("open a letter: %w", err)
+	}
+	return l, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -355,11 +354,9 @@ func (h *hooks) tellOwners(tx *store.Tx, d *dueDelivery, reason string) error {
 		if letter.To == "" {
 			m.Method, letter.To = "sms", deref(o.Phone)
 		}
-		plain, err := json.Marshal(letter)
-		if err != nil {
+		if m.Sealed, err = letter.Seal(h.letters); err != nil {
 			return err
 		}
-		m.Sealed = h.letters.Seal(string(plain))
 		tx.Enqueue(m)
 	}
 	return nil

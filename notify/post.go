@@ -2,7 +2,6 @@ package notify
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -334,11 +333,7 @@ func (p *post) word(ctx context.Context, m *models.Message) (outgoing, error) {
 	if !ok {
 		return outgoing{}, &sendError{Code: "no template", Final: true}
 	}
-	var letter models.Letter
-	plain, err := p.sealer.Open(m.Sealed)
-	if err == nil {
-		err = json.Unmarshal([]byte(plain), &letter)
-	}
+	letter, err := models.OpenLetter(p.sealer, m.Sealed)
 	if err != nil || letter.To == "" {
 		return outgoing{}, &sendError{Code: "sealed", Final: true}
 	}
@@ -382,13 +377,4 @@ func languageOf(lang string) string {
 		return "ar"
 	}
 	return "en"
-}
-
-// seal makes the sealed part of a message to somebody.
-func (p *post) seal(l models.Letter) (string, error) {
-	plain, err := json.Marshal(l)
-	if err != nil {
-		return "", err
-	}
-	return p.sealer.Seal(string(plain)), nil
 }

@@ -106,11 +106,11 @@ func (p *post) reminder(db *gorm.DB, a *announcement, v *visit, method, to strin
 	}
 	until := a.Event.Reminder.Due(*v.booking.StartsAt, *v.booking.EndsAt).Add(a.Event.Reminder.Tolerance())
 	starts := v.booking.StartsAt.In(zone)
-	sealed, err := p.seal(models.Letter{To: to, Values: map[string]string{
+	sealed, err := models.Letter{To: to, Values: map[string]string{
 		"type":     v.bookingType.NameTranslations.In(lang, v.bookingType.Name),
 		"resource": v.resource.NameTranslations.In(lang, v.resource.Name),
 		"date":     dateIn(lang, starts), "time": starts.Format("15:04"), "ticket": v.booking.Ticket, "url": p.s.o.PublicURL,
-	}})
+	}}.Seal(p.sealer)
 	return models.Message{
 		OrganizationID: a.OrganizationID, Template: string(a.Event.Reminder), Method: method, Lang: lang,
 		BookingID: v.booking.ID, Until: until, Sealed: sealed,

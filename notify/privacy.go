@@ -88,11 +88,7 @@ func (p *post) erase(tx *store.Tx, e *store.Erasure) error {
 	}
 	var theirs []int64
 	for _, job := range jobs {
-		var letter models.Letter
-		plain, err := p.sealer.Open(job.Sealed)
-		if err == nil {
-			err = json.Unmarshal([]byte(plain), &letter)
-		}
+		letter, err := models.OpenLetter(p.sealer, job.Sealed)
 		// One that can't be read is of no use to anybody.
 		if err != nil || slices.Contains(e.Contacts, letter.To) || job.BookingID != "" && slices.Contains(e.BookingIDs, job.BookingID) {
 			theirs = append(theirs, job.ID)

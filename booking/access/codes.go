@@ -3,7 +3,6 @@ package access
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"math/big"
 	"slices"
@@ -146,13 +145,9 @@ func newCode() string {
 
 // letter seals a code and where it goes, for the job that sends it.
 func (a *Access) letter(address, code string) (string, error) {
-	plain, err := json.Marshal(models.Letter{To: address, Values: map[string]string{
+	return models.Letter{To: address, Values: map[string]string{
 		"code": code, "minutes": strconv.Itoa(int(codeLife.Minutes())),
-	}})
-	if err != nil {
-		return "", err
-	}
-	return a.letters.Seal(string(plain)), nil
+	}}.Seal(a.letters)
 }
 
 // spareCode refuses one more code for an address that got its share.
@@ -291,11 +286,7 @@ func (a *Access) retire(tx *store.Tx, organizationID string, kind Kind, addresse
 	}
 	var theirs []int64
 	for _, job := range jobs {
-		var letter models.Letter
-		plain, err := a.letters.Open(job.Sealed)
-		if err == nil {
-			err = json.Unmarshal([]byte(plain), &letter)
-		}
+		letter, err := models.OpenLetter(a.letters, job.Sealed)
 		// What is neither a code nor about a booking goes to those who work there.
 		toMember := job.ToMember || job.BookingID == "" && job.Template != models.TemplateOTP
 		if err == nil && toMember == (kind == KindMember) && slices.Contains(addresses, letter.To) {
