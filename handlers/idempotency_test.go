@@ -215,11 +215,11 @@ func TestARequestThatFailedAfterItsCommit(t *testing.T) {
 						switch db.Statement.Dest.(type) {
 						case *[]models.Customer: // who a committed booking is shown with
 							if after.Load() {
-								_ = db.AddError(errors.New("planted"))
+								db.Error = errors.New("planted")
 							}
 						case *models.BookingType:
 							if before.Load() {
-								_ = db.AddError(errors.New("planted"))
+								db.Error = errors.New("planted")
 							}
 						}
 					}))
