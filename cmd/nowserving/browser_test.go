@@ -64,6 +64,17 @@ func (p *tab) run(what string, actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
+// joins signs a patient in on the page of a queue and takes a place in it.
+func (p *tab) joins(typeID, phone string) {
+	p.t.Helper()
+	p.click("type-" + typeID)
+	p.fill("phone", phone)
+	p.click("send-code")
+	p.fill("code", demoCode)
+	p.click("verify")
+	p.click("join")
+}
+
 // click presses what has a name. News may replace it on the page between
 // finding and pressing it: then it is pressed again, as a person would.
 func (p *tab) click(name string) {
@@ -132,12 +143,7 @@ func TestThePagesLiveTogether(t *testing.T) {
 	require.NotContains(t, atDesk.eval("location.href"), ahead.text("ticketToken"), "the token does not stay in the address")
 
 	patient := open(node.url+"/join/"+node.appID, 390, 844)
-	patient.click("type-" + typeID)
-	patient.fill("phone", "+966500000001")
-	patient.click("send-code")
-	patient.fill("code", demoCode)
-	patient.click("verify")
-	patient.click("join")
+	patient.joins(typeID, "+966500000001")
 	patient.shows("A002", content("ticket"))
 	patient.shows("2", attribute("position", "data-position"))
 	patient.shows("connected", attribute("connection", "data-state"))
