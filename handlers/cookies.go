@@ -28,6 +28,7 @@ type page struct {
 	request *http.Request
 	writer  http.ResponseWriter
 	secure  bool
+	now     func() time.Time
 }
 
 // pageOf returns the page a request comes from; nil for other clients. A page of
@@ -46,7 +47,7 @@ func (s *Server) pageOf(c *gin.Context) (*page, error) {
 	if err := s.ownOrigin.Check(&asked); err != nil {
 		return nil, models.Errorf(models.CodeForbidden, "Another site may not do this in your name.")
 	}
-	return &page{kind, c.Request, c.Writer, s.secure()}, nil
+	return &page{kind, c.Request, c.Writer, s.secure(), s.o.Store.Time}, nil
 }
 
 func sessionKind(value string) (access.Kind, error) {
@@ -111,7 +112,7 @@ func (p *page) forget() {
 func (p *page) set(name, path, value string, expires time.Time) {
 	age := -1 // delete it
 	if !expires.IsZero() {
-		age = max(1, int(time.Until(expires).Seconds()))
+		age = max(1, int(expires.Sub(p.now()).Seconds()))
 	}
 	http.SetCookie(p.writer, &http.Cookie{ //nolint:gosec // Secure wherever people come by https
 		Name: name, Value: value, Path: path, MaxAge: age, HttpOnly: true, Secure: p.secure, SameSite: http.SameSiteStrictMode,

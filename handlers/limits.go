@@ -156,7 +156,7 @@ func (s *Server) spend(c *gin.Context, p access.Principal) error {
 	left := s.limiter.take(c.Request.Context(), name)
 	c.Header("X-RateLimit-Limit", strconv.Itoa(s.limiter.limit.Burst))
 	c.Header("X-RateLimit-Remaining", strconv.Itoa(left.remaining))
-	c.Header("X-RateLimit-Reset", strconv.FormatInt(time.Now().Add(left.resets+time.Second-1).Unix(), 10))
+	c.Header("X-RateLimit-Reset", strconv.FormatInt(s.o.Store.Time().Add(left.resets+time.Second-1).Unix(), 10))
 	if left.wait <= 0 {
 		return nil
 	}

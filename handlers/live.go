@@ -85,7 +85,7 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 	if err != nil {
 		return realtime.BookingSnapshot{}, err
 	}
-	at := time.Now()
+	at := l.s.o.Store.Time()
 	v, err := l.s.viewerFor(ctx, c.OrganizationID, c.Lang, false, []models.Booking{*b})
 	if err != nil {
 		return realtime.BookingSnapshot{}, err
@@ -110,7 +110,7 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 				Type    models.EventType `json:"type"`
 				Booking BookingView      `json:"booking"`
 				At      time.Time        `json:"at"`
-			}{models.EventSnapshot, v.show(b, place), at.UTC()})
+			}{models.EventSnapshot, v.show(b, place), at})
 		},
 	}, nil
 }
@@ -133,7 +133,7 @@ func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID str
 	if staff&whoIs(c.Principal) == 0 {
 		return realtime.QueueSnapshot{}, models.Errorf(models.CodeForbidden, "This credential may not watch queues.")
 	}
-	at := time.Now()
+	at := l.s.o.Store.Time()
 	rows, _, err := l.s.o.Bookings.Queue(ctx, c.scope(), resourceID, maxBookings, "")
 	if err != nil {
 		return realtime.QueueSnapshot{}, err
@@ -160,7 +160,7 @@ func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID str
 		Waiting    []waiter         `json:"waiting"`
 		Total      int              `json:"total"`
 		At         time.Time        `json:"at"`
-	}{models.EventSnapshot, resourceID, r.Paused, waiting, total, at.UTC()})
+	}{models.EventSnapshot, resourceID, r.Paused, waiting, total, at})
 	return realtime.QueueSnapshot{OrganizationID: c.OrganizationID, Data: data}, err
 }
 

@@ -133,7 +133,7 @@ func (s *Server) export(ctx context.Context, c caller, id string) (exportView, e
 		}
 	}
 	view := exportView{
-		ExportedAt: time.Now().UTC(), Customer: customerOf(h.Customer), Lang: h.Customer.Lang, Truncated: h.Truncated,
+		ExportedAt: s.o.Store.Time(), Customer: customerOf(h.Customer), Lang: h.Customer.Lang, Truncated: h.Truncated,
 		Devices: h.Devices, Messages: h.Messages, Sessions: h.Sessions,
 		Bookings: make([]exportedBooking, len(h.Bookings)), Deliveries: make([]exportedDelivery, len(h.Deliveries)), Audit: make([]AuditLine, len(h.Audit)),
 	}

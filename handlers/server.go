@@ -200,7 +200,7 @@ func (s *Server) serviceRoutes() {
 	}
 }
 
-// missing names the parts of the service that do not answer.
+// missing names the parts of the service that do not answer, or are not right.
 func (s *Server) missing(ctx context.Context) []FieldError {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -215,6 +215,9 @@ func (s *Server) missing(ctx context.Context) []FieldError {
 	}
 	if length, silent := s.o.Mirrors.Silence(); silent {
 		missing = append(missing, FieldError{"queueIndex", fmt.Sprintf("Nothing heard from Redis for %.0f seconds; positions are marked with their age.", length.Seconds())})
+	}
+	if err := s.o.Store.ClockError(); err != nil {
+		missing = append(missing, FieldError{"clock", err.Error()})
 	}
 	return missing
 }

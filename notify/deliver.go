@@ -188,7 +188,7 @@ func (h *hooks) attempt(ctx context.Context, d *dueDelivery) (*attempt, error) {
 		return a, nil
 	}
 	defer res.Body.Close() //nolint:errcheck // it was read as far as it interests
-	a.status, a.asked = res.StatusCode, askedWait(res, a.at)
+	a.status, a.asked = res.StatusCode, askedWait(res)
 	stop := time.AfterFunc(answerTimeout, cancel)
 	defer stop.Stop()
 	answer, _ := io.ReadAll(io.LimitReader(res.Body, answerKept)) // half an answer is kept as well
@@ -249,11 +249,11 @@ func failureText(err error) string {
 }
 
 // askedWait is what a receiver that is busy asks for (RFC 9110, 10.2.3).
-func askedWait(res *http.Response, now time.Time) time.Duration {
+func askedWait(res *http.Response) time.Duration {
 	if res.StatusCode != http.StatusTooManyRequests && res.StatusCode != http.StatusServiceUnavailable {
 		return 0
 	}
-	return retryAfter(res.Header, now, maxRetryAfter, 0)
+	return retryAfter(res.Header, maxRetryAfter, 0)
 }
 
 // verdict is what an attempt makes of its delivery.

@@ -110,7 +110,7 @@ func newPost(s *Service) (*post, error) {
 		return nil, err
 	}
 	if s.o.SMTPURL != "" {
-		mail, err := newSMTP(s.o.SMTPURL, s.o.PublicURL)
+		mail, err := newSMTP(s.o.SMTPURL, s.o.PublicURL, s.o.Now)
 		if err != nil {
 			return nil, fmt.Errorf("the URL of the mail server: %w", err)
 		}
@@ -166,7 +166,7 @@ func (s *Service) Configured(method string) bool { return s.post.configured[meth
 func CheckSenders(smtpURL, smsURL string) error {
 	var errs []error
 	if smtpURL != "" {
-		if _, err := newSMTP(smtpURL, ""); err != nil {
+		if _, err := newSMTP(smtpURL, "", nil); err != nil {
 			errs = append(errs, fmt.Errorf("NOWSERVING_SMTP_URL: %w", err))
 		}
 	}

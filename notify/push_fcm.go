@@ -147,7 +147,7 @@ func (l *line) RoundTrip(r *http.Request) (*http.Response, error) {
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	switch res.StatusCode {
 	case http.StatusTooManyRequests:
-		l.close(retryAfter(res.Header, time.Now(), fcmPauseMost, fcmPause))
+		l.close(retryAfter(res.Header, fcmPauseMost, fcmPause))
 	case http.StatusServiceUnavailable:
 		res.StatusCode = http.StatusInternalServerError // the body still says which
 	}
@@ -221,7 +221,7 @@ func judge(err error) outcome {
 	if broken == nil {
 		broken = json.Unmarshal(body, &told)
 	}
-	o := outcome{status: pushFailed, code: told.Error.Status, wait: retryAfter(res.Header, time.Now(), fcmPauseMost, 0)}
+	o := outcome{status: pushFailed, code: told.Error.Status, wait: retryAfter(res.Header, fcmPauseMost, 0)}
 	badToken := false
 	for _, d := range told.Error.Details {
 		if d.ErrorCode != "" {
@@ -238,7 +238,7 @@ func judge(err error) outcome {
 	case o.code == "UNREGISTERED", o.code == "INVALID_ARGUMENT" && badToken:
 		o.status = pushUnregistered
 	case res.StatusCode == http.StatusTooManyRequests:
-		o.status, o.wait = pushRefused, retryAfter(res.Header, time.Now(), fcmPauseMost, fcmPause)
+		o.status, o.wait = pushRefused, retryAfter(res.Header, fcmPauseMost, fcmPause)
 	case o.code == "UNAVAILABLE", res.StatusCode == http.StatusUnauthorized:
 		o.status = pushRefused
 	case res.StatusCode >= http.StatusInternalServerError:

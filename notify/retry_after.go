@@ -9,12 +9,16 @@ import (
 // retryAfter is how long an answer asks to wait, in seconds or until a date
 // (RFC 9110, 10.2.3, Retry-After), at most so long; otherwise where it does not
 // say.
-func retryAfter(h http.Header, now time.Time, most, otherwise time.Duration) time.Duration {
+func retryAfter(h http.Header, most, otherwise time.Duration) time.Duration {
 	asked := h.Get("Retry-After")
 	if seconds, err := strconv.Atoi(asked); err == nil && seconds >= 0 {
 		return time.Duration(min(seconds, int(most/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(asked); err == nil {
+		now, err := http.ParseTime(h.Get("Date")) // by the clock that the date is of
+		if err != nil {
+			now = time.Now()
+		}
 		return min(max(at.Sub(now), 0), most)
 	}
 	return otherwise

@@ -109,7 +109,7 @@ func (t *twilio) send(ctx context.Context, m outgoing) (string, error) {
 	}
 	switch {
 	case res.StatusCode == http.StatusTooManyRequests:
-		e.After = retryAfter(res.Header, time.Now(), maxRetryAfter, 0)
+		e.After = retryAfter(res.Header, maxRetryAfter, 0)
 	case res.StatusCode/100 == 4:
 		e.Final = true
 	}

@@ -27,6 +27,7 @@ type smtp struct {
 	// better: on this machine only.
 	plain  bool
 	domain string // of message ids
+	now    func() time.Time
 }
 
 // farewell is how long a server that has the message may take to say goodbye.
@@ -34,12 +35,12 @@ const farewell = 2 * time.Second
 
 // newSMTP reads a URL such as
 // smtp://user:password@mail.example:587?from=clinic@mail.example or smtps://….
-func newSMTP(raw, publicURL string) (*smtp, error) {
+func newSMTP(raw, publicURL string, now func() time.Time) (*smtp, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return nil, errors.New("it is no URL") // the cause would show the password
 	}
-	m := &smtp{host: u.Hostname(), port: 587, user: u.User.Username(), plain: loopback(u), domain: "localhost"}
+	m := &smtp{host: u.Hostname(), port: 587, user: u.User.Username(), plain: loopback(u), domain: "localhost", now: now}
 	m.password, _ = u.User.Password()
 	switch u.Scheme {
 	case "smtp":
@@ -107,7 +108,7 @@ func (m *smtp) send(ctx context.Context, t outgoing) (string, error) {
 		return "", &sendError{Code: "bad address", Final: true}
 	}
 	letter.Subject(t.Subject)
-	letter.SetDate()
+	letter.SetDateWithValue(m.now())
 	id := t.ID + "@" + m.domain
 	letter.SetMessageIDWithValue(id)
 	letter.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834: no out-of-office answers

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"time"
 
 	"nowserving/booking/queue"
 	"nowserving/models"
@@ -206,7 +207,7 @@ func (o *organization) tellPositions(b *batch) {
 	}
 	asOf := int64(0)
 	if t, live := o.mirror.AsOf(); !live {
-		asOf = t.UnixMilli()
+		asOf = o.hub.o.Now().Add(-time.Since(t)).UnixMilli()
 	}
 	o.pass++
 	places := o.places[:0]

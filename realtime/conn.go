@@ -56,7 +56,7 @@ type conn struct {
 func newConn(h *Hub, ws *websocket.Conn, slim *slimHijacker, f format, bearer string) *conn {
 	c := &conn{
 		hub: h, ws: ws, socket: slim.socket, reader: slim.reader, format: f, id: models.NewID(), bearer: bearer,
-		introduceBy: h.o.Now().Add(h.o.ConnectTimeout),
+		introduceBy: time.Now().Add(h.o.ConnectTimeout),
 	}
 	c.room.L = &c.mu
 	c.socket.drained = c.resume
@@ -174,7 +174,7 @@ func (c *conn) closeLocked(why farewell) {
 }
 
 // look sends a ping when one is due and ends what has lasted too long.
-func (c *conn) look(now time.Time) {
+func (c *conn) look(now, stored time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -183,7 +183,7 @@ func (c *conn) look(now time.Time) {
 		if now.After(c.introduceBy) && !c.busy {
 			c.closeLocked(closeSilent)
 		}
-	case !c.client.ExpiresAt.IsZero() && now.After(c.client.ExpiresAt.Add(c.hub.o.RefreshGrace)) && !c.busy:
+	case !c.client.ExpiresAt.IsZero() && stored.After(c.client.ExpiresAt.Add(c.hub.o.RefreshGrace)) && !c.busy:
 		c.closeLocked(closeExpired)
 	case !c.pongBy.IsZero() && now.After(c.pongBy) && !c.busy:
 		c.closeLocked(closeNoPong)
@@ -215,18 +215,17 @@ func (c *conn) belongsTo(ids map[string]bool) bool {
 // introduced sets who the client is, and returns how many seconds its token
 // lasts, at least 1; 0 when it does not expire.
 func (c *conn) introduced(client Client) uint32 {
-	now := c.hub.o.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.client == nil {
 		// Spread the pings of clients that came together.
-		c.nextPing = now.Add(c.hub.o.PingInterval/2 + rand.N(c.hub.o.PingInterval/2+1)) //nolint:gosec // no secret
+		c.nextPing = time.Now().Add(c.hub.o.PingInterval/2 + rand.N(c.hub.o.PingInterval/2+1)) //nolint:gosec // no secret
 	}
 	c.client = &client
 	if client.ExpiresAt.IsZero() {
 		return 0
 	}
-	return uint32(max(1, (client.ExpiresAt.Sub(now)+time.Second-1)/time.Second))
+	return uint32(max(1, (client.ExpiresAt.Sub(c.hub.o.Now())+time.Second-1)/time.Second))
 }
 
 // count counts a patient's connection. Whoever can't be counted comes in all

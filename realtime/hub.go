@@ -28,7 +28,9 @@ type Options struct {
 	// Connections bounds those of each patient; nil for no bound.
 	Connections *queue.Connections
 	Log         *slog.Logger
-	Now         func() time.Time
+	// Now is the clock of times that come from outside the node: when tokens
+	// expire, and what clients are sent. Pauses are measured by time.Now.
+	Now func() time.Time
 	// AllowedOrigins are hosts or origins (scheme://host) of pages that may
 	// connect besides those of the host itself, of PublicURL, and for an
 	// organization those that the source allows.
@@ -333,10 +335,10 @@ func (h *Hub) watch() {
 			return
 		case <-ticker.C:
 		}
-		now := h.o.Now()
+		now, stored := time.Now(), h.o.Now()
 		h.mu.RLock()
 		for c := range h.conns {
-			c.look(now)
+			c.look(now, stored)
 		}
 		connections := len(h.conns)
 		h.mu.RUnlock()

@@ -244,7 +244,7 @@ func (o *organization) process(changes []change) time.Duration {
 	for i := range changes {
 		o.take(&changes[i], b)
 	}
-	now := o.hub.o.Now()
+	now := time.Now()
 	o.holdBack(b, now)
 	o.tellPositions(b)
 	o.tellConsoles(b)

@@ -135,16 +135,39 @@ func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handle
 
 func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
 
+// jobClock gives River the database's clock for the times it computes itself,
+// such as those of snoozed jobs and retries. River's setting for it is meant for
+// tests, and is the only one.
+type jobClock struct {
+	*clock
+	inserts bool
+}
+
+// Now implements rivertype.TimeGenerator.
+func (c jobClock) Now() time.Time { return c.now() }
+
+// NowOrNil implements rivertype.TimeGenerator. With nil River's queries use the
+// database's now(). Inserts can't: the driver would take time.Now() instead.
+func (c jobClock) NowOrNil() *time.Time {
+	if !c.inserts {
+		return nil
+	}
+	return new(c.now())
+}
+
 // postgresJobs reaches River through pgx itself.
 type postgresJobs struct {
 	driver *riverpgxv5.Driver
 	writer *river.Client[pgx.Tx]
+	clock  *clock
 }
 
-func newPostgresJobs(pool *pgxpool.Pool, log *slog.Logger) (*postgresJobs, error) {
+func newPostgresJobs(pool *pgxpool.Pool, c *clock, log *slog.Logger) (*postgresJobs, error) {
 	driver := riverpgxv5.New(pool)
-	writer, err := river.NewClient(driver, &river.Config{FetchCooldown: jobFetchPause, Logger: jobLog(log)})
-	return &postgresJobs{driver, writer}, err
+	writer, err := river.NewClient(driver, &river.Config{
+		FetchCooldown: jobFetchPause, Logger: jobLog(log), Test: river.TestConfig{Time: jobClock{c, true}},
+	})
+	return &postgresJobs{driver, writer, c}, err
 }
 
 func (p *postgresJobs) insert(ctx context.Context, tx *gorm.DB, list []river.InsertManyParams) error {
@@ -157,6 +180,7 @@ func (p *postgresJobs) insert(ctx context.Context, tx *gorm.DB, list []river.Ins
 }
 
 func (p *postgresJobs) client(c *river.Config) (JobClient, error) {
+	c.Test.Time = jobClock{p.clock, false}
 	return newWorker(p.driver, c)
 }
 

@@ -16,7 +16,7 @@ import (
 // (pool_max_conns).
 const defaultConns = 16
 
-func openPostgres(ctx context.Context, o Options) (*Store, error) {
+func openPostgres(ctx context.Context, o Options, c *clock) (*Store, error) {
 	config, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
 		return nil, fmt.Errorf("read DATABASE_URL: %w", err)
@@ -34,25 +34,25 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 		pool.Close()
 		return nil, fmt.Errorf("reach PostgreSQL: %w", err)
 	}
-	db, err := gorm.Open(postgres.New(postgres.Config{Conn: stdlib.OpenDBFromPool(pool)}), gormConfig())
+	db, err := gorm.Open(postgres.New(postgres.Config{Conn: stdlib.OpenDBFromPool(pool)}), gormConfig(c))
 	if err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("open PostgreSQL: %w", err)
 	}
-	jobs, err := newPostgresJobs(pool, o.Log)
+	jobs, err := newPostgresJobs(pool, c, o.Log)
 	if err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("open the jobs: %w", err)
 	}
-	return &Store{write: db, read: db, pool: pool, jobs: jobs, now: o.Now, log: o.Log}, nil
+	return &Store{write: db, read: db, pool: pool, jobs: jobs, clock: c, log: o.Log}, nil
 }
 
 // gormConfig is the same for both databases. Errors are returned and logged
 // where they are handled, so GORM itself stays silent.
-func gormConfig() *gorm.Config {
+func gormConfig(c *clock) *gorm.Config {
 	return &gorm.Config{
 		Logger:                 logger.Discard,
 		SkipDefaultTransaction: true,
-		NowFunc:                func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) },
+		NowFunc:                c.now,
 	}
 }

@@ -18,7 +18,7 @@ import (
 // openSQLite opens one connection that writes and a few that cannot: SQLite
 // has one writer, and readers never wait for it in WAL mode. Times are
 // compared as text there, so every time is stored in UTC.
-func openSQLite(ctx context.Context, o Options) (*Store, error) {
+func openSQLite(ctx context.Context, o Options, c *clock) (*Store, error) {
 	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
@@ -28,15 +28,15 @@ func openSQLite(ctx context.Context, o Options) (*Store, error) {
 	}
 	file := filepath.Join(o.DataDir, "nowserving.db")
 	// What is deleted is overwritten, so that nobody finds it in the file.
-	write, err := openSQLitePool(file, 1, "_txlock=immediate&_pragma=secure_delete(1)")
+	write, err := openSQLitePool(c, file, 1, "_txlock=immediate&_pragma=secure_delete(1)")
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), lock.release())
 	}
-	read, err := openSQLitePool(file, 4, "_pragma=query_only(1)")
+	read, err := openSQLitePool(c, file, 4, "_pragma=query_only(1)")
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), lock.release())
 	}
-	s := &Store{write: write, read: read, lock: lock, now: o.Now, log: o.Log}
+	s := &Store{write: write, read: read, lock: lock, clock: c, log: o.Log}
 	if err := s.openSQLiteJobs(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), s.Close())
 	}
@@ -56,10 +56,10 @@ func (s *Store) openSQLiteJobs(ctx context.Context) error {
 	return err
 }
 
-func openSQLitePool(file string, conns int, extra string) (*gorm.DB, error) {
+func openSQLitePool(c *clock, file string, conns int, extra string) (*gorm.DB, error) {
 	dsn := "file:" + url.PathEscape(file) + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)" +
 		"&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&" + extra
-	db, err := gorm.Open(sqlite.Open(dsn), gormConfig())
+	db, err := gorm.Open(sqlite.Open(dsn), gormConfig(c))
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ type Options struct {
 	URL string
 	// DataDir is where SQLite keeps its file; it is made if missing.
 	DataDir string
-	// Now is the clock. On SQLite it is also the database's clock.
+	// Now is this machine's clock. With SQLite it is also the database's clock.
 	Now func() time.Time
 	Log *slog.Logger
 }
@@ -47,7 +47,7 @@ type Store struct {
 	jobs        jobs
 	boot        string // names this process
 	onRevoke    func([]Revocation)
-	now         func() time.Time
+	clock       *clock
 	log         *slog.Logger
 }
 
@@ -68,11 +68,15 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.URL != "" {
 		open = openPostgres
 	}
-	s, err := open(ctx, o)
-	if err == nil {
-		s.boot = models.NewID()
+	s, err := open(ctx, o, &clock{machine: o.Now, shared: o.URL != ""})
+	if err != nil {
+		return nil, err
 	}
-	return s, err
+	if _, err := s.Now(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.boot = models.NewID()
+	return s, nil
 }
 
 // Postgres reports whether the store is PostgreSQL, which several nodes may
@@ -89,7 +93,7 @@ func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 	claim, _ := ctx.Value(claimKey{}).(*Claim)
 	run := func(db *gorm.DB) error {
 		return db.Transaction(func(db *gorm.DB) error {
-			now, err := s.clock(db)
+			now, err := s.readClock(db)
 			if err != nil {
 				return err
 			}
@@ -128,20 +132,6 @@ func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 		s.onRevoke(tx.revoked)
 	}
 	return nil
-}
-
-// Now reads the database's clock.
-func (s *Store) Now(ctx context.Context) (time.Time, error) { return s.clock(s.Read(ctx)) }
-
-func (s *Store) clock(db *gorm.DB) (time.Time, error) {
-	now := s.now()
-	if s.Postgres() {
-		if err := db.Raw("SELECT clock_timestamp()").Row().Scan(&now); err != nil {
-			return time.Time{}, fmt.Errorf("read the database's clock: %w", err)
-		}
-	}
-	// PostgreSQL keeps microseconds; so do we, everywhere.
-	return now.UTC().Truncate(time.Microsecond), nil
 }
 
 // SkipLocked locks the rows a query in tx finds and passes over those that

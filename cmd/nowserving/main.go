@@ -144,7 +144,7 @@ func keysCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a, err := access.New(s, access.Options{Secret: secret, Now: time.Now, Log: slog.Default()})
+			a, err := access.New(s, access.Options{Secret: secret, Now: s.Time, Log: slog.Default()})
 			if err != nil {
 				return err
 			}
@@ -152,7 +152,7 @@ func keysCreate() *cobra.Command {
 				plan.Scopes = append(plan.Scopes, access.Scope(scope))
 			}
 			if life > 0 {
-				until := time.Now().Add(life)
+				until := s.Time().Add(life)
 				plan.ExpiresAt = &until
 			}
 			_, key, err := a.CreateKey(ctx, nil, plan)

@@ -10,12 +10,13 @@ import (
 
 	"nowserving/booking"
 	"nowserving/booking/queue"
+	"nowserving/booking/store"
 	"nowserving/notify"
 	"nowserving/realtime"
 )
 
 // measure shows what the parts count about themselves.
-func measure(registry *prometheus.Registry, hub *realtime.Hub, index *queue.Index, mirrors *queue.Mirrors, bookings *booking.Service, notifier *notify.Service, log *slog.Logger) {
+func measure(registry *prometheus.Registry, db *store.Store, hub *realtime.Hub, index *queue.Index, mirrors *queue.Mirrors, bookings *booking.Service, notifier *notify.Service, log *slog.Logger) {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &deliveries{notifier, log})
 	gauge := func(name, help string, read func() float64) {
 		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "nowserving_" + name, Help: help}, read))
@@ -23,6 +24,8 @@ func measure(registry *prometheus.Registry, hub *realtime.Hub, index *queue.Inde
 	counter := func(name, help string, read func() float64) {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "nowserving_" + name, Help: help}, read))
 	}
+	gauge("clock_offset_seconds", "How far this machine's clock is ahead of the database's; negative if it is behind.",
+		func() float64 { return db.ClockOffset().Seconds() })
 	gauge("redis_linked", "1 while the subscription to Redis answers.", func() float64 {
 		if mirrors.Linked() {
 			return 1

@@ -112,14 +112,14 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	if c.Env == "development" {
 		console = os.Stdout
 	}
-	shown := queue.NewShown(rdb, time.Now)
+	shown := queue.NewShown(rdb, db.Time)
 	fcm := notify.FCMOptions{Credentials: c.FCMCredentials, Endpoint: c.FCMEndpoint}
 	if c.FCMHoldLive {
 		fcm.Live = shown.Places
 	}
 	notifier, err = notify.New(ctx, notify.Options{
 		Store: db, Bookings: bookings, Secret: secret, PublicURL: c.PublicURL, Console: console,
-		FCM: fcm, SMTPURL: c.SMTPURL, SMSURL: c.SMSURL, AllowPrivate: c.WebhookAllowPrivate, Now: time.Now, Log: log,
+		FCM: fcm, SMTPURL: c.SMTPURL, SMSURL: c.SMSURL, AllowPrivate: c.WebhookAllowPrivate, Now: db.Time, Log: log,
 	})
 	if err != nil {
 		return err
@@ -129,7 +129,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		canSend = notifier.Configured // a code that everybody knows needs no console
 	}
 	people, err := access.New(db, access.Options{
-		Secret: secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, CanSend: canSend, Now: time.Now, Log: log,
+		Secret: secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, CanSend: canSend, Now: db.Time, Log: log,
 		Turnstile: access.Verifier{URL: c.TurnstileURL, Secret: c.TurnstileSecret}, Recaptcha: access.Verifier{URL: c.RecaptchaURL, Secret: c.RecaptchaSecret},
 	})
 	if err != nil {
@@ -147,13 +147,13 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	if err != nil {
 		return err
 	}
-	patients := queue.NewConnections(rdb, time.Now)
+	patients := queue.NewConnections(rdb, db.Time)
 	hub := realtime.New(realtime.Options{
-		Source: api.Live(), Mirrors: mirrors, Connections: patients, Log: log, Now: time.Now,
+		Source: api.Live(), Mirrors: mirrors, Connections: patients, Log: log, Now: db.Time,
 		AllowedOrigins: c.AllowedOrigins, PublicURL: c.PublicURL, PositionTick: c.PositionTick,
 	})
 	api.ServeLive(hub)
-	measure(registry, hub, index, mirrors, bookings, notifier, log)
+	measure(registry, db, hub, index, mirrors, bookings, notifier, log)
 	if c.DebugAddr != "" {
 		stopDebug, err := serveDebug(ctx, c.DebugAddr, log)
 		if err != nil {
@@ -171,6 +171,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	// The background work outlives ctx until the requests have ended.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
+	running.Go(func() { db.FollowClock(background) })
 	running.Go(func() { mirrors.Run(background) })
 	running.Go(func() { bookings.Sweep(background) })
 	running.Go(func() { people.Watch(background, hub.Revoke) })
