@@ -330,7 +330,13 @@ func TestHardDeletion(t *testing.T) {
 			gone := c.organization(http.MethodDelete, "?hardDelete=true", nil).ok()
 			assert.Equal(t, c.id, gone.str("result.id"))
 			assert.Equal(t, []any{"https://clinic.example"}, gone.list("result.allowedOrigins"), "as it was")
-			assert.Equal(t, map[string]int{"audit": 1, "revocations": 2}, h.mentions(c.id), "that it is gone, by whom, and that nobody may come with a credential of it")
+			assert.Equal(t, map[string]int{"audit": 1, "audit_chains": 1, "revocations": 2}, h.mentions(c.id), "that it is gone, by whom, how long its audit was, and that its credentials ended")
+			for _, id := range []string{"", c.id, stays.id} {
+				report, err := h.store.VerifyAudit(t.Context(), id, nil)
+				require.NoError(t, err)
+				assert.Empty(t, report.Faults, "the audit of %q", id)
+				assert.Positive(t, report.Lines)
+			}
 			assert.Equal(t, 1, scalar[int](h, "SELECT COUNT(*) FROM audit WHERE organization_id = '' AND action = 'dropOrganization' AND actor_kind = 'account' AND subject_id = ?", c.id))
 			for _, table := range h.everyTable() {
 				if table == "revocations" { // of what may still come with a credential

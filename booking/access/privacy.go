@@ -89,25 +89,13 @@ func eraseRows(tx *store.Tx, e *store.Erasure) error {
 	}{
 		{"UPDATE bookings SET note = '', info = NULL, cancel_reason = '' WHERE organization_id = ? AND customer_id = ?", []any{e.OrganizationID, e.CustomerID}},
 		{"DELETE FROM devices WHERE organization_id = ? AND customer_id = ?", []any{e.OrganizationID, e.CustomerID}},
-		// Whoever came with a used refresh token of theirs was nobody.
-		{
-			`UPDATE audit SET address = '' WHERE organization_id = ? AND subject_kind = 'session' AND subject_id IN (
-				SELECT subject_id FROM audit WHERE organization_id = ? AND actor_kind = 'customer' AND actor_id = ? AND subject_kind = 'session')`,
-			[]any{e.OrganizationID, e.OrganizationID, e.CustomerID},
-		},
 		{"DELETE FROM sessions WHERE organization_id = ? AND kind = 'customer' AND subject_id = ?", []any{e.OrganizationID, e.CustomerID}},
-		// What they did, from where and why; and why others did something to them.
-		{
-			"UPDATE audit SET address = '', reason = '' WHERE organization_id = ? AND (actor_kind = 'customer' AND actor_id = ? OR actor_kind = 'ticket' AND actor_id IN ?)",
-			[]any{e.OrganizationID, e.CustomerID, e.BookingIDs},
-		},
-		{"UPDATE audit SET reason = '' WHERE organization_id = ? AND subject_id IN ?", []any{e.OrganizationID, append([]string{e.CustomerID}, e.BookingIDs...)}},
 	} {
 		if err := tx.Exec(step.sql, step.args...).Error; err != nil {
 			return fmt.Errorf("erase what is kept of a customer: %w", err)
 		}
 	}
-	return nil
+	return tx.EraseAudit(e)
 }
 
 // maxHeld bounds each list of what is held about a customer.

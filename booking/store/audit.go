@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"nowserving/models"
@@ -42,14 +44,15 @@ func originOf(ctx context.Context) Origin {
 	return o
 }
 
-// By says whose the transaction is, where that came out only within it.
+// By sets the actor of the transaction when it is only known once the
+// transaction has begun.
 func (tx *Tx) By(kind, id string, role models.Role) {
 	tx.origin.Kind, tx.origin.ID, tx.origin.Role = kind, id, role
 }
 
 // Audit is a line of the audit: who did what to which thing, when, from where
-// and why. It never changes, save that Address and Reason are emptied when the
-// person they are of is erased.
+// and why. It never changes, except that Address and Reason are emptied when
+// the person they are about is erased.
 type Audit struct {
 	ID             int64 `gorm:"primaryKey;autoIncrement"`
 	OrganizationID string
@@ -63,21 +66,77 @@ type Audit struct {
 	RequestID      string
 	Reason         string
 	CreatedAt      time.Time
+
+	// Seq is the number of the line in the chain of its organization, from 1.
+	// Lines written before there were chains have 0.
+	Seq int64
+	// Hash is the SHA-256 of the line and of the hash of the line before.
+	Hash []byte
+	// The digests of Address and Reason are covered by Hash. The salts are
+	// erased with the texts, so that a digest can't be used to guess its text.
+	AddressSalt, AddressDigest []byte
+	ReasonSalt, ReasonDigest   []byte
 }
 
 // TableName names the table for GORM.
 func (Audit) TableName() string { return "audit" }
 
-// Audit writes down that whoever the transaction is of did something. Neither
-// action nor subject may hold a secret or a name.
+// Audit records an action of the transaction's actor. The line is written at
+// the end of the transaction. Neither action nor subject may hold a secret or a
+// name.
 func (tx *Tx) Audit(organizationID, action, subjectKind, subjectID string) error {
+	if action == "" {
+		return errors.New("a line of the audit needs an action")
+	}
 	o := tx.origin
-	row := Audit{
+	tx.audit = append(tx.audit, Audit{
 		OrganizationID: organizationID, Action: action, SubjectKind: subjectKind, SubjectID: subjectID,
 		ActorKind: o.Kind, ActorID: o.ID, ActorRole: o.Role, Address: o.Address, RequestID: o.RequestID, Reason: o.Reason, CreatedAt: tx.Now,
+	})
+	return nil
+}
+
+// EraseAudit empties what the audit holds of a customer: the addresses they came
+// from, the reasons they gave, and the reasons others gave for what they did to
+// the customer or to their bookings.
+func (tx *Tx) EraseAudit(e *Erasure) error {
+	const (
+		address = "address = '', address_salt = ?"
+		reason  = "reason = '', reason_salt = ?"
+	)
+	none := []byte{} // a salt
+	about := append([]string{e.CustomerID}, e.BookingIDs...)
+	for _, step := range []struct {
+		sql  string
+		args []any
+	}{
+		// A used refresh token of theirs may have been presented without a
+		// credential: the session tells that it was theirs.
+		{
+			"UPDATE audit SET " + address + ` WHERE organization_id = ? AND subject_kind = 'session' AND subject_id IN (
+				SELECT subject_id FROM audit WHERE organization_id = ? AND actor_kind = 'customer' AND actor_id = ? AND subject_kind = 'session')`,
+			[]any{none, e.OrganizationID, e.OrganizationID, e.CustomerID},
+		},
+		{
+			"UPDATE audit SET " + address + ", " + reason + ` WHERE organization_id = ?
+				AND (actor_kind = 'customer' AND actor_id = ? OR actor_kind = 'ticket' AND actor_id IN ?)`,
+			[]any{none, none, e.OrganizationID, e.CustomerID, e.BookingIDs},
+		},
+		{"UPDATE audit SET " + reason + " WHERE organization_id = ? AND subject_id IN ?", []any{none, e.OrganizationID, about}},
+	} {
+		if err := tx.Exec(step.sql, step.args...).Error; err != nil {
+			return fmt.Errorf("erase what the audit holds of a customer: %w", err)
+		}
 	}
-	if err := tx.Create(&row).Error; err != nil {
-		return fmt.Errorf("write the audit: %w", err)
+	// The lines of this transaction are not written yet.
+	for i := range tx.audit {
+		line := &tx.audit[i]
+		if line.ActorKind == "customer" && line.ActorID == e.CustomerID || line.ActorKind == "ticket" && slices.Contains(e.BookingIDs, line.ActorID) {
+			line.Address, line.Reason = "", ""
+		}
+		if slices.Contains(about, line.SubjectID) {
+			line.Reason = ""
+		}
 	}
 	return nil
 }

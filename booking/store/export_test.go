@@ -11,3 +11,6 @@ func (s *Store) Unmigrate(ctx context.Context) error {
 	_, err = p.DownTo(ctx, 0)
 	return err
 }
+
+// AuditSum is the hash of a line after one with the hash before.
+func AuditSum(line *Audit, before []byte) []byte { return line.sum(before) }

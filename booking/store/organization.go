@@ -32,12 +32,12 @@ func (tx *Tx) DropOrganization(id string) error {
 	for _, table := range organizationTables {
 		statements = append(statements, "DELETE FROM "+table+" WHERE organization_id = ?")
 	}
-	// The audit of an organization goes last: it can't while there is one.
-	statements = append(statements, "DELETE FROM organizations WHERE id = ?", "DELETE FROM audit WHERE organization_id = ?")
+	statements = append(statements, "DELETE FROM organizations WHERE id = ?")
 	for _, sql := range statements {
 		if err := tx.Exec(sql, id).Error; err != nil {
 			return fmt.Errorf("delete an organization: %w", err)
 		}
 	}
-	return nil
+	// The audit can only be deleted once the organization is gone.
+	return tx.dropAudit(id)
 }

@@ -59,7 +59,8 @@ type Tx struct {
 	origin    Origin
 	jobs      []river.InsertManyParams
 	revoked   []Revocation
-	bookingID string // of the last event
+	audit     []Audit // lines to write before the commit
+	bookingID string  // of the last event
 }
 
 // Open connects to the database. It does not migrate.
@@ -106,13 +107,13 @@ func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 					return err
 				}
 			}
-			if len(tx.jobs) == 0 {
-				return nil
+			if len(tx.jobs) > 0 {
+				if err := s.jobs.insert(ctx, db, tx.jobs); err != nil {
+					return fmt.Errorf("write jobs: %w", err)
+				}
 			}
-			if err := s.jobs.insert(ctx, db, tx.jobs); err != nil {
-				return fmt.Errorf("write jobs: %w", err)
-			}
-			return nil
+			// Last, because it locks the organization's chain until the commit.
+			return tx.writeAudit()
 		})
 	}
 	if s.Postgres() {

@@ -60,7 +60,7 @@ func root() *cobra.Command {
 	keys.AddCommand(keysCreate())
 	cmd.AddCommand(
 		command("serve", "Serve until told to stop", func(ctx context.Context, c config) error { return serve(ctx, c, nil) }),
-		demo(), migrate, conf, keys,
+		demo(), migrate, conf, keys, auditCommands(),
 		command("healthcheck", "Ask the server on this machine whether it is ready", healthcheck),
 	)
 	return cmd
