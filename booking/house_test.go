@@ -124,11 +124,14 @@ func (c *clinic) newType(minutes int) *models.BookingType {
 
 func (c *clinic) newResource(types ...*models.BookingType) *models.Resource {
 	c.t.Helper()
-	r := &models.Resource{OrganizationID: c.id, Name: "Room", On: true, Activated: true}
-	for _, t := range types {
-		r.TypeIDs = append(r.TypeIDs, t.ID)
-	}
-	require.NoError(c.t, c.catalog.CreateResource(c.t.Context(), r))
+	r, err := c.catalog.CreateResource(c.t.Context(), c.id, func(_ *store.Tx, r *models.Resource) error {
+		r.Name = "Room"
+		for _, t := range types {
+			r.TypeIDs = append(r.TypeIDs, t.ID)
+		}
+		return nil
+	})
+	require.NoError(c.t, err)
 	return r
 }
 

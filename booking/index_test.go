@@ -7,6 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"nowserving/booking/store"
 	"nowserving/models"
 )
 
@@ -149,7 +150,10 @@ func TestNodesOnOneRedisAgree(t *testing.T) {
 	require.Equal(t, 1, here.mirrored(foreign.ID), "no resource serves it: counted within its type")
 	shared := here.newResource(kind, other)
 	require.Equal(t, 2, there.mirrored(foreign.ID))
-	shared.On = false
-	require.NoError(t, here.catalog.UpdateResource(t.Context(), shared))
+	_, err = here.catalog.UpdateResource(t.Context(), here.id, shared.ID, func(_ *store.Tx, r *models.Resource) error {
+		r.On = false
+		return nil
+	})
+	require.NoError(t, err)
 	require.Equal(t, 1, there.mirrored(foreign.ID))
 }

@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
+	"nowserving/booking/access"
 	"nowserving/booking/queue"
 	"nowserving/booking/store"
 	"nowserving/models"
@@ -28,6 +29,20 @@ type Scope struct {
 	// wait for Requests.
 	Provider                       bool
 	Resources, Confirmed, Requests []string
+}
+
+// Customers returns which customers the caller may reach: for a provider, those
+// with a booking that has one of their resources or waits for one.
+func (sc Scope) Customers() access.CustomerScope {
+	switch {
+	case sc.BookingID != "": // a ticket does not show whose it is
+		return access.CustomerScope{}
+	case sc.CustomerID != "":
+		return access.OneCustomer(sc.OrganizationID, sc.CustomerID)
+	case sc.Provider:
+		return access.CustomersWith(sc.OrganizationID, sc.limit)
+	}
+	return access.AllCustomers(sc.OrganizationID)
 }
 
 // Actor is who the caller is to those who are told of a change.

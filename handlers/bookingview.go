@@ -224,19 +224,8 @@ func (s *Server) viewerFor(ctx context.Context, organizationID, lang string, wit
 	if !withCustomers || len(bookings) == 0 {
 		return v, nil
 	}
-	ids := map[string]bool{}
-	for i := range bookings {
-		ids[bookings[i].CustomerID] = true
-	}
-	people, err := s.o.Access.CustomersByID(ctx, organizationID, slices.Collect(maps.Keys(ids)))
-	if err != nil {
-		return viewer{}, err
-	}
-	v.people = make(map[string]*models.Customer, len(people))
-	for i := range people {
-		v.people[people[i].ID] = &people[i]
-	}
-	return v, nil
+	v.people, err = s.o.Access.CustomersOf(ctx, organizationID, bookings)
+	return v, err
 }
 
 // findMissing reads the types and resources of bookings that the directory

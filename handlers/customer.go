@@ -65,7 +65,7 @@ func (s *Server) customerRoutes() {
 	register(s, operation{
 		method: http.MethodGet, path: "/customer/profile", id: "getMyProfile", tag: "Customer", who: customers, summary: "Get my profile",
 	}, func(ctx context.Context, c caller, _ *struct{}) (result[customerView], error) {
-		return viewCustomer(s.o.Access.Customer(ctx, c.OrganizationID, c.SubjectID))
+		return viewCustomer(s.o.Access.Customer(ctx, c.customers(), c.SubjectID))
 	})
 	register(s, operation{
 		method: http.MethodPut, path: "/customer/profile", id: "updateMyProfile", tag: "Customer", who: customers,

@@ -53,7 +53,7 @@ func (s *Server) displayRoutes() {
 		return listOf(rows, page.Limit, func(d *models.Display) string { return d.ID }, viewDisplay), err
 	})
 	register(s, operation{
-		method: http.MethodPost, path: "/management/displays", id: "createDisplay", tag: "Displays", who: managers,
+		method: http.MethodPost, path: "/management/displays", id: "createDisplay", tag: "Displays", who: managers, scope: scopeAdmin,
 		summary: "Make a display", about: "Open the address in the answer on the screen; its token is shown once.",
 		example: map[string]any{"name": "Waiting room"},
 	}, func(ctx context.Context, c caller, in *with[displayBody]) (result[newDisplayView], error) {
@@ -65,7 +65,7 @@ func (s *Server) displayRoutes() {
 		return result[newDisplayView]{newDisplayView{viewDisplay(d), token, s.o.PublicURL + "/display/" + d.ID + "#" + token}}, nil
 	})
 	register(s, operation{
-		method: http.MethodDelete, path: "/management/displays", id: "deleteDisplay", tag: "Displays", who: managers,
+		method: http.MethodDelete, path: "/management/displays", id: "deleteDisplay", tag: "Displays", who: managers, scope: scopeAdmin,
 		summary: "Delete a display", about: "Its token is worthless from then on.", example: map[string]any{"id": exampleID},
 	}, func(ctx context.Context, c caller, in *with[displayRef]) (message, error) {
 		return message{"The display is deleted."}, s.o.Catalog.DeleteDisplay(ctx, c.OrganizationID, in.Body.ID)

@@ -1,6 +1,7 @@
 package handlers_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -85,7 +86,17 @@ type door struct {
 	filters bool
 	// audited: to read it is written down.
 	audited bool
+	whose   whose
 }
+
+// whose is which customers a route names or shows. Without one, it names none.
+type whose int
+
+const (
+	own    whose = iota + 1 // the customer who asks
+	served                  // to a provider, those with a booking at their resources; to others, every customer
+	anyone                  // every customer; not for providers
+)
 
 // doors is who may do what, written by hand: a route that is not in it fails
 // the test, and so does one that the router does not have.
@@ -121,32 +132,32 @@ var doors = []door{
 	{route: "GET /availability/resources/:resourceId", who: everyone, path: "/availability/resources/$room"},
 
 	// Patients.
-	{route: "PUT /customer/scheduling/new", who: asCustomer, body: `{"type":"$type","assign":false}`},
-	{route: "GET /customer/bookings", who: asCustomer},
-	{route: "GET /customer/bookings/:bookingId", who: patients, path: "/customer/bookings/$booking"},
-	{route: "POST /customer/bookings/cancel", who: patients, body: `{"bookingId":"$waiting"}`},
-	{route: "GET /customer/profile", who: asCustomer},
-	{route: "PUT /customer/profile", who: asCustomer, body: `{"firstName":"Changed"}`},
-	{route: "GET /customer/profile/export", who: asCustomer, audited: true},
-	{route: "DELETE /customer/profile", who: asCustomer},
-	{route: "POST /devices", who: team | asCustomer, body: `{"token":"another phone","platform":"ios"}`},
-	{route: "DELETE /devices", who: team | asCustomer, body: `{"token":"$phone"}`, filters: true},
+	{route: "PUT /customer/scheduling/new", who: asCustomer, body: `{"type":"$type","assign":false}`, whose: own},
+	{route: "GET /customer/bookings", who: asCustomer, whose: own},
+	{route: "GET /customer/bookings/:bookingId", who: patients, path: "/customer/bookings/$booking", whose: own},
+	{route: "POST /customer/bookings/cancel", who: patients, body: `{"bookingId":"$waiting"}`, whose: own},
+	{route: "GET /customer/profile", who: asCustomer, whose: own},
+	{route: "PUT /customer/profile", who: asCustomer, body: `{"firstName":"Changed"}`, whose: own},
+	{route: "GET /customer/profile/export", who: asCustomer, audited: true, whose: own},
+	{route: "DELETE /customer/profile", who: asCustomer, whose: own},
+	{route: "POST /devices", who: team | asCustomer, body: `{"token":"another phone","platform":"ios"}`, whose: own},
+	{route: "DELETE /devices", who: team | asCustomer, body: `{"token":"$phone"}`, filters: true, whose: own},
 
 	// Bookings.
-	{route: "PUT /management/scheduling/new", who: writers, body: `{"type":"$type","assign":false,"customerIdentifier":{"id":"$customer"}}`},
-	{route: "GET /management/bookings", who: readers, path: "/management/bookings?customerId=$customer&resources=$room&includes=customer,type,resource", filters: true},
-	{route: "GET /management/bookings/:bookingId", who: readers, path: "/management/bookings/$booking"},
-	{route: "GET /management/bookings/unassigned", who: readers, path: "/management/bookings/unassigned?resourceId=$room"},
-	{route: "POST /management/bookings/assign", who: writers, body: `{"bookingId":"$waiting","resourceId":"$room"}`},
-	{route: "POST /management/bookings/cancel", who: writers, body: `{"bookingId":"$waiting","reason":"None"}`},
-	{route: "POST /management/bookings/start", who: writers, body: `{"bookingId":"$called"}`},
-	{route: "POST /management/bookings/end", who: writers, body: `{"bookingId":"$booking"}`},
-	{route: "POST /management/bookings/noShow", who: writers, body: `{"bookingId":"$called"}`},
-	{route: "POST /management/bookings/recall", who: writers, body: `{"bookingId":"$called"}`},
-	{route: "POST /management/bookings/hold", who: writers, body: `{"bookingId":"$waiting"}`},
-	{route: "POST /management/bookings/return", who: writers, body: `{"bookingId":"$held"}`},
-	{route: "POST /management/queue/next", who: writers, body: `{"resourceId":"$room"}`},
-	{route: "GET /management/queue", who: readers, path: "/management/queue?resourceId=$room"},
+	{route: "PUT /management/scheduling/new", who: writers, body: `{"type":"$type","assign":false,"customerIdentifier":{"id":"$customer"}}`, whose: served},
+	{route: "GET /management/bookings", who: readers, path: "/management/bookings?customerId=$customer&resources=$room&includes=customer,type,resource", filters: true, whose: served},
+	{route: "GET /management/bookings/:bookingId", who: readers, path: "/management/bookings/$booking", whose: served},
+	{route: "GET /management/bookings/unassigned", who: readers, path: "/management/bookings/unassigned?resourceId=$room", whose: served},
+	{route: "POST /management/bookings/assign", who: writers, body: `{"bookingId":"$waiting","resourceId":"$room"}`, whose: served},
+	{route: "POST /management/bookings/cancel", who: writers, body: `{"bookingId":"$waiting","reason":"None"}`, whose: served},
+	{route: "POST /management/bookings/start", who: writers, body: `{"bookingId":"$called"}`, whose: served},
+	{route: "POST /management/bookings/end", who: writers, body: `{"bookingId":"$booking"}`, whose: served},
+	{route: "POST /management/bookings/noShow", who: writers, body: `{"bookingId":"$called"}`, whose: served},
+	{route: "POST /management/bookings/recall", who: writers, body: `{"bookingId":"$called"}`, whose: served},
+	{route: "POST /management/bookings/hold", who: writers, body: `{"bookingId":"$waiting"}`, whose: served},
+	{route: "POST /management/bookings/return", who: writers, body: `{"bookingId":"$held"}`, whose: served},
+	{route: "POST /management/queue/next", who: writers, body: `{"resourceId":"$room"}`, whose: served},
+	{route: "GET /management/queue", who: readers, path: "/management/queue?resourceId=$room", whose: served},
 	{route: "POST /management/queue/pause", who: writers, body: `{"resourceId":"$room"}`},
 	{route: "POST /management/queue/resume", who: writers, body: `{"resourceId":"$away"}`},
 
@@ -165,15 +176,15 @@ var doors = []door{
 	{route: "PUT /management/resources/:resourceId", who: editors, path: "/management/resources/$room", body: `{"on":false}`},
 	{route: "DELETE /management/resources/:resourceId", who: editors, path: "/management/resources/$spareRoom"},
 	{route: "GET /management/displays", who: readers | asScreen},
-	{route: "POST /management/displays", who: editors, body: `{"name":"More","resourceIds":["$room"]}`},
-	{route: "DELETE /management/displays", who: editors, body: `{"id":"$display"}`},
+	{route: "POST /management/displays", who: rulers, body: `{"name":"More","resourceIds":["$room"]}`},
+	{route: "DELETE /management/displays", who: rulers, body: `{"id":"$display"}`},
 
 	// People.
-	{route: "GET /management/customers", who: readers},
-	{route: "GET /management/customers/:customerId", who: readers, path: "/management/customers/$customer"},
-	{route: "PUT /management/customers/:customerId", who: writers, path: "/management/customers/$customer", body: `{"note":"Changed"}`},
-	{route: "GET /management/customers/:customerId/export", who: rulers, path: "/management/customers/$customer/export", audited: true},
-	{route: "DELETE /management/customers/:customerId", who: rulers, path: "/management/customers/$customer"},
+	{route: "GET /management/customers", who: readers, whose: served},
+	{route: "GET /management/customers/:customerId", who: readers, path: "/management/customers/$customer", whose: served},
+	{route: "PUT /management/customers/:customerId", who: writers, path: "/management/customers/$customer", body: `{"note":"Changed"}`, whose: served},
+	{route: "GET /management/customers/:customerId/export", who: rulers, path: "/management/customers/$customer/export", audited: true, whose: anyone},
+	{route: "DELETE /management/customers/:customerId", who: rulers, path: "/management/customers/$customer", whose: anyone},
 	{route: "GET /management/members", who: rulers},
 	{route: "POST /management/members", who: rulers, body: `{"phone":"+966555999001","role":"receptionist","resources":["$room"]}`},
 	{route: "PUT /management/members/:id", who: rulers, path: "/management/members/$member", body: `{"role":"admin"}`},
@@ -193,7 +204,7 @@ var doors = []door{
 	{route: "POST /management/account/apiKeys", who: asAccountKey, body: `{"name":"more"}`},
 	{route: "POST /management/account/apiKeys/rotate", who: asAccountKey, body: `{"name":"more"}`},
 	{route: "DELETE /management/account/apiKeys", who: asAccountKey, body: `{"name":"more"}`},
-	{route: "GET /management/audit", who: inspectors, path: "/management/audit?subjectId=$booking", filters: true},
+	{route: "GET /management/audit", who: inspectors, path: "/management/audit?subjectId=$booking", filters: true, whose: anyone},
 	{route: "GET /management/account/audit", who: asAccountKey},
 	{route: "GET /management/messages", who: rulers},
 	{route: "PUT /management/messages", who: rulers, body: `{"reminders":{"afterAppointment":["sms"]}}`},
@@ -202,8 +213,8 @@ var doors = []door{
 	{route: "POST /management/webhooks", who: rulers, body: `{"trigger":"newBooking","url":"$receiver/more"}`},
 	{route: "DELETE /management/webhooks", who: rulers, body: `{"trigger":"bookingUnassigned","url":"$hook"}`},
 	{route: "POST /management/webhooks/rotate", who: rulers, body: `{"trigger":"bookingUnassigned","url":"$hook"}`},
-	{route: "POST /management/webhooks/sample", who: rulers, body: `{"trigger":"newBooking"}`},
-	{route: "GET /management/webhooks/deliveries", who: rulers, path: "/management/webhooks/deliveries?webhookId=$webhook&bookingId=$booking", filters: true},
+	{route: "POST /management/webhooks/sample", who: rulers, body: `{"trigger":"newBooking"}`, whose: anyone}, // an invented one
+	{route: "GET /management/webhooks/deliveries", who: rulers, path: "/management/webhooks/deliveries?webhookId=$webhook&bookingId=$booking", filters: true, whose: anyone},
 	{route: "POST /management/webhooks/deliveries/:deliveryId/replay", who: rulers, path: "/management/webhooks/deliveries/$delivery/replay"},
 	{route: "POST /management/webhooks/deliveries/replay", who: rulers, body: `{"from":"2020-01-01T00:00:00Z","to":"2100-01-01T00:00:00Z","webhookId":"$webhook"}`, filters: true},
 }
@@ -228,6 +239,8 @@ type world struct {
 	tables       map[string]string
 	ids          map[string]string // what "$name" stands for
 	tokens       map[callers]string
+	former       string            // the token of a provider without resources
+	strange      map[string]string // as ids, but of a customer of another provider
 }
 
 // newWorld makes a world. All its names hold mark, and its phone numbers digits.
@@ -299,6 +312,13 @@ func (h *house) newWorld(mark, digits, receiver string) *world {
 		"display": display.str("result.id"), "hall": w.staff(post, "/management/displays", object{"name": mark + " Hall"}).ok().str("result.id"),
 		"webhook": webhook, "hook": hook, "receiver": receiver,
 	}
+	hire(11, models.RoleProvider, object{})
+	w.former = w.signIn(phone(11), true).str("accessToken")
+	w.strange = maps.Clone(w.ids)
+	for _, name := range []string{"booking", "called", "held", "waiting"} {
+		w.strange[name] = elsewhere
+	}
+	w.strange["customer"] = scalar[string](h, "SELECT customer_id FROM bookings WHERE id = ?", elsewhere)
 	require.Eventually(h.t, func() bool {
 		return scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE organization_id = ? AND status = 'delivered'", w.id) == 5
 	}, patience, 10*time.Millisecond)
@@ -309,9 +329,11 @@ func (h *house) newWorld(mark, digits, receiver string) *world {
 var placeholder = regexp.MustCompile(`\$\w+`)
 
 // fill puts the world's ids into what is asked.
-func (w *world) fill(text string) string {
+func (w *world) fill(text string) string { return w.fillWith(w.ids, text) }
+
+func (w *world) fillWith(ids map[string]string, text string) string {
 	return placeholder.ReplaceAllStringFunc(text, func(name string) string {
-		id, ok := w.ids[name[1:]]
+		id, ok := ids[name[1:]]
 		require.True(w.t, ok, "%s is nothing", name)
 		return id
 	})
@@ -425,6 +447,7 @@ func TestWhoMay(t *testing.T) {
 				ours.refuse(d, who.who, who.name)
 				theirs.intrude(d, ours, identities, who.who, who.name)
 			}
+			ours.reach(d)
 			require.Equal(t, before, ours.kept(), "%s, or what was let in before", d.route)
 			for _, who := range callerNames {
 				ours.admit(d, who.who, who.name)
@@ -452,8 +475,10 @@ func TestWhoMay(t *testing.T) {
 // the API reference to say the same.
 func (h *house) checkDoors(t *testing.T) {
 	t.Helper()
-	known, routes := map[string]callers{}, map[string]bool{}
+	known, routes, shown := map[string]callers{}, map[string]bool{}, map[string]whose{}
 	for _, d := range doors {
+		assert.False(t, d.whose == anyone && d.who&asProvider != 0, "%s shows a provider every customer", d.route)
+		shown[d.route] = d.whose
 		assert.Zero(t, known[d.route], "%s is here twice", d.route)
 		known[d.route] = d.who
 	}
@@ -473,9 +498,14 @@ func (h *house) checkDoors(t *testing.T) {
 		assert.True(t, routes[route], "%s is no route", route)
 	}
 	parameter := regexp.MustCompile(`\{(\w+)\}`)
+	doc := h.document()
 	for _, op := range h.operations() {
 		documented := []string{}
-		may := known[op.method+" "+parameter.ReplaceAllString(op.path, ":$1")]
+		route := op.method + " " + parameter.ReplaceAllString(op.path, ":$1")
+		if doc.namesCustomers(op.path, doc.operationsAt(op.path)[strings.ToLower(op.method)]) {
+			assert.NotZero(t, shown[route], "%s names or shows customers: say whose", route)
+		}
+		may := known[route]
 		for _, who := range callerNames {
 			if may != everyone && may&who.who != 0 && !slices.Contains(documented, who.documented) {
 				documented = append(documented, who.documented)
@@ -533,6 +563,72 @@ func (w *world) intrude(d door, victim *world, identities []string, who callers,
 			assert.Contains(w.t, missing, own.status, "%s: %s: %s", name, own.of, own.raw)
 		}
 	}
+}
+
+// reach tries a door that shows customers as a provider, with the ids of another
+// provider's customer, and as a provider without resources.
+func (w *world) reach(d door) {
+	w.t.Helper()
+	if d.whose != served {
+		return
+	}
+	method, path, _ := strings.Cut(d.route, " ")
+	path = cmp.Or(d.path, path)
+	stranger := []string{w.strange["customer"], w.strange["booking"], scalar[string](w.house, "SELECT phone FROM customers WHERE id = ?", w.strange["customer"])}
+	for _, try := range []struct {
+		name, token string
+		ids         map[string]string
+		hidden      []string
+	}{
+		{"a provider", w.tokens[asProvider], w.strange, stranger},
+		{"a provider without resources", w.former, w.strange, []string{w.ids["customer"], w.digits}},
+		{"a provider without resources", w.former, w.ids, []string{w.ids["customer"], w.digits}},
+	} {
+		r := request{method: method, path: w.fillWith(try.ids, path), token: try.token}
+		if d.body != "" {
+			r.body = w.fillWith(try.ids, d.body)
+		}
+		names := w.fill(path)+w.fill(d.body) != w.fillWith(w.strange, path+d.body)
+		if try.token != w.former && !names && method != http.MethodGet {
+			continue // of their own queue
+		}
+		a := w.send(r)
+		a.hides(try.hidden, r, try.name)
+		if names && !d.filters || method != http.MethodGet {
+			assert.Contains(w.t, append([]int{http.StatusBadRequest}, missing...), a.status, "%s: %s: %s", try.name, a.of, a.raw)
+		}
+	}
+}
+
+// namesCustomers reports whether an operation of the API reference takes or
+// shows something of a customer.
+func (a answer) namesCustomers(path string, op any) bool {
+	if strings.Contains(strings.ToLower(path), "customer") {
+		return true
+	}
+	seen := map[string]bool{}
+	var in func(any) bool
+	in = func(value any) bool {
+		switch v := value.(type) {
+		case []any:
+			return slices.ContainsFunc(v, in)
+		case object:
+			if ref, ok := v["$ref"].(string); ok && !seen[ref] {
+				seen[ref] = true
+				return in(a.at("components.schemas." + strings.TrimPrefix(ref, "#/components/schemas/")))
+			}
+			named, _ := v["name"].(string) // of a parameter
+			properties, _ := v["properties"].(object)
+			for _, name := range append(slices.Collect(maps.Keys(properties)), named) {
+				if strings.Contains(strings.ToLower(name), "customer") {
+					return true
+				}
+			}
+			return slices.ContainsFunc(slices.Collect(maps.Values(v)), in)
+		}
+		return false
+	}
+	return in(at(op, "parameters")) || in(at(op, "requestBody")) || in(at(op, "responses"))
 }
 
 // admit tries a door as somebody who may pass it. They are let in, and then

@@ -58,25 +58,17 @@ type profileBody struct {
 }
 
 func (s *Server) updateCustomer(ctx context.Context, c caller, id string, b customerBody, code string) (result[customerView], error) {
-	person, err := s.o.Access.Customer(ctx, c.OrganizationID, id)
+	data, err := json.Marshal(b.Data)
 	if err != nil {
 		return result[customerView]{}, err
 	}
-	set(&person.FirstName, b.FirstName)
-	set(&person.LastName, b.LastName)
-	set(&person.Note, b.Note)
-	if b.Data != nil {
-		data, err := json.Marshal(b.Data)
-		if err != nil {
-			return result[customerView]{}, err
-		}
-		if len(data) > maxData {
-			return result[customerView]{}, models.Invalid("data", "Custom fields take at most %d bytes.", maxData)
-		}
-		person.Data = b.Data
+	if len(data) > maxData {
+		return result[customerView]{}, models.Invalid("data", "Custom fields take at most %d bytes.", maxData)
 	}
-	err = s.o.Access.UpdateCustomer(ctx, person, access.ContactChange{Phone: b.Phone, Email: b.Email, Own: c.Kind == access.KindCustomer, Code: code})
-	return viewCustomer(person, err)
+	return viewCustomer(s.o.Access.UpdateCustomer(ctx, c.customers(), id, access.CustomerChange{
+		Phone: b.Phone, Email: b.Email, FirstName: b.FirstName, LastName: b.LastName, Note: b.Note, Data: b.Data,
+		Own: c.Kind == access.KindCustomer, Code: code,
+	}))
 }
 
 // set changes a value where a new one was given.
@@ -86,15 +78,20 @@ func set[T any](value *T, given *T) {
 	}
 }
 
+// providerCustomers is what the API reference says of the customers that a
+// provider reaches.
+const providerCustomers = "A provider reaches the customers with a booking that has one of their resources or waits for one."
+
 func (s *Server) peopleRoutes() {
 	register(s, operation{
 		method: http.MethodGet, path: "/management/customers", id: "listCustomers", tag: "Customers", who: staff, summary: "List customers",
+		about: providerCustomers,
 	}, func(ctx context.Context, c caller, in *paging) (list[customerView], error) {
 		page, err := in.page()
 		if err != nil {
 			return list[customerView]{}, err
 		}
-		rows, err := s.o.Access.Customers(ctx, c.OrganizationID, page)
+		rows, err := s.o.Access.Customers(ctx, c.customers(), page)
 		return listOf(rows, page.Limit, func(c *models.Customer) string { return c.ID }, customerOf), err
 	})
 	type byCustomer struct {
@@ -102,8 +99,9 @@ func (s *Server) peopleRoutes() {
 	}
 	register(s, operation{
 		method: http.MethodGet, path: "/management/customers/{customerId}", id: "getCustomer", tag: "Customers", who: staff, summary: "Get a customer",
+		about: providerCustomers,
 	}, func(ctx context.Context, c caller, in *byCustomer) (result[customerView], error) {
-		return viewCustomer(s.o.Access.Customer(ctx, c.OrganizationID, in.ID))
+		return viewCustomer(s.o.Access.Customer(ctx, c.customers(), in.ID))
 	})
 	type customerChange struct {
 		ID   string `path:"customerId" maxLength:"64"`
@@ -111,7 +109,9 @@ func (s *Server) peopleRoutes() {
 	}
 	register(s, operation{
 		method: http.MethodPut, path: "/management/customers/{customerId}", id: "updateCustomer", tag: "Customers", who: staff,
-		summary: "Change a customer", about: "What is absent stays.", example: map[string]any{"firstName": "Mona", "note": "Uses a wheelchair."},
+		summary: "Change a customer",
+		about:   "Omitted fields are unchanged. Another phone number or e-mail address ends the customer's sessions; a provider may not change it. " + providerCustomers,
+		example: map[string]any{"firstName": "Mona", "note": "Uses a wheelchair."},
 	}, func(ctx context.Context, c caller, in *customerChange) (result[customerView], error) {
 		return s.updateCustomer(ctx, c, in.ID, in.Body, "")
 	})

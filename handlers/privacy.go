@@ -103,13 +103,13 @@ func (s *Server) privacyRoutes() {
 // erase cancels what a customer has ahead and then erases them; one that was cut
 // short goes on when it is asked for again.
 func (s *Server) erase(ctx context.Context, c caller, id string) error {
-	if _, err := s.o.Access.Customer(ctx, c.OrganizationID, id); err != nil {
+	if _, err := s.o.Access.Customer(ctx, c.customers(), id); err != nil {
 		return err
 	}
 	if err := s.o.Bookings.CancelAll(ctx, c.scope(), id); err != nil {
 		return err
 	}
-	return s.o.Access.Erase(ctx, c.OrganizationID, id, s.o.Notify.Erase, s.eraseAnswers)
+	return s.o.Access.Erase(ctx, c.customers(), id, s.o.Notify.Erase, s.eraseAnswers)
 }
 
 // eraseAnswers takes a customer out of the answers that are kept for who repeats
@@ -122,7 +122,7 @@ func (s *Server) eraseAnswers(tx *store.Tx, e *store.Erasure) error {
 }
 
 func (s *Server) export(ctx context.Context, c caller, id string) (exportView, error) {
-	h, err := s.o.Access.Export(ctx, c.OrganizationID, id)
+	h, err := s.o.Access.Export(ctx, c.customers(), id)
 	if err != nil {
 		return exportView{}, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"nowserving/booking/access"
 	"nowserving/booking/catalog"
+	"nowserving/booking/store"
 	"nowserving/models"
 )
 
@@ -31,8 +32,8 @@ type resourceBody struct {
 	Activated               *bool            `json:"activated" doc:"true by default."`
 	BookFromWebsite         *bool            `json:"bookFromWebsite" doc:"true by default."`
 	Types                   *[]string        `json:"types" maxItems:"200" doc:"The ids of the types it serves."`
-	ProviderEmail           *string          `json:"providerEmail" maxLength:"254" doc:"Who acts for it: a member with this address is found or made. Never shown."`
-	ProviderPhone           *string          `json:"providerPhone" maxLength:"40" doc:"Likewise by phone."`
+	ProviderEmail           *string          `json:"providerEmail" maxLength:"254" doc:"The member who acts for it; a new one with the role provider is created. Empty: no member. An API key needs the scope admin. Never shown."`
+	ProviderPhone           *string          `json:"providerPhone" maxLength:"40" doc:"The same by phone number."`
 	ResourceDetails
 }
 
@@ -58,19 +59,31 @@ func (b *resourceBody) apply(r *models.Resource) error {
 	return err
 }
 
-// provider sets who acts for a resource, when the body says so.
-func (s *Server) setProvider(ctx context.Context, b *resourceBody, r *models.Resource) error {
-	if b.ProviderEmail == nil && b.ProviderPhone == nil {
-		return nil
+// change returns the change that the body asks for. Who names a provider may
+// make a member, and gives them access, which takes the scope admin.
+func (s *Server) change(c caller, b *resourceBody) (catalog.ResourceChange, error) {
+	names := b.ProviderEmail != nil || b.ProviderPhone != nil
+	if names {
+		if err := c.requires(scopeAdmin); err != nil {
+			return nil, err
+		}
 	}
-	r.ProviderID = nil
-	phone, email := text(b.ProviderPhone), text(b.ProviderEmail)
-	if phone == "" && email == "" {
-		return nil
-	}
-	id, err := s.o.Access.EnsureProvider(ctx, r.OrganizationID, phone, email)
-	r.ProviderID = &id
-	return err
+	return func(tx *store.Tx, r *models.Resource) error {
+		if err := b.apply(r); err != nil {
+			return err
+		}
+		if !names {
+			return nil
+		}
+		r.ProviderID = nil
+		phone, email := text(b.ProviderPhone), text(b.ProviderEmail)
+		if phone == "" && email == "" {
+			return nil
+		}
+		id, err := s.o.Access.EnsureProvider(tx, c.OrganizationID, phone, email)
+		r.ProviderID = &id
+		return err
+	}, nil
 }
 
 // PlaceView is a resource as customers see it.
@@ -151,14 +164,12 @@ func (s *Server) resourceRoutes() {
 		method: http.MethodPost, path: "/management/resources", id: "createResource", tag: "Resources", who: managers,
 		summary: "Make a resource", about: "Bookings that wait and match it enter its queue.", example: example,
 	}, func(ctx context.Context, c caller, in *with[resourceBody]) (result[resourceView], error) {
-		r := &models.Resource{OrganizationID: c.OrganizationID, On: true, Activated: true, BookFromWebsite: true, TypeIDs: []string{}}
-		if err := in.Body.apply(r); err != nil {
+		change, err := s.change(c, &in.Body)
+		if err != nil {
 			return result[resourceView]{}, err
 		}
-		if err := s.setProvider(ctx, &in.Body, r); err != nil {
-			return result[resourceView]{}, err
-		}
-		if err := s.o.Catalog.CreateResource(ctx, r); err != nil {
+		r, err := s.o.Catalog.CreateResource(ctx, c.OrganizationID, change)
+		if err != nil {
 			return result[resourceView]{}, err
 		}
 		s.directory.forget(c.OrganizationID)
@@ -220,17 +231,12 @@ func (s *Server) resourceRoutes() {
 		summary: "Change a resource", about: "What is absent stays. Bookings that match it now enter its queue, those that no longer do leave it.",
 		example: map[string]any{"on": true, "types": []string{exampleID}},
 	}, func(ctx context.Context, c caller, in *resourceChange) (result[resourceView], error) {
-		r, err := s.o.Catalog.Resource(ctx, c.OrganizationID, in.ID)
+		change, err := s.change(c, &in.Body)
 		if err != nil {
 			return result[resourceView]{}, err
 		}
-		if err := in.Body.apply(r); err != nil {
-			return result[resourceView]{}, err
-		}
-		if err := s.setProvider(ctx, &in.Body, r); err != nil {
-			return result[resourceView]{}, err
-		}
-		if err := s.o.Catalog.UpdateResource(ctx, r); err != nil {
+		r, err := s.o.Catalog.UpdateResource(ctx, c.OrganizationID, in.ID, change)
+		if err != nil {
 			return result[resourceView]{}, err
 		}
 		s.directory.forget(c.OrganizationID)

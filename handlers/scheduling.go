@@ -81,7 +81,7 @@ type customerIdentifier struct {
 
 type deskScheduleBody struct {
 	ScheduleBody
-	Customer *customerIdentifier `json:"customerIdentifier" doc:"By id, phone or e-mail address; a new one is made. Without it: somebody at the desk, or the customer of the booking that is rescheduled."`
+	Customer *customerIdentifier `json:"customerIdentifier" doc:"By id, phone or e-mail address; a new customer is created. A provider names a new one, or one who has a booking at their resources. Without it: an anonymous walk-in, or the customer of the booking that is rescheduled."`
 	Priority int                 `json:"priority" minimum:"0" maximum:"100" doc:"0 is routine; a higher band is served first."`
 }
 
@@ -107,7 +107,7 @@ func (s *Server) schedulingRoutes() {
 		}
 		if in.Body.Customer != nil || in.Body.Replaces == "" {
 			j.Customer = func(tx *store.Tx) (string, error) {
-				person, err := s.o.Access.ResolveCustomerIn(tx, c.OrganizationID, ref)
+				person, err := s.o.Access.ResolveCustomerIn(tx, c.customers(), ref)
 				if err != nil {
 					return "", err
 				}

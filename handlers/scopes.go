@@ -49,8 +49,16 @@ func (op operation) allows(p access.Principal) error {
 	if p.Role != "" && op.who&whoIs(access.Principal{Kind: access.KindMember, Role: p.Role}) == 0 {
 		return models.Errorf(models.CodeForbidden, "Who made this API key may not do this.")
 	}
-	if needed := op.scopeNeeded(); !p.Scope.Includes(needed) {
-		return models.Errorf(models.CodeScope, "This needs an API key with the scope %s.", needed)
+	return requireScope(p, op.scopeNeeded())
+}
+
+// requires refuses an API key without the scope that a part of an operation
+// needs.
+func (c caller) requires(needed access.Scope) error { return requireScope(c.Principal, needed) }
+
+func requireScope(p access.Principal, needed access.Scope) error {
+	if p.Kind != access.KindAccount && p.Kind != access.KindOrganization || p.Scope.Includes(needed) {
+		return nil
 	}
-	return nil
+	return models.Errorf(models.CodeScope, "This needs an API key with the scope %s.", needed)
 }

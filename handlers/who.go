@@ -133,6 +133,14 @@ func (c caller) scope() booking.Scope {
 	return sc
 }
 
+// customers is which customers the caller may reach.
+func (c caller) customers() access.CustomerScope {
+	if (staff|customers)&whoIs(c.Principal) == 0 {
+		return access.CustomerScope{}
+	}
+	return c.scope().Customers()
+}
+
 func callerOf(ctx context.Context) caller {
 	c, _ := ctx.Value(keyCaller).(caller)
 	return c

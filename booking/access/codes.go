@@ -217,7 +217,7 @@ func (a *Access) signsIn(tx *store.Tx, organizationID string, c Contact, lang st
 	if err := tx.Naming(organizationID); err != nil {
 		return "", err
 	}
-	who, err := a.ResolveCustomerIn(tx, organizationID, CustomerRef{Phone: c.Phone, Email: c.Email})
+	who, err := a.ResolveCustomerIn(tx, AllCustomers(organizationID), CustomerRef{Phone: c.Phone, Email: c.Email})
 	if err != nil {
 		return "", fmt.Errorf("find or make the customer: %w", err)
 	}

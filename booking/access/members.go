@@ -189,7 +189,7 @@ func (change MemberChange) apply(m *models.Member) error {
 		email = *change.Email
 	}
 	var err error
-	if m.Phone, m.Email, err = contacts(phone, email); err != nil {
+	if m.Phone, m.Email, err = contacts(phone, email, ownContacts); err != nil {
 		return err
 	}
 	if m.Phone == nil && m.Email == nil {

@@ -16,14 +16,15 @@ import (
 // and with also from whatever others keep, all in one transaction. Their open
 // bookings have to be canceled before: it fails with CodeBeingServed where one is
 // not. Who signs in with the same phone number later is somebody new.
-func (a *Access) Erase(ctx context.Context, organizationID, id string, also ...func(*store.Tx, *store.Erasure) error) error {
+func (a *Access) Erase(ctx context.Context, sc CustomerScope, id string, also ...func(*store.Tx, *store.Erasure) error) error {
+	organizationID := sc.organizationID
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
 		if err := tx.Erasing(organizationID); err != nil {
 			return err
 		}
 		// A change of their profile that is under way ends first: its address is
 		// theirs too.
-		c, err := customer(a.store.Lock(tx), organizationID, id)
+		c, err := sc.find(a.store.Lock(tx), id)
 		if err != nil {
 			return err
 		}
@@ -159,15 +160,15 @@ type HeldSession struct {
 
 // Export reads everything held about a customer, and writes down that somebody
 // did.
-func (a *Access) Export(ctx context.Context, organizationID, id string) (*Held, error) {
-	h := &Held{}
+func (a *Access) Export(ctx context.Context, sc CustomerScope, id string) (*Held, error) {
+	h, organizationID := &Held{}, sc.organizationID
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
 		// From where they asked must not be written down after their erasure.
 		err := tx.Naming(organizationID)
 		if err != nil {
 			return err
 		}
-		if h.Customer, err = customer(tx.DB, organizationID, id); err != nil {
+		if h.Customer, err = sc.find(tx.DB, id); err != nil {
 			return err
 		}
 		return tx.Audit(organizationID, "exportCustomer", "customer", id)

@@ -263,7 +263,7 @@ func (a *Access) user(db *gorm.DB, row *session) (User, error) {
 		u.ResourceIDs, err = resourcesOf(db, row.OrganizationID, m.ID)
 		return u, err
 	}
-	c, err := customer(db, row.OrganizationID, row.SubjectID)
+	c, err := OneCustomer(row.OrganizationID, row.SubjectID).find(db, row.SubjectID)
 	if models.CodeOf(err) == models.CodeCustomerMissing {
 		return User{}, errBadRefresh
 	}

@@ -92,88 +92,119 @@ func withTypes(db *gorm.DB, list []models.Resource) error {
 	return nil
 }
 
-// CreateResource makes a resource that serves r.TypeIDs.
-func (c *Catalog) CreateResource(ctx context.Context, r *models.Resource) error {
-	err := c.saveResource(ctx, r, "createResource", func(tx *store.Tx) error {
+// ResourceChange changes a resource within the transaction that stores it. If it
+// fails, nothing is stored.
+type ResourceChange func(tx *store.Tx, r *models.Resource) error
+
+// CreateResource creates an active resource as change describes it.
+func (c *Catalog) CreateResource(ctx context.Context, organizationID string, change ResourceChange) (*models.Resource, error) {
+	r := &models.Resource{OrganizationID: organizationID, On: true, Activated: true, BookFromWebsite: true, TypeIDs: []string{}}
+	err := c.store.Tx(ctx, func(tx *store.Tx) error {
+		if err := change(tx, r); err != nil {
+			return err
+		}
 		r.ID, r.CreatedAt, r.UpdatedAt = models.NewID(), tx.Now, tx.Now
-		return tx.Create(r).Error
+		if err := tx.Create(r).Error; err != nil {
+			return fmt.Errorf("create resource: %w", err)
+		}
+		return saveTypes(tx, r, "createResource")
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.rematch(ctx, r.OrganizationID)
+	return r, c.rematch(ctx, organizationID)
 }
 
-// UpdateResource stores a changed resource. Bookings that match it now enter
-// its queue at their join sequence; those that no longer do leave it.
-func (c *Catalog) UpdateResource(ctx context.Context, r *models.Resource) error {
-	err := c.saveResource(ctx, r, "updateResource", func(tx *store.Tx) error {
+// UpdateResource changes a resource. Bookings that match it now enter its queue
+// at their join sequence; those that no longer do leave it.
+func (c *Catalog) UpdateResource(ctx context.Context, organizationID, id string, change ResourceChange) (*models.Resource, error) {
+	var r *models.Resource
+	err := c.store.Tx(ctx, func(tx *store.Tx) error {
+		// Locked first, so that what is stored includes what others changed.
+		before, err := c.lockProvider(tx, organizationID, id)
+		if err != nil {
+			return err
+		}
+		if r, err = c.resource(tx.DB, organizationID, id); err != nil {
+			return err
+		}
+		if err := change(tx, r); err != nil {
+			return err
+		}
 		r.UpdatedAt = tx.Now
-		if err := c.tellProvider(tx, r.ID, r.ProviderID); err != nil {
+		if err := tellProvider(tx, before, r.ProviderID); err != nil {
 			return err
 		}
 		// Only SetPaused pauses, so that an update can't undo it by accident.
-		return tx.Omit("paused", "created_at").Save(r).Error
+		if err := tx.Omit("paused", "created_at").Save(r).Error; err != nil {
+			return fmt.Errorf("store resource: %w", err)
+		}
+		return saveTypes(tx, r, "updateResource")
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.rematch(ctx, r.OrganizationID)
+	return r, c.rematch(ctx, organizationID)
 }
 
-// tellProvider says that somebody else than next acts for a resource no more.
-func (c *Catalog) tellProvider(tx *store.Tx, id string, next *string) error {
+// lockProvider locks a resource and returns who acts for it.
+func (c *Catalog) lockProvider(tx *store.Tx, organizationID, id string) (*string, error) {
 	var r models.Resource
-	if err := c.store.Lock(tx).Select("id, provider_id").Where("id = ?", id).Take(&r).Error; err != nil {
-		return fmt.Errorf("read who acts for a resource: %w", err)
-	}
-	if r.ProviderID == nil || next != nil && *next == *r.ProviderID {
+	err := c.store.Lock(tx).Select("id, provider_id").Where("organization_id = ? AND id = ?", organizationID, id).Take(&r).Error
+	_, err = found(&r, err, models.CodeResourceMissing, "resource")
+	return r.ProviderID, err
+}
+
+// tellProvider tells the former provider of a resource that another one, or
+// none, acts for it.
+func tellProvider(tx *store.Tx, before, next *string) error {
+	if before == nil || next != nil && *next == *before {
 		return nil
 	}
-	return tx.Revoke(store.ChangedMember, *r.ProviderID)
+	return tx.Revoke(store.ChangedMember, *before)
 }
 
-func (c *Catalog) saveResource(ctx context.Context, r *models.Resource, action string, save func(*store.Tx) error) error {
+// saveTypes stores the types that a resource serves, and the line of the audit.
+func saveTypes(tx *store.Tx, r *models.Resource, action string) error {
 	if strings.TrimSpace(r.Name) == "" {
 		return models.Invalid("name", "A resource needs a name.")
 	}
 	if len(r.TypeIDs) > maxTypesPerResource {
 		return models.Invalid("types", "A resource serves at most %d types.", maxTypesPerResource)
 	}
-	return c.store.Tx(ctx, func(tx *store.Tx) error {
-		if err := save(tx); err != nil {
-			return fmt.Errorf("save resource: %w", err)
-		}
-		if err := tx.Exec("DELETE FROM resource_types WHERE resource_id = ?", r.ID).Error; err != nil {
+	if err := tx.Exec("DELETE FROM resource_types WHERE resource_id = ?", r.ID).Error; err != nil {
+		return fmt.Errorf("save the types of a resource: %w", err)
+	}
+	for _, id := range r.TypeIDs {
+		var known int64
+		err := tx.Model(&models.BookingType{}).Where("organization_id = ? AND id = ? AND deleted_at IS NULL", r.OrganizationID, id).Count(&known).Error
+		if err != nil {
 			return fmt.Errorf("save the types of a resource: %w", err)
 		}
-		for _, id := range r.TypeIDs {
-			var known int64
-			err := tx.Model(&models.BookingType{}).Where("organization_id = ? AND id = ? AND deleted_at IS NULL", r.OrganizationID, id).Count(&known).Error
-			if err != nil {
-				return fmt.Errorf("save the types of a resource: %w", err)
-			}
-			if known == 0 {
-				return models.Invalid("types", "There is no booking type %q in the organization.", id)
-			}
-			err = tx.Exec("INSERT INTO resource_types (organization_id, resource_id, type_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-				r.OrganizationID, r.ID, id).Error
-			if err != nil {
-				return fmt.Errorf("save the types of a resource: %w", err)
-			}
+		if known == 0 {
+			return models.Invalid("types", "There is no booking type %q in the organization.", id)
 		}
-		return tx.Audit(r.OrganizationID, action, "resource", r.ID)
-	})
+		err = tx.Exec("INSERT INTO resource_types (organization_id, resource_id, type_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+			r.OrganizationID, r.ID, id).Error
+		if err != nil {
+			return fmt.Errorf("save the types of a resource: %w", err)
+		}
+	}
+	return tx.Audit(r.OrganizationID, action, "resource", r.ID)
 }
 
 // DeleteResource removes a resource. Who waited for it alone keeps a place,
 // counted among those who wait for the same type.
 func (c *Catalog) DeleteResource(ctx context.Context, organizationID, id string) error {
 	err := c.store.Tx(ctx, func(tx *store.Tx) error {
+		before, err := c.lockProvider(tx, organizationID, id)
+		if err != nil {
+			return err
+		}
 		if err := markDeleted(tx, &models.Resource{}, organizationID, id, models.CodeResourceMissing, "resource"); err != nil {
 			return err
 		}
-		if err := c.tellProvider(tx, id, nil); err != nil {
+		if err := tellProvider(tx, before, nil); err != nil {
 			return err
 		}
 		return tx.Audit(organizationID, "deleteResource", "resource", id)

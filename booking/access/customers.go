@@ -1,0 +1,290 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// CustomerScope limits which customers a caller may reach. Every query for
+// customers takes one. The zero CustomerScope reaches no customer.
+type CustomerScope struct {
+	organizationID string
+	customerID     string
+	bookings       func(*gorm.DB) *gorm.DB
+	keepContact    bool
+}
+
+// AllCustomers reaches every customer of an organization.
+func AllCustomers(organizationID string) CustomerScope {
+	return CustomerScope{organizationID: organizationID}
+}
+
+// OneCustomer reaches one customer.
+func OneCustomer(organizationID, id string) CustomerScope {
+	return CustomerScope{organizationID: organizationID, customerID: id}
+}
+
+// CustomersWith reaches the customers who have a booking among those that
+// bookings selects. Their phone numbers and e-mail addresses can't be changed:
+// whoever changes one could then sign in as the customer.
+func CustomersWith(organizationID string, bookings func(*gorm.DB) *gorm.DB) CustomerScope {
+	return CustomerScope{organizationID: organizationID, bookings: bookings, keepContact: true}
+}
+
+// limit narrows a query for customers to those in scope that are not erased.
+func (sc CustomerScope) limit(db *gorm.DB) *gorm.DB {
+	q := db.Model(&models.Customer{}).Where("customers.organization_id = ? AND customers.erased_at IS NULL", sc.organizationID)
+	if sc.customerID != "" {
+		q = q.Where("customers.id = ?", sc.customerID)
+	}
+	if sc.bookings != nil {
+		theirs := db.Session(&gorm.Session{NewDB: true}).Table("bookings").Select("1").
+			Where("bookings.organization_id = customers.organization_id AND bookings.customer_id = customers.id")
+		q = q.Where("EXISTS (?)", sc.bookings(theirs))
+	}
+	return q
+}
+
+// find reads a customer in scope.
+func (sc CustomerScope) find(db *gorm.DB, id string) (*models.Customer, error) {
+	var c models.Customer
+	err := sc.limit(db).Where("customers.id = ?", id).Take(&c).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, models.Errorf(models.CodeCustomerMissing, "You can reach no customer with this id.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read customer: %w", err)
+	}
+	return &c, nil
+}
+
+// Customer returns a customer in scope. It fails with CodeCustomerMissing
+// where there is none.
+func (a *Access) Customer(ctx context.Context, sc CustomerScope, id string) (*models.Customer, error) {
+	return sc.find(a.store.Read(ctx), id)
+}
+
+// Customers lists the customers in scope: one more than the page's limit where
+// there are more.
+func (a *Access) Customers(ctx context.Context, sc CustomerScope, page store.Page) ([]models.Customer, error) {
+	var list []models.Customer
+	if err := page.Apply(sc.limit(a.store.Read(ctx))).Find(&list).Error; err != nil {
+		return nil, fmt.Errorf("list customers: %w", err)
+	}
+	return list, nil
+}
+
+// CustomersOf returns the customers of bookings by their ids, erased ones
+// included. Who may see a booking may see whose it is.
+func (a *Access) CustomersOf(ctx context.Context, organizationID string, bookings []models.Booking) (map[string]*models.Customer, error) {
+	ids := make([]string, len(bookings))
+	for i := range bookings {
+		ids[i] = bookings[i].CustomerID
+	}
+	var list []models.Customer
+	if err := a.store.Read(ctx).Where("organization_id = ? AND id IN ?", organizationID, distinct(ids)).Find(&list).Error; err != nil {
+		return nil, fmt.Errorf("read customers: %w", err)
+	}
+	found := make(map[string]*models.Customer, len(list))
+	for i := range list {
+		found[list[i].ID] = &list[i]
+	}
+	return found, nil
+}
+
+// CustomerRef names a customer by id, phone number or e-mail address. If every
+// field is empty, an anonymous walk-in is created.
+type CustomerRef struct {
+	ID        string
+	Phone     string
+	Email     string
+	FirstName string
+	LastName  string
+}
+
+// ResolveCustomerIn finds a customer in scope, or creates one whose phone number
+// and e-mail address no customer has yet. It fails with CodeContactTaken where a
+// customer out of scope has them.
+func (a *Access) ResolveCustomerIn(tx *store.Tx, sc CustomerScope, ref CustomerRef) (*models.Customer, error) {
+	if ref.ID != "" {
+		return sc.find(tx.DB, ref.ID)
+	}
+	if len(ref.FirstName) > maxName || len(ref.LastName) > maxName {
+		return nil, models.Invalid("firstName", "A name has at most %d bytes.", maxName)
+	}
+	c := models.Customer{
+		ID: models.NewID(), OrganizationID: sc.organizationID, FirstName: ref.FirstName, LastName: ref.LastName,
+		CreatedAt: tx.Now, UpdatedAt: tx.Now,
+	}
+	var err error
+	if c.Phone, c.Email, err = contacts(ref.Phone, ref.Email, contactFields{"customerIdentifier.phone", "customerIdentifier.email"}); err != nil {
+		return nil, err
+	}
+	done := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&c)
+	if done.Error != nil {
+		return nil, fmt.Errorf("create customer: %w", done.Error)
+	}
+	if done.RowsAffected == 1 {
+		return &c, nil
+	}
+	q := sc.limit(tx.DB)
+	if c.Phone != nil {
+		q = q.Where("customers.phone = ?", *c.Phone)
+	} else {
+		q = q.Where("customers.email = ?", *c.Email)
+	}
+	var known models.Customer
+	err = q.Take(&known).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		// Another customer has the e-mail address, or the customer is out of scope.
+		return nil, models.Errorf(models.CodeContactTaken, "A customer whom you don't reach has this phone number or e-mail address.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find customer: %w", err)
+	}
+	return &known, nil
+}
+
+// CustomerChange changes a customer. Nil fields leave their value unchanged.
+type CustomerChange struct {
+	Phone, Email              *string // empty: removed
+	FirstName, LastName, Note *string
+	Data                      map[string]any // replaced as a whole
+	// Own says that the customer asks. Without Code, a new address is then only
+	// claimed: it is shown and written to, but does not sign in.
+	Own bool
+	// Code is the one-time code that was sent to the address that changes.
+	Code string
+}
+
+// UpdateCustomer changes a customer in scope and returns the result. An address
+// that staff change takes effect at once and ends the sessions of the customer.
+// It fails with CodeContactTaken where another customer has the address, and
+// with CodeForbidden where the scope does not include addresses.
+func (a *Access) UpdateCustomer(ctx context.Context, sc CustomerScope, id string, change CustomerChange) (*models.Customer, error) {
+	proved := ""
+	if change.Code != "" {
+		c, err := a.Customer(ctx, sc, id)
+		if err != nil {
+			return nil, err
+		}
+		// A wrong code has to be counted, so this is a transaction of its own.
+		if proved, err = a.prove(ctx, c, change); err != nil {
+			return nil, err
+		}
+	}
+	var c *models.Customer
+	err := a.store.Tx(ctx, func(tx *store.Tx) error {
+		var err error
+		if c, err = sc.find(a.store.Lock(tx), id); err != nil {
+			return err
+		}
+		before := *c
+		if err := change.apply(c, proved); err != nil {
+			return err
+		}
+		if sc.keepContact && !sameContacts(&before, c) {
+			return models.Errorf(models.CodeForbidden, "You may not change a customer's phone number or e-mail address; the reception may.")
+		}
+		gone := left(before.Phone, before.Email, c.Phone, c.Email)
+		if err := a.retire(tx, c.OrganizationID, KindCustomer, gone); err != nil {
+			return err
+		}
+		// The sessions may be those of a stranger who had the wrong address.
+		if !change.Own && len(gone) > 0 {
+			if err := a.EndSessions(tx, c.OrganizationID, KindCustomer, c.ID); err != nil {
+				return err
+			}
+		}
+		c.UpdatedAt = tx.Now
+		if err := tx.Save(c).Error; err != nil {
+			return err
+		}
+		return tx.Audit(c.OrganizationID, "updateCustomer", "customer", c.ID)
+	})
+	if store.IsDuplicate(err) {
+		return nil, models.Errorf(models.CodeContactTaken, "Another customer has this phone number or e-mail address.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store customer: %w", err)
+	}
+	return c, nil
+}
+
+func sameContacts(a, b *models.Customer) bool {
+	return value(a.Phone) == value(b.Phone) && value(a.Email) == value(b.Email) &&
+		value(a.ClaimedPhone) == value(b.ClaimedPhone) && value(a.ClaimedEmail) == value(b.ClaimedEmail)
+}
+
+// prove returns the new address that the code of a change was sent to.
+func (a *Access) prove(ctx context.Context, c *models.Customer, change CustomerChange) (proved string, err error) {
+	phone, email, err := contacts(value(change.Phone), value(change.Email), ownContacts)
+	if err != nil {
+		return "", err
+	}
+	changed := left(phone, email, c.Phone, c.Email)
+	if len(changed) != 1 {
+		return "", models.Invalid("code", "A code goes with the one address that it was sent to, and that changes.")
+	}
+	right := false
+	err = a.store.Tx(ctx, func(tx *store.Tx) error {
+		_, right, err = a.useCode(tx, c.OrganizationID, KindCustomer, changed[0], change.Code)
+		return err
+	})
+	if err == nil && !right || models.CodeOf(err) == models.CodeWrongCode {
+		err = models.Invalid("code", "The code is wrong, used or expired.")
+	}
+	return changed[0], err
+}
+
+// apply changes a customer. proved is an address whose code came with the change.
+func (change CustomerChange) apply(c *models.Customer, proved string) error {
+	for to, from := range map[*string]*string{&c.FirstName: change.FirstName, &c.LastName: change.LastName, &c.Note: change.Note} {
+		if from != nil {
+			*to = *from
+		}
+	}
+	if change.Data != nil {
+		c.Data = change.Data
+	}
+	if len(c.FirstName) > maxName || len(c.LastName) > maxName {
+		return models.Invalid("firstName", "A name has at most %d bytes.", maxName)
+	}
+	phone, email, err := contacts(value(change.Phone), value(change.Email), ownContacts)
+	if err != nil {
+		return err
+	}
+	known := c.Phone != nil || c.Email != nil
+	if change.Phone != nil {
+		change.setContact(&c.Phone, &c.ClaimedPhone, phone, proved)
+	}
+	if change.Email != nil {
+		change.setContact(&c.Email, &c.ClaimedEmail, email, proved)
+	}
+	if known && c.Phone == nil && c.Email == nil {
+		return models.Invalid("phone", "A phone number or an e-mail address to sign in with has to stay.")
+	}
+	return nil
+}
+
+// setContact changes the address that a customer signs in with, or the one that
+// they claim. An address that is sent back as it was shown changes neither.
+func (change CustomerChange) setContact(own, claimed **string, address *string, proved string) {
+	switch {
+	case address == nil:
+		*own, *claimed = nil, nil
+	case *address == proved, !change.Own && *address != value(*claimed):
+		*own, *claimed = address, nil
+	case *address == value(*own):
+		*claimed = nil
+	default:
+		*claimed = address
+	}
+}
