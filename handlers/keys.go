@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"nowserving/booking/access"
+	"nowserving/booking/store"
 )
 
 type keyView struct {
@@ -19,15 +20,24 @@ type keyView struct {
 	CreatedAt  time.Time      `json:"createdAt"`
 	ExpiresAt  *time.Time     `json:"expiresAt" doc:"Null: never."`
 	ReplacedAt *time.Time     `json:"replacedAt" doc:"When a successor of the same name was made; this one works until expiresAt."`
+	CreatedBy  keyMaker       `json:"createdBy"`
+	Reduced    bool           `json:"reduced" doc:"The member who made it, or who made the key that did, is no owner or admin any more: it has lost the scope admin. Rotate it to take it over."`
 	LastUsedAt *time.Time     `json:"lastUsedAt" doc:"As of some seconds ago, like the counts."`
 	Requests   int64          `json:"requests"`
 	Errors     int64          `json:"errors" doc:"Requests that were answered with 400 or above."`
 }
 
+// keyMaker is who made an API key.
+type keyMaker struct {
+	Kind string `json:"kind" enum:"member,organization,account,system" doc:"A member, a key of the organization, an account key, or the command line. Empty: not known."`
+	ID   string `json:"id"`
+	Name string `json:"name" doc:"Empty if they are gone."`
+}
+
 func viewKey(k *access.APIKey) keyView {
 	return keyView{
 		ID: k.ID, Name: k.Name, Scopes: k.Scopes, CreatedAt: k.CreatedAt.UTC(), ExpiresAt: utc(k.ExpiresAt), ReplacedAt: utc(k.ReplacedAt),
-		LastUsedAt: utc(k.LastUsedAt), Requests: k.Requests, Errors: k.Errors,
+		CreatedBy: keyMaker{Kind: k.MakerKind, ID: k.MakerID}, Reduced: k.Reduced(), LastUsedAt: utc(k.LastUsedAt), Requests: k.Requests, Errors: k.Errors,
 	}
 }
 
@@ -73,19 +83,28 @@ func (s *Server) keyRoutesAt(path, nouns string, common operation, of func(c cal
 	register(s, route(http.MethodGet, path, "list"+nouns, "List API keys", "What they may do and were used for; the keys themselves are never shown again.", nil),
 		func(ctx context.Context, c caller, _ *struct{}) (result[[]keyView], error) {
 			keys, err := s.o.Access.Keys(ctx, of(c))
+			if err != nil {
+				return result[[]keyView]{}, err
+			}
+			makers := make([]store.Audit, len(keys))
+			for i := range keys {
+				makers[i] = store.Audit{ActorKind: keys[i].MakerKind, ActorID: keys[i].MakerID}
+			}
+			names, err := s.o.Access.ActorNames(ctx, makers)
 			views := make([]keyView, len(keys))
 			for i := range keys {
 				views[i] = viewKey(&keys[i])
+				views[i].CreatedBy.Name = names[keys[i].MakerID]
 			}
 			return result[[]keyView]{views}, err
 		})
-	register(s, route(http.MethodPost, path, "create"+noun, "Make an API key", "The key is shown once. It does no more than whoever made it.", map[string]any{"name": "front desk", "scopes": []string{"write"}}),
+	register(s, route(http.MethodPost, path, "create"+noun, "Make an API key", "The key is shown once. It does no more than the member who made it, and loses the scope admin when they are no owner or admin any more.", map[string]any{"name": "front desk", "scopes": []string{"write"}}),
 		func(ctx context.Context, c caller, in *with[keyBody]) (result[keyView], error) {
 			return showKey(s.o.Access.CreateKey(ctx, of(c), access.KeyPlan{
-				Name: in.Body.Name, Scopes: in.Body.Scopes, ExpiresAt: in.Body.ExpiresAt, Role: c.Role,
+				Name: in.Body.Name, Scopes: in.Body.Scopes, ExpiresAt: in.Body.ExpiresAt, By: c.Principal,
 			}))
 		})
-	register(s, route(http.MethodPost, path+"/rotate", "rotate"+noun, "Rotate an API key", "The new key is shown once; the old one works for another 24 hours, unless it expires before. An admin rotates the keys of admins.", example),
+	register(s, route(http.MethodPost, path+"/rotate", "rotate"+noun, "Rotate an API key", "The new key is shown once; the old one works for another 24 hours, unless it expires before. An admin rotates the keys of admins. The new key is the rotating member's, so that a key whose maker is gone can be taken over.", example),
 		func(ctx context.Context, c caller, in *with[rotateBody]) (result[keyView], error) {
 			return showKey(s.o.Access.RotateKey(ctx, c.Principal, of(c), in.Body.Name, in.Body.ExpiresAt))
 		})

@@ -85,7 +85,7 @@ func (s *Server) memberRoutes() {
 	}
 	register(s, operation{
 		method: http.MethodPut, path: "/management/members/{id}", id: "updateMember", tag: "Members", who: managers, scope: scopeAdmin,
-		summary: "Change a member", about: "What is absent stays. Whose role or address changes has to sign in again. Only an owner or a key changes owners, and one owner stays.",
+		summary: "Change a member", about: "What is absent stays. A member whose role or address changes has to sign in again; API keys made by one who is no owner or admin any more lose the scope admin. Only an owner or a key changes owners, and one owner stays.",
 		example: example,
 	}, func(ctx context.Context, c caller, in *memberChange) (result[memberView], error) {
 		m, err := s.o.Access.UpdateMember(ctx, c.Principal, c.OrganizationID, in.ID, in.Body.change())
@@ -93,7 +93,7 @@ func (s *Server) memberRoutes() {
 	})
 	register(s, operation{
 		method: http.MethodDelete, path: "/management/members", id: "deleteMember", tag: "Members", who: managers, scope: scopeAdmin,
-		summary: "Delete a member", about: "Their sessions end at once. Nobody deletes themselves, and one owner stays.", example: map[string]any{"id": exampleID},
+		summary: "Delete a member", about: "Their sessions and devices end at once, and the API keys they made lose the scope admin. Displays and webhooks they made stay: they are the organization's. You can't delete yourself, nor the last owner.", example: map[string]any{"id": exampleID},
 	}, func(ctx context.Context, c caller, in *with[memberRef]) (message, error) {
 		err := s.o.Access.DeleteMember(ctx, c.Principal, c.OrganizationID, in.Body.ID)
 		if err == nil {

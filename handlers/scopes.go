@@ -60,5 +60,8 @@ func requireScope(p access.Principal, needed access.Scope) error {
 	if p.Kind != access.KindAccount && p.Kind != access.KindOrganization || p.Scope.Includes(needed) {
 		return nil
 	}
+	if p.Reduced && needed == scopeAdmin {
+		return models.Errorf(models.CodeKeyReduced, "The member who made this API key is no owner or admin any more; it has only the scope write.")
+	}
 	return models.Errorf(models.CodeScope, "This needs an API key with the scope %s.", needed)
 }

@@ -106,7 +106,7 @@ type setupBody struct {
 func (s *Server) signInRoutes() {
 	register(s, operation{
 		method: http.MethodPost, path: "/auth/setup", id: "setUp", tag: "Sign-in", tenancy: untold,
-		summary: "Make the first account key", about: "Once, with the token of the link that the first start prints. The key is shown once.",
+		summary: "Make the first account key", about: "Once, with the token of the link that the first start prints. The link ends with the first account key, and after a day. The key is shown once.",
 		example: map[string]any{"token": "what follows # in the link"},
 	}, func(ctx context.Context, _ caller, in *with[setupBody]) (result[keyView], error) {
 		return showKey(s.o.Access.Setup(ctx, in.Body.Token))

@@ -68,6 +68,7 @@ const (
 	CodeKeyExpired      Code = "AUT-KEY_EXPIRED"
 	CodeForbidden       Code = "AUT-FORBIDDEN"
 	CodeScope           Code = "AUT-SCOPE"
+	CodeKeyReduced      Code = "AUT-KEY_REDUCED"
 	CodeAppRequired     Code = "AUT-APP_ID"
 	CodeWrongCode       Code = "AUT-WRONG_CODE"
 	CodeNoSender        Code = "AUT-NO_SENDER"
@@ -91,6 +92,7 @@ var Failures = []Failure{
 	{CodeForbidden, 403, "The credential may not do this.", "Use one that may; X-APP-ID must name its organization."},
 	{CodeHardDelete, 403, "An organization is deleted for good in development only.", "Leave out hardDelete: the organization is hidden everywhere, and what it had is kept."},
 	{CodeScope, 403, "The API key's scopes don't reach to this.", "Use a key with the scope that the answer names."},
+	{CodeKeyReduced, 403, "The API key lost the scope admin, because the member who made it is no owner or admin any more.", "Let an owner or admin rotate the key, or make another."},
 	{CodeCaptcha, 403, "It is not proved that a person asks, and not a program.", "Send a fresh turnstileToken or recaptchaToken, as the answer says."},
 	{CodeBookingNotFound, 404, "There is no such booking in the organization.", "Check the id."},
 	{CodeResourceMissing, 404, "There is no such resource in the organization.", "Check the id."},

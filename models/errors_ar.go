@@ -20,6 +20,7 @@ var meaningsAr = map[Code]string{
 	CodeUnauthenticated: "لم يصل مع الطلب ما يثبت الهوية، أو أنه غير صالح.",
 	CodeTokenExpired:    "انتهت صلاحية رمز الدخول.",
 	CodeKeyExpired:      "انتهت صلاحية مفتاح الربط.",
+	CodeKeyReduced:      "فقد مفتاح الربط صلاحية الإدارة لأن العضو الذي أنشأه لم يعد مالكًا أو مديرًا.",
 	CodeWrongCode:       "رمز التحقق خاطئ أو مستعمل أو منتهي الصلاحية.",
 	CodeForbidden:       "لا تملك صلاحية هذا الإجراء.",
 	CodeHardDelete:      "لا تُحذف المنشأة نهائيًا إلا في بيئة التطوير.",

@@ -50,9 +50,13 @@ type Principal struct {
 	SubjectID string
 	Role      models.Role // of a member
 	Scope     Scope       // of an API key
-	SessionID string      // of a member or customer
-	BookingID string      // of a ticket
-	ExpiresAt time.Time   // zero: never
+	// MemberID, of an API key, is the member it was made by, if one did; Reduced
+	// says that it lost the scope admin because they are no owner or admin any more.
+	MemberID  string
+	Reduced   bool
+	SessionID string    // of a member or customer
+	BookingID string    // of a ticket
+	ExpiresAt time.Time // zero: never
 }
 
 // CredentialID is what a revocation names: the session of a person who signed
@@ -62,6 +66,14 @@ func (p Principal) CredentialID() string {
 		return p.SessionID
 	}
 	return p.SubjectID
+}
+
+// member is the member who asks, or who made the key that does.
+func (p Principal) member() string {
+	if p.Kind == KindMember {
+		return p.SubjectID
+	}
+	return p.MemberID
 }
 
 const (
@@ -110,7 +122,8 @@ type Access struct {
 	uses        uses
 
 	setupMu sync.Mutex
-	setup   string // hash of the one-time link's token; empty when none is open
+	setup   string    // hash of the one-time link's token; empty when none is open
+	opened  time.Time // when the link was, by the database's clock
 }
 
 // New makes an Access.
@@ -263,7 +276,7 @@ func resourcesOf(db *gorm.DB, organizationID, memberID string) ([]string, error)
 func (a *Access) lookUp(ctx context.Context, secret, hash string) (Principal, error) {
 	if strings.HasPrefix(secret, keyPrefix) {
 		var k APIKey
-		err := a.store.Read(ctx).Where("key_hash = ?", hash).Take(&k).Error
+		err := withMembers(a.store.Read(ctx)).Where("k.key_hash = ?", hash).Take(&k).Error
 		return k.principal(), unknown(err, "API key")
 	}
 	var d models.Display

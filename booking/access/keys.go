@@ -34,10 +34,19 @@ type APIKey struct {
 	Scopes         []Scope `gorm:"serializer:json"`
 	// Role is that of the member who made the key, or of the key that did: it does
 	// no more than they may. Empty: no member did.
-	Role       models.Role
-	ExpiresAt  *time.Time // nil: never
-	ReplacedAt *time.Time // by a successor of the same name
-	CreatedAt  time.Time
+	Role models.Role
+	// MemberID is the member who made the key, or who made the key that did. Once
+	// they are no owner or admin any more, the key loses the scope admin. Empty: an
+	// account key or the command line made it.
+	MemberID string
+	// MemberRole is the role that member has now, where it was read; empty if they
+	// are gone.
+	MemberRole models.Role `gorm:"->"`
+	// MakerKind and MakerID say who made the key; system is the command line.
+	MakerKind, MakerID string
+	ExpiresAt          *time.Time // nil: never
+	ReplacedAt         *time.Time // by a successor of the same name
+	CreatedAt          time.Time
 
 	// What the key was used for on all nodes, as of some seconds ago. Errors are
 	// the answers of 400 and above.
@@ -49,9 +58,25 @@ type APIKey struct {
 // TableName names the table for GORM.
 func (APIKey) TableName() string { return "api_keys" }
 
+// withMembers selects API keys with the present roles of the members who made
+// them.
+func withMembers(db *gorm.DB) *gorm.DB {
+	return db.Table("api_keys AS k").Select("k.*, m.role AS member_role").
+		Joins("LEFT JOIN members m ON m.organization_id = k.organization_id AND m.id = k.member_id")
+}
+
+// Reduced reports whether the key has lost the scope admin, because the member
+// who made it is no owner or admin any more.
+func (k *APIKey) Reduced() bool {
+	return k.MemberID != "" && k.MemberRole != models.RoleOwner && k.MemberRole != models.RoleAdmin && slices.Contains(k.Scopes, ScopeAdmin)
+}
+
 // principal is who comes with the key.
 func (k *APIKey) principal() Principal {
-	p := Principal{Kind: KindAccount, SubjectID: k.ID, Role: k.Role}
+	p := Principal{Kind: KindAccount, SubjectID: k.ID, Role: k.Role, MemberID: k.MemberID}
+	if k.MemberRole == models.RoleAdmin { // they may have been an owner
+		p.Role = models.RoleAdmin
+	}
 	if k.OrganizationID != nil {
 		p.Kind, p.OrganizationID = KindOrganization, *k.OrganizationID
 	}
@@ -59,6 +84,9 @@ func (k *APIKey) principal() Principal {
 		if !p.Scope.Includes(s) {
 			p.Scope = s
 		}
+	}
+	if k.Reduced() {
+		p.Scope, p.Reduced = ScopeWrite, true
 	}
 	if k.ExpiresAt != nil {
 		p.ExpiresAt = *k.ExpiresAt
@@ -116,8 +144,8 @@ type KeyPlan struct {
 	Scopes []Scope
 	// ExpiresAt is when the key stops working; nil: never.
 	ExpiresAt *time.Time
-	// Role is that of who makes it.
-	Role models.Role
+	// By is who makes it; zero: the command line.
+	By Principal
 }
 
 func (p KeyPlan) check(now time.Time) error {
@@ -140,26 +168,9 @@ func (a *Access) CreateKey(ctx context.Context, organizationID *string, plan Key
 	}
 	var k APIKey
 	var secret string
-	err := a.store.Tx(ctx, func(tx *store.Tx) error {
-		if err := plan.check(tx.Now); err != nil {
-			return err
-		}
-		// The name of a key that has expired is free.
-		old, err := a.keysNamed(tx, organizationID, plan.Name)
-		if err != nil {
-			return err
-		}
-		for _, o := range old {
-			if o.ExpiresAt != nil && !o.ExpiresAt.After(tx.Now) {
-				if err := dropKey(tx, &o); err != nil {
-					return err
-				}
-			}
-		}
-		if k, secret, err = insertKey(tx, organizationID, plan); err != nil {
-			return err
-		}
-		return tx.Audit(k.owner(), "createKey", "key", k.ID)
+	err := a.store.Tx(ctx, func(tx *store.Tx) (err error) {
+		k, secret, err = a.createKey(tx, organizationID, plan)
+		return err
 	})
 	if store.IsDuplicate(err) {
 		return APIKey{}, "", models.Errorf(models.CodeKeyTaken, "There is a key named %q already.", plan.Name)
@@ -167,7 +178,30 @@ func (a *Access) CreateKey(ctx context.Context, organizationID *string, plan Key
 	return k, secret, err
 }
 
-func insertKey(tx *store.Tx, organizationID *string, plan KeyPlan) (APIKey, string, error) {
+func (a *Access) createKey(tx *store.Tx, organizationID *string, plan KeyPlan) (APIKey, string, error) {
+	if err := plan.check(tx.Now); err != nil {
+		return APIKey{}, "", err
+	}
+	// The name of a key that has expired is free.
+	old, err := a.keysNamed(tx, organizationID, plan.Name)
+	if err != nil {
+		return APIKey{}, "", err
+	}
+	for _, o := range old {
+		if o.ExpiresAt != nil && !o.ExpiresAt.After(tx.Now) {
+			if err := dropKey(tx, &o); err != nil {
+				return APIKey{}, "", err
+			}
+		}
+	}
+	k, secret, err := insertKey(tx, organizationID, plan, plan.By.Role)
+	if err != nil {
+		return APIKey{}, "", err
+	}
+	return k, secret, tx.Audit(k.owner(), "createKey", "key", k.ID)
+}
+
+func insertKey(tx *store.Tx, organizationID *string, plan KeyPlan, role models.Role) (APIKey, string, error) {
 	var keys int64
 	if err := owned(tx.Model(&APIKey{}), organizationID).Count(&keys).Error; err != nil {
 		return APIKey{}, "", fmt.Errorf("count API keys: %w", err)
@@ -178,7 +212,13 @@ func insertKey(tx *store.Tx, organizationID *string, plan KeyPlan) (APIKey, stri
 	secret := newKey()
 	k := APIKey{
 		ID: models.NewID(), OrganizationID: organizationID, Name: plan.Name, KeyHash: models.HashSecret(secret),
-		Scopes: plan.Scopes, Role: plan.Role, CreatedAt: tx.Now,
+		Scopes: plan.Scopes, Role: role, MemberID: plan.By.member(), MakerKind: string(plan.By.Kind), MakerID: plan.By.SubjectID, CreatedAt: tx.Now,
+	}
+	if k.MakerKind == "" {
+		k.MakerKind = "system"
+	}
+	if plan.By.Kind == KindMember {
+		k.MemberRole = plan.By.Role
 	}
 	if plan.ExpiresAt != nil {
 		at := plan.ExpiresAt.UTC().Truncate(time.Microsecond)
@@ -194,6 +234,7 @@ func insertKey(tx *store.Tx, organizationID *string, plan KeyPlan) (APIKey, stri
 // end given. The old one works for another 24 hours, unless it ends before. Of
 // two at once, the second gives the successor a successor. by is who asks, and
 // gets to see the new key: an admin may not rotate what may do more than they.
+// The successor is by's, so a key whose maker is gone can be taken over.
 func (a *Access) RotateKey(ctx context.Context, by Principal, organizationID *string, name string, expiresAt *time.Time) (APIKey, string, error) {
 	var k APIKey
 	var secret string
@@ -210,7 +251,7 @@ func (a *Access) RotateKey(ctx context.Context, by Principal, organizationID *st
 		if by.Role == models.RoleAdmin && old.Role != models.RoleAdmin {
 			return models.Errorf(models.CodeForbidden, "This key may do more than you: let an owner rotate it.")
 		}
-		plan := KeyPlan{Name: name, Scopes: old.Scopes, Role: old.Role, ExpiresAt: old.ExpiresAt}
+		plan := KeyPlan{Name: name, Scopes: old.Scopes, By: by, ExpiresAt: old.ExpiresAt}
 		if expiresAt != nil {
 			plan.ExpiresAt = expiresAt
 		}
@@ -225,7 +266,7 @@ func (a *Access) RotateKey(ctx context.Context, by Principal, organizationID *st
 		if err := tx.Model(&APIKey{ID: old.ID}).Updates(map[string]any{"replaced_at": tx.Now, "expires_at": until}).Error; err != nil {
 			return fmt.Errorf("replace API key: %w", err)
 		}
-		if k, secret, err = insertKey(tx, organizationID, plan); err != nil {
+		if k, secret, err = insertKey(tx, organizationID, plan, old.Role); err != nil {
 			return err
 		}
 		return tx.Audit(k.owner(), "rotateKey", "key", old.ID)
@@ -240,7 +281,11 @@ func (a *Access) Keys(ctx context.Context, organizationID *string) ([]APIKey, er
 		return nil, err
 	}
 	var list []APIKey
-	err := owned(a.store.Read(ctx), organizationID).Order("name, replaced_at IS NOT NULL, created_at DESC").Limit(maxKeys).Find(&list).Error
+	q := withMembers(a.store.Read(ctx)).Where("k.organization_id IS NULL")
+	if organizationID != nil {
+		q = withMembers(a.store.Read(ctx)).Where("k.organization_id = ?", *organizationID)
+	}
+	err := q.Order("k.name, k.replaced_at IS NOT NULL, k.created_at DESC").Limit(maxKeys).Find(&list).Error
 	if err != nil {
 		return nil, fmt.Errorf("list API keys: %w", err)
 	}

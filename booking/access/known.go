@@ -67,7 +67,7 @@ func (k *known) forget(list []store.Revocation) {
 	defer k.mu.Unlock()
 	k.changes++
 	for hash, a := range k.by {
-		if ended[a.principal.SubjectID] || ended[a.principal.OrganizationID] {
+		if ended[a.principal.SubjectID] || ended[a.principal.OrganizationID] || ended[a.principal.MemberID] {
 			delete(k.by, hash)
 		}
 	}

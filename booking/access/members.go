@@ -127,6 +127,11 @@ func (a *Access) UpdateMember(ctx context.Context, by Principal, organizationID,
 		if err := a.retire(tx, organizationID, KindMember, left(before.Phone, before.Email, m.Phone, m.Email)); err != nil {
 			return err
 		}
+		if m.Role != before.Role { // what their API keys may do changes too
+			if err := tx.Revoke(store.ChangedMember, id); err != nil {
+				return err
+			}
+		}
 		if m.Role != before.Role || value(m.Phone) != value(before.Phone) || value(m.Email) != value(before.Email) {
 			if err := a.EndSessions(tx, organizationID, KindMember, id); err != nil {
 				return err
@@ -137,8 +142,8 @@ func (a *Access) UpdateMember(ctx context.Context, by Principal, organizationID,
 	return m, memberTaken(err)
 }
 
-// DeleteMember takes a member out of the organization and ends their sessions.
-// Their resources act for nobody from then on.
+// DeleteMember deletes a member, ends their sessions and devices, and takes the
+// scope admin from the API keys they made. Their resources have no provider then.
 func (a *Access) DeleteMember(ctx context.Context, by Principal, organizationID, id string) error {
 	if by.Kind == KindMember && by.SubjectID == id {
 		return models.Errorf(models.CodeMemberSelf, "You can't delete yourself.")
@@ -157,15 +162,15 @@ func (a *Access) DeleteMember(ctx context.Context, by Principal, organizationID,
 		if err := a.EndSessions(tx, organizationID, KindMember, id); err != nil {
 			return err
 		}
+		if err := tx.Revoke(store.ChangedMember, id); err != nil { // their API keys lose the scope admin
+			return err
+		}
 		if err := a.retire(tx, organizationID, KindMember, left(m.Phone, m.Email, nil, nil)); err != nil {
 			return err
 		}
 		// A deleted resource may name them still.
 		if err := tx.Exec("UPDATE resources SET provider_id = NULL, updated_at = ? WHERE organization_id = ? AND provider_id = ?", tx.Now, organizationID, id).Error; err != nil {
 			return fmt.Errorf("take a member's resources away: %w", err)
-		}
-		if err := tx.Exec("DELETE FROM devices WHERE organization_id = ? AND member_id = ?", organizationID, id).Error; err != nil {
-			return fmt.Errorf("delete a member's devices: %w", err)
 		}
 		if err := tx.Delete(m).Error; err != nil {
 			return fmt.Errorf("delete member: %w", err)

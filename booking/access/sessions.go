@@ -205,13 +205,20 @@ func (a *Access) logout(ctx context.Context, id string) error {
 }
 
 // EndSessions ends every session of a person when the transaction commits, as
-// Logout does one.
+// Logout does one, and deletes the devices that were registered in them.
 func (a *Access) EndSessions(tx *store.Tx, organizationID string, kind Kind, subjectID string) error {
 	var ids []string
 	err := tx.Model(&session{}).Where("organization_id = ? AND kind = ? AND subject_id = ? AND expires_at > ?", organizationID, kind, subjectID, tx.Now).
 		Pluck("id", &ids).Error
 	if err != nil {
 		return fmt.Errorf("find a person's sessions: %w", err)
+	}
+	column := "customer_id"
+	if kind == KindMember {
+		column = "member_id"
+	}
+	if err := tx.Exec("DELETE FROM devices WHERE organization_id = ? AND "+column+" = ?", organizationID, subjectID).Error; err != nil {
+		return fmt.Errorf("delete a person's devices: %w", err)
 	}
 	return end(tx, ids...)
 }
