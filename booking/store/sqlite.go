@@ -28,11 +28,15 @@ func openSQLite(ctx context.Context, o Options, c *clock) (*Store, error) {
 	}
 	file := filepath.Join(o.DataDir, "nowserving.db")
 	// What is deleted is overwritten, so that nobody finds it in the file.
-	write, err := openSQLitePool(c, file, 1, "_txlock=immediate&_pragma=secure_delete(1)")
+	sync := "&_pragma=synchronous(FULL)" // every commit waits for the disk
+	if o.SQLiteNormalSync {
+		sync = "&_pragma=synchronous(NORMAL)" // only checkpoints do
+	}
+	write, err := openSQLitePool(c, file, 1, "_txlock=immediate&_pragma=secure_delete(1)"+sync)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), lock.release())
 	}
-	read, err := openSQLitePool(c, file, 4, "_pragma=query_only(1)")
+	read, err := openSQLitePool(c, file, 4, "_pragma=query_only(1)"+sync)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), lock.release())
 	}
@@ -58,7 +62,7 @@ func (s *Store) openSQLiteJobs(ctx context.Context) error {
 
 func openSQLitePool(c *clock, file string, conns int, extra string) (*gorm.DB, error) {
 	dsn := "file:" + url.PathEscape(file) + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)" +
-		"&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&" + extra
+		"&_pragma=foreign_keys(1)&" + extra
 	db, err := gorm.Open(sqlite.Open(dsn), gormConfig(c))
 	if err != nil {
 		return nil, err

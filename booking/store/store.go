@@ -33,6 +33,9 @@ type Options struct {
 	URL string
 	// DataDir is where SQLite keeps its file; it is made if missing.
 	DataDir string
+	// SQLiteNormalSync lets SQLite confirm a commit before the disk does. It is
+	// faster, and a power cut can lose the commits of the last seconds.
+	SQLiteNormalSync bool
 	// Now is this machine's clock. With SQLite it is also the database's clock.
 	Now func() time.Time
 	Log *slog.Logger

@@ -32,13 +32,33 @@ func BenchmarkJoin(b *testing.B) {
 		b.Run(be.name, func(b *testing.B) {
 			c := start(b, be.settings(b))
 			typeID, _ := c.clinic()
-			inParallel(b, func() error {
-				status, answer, err := c.try("PUT", "/management/scheduling/new", map[string]any{"type": typeID, "assign": false})
-				if err == nil && status != http.StatusOK {
-					err = fmt.Errorf("%d %s", status, answer)
-				}
-				return err
-			})
+			inParallel(b, func() error { return c.tryJoin(typeID) })
+		})
+	}
+}
+
+// tryJoin is join for other goroutines than the benchmark's.
+func (c *client) tryJoin(typeID string) error {
+	status, answer, err := c.try("PUT", "/management/scheduling/new", map[string]any{"type": typeID, "assign": false})
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("%d %s", status, answer)
+	}
+	return err
+}
+
+// BenchmarkJoinSync is what waiting for the disk costs a join on the embedded
+// database: one patient after another, and many at once.
+func BenchmarkJoinSync(b *testing.B) {
+	for _, sync := range []string{"full", "normal"} {
+		c := start(b, []string{"NOWSERVING_DATA=" + b.TempDir(), "NOWSERVING_SQLITE_SYNC=" + sync})
+		typeID, _ := c.clinic()
+		b.Run("one/"+sync, func(b *testing.B) {
+			for range b.N {
+				c.join(typeID)
+			}
+		})
+		b.Run("many/"+sync, func(b *testing.B) {
+			inParallel(b, func() error { return c.tryJoin(typeID) })
 		})
 	}
 }

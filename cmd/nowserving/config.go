@@ -31,6 +31,8 @@ type config struct {
 	Data      string `env:"NOWSERVING_DATA" envDefault:"./data"`
 	Env       string `env:"NOWSERVING_ENV" envDefault:"development"`
 
+	SQLiteSync string `env:"NOWSERVING_SQLITE_SYNC"` // full, the default, or normal
+
 	SecretKey    string `env:"NOWSERVING_SECRET_KEY"`
 	BootstrapKey string `env:"NOWSERVING_BOOTSTRAP_KEY"`
 	OTPFixedCode string `env:"NOWSERVING_OTP_FIXED_CODE"`
@@ -153,6 +155,12 @@ func (c *config) check() error {
 	}
 	if c.SecretKey == "" && c.DatabaseURL != "" {
 		errs = append(errs, errors.New("NOWSERVING_SECRET_KEY is required with DATABASE_URL, the same on every node; try: openssl rand -hex 32"))
+	}
+	if !slices.Contains([]string{"", "full", "normal"}, c.SQLiteSync) {
+		errs = append(errs, fmt.Errorf("NOWSERVING_SQLITE_SYNC is %q; it is full or normal", c.SQLiteSync))
+	}
+	if c.SQLiteSync != "" && c.DatabaseURL != "" {
+		errs = append(errs, errors.New("NOWSERVING_SQLITE_SYNC is for the embedded database; unset it, or unset DATABASE_URL"))
 	}
 	if c.BootstrapKey != "" && len(c.BootstrapKey) < 16 && c.Env == "production" {
 		errs = append(errs, errors.New("NOWSERVING_BOOTSTRAP_KEY needs at least 16 bytes in production"))

@@ -78,7 +78,9 @@ func command(use, short string, run func(context.Context, config) error) *cobra.
 }
 
 func openStore(ctx context.Context, c config) (*store.Store, error) {
-	return store.Open(ctx, store.Options{URL: c.DatabaseURL, DataDir: c.Data, Now: time.Now, Log: slog.Default()})
+	return store.Open(ctx, store.Options{
+		URL: c.DatabaseURL, DataDir: c.Data, SQLiteNormalSync: c.SQLiteSync == "normal", Now: time.Now, Log: slog.Default(),
+	})
 }
 
 func withStore(ctx context.Context, c config, fn func(*store.Store) error) (err error) {

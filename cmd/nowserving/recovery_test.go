@@ -284,6 +284,8 @@ func TestSettingsThatAreWrongAreRefused(t *testing.T) {
 		"NOWSERVING_POSITION_TICK":          {"NOWSERVING_POSITION_TICK=2s"},
 		"PositionTick":                      {"NOWSERVING_POSITION_TICK=1"},
 		"NOWSERVING_DEBUG_ADDR":             {"NOWSERVING_DEBUG_ADDR=6060"},
+		"it is full or normal":              {"NOWSERVING_SQLITE_SYNC=off"},
+		"unset DATABASE_URL":                {"NOWSERVING_SQLITE_SYNC=full", "DATABASE_URL=postgres://x"},
 	} {
 		_, err := readConfig(environ)
 		require.ErrorContains(t, err, name)
