@@ -25,8 +25,9 @@ ENV NOWSERVING_DATA=/data NOWSERVING_ENV=production
 USER 65532:65532
 VOLUME /data
 EXPOSE 8080
-# Asks the running service for /readyz: it is healthy when its database and
-# Redis answer.
+# Asks the running service for /healthz: it is healthy while its process answers.
+# Whether it should get requests is another question, which a load balancer asks
+# at /readyz.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["/usr/local/bin/nowserving", "healthcheck"]
 # The service shuts down in order on this signal.

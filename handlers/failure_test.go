@@ -43,6 +43,7 @@ type road struct {
 	t        *testing.T
 	listener net.Listener
 	target   string
+	pass     func(in, out net.Conn) // copies what comes to the server
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -55,7 +56,7 @@ func newRoad(t *testing.T, target string) *road {
 	var config net.ListenConfig
 	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	r := &road{t: t, listener: listener, target: target}
+	r := &road{t: t, listener: listener, target: target, pass: func(in, out net.Conn) { _, _ = io.Copy(out, in) }}
 	r.wg.Go(r.run)
 	t.Cleanup(func() {
 		assert.NoError(t, listener.Close())
@@ -83,12 +84,16 @@ func (r *road) run() {
 		}
 		r.conns = append(r.conns, in, out)
 		r.mu.Unlock()
-		for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
-			r.wg.Go(func() {
-				_, _ = io.Copy(pair[0], pair[1])
-				r.hangUp(pair[0])
-			})
-		}
+		r.wg.Go(func() {
+			r.pass(in, out)
+			r.hangUp(in)
+			r.hangUp(out)
+		})
+		r.wg.Go(func() {
+			_, _ = io.Copy(in, out)
+			r.hangUp(in)
+			r.hangUp(out)
+		})
 	}
 }
 

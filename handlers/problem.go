@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gin-gonic/gin"
@@ -77,6 +78,9 @@ func failureOf(code models.Code) models.Failure {
 	return internal
 }
 
+// unavailablePause is when to come again after a 503 that names no time itself.
+const unavailablePause = 2 * time.Second
+
 // problem is the one place that turns an error into an answer. A failure of a
 // rule is told as it is; of anything else the caller learns the request's id
 // only, and the log the cause.
@@ -87,9 +91,13 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 	}
 	f := failureOf(e.Code)
 	lang := langOf(ctx)
+	pause := e.RetryAfter
+	if pause == 0 && f.Status == http.StatusServiceUnavailable {
+		pause = unavailablePause
+	}
 	p := &Problem{
 		Type: "about:blank", Title: f.MeaningIn(lang), Status: f.Status, Detail: e.Detail, Code: f.Code, RequestID: requestID(ctx),
-		retryAfter: int(math.Ceil(e.RetryAfter.Seconds())),
+		retryAfter: int(math.Ceil(pause.Seconds())),
 	}
 	if lang == "ar" { // what is special about this request is known in English only
 		p.Detail = p.Title

@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -75,6 +74,7 @@ type Server struct {
 	ownOrigin *http.CrossOriginProtection
 	live      atomic.Pointer[http.Handler]
 	stopping  atomic.Bool
+	readiness readiness
 	// operations are the routes of the API in the order of their making.
 	operations []operation
 }
@@ -171,53 +171,3 @@ func (s *Server) connect(c *gin.Context) {
 }
 
 func stopping() error { return models.Errorf(models.CodeUnavailable, "This node is stopping.") }
-
-// readyTimeout bounds each question /readyz asks.
-const readyTimeout = 2 * time.Second
-
-// serviceRoutes are for those who run the service.
-func (s *Server) serviceRoutes() {
-	s.engine.Match([]string{http.MethodGet, http.MethodHead}, "/healthz", func(c *gin.Context) {
-		c.Header("Cache-Control", "no-store")
-		c.JSON(http.StatusOK, gin.H{"status": "ok"})
-	})
-	s.engine.Match([]string{http.MethodGet, http.MethodHead}, "/readyz", func(c *gin.Context) {
-		c.Header("Cache-Control", "no-store")
-		if s.stopping.Load() {
-			s.answer(c, stopping())
-			return
-		}
-		if missing := s.missing(c.Request.Context()); len(missing) > 0 {
-			p := s.problem(c.Request.Context(), models.Errorf(models.CodeUnavailable, "A part of the service is not answering."))
-			p.Errors = missing
-			writeProblem(c, p)
-			return
-		}
-		c.JSON(http.StatusOK, gin.H{"status": "ready"})
-	})
-	if s.o.Metrics != nil {
-		s.engine.GET("/metrics", gin.WrapH(s.o.Metrics))
-	}
-}
-
-// missing names the parts of the service that do not answer, or are not right.
-func (s *Server) missing(ctx context.Context) []FieldError {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	var missing []FieldError
-	if err := s.o.Store.Ping(ctx); err != nil {
-		s.o.Log.Warn("the database does not answer", "error", err)
-		missing = append(missing, FieldError{"database", "It does not answer."})
-	}
-	if err := s.o.Redis.Ping(ctx).Err(); err != nil {
-		s.o.Log.Warn("Redis does not answer", "error", err)
-		missing = append(missing, FieldError{"redis", "It does not answer."})
-	}
-	if length, silent := s.o.Mirrors.Silence(); silent {
-		missing = append(missing, FieldError{"queueIndex", fmt.Sprintf("Nothing heard from Redis for %.0f seconds; positions are marked with their age.", length.Seconds())})
-	}
-	if err := s.o.Store.ClockError(); err != nil {
-		missing = append(missing, FieldError{"clock", err.Error()})
-	}
-	return missing
-}

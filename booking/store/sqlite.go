@@ -61,7 +61,7 @@ func (s *Store) openSQLiteJobs(ctx context.Context) error {
 }
 
 func openSQLitePool(c *clock, file string, conns int, extra string) (*gorm.DB, error) {
-	dsn := "file:" + url.PathEscape(file) + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)" +
+	dsn := "file:" + url.PathEscape(file) + "?_pragma=busy_timeout(1500)&_pragma=journal_mode(WAL)" +
 		"&_pragma=foreign_keys(1)&" + extra
 	db, err := gorm.Open(sqlite.Open(dsn), gormConfig(c))
 	if err != nil {

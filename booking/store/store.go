@@ -10,12 +10,10 @@ package store
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -45,6 +43,7 @@ type Options struct {
 type Store struct {
 	write, read *gorm.DB
 	pool        *pgxpool.Pool // PostgreSQL only
+	resetAt     atomic.Int64  // PostgreSQL only: when the pool was last reset, in Unix nanoseconds
 	lock        *folderLock   // SQLite only
 	bell        *bell         // SQLite only
 	jobs        jobs
@@ -121,6 +120,7 @@ func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 	}
 	if s.Postgres() {
 		if err := pin(ctx, s.write, run); err != nil {
+			s.leaveReadOnly(err)
 			return err
 		}
 	} else {
@@ -218,18 +218,6 @@ func (s *Store) Close() error {
 
 // SQL returns the write pool, for what needs database/sql itself.
 func (s *Store) SQL() (*sql.DB, error) { return s.write.DB() }
-
-// IsUnavailable reports whether err says that the database can't be reached or
-// is shutting down, so that the same request may succeed later.
-func IsUnavailable(err error) bool {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		class := pg.Code[:min(2, len(pg.Code))]
-		return class == "08" || class == "53" || class == "57"
-	}
-	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded)
-}
 
 // IsDuplicate reports whether err says that a unique value exists already.
 func IsDuplicate(err error) bool {

@@ -30,16 +30,16 @@ const driftTime = 30 * time.Second
 // missing asks a node what it misses; nil when it is ready.
 func (w *ward) missing(node int) (parts map[string]string, err error) {
 	status, body, err := w.nodes[node].try("GET", "/readyz", nil)
-	if err != nil || status == http.StatusOK {
+	if err != nil {
 		return nil, err
 	}
-	if status != http.StatusServiceUnavailable {
+	if status != http.StatusServiceUnavailable && status != http.StatusOK {
 		return nil, fmt.Errorf("/readyz: %d %s", status, body)
 	}
 	var problem struct {
 		Errors []struct{ Field, Message string }
 	}
-	if err := json.Unmarshal(body, &problem); err != nil {
+	if err := json.Unmarshal(body, &problem); err != nil || len(problem.Errors) == 0 {
 		return nil, err
 	}
 	parts = map[string]string{}

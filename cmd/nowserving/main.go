@@ -61,7 +61,7 @@ func root() *cobra.Command {
 	cmd.AddCommand(
 		command("serve", "Serve until told to stop", func(ctx context.Context, c config) error { return serve(ctx, c, nil) }),
 		demo(), migrate, conf, keys, auditCommands(),
-		command("healthcheck", "Ask the server on this machine whether it is ready", healthcheck),
+		command("healthcheck", "Ask the server on this machine whether it works", healthcheck),
 	)
 	return cmd
 }
@@ -170,7 +170,9 @@ func keysCreate() *cobra.Command {
 	return cmd
 }
 
-// healthcheck is what a container runs: the image has no other HTTP client.
+// healthcheck is what a container runs: the image has no other HTTP client. It
+// asks whether the process works, not whether it is ready: a new container would
+// be no better off without PostgreSQL or Redis.
 func healthcheck(ctx context.Context, c config) error {
 	_, port, err := net.SplitHostPort(c.Addr)
 	if err != nil {
@@ -178,7 +180,7 @@ func healthcheck(ctx context.Context, c config) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort("127.0.0.1", port)+"/readyz", http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort("127.0.0.1", port)+"/healthz", http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -190,7 +192,7 @@ func healthcheck(ctx context.Context, c config) error {
 		return err
 	}
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("not ready: %s", res.Status)
+		return fmt.Errorf("not healthy: %s", res.Status)
 	}
 	return nil
 }

@@ -3,13 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -108,7 +111,11 @@ func (p *process) start() {
 			return false
 		}
 		res, err := p.http.Do(req)
-		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
+		if err != nil {
+			return false
+		}
+		body, err := io.ReadAll(res.Body)
+		return errors.Join(err, res.Body.Close()) == nil && strings.Contains(string(body), `"ready"`)
 	}
 	require.Eventually(p.t, ready, patience, 10*time.Millisecond)
 }
