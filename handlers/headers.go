@@ -98,25 +98,30 @@ func shareWith(c *gin.Context, origin string) {
 }
 
 // mayCall reports whether pages of an origin may call the API for an
-// organization or, where none is known, for any.
+// organization or, where none is known, for any. While that can't be read, they
+// may not.
 func (s *Server) mayCall(ctx context.Context, organizationID, origin string) bool {
+	allowed, err := s.originAllowed(ctx, organizationID, origin)
+	if err != nil && ctx.Err() == nil {
+		s.o.Log.Warn("read whether an origin may call", "error", err)
+	}
+	return allowed
+}
+
+func (s *Server) originAllowed(ctx context.Context, organizationID, origin string) (bool, error) {
 	if origin == "" || slices.Contains(s.o.AllowedOrigins, origin) {
-		return origin != ""
+		return origin != "", nil
 	}
 	if organizationID != "" {
 		o, err := s.directory.of(ctx, organizationID)
 		if err == nil {
-			return slices.Contains(o.AllowedOrigins, origin)
+			return slices.Contains(o.AllowedOrigins, origin), nil
 		}
 		if models.CodeOf(err) != models.CodeOrgMissing {
-			return false
+			return false, err
 		}
 	}
-	allowed, err := s.origins.known(ctx, origin)
-	if err != nil && ctx.Err() == nil {
-		s.o.Log.Warn("it is not known whether an origin may call", "error", err)
-	}
-	return allowed
+	return s.origins.known(ctx, origin)
 }
 
 // framers are the origins that may show an organization's widget in a frame.

@@ -73,6 +73,7 @@ func TestTLSIsAskedForWhereItIsSpoken(t *testing.T) {
 const (
 	widget  = "https://widget.example"
 	another = "https://another.example"
+	hybrid  = "capacitor://localhost" // of a hybrid app
 )
 
 // newClinicOf makes an organization whose pages are of some origins.
@@ -89,7 +90,7 @@ func (h *house) newClinicOf(origins ...string) *clinic {
 func TestPagesCallForTheOrganizationThatLetsThem(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
-		mine, other := h.newClinicOf(widget), h.newClinicOf(another)
+		mine, other := h.newClinicOf(widget, hybrid), h.newClinicOf(another)
 		shared := func(r request, origin string) string {
 			t.Helper()
 			r.header = maps.Clone(r.header)
@@ -117,6 +118,8 @@ func TestPagesCallForTheOrganizationThatLetsThem(t *testing.T) {
 		}
 		assert.Equal(t, widget, shared(public(mine.id), widget))
 		assert.Equal(t, widget, shared(with(mine.key), widget))
+		assert.Equal(t, hybrid, shared(with(mine.key), hybrid))
+		assert.Empty(t, shared(public(other.id), hybrid))
 		assert.Empty(t, shared(public(other.id), widget))
 		assert.Empty(t, shared(with(other.key), widget))
 		assert.Empty(t, shared(public(mine.id), "https://stranger.example"))
@@ -128,7 +131,7 @@ func TestPagesCallForTheOrganizationThatLetsThem(t *testing.T) {
 		assert.Empty(t, shared(with("guess"), "https://stranger.example"))
 
 		preflight := request{method: http.MethodOptions, path: "/customer/profile", header: map[string]string{"Access-Control-Request-Method": "PUT"}}
-		for _, origin := range []string{widget, another, friend} {
+		for _, origin := range []string{widget, another, friend, hybrid} {
 			assert.Equal(t, origin, shared(preflight, origin))
 		}
 		for _, origin := range []string{"https://stranger.example", "null", "http://widget.example", widget + ":8443", strings.Repeat("x", 5000)} {
@@ -156,6 +159,11 @@ func TestPagesCallForTheOrganizationThatLetsThem(t *testing.T) {
 		}{
 			{widget, mine.key, http.StatusSwitchingProtocols, 0},
 			{friend, mine.key, http.StatusSwitchingProtocols, 0},
+			{hybrid, mine.key, http.StatusSwitchingProtocols, 0},
+			{hybrid, other.key, http.StatusSwitchingProtocols, 3503},
+			{"ionic://localhost", mine.key, http.StatusForbidden, 0},
+			{"null", mine.key, http.StatusForbidden, 0},
+			{"file://", mine.key, http.StatusForbidden, 0},
 			{widget, other.key, http.StatusSwitchingProtocols, 3503},
 			{widget, bootstrapKey, http.StatusSwitchingProtocols, 3503},
 			{"https://stranger.example", mine.key, http.StatusForbidden, 0},

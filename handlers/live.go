@@ -40,8 +40,8 @@ func (l *Live) Authenticate(ctx context.Context, token string) (realtime.Client,
 }
 
 // OriginAllowed implements realtime.Source.
-func (l *Live) OriginAllowed(ctx context.Context, organizationID, origin string) bool {
-	return l.s.mayCall(ctx, organizationID, origin)
+func (l *Live) OriginAllowed(ctx context.Context, organizationID, origin string) (bool, error) {
+	return l.s.originAllowed(ctx, organizationID, origin)
 }
 
 // caller is who is connected. A connection names no organization, so for an

@@ -50,7 +50,7 @@ type organizationBody struct {
 	Timezone             string         `json:"timezone" required:"true" minLength:"1" maxLength:"100" example:"Asia/Riyadh" doc:"IANA name."`
 	BusinessTypeID       string         `json:"businessTypeId" maxLength:"100"`
 	BusinessCustomConfig map[string]any `json:"businessCustomConfig"`
-	AllowedOrigins       []string       `json:"allowedOrigins" maxItems:"50" example:"[\"https://clinic.example\"]" doc:"Web origins whose pages may call the API for the organization and show its widgets."`
+	AllowedOrigins       []string       `json:"allowedOrigins" maxItems:"50" example:"[\"https://clinic.example\"]" doc:"Origins whose pages may call the API for the organization and show its widgets. Hybrid apps have one too, such as capacitor://localhost."`
 }
 
 // organizationChangeBody changes an organization: what is absent stays.

@@ -36,10 +36,10 @@ func TestOrganizations(t *testing.T) {
 		assert.Equal(t, []any{}, c.organization(http.MethodGet, "", nil).ok().at("result.allowedOrigins"))
 		changed := c.organization(http.MethodPut, "", object{
 			"name": "Al Noor II", "timezone": "Asia/Dubai", "businessTypeId": "clinic", "businessCustomConfig": object{"floors": 3},
-			"allowedOrigins": []string{"HTTPS://Clinic.Example", "http://localhost:3000", "https://clinic.example:443"},
+			"allowedOrigins": []string{"HTTPS://Clinic.Example", "http://localhost:3000", "https://clinic.example:443", "Capacitor://localhost", "ionic://localhost"},
 		}).ok()
 		want := object{"name": "Al Noor II", "timezone": "Asia/Dubai", "businessTypeId": "clinic", "businessCustomConfig": object{"floors": 3.0},
-			"allowedOrigins": []any{"http://localhost:3000", "https://clinic.example"}, "isDeleted": false}
+			"allowedOrigins": []any{"capacitor://localhost", "http://localhost:3000", "https://clinic.example", "ionic://localhost"}, "isDeleted": false}
 		same := func(a answer) {
 			for field, value := range want {
 				assert.Equal(t, value, a.at("result."+field), field)
@@ -61,7 +61,7 @@ func TestOrganizations(t *testing.T) {
 		}
 		for _, origin := range []string{"", "*", "null", "clinic.example", "ftp://clinic.example", "https://", "https://clinic.example/", "https://clinic.example/x",
 			"https://u:p@clinic.example", "https://clinic.example?x", "https://clinic.example#x", "https://clínica.example", "https://a b", "https://clinic.example\n",
-			"https://*.clinic.example", "https://clinic.example'", "https://clinic.example:", "https://clinic.example:65536"} {
+			"https://*.clinic.example", "file://", "file://localhost", "javascript://localhost", "capacitor://", "capacitor:localhost", "https://a+b.example", "https://clinic.example'", "https://clinic.example:", "https://clinic.example:65536"} {
 			c.organization(http.MethodPut, "", object{"allowedOrigins": []string{origin}}).refused(http.StatusUnprocessableEntity, models.CodeInvalid)
 		}
 		same(c.organization(http.MethodGet, "", nil).ok())

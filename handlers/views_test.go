@@ -184,7 +184,7 @@ func (h *house) hears(token string, change func()) {
 	l := h.dial(token)
 	defer l.hangUp()
 	change()
-	require.Equal(h.t, 3003, l.closed(patience))
+	require.Equal(h.t, 3014, l.closed(patience))
 }
 
 // loses watches a channel until something is taken away, and requires that it
@@ -195,7 +195,7 @@ func (h *house) loses(what, token, channel string, take func()) {
 	defer before.hangUp()
 	require.Zero(h.t, before.subscribe(channel), what)
 	take()
-	assert.Equal(h.t, 3003, before.closed(5*time.Second), what)
+	assert.Equal(h.t, 3014, before.closed(5*time.Second), what)
 	after := h.dial(token)
 	defer after.hangUp()
 	assert.NotZero(h.t, after.subscribe(channel), what)

@@ -58,6 +58,7 @@ func (s *slimHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errors.Join(fmt.Errorf("take over the connection: %w", err), conn.Close())
 	}
 	s.early = len(early) > 0
+	s.socket.awaitFrame(s.early)
 	from := io.Reader(s.socket)
 	if s.early {
 		from = io.MultiReader(bytes.NewReader(bytes.Clone(early)), s.socket)
@@ -68,6 +69,10 @@ func (s *slimHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	return s.socket, bufio.NewReadWriter(s.reader, bufio.NewWriterSize(s.socket, writeBuffer)), nil
 }
+
+// controlled notes that a whole control frame has been read. The goroutine that
+// reads calls it.
+func (s *slimHijacker) controlled() { s.socket.awaitFrame(s.reader.Buffered() > 0) }
 
 // bearerOf returns the token of the Authorization header, if there is one. Two
 // of them are none that is good.

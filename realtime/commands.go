@@ -13,8 +13,9 @@ import (
 	"nowserving/models"
 )
 
-// sourceTimeout bounds one question to the source.
-const sourceTimeout = 10 * time.Second
+// sourceTimeout bounds the questions to the source that come from one frame. The
+// libraries wait 5 s for the answer to a command.
+const sourceTimeout = 4 * time.Second
 
 // handle carries out one command. It returns false when the connection is
 // closing and the rest of the frame does not matter.
@@ -55,31 +56,35 @@ func isPong(command *protocol.Command) bool {
 		command.Refresh == nil && command.SubRefresh == nil
 }
 
-// ask gives a question to the source its time.
+// ask returns a context that ends when the frame has to be answered.
 func (c *conn) ask() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(c.hub.ctx, sourceTimeout)
+	return context.WithDeadline(c.hub.ctx, c.answerBy)
 }
 
-// authenticate asks who holds a token. When it may not go on, it has answered.
-func (c *conn) authenticate(id uint32, token string) (client Client, ok bool) {
+// authenticate asks who holds a token. When it returns false, it has answered the
+// command or closed the connection.
+func (c *conn) authenticate(ctx context.Context, id uint32, token string) (client Client, ok bool) {
 	if token == "" {
 		c.close(closeBadToken)
 		return Client{}, false
 	}
-	ctx, cancel := c.ask()
-	defer cancel()
 	client, err := c.hub.o.Source.Authenticate(ctx, strings.Clone(token))
 	if err == nil {
 		return client, true
 	}
-	switch models.CodeOf(err) {
-	case models.CodeTokenExpired:
-		c.answer(&protocol.Reply{Id: id, Error: errTokenExpired})
-	case models.CodeUnauthenticated, models.CodeForbidden, models.CodeOrgMissing:
-		c.close(closeBadToken)
-	default:
+	if models.CodeOf(err) == models.CodeInternal {
 		c.hub.o.Log.Warn("authenticate a live connection", "error", err)
-		c.answer(&protocol.Reply{Id: id, Error: errInternal})
+	}
+	temporary := passing(err)
+	switch {
+	case temporary != nil:
+		c.answer(&protocol.Reply{Id: id, Error: temporary})
+	case models.CodeOf(err) != models.CodeTokenExpired:
+		c.close(closeBadToken) // also an expired API key: it will not be good again
+	case c.who() != nil:
+		c.close(closeExpired) // an error would make the library give up
+	default:
+		c.answer(&protocol.Reply{Id: id, Error: errTokenExpired})
 	}
 	return Client{}, false
 }
@@ -88,33 +93,41 @@ func (c *conn) connect(id uint32, token string) bool {
 	if token == "" {
 		token = c.bearer
 	}
-	client, ok := c.authenticate(id, token)
+	ctx, cancel := c.ask()
+	defer cancel()
+	client, ok := c.authenticate(ctx, id, token)
 	if !ok {
 		return c.open()
 	}
-	if c.guest != "" && !c.welcome(client) {
+	if welcome, err := c.welcome(ctx, client); err != nil {
+		c.hub.o.Log.Warn("check the origin of a live connection", "error", err)
+		return c.refuse(id, errInternal)
+	} else if !welcome {
 		c.close(closeOrigin)
 		return false
 	}
 	c.bearer = ""
 	ttl := c.introduced(client)
-	c.count(&client)
+	c.count(ctx, &client)
 	return c.answer(&protocol.Reply{Id: id, Connect: &protocol.ConnectResult{
 		Client: c.id, Version: c.hub.o.Version, Expires: ttl > 0, Ttl: ttl,
 		Ping: uint32(max(1, (c.hub.o.PingInterval+time.Second-1)/time.Second)), Pong: true,
 	}})
 }
 
-// welcome reports whether the client's organization lets pages of the origin it
-// comes from connect.
-func (c *conn) welcome(client Client) bool {
-	ctx, cancel := c.ask()
-	defer cancel()
-	return client.OrganizationID != "" && c.hub.o.Source.OriginAllowed(ctx, client.OrganizationID, c.guest)
+// welcome reports whether the client's page may connect: one of a foreign origin
+// needs an organization that allows the origin.
+func (c *conn) welcome(ctx context.Context, client Client) (bool, error) {
+	if c.guest == "" || client.OrganizationID == "" {
+		return c.guest == "", nil
+	}
+	return c.hub.o.Source.OriginAllowed(ctx, client.OrganizationID, c.guest)
 }
 
 func (c *conn) refresh(id uint32, token string) bool {
-	client, ok := c.authenticate(id, token)
+	ctx, cancel := c.ask()
+	defer cancel()
+	client, ok := c.authenticate(ctx, id, token)
 	if !ok {
 		return c.open()
 	}
@@ -162,7 +175,7 @@ func (c *conn) subscribe(id uint32, request *protocol.SubscribeRequest) bool {
 	if err := s.begin(ctx, *c.who(), reply); err != nil {
 		s.leave()
 		why := errorOf(err)
-		if why == errInternal {
+		if models.CodeOf(err) == models.CodeInternal {
 			c.hub.o.Log.Warn("subscribe a live connection", "error", err)
 		}
 		return c.refuse(id, why)

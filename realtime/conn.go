@@ -31,6 +31,7 @@ type conn struct {
 	bearer        string
 	guest         string // the foreign origin of the page; mostly empty
 	subscriptions []*subscription
+	answerBy      time.Time // when the commands of the frame have to be answered
 
 	mu     sync.Mutex
 	room   sync.Cond // signaled when replies have been sent, or never will be
@@ -49,6 +50,7 @@ type conn struct {
 	dead     bool      // hung up: nothing more is sent
 
 	introduceBy time.Time
+	heard       time.Time // when the client's last frame came
 	nextPing    time.Time
 	pongBy      time.Time // zero when no ping is unanswered
 }
@@ -100,7 +102,9 @@ func (c *conn) done() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.busy, c.pongBy = false, time.Time{}
-	return c.parting || c.reader.Buffered() > 0 // once parting, the reader is the library's
+	more := c.parting || c.reader.Buffered() > 0 // once parting, the reader is the library's
+	c.socket.awaitFrame(more)
+	return more
 }
 
 // subscription returns that of a channel, nil when there is none.
@@ -116,8 +120,11 @@ func (c *conn) subscription(channel string) *subscription {
 // begin notes that a frame has arrived. It returns false when nothing more is
 // taken in.
 func (c *conn) begin() bool {
+	now := time.Now()
+	c.answerBy = now.Add(sourceTimeout)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.heard = now
 	c.busy = c.bye == nil && !c.dead
 	return c.busy
 }
@@ -157,6 +164,17 @@ func (c *conn) hangUp() {
 	}
 }
 
+// cut ends the connection of a client that does not respond: it writes the close
+// frame if the socket takes it and waits for nothing. The caller holds the lock.
+func (c *conn) cut(why farewell) {
+	c.bye, c.dead = &why, true
+	c.room.Broadcast()
+	_, err := c.socket.send(why.frame())
+	if err = errors.Join(err, c.socket.Close()); err != nil && !errors.Is(err, net.ErrClosed) {
+		c.hub.o.Log.Debug("close a live connection", "error", err)
+	}
+}
+
 // close sends what waits to be sent, then says goodbye.
 func (c *conn) close(why farewell) {
 	c.mu.Lock()
@@ -181,19 +199,34 @@ func (c *conn) look(now, stored time.Time) {
 	case c.bye != nil || c.dead:
 	case c.client == nil:
 		if now.After(c.introduceBy) && !c.busy {
-			c.closeLocked(closeSilent)
+			c.cut(closeSilent)
 		}
 	case !c.client.ExpiresAt.IsZero() && stored.After(c.client.ExpiresAt.Add(c.hub.o.RefreshGrace)) && !c.busy:
 		c.closeLocked(closeExpired)
 	case !c.pongBy.IsZero() && now.After(c.pongBy) && !c.busy:
-		c.closeLocked(closeNoPong)
-	case now.After(c.nextPing):
+		c.cut(closeNoPong)
+	case now.After(c.nextPing) && !c.stalled: // a full socket has the write timeout
 		c.nextPing = now.Add(c.hub.o.PingInterval)
 		if c.pongBy.IsZero() {
 			c.pongBy = now.Add(c.hub.o.PongTimeout)
 		}
 		c.messages = append(c.messages, message{data: c.format.ping()})
 		c.wake()
+	}
+}
+
+// probe brings the next ping forward after a publication, so that a client that
+// has stopped reading is found within WriteTimeout: it is pinged within a quarter
+// of it, and has PongTimeout to answer. The pings of a fan-out are spread. The
+// caller holds the lock.
+func (c *conn) probe() {
+	soon := c.hub.o.WriteTimeout / 8
+	at := time.Now().Add(soon + rand.N(soon+1)) //nolint:gosec // no secret
+	if earliest := c.heard.Add(2 * soon); at.Before(earliest) {
+		at = earliest // it has just shown that it reads
+	}
+	if at.Before(c.nextPing) {
+		c.nextPing = at
 	}
 }
 
@@ -230,11 +263,11 @@ func (c *conn) introduced(client Client) uint32 {
 
 // count counts a patient's connection. Whoever can't be counted comes in all
 // the same.
-func (c *conn) count(client *Client) {
+func (c *conn) count(ctx context.Context, client *Client) {
 	if c.hub.o.Connections == nil || client.Patient == "" {
 		return
 	}
-	if err := c.hub.o.Connections.Add(c.hub.ctx, client.OrganizationID, client.Patient, c.id); err != nil {
+	if err := c.hub.o.Connections.Add(ctx, client.OrganizationID, client.Patient, c.id); err != nil {
 		c.hub.o.Log.Debug("a live connection is not bounded", "error", err)
 	}
 }

@@ -34,9 +34,11 @@
 // waits for in one frame and one write that never blocks (socket); what the
 // kernel does not take is drained by a goroutine that exists only then, and
 // until it has gone nothing more is put together for that client, so that it
-// is told the newest state. A client that takes nothing for the write timeout
-// is hung up on; one for whom too many publications pile up is told to come
-// back.
+// is told the newest state. A client that reads nothing for WriteTimeout (10 s)
+// is disconnected: the kernels' buffers may hide that, so a client that was sent a
+// publication is pinged soon after and has PongTimeout to answer. A frame has to
+// arrive within FrameTimeout once it has begun. A client with more than 64 KiB of
+// pending publications is closed with 3008 and may reconnect.
 //
 // An organization has one goroutine that turns what the mirror said into
 // publications, only while there is something to do, and sometimes one that

@@ -77,7 +77,7 @@ func FuzzLive(f *testing.F) {
 		err := <-over
 		var closed websocket.CloseError
 		if err != nil && errors.As(err, &closed) {
-			assert.Contains(t, []websocket.StatusCode{3500, 3502, 3508, websocket.StatusMessageTooBig}, closed.Code, closed.Reason)
+			assert.Contains(t, []websocket.StatusCode{3005, 3500, 3502, 3508, websocket.StatusMessageTooBig}, closed.Code, closed.Reason)
 		} else {
 			require.NoError(t, err)
 		}

@@ -2,7 +2,6 @@ package realtime
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -41,12 +40,17 @@ type Options struct {
 
 	// PingInterval is the time between pings (25 s).
 	PingInterval time.Duration
-	// PongTimeout is how long a ping may go unanswered (10 s).
+	// PongTimeout is how long a ping may go unanswered. Default 6 s.
 	PongTimeout time.Duration
 	// ConnectTimeout is how long a client may take to introduce itself (10 s).
 	ConnectTimeout time.Duration
-	// WriteTimeout is how long a client may take nothing at all (10 s).
+	// WriteTimeout is how long a client may read nothing of what it is sent. A
+	// client that was sent a publication is pinged within a quarter of it. Default
+	// 10 s.
 	WriteTimeout time.Duration
+	// FrameTimeout is how long the rest of a frame may take to arrive once it has
+	// begun. Default 10 s.
+	FrameTimeout time.Duration
 	// PositionTick is the least time between two positions a client is told while
 	// it is not among the first 20 of its queue; 0 holds nothing back.
 	PositionTick time.Duration
@@ -96,9 +100,10 @@ func New(o Options) *Hub {
 		}
 	}
 	withDefault(&o.PingInterval, 25*time.Second)
-	withDefault(&o.PongTimeout, 10*time.Second)
+	withDefault(&o.PongTimeout, 6*time.Second)
 	withDefault(&o.ConnectTimeout, 10*time.Second)
 	withDefault(&o.WriteTimeout, 10*time.Second)
+	withDefault(&o.FrameTimeout, 10*time.Second)
 	withDefault(&o.RefreshGrace, 10*time.Second)
 	if o.SocketBuffer <= 0 {
 		o.SocketBuffer = 32 << 10
@@ -123,9 +128,13 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
 		return
 	}
-	guest, err := h.guest(r)
-	if err != nil {
-		h.o.Log.Debug("refuse a live connection", "error", err)
+	guest, allowed, err := h.guest(r)
+	switch {
+	case err != nil:
+		h.o.Log.Warn("check the origin of a live connection", "error", err)
+		http.Error(w, "origins can't be checked now", http.StatusServiceUnavailable)
+		return
+	case !allowed:
 		http.Error(w, "pages of this origin may not connect", http.StatusForbidden)
 		return
 	}
@@ -134,6 +143,9 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Subprotocols:       []string{protobufSubprotocol},
 		InsecureSkipVerify: true, // the origin is checked above
 		CompressionMode:    websocket.CompressionDisabled,
+		// After a control frame the next frame has not begun, unless it is buffered.
+		OnPingReceived: func(context.Context, []byte) bool { slim.controlled(); return true },
+		OnPongReceived: func(context.Context, []byte) { slim.controlled() },
 	})
 	if err != nil { // the answer is written
 		h.o.Log.Debug("refuse a live connection", "error", err)
@@ -162,28 +174,31 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// guest returns the origin of a page that connects because some organization
-// lets its origin, and nothing for all others who may connect: pages of this
-// host and of the origins allowed, and clients that are no pages.
-func (h *Hub) guest(r *http.Request) (string, error) {
-	origin := r.Header.Get("Origin")
+// guest reports whether a client may connect, and returns the origin of a page
+// that may because some organization allows its origin. The origin is empty for
+// pages of this host and of the operator's origins, and for clients that are no
+// pages.
+func (h *Hub) guest(r *http.Request) (origin string, allowed bool, err error) {
+	origin = r.Header.Get("Origin")
 	if origin == "" {
-		return "", nil
+		return "", true, nil
 	}
 	u, err := url.Parse(origin)
 	if err != nil || u.Host == "" {
-		return "", fmt.Errorf("%q is no origin", origin)
+		return "", false, nil //nolint:nilerr // "null" and other texts that are no origin
 	}
 	ours := func(allowed string) bool {
 		return strings.EqualFold(allowed, origin) || strings.EqualFold(allowed, u.Host)
 	}
-	if strings.EqualFold(u.Host, r.Host) || slices.ContainsFunc(h.origins, ours) {
-		return "", nil
+	// An app of another scheme, such as capacitor://localhost, is no page of this host.
+	own := strings.EqualFold(u.Host, r.Host) && (u.Scheme == "https" || u.Scheme == "http")
+	if own || slices.ContainsFunc(h.origins, ours) {
+		return "", true, nil
 	}
-	if !h.o.Source.OriginAllowed(r.Context(), "", origin) {
-		return "", fmt.Errorf("no organization lets pages of %q connect", origin)
-	}
-	return origin, nil
+	ctx, cancel := context.WithTimeout(r.Context(), sourceTimeout)
+	defer cancel()
+	allowed, err = h.o.Source.OriginAllowed(ctx, "", origin)
+	return origin, allowed, err
 }
 
 const (

@@ -57,19 +57,27 @@ func (f format) seal(frame []byte) []byte {
 }
 
 // farewell is why a connection is closed. Codes 3000–3499 make the client's
-// library connect again, 3500–3999 make it give up.
+// library connect again, 3500–3999 make it give up. The numbers are Centrifuge's.
 type farewell struct {
 	code   websocket.StatusCode
 	reason string
 }
 
+// frame encodes the close frame (RFC 6455, section 5.5.1).
+func (f farewell) frame() []byte {
+	const final, opClose = 0x80, 8
+	frame := []byte{final | opClose, byte(2 + len(f.reason))} // reasons are short
+	return append(binary.BigEndian.AppendUint16(frame, uint16(f.code)), f.reason...)
+}
+
 var (
 	closeShutdown     = farewell{3001, "shutdown"}
 	closeSilent       = farewell{3002, "no connect command"}
-	closeChanged      = farewell{3003, "permissions changed"}
+	closeUnchecked    = farewell{3004, "credential can't be checked"}
 	closeExpired      = farewell{3005, "connection expired"}
 	closeSlow         = farewell{3008, "slow"}
 	closeNoPong       = farewell{3012, "no pong"}
+	closeChanged      = farewell{3014, "state invalidated"} // the library drops its token, whose role may be old
 	closeBadToken     = farewell{3500, "bad token"}
 	closeRevoked      = farewell{3501, "revoked"}
 	closeBadRequest   = farewell{3502, "bad request"}
@@ -87,17 +95,33 @@ var (
 	errLimitExceeded     = &protocol.Error{Code: 106, Message: "limit exceeded"}
 	errNotAvailable      = &protocol.Error{Code: 108, Message: "not available"}
 	errTokenExpired      = &protocol.Error{Code: 109, Message: "token expired"}
+	errTooManyRequests   = &protocol.Error{Code: 111, Message: "too many requests", Temporary: true}
 )
 
-// errorOf tells a client why it may not watch something.
-func errorOf(err error) *protocol.Error {
+// passing returns the error for a failure that may be over when the client tries
+// again, and nil for any other. Errors without a code are failures of the server.
+func passing(err error) *protocol.Error {
 	switch models.CodeOf(err) {
-	case models.CodeForbidden, models.CodeUnauthenticated, models.CodeTokenExpired, models.CodeAppRequired:
-		return errPermissionDenied
+	case models.CodeInternal, models.CodeUnavailable:
+		return errInternal
+	case models.CodeTooManyRequests:
+		return errTooManyRequests
+	default:
+		return nil
+	}
+}
+
+// errorOf returns the error for a subscription that was refused. The library
+// subscribes again after a temporary one only.
+func errorOf(err error) *protocol.Error {
+	if temporary := passing(err); temporary != nil {
+		return temporary
+	}
+	switch models.CodeOf(err) {
 	case models.CodeBookingNotFound, models.CodeResourceMissing, models.CodeDisplayMissing, models.CodeOrgMissing:
 		return errUnknownChannel
 	default:
-		return errInternal
+		return errPermissionDenied
 	}
 }
 

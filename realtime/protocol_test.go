@@ -48,6 +48,7 @@ func TestCloseCodes(t *testing.T) {
 		"message":              {`{"id":1,"connect":{"token":"a"}}` + "\n" + `{"send":{"data":{}}}`, 3508, "not available"},
 		"refresh to another":   {`{"id":1,"connect":{"token":"a"}}` + "\n" + `{"id":2,"refresh":{"token":"b"}}`, 3500, "bad token"},
 		"refresh with bad":     {`{"id":1,"connect":{"token":"a"}}` + "\n" + `{"id":2,"refresh":{"token":"bad"}}`, 3500, "bad token"},
+		"refresh with expired": {`{"id":1,"connect":{"token":"a"}}` + "\n" + `{"id":2,"refresh":{"token":"expired"}}`, 3005, "connection expired"},
 		"too long":             {strings.Repeat(" ", 33<<10), 1009, "read limited at 32769 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -86,7 +87,6 @@ func TestAnswers(t *testing.T) {
 		`{"id":2,"unsubscribe":{"channel":"booking:none"}}`:     `{"id":2,"unsubscribe":{}}`,
 		`{"id":2,"ping":{}}`:                                    `{"id":2,"ping":{}}`,
 		`{"id":2,"refresh":{"token":"patient"}}`:                `{"id":2,"refresh":{"client":"` + clientOf(t, connected) + `","version":"test"}}`,
-		`{"id":2,"refresh":{"token":"expired"}}`:                `{"id":2,"error":{"code":109,"message":"token expired"}}`,
 		`{"id":2,"refresh":{"token":"down"}}`:                   `{"id":2,"error":{"code":100,"message":"internal server error","temporary":true}}`,
 	} {
 		c.send(command)

@@ -107,6 +107,9 @@ func (c *conn) send(space *workspace) bool {
 	defer c.mu.Unlock()
 	// What does not fit into the socket is not put together either: when there
 	// is room again, the newest state is sent.
+	if published > 0 && c.pongBy.IsZero() {
+		c.probe()
+	}
 	c.stalled = busy && c.socket.busy()
 	c.due = c.waits() && !c.stalled && !c.dead
 	switch {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -28,6 +29,8 @@ type socket struct {
 	hub *Hub
 	// drained is called when everything kept has been sent.
 	drained func()
+	// between is true while no frame of the client has begun.
+	between atomic.Bool
 
 	mu       sync.Mutex
 	kept     []byte
@@ -66,6 +69,28 @@ func newSocket(conn net.Conn, h *Hub) (*socket, error) {
 		}
 	}
 	return s, nil
+}
+
+// Read implements net.Conn. The first bytes of a frame start its deadline.
+func (s *socket) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if n > 0 && s.between.Load() {
+		s.awaitFrame(true)
+	}
+	return n, err
+}
+
+// awaitFrame starts the deadline of a frame that has begun, or lifts it until the
+// next one does.
+func (s *socket) awaitFrame(begun bool) {
+	var by time.Time
+	if begun {
+		by = time.Now().Add(s.hub.o.FrameTimeout)
+	}
+	s.between.Store(!begun)
+	if err := s.SetReadDeadline(by); err != nil && !errors.Is(err, net.ErrClosed) {
+		s.hub.o.Log.Debug("limit the time of a frame", "error", err)
+	}
 }
 
 // Write implements net.Conn.

@@ -14,20 +14,18 @@ import (
 type Source interface {
 	// Authenticate turns a token (an access JWT, an API key, a ticket token or
 	// a display token) into who is connecting. A *models.Error with
-	// CodeTokenExpired asks the client for a newer token; one with
-	// CodeUnauthenticated, CodeForbidden or CodeOrgMissing turns it away for
-	// good; any other error is taken for a passing failure, and the client
-	// tries again.
+	// CodeTokenExpired asks the client for a newer token. After one with
+	// CodeUnavailable, CodeTooManyRequests or CodeInternal, and after an error
+	// without a code, the client tries again. After any other it gives up.
 	Authenticate(ctx context.Context, token string) (Client, error)
 
 	// OriginAllowed reports whether pages of a foreign origin may connect for an
 	// organization or, where that is not known yet and so empty, for any.
-	OriginAllowed(ctx context.Context, organizationID, origin string) bool
+	OriginAllowed(ctx context.Context, organizationID, origin string) (bool, error)
 
 	// Booking, Queue and Display check that the client may watch something and
-	// return its state, read after the call began. A *models.Error says why
-	// not: CodeForbidden, or the code of something that was not found. Any
-	// other error is taken for a passing failure.
+	// return its state, read after the call began. Errors are treated as those
+	// of Authenticate.
 	Booking(ctx context.Context, c Client, bookingID string) (BookingSnapshot, error)
 	Queue(ctx context.Context, c Client, resourceID string) (QueueSnapshot, error)
 	Display(ctx context.Context, c Client, displayID string) (DisplaySnapshot, error)

@@ -66,6 +66,8 @@ type world struct {
 	// beforeAnswer runs in Booking between reading and answering.
 	beforeAnswer func(bookingID string)
 	failStates   int         // so many calls of States fail
+	failBooking  error       // what Booking fails with
+	stuck        bool        // Booking answers when its context ends
 	tokens       chan string // those asked about
 	statesAsked  int
 }
@@ -292,28 +294,34 @@ func (w *world) allow(token string, c realtime.Client) {
 
 // OriginAllowed implements realtime.Source: one organization has a page of its
 // own, and another has one too.
-func (w *world) OriginAllowed(_ context.Context, organizationID, origin string) bool {
+func (w *world) OriginAllowed(_ context.Context, organizationID, origin string) (bool, error) {
 	switch organizationID {
 	case "":
-		return origin == "https://widget.example" || origin == "https://other.example"
+		return origin == "https://widget.example" || origin == "https://other.example" || origin == "capacitor://localhost", nil
 	case organization:
-		return origin == "https://widget.example"
+		return origin == "https://widget.example" || origin == "capacitor://localhost", nil
 	}
-	return false
+	return false, nil
 }
 
 // Authenticate implements realtime.Source: any token is good for a user of its
 // name, but for a few.
-func (w *world) Authenticate(_ context.Context, token string) (realtime.Client, error) {
+func (w *world) Authenticate(ctx context.Context, token string) (realtime.Client, error) {
 	select {
 	case w.tokens <- token:
 	default:
+	}
+	if code, ok := strings.CutPrefix(token, "fails-"); ok {
+		return realtime.Client{}, models.Errorf(models.Code(code), "a failure of the source")
 	}
 	switch token {
 	case "expired":
 		return realtime.Client{}, models.Errorf(models.CodeTokenExpired, "expired")
 	case "bad":
 		return realtime.Client{}, models.Errorf(models.CodeUnauthenticated, "bad")
+	case "stuck":
+		<-ctx.Done()
+		return realtime.Client{}, ctx.Err()
 	case "down":
 		return realtime.Client{}, io.ErrUnexpectedEOF
 	case "account":
@@ -328,8 +336,16 @@ func (w *world) Authenticate(_ context.Context, token string) (realtime.Client, 
 }
 
 // Booking implements realtime.Source.
-func (w *world) Booking(_ context.Context, c realtime.Client, id string) (realtime.BookingSnapshot, error) {
+func (w *world) Booking(ctx context.Context, c realtime.Client, id string) (realtime.BookingSnapshot, error) {
 	w.mu.Lock()
+	if failure, stuck := w.failBooking, w.stuck; failure != nil || stuck {
+		w.mu.Unlock()
+		if stuck {
+			<-ctx.Done()
+			failure = ctx.Err()
+		}
+		return realtime.BookingSnapshot{}, failure
+	}
 	b := w.bookings[id]
 	if b == nil {
 		w.mu.Unlock()

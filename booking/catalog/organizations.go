@@ -24,8 +24,12 @@ const (
 	// maxDrops is how often it is tried to delete an organization that others write to.
 	maxDrops = 5
 	// originSigns are what an origin is written with: a host is a name or an address.
-	originSigns = "abcdefghijklmnopqrstuvwxyz0123456789-._:/[]"
+	originSigns = "abcdefghijklmnopqrstuvwxyz0123456789-+._:/[]"
 )
+
+// noOrigins are schemes that name no site and no app. Apps have schemes of their
+// own, such as capacitor and ionic, and are origins like web pages.
+var noOrigins = []string{"about", "blob", "data", "file", "filesystem", "ftp", "javascript", "ws", "wss"}
 
 // CreateOrganization makes an organization. Its time zone must be an IANA name.
 func (c *Catalog) CreateOrganization(ctx context.Context, o *models.Organization) error {
@@ -176,14 +180,15 @@ func checkOrganization(o *models.Organization) error {
 // normalOrigin returns an origin as browsers send it (RFC 6454, section 6.2):
 // scheme://host[:port] in lower case, without the port the scheme implies.
 func normalOrigin(text string) (string, error) {
-	wrong := models.Invalid("allowedOrigins", "%q is no origin such as https://clinic.example or http://localhost:3000.", text)
+	wrong := models.Invalid("allowedOrigins", "%q is no origin such as https://clinic.example or capacitor://localhost.", text)
 	text = strings.ToLower(text)
 	// A host with a * would be many in a Content-Security-Policy.
 	if len(text) > maxOrigin || strings.ContainsFunc(text, func(r rune) bool { return !strings.ContainsRune(originSigns, r) }) {
 		return "", wrong
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Scheme+"://"+u.Host != text {
+	if err != nil || slices.Contains(noOrigins, u.Scheme) || u.Hostname() == "" || strings.Contains(u.Host, "+") ||
+		u.Scheme+"://"+u.Host != text {
 		return "", wrong
 	}
 	if _, err := strconv.ParseUint(u.Port(), 10, 16); err != nil && u.Host != u.Hostname() && !strings.HasSuffix(u.Host, "]") {

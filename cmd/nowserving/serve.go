@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -150,7 +151,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	patients := queue.NewConnections(rdb, db.Time)
 	hub := realtime.New(realtime.Options{
 		Source: api.Live(), Mirrors: mirrors, Connections: patients, Log: log, Now: db.Time,
-		AllowedOrigins: c.AllowedOrigins, PublicURL: c.PublicURL, PositionTick: c.PositionTick,
+		AllowedOrigins: c.AllowedOrigins, PublicURL: c.PublicURL, PositionTick: c.PositionTick, Version: version(),
 	})
 	api.ServeLive(hub)
 	measure(registry, db, hub, index, mirrors, bookings, notifier, log)
@@ -247,6 +248,15 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	err = errors.Join(err, inUse.leave(drain, unused), server.Shutdown(drain))
 	front.Wait()
 	return err
+}
+
+// version is that of the build: the module's, or the commit of a local build.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	return info.Main.Version
 }
 
 // localURL is how to reach the listener from this machine.
