@@ -165,8 +165,10 @@ func (h *house) start(look func(*store.Store)) {
 	}
 	h.notify, err = notify.New(ctx, outside)
 	require.NoError(t, err)
+	revoked := queue.NewBroadcast(rdb)
 	codes := access.Options{
 		Secret: secret, BootstrapKey: bootstrapKey, FixedCode: fixedCode, CanSend: h.notify.Configured, Now: time.Now, Log: log,
+		Announce: revoked.Send, TrustedFor: patience, // the machine may be busy with other tests
 		Turnstile: h.captcha[0], Recaptcha: h.captcha[1],
 	}
 	if h.secret {
@@ -198,7 +200,8 @@ func (h *house) start(look func(*store.Store)) {
 	var running sync.WaitGroup
 	running.Go(func() { mirrors.Run(ctx) })
 	running.Go(func() { bookings.Sweep(ctx) })
-	running.Go(func() { a.Watch(ctx, hub.Revoke) })
+	running.Go(func() { a.Watch(ctx, hub.Revoke, hub.CloseUnchecked) })
+	running.Go(func() { assert.NoError(t, revoked.Run(ctx, a.Heard)) })
 	running.Go(func() {
 		assert.NoError(t, patients.Run(ctx, hub.TooMany, func(err error) { log.Warn("beat", "error", err) }))
 	})

@@ -281,6 +281,21 @@ func (h *Hub) Revoke(ids ...string) {
 	}
 }
 
+// CloseUnchecked closes the connections of all clients that have introduced
+// themselves: their credentials may have ended. They may reconnect.
+func (h *Hub) CloseUnchecked() {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if h.closing {
+		return
+	}
+	for c := range h.conns {
+		if c.who() != nil {
+			c.close(closeUnchecked)
+		}
+	}
+}
+
 // part asks those who watch organizations that are gone to come again.
 func (h *Hub) part(ids []string) {
 	for _, id := range ids {

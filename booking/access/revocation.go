@@ -2,29 +2,75 @@ package access
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"sync"
 	"time"
 
 	"nowserving/booking/store"
+	"nowserving/models"
 )
 
 const (
-	// lookEvery is how often a node asks what other nodes have revoked.
+	// lookEvery is how often a node reads the newest revocations, and lookAgain how
+	// soon it tries again after a failure.
 	lookEvery = time.Second
+	lookAgain = 250 * time.Millisecond
 	// lookBack is how far a look reaches behind the one before: a revocation
 	// may commit later than it was made.
 	lookBack = 20 * time.Second
+	// trustedFor is the default of Options.TrustedFor. With lookAtLeast, the least
+	// time that a look gets, it ends credentials within 5 s.
+	trustedFor  = 3500 * time.Millisecond
+	lookAtLeast = time.Second
+	// announceTimeout bounds the sending of an announcement, maxAnnouncements is how
+	// many may wait for it, and maxAnnounced bounds the revocations in one.
+	announceTimeout  = time.Second
+	maxAnnouncements = 256
+	maxAnnounced     = 1000
 )
 
-// revocations are the sessions that ended while an access token of theirs may
-// still be about. Nothing else has to be remembered: what is not good any more
-// can't be found in the database.
+var errUnchecked = &models.Error{
+	Code: models.CodeUnavailable, Detail: "Credentials can't be checked now: the database does not answer.", RetryAfter: 5 * time.Second,
+}
+
+// revocations are the credentials that ended, as far as this node knows. The
+// database is the source: each node reads it every second. A node also announces
+// what it has revoked, and what each look has found, to all others over Redis. So
+// a node without the database goes on as long as another node looks for it. Where
+// neither has happened for Options.TrustedFor, no credential is accepted.
 type revocations struct {
 	mu       sync.RWMutex
+	watching bool
+	looked   time.Time // when this node's last look began
+	checked  time.Time // everything revoked before is known; not before looked
+	// sessions are the ones that ended while an access token of theirs may still
+	// be in use. Other credentials that ended can't be found in the database.
 	sessions map[string]time.Time // forgotten then
-	changes  map[int64]time.Time  // of members, which are told once; forgotten then
+	learnt   map[learnt]time.Time // forgotten then
 	told     func(ids ...string)
+
+	announcements chan announcement
+}
+
+// learnt names a revocation. Ids are used again in a database that was restored.
+type learnt struct {
+	id      int64
+	subject string
+}
+
+// announcement is what one node tells the others.
+type announcement struct {
+	// At is when the look began that found Revoked, which then has everything of
+	// the 20 s before. Zero: Revoked has only what the node has just revoked.
+	At      time.Time          `json:"at,omitzero"`
+	Revoked []store.Revocation `json:"revoked"`
+}
+
+func newRevocations() revocations {
+	return revocations{
+		sessions: map[string]time.Time{}, learnt: map[learnt]time.Time{}, announcements: make(chan announcement, maxAnnouncements),
+	}
 }
 
 // revoked reports whether a session has ended.
@@ -35,79 +81,183 @@ func (r *revocations) revoked(session string) bool {
 	return ended
 }
 
-// learn takes note of revocations, again and again of the same: a client that
-// was let in a moment before one is put out by a later look. Of a member's
-// change it tells once, or they would be asked to come again all the time.
-func (a *Access) learn(list []store.Revocation) {
-	if len(list) == 0 {
-		return
+// unchecked reports whether the revocations were not read for so long that no
+// credential can be trusted.
+func (a *Access) unchecked(now time.Time) bool {
+	r := &a.revocations
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.watching && now.Sub(r.checked) >= a.o.TrustedFor
+}
+
+// committed takes note of what a transaction on this node revoked.
+func (a *Access) committed(list []store.Revocation) {
+	a.learn(list, false)
+	a.announce(announcement{Revoked: list})
+}
+
+func (a *Access) announce(one announcement) {
+	if len(one.Revoked) > maxAnnounced {
+		one = announcement{Revoked: one.Revoked[len(one.Revoked)-maxAnnounced:]} // it does not have everything
 	}
+	select {
+	case a.revocations.announcements <- one:
+	default: // Redis does not take them; the others read the database
+	}
+}
+
+// learn takes note of revocations. Those that are known already are told again
+// only if again is set: a client that was let in a moment before a revocation is
+// closed by a later look. Changes of members are told once, or their clients would
+// reconnect all the time.
+func (a *Access) learn(list []store.Revocation, again bool) {
 	ids := make([]string, 0, len(list))
+	fresh := make([]store.Revocation, 0, len(list))
 	r := &a.revocations
 	r.mu.Lock()
 	for _, one := range list {
+		name := learnt{one.ID, one.Subject}
+		if _, known := r.learnt[name]; known && (!again || one.Kind == store.ChangedMember) {
+			continue
+		}
 		until := one.At.Add(accessLife + lookBack)
+		r.learnt[name] = until
 		if one.Kind == store.RevokedSession {
 			r.sessions[one.Subject] = until
 		}
-		if one.Kind == store.ChangedMember {
-			if _, known := r.changes[one.ID]; known {
-				continue
-			}
-			r.changes[one.ID] = until
-		}
-		ids = append(ids, one.Subject)
+		ids, fresh = append(ids, one.Subject), append(fresh, one)
 	}
 	told := r.told
 	r.mu.Unlock()
-	a.known.forget(list)
+	if len(fresh) == 0 {
+		return
+	}
+	a.known.forget(fresh)
 	if told != nil {
 		told(ids...)
 	}
 }
 
-// Watch learns what other nodes revoke, within about a second, until ctx ends.
-// told is called for what any node has revoked since the process began, more
-// than once, with the ids of the sessions, keys, displays, organizations and
-// changed members.
-func (a *Access) Watch(ctx context.Context, told func(ids ...string)) {
-	a.revocations.mu.Lock()
-	a.revocations.told = told
-	a.revocations.mu.Unlock()
-	ticker := time.NewTicker(lookEvery)
-	defer ticker.Stop()
-	reach := accessLife + lookBack // at first, as long as an access token lives
-	for {
-		if err := a.look(ctx, reach); err == nil {
-			reach = lookBack
-		} else if ctx.Err() == nil {
-			// The next look that succeeds makes good for this one.
-			reach += lookEvery
-			a.o.Log.Warn("read what was revoked", "error", err)
+// Heard takes in an announcement of a node.
+func (a *Access) Heard(message []byte) {
+	var one announcement
+	if err := json.Unmarshal(message, &one); err != nil {
+		a.o.Log.Error("read an announcement of ended credentials", "error", err)
+		return
+	}
+	r := &a.revocations
+	now := a.o.Now()
+	r.mu.RLock()
+	alone := now.Sub(r.looked) > 2*lookEvery // this node's own looks fail
+	r.mu.RUnlock()
+	a.learn(one.Revoked, alone)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// After a longer gap something older than the announcement may be missing, so
+	// only a look of this node's own counts.
+	if one.At.After(r.checked) && now.Sub(r.checked) < a.o.TrustedFor {
+		r.checked = one.At
+		if now.Before(one.At) {
+			r.checked = now
 		}
+	}
+}
+
+// Watch learns what other nodes revoke until ctx ends: at once over Redis, and
+// within about a second from the database. told is called with the ids of the
+// sessions, keys, displays, organizations and changed members, more than once.
+// unchecked is called, again and again, while credentials can't be checked: all
+// clients have to be disconnected, since Authenticate refuses every credential.
+func (a *Access) Watch(ctx context.Context, told func(ids ...string), unchecked func()) {
+	r := &a.revocations
+	began := a.o.Now()
+	r.mu.Lock()
+	// The first look reaches back as far as access tokens live.
+	r.told, r.watching, r.checked, r.looked = told, true, began, began.Add(-accessLife)
+	r.mu.Unlock()
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	sending.Go(func() { a.sendAnnouncements(ctx) })
+	failing := false
+	for {
+		pause := lookEvery
+		err := a.look(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			pause = lookAgain
+		}
+		if (err != nil) != failing {
+			failing = err != nil
+			a.o.Log.Warn("reading revocations", "failing", failing, "error", err)
+		}
+		if a.unchecked(a.o.Now()) {
+			unchecked()
+		}
+		timer := time.NewTimer(pause)
 		select {
-		case <-ticker.C:
+		case <-timer.C:
 		case <-ctx.Done():
+			timer.Stop()
 			return
 		}
 	}
 }
 
-func (a *Access) look(ctx context.Context, reach time.Duration) error {
-	now, err := a.store.Now(ctx)
-	if err != nil {
-		return err
-	}
-	list, err := a.store.Revocations(ctx, now.Add(-reach))
-	if err != nil {
-		return err
-	}
-	a.learn(list)
+// look reads the revocations since the last look and announces them. It takes at
+// most until the last one has lost its worth.
+func (a *Access) look(ctx context.Context) error {
 	r := &a.revocations
+	r.mu.RLock()
+	looked, left := r.looked, a.o.TrustedFor-a.o.Now().Sub(r.checked)
+	r.mu.RUnlock()
+	ctx, cancel := context.WithTimeout(ctx, min(max(left, lookAtLeast), a.o.TrustedFor))
+	defer cancel()
+	now, list, err := a.store.Revocations(ctx, looked.Add(-lookBack))
+	if err != nil {
+		return err
+	}
+	a.learn(list, true)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.looked = now
+	if now.After(r.checked) || now.Sub(r.checked) < -a.o.TrustedFor { // or the database's clock was set back
+		r.checked = now
+	}
+	a.announce(announcement{At: now, Revoked: list})
 	ended := func(until time.Time) bool { return until.Before(now) }
 	maps.DeleteFunc(r.sessions, func(_ string, until time.Time) bool { return ended(until) })
-	maps.DeleteFunc(r.changes, func(_ int64, until time.Time) bool { return ended(until) })
+	maps.DeleteFunc(r.learnt, func(_ learnt, until time.Time) bool { return ended(until) })
 	return nil
+}
+
+func (a *Access) sendAnnouncements(ctx context.Context) {
+	if a.o.Announce == nil {
+		return
+	}
+	failing := false
+	for {
+		var one announcement
+		select {
+		case one = <-a.revocations.announcements:
+		case <-ctx.Done():
+			return
+		}
+		err := a.send(ctx, one)
+		if (err != nil) != failing && ctx.Err() == nil {
+			failing = err != nil
+			a.o.Log.Warn("announcing ended credentials to other nodes", "failing", failing, "error", err)
+		}
+	}
+}
+
+func (a *Access) send(ctx context.Context, one announcement) error {
+	message, err := json.Marshal(one)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
+	defer cancel()
+	return a.o.Announce(ctx, message)
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -44,7 +45,14 @@ func openPostgres(ctx context.Context, o Options, c *clock) (*Store, error) {
 		pool.Close()
 		return nil, fmt.Errorf("open the jobs: %w", err)
 	}
-	return &Store{write: db, read: db, pool: pool, jobs: jobs, clock: c, log: o.Log}, nil
+	aside := stdlib.OpenDB(*config.ConnConfig.Copy())
+	aside.SetMaxOpenConns(1)
+	one, err := gorm.Open(postgres.New(postgres.Config{Conn: aside}), gormConfig(c))
+	if err != nil {
+		pool.Close()
+		return nil, errors.Join(fmt.Errorf("open PostgreSQL: %w", err), aside.Close())
+	}
+	return &Store{write: db, read: db, aside: one, pool: pool, jobs: jobs, clock: c, log: o.Log}, nil
 }
 
 // gormConfig is the same for both databases. Errors are returned and logged

@@ -40,7 +40,7 @@ func openSQLite(ctx context.Context, o Options, c *clock) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), lock.release())
 	}
-	s := &Store{write: write, read: read, lock: lock, clock: c, log: o.Log}
+	s := &Store{write: write, read: read, aside: read, lock: lock, clock: c, log: o.Log}
 	if err := s.openSQLiteJobs(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), s.Close())
 	}

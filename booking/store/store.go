@@ -42,6 +42,7 @@ type Options struct {
 // Store is an open database. It is safe for concurrent use.
 type Store struct {
 	write, read *gorm.DB
+	aside       *gorm.DB      // has a connection of its own with PostgreSQL
 	pool        *pgxpool.Pool // PostgreSQL only
 	resetAt     atomic.Int64  // PostgreSQL only: when the pool was last reset, in Unix nanoseconds
 	lock        *folderLock   // SQLite only
@@ -200,7 +201,7 @@ func (s *Store) Ping(ctx context.Context) error {
 // Close waits for running queries and closes the connections.
 func (s *Store) Close() error {
 	var errs []error
-	for _, handle := range []*gorm.DB{s.read, s.write} {
+	for _, handle := range []*gorm.DB{s.read, s.write, s.aside} {
 		db, err := handle.DB()
 		if err == nil {
 			err = db.Close()

@@ -129,8 +129,10 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	if c.OTPFixedCode != "" {
 		canSend = notifier.Configured // a code that everybody knows needs no console
 	}
+	revoked := queue.NewBroadcast(rdb)
 	people, err := access.New(db, access.Options{
-		Secret: secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, CanSend: canSend, Now: db.Time, Log: log,
+		Announce: revoked.Send,
+		Secret:   secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, CanSend: canSend, Now: db.Time, Log: log,
 		Turnstile: access.Verifier{URL: c.TurnstileURL, Secret: c.TurnstileSecret}, Recaptcha: access.Verifier{URL: c.RecaptchaURL, Secret: c.RecaptchaSecret},
 	})
 	if err != nil {
@@ -175,7 +177,9 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	running.Go(func() { db.FollowClock(background) })
 	running.Go(func() { mirrors.Run(background) })
 	running.Go(func() { bookings.Sweep(background) })
-	running.Go(func() { people.Watch(background, hub.Revoke) })
+	running.Go(func() { people.Watch(background, hub.Revoke, hub.CloseUnchecked) })
+	var hearing error
+	running.Go(func() { hearing = revoked.Run(background, people.Heard) })
 	var counting error
 	running.Go(func() {
 		counting = patients.Run(background, hub.TooMany, func(err error) {
@@ -191,7 +195,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	}
 	var notifying error
 	running.Go(func() { notifying = notifier.Run(background) })
-	opened = append(opened, func() error { stop(); running.Wait(); return errors.Join(counting, notifying) })
+	opened = append(opened, func() error { stop(); running.Wait(); return errors.Join(counting, notifying, hearing) })
 
 	select {
 	case <-mirrors.Up():
