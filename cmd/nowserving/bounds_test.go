@@ -44,10 +44,12 @@ func TestRequestsAreBounded(t *testing.T) {
 		within time.Duration
 	}{
 		"long headers": {"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + strings.Repeat("x", 32<<10) + "\r\n\r\n", http.StatusRequestHeaderFieldsTooLarge, 15 * time.Second},
-		"slow headers": {"GET /healthz HTTP/1.1\r\nHost: x\r\n", 0, 20 * time.Second},
+		"nothing":      {"", 0, 13 * time.Second},
+		"slow headers": {"GET /healthz HTTP/1.1\r\nHost: x\r\n", 0, 13 * time.Second},
+		"slow upgrade": {"GET /connection/websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: web", 0, 13 * time.Second},
 		"slow body": {
 			fmt.Sprintf("POST /management/organizations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\n{", testKey),
-			http.StatusBadRequest, 30 * time.Second,
+			http.StatusBadRequest, 13 * time.Second,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

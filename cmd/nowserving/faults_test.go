@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -283,23 +284,32 @@ func TestPostgresStopsForHalfAMinute(t *testing.T) {
 	w.closes()
 }
 
-// wire stands between a node and Redis. When it is cut, connections that
-// subscribe hang; all others go on.
+// wire stands between a node and a server. When it is cut, connections hang: all
+// of them, or only those that subscribe.
 type wire struct {
 	url string
+	all bool
 
 	mu    sync.Mutex
 	whole chan struct{} // closed while the wire is not cut
 	held  int           // pieces held back so far
 }
 
+// newWire carries to a Redis and cuts connections that subscribe.
 func newWire(t *testing.T, redisURL string) *wire {
 	t.Helper()
-	options, err := redis.ParseURL(redisURL)
+	return openWire(t, redisURL, false)
+}
+
+func openWire(t *testing.T, server string, all bool) *wire {
+	t.Helper()
+	u, err := url.Parse(server)
 	require.NoError(t, err)
+	address := u.Host
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	c := &wire{url: "redis://" + listener.Addr().String() + "/0", whole: make(chan struct{})}
+	u.Host = listener.Addr().String()
+	c := &wire{url: u.String(), all: all, whole: make(chan struct{})}
 	close(c.whole)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var carrying sync.WaitGroup
@@ -309,7 +319,7 @@ func newWire(t *testing.T, redisURL string) *wire {
 			if err != nil {
 				return
 			}
-			carrying.Go(func() { c.carry(ctx, client, options.Addr) })
+			carrying.Go(func() { c.carry(ctx, client, address) })
 		}
 	})
 	t.Cleanup(func() {
@@ -371,6 +381,7 @@ func (c *wire) carry(ctx context.Context, client net.Conn, address string) {
 	})
 	defer context.AfterFunc(ctx, end)()
 	var subscribes atomic.Bool
+	subscribes.Store(c.all)
 	pass := func(to io.Writer, from io.Reader, commands bool) {
 		defer end()
 		piece := make([]byte, 32<<10)

@@ -167,7 +167,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	inUse := newConnections()
 	server := &http.Server{
 		Handler: api, MaxHeaderBytes: maxHeaderBytes, ConnState: inUse.note,
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 
