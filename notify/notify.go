@@ -83,10 +83,8 @@ var workersOf = map[string]river.QueueConfig{
 const (
 	// jobTimeout bounds one job; the limits of what it sends are below it.
 	jobTimeout = 20 * time.Second
-	// rescueAfter is when a job that nobody ended belongs to a dead node, and
-	// rescueEvery how often such are looked for.
+	// rescueAfter is when a job that did not end is done again with SQLite.
 	rescueAfter = 30 * time.Second
-	rescueEvery = 5 * time.Second
 	// stopTimeout bounds how long jobs under way may go on after the end.
 	stopTimeout = 5 * time.Second
 	// finishedLife is how long finished jobs are kept for operators to see.
@@ -128,15 +126,21 @@ func New(ctx context.Context, o Options) (*Service, error) {
 // under way. Those that do not end are done again by the next start or another
 // node.
 func (s *Service) Run(ctx context.Context) error {
+	// The other nodes hear of this one until its last job has ended.
+	alive, die := context.WithCancel(context.WithoutCancel(ctx))
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer die()
+	watching.Go(func() {
+		s.store.WatchJobs(alive, func(n int) { s.log.Warn("jobs that no node was doing are done again", "count", n) },
+			func(err error) { s.log.Error("other nodes may take this one for dead", "error", err) })
+	})
 	if !s.start(ctx) {
 		return nil
 	}
 	var sweeping sync.WaitGroup
 	sweeping.Go(func() { s.pushes.sweep(ctx) })
 	sweeping.Go(func() { s.tidy(ctx) })
-	if s.store.Postgres() { // SQLite has one node, which does so at its start
-		sweeping.Go(func() { s.rescue(ctx) })
-	}
 	<-ctx.Done()
 	sweeping.Wait()
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
@@ -178,30 +182,6 @@ func (s *Service) start(ctx context.Context) bool {
 
 // JobPages answers what operators ask about jobs and tell them to do.
 func (s *Service) JobPages() uiendpoints.Bundle { return s.jobs.Pages() }
-
-// rescue gives back the jobs of nodes that have died, until ctx ends.
-func (s *Service) rescue(ctx context.Context) {
-	ticker := time.NewTicker(rescueEvery)
-	defer ticker.Stop()
-	for {
-		now, err := s.store.Now(ctx)
-		rescued := 0
-		if err == nil {
-			rescued, err = s.store.RescueJobs(ctx, now.Add(-rescueAfter))
-		}
-		switch {
-		case err != nil && ctx.Err() == nil:
-			s.log.Error("look for jobs of dead nodes", "error", err)
-		case rescued > 0:
-			s.log.Warn("jobs of a dead node are done again", "count", rescued)
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
 
 // living reports whether an organization is there, and not deleted: nothing is
 // sent for one that is.

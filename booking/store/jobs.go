@@ -41,6 +41,10 @@ const jobFetchPause = 5 * time.Millisecond
 // spared; a wait of SQLite's ends within a second, for it spares none.
 const jobPollPause = 50 * time.Millisecond
 
+// jobStuckAfter is when River itself gives back a job that has not ended. It goes
+// by the clock of its leader, so it must be more than that may be off.
+const jobStuckAfter = 24 * time.Hour
+
 // Enqueue adds a job that exists if and only if the transaction commits.
 func (tx *Tx) Enqueue(j Job) { tx.EnqueueAt(time.Time{}, j) }
 
@@ -98,6 +102,8 @@ func (s *Store) JobClient(ctx context.Context, c river.Config) (JobClient, error
 	c.Logger = jobLog(s.log)
 	if s.Postgres() {
 		c.FetchPollInterval = jobPollPause
+		c.ID, c.Middleware = s.boot, []rivertype.Middleware{&s.underway}
+		c.RescueStuckJobsAfter = jobStuckAfter // WatchJobs is faster
 	} else {
 		// The database belongs to this process, so whoever was at a job is dead.
 		err := s.write.WithContext(ctx).Exec("UPDATE river_job SET state = 'available' WHERE state = 'running'").Error
@@ -106,18 +112,6 @@ func (s *Store) JobClient(ctx context.Context, c river.Config) (JobClient, error
 		}
 	}
 	return s.jobs.client(&c)
-}
-
-// RescueJobs gives back the jobs that began before a moment and have not ended:
-// whoever was at them is dead. River's leader does the same, but only every half
-// minute, and when the leader is the one that died somebody has to follow it
-// first.
-func (s *Store) RescueJobs(ctx context.Context, before time.Time) (int, error) {
-	freed := s.write.WithContext(ctx).Exec("UPDATE river_job SET state = 'available' WHERE state = 'running' AND attempt < max_attempts AND attempted_at < ?", before.UTC())
-	if freed.Error != nil {
-		return 0, fmt.Errorf("rescue jobs: %w", freed.Error)
-	}
-	return int(freed.RowsAffected), nil
 }
 
 // jobLog leaves out what River says of its everyday life.

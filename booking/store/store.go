@@ -49,6 +49,7 @@ type Store struct {
 	bell        *bell         // SQLite only
 	jobs        jobs
 	boot        string // names this process
+	underway    underway
 	onRevoke    func([]Revocation)
 	clock       *clock
 	log         *slog.Logger

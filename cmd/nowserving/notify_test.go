@@ -103,7 +103,6 @@ func (o *outside) killed(node *process) {
 	node.kill()
 	close(o.released)
 	node.gone()
-	node.longAgo("UPDATE river_job SET attempted_at = attempted_at - interval '1 minute' WHERE state = 'running'")
 	node.start()
 }
 
@@ -117,9 +116,7 @@ func (o *outside) settles(node *process, n int) {
 	require.True(o.t, all, "%d of %d", o.answered(), n)
 }
 
-// longAgo changes the times of jobs, so that nobody has to wait for them: on
-// PostgreSQL the jobs of a dead node are left alone for a while, because it
-// might live.
+// longAgo changes the times of jobs, so that the test need not wait for retries.
 func (p *process) longAgo(statements ...string) {
 	p.t.Helper()
 	p.database(func(ctx context.Context, conn *pgx.Conn) {

@@ -39,6 +39,7 @@ var build = sync.OnceValues(func() (string, error) {
 type process struct {
 	*client
 	environ []string
+	launch  func(cmd *exec.Cmd) error
 	cmd     *exec.Cmd
 	output  *output
 }
@@ -87,22 +88,36 @@ func freeAddress(t testing.TB) string {
 
 func startProcess(t testing.TB, environ []string) *process {
 	t.Helper()
-	addr := freeAddress(t)
-	p := &process{client: newClient(t, "http://"+addr), environ: append(settings(environ), "NOWSERVING_ADDR="+addr)}
+	p := newProcess(t, environ)
 	p.start()
-	t.Cleanup(p.kill)
 	return p
 }
 
-// start runs the process and waits until it is ready.
-func (p *process) start() {
+// newProcess makes a node that is not started.
+func newProcess(t testing.TB, environ []string) *process {
+	t.Helper()
+	addr := freeAddress(t)
+	return &process{
+		client: newClient(t, "http://"+addr), environ: append(settings(environ), "NOWSERVING_ADDR="+addr), launch: (*exec.Cmd).Start,
+	}
+}
+
+// run starts the process, which is killed when the test ends.
+func (p *process) run() {
 	p.t.Helper()
 	binary, err := build()
 	require.NoError(p.t, err)
 	p.output = &output{}
 	p.cmd = exec.Command(binary, "serve") //nolint:noctx // killed by the test
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.environ, p.output, p.output
-	require.NoError(p.t, p.cmd.Start())
+	require.NoError(p.t, p.launch(p.cmd))
+	p.t.Cleanup(p.kill)
+}
+
+// start runs the process and waits until it is ready.
+func (p *process) start() {
+	p.t.Helper()
+	p.run()
 	ready := func() bool {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.t.Context()), time.Second)
 		defer cancel()
