@@ -1,12 +1,14 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
+	"github.com/gin-gonic/gin"
 
 	"nowserving/booking/store"
 	"nowserving/models"
@@ -19,10 +21,7 @@ func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
 		ctx.SetHeader("Cache-Control", "no-store")
 		c, err := s.callerFor(ctx, op)
 		defer s.countUse(humagin.Unwrap(ctx), c.Principal)
-		if limited := s.spend(humagin.Unwrap(ctx), c.Principal); limited != nil {
-			err = limited
-		}
-		s.share(humagin.Unwrap(ctx), c.OrganizationID)
+		s.share(humagin.Unwrap(ctx), c.OrganizationID, err)
 		if err != nil {
 			s.answer(humagin.Unwrap(ctx), err)
 			return
@@ -32,19 +31,29 @@ func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
 	}
 }
 
-// callerFor says who asks. Whoever may not is told why, and counted as who they are.
+// callerFor authenticates a request and charges it to its credential or, without
+// a valid one, to its address. Nothing is looked up for it before. On refusal it
+// still returns what is known of the caller.
 func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
-	c := caller{Lang: langOf(ctx.Context()), Address: humagin.Unwrap(ctx).ClientIP(), came: credential(humagin.Unwrap(ctx).Request)}
+	request := humagin.Unwrap(ctx)
+	c := caller{Lang: langOf(ctx.Context()), Address: request.ClientIP(), came: credential(request.Request)}
 	var err error
-	if c.page, err = s.pageOf(humagin.Unwrap(ctx)); err != nil {
-		return c, err
+	if c.page, err = s.pageOf(request); err != nil {
+		return c, cmp.Or(s.spendAddress(request), err)
 	}
 	named := ctx.Header("X-APP-ID")
-	// Where nobody has to say who they are, a credential still says for whom.
+	// An operation that needs no credential still takes the organization from one.
 	if op.who != nobody || named == "" && op.tenancy == fromHeader && c.credential() != "" {
-		if err := s.recognise(ctx, &c); err != nil {
-			return c, err
-		}
+		err = s.recognise(request, &c)
+	} else {
+		err = s.spendAddress(request)
+	}
+	if err == nil && c.Principal.OrganizationID != "" {
+		c.OrganizationID = c.Principal.OrganizationID
+		err = s.enter(ctx.Context(), &c)
+	}
+	if err != nil {
+		return c, err
 	}
 	if op.who != nobody {
 		if op.who&whoIs(c.Principal) == 0 {
@@ -71,17 +80,18 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 	return c, models.Errorf(models.CodeAppRequired, "Name the organization in the header X-APP-ID.")
 }
 
-// recognise finds out who asks. A credential of an organization that is gone is
-// good for nothing.
-func (s *Server) recognise(ctx huma.Context, c *caller) error {
-	var err error
-	if c.Principal, err = s.o.Access.Authenticate(ctx.Context(), c.credential()); err != nil {
-		return err
+// recognise finds the principal of a request's credential and charges the
+// request.
+func (s *Server) recognise(request *gin.Context, c *caller) error {
+	p, left, err := s.authenticate(request.Request.Context(), c.Address, c.credential())
+	if err == nil {
+		c.Principal, left = p, s.charge(request.Request.Context(), p)
+		err = left.tooMany()
 	}
-	if c.OrganizationID = c.Principal.OrganizationID; c.OrganizationID == "" {
-		return nil
+	if left.limit > 0 {
+		left.show(request)
 	}
-	return s.enter(ctx.Context(), c)
+	return err
 }
 
 // enter looks up the caller's organization: it must exist, and still exist for

@@ -58,7 +58,7 @@ func (s *Server) displayRoutes() {
 		example: map[string]any{"name": "Waiting room"},
 	}, func(ctx context.Context, c caller, in *with[displayBody]) (result[newDisplayView], error) {
 		d := &models.Display{OrganizationID: c.OrganizationID, Name: in.Body.Name, ResourceIDs: in.Body.ResourceIDs}
-		token := access.NewToken()
+		token := access.NewDisplayToken()
 		if err := s.o.Catalog.CreateDisplay(ctx, d, token); err != nil {
 			return result[newDisplayView]{}, err
 		}

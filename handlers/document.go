@@ -194,7 +194,7 @@ func (s *Server) serveDocument() error {
 	if err != nil {
 		return fmt.Errorf("write the OpenAPI document: %w", err)
 	}
-	s.engine.GET("/openapi.json", func(c *gin.Context) {
+	s.engine.GET("/openapi.json", s.countPage, func(c *gin.Context) {
 		c.Header("Cache-Control", "no-cache")
 		c.Data(http.StatusOK, "application/json", document)
 	})

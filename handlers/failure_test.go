@@ -32,10 +32,10 @@ func TestUnknownFailureShowsItsIDOnly(t *testing.T) {
 func TestPanicIsAnswered(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, embedded)
-	a := h.send(request{method: http.MethodGet, path: "/metrics?panic"}).refused(http.StatusInternalServerError, models.CodeInternal)
+	a := h.send(request{method: http.MethodGet, path: "/metrics?panic", token: bootstrapKey}).refused(http.StatusInternalServerError, models.CodeInternal)
 	assert.NotContains(t, string(a.raw), "secret cause")
 	assert.Contains(t, h.logged.String(), "a secret cause")
-	h.send(request{method: http.MethodGet, path: "/metrics"}).ok()
+	h.send(request{method: http.MethodGet, path: "/metrics", token: bootstrapKey}).ok()
 }
 
 // road is a way to a server that can be cut.

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,6 +74,7 @@ type house struct {
 	look    func(*store.Store) // gets the store before anything uses it
 	captcha [2]access.Verifier // Turnstile and reCAPTCHA
 	hasty   bool               // keeps the short patience with Redis that the service has
+	looks   atomic.Int64       // counted by countLooks
 	secret  bool               // one-time codes are random and known to who gets them only
 	url     string
 	client  *http.Client

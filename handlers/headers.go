@@ -64,6 +64,12 @@ func (p proxies) trust(address string) bool {
 func (s *Server) answerPreflight(c *gin.Context) {
 	origin := c.GetHeader("Origin")
 	preflight := c.Request.Method == http.MethodOptions && c.GetHeader("Access-Control-Request-Method") != ""
+	if preflight {
+		if err := s.spendAddress(c); err != nil {
+			s.answer(c, err)
+			return
+		}
+	}
 	switch {
 	case slices.Contains(s.o.AllowedOrigins, origin):
 		shareWith(c, origin)
@@ -84,9 +90,17 @@ func (s *Server) answerPreflight(c *gin.Context) {
 }
 
 // share lets the page that made a request read the answer, if its origin may
-// call for the organization.
-func (s *Server) share(c *gin.Context, organizationID string) {
-	if origin := c.GetHeader("Origin"); s.mayCall(c.Request.Context(), organizationID, origin) {
+// call for the organization. Nothing is looked up for a request that is refused
+// because of its number, so its page sees why only if the origin is known.
+func (s *Server) share(c *gin.Context, organizationID string, refused error) {
+	origin := c.GetHeader("Origin")
+	if models.CodeOf(refused) == models.CodeTooManyRequests {
+		if slices.Contains(s.o.AllowedOrigins, origin) || s.origins.remembered(origin) {
+			shareWith(c, origin)
+		}
+		return
+	}
+	if s.mayCall(c.Request.Context(), organizationID, origin) {
 		shareWith(c, origin)
 	}
 }
@@ -159,6 +173,14 @@ type origins struct {
 type originAnswer struct {
 	allowed bool
 	until   time.Time
+}
+
+// remembered reports whether some organization allowed an origin a moment ago.
+func (o *origins) remembered(origin string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	answer, ok := o.answers[origin]
+	return ok && answer.allowed && time.Now().Before(answer.until)
 }
 
 func (o *origins) known(ctx context.Context, origin string) (bool, error) {

@@ -23,7 +23,7 @@ func (c *clinic) kindsOfAnswers() []request {
 		{method: http.MethodGet, path: "/nowhere"},
 		{method: http.MethodDelete, path: "/availability/types"},
 		{method: http.MethodGet, path: "/management/types?a=%00"},
-		{method: http.MethodGet, path: "/metrics?panic"},
+		{method: http.MethodGet, path: "/metrics?panic", token: bootstrapKey},
 		{method: http.MethodGet, path: "/operator/jobs/"},
 		{method: http.MethodGet, path: "/connection/websocket"},
 		{method: http.MethodOptions, path: "/customer/profile", header: map[string]string{"Origin": friend, "Access-Control-Request-Method": "GET"}},

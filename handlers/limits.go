@@ -2,41 +2,47 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gin-gonic/gin"
 	"github.com/go-redis/redis_rate/v10"
-	"golang.org/x/time/rate"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"nowserving/booking/access"
 	"nowserving/models"
 )
 
 const (
-	// countPatience is how long a request waits to be counted.
+	// countPatience is how long a request waits to be counted in Redis.
 	countPatience = 100 * time.Millisecond
-	// countPause is how long a Redis that did not answer is let alone, and
-	// countSilence how long nothing more is logged of it.
+	// countPause is how long Redis is not asked after it failed to answer, and
+	// countSilence how long further failures are not logged.
 	countPause   = time.Second
 	countSilence = time.Minute
+	// networkShare is how many times the budget of one subscriber an IPv6 network
+	// of 48 bits has.
+	networkShare = 5
 )
 
-// limiter counts requests in Redis, for all nodes together. Each budget is a
-// bucket that holds limit requests and fills up within a minute (GCRA). While
-// Redis is away nobody is counted and everybody is let through. A node that is
-// alone counts by itself.
+// limiter counts the requests of budgets. Each budget is a bucket that holds a
+// number of requests and fills up within a period (GCRA). Every node counts what
+// it gets itself and refuses what exceeds the budget; the rest is counted in
+// Redis, for all nodes together. So while Redis is slow or away each node still
+// keeps the whole limit. A node that runs alone does not use Redis.
 type limiter struct {
-	counts *redis_rate.Limiter
-	own    *buckets // nil: Redis counts
-	limit  redis_rate.Limit
-	// patience is how long a request waits to be counted.
+	shared *redis_rate.Limiter // nil: the node is alone
+	own    *buckets
+	// perMinute is the budget of a credential, and of an address without one.
+	perMinute redis_rate.Limit
+	// patience is how long a request waits to be counted in Redis.
 	patience time.Duration
 	log      *slog.Logger
 
@@ -46,87 +52,64 @@ type limiter struct {
 }
 
 func newLimiter(o Options) *limiter {
-	l := &limiter{counts: redis_rate.NewLimiter(o.Redis), limit: redis_rate.PerMinute(o.RateLimit), patience: countPatience, log: o.Log}
-	if o.Alone {
-		l.own = &buckets{of: map[string]*rate.Limiter{}}
+	l := &limiter{own: newBuckets(), perMinute: redis_rate.PerMinute(o.RateLimit), patience: countPatience, log: o.Log}
+	if !o.Alone {
+		l.shared = redis_rate.NewLimiter(o.Redis)
 	}
 	return l
 }
 
-// buckets count the requests of a process that has its Redis inside: that one
-// needs more time to read the script than most requests take.
-type buckets struct {
-	mu sync.Mutex
-	of map[string]*rate.Limiter
-}
-
-// maxBuckets bounds the buckets kept; beyond it those that are full go, and if
-// none is, all of them.
-const maxBuckets = 10_000
-
-// take spends one request and returns how many are left, a negative number when
-// there was none.
-func (b *buckets) take(name string, limit redis_rate.Limit, now time.Time) (left float64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	bucket := b.of[name]
-	if bucket == nil {
-		if len(b.of) >= maxBuckets {
-			maps.DeleteFunc(b.of, func(_ string, l *rate.Limiter) bool { return l.TokensAt(now) >= float64(limit.Burst) })
-		}
-		if len(b.of) >= maxBuckets {
-			clear(b.of)
-		}
-		bucket = rate.NewLimiter(rate.Every(limit.Period/time.Duration(limit.Rate)), limit.Burst)
-		b.of[name] = bucket
-	}
-	if !bucket.AllowN(now, 1) {
-		return bucket.TokensAt(now) - 1
-	}
-	return bucket.TokensAt(now)
-}
-
-// budget is what is left to somebody.
+// budget is what is left of one.
 type budget struct {
+	limit     int
 	remaining int
-	resets    time.Duration // until nothing is spent any more
-	wait      time.Duration // until there is something to spend; 0 when this request was let through
+	resets    time.Duration // until the budget is full again
+	wait      time.Duration // until the next request is allowed; 0 if this one was
 }
 
 // take spends one request of a budget.
-func (l *limiter) take(ctx context.Context, name string) budget {
-	if l.own != nil {
-		return l.budget(l.own.take(name, l.limit, time.Now()))
-	}
-	full := budget{remaining: l.limit.Burst}
-	if l.paused() {
-		return full
+func (l *limiter) take(ctx context.Context, name string, limit redis_rate.Limit) budget {
+	own := l.own.take(name, limit, time.Now())
+	if own.wait > 0 || l.shared == nil || l.paused() {
+		return own
 	}
 	counting, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
-	r, err := l.counts.Allow(counting, name, l.limit)
+	r, err := l.shared.Allow(counting, name, limit)
 	if err != nil {
 		if ctx.Err() == nil {
 			l.pause(err)
 		}
-		return full
+		return own
 	}
 	if r.Allowed == 0 {
-		return budget{resets: r.ResetAfter, wait: r.RetryAfter}
+		l.own.give(name, limit)
+		return budget{limit: limit.Burst, resets: r.ResetAfter, wait: r.RetryAfter}
 	}
 	// Not r.Remaining: the script rounds 98.9999999 down.
-	return l.budget(float64(l.limit.Burst) * (1 - r.ResetAfter.Seconds()/l.limit.Period.Seconds()))
+	left := float64(limit.Burst) * (1 - r.ResetAfter.Seconds()/limit.Period.Seconds())
+	all := budget{limit: limit.Burst, remaining: max(0, int(left+0.01)), resets: r.ResetAfter}
+	if own.remaining < all.remaining {
+		return own
+	}
+	return all
 }
 
-// budget is one of which so many requests are left; a negative number is missing
-// for one more.
-func (l *limiter) budget(left float64) budget {
-	each := float64(l.limit.Period) / float64(l.limit.Rate)
-	b := budget{remaining: max(0, int(left+0.01)), resets: time.Duration((float64(l.limit.Burst) - max(0, left)) * each)}
-	if left < 0 {
-		b.wait = time.Duration(-left * each)
+// give returns one request to a budget.
+func (l *limiter) give(ctx context.Context, name string, limit redis_rate.Limit) {
+	l.own.give(name, limit)
+	if l.shared == nil || l.paused() {
+		return
 	}
-	return b
+	counting, cancel := context.WithTimeout(ctx, l.patience)
+	defer cancel()
+	r, err := l.shared.AllowN(counting, name, limit, -1)
+	if err == nil && r.ResetAfter <= 0 { // full: the script leaves the key as it was
+		err = l.shared.Reset(counting, name)
+	}
+	if err != nil && ctx.Err() == nil {
+		l.pause(err)
+	}
 }
 
 func (l *limiter) paused() bool {
@@ -142,55 +125,168 @@ func (l *limiter) pause(cause error) {
 	l.askAgain = now.Add(countPause)
 	if now.After(l.logsAgain) {
 		l.logsAgain = now.Add(countSilence)
-		l.log.Warn("requests are not limited while Redis does not count them", "error", cause)
+		l.log.Warn("Redis does not count requests: this node counts its own", "error", cause)
 	}
 }
 
-// spend counts a request against the budget of its credential or, where it has
-// none that is good, of its address. The answer says what is left.
-func (s *Server) spend(c *gin.Context, p access.Principal) error {
-	name := "address:" + neighbourhood(c.ClientIP())
-	if p.Kind != "" {
-		name = string(p.Kind) + ":" + p.SubjectID
+// maxBuckets bounds the buckets a node keeps, about 10 MB. Beyond it the one
+// that was used least recently is dropped: to empty one's own bucket that way
+// takes requests from as many other addresses.
+const maxBuckets = 50_000
+
+// buckets are the budgets as one node counts them: the moment each is full again.
+type buckets struct {
+	mu   sync.Mutex
+	full *simplelru.LRU[string, time.Time]
+}
+
+func newBuckets() *buckets {
+	full, err := simplelru.NewLRU[string, time.Time](maxBuckets, nil)
+	if err != nil {
+		panic(err) // the size is positive
 	}
-	left := s.limiter.take(c.Request.Context(), name)
-	c.Header("X-RateLimit-Limit", strconv.Itoa(s.limiter.limit.Burst))
-	c.Header("X-RateLimit-Remaining", strconv.Itoa(left.remaining))
-	c.Header("X-RateLimit-Reset", strconv.FormatInt(s.o.Store.Time().Add(left.resets+time.Second-1).Unix(), 10))
-	if left.wait <= 0 {
+	return &buckets{full: full}
+}
+
+func (b *buckets) take(name string, limit redis_rate.Limit, now time.Time) budget {
+	each := limit.Period / time.Duration(limit.Rate)
+	whole := each * time.Duration(limit.Burst)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	full, _ := b.full.Get(name)
+	if full.Before(now) {
+		full = now
+	}
+	spent := full.Add(each).Sub(now)
+	if spent > whole {
+		return budget{limit: limit.Burst, resets: full.Sub(now), wait: spent - whole}
+	}
+	b.full.Add(name, now.Add(spent))
+	return budget{limit: limit.Burst, remaining: int((whole - spent) / each), resets: spent}
+}
+
+func (b *buckets) give(name string, limit redis_rate.Limit) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if full, ok := b.full.Peek(name); ok {
+		b.full.Add(name, full.Add(-limit.Period/time.Duration(limit.Rate)))
+	}
+}
+
+// takeAddress spends one request of an address and, in IPv6, of its network. It
+// returns the budget that has less left.
+func (l *limiter) takeAddress(ctx context.Context, address string) budget {
+	subscriber, network := networksOf(address)
+	left := l.take(ctx, "address:"+subscriber, l.perMinute)
+	if left.wait > 0 || !strings.HasSuffix(network, "/48") {
+		return left
+	}
+	wide := l.take(ctx, "network:"+network, redis_rate.PerMinute(networkShare*l.perMinute.Rate))
+	if wide.wait > 0 || wide.remaining < left.remaining {
+		return wide
+	}
+	return left
+}
+
+// giveAddress returns what takeAddress spent.
+func (l *limiter) giveAddress(ctx context.Context, address string) {
+	subscriber, network := networksOf(address)
+	l.give(ctx, "address:"+subscriber, l.perMinute)
+	if strings.HasSuffix(network, "/48") {
+		l.give(ctx, "network:"+network, redis_rate.PerMinute(networkShare*l.perMinute.Rate))
+	}
+}
+
+// networksOf returns the part of an address that one subscriber has, and the
+// network around it: in IPv4 the address and its first 24 bits, in IPv6 the
+// first 64 bits and the first 48.
+func networksOf(address string) (subscriber, network string) {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return address, address
+	}
+	if ip = ip.Unmap().WithZone(""); ip.Is4() {
+		return ip.String(), netip.PrefixFrom(ip, 24).Masked().String()
+	}
+	return netip.PrefixFrom(ip, 64).Masked().String(), netip.PrefixFrom(ip, 48).Masked().String()
+}
+
+// tooMany is the error of a budget that is spent, nil while it is not.
+func (b budget) tooMany() error {
+	if b.wait <= 0 {
 		return nil
 	}
 	return &models.Error{
-		Code: models.CodeTooManyRequests, RetryAfter: left.wait,
-		Detail: "More than " + strconv.Itoa(s.limiter.limit.Rate) + " requests in a minute.",
+		Code: models.CodeTooManyRequests, RetryAfter: b.wait,
+		Detail: "More than " + strconv.Itoa(b.limit) + " requests in a minute.",
 	}
 }
 
-// limitHeaders describes the headers that tell of limits in answers of a status.
+// authenticate returns the principal that a credential belongs to. A credential
+// that is not valid is charged to the address it comes from. So is a look-up in
+// the database, until the credential turns out to be valid: for an address that
+// has spent its budget nothing is looked up. left is what the address has left,
+// zero where it was not charged.
+func (s *Server) authenticate(ctx context.Context, address, token string) (p access.Principal, left budget, err error) {
+	charged := false
+	p, err = s.o.Access.Authenticate(ctx, token, func() error {
+		charged = true
+		left = s.limiter.takeAddress(ctx, address)
+		return left.tooMany()
+	})
+	_, refused := errors.AsType[*models.Error](err)
+	switch {
+	case charged && !refused: // valid, or the database failed
+		s.limiter.giveAddress(ctx, address)
+		left = budget{}
+	case !charged && refused:
+		left = s.limiter.takeAddress(ctx, address)
+		if limited := left.tooMany(); limited != nil {
+			err = limited
+		}
+	}
+	return p, left, err
+}
+
+// charge spends one request of the budget of a principal.
+func (s *Server) charge(ctx context.Context, p access.Principal) budget {
+	return s.limiter.take(ctx, string(p.Kind)+":"+p.SubjectID, s.limiter.perMinute)
+}
+
+// spendAddress charges a request without a credential to its address.
+func (s *Server) spendAddress(c *gin.Context) error {
+	left := s.limiter.takeAddress(c.Request.Context(), c.ClientIP())
+	left.show(c)
+	return left.tooMany()
+}
+
+// countPage charges a page to the address that asks for it. Pages carry no
+// credential, and that of a queue looks up its organization.
+func (s *Server) countPage(c *gin.Context) {
+	if err := s.spendAddress(c); err != nil {
+		s.answer(c, err)
+	}
+}
+
+// show sets the headers that say what is left of a budget.
+func (b budget) show(c *gin.Context) {
+	c.Header("X-RateLimit-Limit", strconv.Itoa(b.limit))
+	c.Header("X-RateLimit-Remaining", strconv.Itoa(b.remaining))
+	c.Header("X-RateLimit-Reset", strconv.FormatInt(time.Now().Add(b.resets+time.Second-1).Unix(), 10))
+}
+
+// limitHeaders describes the headers about limits in answers of a status.
 func limitHeaders(status string) map[string]*huma.Param {
 	number := func(about string) *huma.Param {
 		return &huma.Param{Description: about, Schema: &huma.Schema{Type: huma.TypeInteger}}
 	}
 	headers := map[string]*huma.Param{
-		"X-RateLimit-Limit":     number("Requests a minute that the credential has; without a good one, the address."),
+		"X-RateLimit-Limit":     number("Requests a minute that the credential has; without a valid one, the address or its network."),
 		"X-RateLimit-Remaining": number("Requests that may follow at once."),
 		"X-RateLimit-Reset":     number("When Remaining will be Limit again, in Unix seconds."),
 	}
 	if status == strconv.Itoa(http.StatusTooManyRequests) {
-		headers["Retry-After"] = number("Seconds until the next request is taken.")
+		headers["Retry-After"] = number("Seconds until the next request is allowed.")
 	}
 	return headers
-}
-
-// neighbourhood is the part of an address that one subscriber has: all of it,
-// or the first 64 bits in IPv6.
-func neighbourhood(address string) string {
-	ip, err := netip.ParseAddr(address)
-	if err != nil {
-		return address
-	}
-	if ip = ip.Unmap(); ip.Is4() {
-		return ip.String()
-	}
-	return netip.PrefixFrom(ip, 64).Masked().String()
 }

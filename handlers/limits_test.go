@@ -92,8 +92,11 @@ func TestWhoAsksTooOftenHasToWait(t *testing.T) {
 			c.untilRefused(request{method: http.MethodGet, path: "/management/types", token: "guess"})
 			c.untilRefused(request{method: http.MethodGet, path: "/operator/jobs/", token: "guess"})
 
-			// What people look at and machines ask is not counted.
-			for _, path := range []string{"/", "/docs", "/healthz", "/readyz", "/metrics", "/openapi.json"} {
+			// Pages are charged to the address as well.
+			c.untilRefused(request{method: http.MethodGet, path: "/join/" + c.id})
+
+			// Files of pages cost no look-up; an orchestrator is never refused.
+			for _, path := range []string{"/static/base.css", "/healthz", "/readyz"} {
 				a := c.send(request{method: http.MethodGet, path: path}).ok()
 				assert.Empty(t, a.header.Get("X-RateLimit-Limit"), path)
 			}
@@ -161,21 +164,29 @@ func TestBudgetsAreOnesOwn(t *testing.T) {
 	}, limitedTo(limit))
 }
 
-// TestAFrozenRedisCountsNobody: its connections stay open and nothing is
-// answered. Everybody is let in without waiting for it long, and counted again
-// when it goes on.
-func TestAFrozenRedisCountsNobody(t *testing.T) {
+// TestWithoutRedisEveryNodeKeepsTheLimit freezes Redis: its connections stay
+// open and nothing is answered. Each node then lets the whole limit in, and no
+// more, without waiting for it long.
+func TestWithoutRedisEveryNodeKeepsTheLimit(t *testing.T) {
 	t.Parallel()
-	const limit = 6
+	const limit = 100
 	h := newHouse(t, postgres, limitedTo(limit), hasty)
 	c := h.newClinic()
-	h.send(keyed(c.key)).ok()
+	other := h.beside(nil)
 	h.redis.Pause()
-	for range 100 {
-		began := time.Now()
-		a := h.send(keyed(c.key)).ok()
-		assert.Equal(t, strconv.Itoa(limit), a.header.Get("X-RateLimit-Limit"))
-		assert.Less(t, time.Since(began), 5*time.Second, "100 ms are waited, and a command by itself would wait for 10 s")
+	began := time.Now()
+	for _, node := range []*house{h, other} {
+		answers := node.atOnce(1500, func(int) request { return keyed(c.key) })
+		allowed := succeeded(t, answers, http.StatusTooManyRequests, models.CodeTooManyRequests)
+		back := int(time.Since(began)/(time.Minute/limit)) + 1
+		t.Logf("%d of 1500 requests were let in", allowed)
+		assert.GreaterOrEqual(t, allowed, limit)
+		assert.LessOrEqual(t, allowed, limit+back)
+	}
+	for range 20 {
+		asked := time.Now()
+		h.send(keyed(c.key))
+		assert.Less(t, time.Since(asked), 5*time.Second, "100 ms are waited, and a command by itself would wait for 10 s")
 	}
 	h.redis.Resume()
 	h.untilRefused(keyed(c.key))
@@ -205,8 +216,8 @@ func TestOnlyTrustedProxiesSayWhereARequestComesFrom(t *testing.T) {
 }
 
 // TestASubscriberHasANetwork: all of an IPv6 network of 64 bits shares a budget,
-// as it comes itself or by a proxy; in IPv4 each address has its own, however it
-// is written.
+// as it comes itself or by a proxy, and all of one of 48 bits shares five times
+// as much; in IPv4 each address has its own, however it is written.
 func TestASubscriberHasANetwork(t *testing.T) {
 	t.Parallel()
 	const limit = 6
@@ -239,6 +250,17 @@ func TestASubscriberHasANetwork(t *testing.T) {
 		} {
 			one.by(one.from).spent(one.spent, limit, began)
 		}
+		began = time.Now()
+		allowed := 0
+		for i := range 20 * limit {
+			a := direct(fmt.Sprintf("2001:db8:5:%x::1", i))
+			if a.header.Get("Retry-After") == "" {
+				allowed++
+			}
+		}
+		assert.GreaterOrEqual(t, allowed, 5*limit)
+		assert.LessOrEqual(t, allowed, 5*limit+int(time.Since(began)/(time.Minute/(5*limit)))+1)
+		direct("2001:db8:6:1::1").spent(1, limit, time.Now())
 	}, limitedTo(limit), func(h *house) { h.proxies = []string{"127.0.0.0/8", "::1"} })
 }
 

@@ -22,8 +22,11 @@ var _ realtime.Source = (*Live)(nil)
 func (s *Server) Live() *Live { return &Live{s} }
 
 // Authenticate implements realtime.Source.
-func (l *Live) Authenticate(ctx context.Context, token string) (realtime.Client, error) {
-	p, err := l.s.o.Access.Authenticate(ctx, token)
+func (l *Live) Authenticate(ctx context.Context, token, address string) (realtime.Client, error) {
+	p, _, err := l.s.authenticate(ctx, address, token)
+	if err == nil {
+		err = l.s.charge(ctx, p).tooMany()
+	}
 	if err != nil {
 		return realtime.Client{}, err
 	}

@@ -112,7 +112,7 @@ var doors = []door{
 	{route: "GET /static/*path", who: everyone, path: "/static/base.css"},
 	{route: "GET /healthz", who: everyone},
 	{route: "GET /readyz", who: everyone},
-	{route: "GET /metrics", who: everyone},
+	{route: "GET /metrics", who: asAccountKey},
 	{route: "GET /openapi.json", who: everyone},
 	{route: "GET /connection/websocket", who: everyone}, // the connect command says who it is
 	{route: "ANY /operator/jobs", who: asAccountKey},

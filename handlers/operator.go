@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 
@@ -33,14 +34,7 @@ func (s *Server) operatorRoutes() error {
 	// A browser sends a password along with whatever another site makes it ask.
 	sameSite := http.NewCrossOriginProtection()
 	serve := func(c *gin.Context) {
-		if err := s.admitOperator(c); err != nil {
-			if limited := s.spend(c, access.Principal{}); limited != nil {
-				s.answer(c, limited)
-				return
-			}
-			p := s.problem(c.Request.Context(), err)
-			p.challenge = `Basic realm="Account key as password", charset="UTF-8"`
-			writeProblem(c, p)
+		if !s.admitOperator(c, scopeAdmin) {
 			return
 		}
 		if err := sameSite.Check(c.Request); err != nil {
@@ -58,19 +52,40 @@ func (s *Server) operatorRoutes() error {
 	return nil
 }
 
-// admitOperator lets account keys in: as everywhere, or as the password of HTTP
-// Basic (RFC 7617), which a browser asks for. Any other credential is none here.
-func (s *Server) admitOperator(c *gin.Context) error {
+// admitOperator lets account keys with a scope in: as everywhere, or as the password of HTTP
+// Basic (RFC 7617), which a browser asks for. Any other credential is refused,
+// and charged to the address it comes from. It answers what it refuses.
+func (s *Server) admitOperator(c *gin.Context, needs access.Scope) bool {
 	key := credential(c.Request)
 	if _, password, ok := c.Request.BasicAuth(); ok {
 		key = password
 	}
-	p, err := s.o.Access.Authenticate(c.Request.Context(), key)
+	p, left, err := s.authenticate(c.Request.Context(), c.ClientIP(), key)
 	if err == nil && whoIs(p) != accountKey {
 		err = models.Errorf(models.CodeUnauthenticated, "Only an account key opens this.")
+		left = s.limiter.takeAddress(c.Request.Context(), c.ClientIP())
+		err = cmp.Or(left.tooMany(), err)
 	}
 	if err == nil {
-		err = operation{scope: scopeAdmin}.allows(p)
+		err = operation{scope: needs}.allows(p)
 	}
-	return err
+	if err == nil {
+		return true
+	}
+	if left.limit > 0 {
+		left.show(c)
+	}
+	answer := s.problem(c.Request.Context(), err)
+	answer.challenge = `Basic realm="Account key as password", charset="UTF-8"`
+	writeProblem(c, answer)
+	return false
+}
+
+// metrics shows the metrics of this node to operators: they tell how many
+// patients a clinic has and what the service is busy with.
+func (s *Server) metrics(c *gin.Context) {
+	if s.admitOperator(c, scopeRead) {
+		c.Header("Cache-Control", "no-store")
+		s.o.Metrics.ServeHTTP(c.Writer, c.Request)
+	}
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gin-gonic/gin"
 
-	"nowserving/booking/access"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -145,11 +144,7 @@ func (s *Server) answer(c *gin.Context, err error) {
 
 func (s *Server) refuse(code models.Code, detail string) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		err := s.spend(c, access.Principal{})
-		if err == nil {
-			err = models.Errorf(code, "%s", detail)
-		}
-		s.answer(c, err)
+		s.answer(c, cmp.Or(s.spendAddress(c), error(models.Errorf(code, "%s", detail))))
 	}
 }
 

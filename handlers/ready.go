@@ -129,6 +129,6 @@ func (s *Server) serviceRoutes() {
 		}
 	})
 	if s.o.Metrics != nil {
-		s.engine.GET("/metrics", gin.WrapH(s.o.Metrics))
+		s.engine.GET("/metrics", s.metrics)
 	}
 }

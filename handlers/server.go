@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 	"github.com/gin-gonic/gin"
+	"github.com/go-redis/redis_rate/v10"
 	"github.com/redis/go-redis/v9"
 
 	"nowserving/booking"
@@ -39,12 +41,13 @@ type Options struct {
 	Redis redis.UniversalClient
 	Alone bool
 	// RateLimit is how many requests a minute each credential has, and each
-	// address without one.
+	// address without a valid one. An IPv6 address is its first 64 bits here; the
+	// network of its first 48 bits has five times as many.
 	RateLimit int
 	// TrustedProxies are the addresses and networks (CIDR) of proxies whose
 	// X-Forwarded-For and X-Forwarded-Proto are believed.
 	TrustedProxies []string
-	// Metrics answers GET /metrics; nil leaves it out.
+	// Metrics answers GET /metrics, to account keys only; nil leaves it out.
 	Metrics http.Handler
 	Log     *slog.Logger
 	// PublicURL is where people reach the service; it begins the addresses of
@@ -135,7 +138,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.engine.GET(livePath, s.connect)
-	web.Register(s.engine, s.framers, o.Challenges)
+	web.Register(s.engine, s.countPage, s.framers, o.Challenges)
 	return s, nil
 }
 
@@ -153,6 +156,11 @@ func (s *Server) Stop() { s.stopping.Store(true) }
 // livePath is where clients connect.
 const livePath = "/connection/websocket"
 
+// connectShare is how many times the budget of its requests an address may open
+// live connections. It is large because many patients share a clinic's Wi-Fi and
+// reconnect together.
+const connectShare = 10
+
 func (s *Server) connect(c *gin.Context) {
 	if s.stopping.Load() {
 		s.answer(c, stopping())
@@ -167,6 +175,15 @@ func (s *Server) connect(c *gin.Context) {
 		s.answer(c, err)
 		return
 	}
+	// How many connections an address opens is bounded on each node only. What
+	// costs a look-up is charged when the client authenticates.
+	subscriber, _ := networksOf(c.ClientIP())
+	opened := s.limiter.own.take("connect:"+subscriber, redis_rate.PerMinute(connectShare*s.o.RateLimit), time.Now())
+	if err := opened.tooMany(); err != nil {
+		s.answer(c, err)
+		return
+	}
+	c.Request.RemoteAddr = net.JoinHostPort(c.ClientIP(), "0")
 	(*live).ServeHTTP(c.Writer, c.Request)
 }
 

@@ -22,7 +22,7 @@ func TestService(t *testing.T) {
 		}
 		assert.Equal(t, "ok", get("/healthz", nil).ok().str("status"))
 		assert.Equal(t, "ready", get("/readyz", nil).ok().str("status"))
-		assert.Equal(t, "up 1\n", string(get("/metrics", nil).ok().raw))
+		assert.Equal(t, "up 1\n", string(h.send(request{method: http.MethodGet, path: "/metrics", token: bootstrapKey}).ok().raw))
 		for _, page := range []string{"/", "/docs", "/console", "/join/abc", "/ticket/abc", "/display/abc"} {
 			assert.Contains(t, get(page, nil).ok().header.Get("Content-Type"), "text/html", page)
 		}

@@ -74,7 +74,7 @@ type attemptView struct {
 	At         time.Time `json:"at"`
 	DurationMs int       `json:"durationMs" doc:"To the headers of the answer, or to the failure."`
 	StatusCode int       `json:"statusCode,omitempty" doc:"Absent when no answer came."`
-	Error      string    `json:"error,omitempty" doc:"Why no answer came."`
+	Error      string    `json:"error,omitempty" enum:"dns,forbidden_address,refused,unreachable,timeout,tls,closed,protocol,status_3xx,status_4xx,status_5xx" doc:"Why the attempt failed: the name could not be resolved, its address is not on the public internet, no connection, no answer in time, a bad certificate, no HTTP answer, or the kind of status."`
 	Answer     string    `json:"answer,omitempty" doc:"The first 20 kB of its body."`
 }
 

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strconv"
 	"strings"
@@ -60,6 +62,24 @@ func drip(text string) func(net.Conn) {
 	}
 }
 
+// nowhere is an address on which nothing listens.
+func nowhere(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewServer(http.NotFoundHandler())
+	server.Close()
+	return server.URL + "/hook"
+}
+
+// untrusted is a receiver whose certificate no authority has signed.
+func untrusted(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server.URL + "/hook"
+}
+
 func TestReceiversOfAllKinds(t *testing.T) {
 	t.Parallel()
 	onBothWith(t, func(h *house) {
@@ -85,8 +105,8 @@ func TestReceiversOfAllKinds(t *testing.T) {
 		}{
 			{name: "takes it", url: newReceiver(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "thanks") }).url, status: 200, answer: "thanks"},
 			{name: "takes it without a word", url: newReceiver(t, answering(http.StatusNoContent)).url, status: 204},
-			{name: "never answers", url: newReceiver(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }).url, error: "No answer in time."},
-			{name: "answers one byte a second", url: rawServer(t, drip("HTTP/1.1 200 OK\r\n")), error: "No answer in time."},
+			{name: "never answers", url: newReceiver(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }).url, error: notify.FailureTimeout},
+			{name: "answers one byte a second", url: rawServer(t, drip("HTTP/1.1 200 OK\r\n")), error: notify.FailureTimeout},
 			{name: "takes it and goes on one byte a second", url: newReceiver(t, func(w http.ResponseWriter, r *http.Request) {
 				for r.Context().Err() == nil {
 					_, _ = io.WriteString(w, "a")
@@ -111,8 +131,12 @@ func TestReceiversOfAllKinds(t *testing.T) {
 			}).url, status: 307},
 			{name: "fails", url: newReceiver(t, answering(http.StatusInternalServerError)).url, status: 500},
 			{name: "does not know it", url: newReceiver(t, answering(http.StatusNotFound)).url, status: 404},
-			{name: "hangs up", url: rawServer(t, func(net.Conn) {}), error: "EOF"},
-			{name: "speaks nonsense", url: rawServer(t, func(c net.Conn) { _, _ = io.WriteString(c, "what?\r\n\r\n") }), error: "malformed"},
+			{name: "hangs up", url: rawServer(t, func(net.Conn) {}), error: notify.FailureClosed},
+			{name: "speaks nonsense", url: rawServer(t, func(c net.Conn) { _, _ = io.WriteString(c, "what?\r\n\r\n") }), error: notify.FailureProtocol},
+			{name: "has no name", url: "http://receiver.invalid/hook", error: notify.FailureDNS},
+			{name: "is not there", url: nowhere(t), error: notify.FailureRefused},
+			{name: "has a certificate of its own", url: untrusted(t), error: notify.FailureTLS},
+			{name: "speaks no TLS", url: strings.Replace(target.url, "http://", "https://", 1), error: notify.FailureTLS},
 			{name: "is busy for two minutes", url: newReceiver(t, asking(429, "120")).url, status: 429, answer: "busy?", from: 2 * minute, to: 2 * minute},
 			{name: "is away for an hour", url: newReceiver(t, asking(503, time.Now().UTC().Add(time.Hour).Format(http.TimeFormat))).url, status: 503, answer: "busy?", from: 59 * minute, to: 60 * minute},
 			{name: "asks for too much", url: newReceiver(t, asking(429, "1000000")).url, status: 429, answer: "busy?", from: 24 * time.Hour, to: 24 * time.Hour},
@@ -157,10 +181,14 @@ func TestReceiversOfAllKinds(t *testing.T) {
 			}
 			if k.status == 0 {
 				assert.Nil(t, got.at(first+"statusCode"))
-				assert.Contains(t, got.str(first+"error"), k.error)
-				assert.NotContains(t, got.str(first+"error"), "/hook")
+				assert.Equal(t, k.error, got.str(first+"error"))
 			} else {
 				assert.Equal(t, k.status, got.num(first+"statusCode"))
+				if k.status >= 300 {
+					assert.Equal(t, fmt.Sprintf("status_%dxx", k.status/100), got.str(first+"error"))
+				} else {
+					assert.Nil(t, got.at(first+"error"))
+				}
 				assert.True(t, strings.HasPrefix(got.str(first+"answer"), k.answer), "%.50s", got.str(first+"answer"))
 				assert.LessOrEqual(t, len(got.str(first+"answer")), max(len(k.answer)+2, 100))
 			}
@@ -264,7 +292,7 @@ func TestAddressesInsideTheNetworkAreRefused(t *testing.T) {
 			return len(a.list("result")) == 5 && !strings.Contains(strings.Join(a.pluck("result", "attemptCount"), " "), "0")
 		})
 		for i := range 5 {
-			assert.Equal(t, "The name leads to an address that is not on the public internet.", log.str(fmt.Sprintf("result.%d.attempts.0.error", i)))
+			assert.Equal(t, notify.FailureForbidden, log.str(fmt.Sprintf("result.%d.attempts.0.error", i)))
 			assert.Equal(t, "pending", log.str(fmt.Sprintf("result.%d.status", i)))
 		}
 		assert.Empty(t, r.arrivals())

@@ -155,7 +155,7 @@ type waiter struct {
 
 // measure lets the run read what the server has used, if that says so.
 func (p *publisher) measure(ctx context.Context, r *rush) {
-	read := func(ctx context.Context) (usage, error) { return scrape(ctx, p.http, []string{p.url + "/metrics"}) }
+	read := func(ctx context.Context) (usage, error) { return scrape(ctx, p.http, "", []string{p.url + "/metrics"}) }
 	if _, p.unmeasured = read(ctx); p.unmeasured == nil {
 		r.usage = read
 	}

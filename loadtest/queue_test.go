@@ -382,7 +382,7 @@ func TestScrapeSaysWhatIsMissing(t *testing.T) {
 			}
 			_, _ = w.Write([]byte(body))
 		}))
-		_, err := scrape(t.Context(), client, []string{server.URL})
+		_, err := scrape(t.Context(), client, "", []string{server.URL})
 		require.ErrorContains(t, err, want)
 		server.Close()
 	}

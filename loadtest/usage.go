@@ -15,15 +15,15 @@ func (a *api) usage(ctx context.Context) (usage, error) {
 	for i, node := range a.nodes {
 		pages[i] = node + "/metrics"
 	}
-	return scrape(ctx, a.http, pages)
+	return scrape(ctx, a.http, a.key, pages)
 }
 
 // scrape reads what servers say they have used, and adds it up. The addresses
-// are of pages in the text format of Prometheus.
-func scrape(ctx context.Context, client *http.Client, pages []string) (usage, error) {
+// are of pages in the text format of Prometheus; key, unless empty, opens them.
+func scrape(ctx context.Context, client *http.Client, key string, pages []string) (usage, error) {
 	var sum usage
 	for _, page := range pages {
-		u, err := scrapeOne(ctx, client, page)
+		u, err := scrapeOne(ctx, client, key, page)
 		if err != nil {
 			return usage{}, fmt.Errorf("read %s: %w", page, err)
 		}
@@ -34,12 +34,15 @@ func scrape(ctx context.Context, client *http.Client, pages []string) (usage, er
 	return sum, nil
 }
 
-func scrapeOne(ctx context.Context, client *http.Client, page string) (u usage, err error) {
+func scrapeOne(ctx context.Context, client *http.Client, key, page string) (u usage, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, page, nil)
 	if err != nil {
 		return usage{}, err
+	}
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
 	}
 	res, err := client.Do(req)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,9 +12,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"code.dny.dev/ssrf"
@@ -146,7 +149,7 @@ type attempt struct {
 	at      time.Time
 	took    time.Duration // to the answer's headers, or to the failure
 	status  int           // 0: no answer
-	failure string        // why there was none
+	failure string        // one of the Failure constants, empty when delivered
 	answer  string
 	asked   time.Duration
 }
@@ -168,7 +171,11 @@ func (h *hooks) attempt(ctx context.Context, d *dueDelivery) (*attempt, error) {
 	a := &attempt{at: h.s.o.Now()}
 	within, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(within, http.MethodPost, d.URL, strings.NewReader(d.Payload))
+	var handshake atomic.Bool // failed
+	traced := httptrace.WithClientTrace(within, &httptrace.ClientTrace{TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
+		handshake.Store(err != nil)
+	}})
+	req, err := http.NewRequestWithContext(traced, http.MethodPost, d.URL, strings.NewReader(d.Payload))
 	if err != nil {
 		return nil, fmt.Errorf("make a request: %w", err)
 	}
@@ -184,11 +191,17 @@ func (h *hooks) attempt(ctx context.Context, d *dueDelivery) (*attempt, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err() // stopping: nobody knows whether it arrived
 		}
-		a.failure = failureText(err)
+		a.failure = failureOf(err, handshake.Load())
+		// The address may hold a token, so the error is logged without it.
+		if wrapped, ok := errors.AsType[*url.Error](err); ok {
+			err = wrapped.Err
+		}
+		h.s.log.Info("a webhook got no answer", "organization", d.OrganizationID, "webhook", d.WebhookID, "delivery", d.ID, "reason", a.failure, "error", err)
 		return a, nil
 	}
 	defer res.Body.Close() //nolint:errcheck // it was read as far as it interests
 	a.status, a.asked = res.StatusCode, askedWait(res)
+	a.failure = failureOfStatus(a.status)
 	stop := time.AfterFunc(answerTimeout, cancel)
 	defer stop.Stop()
 	answer, _ := io.ReadAll(io.LimitReader(res.Body, answerKept)) // half an answer is kept as well
@@ -229,23 +242,6 @@ func (h *hooks) sign(header http.Header, d *dueDelivery, at time.Time) error {
 	mac.Write([]byte(d.Payload))
 	header.Set("x-icos-signature", hex.EncodeToString(mac.Sum(nil)))
 	return nil
-}
-
-// failureText says why no answer came, without the URL, which may hold a token,
-// and without what an address inside the network would tell.
-func failureText(err error) string {
-	if errors.Is(err, ssrf.ErrProhibitedIP) || errors.Is(err, ssrf.ErrProhibitedNetwork) {
-		return "The name leads to an address that is not on the public internet."
-	}
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		err = wrapped.Err
-	}
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		return "No answer in time."
-	}
-	const longest = 300
-	text := strings.ToValidUTF8(err.Error(), "?")
-	return strings.ReplaceAll(text[:min(len(text), longest)], "\x00", "?")
 }
 
 // askedWait is what a receiver that is busy asks for (RFC 9110, 10.2.3).
@@ -343,7 +339,7 @@ func writeAttempt(tx *store.Tx, d *dueDelivery, a *attempt) error {
 		return err // it was older than the log is kept
 	}
 	if now[0].Payload != d.Payload {
-		a.answer, a.failure = "", "" // whom they may repeat was erased meanwhile
+		a.answer = "" // whom they may repeat was erased meanwhile
 	}
 	return tx.Create(&Attempt{
 		DeliveryID: d.ID, Number: now[0].Attempts, At: a.at.UTC().Truncate(time.Microsecond), DurationMs: int(a.took.Milliseconds()),

@@ -56,7 +56,7 @@ type Attempt struct {
 	At         time.Time
 	DurationMs int
 	StatusCode int    // 0: no answer
-	Error      string // why there was none
+	Error      string // one of the Failure constants, empty when delivered
 	Answer     string // the first 20 kB
 }
 

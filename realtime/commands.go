@@ -68,7 +68,7 @@ func (c *conn) authenticate(ctx context.Context, id uint32, token string) (clien
 		c.close(closeBadToken)
 		return Client{}, false
 	}
-	client, err := c.hub.o.Source.Authenticate(ctx, strings.Clone(token))
+	client, err := c.hub.o.Source.Authenticate(ctx, strings.Clone(token), c.address)
 	if err == nil {
 		return client, true
 	}

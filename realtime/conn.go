@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -26,6 +27,8 @@ type conn struct {
 	reader *bufio.Reader // of ws, to ask whether it holds another frame
 	format format
 	id     string
+	// address is the client's network address, as the source charges it.
+	address string
 
 	// Only the reading goroutine uses these.
 	bearer        string
@@ -55,14 +58,24 @@ type conn struct {
 	pongBy      time.Time // zero when no ping is unanswered
 }
 
-func newConn(h *Hub, ws *websocket.Conn, slim *slimHijacker, f format, bearer string) *conn {
+func newConn(h *Hub, ws *websocket.Conn, slim *slimHijacker, f format, r *http.Request) *conn {
 	c := &conn{
-		hub: h, ws: ws, socket: slim.socket, reader: slim.reader, format: f, id: models.NewID(), bearer: bearer,
+		hub: h, ws: ws, socket: slim.socket, reader: slim.reader, format: f, id: models.NewID(), bearer: bearerOf(r),
+		address:     hostOf(r.RemoteAddr),
 		introduceBy: time.Now().Add(h.o.ConnectTimeout),
 	}
 	c.room.L = &c.mu
 	c.socket.drained = c.resume
 	return c
+}
+
+// hostOf returns the address of a network address and port.
+func hostOf(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return remote
+	}
+	return host
 }
 
 // A connection always has one goroutine: it awaits, on the smallest of stacks,

@@ -122,7 +122,8 @@ func New(o Options) *Hub {
 	return h
 }
 
-// ServeHTTP makes a request a live connection and returns at once.
+// ServeHTTP makes a request a live connection and returns at once. The request's
+// RemoteAddr must be the client's: behind a proxy the caller puts it there.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.closed() {
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
@@ -156,7 +157,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if ws.Subprotocol() == protobufSubprotocol || r.URL.Query().Get("format") == "protobuf" {
 		format = formatProtobuf
 	}
-	c := newConn(h, ws, slim, format, bearerOf(r))
+	c := newConn(h, ws, slim, format, r)
 	c.guest = guest
 	h.mu.Lock()
 	late := h.leaving

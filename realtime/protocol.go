@@ -94,8 +94,8 @@ var (
 	errAlreadySubscribed = &protocol.Error{Code: 105, Message: "already subscribed"}
 	errLimitExceeded     = &protocol.Error{Code: 106, Message: "limit exceeded"}
 	errNotAvailable      = &protocol.Error{Code: 108, Message: "not available"}
-	errTokenExpired      = &protocol.Error{Code: 109, Message: "token expired"}
 	errTooManyRequests   = &protocol.Error{Code: 111, Message: "too many requests", Temporary: true}
+	errTokenExpired      = &protocol.Error{Code: 109, Message: "token expired"}
 )
 
 // passing returns the error for a failure that may be over when the client tries

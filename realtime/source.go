@@ -13,11 +13,12 @@ import (
 // methods are called concurrently, never under a lock of the hub.
 type Source interface {
 	// Authenticate turns a token (an access JWT, an API key, a ticket token or
-	// a display token) into who is connecting. A *models.Error with
+	// a display token) into who is connecting. address is the network address of
+	// the client. A *models.Error with
 	// CodeTokenExpired asks the client for a newer token. After one with
 	// CodeUnavailable, CodeTooManyRequests or CodeInternal, and after an error
 	// without a code, the client tries again. After any other it gives up.
-	Authenticate(ctx context.Context, token string) (Client, error)
+	Authenticate(ctx context.Context, token, address string) (Client, error)
 
 	// OriginAllowed reports whether pages of a foreign origin may connect for an
 	// organization or, where that is not known yet and so empty, for any.

@@ -306,7 +306,7 @@ func (w *world) OriginAllowed(_ context.Context, organizationID, origin string) 
 
 // Authenticate implements realtime.Source: any token is good for a user of its
 // name, but for a few.
-func (w *world) Authenticate(ctx context.Context, token string) (realtime.Client, error) {
+func (w *world) Authenticate(ctx context.Context, token, _ string) (realtime.Client, error) {
 	select {
 	case w.tokens <- token:
 	default:

@@ -206,8 +206,11 @@ func (a *Access) TicketToken(b *models.Booking) (string, error) {
 
 // Authenticate turns a token into who is asking: an access or ticket token, an
 // API key or a display's token. What was found to be one within the last minute
-// is not looked at again, only whether it has ended since.
-func (a *Access) Authenticate(ctx context.Context, token string) (Principal, error) {
+// is not looked at again, only whether it has ended since. mayLookUp, unless nil,
+// is called before the database is asked about a credential that was never valid
+// here, and its error refuses that. So strangers who guess do not lock out the
+// keys that are used at the same address.
+func (a *Access) Authenticate(ctx context.Context, token string, mayLookUp func() error) (Principal, error) {
 	if token == "" {
 		return Principal{}, models.Errorf(models.CodeUnauthenticated, "No credential came with the request.")
 	}
@@ -218,7 +221,7 @@ func (a *Access) Authenticate(ctx context.Context, token string) (Principal, err
 	p, changes, ok := a.known.find(hash, now)
 	if !ok {
 		var err error
-		if p, err = a.recognise(ctx, token, hash); err != nil {
+		if p, err = a.recognise(ctx, token, hash, mayLookUp); err != nil {
 			return Principal{}, err
 		}
 		a.known.keep(hash, p, now, changes)
@@ -241,14 +244,19 @@ var (
 
 // recognise says who comes with a token that was not seen lately. Only for a key
 // or a display's token it asks the database.
-func (a *Access) recognise(ctx context.Context, token, hash string) (Principal, error) {
+func (a *Access) recognise(ctx context.Context, token, hash string, mayLookUp func() error) (Principal, error) {
 	switch {
 	case a.bootstrap != "" && constantEqual(hash, a.bootstrap):
 		return Principal{Kind: KindAccount, SubjectID: bootstrapID, Scope: ScopeAdmin}, nil
 	case strings.Count(token, ".") == 2:
 		return a.readJWT(token)
-	case mistyped(token):
+	case !wellFormed(token):
 		return Principal{}, errBadToken
+	}
+	if mayLookUp != nil && !a.known.wasGood(hash) {
+		if err := mayLookUp(); err != nil {
+			return Principal{}, err
+		}
 	}
 	return a.lookUp(ctx, token, hash)
 }

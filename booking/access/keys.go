@@ -94,19 +94,26 @@ func (k *APIKey) principal() Principal {
 	return p
 }
 
-// The form of a key: a prefix, 30 random characters of base 62, which are more
-// than 178 bits, and their CRC-32 (IEEE) as six digits of base 62. So scanners
-// find leaked keys with nsk_[0-9A-Za-z]{36}, and a mistyped one is refused
-// without a look at the database. Keys made earlier are longer or shorter.
+// The form of a secret that is looked up in the database: a prefix, 30 random
+// characters of base 62, which are more than 178 bits, and their CRC-32 (IEEE) as
+// six digits of base 62. So scanners find leaked keys with nsk_[0-9A-Za-z]{36},
+// and a mistyped or made-up one is refused without a look-up. Keys made before
+// that have 26 characters of base 32 after the prefix, displays' tokens nothing
+// else.
 const (
-	keyPrefix   = "nsk_"
-	keyRandom   = 30
-	keyChecksum = 6
-	base62      = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	keyPrefix     = "nsk_"
+	displayPrefix = "nsd_"
+	keyRandom     = 30
+	keyChecksum   = 6
+	oldRandom     = 26
+	base62        = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	base32        = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 )
 
-// newKey draws a key.
-func newKey() string {
+// NewDisplayToken draws the token of a display.
+func NewDisplayToken() string { return newSecret(displayPrefix) }
+
+func newSecret(prefix string) string {
 	text := make([]byte, 0, keyRandom)
 	for len(text) < keyRandom {
 		var draw [1]byte
@@ -115,7 +122,7 @@ func newKey() string {
 			text = append(text, base62[int(draw[0])%len(base62)])
 		}
 	}
-	return keyPrefix + string(text) + checksum(string(text))
+	return prefix + string(text) + checksum(string(text))
 }
 
 func checksum(text string) string {
@@ -128,13 +135,19 @@ func checksum(text string) string {
 	return string(digits[:])
 }
 
-// mistyped reports whether a secret has the form of a key and a wrong checksum.
-func mistyped(secret string) bool {
-	text, ok := strings.CutPrefix(secret, keyPrefix)
-	if !ok || len(text) != keyRandom+keyChecksum || strings.Trim(text, base62) != "" {
+// wellFormed reports whether a secret can be an API key or a display's token.
+func wellFormed(secret string) bool {
+	text, isKey := strings.CutPrefix(secret, keyPrefix)
+	text, isDisplay := strings.CutPrefix(text, displayPrefix)
+	switch {
+	case isKey && isDisplay:
 		return false
+	case len(text) == oldRandom && !isDisplay:
+		return strings.Trim(text, base32) == ""
+	case len(text) == keyRandom+keyChecksum && (isKey || isDisplay):
+		return checksum(text[:keyRandom]) == text[keyRandom:]
 	}
-	return checksum(text[:keyRandom]) != text[keyRandom:]
+	return false
 }
 
 // KeyPlan is what a new key is to be.
@@ -209,7 +222,7 @@ func insertKey(tx *store.Tx, organizationID *string, plan KeyPlan, role models.R
 	if keys >= maxKeys {
 		return APIKey{}, "", models.Errorf(models.CodeKeyLimit, "There are %d keys already.", keys)
 	}
-	secret := newKey()
+	secret := newSecret(keyPrefix)
 	k := APIKey{
 		ID: models.NewID(), OrganizationID: organizationID, Name: plan.Name, KeyHash: models.HashSecret(secret),
 		Scopes: plan.Scopes, Role: role, MemberID: plan.By.member(), MakerKind: string(plan.By.Kind), MakerID: plan.By.SubjectID, CreatedAt: tx.Now,

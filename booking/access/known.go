@@ -40,6 +40,15 @@ func (k *known) find(hash string, now time.Time) (p Principal, changes int, ok b
 	return a.principal, k.changes, ok && now.Before(a.until)
 }
 
+// wasGood reports whether a secret was found to be valid before, however long
+// ago, and has not been revoked since.
+func (k *known) wasGood(hash string) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	_, ok := k.by[hash]
+	return ok
+}
+
 func (k *known) keep(hash string, p Principal, now time.Time, changes int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -170,7 +170,7 @@ func (a *Access) Logout(ctx context.Context, token string) error {
 // LogoutBearer ends the session of an access token, as Logout does that of a
 // refresh token.
 func (a *Access) LogoutBearer(ctx context.Context, token string) error {
-	p, err := a.Authenticate(ctx, token)
+	p, err := a.Authenticate(ctx, token, nil)
 	if err != nil {
 		return err
 	}

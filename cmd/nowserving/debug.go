@@ -12,14 +12,15 @@ import (
 	"time"
 )
 
-// serveDebug serves profiles of the process to operators, at an address of its
-// own so that no patient ever reaches it.
-func serveDebug(ctx context.Context, addr string, log *slog.Logger) (stop func() error, err error) {
+// serveDebug serves profiles of the process and its metrics to operators, at an
+// address of its own that no patient can reach.
+func serveDebug(ctx context.Context, addr string, metrics http.Handler, log *slog.Logger) (stop func() error, err error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on NOWSERVING_DEBUG_ADDR: %w", err)
 	}
 	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -29,10 +30,10 @@ func serveDebug(ctx context.Context, addr string, log *slog.Logger) (stop func()
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("serve profiles", "error", err)
+			log.Error("serve profiles and metrics", "error", err)
 		}
 	})
-	log.Info("serving profiles", "address", listener.Addr().String())
+	log.Info("serving profiles and metrics", "address", listener.Addr().String())
 	return func() error {
 		err := server.Close()
 		serving.Wait()

@@ -141,10 +141,11 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 
 	// Handlers answer what the live server asks, and the live server is one of
 	// the addresses they serve.
+	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	api, err := handlers.New(handlers.Options{
 		Bookings: bookings, Catalog: catalogue, Access: people, Mirrors: mirrors, Notify: notifier, Store: db, Secret: secret,
 		Redis: rdb, Alone: c.RedisURL == "", RateLimit: c.RateLimit, TrustedProxies: c.TrustedProxies,
-		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Metrics: metrics,
 		Log:     log, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins, Development: c.Env == "development", Challenges: c.challenges(),
 	})
 	if err != nil {
@@ -158,7 +159,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	api.ServeLive(hub)
 	measure(registry, db, hub, index, mirrors, bookings, notifier, log)
 	if c.DebugAddr != "" {
-		stopDebug, err := serveDebug(ctx, c.DebugAddr, log)
+		stopDebug, err := serveDebug(ctx, c.DebugAddr, metrics, log)
 		if err != nil {
 			return err
 		}

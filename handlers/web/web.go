@@ -100,10 +100,13 @@ type file struct {
 // whole static tree. Those addresses never change their content, so browsers may
 // keep them for ever; pages themselves are revalidated on every visit.
 //
+// count runs before every page and may refuse it; files under /static/ are not
+// counted, as they cost no look-up.
+//
 // framers lists the origins that may show the page of an organization's queue in
 // a frame, as a widget; no other page is ever framed. The pages with a sign-in
 // run the challenges; no other page may.
-func Register(r gin.IRouter, framers func(ctx context.Context, organizationID string) []string, challenges []Challenge) {
+func Register(r gin.IRouter, count gin.HandlerFunc, framers func(ctx context.Context, organizationID string) []string, challenges []Challenge) {
 	alone := policy(nil)
 	static := load("static")
 	hash := treeHash(static)
@@ -121,7 +124,7 @@ func Register(r gin.IRouter, framers func(ctx context.Context, organizationID st
 		"/setup":              "setup.html",
 	} {
 		page := pages[name]
-		handle(r, route, func(c *gin.Context) {
+		handle(r, route, count, func(c *gin.Context) {
 			c.Header("Cache-Control", "no-cache")
 			send(c, page, alone, nil)
 		})
@@ -129,7 +132,7 @@ func Register(r gin.IRouter, framers func(ctx context.Context, organizationID st
 	signingIn := policy(challenges)
 	for route, name := range map[string]string{"/join/:organizationId": "patient.html", "/console": "console.html"} {
 		page := named(pages[name], challenges)
-		handle(r, route, func(c *gin.Context) {
+		handle(r, route, count, func(c *gin.Context) {
 			c.Header("Cache-Control", "no-cache")
 			var origins []string
 			if id := c.Param("organizationId"); id != "" {
@@ -161,9 +164,9 @@ func Register(r gin.IRouter, framers func(ctx context.Context, organizationID st
 	})
 }
 
-func handle(r gin.IRouter, route string, h gin.HandlerFunc) {
-	r.GET(route, h)
-	r.HEAD(route, h)
+func handle(r gin.IRouter, route string, h ...gin.HandlerFunc) {
+	r.GET(route, h...)
+	r.HEAD(route, h...)
 }
 
 func send(c *gin.Context, f file, policy string, framers []string) {

@@ -28,7 +28,7 @@ func serve(t *testing.T, challenges ...web.Challenge) *httptest.Server {
 	t.Helper()
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
-	web.Register(r, func(_ context.Context, organizationID string) []string {
+	web.Register(r, func(*gin.Context) {}, func(_ context.Context, organizationID string) []string {
 		if organizationID == "framed" {
 			return []string{"https://clinic.example", "http://localhost:3000"}
 		}
