@@ -3,8 +3,10 @@ package handlers_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -60,45 +62,139 @@ func TestACodeWorksOnce(t *testing.T) {
 	})
 }
 
-func TestWrongCodesAreCountedForTheAddress(t *testing.T) {
+func TestTheFifthWrongGuessEndsACode(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()
-		wrong := func(phone string, n int) {
+		wrong := func(phone string, n int, member bool) {
 			for range n {
-				c.send(c.verifying(phone, "000000", false)).refused(http.StatusUnauthorized, models.CodeWrongCode)
+				c.send(c.verifying(phone, "000000", member)).refused(http.StatusUnauthorized, models.CodeWrongCode)
 			}
 		}
-		c.send(c.asking("+966500000211", false)).ok()
-		wrong("+966500000211", 4)
-		c.send(c.verifying("+966500000211", fixedCode, false)).ok()
+		t.Log("guesses without a code say nothing about the person")
+		wrong("+966500000210", 8, true)
+		c.member(models.RoleOwner, "+966500000210")
 
-		// The fifth is the last, though the person signed in meanwhile; a new code
-		// changes nothing.
 		c.send(c.asking("+966500000211", false)).ok()
-		wrong("+966500000211", 1)
+		wrong("+966500000211", 4, false)
 		right := c.verifying("+966500000211", fixedCode, false)
-		c.send(right).refused(http.StatusUnauthorized, models.CodeWrongCode)
+		c.send(right).ok()
 		c.send(c.asking("+966500000211", false)).ok()
+		wrong("+966500000211", 5, false)
 		c.send(right).refused(http.StatusUnauthorized, models.CodeWrongCode)
-
-		// Of other addresses, other kinds of people and other tenants it says nothing.
-		c.signIn("+966500000212", false)
-		other := h.newClinic()
-		other.signIn("+966500000211", false)
-		c.member(models.RoleOwner, "+966500000211")
-
-		h.exec("UPDATE code_guesses SET failed_at = ?", time.Now().UTC().Add(-10*time.Minute+10*time.Second))
-		c.send(right).refused(http.StatusUnauthorized, models.CodeWrongCode)
-		h.exec("UPDATE code_guesses SET failed_at = ?", time.Now().UTC().Add(-10*time.Minute))
+		t.Log("a new code has guesses of its own")
+		c.send(c.asking("+966500000211", false)).ok()
 		c.send(right).ok()
 
 		t.Log("many guesses at once are five")
 		c.send(c.asking("+966500000213", false)).ok()
-		assert.Zero(t, succeeded(t, h.atOnce(200, func(int) request { return c.verifying("+966500000213", "000000", false) }), http.StatusUnauthorized, models.CodeWrongCode))
-		assert.Equal(t, 5, scalar[int](h, "SELECT failures FROM code_guesses ORDER BY failed_at DESC LIMIT 1"))
-		c.send(c.verifying("+966500000213", fixedCode, false)).refused(http.StatusUnauthorized, models.CodeWrongCode)
-	})
+		guesses := h.atOnce(200, func(int) request { return c.verifying("+966500000213", "000000", false) })
+		assert.False(t, slices.ContainsFunc(guesses, func(a answer) bool { return a.status == http.StatusOK }))
+		assert.Equal(t, 5, scalar[int](h, "SELECT max(failures) FROM code_guesses"))
+		c.send(c.from("198.51.100.9", c.verifying("+966500000213", fixedCode, false))).refused(http.StatusUnauthorized, models.CodeWrongCode)
+		c.send(c.asking("+966500000213", false)).ok()
+		c.send(c.from("198.51.100.9", c.verifying("+966500000213", fixedCode, false))).ok()
+	}, behindProxy)
+}
+
+// behindProxy makes a house believe the addresses that tests name.
+func behindProxy(h *house) { h.proxies = []string{"127.0.0.0/8", "::1"} }
+
+// from is a request from an address.
+func (c *clinic) from(address string, r request) request {
+	r.header = maps.Clone(r.header)
+	if r.header == nil {
+		r.header = map[string]string{}
+	}
+	r.header["X-Forwarded-For"] = address
+	return r
+}
+
+// TestWrongCodesAreChargedToWhoGuesses: one address spoils three of the five
+// codes of a person; the person signs in from elsewhere all the same.
+func TestWrongCodesAreChargedToWhoGuesses(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		const owner = "+966500000215"
+		c.exec("INSERT INTO members (id, organization_id, role, phone, created_at) VALUES (?, ?, 'owner', ?, ?)", models.NewID(), c.id, owner, time.Now().UTC())
+		guess := func(phone string) answer { return c.send(c.from("203.0.113.66", c.verifying(phone, "000000", true))) }
+		spoilt := 0
+		for range 4 {
+			c.send(c.asking(owner, true)).ok()
+			for range 5 {
+				if guess(owner).status == http.StatusUnauthorized {
+					spoilt++
+				}
+			}
+		}
+		assert.InDelta(t, 15, spoilt, 2, "what comes back in ten minutes is little")
+		refused := guess(owner).refused(http.StatusTooManyRequests, models.CodeTooManyRequests)
+		assert.NotEmpty(t, refused.header.Get("Retry-After"))
+		c.send(c.from("198.51.100.7", c.verifying(owner, fixedCode, true))).ok()
+
+		t.Log("guesses at many people who have no codes cost the guesser")
+		others := 0
+		for i := range 100 {
+			if guess(fmt.Sprintf("+96650001%04d", i)).status == http.StatusUnauthorized {
+				others++
+			}
+		}
+		assert.InDelta(t, 45, others, 15)
+		assert.Equal(t, 1, scalar[int](h, "SELECT count(*) FROM code_guesses"), "nothing is kept about them")
+	}, behindProxy)
+}
+
+// TestOneAddressCannotRunUpTheBill asks for the codes of 130 phones in one go,
+// half of them of members.
+func TestOneAddressCannotRunUpTheBill(t *testing.T) {
+	t.Parallel()
+	onBothWithCarriers(t, func(t *testing.T, h *house, _ *fakeTwilio, _ *fakeMail) {
+		c := h.newClinic()
+		answers := h.atOnce(130, func(i int) request { return c.asking(fmt.Sprintf("+96650002%04d", i), false) })
+		sent := succeeded(t, answers, http.StatusTooManyRequests, models.CodeTooManyCodes)
+		t.Logf("%d of 130 codes were sent", sent)
+		assert.GreaterOrEqual(t, sent, 60, "sixty patients on one Wi-Fi")
+		assert.LessOrEqual(t, sent, 66)
+		assert.Equal(t, sent, scalar[int](h, "SELECT sent FROM code_budgets WHERE country = ''"))
+		for _, member := range []bool{false, true} {
+			refused := c.send(c.asking("+966500020999", member)).refused(http.StatusTooManyRequests, models.CodeTooManyCodes)
+			assert.NotEmpty(t, refused.header.Get("Retry-After"))
+		}
+		c.send(c.from("2001:db8:7::1", c.asking("+966500020998", false))).ok()
+		other := h.newClinic()
+		other.send(other.asking("+966500020997", false)).ok()
+	}, behindProxy)
+}
+
+// TestMessagesWithCodesHaveADailyBudget: that of the organization, and a tenth of
+// it for each country that neither its members nor the operator expects.
+func TestMessagesWithCodesHaveADailyBudget(t *testing.T) {
+	t.Parallel()
+	onBothWithCarriers(t, func(t *testing.T, h *house, _ *fakeTwilio, _ *fakeMail) {
+		c := h.newClinic()
+		sent := func(c *clinic, n int, prefix string, member bool) int {
+			answers := h.atOnce(n, func(i int) request {
+				return c.from(fmt.Sprintf("2001:db8:%x::1", i+1), c.asking(fmt.Sprintf("%s%04d", prefix, i), member))
+			})
+			return succeeded(t, answers, http.StatusTooManyRequests, models.CodeTooManyCodes)
+		}
+		c.hire(object{"phone": "+966500030000", "role": "owner"}).ok()
+		assert.Equal(t, 2, sent(c, 10, "+44770090", false), "a tenth for a foreign country")
+		assert.Equal(t, 18, sent(c, 40, "+96650003", false), "what is left for the country of its members")
+		assert.Equal(t, 40, sent(c, 40, "+96650003", true), "members sign in all the same")
+		other := h.newClinic()
+		assert.Equal(t, 20, sent(other, 40, "+44770091", false), "where no country is known, none is foreign")
+
+		change := func(token string) answer {
+			return h.send(request{method: http.MethodPut, path: "/management/organizations/" + c.id, token: token, body: object{"otpDailyLimit": 25}})
+		}
+		change(c.key).refused(http.StatusForbidden, models.CodeForbidden)
+		assert.Equal(t, 25, change(bootstrapKey).ok().num("result.otpDailyLimit"))
+		assert.Equal(t, 5, sent(c, 10, "+96650004", false))
+		h.exec("UPDATE code_budgets SET day = ?", time.Now().UTC().Truncate(24*time.Hour).Add(-24*time.Hour))
+		c.send(c.from("2001:db8:ffff::1", c.asking("+966500050000", false))).ok()
+	}, behindProxy, func(h *house) { h.daily = 20 })
 }
 
 func TestFiveCodesAtOnceAreAllThereAre(t *testing.T) {

@@ -69,6 +69,7 @@ type house struct {
 	outside notify.Options     // what a test changes of how things leave the house
 	limit   int                // requests a minute; 0: more than any test makes
 	proxies []string           // trusted
+	daily   int                // messages with codes an organization sends in a day; 0: the default
 	public  string             // the URL people come to, if not publicURL
 	serious bool               // not in development
 	look    func(*store.Store) // gets the store before anything uses it
@@ -169,7 +170,7 @@ func (h *house) start(look func(*store.Store)) {
 	require.NoError(t, err)
 	revoked := queue.NewBroadcast(rdb)
 	codes := access.Options{
-		Secret: secret, BootstrapKey: bootstrapKey, FixedCode: fixedCode, CanSend: h.notify.Configured, Now: time.Now, Log: log,
+		Secret: secret, BootstrapKey: bootstrapKey, FixedCode: fixedCode, CanSend: h.notify.Configured, DailyCodes: h.daily, Now: time.Now, Log: log,
 		Announce: revoked.Send, TrustedFor: patience, // the machine may be busy with other tests
 		Turnstile: h.captcha[0], Recaptcha: h.captcha[1],
 	}
@@ -181,7 +182,7 @@ func (h *house) start(look func(*store.Store)) {
 	h.access = a
 	h.server, err = handlers.New(handlers.Options{
 		Bookings: bookings, Catalog: c, Access: a, Mirrors: mirrors, Store: h.store, Secret: secret, Notify: h.notify,
-		Redis: rdb, Alone: h.redis == nil, RateLimit: cmp.Or(h.limit, 1_000_000), TrustedProxies: h.proxies,
+		Redis: rdb, Alone: h.redis == nil, RateLimit: cmp.Or(h.limit, 1_000_000), DailyCodes: h.daily, TrustedProxies: h.proxies,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Query().Has("panic") {
 				panic("a secret cause")

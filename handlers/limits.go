@@ -95,6 +95,26 @@ func (l *limiter) take(ctx context.Context, name string, limit redis_rate.Limit)
 	return all
 }
 
+// peek returns how long the next request of a budget has to wait, and spends
+// nothing.
+func (l *limiter) peek(ctx context.Context, name string, limit redis_rate.Limit) time.Duration {
+	wait := l.own.peek(name, limit, time.Now())
+	if wait > 0 || l.shared == nil || l.paused() {
+		return wait
+	}
+	counting, cancel := context.WithTimeout(ctx, l.patience)
+	defer cancel()
+	r, err := l.shared.AllowN(counting, name, limit, 0)
+	if err != nil {
+		if ctx.Err() == nil {
+			l.pause(err)
+		}
+		return 0
+	}
+	each := limit.Period / time.Duration(limit.Rate)
+	return max(0, r.ResetAfter+each-limit.Period)
+}
+
 // give returns one request to a budget.
 func (l *limiter) give(ctx context.Context, name string, limit redis_rate.Limit) {
 	l.own.give(name, limit)
@@ -163,6 +183,17 @@ func (b *buckets) take(name string, limit redis_rate.Limit, now time.Time) budge
 	}
 	b.full.Add(name, now.Add(spent))
 	return budget{limit: limit.Burst, remaining: int((whole - spent) / each), resets: spent}
+}
+
+func (b *buckets) peek(name string, limit redis_rate.Limit, now time.Time) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	full, ok := b.full.Peek(name)
+	if !ok {
+		return 0
+	}
+	each := limit.Period / time.Duration(limit.Rate)
+	return max(0, full.Sub(now)+each-each*time.Duration(limit.Burst))
 }
 
 func (b *buckets) give(name string, limit redis_rate.Limit) {

@@ -20,7 +20,7 @@ import (
 
 // onBothWithCarriers is onBoth in a house whose messages go to a mail server
 // and to Twilio, and whose one-time codes are secret.
-func onBothWithCarriers(t *testing.T, test func(t *testing.T, h *house, phones *fakeTwilio, mails *fakeMail)) {
+func onBothWithCarriers(t *testing.T, test func(t *testing.T, h *house, phones *fakeTwilio, mails *fakeMail), change ...func(*house)) {
 	t.Helper()
 	for _, b := range []backend{embedded, postgres} {
 		t.Run(string(b), func(t *testing.T) {
@@ -28,6 +28,9 @@ func onBothWithCarriers(t *testing.T, test func(t *testing.T, h *house, phones *
 			phones, mails := newTwilio(t), newMail(t)
 			h := newHouse(t, b, func(h *house) {
 				h.secret, h.outside.SMSURL, h.outside.SMTPURL = true, phones.url, mails.url
+				for _, c := range change {
+					c(h)
+				}
 			})
 			test(t, h, phones, mails)
 		})

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"nowserving/booking/access"
 	"nowserving/booking/catalog"
 	"nowserving/models"
 )
@@ -17,6 +18,7 @@ type organizationView struct {
 	BusinessTypeID       string         `json:"businessTypeId"`
 	BusinessCustomConfig map[string]any `json:"businessCustomConfig"`
 	AllowedOrigins       []string       `json:"allowedOrigins" nullable:"false"`
+	OTPDailyLimit        *int           `json:"otpDailyLimit" doc:"Messages with one-time codes that go to its customers in a day of UTC; null: NOWSERVING_OTP_DAILY_LIMIT."`
 	CreatedAt            time.Time      `json:"createdAt"`
 	IsDeleted            bool           `json:"isDeleted" doc:"True in the answer to its deletion only: nobody finds it any more."`
 }
@@ -26,7 +28,7 @@ func viewOrganization(o *models.Organization) organizationView {
 	if config == nil {
 		config = map[string]any{}
 	}
-	return organizationView{o.ID, o.Name, o.Timezone, o.BusinessTypeID, config, o.AllowedOrigins, o.CreatedAt.UTC(), o.DeletedAt != nil}
+	return organizationView{o.ID, o.Name, o.Timezone, o.BusinessTypeID, config, o.AllowedOrigins, o.OTPDailyLimit, o.CreatedAt.UTC(), o.DeletedAt != nil}
 }
 
 func showOrganization(o *models.Organization, err error) (result[organizationView], error) {
@@ -51,6 +53,7 @@ type organizationBody struct {
 	BusinessTypeID       string         `json:"businessTypeId" maxLength:"100"`
 	BusinessCustomConfig map[string]any `json:"businessCustomConfig"`
 	AllowedOrigins       []string       `json:"allowedOrigins" maxItems:"50" example:"[\"https://clinic.example\"]" doc:"Origins whose pages may call the API for the organization and show its widgets. Hybrid apps have one too, such as capacitor://localhost."`
+	OTPDailyLimit        *int           `json:"otpDailyLimit" minimum:"1" maximum:"1000000" doc:"Messages with one-time codes a day, for its customers. Default NOWSERVING_OTP_DAILY_LIMIT."`
 }
 
 // organizationChangeBody changes an organization: what is absent stays.
@@ -60,6 +63,7 @@ type organizationChangeBody struct {
 	BusinessTypeID       *string        `json:"businessTypeId" maxLength:"100"`
 	BusinessCustomConfig map[string]any `json:"businessCustomConfig" doc:"Replaced as a whole."`
 	AllowedOrigins       *[]string      `json:"allowedOrigins" maxItems:"50" doc:"Replaced as a whole."`
+	OTPDailyLimit        *int           `json:"otpDailyLimit" minimum:"1" maximum:"1000000" doc:"Messages with one-time codes a day, for its customers. Only account keys set it."`
 }
 
 func (s *Server) organizationRoutes() {
@@ -80,7 +84,7 @@ func (s *Server) organizationRoutes() {
 	}, func(ctx context.Context, _ caller, in *with[organizationBody]) (result[organizationView], error) {
 		o := &models.Organization{
 			Name: in.Body.Name, Timezone: in.Body.Timezone, BusinessTypeID: in.Body.BusinessTypeID, BusinessCustomConfig: in.Body.BusinessCustomConfig,
-			AllowedOrigins: in.Body.AllowedOrigins,
+			AllowedOrigins: in.Body.AllowedOrigins, OTPDailyLimit: in.Body.OTPDailyLimit,
 		}
 		if err := checkConfig(in.Body.BusinessCustomConfig); err != nil {
 			return result[organizationView]{}, err
@@ -121,9 +125,12 @@ func (s *Server) organizationRoutes() {
 		if err := checkConfig(in.Body.BusinessCustomConfig); err != nil {
 			return result[organizationView]{}, err
 		}
+		if in.Body.OTPDailyLimit != nil && c.Kind != access.KindAccount {
+			return result[organizationView]{}, models.Errorf(models.CodeForbidden, "Messages cost the operator: only an account key sets otpDailyLimit.")
+		}
 		o, err := s.o.Catalog.UpdateOrganization(ctx, in.ID, catalog.OrganizationChange{
 			Name: in.Body.Name, Timezone: in.Body.Timezone, BusinessTypeID: in.Body.BusinessTypeID, BusinessCustomConfig: in.Body.BusinessCustomConfig,
-			AllowedOrigins: in.Body.AllowedOrigins,
+			AllowedOrigins: in.Body.AllowedOrigins, OTPDailyLimit: in.Body.OTPDailyLimit,
 		})
 		s.directory.forget(in.ID)
 		return showOrganization(o, err)

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,6 +45,9 @@ type Options struct {
 	// address without a valid one. An IPv6 address is its first 64 bits here; the
 	// network of its first 48 bits has five times as many.
 	RateLimit int
+	// DailyCodes is how many messages with codes an organization sends in a day;
+	// what an address and a network may ask for follows from it. Default 1,000.
+	DailyCodes int
 	// TrustedProxies are the addresses and networks (CIDR) of proxies whose
 	// X-Forwarded-For and X-Forwarded-Proto are believed.
 	TrustedProxies []string
@@ -88,6 +92,7 @@ func New(o Options) (*Server, error) {
 		return nil, errors.New("handlers: an option is missing")
 	}
 	o.PublicURL = strings.TrimRight(o.PublicURL, "/")
+	o.DailyCodes = cmp.Or(o.DailyCodes, access.DailyCodes)
 	answers, err := models.NewSealer(o.Secret, models.SealAnswers)
 	if err != nil {
 		return nil, err

@@ -115,7 +115,7 @@ func (s *Server) signInRoutes() {
 	register(s, operation{
 		method: http.MethodPost, path: "/auth/otp/request", id: "requestCode", tag: "Sign-in", tenancy: fromHeader,
 		summary: "Ask for a one-time code",
-		about:   "It goes out by SMS, WhatsApp or e-mail, in the language asked for, and is valid for ten minutes; an address gets five in ten minutes. The answer is the same whether the person is known or not.",
+		about:   "It goes out by SMS, WhatsApp or e-mail, in the language asked for, and is valid for ten minutes; a contact gets five in ten minutes, and the network that asks and the organization have bounds as well (429 with Retry-After). The answer is the same whether the person is known or not.",
 		example: example,
 	}, func(ctx context.Context, c caller, in *with[OTPBody]) (result[codeSent], error) {
 		if err := s.o.Access.CheckProof(ctx, in.Body.proof(c), true); err != nil {
@@ -123,12 +123,15 @@ func (s *Server) signInRoutes() {
 		}
 		to := in.Body.contact()
 		to.Lang = c.Lang
+		if err := s.spendCode(ctx, c, to.Method); err != nil {
+			return result[codeSent]{}, err
+		}
 		expires, err := s.o.Access.RequestCode(ctx, c.OrganizationID, to)
 		return result[codeSent]{codeSent{expires.UTC()}}, err
 	})
 	register(s, operation{
 		method: http.MethodPost, path: "/auth/otp/verify", id: "verifyCode", tag: "Sign-in", tenancy: fromHeader,
-		summary: "Sign in with a one-time code", about: "A customer who is new is made.",
+		summary: "Sign in with a one-time code", about: "A customer who is new is made. The fifth wrong guess ends a code; ask for a new one.",
 		example: map[string]any{"method": "sms", "phoneNumber": "+966500000001", "isOrgMember": false, "code": "123456"},
 	}, func(ctx context.Context, c caller, in *ofPage[otpVerifyBody]) (sessionView, error) {
 		if c.page != nil && (c.page.kind == access.KindMember) != in.Body.IsMember {
@@ -137,7 +140,7 @@ func (s *Server) signInRoutes() {
 		if err := s.o.Access.CheckProof(ctx, in.Body.proof(c), false); err != nil {
 			return sessionView{}, err
 		}
-		return c.signedIn(s.o.Access.VerifyCode(ctx, c.OrganizationID, in.Body.contact(), in.Body.Code))
+		return c.signedIn(s.verifyCode(ctx, c, in.Body.contact(), in.Body.Code))
 	})
 
 	register(s, operation{

@@ -27,8 +27,11 @@ type Organization struct {
 	Timezone             string // IANA name; decides local days and so ticket numbers
 	BusinessTypeID       string
 	BusinessCustomConfig map[string]any `gorm:"serializer:json"`
-	CreatedAt            time.Time
-	DeletedAt            *time.Time
+	// OTPDailyLimit is how many messages with one-time codes go to its customers
+	// in a day; nil: as the configuration says.
+	OTPDailyLimit *int `gorm:"column:otp_daily_limit"`
+	CreatedAt     time.Time
+	DeletedAt     *time.Time
 
 	// AllowedOrigins are the web origins whose pages may call the API for the
 	// organization and show its widgets: scheme://host[:port] in lower case.

@@ -132,7 +132,7 @@ var Failures = []Failure{
 	{CodeRequestMismatch, 422, "This Idempotency-Key came with another request before.", "Use a new key for each request."},
 	{CodePast, 422, "The appointment would begin in the past.", "Choose a later time."},
 	{CodeTooManyRequests, 429, "More requests came in a minute than are allowed.", "Wait as long as Retry-After says; X-RateLimit-Remaining tells what is left."},
-	{CodeTooManyCodes, 429, "The address got five one-time codes in the last ten minutes.", "Use the newest, or wait as long as Retry-After says."},
+	{CodeTooManyCodes, 429, "Too many one-time codes were asked for: by the contact, the network or for the organization.", "Use the newest, or wait as long as Retry-After says."},
 	{CodeInternal, 500, "Something went wrong on our side.", "Try again; quote requestId if it goes on."},
 	{CodeNoSender, 503, "No way to send one-time codes by this method is configured.", "Choose another method, or tell the operator."},
 	{CodeUnavailable, 503, "A part of the service is not answering.", "Try again shortly."},

@@ -99,6 +99,13 @@ type Options struct {
 	// CanSend reports whether messages can be sent by a method: sms, whatsapp or
 	// email. Nil: by none.
 	CanSend func(method string) bool
+	// DailyCodes is how many messages with codes an organization sends its
+	// customers in a day, unless it has a limit of its own. Default 1,000.
+	DailyCodes int
+	// CodeCountries are calling codes, such as 966, of the countries customers are
+	// expected from, besides those of the members' phones. A tenth of the
+	// messages may go to each other country.
+	CodeCountries []string
 	// Turnstile and Recaptcha are asked whether a person wants a one-time code,
 	// where they have a secret.
 	Turnstile, Recaptcha Verifier
@@ -136,6 +143,9 @@ type Access struct {
 
 // New makes an Access.
 func New(s *store.Store, o Options) (*Access, error) {
+	if o.DailyCodes == 0 {
+		o.DailyCodes = DailyCodes
+	}
 	if o.TrustedFor <= 0 {
 		o.TrustedFor = trustedFor
 	}

@@ -41,16 +41,20 @@ func (a *Access) Tidy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, old := range []struct{ table, key, since string }{
-		{"one_time_codes", "id", "created_at"},
-		{"code_guesses", "organization_id, kind, address_hash", "failed_at"},
-		{"sessions", "id", "expires_at"},
-		{"revocations", "id", "at"},
+	for _, old := range []struct {
+		table, key, since string
+		kept              time.Duration
+	}{
+		{"one_time_codes", "id", "created_at", keptFor},
+		{"code_guesses", "organization_id, kind, address_hash", "failed_at", keptFor},
+		{"code_budgets", "organization_id, day, country", "day", 2 * keptFor},
+		{"sessions", "id", "expires_at", keptFor},
+		{"revocations", "id", "at", keptFor},
 	} {
 		statement := fmt.Sprintf("DELETE FROM %[1]s WHERE (%[2]s) IN (SELECT %[2]s FROM %[1]s WHERE %[3]s < ? LIMIT ?)", old.table, old.key, old.since)
 		for deleted := int64(forgetAtOnce); deleted == forgetAtOnce; {
 			err := a.store.Tx(ctx, func(tx *store.Tx) error {
-				done := tx.Exec(statement, now.Add(-keptFor), forgetAtOnce)
+				done := tx.Exec(statement, now.Add(-old.kept), forgetAtOnce)
 				deleted = done.RowsAffected
 				return done.Error
 			})

@@ -55,6 +55,7 @@ type OrganizationChange struct {
 	BusinessTypeID       *string
 	BusinessCustomConfig map[string]any
 	AllowedOrigins       *[]string
+	OTPDailyLimit        *int
 }
 
 // UpdateOrganization changes an organization. Another time zone decides which
@@ -78,6 +79,9 @@ func (c *Catalog) UpdateOrganization(ctx context.Context, id string, change Orga
 		}
 		if change.BusinessCustomConfig != nil {
 			o.BusinessCustomConfig = change.BusinessCustomConfig
+		}
+		if change.OTPDailyLimit != nil {
+			o.OTPDailyLimit = change.OTPDailyLimit
 		}
 		if change.AllowedOrigins != nil {
 			o.AllowedOrigins = *change.AllowedOrigins

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,6 +37,9 @@ type config struct {
 	SecretKey    string `env:"NOWSERVING_SECRET_KEY"`
 	BootstrapKey string `env:"NOWSERVING_BOOTSTRAP_KEY"`
 	OTPFixedCode string `env:"NOWSERVING_OTP_FIXED_CODE"`
+
+	OTPDailyLimit int      `env:"NOWSERVING_OTP_DAILY_LIMIT" envDefault:"1000"`
+	OTPCountries  []string `env:"NOWSERVING_OTP_COUNTRIES"`
 
 	AllowedOrigins []string `env:"NOWSERVING_ALLOWED_ORIGINS"`
 	TrustedProxies []string `env:"NOWSERVING_TRUSTED_PROXIES"`
@@ -188,6 +192,14 @@ func (c *config) check() error {
 	}
 	if c.RateLimit < 1 {
 		errs = append(errs, errors.New("NOWSERVING_RATE_LIMIT is a number of requests a minute, 1 or more"))
+	}
+	if c.OTPDailyLimit < 1 {
+		errs = append(errs, errors.New("NOWSERVING_OTP_DAILY_LIMIT is a number of messages a day, 1 or more"))
+	}
+	for _, country := range c.OTPCountries {
+		if n, err := strconv.Atoi(country); err != nil || n < 1 || n > 999 {
+			errs = append(errs, fmt.Errorf("NOWSERVING_OTP_COUNTRIES holds %q; a calling code is like 966", country))
+		}
 	}
 	for _, setting := range []struct{ name, value string }{
 		{"NOWSERVING_PUBLIC_URL", c.PublicURL}, {"NOWSERVING_FCM_ENDPOINT", c.FCMEndpoint}, {"NOWSERVING_OTEL_ENDPOINT", c.OTELEndpoint},

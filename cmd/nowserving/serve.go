@@ -133,6 +133,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	people, err := access.New(db, access.Options{
 		Announce: revoked.Send,
 		Secret:   secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, CanSend: canSend, Now: db.Time, Log: log,
+		DailyCodes: c.OTPDailyLimit, CodeCountries: c.OTPCountries,
 		Turnstile: access.Verifier{URL: c.TurnstileURL, Secret: c.TurnstileSecret}, Recaptcha: access.Verifier{URL: c.RecaptchaURL, Secret: c.RecaptchaSecret},
 	})
 	if err != nil {
@@ -144,7 +145,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	api, err := handlers.New(handlers.Options{
 		Bookings: bookings, Catalog: catalogue, Access: people, Mirrors: mirrors, Notify: notifier, Store: db, Secret: secret,
-		Redis: rdb, Alone: c.RedisURL == "", RateLimit: c.RateLimit, TrustedProxies: c.TrustedProxies,
+		Redis: rdb, Alone: c.RedisURL == "", RateLimit: c.RateLimit, DailyCodes: c.OTPDailyLimit, TrustedProxies: c.TrustedProxies,
 		Metrics: metrics,
 		Log:     log, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins, Development: c.Env == "development", Challenges: c.challenges(),
 	})

@@ -1,0 +1,137 @@
+package handlers
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/go-redis/redis_rate/v10"
+
+	"nowserving/booking/access"
+	"nowserving/models"
+)
+
+const (
+	// codesPeriod is the shorter of the two periods in which codes are bounded.
+	codesPeriod = 10 * time.Minute
+	// codesAtLeast is what an address may always ask for in it: sixty patients on
+	// a clinic's Wi-Fi who sign in within some minutes.
+	codesAtLeast = 60
+	// guessesOfAddress is how many wrong codes come from an address in
+	// codesPeriod, and guessesAtContact how many of them for one contact: three
+	// codes of the five that a contact gets, so that one stranger can't spoil all.
+	guessesOfAddress = 60
+	guessesAtContact = 15
+	// networkFactor is how many times as much as an address the network around it
+	// has: 24 bits in IPv4, 48 in IPv6.
+	networkFactor = 3
+)
+
+// named is a budget with the name it is counted under.
+type named struct {
+	name  string
+	limit redis_rate.Limit
+}
+
+func per(n int, period time.Duration) redis_rate.Limit {
+	return redis_rate.Limit{Rate: n, Burst: n, Period: period}
+}
+
+// takeAll spends one request of each budget, or of none if one is spent. It
+// returns how long that one has to be waited for.
+func (l *limiter) takeAll(ctx context.Context, budgets []named) time.Duration {
+	for i, b := range budgets {
+		left := l.take(ctx, b.name, b.limit)
+		if left.wait <= 0 {
+			continue
+		}
+		for _, taken := range budgets[:i] {
+			l.give(ctx, taken.name, taken.limit)
+		}
+		return left.wait
+	}
+	return 0
+}
+
+// spent returns how long the first of the budgets that is spent has to be waited
+// for, without spending anything.
+func (l *limiter) spent(ctx context.Context, budgets []named) time.Duration {
+	for _, b := range budgets {
+		if wait := l.peek(ctx, b.name, b.limit); wait > 0 {
+			return wait
+		}
+	}
+	return 0
+}
+
+// codeBudgets are what a code that is sent counts for. From one address an
+// organization sends 6 % of its daily messages in ten minutes, at least 60, and
+// 30 % in a day; from the network around it three times and twice as many. So a
+// stranger can neither run up the bill nor leave a clinic without codes for the
+// day, and a clinic whose patients share one address gets through its day: with
+// the default of 1,000 messages, 60 sign-ins in ten minutes and 300 in a day.
+func (s *Server) codeBudgets(organizationID, address string) []named {
+	daily := s.o.DailyCodes
+	few, many := max(codesAtLeast, daily*6/100), max(codesAtLeast, daily*30/100)
+	subscriber, network := networksOf(address)
+	of := func(part, span string) string { return "codes:" + organizationID + ":" + part + ":" + span }
+	return []named{
+		{of(subscriber, "10m"), per(few, codesPeriod)},
+		{of(network, "10m"), per(networkFactor*few, codesPeriod)},
+		{of(subscriber, "day"), per(many, 24*time.Hour)},
+		{of(network, "day"), per(2*many, 24*time.Hour)},
+	}
+}
+
+// spendCode charges a code that will be sent to the address that asks for it. The
+// answer is the same for known and unknown people.
+func (s *Server) spendCode(ctx context.Context, c caller, method string) error {
+	if !s.o.Access.SendsCodes(method) {
+		return nil // it costs nothing
+	}
+	wait := s.limiter.takeAll(ctx, s.codeBudgets(c.OrganizationID, c.Address))
+	if wait <= 0 {
+		return nil
+	}
+	return &models.Error{
+		Code: models.CodeTooManyCodes, RetryAfter: wait, Detail: "Too many one-time codes were asked for from this network.",
+	}
+}
+
+// guessBudgets are what a wrong code counts for.
+func (s *Server) guessBudgets(c caller, to access.Contact) ([]named, error) {
+	contact, err := s.o.Access.ContactHash(c.OrganizationID, to)
+	if err != nil {
+		return nil, err
+	}
+	subscriber, network := networksOf(c.Address)
+	return []named{
+		{"guesses:" + subscriber, per(guessesOfAddress, codesPeriod)},
+		{"guesses:" + network, per(networkFactor*guessesOfAddress, codesPeriod)},
+		{"guesses:" + subscriber + ":" + contact, per(guessesAtContact, codesPeriod)},
+	}, nil
+}
+
+// verifyCode signs a person in with a one-time code. Wrong codes are charged to
+// the address they come from, 60 in ten minutes and 15 for one contact, and to
+// the network around it, three times as many: beyond that it is not asked what a
+// code is worth. What a wrong code means to the person: see access.VerifyCode.
+func (s *Server) verifyCode(ctx context.Context, c caller, to access.Contact, code string) (access.Session, error) {
+	budgets, err := s.guessBudgets(c, to)
+	if err != nil {
+		return access.Session{}, err
+	}
+	if wait := s.limiter.spent(ctx, budgets); wait > 0 {
+		return access.Session{}, &models.Error{
+			Code: models.CodeTooManyRequests, RetryAfter: wait,
+			Detail: "More than " + strconv.Itoa(guessesAtContact) + " wrong codes for one person, or too many at all, came from this network.",
+		}
+	}
+	session, err := s.o.Access.VerifyCode(ctx, c.OrganizationID, to, code)
+	if access.IsGuess(err) {
+		for _, b := range budgets {
+			s.limiter.take(ctx, b.name, b.limit)
+		}
+	}
+	return session, err
+}
