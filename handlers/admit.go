@@ -89,7 +89,7 @@ func (s *Server) recognise(request *gin.Context, c *caller) error {
 		err = left.tooMany()
 	}
 	if left.limit > 0 {
-		left.show(request)
+		s.show(request, left)
 	}
 	return err
 }

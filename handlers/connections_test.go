@@ -143,27 +143,25 @@ func (h *house) counted(pattern string) int {
 	return all
 }
 
-func TestWithoutRedisNobodyIsCounted(t *testing.T) {
+// TestWithoutRedisANodeCountsRequestsByItself: the limit holds, and a patient's
+// connections are open.
+func TestWithoutRedisANodeCountsRequestsByItself(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, postgres, limitedTo(20), hasty)
 	c := h.newClinic()
 	typeID := c.newType(nil)
 	ticket := c.join(typeID, nil).str("ticketToken")
 	h.redis.Stop()
-	for range 30 {
-		a := c.staff(http.MethodGet, "/management/types", nil).ok()
-		assert.Equal(t, "20", a.header.Get("X-RateLimit-Limit"))
-	}
-	assert.Equal(t, 1, strings.Count(h.logged.String(), "requests are not limited"), "it is said once")
+	refused := c.untilRefused(request{method: http.MethodGet, path: "/management/types", token: c.key})
+	assert.Equal(t, "20", refused.header.Get("X-RateLimit-Limit"))
+	assert.Equal(t, 1, strings.Count(h.logged.String(), "Redis does not count requests"), "it is said once")
 	var lines []*line
 	for range 7 {
 		lines = append(lines, h.line(ticket))
 	}
 	assert.True(t, h.open(lines...))
 	h.redis.Start()
-	require.Eventually(t, func() bool {
-		return c.staff(http.MethodGet, "/management/types", nil).status == http.StatusTooManyRequests
-	}, patience, 5*time.Millisecond, "and counted again when it is back")
+	c.untilRefused(request{method: http.MethodGet, path: "/management/types", token: c.key})
 }
 
 // TestWhatADeadNodeLeavesBehindEndsNothing: while both nodes live, the sixth

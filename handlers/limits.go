@@ -287,7 +287,7 @@ func (s *Server) charge(ctx context.Context, p access.Principal) budget {
 // spendAddress charges a request without a credential to its address.
 func (s *Server) spendAddress(c *gin.Context) error {
 	left := s.limiter.takeAddress(c.Request.Context(), c.ClientIP())
-	left.show(c)
+	s.show(c, left)
 	return left.tooMany()
 }
 
@@ -300,10 +300,10 @@ func (s *Server) countPage(c *gin.Context) {
 }
 
 // show sets the headers that say what is left of a budget.
-func (b budget) show(c *gin.Context) {
+func (s *Server) show(c *gin.Context, b budget) {
 	c.Header("X-RateLimit-Limit", strconv.Itoa(b.limit))
 	c.Header("X-RateLimit-Remaining", strconv.Itoa(b.remaining))
-	c.Header("X-RateLimit-Reset", strconv.FormatInt(time.Now().Add(b.resets+time.Second-1).Unix(), 10))
+	c.Header("X-RateLimit-Reset", strconv.FormatInt(s.o.Store.Time().Add(b.resets+time.Second-1).Unix(), 10))
 }
 
 // limitHeaders describes the headers about limits in answers of a status.

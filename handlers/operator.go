@@ -73,7 +73,7 @@ func (s *Server) admitOperator(c *gin.Context, needs access.Scope) bool {
 		return true
 	}
 	if left.limit > 0 {
-		left.show(c)
+		s.show(c, left)
 	}
 	answer := s.problem(c.Request.Context(), err)
 	answer.challenge = `Basic realm="Account key as password", charset="UTF-8"`
