@@ -5,8 +5,10 @@
 #
 # Run like this it keeps its own database in /data. Give it DATABASE_URL and
 # REDIS_URL to share those with other instances.
+#
+# Both images are pinned by digest: to update one, replace tag and digest together.
 
-FROM golang:1.26-bookworm AS build
+FROM golang:1.26.8-bookworm@sha256:a688600ca24f8a4d3ca77f95b0dd40704a9fc787c826660eb7ba0b641b8b175d AS build
 WORKDIR /src
 # The modules change less often than the code: keep their layer.
 COPY go.mod go.sum ./
@@ -16,7 +18,7 @@ RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/nowserving ./cmd/n
     && mkdir /out/data
 
 # Certificates, time zones and an account without rights; nothing to run.
-FROM gcr.io/distroless/static-debian12:nonroot
+FROM gcr.io/distroless/static-debian12:nonroot@sha256:afa5c872c891853ca7fcf1f12c3edb23f7eeef36189728842dd51042ff57f7ab
 COPY --from=build /out/nowserving /usr/local/bin/nowserving
 # A new volume takes the owner of the folder it covers.
 COPY --from=build --chown=65532:65532 /out/data /data

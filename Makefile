@@ -5,10 +5,10 @@ PKG ?= ./...
 GOTESTFLAGS ?=
 export PKG GOTESTFLAGS
 
-.PHONY: help test fuzz lint build bench demo
+.PHONY: help test fuzz lint licences vulnerabilities build bench demo
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 test: ## run every test with the race detector, on PostgreSQL and SQLite (installs what lacks)
 	@.ci/test
@@ -18,6 +18,12 @@ fuzz: ## send anything to the HTTP API and the live protocol, half a minute each
 
 lint: ## check style and the arrows between the packages
 	@.ci/lint
+
+licences: ## list the licence of every module; fail on one that is unknown or not allowed
+	@.ci/licences/check
+
+vulnerabilities: ## look for known vulnerabilities in what is called (needs https://vuln.go.dev)
+	@.ci/vulnerabilities
 
 build: ## build bin/nowserving and bin/loadtest, static
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...

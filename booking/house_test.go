@@ -66,7 +66,7 @@ func (h *house) node(sweep bool) *node {
 	ctx, cancel := context.WithCancel(h.t.Context())
 	s, err := store.Open(ctx, h.db)
 	require.NoError(h.t, err)
-	_, err = s.Migrate(ctx)
+	_, err = s.Prepare(ctx)
 	require.NoError(h.t, err)
 	url := ""
 	if h.redis != nil {

@@ -21,7 +21,7 @@ func TestUnknownFailureShowsItsIDOnly(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()
-		h.exec("DROP TABLE displays")
+		h.alter("DROP TABLE displays")
 		a := c.staff(http.MethodGet, "/management/displays", nil).refused(http.StatusInternalServerError, models.CodeInternal)
 		assert.NotContains(t, string(a.raw), "displays")
 		assert.Contains(t, h.logged.String(), a.str("requestId"))

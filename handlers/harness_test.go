@@ -144,7 +144,7 @@ func (h *house) start(look func(*store.Store)) {
 	if look != nil {
 		look(h.store)
 	}
-	_, err = h.store.Migrate(ctx)
+	_, err = h.store.Prepare(ctx)
 	require.NoError(t, err)
 	rdb, closeRedis, err := queue.OpenRedis(redisURL)
 	require.NoError(t, err)
@@ -252,6 +252,19 @@ func (l *logBook) String() string {
 func (h *house) exec(sql string, args ...any) {
 	h.t.Helper()
 	require.NoError(h.t, h.store.Tx(context.Background(), func(tx *store.Tx) error { return tx.Exec(sql, args...).Error }))
+}
+
+// alter changes the schema, as its owner.
+func (h *house) alter(sql string) {
+	h.t.Helper()
+	if !h.store.Postgres() {
+		h.exec(sql)
+		return
+	}
+	owner, err := store.Open(context.Background(), storetest.Owner(h.t, h.options))
+	require.NoError(h.t, err)
+	defer func() { require.NoError(h.t, owner.Close()) }()
+	require.NoError(h.t, owner.Tx(context.Background(), func(tx *store.Tx) error { return tx.Exec(sql).Error }))
 }
 
 // scalar reads one value from the database.

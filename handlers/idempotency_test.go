@@ -155,10 +155,10 @@ func TestWhichAnswersAreKept(t *testing.T) {
 		assert.Zero(t, scalar[int](h, "SELECT count(*) FROM idempotency_keys WHERE idempotency_key = 'mine'"))
 
 		// Nor who met a fault.
-		h.exec("ALTER TABLE bookings RENAME TO mislaid")
+		h.alter("ALTER TABLE bookings RENAME TO mislaid")
 		join := c.joinRequest(typeID)
 		assert.GreaterOrEqual(t, c.once("fault", join).status, http.StatusInternalServerError)
-		h.exec("ALTER TABLE mislaid RENAME TO bookings")
+		h.alter("ALTER TABLE mislaid RENAME TO bookings")
 		assert.False(t, c.once("fault", join).ok().replayed())
 
 		for name, key := range map[string]string{"too long": strings.Repeat("k", 256), "unprintable": "a\tb", "not ASCII": "\u00e4"} {

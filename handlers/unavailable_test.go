@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"nowserving/booking/store/storetest"
 	"nowserving/models"
 )
 
@@ -109,7 +110,7 @@ func TestDatabaseThatTakesNoChangesIsUnavailable(t *testing.T) {
 // readOnly makes new connections to the database read-only and ends the others,
 // as a failover does. Connections that were read-only stay so.
 func readOnly(t *testing.T, h *house) (stop, mend func()) {
-	address, err := url.Parse(h.options.URL)
+	address, err := url.Parse(storetest.Owner(t, h.options).URL)
 	require.NoError(t, err)
 	name := address.Path[1:]
 	address.Path = "/postgres"

@@ -104,6 +104,9 @@ func (s *Store) JobClient(ctx context.Context, c river.Config) (JobClient, error
 		c.FetchPollInterval = jobPollPause
 		c.ID, c.Middleware = s.boot, []rivertype.Middleware{&s.underway}
 		c.RescueStuckJobsAfter = jobStuckAfter // WatchJobs is faster
+		if s.restricted {                      // only the owner of an index may rebuild it
+			c.ReindexerSchedule = river.NeverSchedule()
+		}
 	} else {
 		// The database belongs to this process, so whoever was at a job is dead.
 		err := s.write.WithContext(ctx).Exec("UPDATE river_job SET state = 'available' WHERE state = 'running'").Error

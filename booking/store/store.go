@@ -50,6 +50,7 @@ type Store struct {
 	jobs        jobs
 	boot        string // names this process
 	underway    underway
+	restricted  bool // the role does not own the schema
 	onRevoke    func([]Revocation)
 	clock       *clock
 	log         *slog.Logger

@@ -26,6 +26,7 @@ import (
 type config struct {
 	DatabaseURL string `env:"DATABASE_URL"`
 	RedisURL    string `env:"REDIS_URL"`
+	MigrateURL  string `env:"NOWSERVING_MIGRATE_URL"`
 
 	Addr      string `env:"NOWSERVING_ADDR" envDefault:":8080"`
 	PublicURL string `env:"NOWSERVING_PUBLIC_URL"`
@@ -75,7 +76,7 @@ var ahead = []string{
 
 // secrets are the names that _FILE works for.
 var secrets = []string{
-	"DATABASE_URL", "REDIS_URL", "NOWSERVING_SECRET_KEY", "NOWSERVING_BOOTSTRAP_KEY",
+	"DATABASE_URL", "REDIS_URL", "NOWSERVING_MIGRATE_URL", "NOWSERVING_SECRET_KEY", "NOWSERVING_BOOTSTRAP_KEY",
 	"NOWSERVING_FCM_CREDENTIALS", "NOWSERVING_SMTP_URL", "NOWSERVING_SMS_URL",
 	"NOWSERVING_TURNSTILE_SECRET", "NOWSERVING_RECAPTCHA_SECRET",
 }
@@ -157,7 +158,10 @@ func (c *config) check() error {
 	if c.SecretKey != "" && len(c.SecretKey) < minSecret {
 		errs = append(errs, fmt.Errorf("NOWSERVING_SECRET_KEY needs at least %d bytes; try: openssl rand -hex 32", minSecret))
 	}
-	if c.SecretKey == "" && c.DatabaseURL != "" {
+	if c.MigrateURL != "" && c.DatabaseURL == "" {
+		errs = append(errs, errors.New("NOWSERVING_MIGRATE_URL needs DATABASE_URL, whose role is given the rights of the service"))
+	}
+	if c.SecretKey == "" && c.DatabaseURL != "" && c.MigrateURL == "" { // migrations need no key
 		errs = append(errs, errors.New("NOWSERVING_SECRET_KEY is required with DATABASE_URL, the same on every node; try: openssl rand -hex 32"))
 	}
 	if !slices.Contains([]string{"", "full", "normal"}, c.SQLiteSync) {
@@ -174,6 +178,7 @@ func (c *config) check() error {
 		schemes     []string
 	}{
 		{"DATABASE_URL", c.DatabaseURL, []string{"postgres", "postgresql"}},
+		{"NOWSERVING_MIGRATE_URL", c.MigrateURL, []string{"postgres", "postgresql"}},
 		{"REDIS_URL", c.RedisURL, []string{"redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}},
 	} {
 		// The value may hold a password, so it is not shown.

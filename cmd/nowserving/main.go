@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -96,14 +97,41 @@ func withStore(ctx context.Context, c config, fn func(*store.Store) error) (err 
 	return fn(s)
 }
 
+// migrateUp migrates as the owner of the schema, if NOWSERVING_MIGRATE_URL names
+// one, and gives the role of DATABASE_URL the rights of the service.
 func migrateUp(ctx context.Context, c config) error {
-	return withStore(ctx, c, func(s *store.Store) error {
+	owner := c
+	if c.MigrateURL != "" {
+		owner.DatabaseURL = c.MigrateURL
+	}
+	return withStore(ctx, owner, func(s *store.Store) error {
 		n, err := s.Migrate(ctx)
-		if err == nil {
-			fmt.Printf("%d applied; the schema is up to date\n", n)
+		if err != nil {
+			return err
 		}
-		return err
+		fmt.Printf("%d applied; the schema is up to date\n", n)
+		if c.MigrateURL == "" {
+			return nil
+		}
+		if err := s.GrantService(ctx, c.DatabaseURL); err != nil {
+			return err
+		}
+		fmt.Println("the role of DATABASE_URL has the rights of the service")
+		return nil
 	})
+}
+
+// prepare opens the schema for a command of the service, which must not know the
+// owner's password.
+func prepare(ctx context.Context, c config, s *store.Store) error {
+	if c.MigrateURL != "" {
+		return errors.New("NOWSERVING_MIGRATE_URL is for `nowserving migrate` alone: unset it here")
+	}
+	owner, err := s.Prepare(ctx)
+	if owner && c.Env == "production" {
+		slog.Default().Warn("the role of DATABASE_URL owns the schema and can alter the audit; use another role for the service, see NOWSERVING_MIGRATE_URL")
+	}
+	return err
 }
 
 func migrateStatus(ctx context.Context, c config) error {
@@ -139,7 +167,7 @@ func keysCreate() *cobra.Command {
 	var life time.Duration
 	cmd := command("create", "Make an account API key and print it, once", func(ctx context.Context, c config) error {
 		return withStore(ctx, c, func(s *store.Store) error {
-			if _, err := s.Migrate(ctx); err != nil {
+			if err := prepare(ctx, c, s); err != nil {
 				return err
 			}
 			secret, err := c.secret()

@@ -66,7 +66,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		return err
 	}
 	opened = append(opened, db.Close)
-	if _, err := db.Migrate(ctx); err != nil {
+	if err := prepare(ctx, c, db); err != nil {
 		return err
 	}
 	secret, err := c.secret()
