@@ -198,7 +198,9 @@ func TestNodesReadTheIndexAnewOneAfterAnother(t *testing.T) {
 	rdb := redis.NewClient(options)
 	defer func() { require.NoError(t, rdb.Close()) }()
 	require.NoError(t, rdb.Do(t.Context(), "CLIENT", "KILL", "TYPE", "pubsub").Err())
-	lost := func() bool { return !slices.ContainsFunc(nodes, func(c *clinic) bool { return c.mirrors.Lost() == 0 }) }
+	lost := func() bool {
+		return !slices.ContainsFunc(nodes, func(c *clinic) bool { return c.mirrors.LinksLost() == 0 })
+	}
 	require.Eventually(t, lost, heal, time.Millisecond)
 
 	cut := time.Now()

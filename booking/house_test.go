@@ -35,7 +35,7 @@ type node struct {
 
 // house is where nodes live: a database and a Redis.
 type house struct {
-	t     *testing.T
+	t     testing.TB
 	db    store.Options
 	redis *storetest.RedisServer // nil: inside the process
 }
@@ -53,7 +53,7 @@ func onBothBackends(t *testing.T, test func(t *testing.T, h *house)) {
 	})
 }
 
-func realHouse(t *testing.T) *house {
+func realHouse(t testing.TB) *house {
 	return &house{
 		t: t, redis: storetest.Redis(t),
 		db: storetest.Migrated(t, true),
@@ -96,12 +96,12 @@ func (h *house) node(sweep bool) *node {
 // clinic is a seeded organization.
 type clinic struct {
 	*node
-	t        *testing.T
+	t        testing.TB
 	id       string
 	customer string
 }
 
-func (n *node) clinic(t *testing.T) *clinic {
+func (n *node) clinic(t testing.TB) *clinic {
 	o := &models.Organization{Name: "Clinic", Timezone: "Asia/Riyadh"}
 	require.NoError(t, n.catalog.CreateOrganization(t.Context(), o))
 	c := &clinic{n, t, o.ID, models.NewID()}

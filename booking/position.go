@@ -48,52 +48,69 @@ func (s *Service) Places(ctx context.Context, organizationID string, bookings []
 				mirror = m
 			}
 		}
-		position, err := s.position(ctx, mirror, b)
+		place, err := s.placeOf(ctx, mirror, b)
 		if err != nil {
 			return nil, err
 		}
-		if position == 0 {
-			continue
+		if place != nil {
+			places[b.ID] = *place
 		}
-		place, err := s.PlaceAt(ctx, b, position)
-		if err != nil {
-			return nil, err
-		}
-		place.Age = ageFrom(mirror)
-		places[b.ID] = place
 	}
 	return places, nil
 }
 
-// position returns the place of a booking that was waiting a moment ago, from
-// the mirror if there is one. When it has left the queue since, it is replaced
-// by what it is now, and its position is 0.
-func (s *Service) position(ctx context.Context, mirror *queue.Mirror, b *models.Booking) (int, error) {
+// placeOf is the place of a booking that was waiting a moment ago; nil when it
+// has left the queue since, and then it is replaced by what it is now.
+func (s *Service) placeOf(ctx context.Context, mirror *queue.Mirror, b *models.Booking) (*Place, error) {
+	position, age, err := s.position(ctx, mirror, b)
+	if err != nil || position == 0 {
+		return nil, err
+	}
+	place, err := s.PlaceAt(ctx, b, position)
+	place.Age = age
+	return &place, err
+}
+
+// position returns the place of a booking that was waiting a moment ago, and
+// how old it may be: from the mirror if there is one, else from one that is
+// a few seconds old if a crowd waits, else counted in the database. When the
+// booking has left the queue since, it is replaced by what it is now, and its
+// position is 0. age is nil when the position is right now and changes are heard.
+func (s *Service) position(ctx context.Context, mirror *queue.Mirror, b *models.Booking) (position int, age *time.Duration, err error) {
 	if mirror != nil {
 		if position, ok := mirror.Position(b.ID); ok {
-			return position, nil
+			return position, nil, nil
 		}
+	} else {
+		if m, ok := s.mirrors.Recent(b.OrganizationID); ok {
+			return s.recentPosition(ctx, m, b)
+		}
+		age = new(time.Duration) // nothing tells when it changes
 	}
-	position, err := countPosition(s.store.Read(ctx), b.Seq)
+	position, err = countPosition(s.store.Read(ctx), b.Seq)
 	if err != nil || position > 0 {
-		return position, err
+		return position, age, err
 	}
 	now, err := s.get(s.store.Read(ctx), b.OrganizationID, b.ID)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	*b = *now
-	return 0, nil
+	return 0, nil, nil
 }
 
-// ageFrom is the age of a position that is taken now from a mirror which shows
-// all that the index holds, or is counted in the database without one: then
-// nobody tells when it changes.
-func ageFrom(mirror *queue.Mirror) *time.Duration {
-	if mirror != nil {
-		return nil
+// recentPosition takes a position from a mirror that is not live.
+func (s *Service) recentPosition(ctx context.Context, m *queue.Mirror, b *models.Booking) (int, *time.Duration, error) {
+	asOf, _ := m.AsOf()
+	age := max(time.Since(asOf), 0)
+	if position, ok := m.Position(b.ID); ok {
+		return position, &age, nil
 	}
-	return new(time.Duration)
+	resources, err := matchingResources(s.store.Read(ctx), b.Seq)
+	if err != nil {
+		return 0, nil, err
+	}
+	return m.PositionFor(entryOf(b, resources)), &age, nil
 }
 
 // PlaceAt completes a position that the mirror shows with the waits that follow
@@ -128,13 +145,7 @@ func (s *Service) tryPlaceAfter(ctx context.Context, b *models.Booking, at queue
 	if !ok {
 		mirror = nil
 	}
-	position, err := s.position(ctx, mirror, b)
-	if err != nil || position == 0 {
-		return nil, err
-	}
-	place, err := s.PlaceAt(ctx, b, position)
-	place.Age = ageFrom(mirror)
-	return &place, err
+	return s.placeOf(ctx, mirror, b)
 }
 
 // maxQuotes bounds the quotes that wait to be written.

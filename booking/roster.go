@@ -88,7 +88,7 @@ func (s *Service) Watch(ctx context.Context, sc Scope, id string) (*models.Booki
 	if !current {
 		mirror = nil
 	}
-	position, err := s.position(ctx, mirror, b)
+	position, _, err := s.position(ctx, mirror, b)
 	return b, position, err
 }
 

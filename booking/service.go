@@ -254,7 +254,10 @@ func (s *Service) publish(ctx context.Context, b *models.Booking, t models.Event
 	if s.mirrors.Reaches(b.OrganizationID) {
 		at, err = s.put(ctx, b, &event)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, queue.ErrLost):
+		s.mirrors.Lost(b.OrganizationID)
+	case err != nil:
 		s.mirrors.Distrust(b.OrganizationID)
 		s.log.Warn("the queue index did not take a change; it will be repaired", "booking", b.ID, "error", err)
 	}

@@ -1,11 +1,10 @@
 package booking
 
 import (
-	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 
 	"gorm.io/gorm"
 
@@ -45,15 +44,29 @@ func (s *Service) Free(ctx context.Context, organizationID, resourceID string) (
 	return head.ID, resources, nil
 }
 
+// oneMoment has a transaction read everything as it is when it begins. On
+// SQLite every transaction does.
+func (s *Service) oneMoment() *sql.TxOptions {
+	if s.store.Postgres() {
+		return &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
+	}
+	return nil
+}
+
 // Standings returns where every waiting booking of an organization stands, all
 // at one moment. It asks the database: the index may be a moment behind it, and
 // whoever is told by this has no later chance to hear better.
 func (s *Service) Standings(ctx context.Context, organizationID string) ([]models.Standing, error) {
-	waiting, err := Truth{s.store}.Waiting(ctx, organizationID)
+	var waiting []queue.Entry
+	err := s.store.Read(ctx).Transaction(func(db *gorm.DB) error {
+		return eachWaiting(db, organizationID, func(page []queue.Entry) error {
+			waiting = append(waiting, page...)
+			return nil
+		})
+	}, s.oneMoment())
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(waiting, func(a, b queue.Entry) int { return cmp.Compare(a.Score, b.Score) })
 	services := map[string]service{}
 	before := map[string]int{} // who stands in a queue so far
 	standings := make([]models.Standing, len(waiting))

@@ -2,6 +2,7 @@ package booking
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -47,52 +48,148 @@ type Truth struct{ store *store.Store }
 // NewTruth makes the Truth of a store.
 func NewTruth(s *store.Store) Truth { return Truth{s} }
 
-// Waiting implements queue.Truth. It reads the bookings, the resources and the
-// filters once each and matches them here, so its cost grows with the bookings
-// and not with bookings times resources.
-func (t Truth) Waiting(ctx context.Context, organizationID string) ([]queue.Entry, error) {
-	db := t.store.Read(ctx)
-	var bookings []models.Booking
-	err := db.Select("seq, id, organization_id, type_id, ticket, priority, version, filter_category, filter_resources").
-		Where("organization_id = ? AND stage = ?", organizationID, models.StageWaiting).Find(&bookings).Error
+// waitingPage bounds the bookings that one query reads.
+const waitingPage = 5000
+
+// waitingRow is what the index needs of a booking.
+type waitingRow struct {
+	seq             int64
+	id, typeID      string
+	ticket          string
+	priority        int
+	version         int64
+	stage           models.Stage
+	filterCategory  string
+	filterResources bool
+}
+
+const waitingColumns = "seq, id, type_id, ticket, priority, version, stage, filter_category, filter_resources"
+
+// Waiting implements queue.Truth. It reads the bookings page by page in the
+// order of an index, band after band, so that each query is short.
+func (t Truth) Waiting(ctx context.Context, organizationID string, each func([]queue.Entry) error) error {
+	return eachWaiting(t.store.Read(ctx), organizationID, each)
+}
+
+func eachWaiting(db *gorm.DB, organizationID string, each func([]queue.Entry) error) error {
+	match, err := newMatcher(db, organizationID)
+	if err != nil {
+		return err
+	}
+	const waiting = " FROM bookings WHERE organization_id = ? AND stage = 'WAITING'"
+	for band := models.MaxPriority + 1; ; {
+		var next *int
+		err := db.Raw("SELECT max(priority)"+waiting+" AND priority < ?", organizationID, band).Scan(&next).Error
+		if err != nil {
+			return fmt.Errorf("read waiting bookings: %w", err)
+		}
+		if next == nil {
+			return nil
+		}
+		band = *next
+		for after, more := int64(0), true; more; {
+			rows, err := readWaiting(db, "SELECT "+waitingColumns+waiting+" AND priority = ? AND seq > ? ORDER BY seq LIMIT ?",
+				organizationID, band, after, waitingPage)
+			if err != nil {
+				return err
+			}
+			if more = len(rows) == waitingPage; len(rows) == 0 {
+				break
+			}
+			after = rows[len(rows)-1].seq
+			entries, err := match.entries(rows)
+			if err != nil {
+				return err
+			}
+			if err := each(entries); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// readWaiting scans rows of waitingColumns. It does without GORM's models, which take
+// several times as long for a hundred thousand rows.
+func readWaiting(db *gorm.DB, sql string, args ...any) (list []waitingRow, err error) {
+	rows, err := db.Raw(sql, args...).Rows()
 	if err != nil {
 		return nil, fmt.Errorf("read waiting bookings: %w", err)
 	}
+	defer func() {
+		if err = errors.Join(err, rows.Err(), rows.Close()); err != nil {
+			err = fmt.Errorf("read waiting bookings: %w", err)
+		}
+	}()
+	for rows.Next() {
+		var b waitingRow
+		if err := rows.Scan(&b.seq, &b.id, &b.typeID, &b.ticket, &b.priority, &b.version, &b.stage,
+			&b.filterCategory, &b.filterResources); err != nil {
+			return nil, err
+		}
+		list = append(list, b)
+	}
+	return list, nil
+}
+
+// matcher finds the resources that bookings wait for, by the rule of matches.
+// It reads the resources once, so its cost grows with the bookings and not with
+// bookings times resources.
+type matcher struct {
+	db     *gorm.DB
+	byType map[string][]candidate
+}
+
+type candidate struct{ id, category string }
+
+func newMatcher(db *gorm.DB, organizationID string) (*matcher, error) {
 	var serving []struct{ ID, TypeID, Category string }
-	err = db.Raw(`SELECT r.id, rt.type_id, r.category FROM resources r JOIN resource_types rt ON rt.resource_id = r.id
-		WHERE r.organization_id = ? AND r.is_on AND r.activated AND r.deleted_at IS NULL ORDER BY r.id`, organizationID).Scan(&serving).Error
+	err := db.Raw(`SELECT r.id, rt.type_id, r.category
+		FROM resources r JOIN resource_types rt ON rt.resource_id = r.id
+		WHERE r.organization_id = ? AND r.is_on AND r.activated AND r.deleted_at IS NULL
+		ORDER BY r.id`, organizationID).Scan(&serving).Error
 	if err != nil {
 		return nil, fmt.Errorf("read active resources: %w", err)
 	}
-	var filters []struct {
-		BookingSeq int64
-		ResourceID string
+	m := &matcher{db, map[string][]candidate{}}
+	for _, s := range serving {
+		m.byType[s.TypeID] = append(m.byType[s.TypeID], candidate{s.ID, s.Category})
 	}
-	err = db.Raw(`SELECT f.booking_seq, f.resource_id FROM booking_filter_resources f JOIN bookings b ON b.seq = f.booking_seq
-		WHERE b.organization_id = ? AND b.stage = ?`, organizationID, models.StageWaiting).Scan(&filters).Error
-	if err != nil {
-		return nil, fmt.Errorf("read resource filters: %w", err)
+	return m, nil
+}
+
+func (m *matcher) entries(bookings []waitingRow) ([]queue.Entry, error) {
+	var filtered []int64
+	for _, b := range bookings {
+		if b.filterResources {
+			filtered = append(filtered, b.seq)
+		}
 	}
 	allowed := map[int64][]string{}
-	for _, f := range filters {
-		allowed[f.BookingSeq] = append(allowed[f.BookingSeq], f.ResourceID)
-	}
-	type candidate struct{ id, category string }
-	byType := map[string][]candidate{}
-	for _, s := range serving {
-		byType[s.TypeID] = append(byType[s.TypeID], candidate{s.ID, s.Category})
+	for some := range slices.Chunk(filtered, lookupChunk) {
+		var filters []struct {
+			BookingSeq int64
+			ResourceID string
+		}
+		err := m.db.Raw(`SELECT booking_seq, resource_id FROM booking_filter_resources
+			WHERE booking_seq IN ?`, some).Scan(&filters).Error
+		if err != nil {
+			return nil, fmt.Errorf("read resource filters: %w", err)
+		}
+		for _, f := range filters {
+			allowed[f.BookingSeq] = append(allowed[f.BookingSeq], f.ResourceID)
+		}
 	}
 	entries := make([]queue.Entry, len(bookings))
-	for i := range bookings {
-		b := &bookings[i]
-		var resources []string
-		for _, c := range byType[b.TypeID] {
-			if (b.FilterCategory == "" || b.FilterCategory == c.category) &&
-				(!b.FilterResources || slices.Contains(allowed[b.Seq], c.id)) {
-				resources = append(resources, c.id)
+	for i, b := range bookings {
+		entries[i] = queue.Entry{
+			BookingID: b.id, Version: b.version, Score: queue.Score(b.priority, b.seq), Ticket: b.ticket, TypeID: b.typeID,
+		}
+		for _, c := range m.byType[b.typeID] {
+			if (b.filterCategory == "" || b.filterCategory == c.category) &&
+				(!b.filterResources || slices.Contains(allowed[b.seq], c.id)) {
+				entries[i].Resources = append(entries[i].Resources, c.id)
 			}
 		}
-		entries[i] = entryOf(b, resources)
 	}
 	return entries, nil
 }
@@ -108,25 +205,34 @@ func (t Truth) Sum(ctx context.Context, organizationID string) (queue.Sum, error
 	return sum, nil
 }
 
-// versionsChunk bounds the ids in one query.
-const versionsChunk = 1000
+// lookupChunk bounds the ids in one query.
+const lookupChunk = 1000
 
-// Versions implements queue.Truth.
-func (t Truth) Versions(ctx context.Context, organizationID string, ids []string) (map[string]int64, error) {
-	versions := make(map[string]int64, len(ids))
-	for chunk := range slices.Chunk(ids, versionsChunk) {
-		var rows []struct {
-			ID      string
-			Version int64
-		}
-		err := t.store.Read(ctx).Table("bookings").Select("id, version").
-			Where("organization_id = ? AND id IN ?", organizationID, chunk).Find(&rows).Error
+// Lookup implements queue.Truth.
+func (t Truth) Lookup(
+	ctx context.Context, organizationID string, ids []string,
+) (waiting []queue.Entry, versions map[string]int64, err error) {
+	db := t.store.Read(ctx)
+	match, err := newMatcher(db, organizationID)
+	if err != nil {
+		return nil, nil, err
+	}
+	versions = make(map[string]int64, len(ids))
+	for some := range slices.Chunk(ids, lookupChunk) {
+		rows, err := readWaiting(db, "SELECT "+waitingColumns+" FROM bookings WHERE organization_id = ? AND id IN ?",
+			organizationID, some)
 		if err != nil {
-			return nil, fmt.Errorf("read booking versions: %w", err)
+			return nil, nil, err
 		}
 		for _, row := range rows {
-			versions[row.ID] = row.Version
+			versions[row.id] = row.version
 		}
+		rows = slices.DeleteFunc(rows, func(b waitingRow) bool { return b.stage != models.StageWaiting })
+		entries, err := match.entries(rows)
+		if err != nil {
+			return nil, nil, err
+		}
+		waiting = append(waiting, entries...)
 	}
-	return versions, nil
+	return waiting, versions, nil
 }

@@ -246,16 +246,17 @@ func (w *world) positionLocked(id string) int {
 }
 
 // Waiting implements queue.Truth.
-func (w *world) Waiting(context.Context, string) ([]queue.Entry, error) {
+func (w *world) Waiting(_ context.Context, _ string, each func([]queue.Entry) error) error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	var all []queue.Entry
 	for _, b := range w.bookings {
 		if b.Waiting() {
 			all = append(all, w.entry(b))
 		}
 	}
-	return all, nil
+	w.mu.Unlock()
+	slices.SortFunc(all, func(a, b queue.Entry) int { return cmp.Compare(a.Score, b.Score) })
+	return each(all)
 }
 
 // Sum implements queue.Truth.
@@ -272,17 +273,22 @@ func (w *world) Sum(context.Context, string) (queue.Sum, error) {
 	return sum, nil
 }
 
-// Versions implements queue.Truth.
-func (w *world) Versions(_ context.Context, _ string, ids []string) (map[string]int64, error) {
+// Lookup implements queue.Truth.
+func (w *world) Lookup(_ context.Context, _ string, ids []string) ([]queue.Entry, map[string]int64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	var waiting []queue.Entry
 	versions := map[string]int64{}
 	for _, id := range ids {
-		if b := w.bookings[id]; b != nil {
-			versions[id] = b.Version
+		b := w.bookings[id]
+		if b == nil {
+			continue
+		}
+		if versions[id] = b.Version; b.Waiting() {
+			waiting = append(waiting, w.entry(b))
 		}
 	}
-	return versions, nil
+	return waiting, versions, nil
 }
 
 // allow lets a token in.

@@ -1,8 +1,8 @@
 package queue
 
 import (
-	"cmp"
 	"context"
+	"crypto/rand"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +29,7 @@ type Waiter struct {
 // each type, unless filters make more. It exists while there are any.
 type group struct {
 	state  *state
+	name   string // its queues, joined by commas
 	queues []string
 	lines  []*line // of the queues
 	size   int
@@ -173,6 +174,27 @@ func (m *Mirror) Position(bookingID string) (position int, ok bool) {
 	return m.position(w), true
 }
 
+// PositionFor is the position that a booking would have here.
+func (m *Mirror) PositionFor(e Entry) int {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	queues := e.Resources
+	if len(queues) == 0 {
+		queues = []string{e.TypeID}
+	}
+	ahead := -1
+	for _, q := range queues {
+		n := 0
+		if l := m.queues[q]; l != nil {
+			n = l.rank(e.Score)
+		}
+		if ahead < 0 || n < ahead {
+			ahead = n
+		}
+	}
+	return ahead + 1
+}
+
 // View calls fn with a consistent view of the mirror. fn must be quick.
 func (m *Mirror) View(fn func(View)) {
 	m.mu.RLock()
@@ -265,6 +287,7 @@ func (m *Mirror) receive(d *Delta) {
 		} else {
 			m.again = true // too far behind: read it all once more
 		}
+		m.move()
 		m.mu.Unlock()
 		return
 	}
@@ -284,6 +307,8 @@ func (m *Mirror) receive(d *Delta) {
 // follow makes the next change and tells of it. The caller holds telling.
 func (m *Mirror) follow(d *Delta) {
 	m.mu.Lock()
+	m.at = Moment{d.Epoch, d.Version}
+	m.move()
 	dirty := m.apply(d)
 	m.mu.Unlock()
 	m.owner.listener.Applied(m, d, dirty)
@@ -292,25 +317,29 @@ func (m *Mirror) follow(d *Delta) {
 // maxBuffer bounds the deltas kept while the index is being read.
 const maxBuffer = 4096
 
-// apply makes one change. The caller holds the lock.
-func (m *Mirror) apply(d *Delta) []Dirty {
-	m.at = Moment{d.Epoch, d.Version}
+// move wakes those who wait for a change of the mirror. The caller holds the
+// lock.
+func (m *Mirror) move() {
 	close(m.moved)
 	m.moved = make(chan struct{})
+}
+
+// apply makes one change and returns what it moved.
+func (s *state) apply(d *Delta) []Dirty {
 	var dirty []Dirty
-	old := m.waiters[d.BookingID]
+	old := s.waiters[d.BookingID]
 	stays := old != nil && d.Waiting && old.Score == d.Score && slices.Equal(old.Queues, d.Queues)
 	if stays && old.Version == d.BookingVersion {
 		return nil
 	}
 	if old != nil {
-		m.leave(old)
+		s.leave(old)
 		for _, q := range old.Queues {
 			dirty = append(dirty, Dirty{q, old.Score})
 		}
 	}
 	if d.Waiting {
-		w := m.enter(&Waiter{
+		w := s.enter(&Waiter{
 			BookingID: d.BookingID, Version: d.BookingVersion, Ticket: d.Ticket, Score: d.Score,
 		}, strings.Join(d.Queues, ","))
 		for i, q := range w.Queues {
@@ -329,7 +358,7 @@ func (m *Mirror) apply(d *Delta) []Dirty {
 func (s *state) enter(w *Waiter, queues string) *Waiter {
 	g := s.groups[queues]
 	if g == nil {
-		g = &group{state: s, queues: strings.Split(queues, ",")}
+		g = &group{state: s, name: queues, queues: strings.Split(queues, ",")}
 		for _, q := range g.queues {
 			if s.queues[q] == nil {
 				s.queues[q] = &line{}
@@ -353,7 +382,7 @@ func (s *state) leave(w *Waiter) {
 	s.sum.Waiting--
 	s.sum.Weight -= w.weight()
 	if w.group.size--; w.group.size == 0 {
-		delete(s.groups, strings.Join(w.Queues, ","))
+		delete(s.groups, w.group.name)
 	}
 	for i, l := range w.group.lines {
 		// A line that is empty has no group any more that knows it.
@@ -363,62 +392,71 @@ func (s *state) leave(w *Waiter) {
 	}
 }
 
-// state puts the contents of an index in the form of a mirror.
-func (c *contents) state() *state {
-	s := newState(len(c.members))
-	standing := map[string][]*Waiter{}
-	for id, record := range c.members {
-		w := s.enter(&Waiter{
-			BookingID: id, Version: record.version, Ticket: record.ticket, Score: c.queues[record.typeID][id],
-		}, record.queues)
-		for _, q := range w.Queues {
-			standing[q] = append(standing[q], w)
-		}
-	}
-	for q, waiting := range standing {
-		slices.SortFunc(waiting, func(a, b *Waiter) int { return cmp.Compare(a.Score, b.Score) })
-		*s.queues[q] = newLine(waiting)
-	}
-	return s
-}
-
 // show replaces everything by what was read from the database, while the
 // index can't be had. The mirror goes on waiting to be loaded.
-func (m *Mirror) show(c *contents, asOf time.Time) {
-	state := c.state()
+func (m *Mirror) show(s *state, asOf time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.state, m.at, m.fresh = state, c.at, true
+	m.state, m.at, m.fresh = s, Moment{Epoch: rand.Text(), Version: 1}, true
 	m.asOf = asOf
-	close(m.moved)
-	m.moved = make(chan struct{})
+	m.move()
 }
 
-// install replaces everything by what was read. It returns the changes that
-// arrived meanwhile and are still to be applied, and false when there is a gap
-// between the two.
-func (m *Mirror) install(c *contents) (later []*Delta, ok bool) {
-	state := c.state()
+// arrived waits until every change up to a moment has come in. It returns false
+// when ctx ends first.
+func (m *Mirror) arrived(ctx context.Context, from, to Moment) bool {
+	for {
+		m.mu.RLock()
+		here := from == to || slices.ContainsFunc(m.buffer, func(d *Delta) bool {
+			return d.Epoch == to.Epoch && d.Version >= to.Version
+		})
+		moved := m.moved
+		m.mu.RUnlock()
+		if here {
+			return true
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// install replaces everything by what was read from the index between two
+// moments, and applies what has changed from the first to the second. It
+// returns the later changes, which are still to be applied, and false when a
+// change is missing.
+func (m *Mirror) install(s *state, from, to Moment) (later []*Delta, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	at := c.at
-	for _, d := range m.buffer {
-		if d.Epoch == at.Epoch && d.Version <= at.Version {
-			continue
-		}
-		if d.Epoch != at.Epoch || d.Version != at.Version+1 {
-			return nil, false
-		}
-		at.Version = d.Version
-		later = append(later, d)
-	}
 	if m.again {
 		return nil, false
 	}
-	m.state, m.at = state, c.at
+	ofThis := func(d *Delta) bool { return d.Epoch == from.Epoch }
+	// Those of an earlier life of the index come before those of this one.
+	buffer := m.buffer[max(0, slices.IndexFunc(m.buffer, ofThis)):]
+	at := from
+	for _, d := range buffer {
+		if ofThis(d) && d.Version <= from.Version {
+			continue
+		}
+		if !ofThis(d) || d.Version != at.Version+1 {
+			return nil, false
+		}
+		at.Version = d.Version
+		if d.Version <= to.Version {
+			s.apply(d)
+		} else {
+			later = append(later, d)
+		}
+	}
+	if at.Version < to.Version {
+		return nil, false
+	}
+	m.state, m.at = s, to
 	m.buffer, m.loading, m.fresh = nil, false, true
-	close(m.moved)
-	m.moved = make(chan struct{})
+	m.move()
 	return later, true
 }
 

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +16,9 @@ import (
 const (
 	// looks is how often the sums are compared before the whole is.
 	looks = 6
+	// watchEvery is how often each node looks where the index of each mirror
+	// stands. It bounds how long a lost index goes unnoticed.
+	watchEvery = time.Second
 	// compareEvery is how often each mirrored organization's index is compared
 	// with the database, by one of the nodes.
 	compareEvery = 2 * time.Second
@@ -26,10 +28,11 @@ const (
 	// idleLife is how long a mirror is kept when nobody looks at it.
 	idleLife = 10 * time.Minute
 	// truthEvery is how often mirrors are read from the database while Redis
-	// is away.
+	// is away, and truthShare bounds the share of the time that this takes.
 	truthEvery = time.Second
+	truthShare = 5
 	// loadTimeout bounds one attempt to compare and read an index.
-	loadTimeout = 10 * time.Second
+	loadTimeout = 30 * time.Second
 	// reloadSpread is the time over which nodes read the index anew after Redis
 	// was away, for they all notice at the same moment that it is back.
 	reloadSpread = time.Second
@@ -100,8 +103,8 @@ func (ms *Mirrors) Silence() (length time.Duration, silent bool) {
 	return length, silent
 }
 
-// Lost is how often a link to Redis has broken since the start.
-func (ms *Mirrors) Lost() int64 {
+// LinksLost is how often a link to Redis has broken since the start.
+func (ms *Mirrors) LinksLost() int64 {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	return ms.lost
@@ -186,6 +189,10 @@ func (ms *Mirrors) Distrust(organizationID string) {
 		ms.load(m)
 	}
 }
+
+// Lost makes the node rebuild an organization's index that a change did not
+// find. What was committed before is in the database that it is built from.
+func (ms *Mirrors) Lost(organizationID string) { ms.loadLost(ms.hold(organizationID, 0)) }
 
 // Drop deletes the index of an organization that is no more.
 func (ms *Mirrors) Drop(ctx context.Context, organizationID string) error {
@@ -304,6 +311,7 @@ func (ms *Mirrors) loading(ctx context.Context, m *Mirror) {
 				ms.log.Warn("load the queue index", "organization", m.OrganizationID, "error", err)
 			}
 		}
+		began := ms.now()
 		if err := ms.showTruth(ctx, m); err != nil && ctx.Err() == nil {
 			ms.log.Warn("read the queues from the database", "organization", m.OrganizationID, "error", err)
 		}
@@ -314,7 +322,7 @@ func (ms *Mirrors) loading(ctx context.Context, m *Mirror) {
 		crowded = lost
 		select {
 		case <-again:
-		case <-time.After(truthEvery):
+		case <-time.After(max(truthEvery, truthShare*ms.now().Sub(began))):
 		case <-ctx.Done():
 		}
 	}
@@ -353,28 +361,26 @@ func (ms *Mirrors) showTruth(ctx context.Context, m *Mirror) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	asOf := ms.now()
-	entries, err := ms.index.truth.Waiting(ctx, m.OrganizationID)
+	var all []member
+	err := ms.index.truth.Waiting(ctx, m.OrganizationID, func(entries []Entry) error {
+		for _, e := range entries {
+			all = append(all, memberOf(e))
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	c := &contents{Moment{Epoch: rand.Text(), Version: 1}, make(map[string]member, len(entries)), map[string]map[string]int64{}}
-	for _, e := range entries {
-		queues := e.queues()
-		c.members[e.BookingID] = member{e.Version, queues, e.Ticket, e.TypeID}
-		for q := range strings.SplitSeq(queues, ",") {
-			if c.queues[q] == nil {
-				c.queues[q] = map[string]int64{}
-			}
-			c.queues[q][e.BookingID] = e.Score
-		}
-	}
+	state := stateOf(all)
 	m.telling.Lock()
 	defer m.telling.Unlock()
-	m.show(c, asOf)
+	m.show(state, asOf)
 	ms.listener.Loaded(m)
 	return nil
 }
 
+// tryLoad makes the index right and reads it into the mirror. It returns false
+// when the index changed so that it has to be read again.
 func (ms *Mirrors) tryLoad(ctx context.Context, m *Mirror) (bool, error) {
 	done, ok := ms.read(ctx)
 	if !ok {
@@ -386,16 +392,35 @@ func (ms *Mirrors) tryLoad(ctx context.Context, m *Mirror) (bool, error) {
 	m.mu.Lock()
 	m.again, m.buffer = false, []*Delta{}
 	m.mu.Unlock()
-	if _, err := ms.index.Repair(ctx, m.OrganizationID, settleSoon); err != nil {
-		return false, err
-	}
-	c, err := ms.index.read(ctx, m.OrganizationID)
+	from, rebuilt, err := ms.begin(ctx, m.OrganizationID)
 	if err != nil {
 		return false, err
 	}
+	state, err := ms.index.read(ctx, m.OrganizationID)
+	if err != nil {
+		return false, err
+	}
+	if !rebuilt { // otherwise the database was read a moment ago
+		suspects, err := ms.index.compareState(ctx, m.OrganizationID, state)
+		if err != nil {
+			return false, err
+		}
+		if _, err = ms.index.repair(ctx, m.OrganizationID, suspects, settleSoon); err != nil {
+			return false, err
+		}
+	}
+	to, err := ms.index.moment(ctx, m.OrganizationID)
+	if err != nil || to.Epoch != from.Epoch {
+		return false, err
+	}
+	soon, cancelSoon := context.WithTimeout(ctx, currentTimeout)
+	defer cancelSoon()
+	if !m.arrived(soon, from, to) {
+		return false, nil
+	}
 	m.telling.Lock()
 	defer m.telling.Unlock()
-	later, ok := m.install(c)
+	later, ok := m.install(state, from, to)
 	if !ok {
 		return false, nil
 	}
@@ -406,12 +431,28 @@ func (ms *Mirrors) tryLoad(ctx context.Context, m *Mirror) (bool, error) {
 	return true, nil
 }
 
+// begin returns where an index stands, which it rebuilds if it was lost.
+func (ms *Mirrors) begin(ctx context.Context, organizationID string) (at Moment, rebuilt bool, err error) {
+	at, err = ms.index.moment(ctx, organizationID)
+	if err != nil || at.Epoch != "" {
+		return at, false, err
+	}
+	if err = ms.index.Rebuild(ctx, organizationID); err != nil {
+		return at, false, err
+	}
+	at, err = ms.index.moment(ctx, organizationID)
+	if err == nil && at.Epoch == "" {
+		err = ErrLost
+	}
+	return at, true, err
+}
+
 // compare looks after the mirrored organizations: the index against the
 // database, the mirror against the index, and mirrors nobody needs.
 func (ms *Mirrors) compare(ctx context.Context) {
 	for {
 		// Jitter keeps the nodes from comparing at the same moment.
-		wait(ctx, compareEvery*3/4+mathrand.N(compareEvery/2)) //nolint:gosec // jitter, not a secret
+		wait(ctx, watchEvery*3/4+mathrand.N(watchEvery/2)) //nolint:gosec // jitter, not a secret
 		if ctx.Err() != nil {
 			return
 		}
@@ -463,17 +504,14 @@ func (ms *Mirrors) compareOne(ctx context.Context, m *Mirror) error {
 	if err != nil {
 		return err
 	}
+	if at.Epoch == "" {
+		return nil // its load rebuilds the index
+	}
 	first, err := ms.lease(ctx, m, "compared", compareEvery*3/4)
-	if err != nil {
+	if err != nil || !first {
 		return err
 	}
-	if !first {
-		return nil
-	}
-	whole := at.Epoch == ""
-	if !whole {
-		whole, err = ms.lease(ctx, m, "whole", wholeEvery)
-	}
+	whole, err := ms.lease(ctx, m, "whole", wholeEvery)
 	if !whole && err == nil {
 		whole, err = ms.differs(ctx, m)
 	}
@@ -490,8 +528,12 @@ func (ms *Mirrors) follows(ctx context.Context, m *Mirror) (Moment, error) {
 	before, following := m.at, m.follows()
 	m.mu.RUnlock()
 	at, err := ms.index.moment(ctx, m.OrganizationID)
-	if err != nil || !following || at.Epoch == "" {
+	if err != nil || !following {
 		return at, err
+	}
+	if at.Epoch == "" {
+		ms.loadLost(m)
+		return at, nil
 	}
 	soon, cancel := context.WithTimeout(ctx, currentTimeout)
 	defer cancel()
@@ -501,9 +543,19 @@ func (ms *Mirrors) follows(ctx context.Context, m *Mirror) (Moment, error) {
 	return at, nil
 }
 
+// loadLost loads a mirror whose index was lost, unless that is under way.
+func (ms *Mirrors) loadLost(m *Mirror) {
+	m.mu.RLock()
+	following := m.follows()
+	m.mu.RUnlock()
+	if following {
+		ms.load(m)
+	}
+}
+
 // lease says that this node, and no other for a while, is to do something.
 func (ms *Mirrors) lease(ctx context.Context, m *Mirror, name string, life time.Duration) (bool, error) {
-	key := strings.TrimSuffix(keysOf(m.OrganizationID).state, "state") + name
+	key := keysOf(m.OrganizationID).all + name
 	err := ms.rdb.SetArgs(ctx, key, "1", redis.SetArgs{Mode: "NX", TTL: life}).Err()
 	if errors.Is(err, redis.Nil) {
 		return false, nil

@@ -11,6 +11,11 @@ const (
 	// stands, and then for a delta that is on its way. A crowd may slow both
 	// down, and counting in the database for each of it would slow it for good.
 	currentTimeout = 2 * time.Second
+	// recentLife is how old the positions of a mirror may be that is not live, to
+	// be answered with their age; crowd is how many must wait for that. Fewer are
+	// counted in the database, which is right and costs little.
+	recentLife = 15 * time.Second
+	crowd      = 2000
 	// loadPatience is how long a reader waits while the whole index is being read
 	// into the mirror: all readers wait for the same, and to count for each of
 	// them in the database would only delay it.
@@ -28,11 +33,31 @@ func (ms *Mirrors) Current(ctx context.Context, organizationID string) (*Mirror,
 	at, err := m.asked.ask(ctx, func(ctx context.Context) (Moment, error) {
 		at, err := ms.index.moment(ctx, organizationID)
 		if err == nil && at.Epoch == "" {
-			ms.load(m) // the index was lost, and nothing has told the mirror
+			ms.loadLost(m)
 		}
 		return at, err
 	})
+	if err == nil && at.Epoch == "" && m.recent() {
+		return m, false
+	}
 	return m, err == nil && ms.reach(ctx, m, at)
+}
+
+// Recent returns an organization's mirror when it can't be had live, a crowd
+// waits, and what it shows was right a few seconds ago. To count in the database
+// for every reader would then keep it from everything else.
+func (ms *Mirrors) Recent(organizationID string) (*Mirror, bool) {
+	ms.mu.Lock()
+	m := ms.mirrors[organizationID]
+	ms.mu.Unlock()
+	return m, m != nil && m.recent()
+}
+
+func (m *Mirror) recent() bool {
+	asOf, _ := m.AsOf()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.sum.Waiting >= crowd && m.owner.now().Sub(asOf) < recentLife
 }
 
 // At is Current for who has just been told a moment of the index, by a change

@@ -39,7 +39,7 @@ func measure(registry *prometheus.Registry, db *store.Store, hub *realtime.Hub, 
 		}
 		return length.Seconds()
 	})
-	counter("redis_links_lost_total", "Times a subscription to Redis has broken or gone silent.", func() float64 { return float64(mirrors.Lost()) })
+	counter("redis_links_lost_total", "Times a subscription to Redis has broken or gone silent.", func() float64 { return float64(mirrors.LinksLost()) })
 	counter("index_repairs_total", "Bookings found wrong in the queue index and mended.", func() float64 {
 		n, _ := index.Repairs()
 		return float64(n)

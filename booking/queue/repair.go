@@ -1,0 +1,366 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// How long a difference between index and database must last before it is
+// mended, for a change that was committed a moment ago is on its way: in the
+// background, and when a caller waits for the index to be loaded.
+const (
+	settleTime = 500 * time.Millisecond
+	settleSoon = 50 * time.Millisecond
+)
+
+const (
+	// maxMended is how many bookings are mended one by one. When more differ,
+	// the index is built again.
+	maxMended = 1000
+	// maxChecked bounds the bookings that are checked with one round trip, and
+	// maxScanned the queues that are read with one.
+	maxChecked = 200
+	maxScanned = 8
+)
+
+// Repair compares the index with the database and mends each booking that
+// differs for as long as settle, by the same script as any change. It returns
+// how many it mended. Bookings that change meanwhile are safe: an older version
+// never wins.
+func (ix *Index) Repair(ctx context.Context, organizationID string, settle time.Duration) (int, error) {
+	if err := ix.Rebuild(ctx, organizationID); err != nil { // does nothing to a whole one
+		return 0, err
+	}
+	suspects, err := ix.suspects(ctx, organizationID)
+	if err != nil {
+		return 0, err
+	}
+	return ix.repair(ctx, organizationID, suspects, settle)
+}
+
+// repair is Repair for bookings that seem to differ.
+func (ix *Index) repair(ctx context.Context, organizationID string, suspects []string, settle time.Duration) (int, error) {
+	at, err := ix.moment(ctx, organizationID)
+	if err != nil || len(suspects) == 0 {
+		return 0, err
+	}
+	wrong, err := ix.check(ctx, organizationID, suspects)
+	if err != nil || len(wrong) == 0 {
+		return 0, err
+	}
+	wait(ctx, settle)
+	still, err := ix.check(ctx, organizationID, slices.Collect(maps.Keys(wrong)))
+	if err != nil {
+		return 0, err
+	}
+	maps.DeleteFunc(still, func(id string, d difference) bool {
+		return wrong[id].waits != d.waits || wrong[id].entry.Version != d.entry.Version
+	})
+	if err := ix.mendAll(ctx, organizationID, at.Epoch, still); err != nil {
+		return 0, err
+	}
+	if len(still) > 0 {
+		ix.repairs.Add(int64(len(still)))
+		ix.log.Warn("queue index repaired", "organization", organizationID, "bookings", len(still))
+	}
+	return len(still), nil
+}
+
+// Rematch brings the index in line with a catalogue that has just changed:
+// whose queues a booking waits in is decided there, and no change of the
+// booking itself would tell.
+func (ix *Index) Rematch(ctx context.Context, organizationID string) error {
+	if err := ix.Rebuild(ctx, organizationID); err != nil {
+		return err
+	}
+	at, err := ix.moment(ctx, organizationID)
+	if err != nil {
+		return err
+	}
+	suspects, err := ix.suspects(ctx, organizationID)
+	if err != nil {
+		return err
+	}
+	wrong, err := ix.check(ctx, organizationID, suspects)
+	if err != nil {
+		return err
+	}
+	// Others are on their way out, or for Repair.
+	maps.DeleteFunc(wrong, func(_ string, d difference) bool { return !d.waits })
+	return ix.mendAll(ctx, organizationID, at.Epoch, wrong)
+}
+
+// difference is a booking that the index has otherwise than the database.
+type difference struct {
+	entry Entry // as the database has it; only id and version when it waits nowhere
+	waits bool
+}
+
+// suspects lists the bookings that seem to stand elsewhere in the index than
+// in the database. It reads both in pieces while they change, so it may list
+// bookings that are right.
+func (ix *Index) suspects(ctx context.Context, organizationID string) ([]string, error) {
+	type expected struct {
+		member
+		recorded bool
+		places   int // found where they should be
+	}
+	waiting := map[string]*expected{}
+	err := ix.truth.Waiting(ctx, organizationID, func(entries []Entry) error {
+		for _, e := range entries {
+			waiting[e.BookingID] = &expected{member: memberOf(e)}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("compare the queue index: %w", err)
+	}
+	suspects := map[string]struct{}{}
+	err = ix.scanRecords(ctx, organizationID, func(page []member) error {
+		for _, m := range page {
+			e := waiting[m.id]
+			if e == nil {
+				suspects[m.id] = struct{}{}
+				continue
+			}
+			m.score = e.score // it stands in the queues
+			e.recorded = m == e.member
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = ix.scanQueues(ctx, organizationID, func(queue, id string, score float64) {
+		e := waiting[id]
+		if e == nil || int64(score) != e.score || !stands(e.queues, queue) {
+			suspects[id] = struct{}{}
+			return
+		}
+		e.places++
+	})
+	if err != nil {
+		return nil, err
+	}
+	for id, e := range waiting {
+		if !e.recorded || e.places != 1+strings.Count(e.queues, ",") {
+			suspects[id] = struct{}{}
+		}
+	}
+	return slices.Collect(maps.Keys(suspects)), nil
+}
+
+// compareState is suspects for an index that has just been read. It leaves out
+// the queues in Redis: mirrors need only the records.
+func (ix *Index) compareState(ctx context.Context, organizationID string, s *state) ([]string, error) {
+	var suspects []string
+	right := map[string]bool{}
+	err := ix.truth.Waiting(ctx, organizationID, func(entries []Entry) error {
+		for _, e := range entries {
+			w := s.waiters[e.BookingID]
+			right[e.BookingID] = w != nil && w.Version == e.Version && w.Score == e.Score && w.Ticket == e.Ticket &&
+				w.group.name == e.queues()
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("compare the queue index: %w", err)
+	}
+	for id := range s.waiters {
+		if !right[id] {
+			suspects = append(suspects, id)
+		}
+	}
+	for id := range right {
+		if s.waiters[id] == nil {
+			suspects = append(suspects, id)
+		}
+	}
+	return suspects, nil
+}
+
+// stands reports whether a queue is among others, joined by commas.
+func stands(queues, queue string) bool {
+	for q := range strings.SplitSeq(queues, ",") {
+		if q == queue {
+			return true
+		}
+	}
+	return false
+}
+
+// scanQueues calls each with every place of every queue. Places that change
+// meanwhile may come twice, or not at all.
+func (ix *Index) scanQueues(ctx context.Context, organizationID string, each func(queue, id string, score float64)) error {
+	k := keysOf(organizationID)
+	queues, err := ix.rdb.SMembers(ctx, k.queues).Result()
+	if err != nil {
+		return fmt.Errorf("read the queues of the index: %w", err)
+	}
+	for some := range slices.Chunk(queues, maxScanned) {
+		cursors := make(map[string]uint64, len(some))
+		for _, q := range some {
+			cursors[q] = 0
+		}
+		for len(cursors) > 0 {
+			pages := map[string]*redis.ScanCmd{}
+			_, err := ix.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+				for q, cursor := range cursors {
+					pages[q] = pipe.ZScan(ctx, k.queue+q, cursor, "", scanCount)
+				}
+				return nil
+			})
+			if err != nil {
+				return fmt.Errorf("read the queues of the index: %w", err)
+			}
+			for q, page := range pages {
+				places, next := page.Val()
+				for pair := range slices.Chunk(places, 2) {
+					score, err := strconv.ParseFloat(pair[1], 64)
+					if err != nil {
+						return fmt.Errorf("read the queues of the index: score of %s: %w", pair[0], err)
+					}
+					each(q, pair[0], score)
+				}
+				if cursors[q] = next; next == 0 {
+					delete(cursors, q)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// check compares some bookings in the index with the database. It reads the
+// index first, so a booking which the database no longer has waiting has left.
+// It stops when more differ than are mended one by one.
+func (ix *Index) check(ctx context.Context, organizationID string, ids []string) (map[string]difference, error) {
+	wrong := map[string]difference{}
+	for some := range slices.Chunk(ids, maxChecked) {
+		found, err := ix.find(ctx, organizationID, some)
+		if err != nil {
+			return nil, err
+		}
+		waiting, versions, err := ix.truth.Lookup(ctx, organizationID, some)
+		if err != nil {
+			return nil, fmt.Errorf("compare the queue index: %w", err)
+		}
+		for _, e := range waiting {
+			if !found[e.BookingID].right(memberOf(e)) {
+				wrong[e.BookingID] = difference{e, true}
+			}
+			delete(found, e.BookingID)
+		}
+		for id, f := range found {
+			version, exists := versions[id]
+			if !exists { // deleted: newer than anything the index saw
+				version = f.version + 1
+			}
+			wrong[id] = difference{Entry{BookingID: id, Version: version}, false}
+		}
+		if len(wrong) > maxMended {
+			break
+		}
+	}
+	return wrong, nil
+}
+
+// standing is where the index has a booking.
+type standing struct {
+	member                    // its record; the zero member without one
+	scores map[string]float64 // in each queue
+}
+
+// right reports whether a booking stands where it should.
+func (f *standing) right(should member) bool {
+	if f == nil || len(f.scores) != 1+strings.Count(should.queues, ",") {
+		return false
+	}
+	for q, score := range f.scores {
+		if int64(score) != should.score || !stands(should.queues, q) {
+			return false
+		}
+	}
+	recorded := f.member
+	recorded.score = should.score
+	return recorded == should
+}
+
+// find reads where the index has some bookings. It leaves out those that are
+// not there.
+func (ix *Index) find(ctx context.Context, organizationID string, ids []string) (map[string]*standing, error) {
+	k := keysOf(organizationID)
+	queues, err := ix.rdb.SMembers(ctx, k.queues).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the queues of the index: %w", err)
+	}
+	var records *redis.SliceCmd
+	scores := make([]*redis.FloatSliceCmd, len(queues))
+	_, err = ix.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		records = pipe.HMGet(ctx, k.members, ids...)
+		for i, q := range queues {
+			scores[i] = pipe.ZMScore(ctx, k.queue+q, ids...)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the queue index: %w", err)
+	}
+	found := map[string]*standing{}
+	for i, id := range ids {
+		f := &standing{scores: map[string]float64{}}
+		for n, q := range queues {
+			if score := scores[n].Val()[i]; !math.IsNaN(score) {
+				f.scores[q] = score
+			}
+		}
+		record, recorded := records.Val()[i].(string)
+		if recorded {
+			f.member = parseRecord(id, record)
+		}
+		if recorded || len(f.scores) > 0 {
+			found[id] = f
+		}
+	}
+	return found, nil
+}
+
+// mendAll makes the index, found wrong in an epoch, have bookings as the
+// database has them.
+func (ix *Index) mendAll(ctx context.Context, organizationID, epoch string, wrong map[string]difference) error {
+	if len(wrong) > maxMended {
+		return ix.renew(ctx, organizationID, epoch)
+	}
+	for _, d := range wrong {
+		change, record := Delta{BookingID: d.entry.BookingID, BookingVersion: d.entry.Version}, ""
+		if d.waits {
+			change, record = d.entry.delta(), d.entry.record()
+		}
+		_, err := ix.change(ctx, organizationID, change, record, true)
+		if errors.Is(err, errStale) {
+			return ix.renew(ctx, organizationID, epoch)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// renew replaces an index that can't be mended: too much of it differs, or it
+// has versions that the database, restored to an earlier moment, does not have.
+func (ix *Index) renew(ctx context.Context, organizationID, epoch string) error {
+	if err := ix.build(ctx, organizationID, epoch); err != nil {
+		return fmt.Errorf("renew the queue index: %w", err)
+	}
+	return nil
+}
