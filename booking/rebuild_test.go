@@ -230,7 +230,7 @@ func BenchmarkLostIndex(b *testing.B) {
 // no command keeps Redis busy meanwhile.
 func TestALargeIndexIsRebuiltInPieces(t *testing.T) {
 	t.Parallel()
-	w := newCrowded(t, 2, 20_000)
+	w := newCrowded(t, 2, 10_000)
 	stop := w.traffic(t)
 	r := w.lose(t)
 	t.Logf("whole after %v, live after %v, slowest command %v", r.whole, r.live, r.slowest)

@@ -62,6 +62,10 @@ func (ix *Index) repair(ctx context.Context, organizationID string, suspects []s
 	if err != nil {
 		return 0, err
 	}
+	now, err := ix.moment(ctx, organizationID)
+	if err != nil || now.Epoch != at.Epoch || now.Epoch == "" {
+		return 0, err // lost and rebuilt meanwhile
+	}
 	maps.DeleteFunc(still, func(id string, d difference) bool {
 		return wrong[id].waits != d.waits || wrong[id].entry.Version != d.entry.Version
 	})
