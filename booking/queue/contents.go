@@ -82,12 +82,11 @@ func (ix *Index) read(ctx context.Context, organizationID string) (*state, error
 		scores := map[string]*redis.Cmd{}
 		_, err := ix.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			for typeID, at := range byType {
-				args := make([]any, 0, 2+len(at))
-				args = append(args, "ZMSCORE", k.queue+typeID)
-				for _, i := range at {
-					args = append(args, page[i].id)
+				ids := make([]string, len(at))
+				for n, i := range at {
+					ids[n] = page[i].id
 				}
-				scores[typeID] = pipe.Do(ctx, args...)
+				scores[typeID] = askScores(ctx, pipe, k.queue+typeID, ids)
 			}
 			return nil
 		})
@@ -118,7 +117,18 @@ func (ix *Index) read(ctx context.Context, organizationID string) (*state, error
 	return stateOf(all), nil
 }
 
-// scoreOf reads an answer of ZMSCORE. ok is false when there is no score.
+// askScores asks for the scores of bookings in a queue. The client's own ZMScore
+// answers 0 for a booking that is not in the queue, which is a score too.
+func askScores(ctx context.Context, pipe redis.Pipeliner, key string, ids []string) *redis.Cmd {
+	args := make([]any, 0, 2+len(ids))
+	args = append(args, "ZMSCORE", key)
+	for _, id := range ids {
+		args = append(args, id)
+	}
+	return pipe.Do(ctx, args...)
+}
+
+// scoreOf reads one answer of ZMSCORE. ok is false when there is no score.
 func scoreOf(answer any) (score int64, ok bool, err error) {
 	switch answer := answer.(type) {
 	case nil:

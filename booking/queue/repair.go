@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -280,8 +279,8 @@ func (ix *Index) check(ctx context.Context, organizationID string, ids []string)
 
 // standing is where the index has a booking.
 type standing struct {
-	member                    // its record; the zero member without one
-	scores map[string]float64 // in each queue
+	member                  // its record; the zero member without one
+	scores map[string]int64 // in each queue
 }
 
 // right reports whether a booking stands where it should.
@@ -290,7 +289,7 @@ func (f *standing) right(should member) bool {
 		return false
 	}
 	for q, score := range f.scores {
-		if int64(score) != should.score || !stands(should.queues, q) {
+		if score != should.score || !stands(should.queues, q) {
 			return false
 		}
 	}
@@ -308,11 +307,11 @@ func (ix *Index) find(ctx context.Context, organizationID string, ids []string) 
 		return nil, fmt.Errorf("read the queues of the index: %w", err)
 	}
 	var records *redis.SliceCmd
-	scores := make([]*redis.FloatSliceCmd, len(queues))
+	scores := make([]*redis.Cmd, len(queues))
 	_, err = ix.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		records = pipe.HMGet(ctx, k.members, ids...)
 		for i, q := range queues {
-			scores[i] = pipe.ZMScore(ctx, k.queue+q, ids...)
+			scores[i] = askScores(ctx, pipe, k.queue+q, ids)
 		}
 		return nil
 	})
@@ -320,19 +319,30 @@ func (ix *Index) find(ctx context.Context, organizationID string, ids []string) 
 		return nil, fmt.Errorf("read the queue index: %w", err)
 	}
 	found := map[string]*standing{}
+	at := func(id string) *standing {
+		if found[id] == nil {
+			found[id] = &standing{scores: map[string]int64{}}
+		}
+		return found[id]
+	}
 	for i, id := range ids {
-		f := &standing{scores: map[string]float64{}}
-		for n, q := range queues {
-			if score := scores[n].Val()[i]; !math.IsNaN(score) {
-				f.scores[q] = score
+		if record, ok := records.Val()[i].(string); ok {
+			at(id).member = parseRecord(id, record)
+		}
+	}
+	for n, q := range queues {
+		answers, err := scores[n].Slice()
+		if err != nil {
+			return nil, fmt.Errorf("read the queue index: %w", err)
+		}
+		for i, id := range ids {
+			score, ok, err := scoreOf(answers[i])
+			if err != nil {
+				return nil, fmt.Errorf("read the queue index: score of %s: %w", id, err)
 			}
-		}
-		record, recorded := records.Val()[i].(string)
-		if recorded {
-			f.member = parseRecord(id, record)
-		}
-		if recorded || len(f.scores) > 0 {
-			found[id] = f
+			if ok {
+				at(id).scores[q] = score
+			}
 		}
 	}
 	return found, nil
