@@ -40,7 +40,8 @@ func CustomersWith(organizationID string, bookings func(*gorm.DB) *gorm.DB) Cust
 
 // limit narrows a query for customers to those in scope that are not erased.
 func (sc CustomerScope) limit(db *gorm.DB) *gorm.DB {
-	q := db.Model(&models.Customer{}).Where("customers.organization_id = ? AND customers.erased_at IS NULL", sc.organizationID)
+	q := db.Model(&models.Customer{}).
+		Where("customers.organization_id = ? AND customers.erased_at IS NULL", sc.organizationID)
 	if sc.customerID != "" {
 		q = q.Where("customers.id = ?", sc.customerID)
 	}
@@ -83,13 +84,16 @@ func (a *Access) Customers(ctx context.Context, sc CustomerScope, page store.Pag
 
 // CustomersOf returns the customers of bookings by their ids, erased ones
 // included. Who may see a booking may see whose it is.
-func (a *Access) CustomersOf(ctx context.Context, organizationID string, bookings []models.Booking) (map[string]*models.Customer, error) {
+func (a *Access) CustomersOf(
+	ctx context.Context, organizationID string, bookings []models.Booking,
+) (map[string]*models.Customer, error) {
 	ids := make([]string, len(bookings))
 	for i := range bookings {
 		ids[i] = bookings[i].CustomerID
 	}
 	var list []models.Customer
-	if err := a.store.Read(ctx).Where("organization_id = ? AND id IN ?", organizationID, distinct(ids)).Find(&list).Error; err != nil {
+	err := a.store.Read(ctx).Where("organization_id = ? AND id IN ?", organizationID, distinct(ids)).Find(&list).Error
+	if err != nil {
 		return nil, fmt.Errorf("read customers: %w", err)
 	}
 	found := make(map[string]*models.Customer, len(list))
@@ -124,7 +128,8 @@ func (a *Access) ResolveCustomerIn(tx *store.Tx, sc CustomerScope, ref CustomerR
 		CreatedAt: tx.Now, UpdatedAt: tx.Now,
 	}
 	var err error
-	if c.Phone, c.Email, err = contacts(ref.Phone, ref.Email, contactFields{"customerIdentifier.phone", "customerIdentifier.email"}); err != nil {
+	fields := contactFields{"customerIdentifier.phone", "customerIdentifier.email"}
+	if c.Phone, c.Email, err = contacts(ref.Phone, ref.Email, fields); err != nil {
 		return nil, err
 	}
 	done := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&c)
@@ -144,7 +149,8 @@ func (a *Access) ResolveCustomerIn(tx *store.Tx, sc CustomerScope, ref CustomerR
 	err = q.Take(&known).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		// Another customer has the e-mail address, or the customer is out of scope.
-		return nil, models.Errorf(models.CodeContactTaken, "A customer whom you don't reach has this phone number or e-mail address.")
+		return nil, models.Errorf(models.CodeContactTaken,
+			"A customer out of your reach has this phone number or e-mail address; the reception can book for them.")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("find customer: %w", err)
@@ -168,7 +174,9 @@ type CustomerChange struct {
 // that staff change takes effect at once and ends the sessions of the customer.
 // It fails with CodeContactTaken where another customer has the address, and
 // with CodeForbidden where the scope does not include addresses.
-func (a *Access) UpdateCustomer(ctx context.Context, sc CustomerScope, id string, change CustomerChange) (*models.Customer, error) {
+func (a *Access) UpdateCustomer(
+	ctx context.Context, sc CustomerScope, id string, change CustomerChange,
+) (*models.Customer, error) {
 	proved := ""
 	if change.Code != "" {
 		c, err := a.Customer(ctx, sc, id)
@@ -191,7 +199,8 @@ func (a *Access) UpdateCustomer(ctx context.Context, sc CustomerScope, id string
 			return err
 		}
 		if sc.keepContact && !sameContacts(&before, c) {
-			return models.Errorf(models.CodeForbidden, "You may not change a customer's phone number or e-mail address; the reception may.")
+			return models.Errorf(models.CodeForbidden,
+				"You may not change a customer's phone number or e-mail address; the reception may.")
 		}
 		gone := left(before.Phone, before.Email, c.Phone, c.Email)
 		if err := a.retire(tx, c.OrganizationID, KindCustomer, gone); err != nil {
@@ -246,9 +255,11 @@ func (a *Access) prove(ctx context.Context, c *models.Customer, change CustomerC
 
 // apply changes a customer. proved is an address whose code came with the change.
 func (change CustomerChange) apply(c *models.Customer, proved string) error {
-	for to, from := range map[*string]*string{&c.FirstName: change.FirstName, &c.LastName: change.LastName, &c.Note: change.Note} {
-		if from != nil {
-			*to = *from
+	for _, field := range []struct{ to, from *string }{
+		{&c.FirstName, change.FirstName}, {&c.LastName, change.LastName}, {&c.Note, change.Note},
+	} {
+		if field.from != nil {
+			*field.to = *field.from
 		}
 	}
 	if change.Data != nil {

@@ -68,7 +68,8 @@ func withMembers(db *gorm.DB) *gorm.DB {
 // Reduced reports whether the key has lost the scope admin, because the member
 // who made it is no owner or admin any more.
 func (k *APIKey) Reduced() bool {
-	return k.MemberID != "" && k.MemberRole != models.RoleOwner && k.MemberRole != models.RoleAdmin && slices.Contains(k.Scopes, ScopeAdmin)
+	return k.MemberID != "" && k.MemberRole != models.RoleOwner && k.MemberRole != models.RoleAdmin &&
+		slices.Contains(k.Scopes, ScopeAdmin)
 }
 
 // principal is who comes with the key.
@@ -225,7 +226,8 @@ func insertKey(tx *store.Tx, organizationID *string, plan KeyPlan, role models.R
 	secret := newSecret(keyPrefix)
 	k := APIKey{
 		ID: models.NewID(), OrganizationID: organizationID, Name: plan.Name, KeyHash: models.HashSecret(secret),
-		Scopes: plan.Scopes, Role: role, MemberID: plan.By.member(), MakerKind: string(plan.By.Kind), MakerID: plan.By.SubjectID, CreatedAt: tx.Now,
+		Scopes: plan.Scopes, Role: role, MemberID: plan.By.member(),
+		MakerKind: string(plan.By.Kind), MakerID: plan.By.SubjectID, CreatedAt: tx.Now,
 	}
 	if k.MakerKind == "" {
 		k.MakerKind = "system"
