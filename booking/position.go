@@ -132,6 +132,8 @@ func (s *Service) PlaceAt(ctx context.Context, b *models.Booking, position int) 
 // had taken in at a moment; nil when it does not wait any more. The change is
 // made, so a failure is none of the caller's: they would try it again.
 func (s *Service) placeAfter(ctx context.Context, b *models.Booking, at queue.Moment) *Place {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+	defer cancel()
 	place, err := s.tryPlaceAfter(ctx, b, at)
 	if err != nil {
 		s.log.Warn("a booking was changed and its place can't be told", "booking", b.ID, "error", err)

@@ -101,6 +101,7 @@ func (s *Server) enter(ctx context.Context, c *caller) error {
 	if err != nil && c.Principal.OrganizationID != "" && models.CodeOf(err) == models.CodeOrgMissing {
 		return models.Errorf(models.CodeUnauthenticated, "The organization is gone, and this credential with it.")
 	}
+	c.organization = o
 	if err == nil && c.Role == models.RoleProvider {
 		c.ResourceIDs, c.Views = o.actedForBy(c.SubjectID), o.views[c.SubjectID]
 	}

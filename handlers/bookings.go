@@ -201,8 +201,7 @@ func (s *Server) bookingRoutes() {
 		if err != nil {
 			return result[BookingView]{}, err
 		}
-		view, err := s.showAt(ctx, c, true, b, place)
-		return result[BookingView]{view}, err
+		return result[BookingView]{s.showChanged(ctx, c, true, b, place)}, nil
 	})
 }
 
@@ -218,7 +217,6 @@ func (s *Server) shown(ctx context.Context, c caller) func(*models.Booking, erro
 		if err != nil {
 			return result[BookingView]{}, err
 		}
-		view, err := s.showOne(ctx, c, true, b)
-		return result[BookingView]{view}, err
+		return result[BookingView]{s.showChanged(ctx, c, true, b, nil)}, nil
 	}
 }

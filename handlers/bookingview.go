@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math"
 	"slices"
@@ -303,6 +304,30 @@ func (s *Server) showAt(ctx context.Context, c caller, withCustomer bool, b *mod
 		return BookingView{}, err
 	}
 	return v.show(b, place), nil
+}
+
+// afterTimeout bounds what is read for an answer after the commit.
+const afterTimeout = time.Second
+
+// showChanged makes the view of a booking whose change is committed. It answers
+// with the committed row, whatever happens after the commit: a name or a customer
+// that can't be read within afterTimeout is left out, and the request's own
+// deadline does not count any more. place is nil when the booking does not wait.
+func (s *Server) showChanged(ctx context.Context, c caller, withCustomer bool, b *models.Booking, place *booking.Place) BookingView {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterTimeout)
+	defer cancel()
+	v := viewer{o: c.organization, types: c.organization.typeAt, resources: c.organization.resAt, lang: c.Lang}
+	one := []models.Booking{*b}
+	err := s.findMissing(ctx, &v, one)
+	if withCustomer {
+		var unread error
+		v.people, unread = s.o.Access.CustomersOf(ctx, c.OrganizationID, one)
+		err = errors.Join(err, unread)
+	}
+	if err != nil {
+		s.o.Log.Warn("the answer to a committed change is incomplete", "requestId", requestID(ctx), "booking", b.ID, "error", err)
+	}
+	return v.show(b, place)
 }
 
 // includes reports whether a comma-separated list names something.

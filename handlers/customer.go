@@ -58,8 +58,7 @@ func (s *Server) customerRoutes() {
 		if err != nil {
 			return result[BookingView]{}, err
 		}
-		view, err := s.showOne(ctx, c, false, b)
-		return result[BookingView]{view}, err
+		return result[BookingView]{s.showChanged(ctx, c, false, b, nil)}, nil
 	})
 
 	register(s, operation{

@@ -89,15 +89,12 @@ func viewMessageAttempt(a *notify.MessageAttempt) messageAttemptView {
 }
 
 func (s *Server) messageRoutes() {
-	show := func(ctx context.Context, c caller) (result[messageSettingsView], error) {
-		m, err := s.o.Notify.MessageSettings(ctx, c.OrganizationID)
-		return result[messageSettingsView]{viewMessageSettings(m)}, err
-	}
 	register(s, operation{
 		method: http.MethodGet, path: "/management/messages", id: "getMessages", tag: "Messages", who: managers, scope: scopeAdmin,
 		summary: "Get the wording of messages", about: "And which reminders of appointments go out, and how.",
 	}, func(ctx context.Context, c caller, _ *struct{}) (result[messageSettingsView], error) {
-		return show(ctx, c)
+		m, err := s.o.Notify.MessageSettings(ctx, c.OrganizationID)
+		return result[messageSettingsView]{viewMessageSettings(m)}, err
 	})
 	register(s, operation{
 		method: http.MethodPut, path: "/management/messages", id: "setMessages", tag: "Messages", who: managers, scope: scopeAdmin,
@@ -107,10 +104,8 @@ func (s *Server) messageRoutes() {
 			"reminders": map[string]any{"oneHourBeforeAppointment": []string{"whatsapp", "sms"}},
 		},
 	}, func(ctx context.Context, c caller, in *with[messageSettingsBody]) (result[messageSettingsView], error) {
-		if err := s.o.Notify.SetMessages(ctx, c.OrganizationID, in.Body.change()); err != nil {
-			return result[messageSettingsView]{}, err
-		}
-		return show(ctx, c)
+		m, err := s.o.Notify.SetMessages(ctx, c.OrganizationID, in.Body.change())
+		return result[messageSettingsView]{viewMessageSettings(m)}, err
 	})
 	type logQuery struct {
 		Limit     int    `query:"limit" default:"10" minimum:"1" doc:"Items on a page; at most 100, more are not given."`

@@ -156,9 +156,12 @@ func (s *Server) organizationRoutes() {
 			return result[organizationView]{}, models.Errorf(models.CodeHardDelete, "Organizations are deleted for good in development only.")
 		}
 		o, err := s.o.Catalog.DropOrganization(ctx, in.ID)
-		if err == nil {
-			err = s.o.Mirrors.Drop(ctx, in.ID)
+		if err != nil {
+			return result[organizationView]{}, err
 		}
-		return showOrganization(o, err)
+		if err := s.o.Mirrors.Drop(ctx, in.ID); err != nil {
+			s.o.Log.Warn("the queue index of a deleted organization stays in Redis", "organization", in.ID, "error", err)
+		}
+		return showOrganization(o, nil)
 	})
 }

@@ -147,8 +147,7 @@ func (s *Server) schedule(ctx context.Context, c caller, body ScheduleBody, j bo
 	if err != nil {
 		return joinedView{}, err
 	}
-	view, err := s.showAt(ctx, c, withCustomer, b, place)
-	return joinedView{BookingView: view, TicketToken: token}, err
+	return joinedView{BookingView: s.showChanged(ctx, c, withCustomer, b, place), TicketToken: token}, nil
 }
 
 func (s *Server) book(ctx context.Context, c caller, body ScheduleBody, j booking.Join) (*models.Booking, *booking.Place, error) {

@@ -216,7 +216,8 @@ func (s *Server) typeRoutes() {
 			return result[typeView]{}, err
 		}
 		s.directory.forget(c.OrganizationID)
-		return s.showType(ctx, c, t)
+		view, err := viewType(t, c.Lang, 0) // nobody can have joined yet
+		return result[typeView]{view}, err
 	})
 	register(s, operation{
 		method: http.MethodGet, path: "/management/types/{id}", id: "getType", tag: "Types", who: staff, summary: "Get a booking type",
@@ -242,12 +243,18 @@ func (s *Server) typeRoutes() {
 		if err := in.Body.apply(t); err != nil {
 			return result[typeView]{}, err
 		}
+		// Counted before the change, so that nothing can fail after it.
+		counts, err := s.o.Bookings.PendingCounts(ctx, c.OrganizationID, []string{t.ID})
+		if err != nil {
+			return result[typeView]{}, err
+		}
 		if err := s.o.Catalog.UpdateType(ctx, t); err != nil {
 			return result[typeView]{}, err
 		}
 		s.o.Bookings.ForgetType(t.ID)
 		s.directory.forget(c.OrganizationID)
-		return s.showType(ctx, c, t)
+		view, err := viewType(t, c.Lang, counts[t.ID])
+		return result[typeView]{view}, err
 	})
 	register(s, operation{
 		method: http.MethodDelete, path: "/management/types/{id}", id: "deleteType", tag: "Types", who: managers,

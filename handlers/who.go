@@ -108,6 +108,8 @@ const (
 type caller struct {
 	access.Principal
 	OrganizationID string
+	// organization is what it offers; nil where none is named.
+	organization *organization
 	// ResourceIDs are the resources a provider acts for.
 	ResourceIDs []string
 	// Views are whose bookings a provider may look at besides.

@@ -64,7 +64,10 @@ var languages = []string{"en", "ar"}
 
 // MessageSettings returns the settings of an organization.
 func (s *Service) MessageSettings(ctx context.Context, organizationID string) (MessageSettings, error) {
-	db := s.store.Read(ctx)
+	return messageSettings(s.store.Read(ctx), organizationID)
+}
+
+func messageSettings(db *gorm.DB, organizationID string) (MessageSettings, error) {
 	var rows []messageWording
 	if err := db.Where("organization_id = ?", organizationID).Find(&rows).Error; err != nil {
 		return MessageSettings{}, fmt.Errorf("read wordings: %w", err)
@@ -106,22 +109,22 @@ func reminderMethods(db *gorm.DB, organizationID string) (map[models.Reminder][]
 	return chosen, nil
 }
 
-// SetMessages changes the settings of an organization.
-func (s *Service) SetMessages(ctx context.Context, organizationID string, c MessageChange) error {
+// SetMessages changes the settings of an organization and returns them all.
+func (s *Service) SetMessages(ctx context.Context, organizationID string, c MessageChange) (m MessageSettings, err error) {
 	var wordings []messageWording
 	for _, name := range sorted(c.Wordings) {
 		t, ok := templates[name]
 		if !ok {
-			return models.Invalid("templates."+name, "There is no such message; there are %s.", strings.Join(sorted(templates), ", "))
+			return m, models.Invalid("templates."+name, "There is no such message; there are %s.", strings.Join(sorted(templates), ", "))
 		}
 		for _, lang := range sorted(c.Wordings[name]) {
 			field := "templates." + name + "." + lang
 			if !slices.Contains(languages, lang) {
-				return models.Invalid(field, "A language is en or ar.")
+				return m, models.Invalid(field, "A language is en or ar.")
 			}
 			w := c.Wordings[name][lang]
 			if err := t.check(field, w); err != nil {
-				return err
+				return m, err
 			}
 			wordings = append(wordings, messageWording{OrganizationID: organizationID, Template: name, Lang: lang, Subject: w.Subject, Text: w.Text})
 		}
@@ -129,16 +132,16 @@ func (s *Service) SetMessages(ctx context.Context, organizationID string, c Mess
 	for _, reminder := range sorted(c.Reminders) {
 		field := "reminders." + string(reminder)
 		if !slices.Contains(models.Reminders, reminder) {
-			return models.Invalid(field, "There is no such reminder.")
+			return m, models.Invalid(field, "There is no such reminder.")
 		}
 		list := c.Reminders[reminder]
 		for i, method := range list {
 			if !slices.Contains(methods, method) || slices.Contains(list[:i], method) {
-				return models.Invalid(field, "Its methods are each at most once of %s.", strings.Join(methods, ", "))
+				return m, models.Invalid(field, "Its methods are each at most once of %s.", strings.Join(methods, ", "))
 			}
 		}
 	}
-	err := s.store.Tx(ctx, func(tx *store.Tx) error {
+	err = s.store.Tx(ctx, func(tx *store.Tx) error {
 		for _, w := range wordings {
 			w.UpdatedAt = tx.Now
 			if err := tx.Clauses(clause.OnConflict{UpdateAll: true, Columns: columns("organization_id", "template", "lang")}).Create(&w).Error; err != nil {
@@ -157,12 +160,17 @@ func (s *Service) SetMessages(ctx context.Context, organizationID string, c Mess
 				return err
 			}
 		}
-		return tx.Audit(organizationID, "setMessages", "organization", organizationID)
+		if err := tx.Audit(organizationID, "setMessages", "organization", organizationID); err != nil {
+			return err
+		}
+		var err error
+		m, err = messageSettings(tx.DB, organizationID)
+		return err
 	})
 	if err != nil {
-		return fmt.Errorf("store the settings of messages: %w", err)
+		return m, fmt.Errorf("store the settings of messages: %w", err)
 	}
-	return nil
+	return m, nil
 }
 
 func columns(names ...string) []clause.Column {
