@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -76,7 +77,9 @@ func (h *house) node(sweep bool) *node {
 	require.NoError(h.t, err)
 	index := queue.NewIndex(rdb, booking.NewTruth(s), slog.Default())
 	mirrors := queue.NewMirrors(index, time.Now, slog.Default())
-	c := catalog.New(s, index.Rematch)
+	c := catalog.New(s, func(ctx context.Context, organizationID string) {
+		assert.NoError(h.t, index.Rematch(ctx, organizationID))
+	})
 	n := &node{s, c, mirrors, index, booking.New(s, c, index, mirrors, slog.Default())}
 	var running sync.WaitGroup
 	running.Go(func() { mirrors.Run(ctx) })

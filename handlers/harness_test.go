@@ -151,11 +151,10 @@ func (h *house) start(look func(*store.Store)) {
 	h.rdb = rdb
 	index := queue.NewIndex(rdb, booking.NewTruth(h.store), log)
 	mirrors := queue.NewMirrors(index, time.Now, log)
-	c := catalog.New(h.store, func(ctx context.Context, organizationID string) error {
+	c := catalog.New(h.store, func(ctx context.Context, organizationID string) {
 		if err := errors.Join(index.Rematch(ctx, organizationID), h.notify.Moved(ctx, organizationID)); err != nil {
 			log.Warn("a change of the catalogue was not announced", "error", err)
 		}
-		return nil
 	})
 	bookings := booking.New(h.store, c, index, mirrors, log)
 	secret := []byte(strings.Repeat("s", 32))

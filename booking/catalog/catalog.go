@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -24,14 +25,24 @@ import (
 // Catalog reads and changes the catalogue of every organization.
 type Catalog struct {
 	store   *store.Store
-	rematch func(ctx context.Context, organizationID string) error
+	changed func(ctx context.Context, organizationID string)
 }
 
-// New makes a Catalog. rematch is called after each committed change of what
-// matches what; an error of it is the caller's to log, since the background
-// comparison does the same within seconds.
-func New(s *store.Store, rematch func(ctx context.Context, organizationID string) error) *Catalog {
-	return &Catalog{s, rematch}
+// New makes a Catalog. changed is called after each committed change of what
+// matches what. It returns no error because the change stands: changed logs what
+// it can't do, and the background comparison repairs it within seconds.
+func New(s *store.Store, changed func(ctx context.Context, organizationID string)) *Catalog {
+	return &Catalog{s, changed}
+}
+
+// announceTimeout bounds changed.
+const announceTimeout = 5 * time.Second
+
+// announce calls changed after a commit, apart from the request's deadline.
+func (c *Catalog) announce(ctx context.Context, organizationID string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), announceTimeout)
+	defer cancel()
+	c.changed(ctx, organizationID)
 }
 
 // found turns a missing row into the Error the caller is meant to see.

@@ -112,7 +112,8 @@ func (c *Catalog) CreateResource(ctx context.Context, organizationID string, cha
 	if err != nil {
 		return nil, err
 	}
-	return r, c.rematch(ctx, organizationID)
+	c.announce(ctx, organizationID)
+	return r, nil
 }
 
 // UpdateResource changes a resource. Bookings that match it now enter its queue
@@ -144,7 +145,8 @@ func (c *Catalog) UpdateResource(ctx context.Context, organizationID, id string,
 	if err != nil {
 		return nil, err
 	}
-	return r, c.rematch(ctx, organizationID)
+	c.announce(ctx, organizationID)
+	return r, nil
 }
 
 // lockProvider locks a resource and returns who acts for it.
@@ -212,7 +214,8 @@ func (c *Catalog) DeleteResource(ctx context.Context, organizationID, id string)
 	if err != nil {
 		return err
 	}
-	return c.rematch(ctx, organizationID)
+	c.announce(ctx, organizationID)
+	return nil
 }
 
 // SetPaused pauses or resumes a resource's queue.

@@ -82,7 +82,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	index := queue.NewIndex(rdb, booking.NewTruth(db), log)
 	mirrors := queue.NewMirrors(index, time.Now, log)
 	var notifier *notify.Service // made below, before anything can change
-	catalogue := catalog.New(db, func(ctx context.Context, organizationID string) error {
+	catalogue := catalog.New(db, func(ctx context.Context, organizationID string) {
 		if err := index.Rematch(ctx, organizationID); err != nil {
 			mirrors.Distrust(organizationID)
 			log.Warn("the queue index did not take a change of the catalogue; it will be repaired", "organization", organizationID, "error", err)
@@ -90,7 +90,6 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		if err := notifier.Moved(ctx, organizationID); err != nil {
 			log.Warn("phones are told of a change of the catalogue with the next visit only", "organization", organizationID, "error", err)
 		}
-		return nil
 	})
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Addr)
 	if err != nil {
