@@ -205,32 +205,58 @@ func (a *Access) VerifyCode(ctx context.Context, organizationID string, c Contac
 	if err != nil {
 		return Session{}, err
 	}
-	var used oneTimeCode
-	right := false
-	err = a.store.Tx(ctx, func(tx *store.Tx) error {
-		used, right, err = a.useCode(tx, organizationID, c.kind(), address, code)
-		return err
-	})
-	if err == nil && !right {
-		err = errWrongCode
-	}
-	if err != nil {
-		return Session{}, err
-	}
-	// Whose address it is stays so until their session is open.
 	var opened Session
+	wrong := false
+	// One transaction, so that a code is used only if its session is open.
 	err = a.store.Tx(ctx, func(tx *store.Tx) error {
+		if err := a.holdPerson(tx, organizationID, c, address); err != nil {
+			return err
+		}
+		used, right, err := a.useCode(tx, organizationID, c.kind(), address, code)
+		if wrong = !right; wrong || err != nil {
+			return err
+		}
 		who, err := a.signsIn(tx, organizationID, c, used.Lang)
+		if wrong = IsGuess(err); wrong {
+			return nil // the code is used all the same
+		}
 		if err == nil {
 			opened, err = a.open(tx, organizationID, c.kind(), who)
 		}
 		return err
 	})
-	return opened, err
+	if err == nil && wrong {
+		err = errWrongCode
+	}
+	if err != nil {
+		return Session{}, err
+	}
+	return opened, nil
 }
 
-// signsIn finds whom a contact belongs to, and keeps it theirs until the
-// transaction ends. A customer who is new is made.
+// holdPerson locks the person of an address, if there is one, so that it stays
+// theirs until the transaction ends. It comes before the lock of the address's
+// codes: transactions that change a person lock in the same order.
+func (a *Access) holdPerson(tx *store.Tx, organizationID string, c Contact, address string) error {
+	table, column := "customers", "phone"
+	if c.Member {
+		table = "members"
+	} else if err := tx.Naming(organizationID); err != nil {
+		return err
+	}
+	if c.Method == "email" {
+		column = "email"
+	}
+	var ids []string
+	err := a.store.Lock(tx).Table(table).Where("organization_id = ? AND "+column+" = ?", organizationID, address).Pluck("id", &ids).Error
+	if err != nil {
+		return fmt.Errorf("lock the person of an address: %w", err)
+	}
+	return nil
+}
+
+// signsIn finds the person of a contact that holdPerson has locked. A customer
+// who is new is made.
 func (a *Access) signsIn(tx *store.Tx, organizationID string, c Contact, lang string) (id string, err error) {
 	if c.Member {
 		m, err := a.memberByContact(a.store.Lock(tx), organizationID, c.Phone, c.Email)
@@ -241,9 +267,6 @@ func (a *Access) signsIn(tx *store.Tx, organizationID string, c Contact, lang st
 			return "", err
 		}
 		return m.ID, nil
-	}
-	if err := tx.Naming(organizationID); err != nil {
-		return "", err
 	}
 	who, err := a.ResolveCustomerIn(tx, AllCustomers(organizationID), CustomerRef{Phone: c.Phone, Email: c.Email})
 	if err != nil {

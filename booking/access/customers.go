@@ -177,22 +177,21 @@ type CustomerChange struct {
 func (a *Access) UpdateCustomer(
 	ctx context.Context, sc CustomerScope, id string, change CustomerChange,
 ) (*models.Customer, error) {
-	proved := ""
-	if change.Code != "" {
-		c, err := a.Customer(ctx, sc, id)
-		if err != nil {
-			return nil, err
-		}
-		// A wrong code has to be counted, so this is a transaction of its own.
-		if proved, err = a.prove(ctx, c, change); err != nil {
-			return nil, err
-		}
-	}
 	var c *models.Customer
+	wrong := false
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
 		var err error
 		if c, err = sc.find(a.store.Lock(tx), id); err != nil {
 			return err
+		}
+		proved := ""
+		if change.Code != "" {
+			if proved, err = a.prove(tx, c, change); err != nil {
+				return err
+			}
+			if wrong = proved == ""; wrong {
+				return nil // commit the count of guesses
+			}
 		}
 		before := *c
 		if err := change.apply(c, proved); err != nil {
@@ -218,6 +217,9 @@ func (a *Access) UpdateCustomer(
 		}
 		return tx.Audit(c.OrganizationID, "updateCustomer", "customer", c.ID)
 	})
+	if err == nil && wrong || models.CodeOf(err) == models.CodeWrongCode {
+		return nil, models.Invalid("code", "The code is wrong, used or expired.")
+	}
 	if store.IsDuplicate(err) {
 		return nil, models.Errorf(models.CodeContactTaken, "Another customer has this phone number or e-mail address.")
 	}
@@ -232,8 +234,9 @@ func sameContacts(a, b *models.Customer) bool {
 		value(a.ClaimedPhone) == value(b.ClaimedPhone) && value(a.ClaimedEmail) == value(b.ClaimedEmail)
 }
 
-// prove returns the new address that the code of a change was sent to.
-func (a *Access) prove(ctx context.Context, c *models.Customer, change CustomerChange) (proved string, err error) {
+// prove returns the new address that the code of a change was sent to; empty if
+// the code is wrong.
+func (a *Access) prove(tx *store.Tx, c *models.Customer, change CustomerChange) (proved string, err error) {
 	phone, email, err := contacts(value(change.Phone), value(change.Email), ownContacts)
 	if err != nil {
 		return "", err
@@ -242,15 +245,11 @@ func (a *Access) prove(ctx context.Context, c *models.Customer, change CustomerC
 	if len(changed) != 1 {
 		return "", models.Invalid("code", "A code goes with the one address that it was sent to, and that changes.")
 	}
-	right := false
-	err = a.store.Tx(ctx, func(tx *store.Tx) error {
-		_, right, err = a.useCode(tx, c.OrganizationID, KindCustomer, changed[0], change.Code)
-		return err
-	})
-	if err == nil && !right || models.CodeOf(err) == models.CodeWrongCode {
-		err = models.Invalid("code", "The code is wrong, used or expired.")
+	_, right, err := a.useCode(tx, c.OrganizationID, KindCustomer, changed[0], change.Code)
+	if err != nil || !right {
+		return "", err
 	}
-	return changed[0], err
+	return changed[0], nil
 }
 
 // apply changes a customer. proved is an address whose code came with the change.
