@@ -92,13 +92,35 @@ func (s *Store) Postgres() bool { return s.pool != nil }
 // Read returns a handle for queries outside a transaction.
 func (s *Store) Read(ctx context.Context) *gorm.DB { return s.read.WithContext(ctx) }
 
+// commitGrace is how long after the end of its request a commit may take.
+const commitGrace = 5 * time.Second
+
+// untilCommitted returns the context of a transaction. It ends commitGrace after
+// ctx, so that the request learns whether a commit that has begun succeeds. The
+// statements before the commit end with ctx.
+func untilCommitted(ctx context.Context) (context.Context, context.CancelFunc) {
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(commitGrace):
+			cancel()
+		case <-lasting.Done():
+		}
+	})
+	return lasting, func() { stop(); cancel() }
+}
+
 // Tx runs fn in one transaction and commits it, and the jobs it enqueued with
-// it, unless fn fails.
+// it, unless fn fails or ctx ends before the commit.
 func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 	var tx *Tx
 	claim, _ := ctx.Value(claimKey{}).(*Claim)
 	run := func(db *gorm.DB) error {
-		return db.Transaction(func(db *gorm.DB) error {
+		ctx := db.Statement.Context // for PostgreSQL, with the connection
+		lasting, cancel := untilCommitted(ctx)
+		defer cancel()
+		return db.WithContext(lasting).Transaction(func(db *gorm.DB) error {
+			db = db.WithContext(ctx)
 			now, err := s.readClock(db)
 			if err != nil {
 				return err
@@ -118,7 +140,10 @@ func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 				}
 			}
 			// Last, because it locks the organization's chain until the commit.
-			return tx.writeAudit()
+			if err := tx.writeAudit(); err != nil {
+				return err
+			}
+			return ctx.Err()
 		})
 	}
 	if s.Postgres() {
