@@ -95,7 +95,7 @@ func TestBadInputIsExplainedAndChangesNothing(t *testing.T) {
 			{"wrong types", request{method: put, path: "/management/scheduling/new", body: object{"type": 7, "assign": "no", "assignmentTimeout": "soon", "priority": 1.5}}, 422, models.CodeInvalid, []string{"priority", "type", "assign", "assignmentTimeout"}},
 			{"a priority too high", request{method: put, path: "/management/scheduling/new", body: joining(c.kind, object{"priority": 101})}, 422, models.CodeInvalid, []string{"priority"}},
 			{"a wrong type inside", request{method: put, path: "/management/scheduling/new", body: joining(c.kind, object{"customerIdentifier": object{"phone": 1}})}, 422, models.CodeInvalid, []string{"customerIdentifier.phone"}},
-			{"no phone number", request{method: put, path: "/management/scheduling/new", body: joining(c.kind, object{"customerIdentifier": object{"phone": "12"}})}, 422, models.CodeInvalid, []string{"phoneNumber"}},
+			{"no phone number", request{method: put, path: "/management/scheduling/new", body: joining(c.kind, object{"customerIdentifier": object{"phone": "12"}})}, 422, models.CodeInvalid, []string{"customerIdentifier.phone"}},
 			{"neither a date nor the queue", request{method: put, path: "/management/scheduling/new", body: object{"type": c.kind}}, 422, models.CodeInvalid, []string{"date"}},
 			{"too many custom fields", request{method: put, path: "/management/scheduling/new", body: joining(c.kind, object{"bookingInfoCustomFields": object{"a": strings.Repeat("x", 40<<10)}})}, 422, models.CodeInvalid, []string{"bookingInfoCustomFields"}},
 			{"a type without a name", request{method: post, path: "/management/types", body: object{"minutes": 5}}, 422, models.CodeInvalid, []string{"name"}},
