@@ -45,7 +45,7 @@ func newCrowded(t testing.TB, nodes, n int) *crowded {
 	first.exec(`INSERT INTO bookings (id, organization_id, customer_id, type_id, status, stage, ticket, local_day,
 			priority, version, assignment_timeout, assignment_deadline, created_at, updated_at, pending_at)
 		SELECT substr(md5(n::text), 1, 20), ?, ?, (string_to_array(?, ','))[1 + n % ?], 'PENDING_ASSIGNMENT', 'WAITING',
-			'X' || n, '2026-01-01', n % 3, 1 + n % 7, 60, now() + interval '1 day', now(), now(), now()
+			'X' || n, '2026-01-01', n % 3, 1 + n % 7, 60, now() + interval '1 day', now(), clock_timestamp(), now()
 		FROM generate_series(1, ?) AS n`, first.id, first.customer, strings.Join(ids, ","), len(ids), n)
 	first.exec("ANALYZE bookings")
 	for range nodes - 1 {

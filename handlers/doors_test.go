@@ -116,7 +116,7 @@ func TestMadeUpCredentialsOverTheLiveConnectionAreCounted(t *testing.T) {
 		connect := func(token string) (code int, ok bool) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			ws, _, err := websocket.Dial(ctx, strings.Replace(h.url, "http", "ws", 1)+"/connection/websocket", nil)
+			ws, _, err := websocket.Dial(ctx, strings.Replace(h.url, "http", "ws", 1)+"/connection/websocket", nil) //nolint:bodyclose // the websocket's
 			require.NoError(t, err)
 			defer ws.CloseNow() //nolint:errcheck // the test has what it wants
 			require.NoError(t, wsjson.Write(ctx, ws, object{"id": 1, "connect": object{"token": token}}))

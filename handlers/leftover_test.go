@@ -93,8 +93,8 @@ func TestKeysLoseWithTheirMaker(t *testing.T) {
 			reader := mint(own, gone.name+", to read", "read")
 			listed := func(name string) object {
 				for _, one := range c.staff(http.MethodGet, keysPath, nil).ok().list("result") {
-					if at(one, "name") == name {
-						return one.(object)
+					if key, ok := one.(object); ok && key["name"] == name {
+						return key
 					}
 				}
 				return nil

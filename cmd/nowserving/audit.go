@@ -39,17 +39,23 @@ func auditCommands() *cobra.Command {
 func auditHeads(ctx context.Context, c config) error {
 	return withStore(ctx, c, func(s *store.Store) error {
 		chains, err := s.AuditChains(ctx)
-		printHeads(os.Stdout, chains)
-		return err
+		if err != nil {
+			return err
+		}
+		return printHeads(os.Stdout, chains)
 	})
 }
 
-func printHeads(out io.Writer, chains []store.AuditChain) {
+func printHeads(out io.Writer, chains []store.AuditChain) error {
 	for _, chain := range chains {
-		if chain.Lines > chain.Removed {
-			fmt.Fprintf(out, "%s %d %x\n", organizationName(chain.OrganizationID), chain.Lines, chain.Hash)
+		if chain.Lines <= chain.Removed {
+			continue
+		}
+		if _, err := fmt.Fprintf(out, "%s %d %x\n", organizationName(chain.OrganizationID), chain.Lines, chain.Hash); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 func readHeads(path string) (map[string]store.AuditHead, error) {
@@ -112,7 +118,9 @@ func auditVerify(ctx context.Context, out io.Writer, s *store.Store, only string
 		if err != nil {
 			return err
 		}
-		printReport(out, name, &report)
+		if _, err := fmt.Fprintln(out, reportText(name, &report)); err != nil {
+			return err
+		}
 		if len(report.Faults) > 0 {
 			damaged++
 		}
@@ -123,25 +131,26 @@ func auditVerify(ctx context.Context, out io.Writer, s *store.Store, only string
 	return nil
 }
 
-func printReport(out io.Writer, name string, r *store.AuditReport) {
+// reportText is one line about a chain, and one for each fault.
+func reportText(name string, r *store.AuditReport) string {
 	state := "ok"
 	if len(r.Faults) > 0 {
 		state = "DAMAGED"
 	}
-	fmt.Fprintf(out, "%-8s %s: %d lines", state, name, r.Lines-r.Removed)
+	text := fmt.Sprintf("%-8s %s: %d lines", state, name, r.Lines-r.Removed)
 	if r.Unchained > 0 {
-		fmt.Fprintf(out, ", %d older than the chain (counted, not verified)", r.Unchained)
+		text += fmt.Sprintf(", %d older than the chain (counted, not verified)", r.Unchained)
 	}
 	if r.Removed > 0 {
-		fmt.Fprintf(out, ", %d deleted with the organization", r.Removed)
+		text += fmt.Sprintf(", %d deleted with the organization", r.Removed)
 	}
 	if r.Lines > 0 {
-		fmt.Fprintf(out, ", head %x", r.Hash)
+		text += fmt.Sprintf(", head %x", r.Hash)
 	}
-	fmt.Fprintln(out)
 	for _, fault := range r.Faults {
-		fmt.Fprintf(out, "         %s\n", fault)
+		text += "\n         " + fault
 	}
+	return text
 }
 
 func organizationName(id string) string {
