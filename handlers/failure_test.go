@@ -51,12 +51,16 @@ type road struct {
 	wg    sync.WaitGroup
 }
 
-func newRoad(t *testing.T, target string) *road {
+// newRoad makes a way to target. pass, unless nil, copies what comes to the server.
+func newRoad(t *testing.T, target string, pass func(in, out net.Conn)) *road {
 	t.Helper()
+	if pass == nil {
+		pass = func(in, out net.Conn) { _, _ = io.Copy(out, in) }
+	}
 	var config net.ListenConfig
 	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	r := &road{t: t, listener: listener, target: target, pass: func(in, out net.Conn) { _, _ = io.Copy(out, in) }}
+	r := &road{t: t, listener: listener, target: target, pass: pass}
 	r.wg.Go(r.run)
 	t.Cleanup(func() {
 		assert.NoError(t, listener.Close())
@@ -123,7 +127,7 @@ func TestWithoutDatabaseTheServiceSaysSo(t *testing.T) {
 	h := newHouse(t, postgres, allowPrivate, func(h *house) {
 		address, err := url.Parse(h.options.URL)
 		require.NoError(t, err)
-		way = newRoad(t, address.Host)
+		way = newRoad(t, address.Host, nil)
 		address.Host = way.listener.Addr().String()
 		h.options.URL = address.String()
 	})

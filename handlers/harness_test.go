@@ -199,7 +199,10 @@ func (h *house) start(look func(*store.Store)) {
 		h.server.BePatient(patience)
 		patients.Patience = patience
 	}
-	hub := realtime.New(realtime.Options{Source: h.server.Live(), Mirrors: mirrors, Connections: patients, Log: log, Now: time.Now})
+	hub := realtime.New(realtime.Options{
+		Source: h.server.Live(), Mirrors: mirrors, Connections: patients, Log: log, Now: time.Now,
+		SourceTimeout: patience, // the machine may be busy with other tests
+	})
 	h.server.ServeLive(hub)
 
 	var running sync.WaitGroup

@@ -144,8 +144,7 @@ func TestCommitWithUnknownOutcomeCanBeRepeated(t *testing.T) {
 			h := newHouse(t, postgres, func(h *house) {
 				address, err := url.Parse(h.options.URL)
 				require.NoError(t, err)
-				way := newRoad(t, address.Host)
-				way.pass = func(in, out net.Conn) { passUntilCommit(in, out, &armed, arrives) }
+				way := newRoad(t, address.Host, func(in, out net.Conn) { passUntilCommit(in, out, &armed, arrives) })
 				address.Host = way.listener.Addr().String()
 				h.options.URL = address.String()
 			})

@@ -13,10 +13,6 @@ import (
 	"nowserving/models"
 )
 
-// sourceTimeout bounds the questions to the source that come from one frame. The
-// libraries wait 5 s for the answer to a command.
-const sourceTimeout = 4 * time.Second
-
 // handle carries out one command. It returns false when the connection is
 // closing and the rest of the frame does not matter.
 func (c *conn) handle(command *protocol.Command) bool {

@@ -134,7 +134,7 @@ func (c *conn) subscription(channel string) *subscription {
 // taken in.
 func (c *conn) begin() bool {
 	now := time.Now()
-	c.answerBy = now.Add(sourceTimeout)
+	c.answerBy = now.Add(c.hub.o.SourceTimeout)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.heard = now

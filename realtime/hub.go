@@ -48,6 +48,9 @@ type Options struct {
 	// client that was sent a publication is pinged within a quarter of it. Default
 	// 10 s.
 	WriteTimeout time.Duration
+	// SourceTimeout bounds the questions to the source that come from one frame.
+	// Default 4 s, since client libraries wait 5 s for the answer to a command.
+	SourceTimeout time.Duration
 	// FrameTimeout is how long the rest of a frame may take to arrive once it has
 	// begun. Default 10 s.
 	FrameTimeout time.Duration
@@ -103,6 +106,7 @@ func New(o Options) *Hub {
 	withDefault(&o.PongTimeout, 6*time.Second)
 	withDefault(&o.ConnectTimeout, 10*time.Second)
 	withDefault(&o.WriteTimeout, 10*time.Second)
+	withDefault(&o.SourceTimeout, 4*time.Second)
 	withDefault(&o.FrameTimeout, 10*time.Second)
 	withDefault(&o.RefreshGrace, 10*time.Second)
 	if o.SocketBuffer <= 0 {
@@ -196,7 +200,7 @@ func (h *Hub) guest(r *http.Request) (origin string, allowed bool, err error) {
 	if own || slices.ContainsFunc(h.origins, ours) {
 		return "", true, nil
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), sourceTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), h.o.SourceTimeout)
 	defer cancel()
 	allowed, err = h.o.Source.OriginAllowed(ctx, "", origin)
 	return origin, allowed, err

@@ -290,7 +290,7 @@ func (o *organization) holdBack(b *batch, now time.Time) {
 
 // readCatalogue asks for names and durations, which the source has at hand.
 func (o *organization) readCatalogue() Catalogue {
-	ctx, cancel := context.WithTimeout(o.hub.ctx, sourceTimeout)
+	ctx, cancel := context.WithTimeout(o.hub.ctx, o.hub.o.SourceTimeout)
 	defer cancel()
 	catalogue, err := o.hub.o.Source.Catalogue(ctx, o.id)
 	if err != nil {
@@ -462,7 +462,7 @@ func (o *organization) questions() (ids []string, calls bool) {
 }
 
 func (o *organization) askAbout(ids []string, calls bool) error {
-	ctx, cancel := context.WithTimeout(o.hub.ctx, sourceTimeout)
+	ctx, cancel := context.WithTimeout(o.hub.ctx, o.hub.o.SourceTimeout)
 	defer cancel()
 	if calls {
 		events, err := o.hub.o.Source.Calls(ctx, o.id)
