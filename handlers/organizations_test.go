@@ -447,7 +447,8 @@ func (h *house) fillEverything(phone string) *clinic {
 	failing.await(1)
 	h.quiet()
 	now := time.Now().UTC()
-	// What comes and goes by itself.
+	// What comes and goes by itself, or needs a message that is really sent.
+	h.exec("INSERT INTO code_budgets (organization_id, day, country, sent) VALUES (?, ?, '', 1)", c.id, now.Truncate(24*time.Hour))
 	h.exec("INSERT INTO member_views (organization_id, member_id, resource_id, confirmed, requests) VALUES (?, ?, ?, ?, ?)", c.id, member, room, true, false)
 	h.exec("INSERT INTO position_marks (organization_id, due_at) VALUES (?, ?) ON CONFLICT (organization_id) DO UPDATE SET due_at = excluded.due_at", c.id, now.Add(time.Hour))
 	h.exec("INSERT INTO message_attempts (id, organization_id, message_id, booking_id, template, method, attempt, status, provider_id, error, duration_ms, created_at) VALUES (?, ?, 'm', '', 'otp', 'sms', 1, 'sent', '', '', 1, ?)",
