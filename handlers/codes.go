@@ -2,6 +2,9 @@ package handlers
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"strconv"
 	"time"
 
@@ -73,7 +76,7 @@ func (l *limiter) spent(ctx context.Context, budgets []named) time.Duration {
 func (s *Server) codeBudgets(organizationID, address string) []named {
 	daily := s.o.DailyCodes
 	few, many := max(codesAtLeast, daily*6/100), max(codesAtLeast, daily*30/100)
-	subscriber, network := networksOf(address)
+	subscriber, network := s.hiddenNetworksOf(address)
 	of := func(part, span string) string { return "codes:" + organizationID + ":" + part + ":" + span }
 	return []named{
 		{of(subscriber, "10m"), per(few, codesPeriod)},
@@ -81,6 +84,18 @@ func (s *Server) codeBudgets(organizationID, address string) []named {
 		{of(subscriber, "day"), per(many, 24*time.Hour)},
 		{of(network, "day"), per(2*many, 24*time.Hour)},
 	}
+}
+
+// hiddenNetworksOf is networksOf as keyed hashes: these budgets are kept for up to
+// a day, which is longer than an erasure may leave an address.
+func (s *Server) hiddenNetworksOf(address string) (subscriber, network string) {
+	subscriber, network = networksOf(address)
+	hide := func(text string) string {
+		mac := hmac.New(sha256.New, s.o.Secret)
+		mac.Write([]byte("budgets of codes:" + text))
+		return hex.EncodeToString(mac.Sum(nil)[:16])
+	}
+	return hide(subscriber), hide(network)
 }
 
 // spendCode charges a code that will be sent to the address that asks for it. The
@@ -104,7 +119,7 @@ func (s *Server) guessBudgets(c caller, to access.Contact) ([]named, error) {
 	if err != nil {
 		return nil, err
 	}
-	subscriber, network := networksOf(c.Address)
+	subscriber, network := s.hiddenNetworksOf(c.Address)
 	return []named{
 		{"guesses:" + subscriber, per(guessesOfAddress, codesPeriod)},
 		{"guesses:" + network, per(networkFactor*guessesOfAddress, codesPeriod)},

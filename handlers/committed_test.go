@@ -61,7 +61,7 @@ func (a *afterCommit) before(db *gorm.DB, writes bool) {
 }
 
 // failAfterCommit lets requests with an afterCommit in their context meet it.
-func failAfterCommit(t *testing.T, h *house) {
+func failAfterCommit(h *house) {
 	hook := func(writes bool) func(*gorm.DB) {
 		return func(db *gorm.DB) {
 			if a, ok := db.Statement.Context.Value(afterCommitKey{}).(*afterCommit); ok {
@@ -76,14 +76,17 @@ func failAfterCommit(t *testing.T, h *house) {
 		}
 		seen[db.Config] = true
 		const name = "test:after_commit"
-		require.NoError(t, errors.Join(
+		require.NoError(h.t, errors.Join(
 			db.Callback().Query().Before("*").Register(name, hook(false)), db.Callback().Row().Before("*").Register(name, hook(false)),
 			db.Callback().Raw().Before("*").Register(name, hook(true)), db.Callback().Create().Before("*").Register(name, hook(true)),
 			db.Callback().Update().Before("*").Register(name, hook(true)), db.Callback().Delete().Before("*").Register(name, hook(true)),
 		))
 	}
-	register(h.store.Read(t.Context()))
-	require.NoError(t, h.store.Tx(t.Context(), func(tx *store.Tx) error { register(tx.DB); return nil }))
+	// Before anything else uses the store: GORM's callbacks have no lock.
+	h.look = func(s *store.Store) {
+		register(s.Read(h.t.Context()))
+		require.NoError(h.t, s.Tx(h.t.Context(), func(tx *store.Tx) error { register(tx.DB); return nil }))
+	}
 }
 
 // again makes the world's bookings what they were, so that every operation on
@@ -142,14 +145,13 @@ func changing() []door {
 // success.
 func TestWhatIsCommittedIsAnswered(t *testing.T) {
 	t.Parallel()
-	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
+	onBothWith(t, func(h *house) { allowPrivate(h); failAfterCommit(h) }, func(t *testing.T, h *house) {
 		receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		t.Cleanup(receiver.Close)
 		w := h.newWorld("Zanzibar", "966555111", receiver.URL)
 		w.ids["mine"] = h.send(request{
 			method: http.MethodPut, path: "/customer/scheduling/new", token: w.tokens[asCustomer], body: joining(w.ids["type"], nil),
 		}).ok().str("result.id")
-		failAfterCommit(t, h)
 		var bookings []models.Booking
 		ids := []string{w.ids["booking"], w.ids["called"], w.ids["held"], w.ids["waiting"], w.ids["mine"]}
 		require.NoError(t, h.store.Read(t.Context()).Where("id IN ?", ids).Find(&bookings).Error)
@@ -199,11 +201,10 @@ func TestWhatIsCommittedIsAnswered(t *testing.T) {
 // stands, so the answer is success, and it is kept with the idempotency key.
 func TestDeadlineAfterCommit(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
+	onBothWith(t, failAfterCommit, func(t *testing.T, h *house) {
 		c := h.newClinic()
 		kind := c.newType(nil)
 		room := c.newResource(nil, kind)
-		failAfterCommit(t, h)
 		for _, r := range []request{
 			{method: http.MethodPut, path: "/management/scheduling/new", body: joining(kind, nil)},
 			{method: http.MethodPost, path: "/management/bookings/assign", body: object{"bookingId": c.join(kind, nil).str("id"), "resourceId": room}},

@@ -46,6 +46,9 @@ const (
 	earlySlack = 5 * time.Second
 )
 
+// errNotHTTP stands in the log for an answer that can't be read.
+var errNotHTTP = errors.New("the answer is not HTTP")
+
 // retryWaits are the waits after the first, second, … failure; the failure
 // after the last wait is final. (Standard Webhooks, "Retries".)
 var retryWaits = [...]time.Duration{
@@ -192,9 +195,13 @@ func (h *hooks) attempt(ctx context.Context, d *dueDelivery) (*attempt, error) {
 			return nil, ctx.Err() // stopping: nobody knows whether it arrived
 		}
 		a.failure = failureOf(err, handshake.Load())
-		// The address may hold a token, so the error is logged without it.
+		// The address may hold a token, and an answer that is no HTTP may hold
+		// anything: the error is logged without either.
 		if wrapped, ok := errors.AsType[*url.Error](err); ok {
 			err = wrapped.Err
+		}
+		if a.failure == FailureProtocol {
+			err = errNotHTTP
 		}
 		h.s.log.Info("a webhook got no answer", "organization", d.OrganizationID, "webhook", d.WebhookID, "delivery", d.ID, "reason", a.failure, "error", err)
 		return a, nil
