@@ -54,7 +54,7 @@ func TestAuditVerify(t *testing.T) {
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "heads")
 	var text strings.Builder
-	printHeads(&text, chains)
+	require.NoError(t, printHeads(&text, chains))
 	require.NoError(t, os.WriteFile(file, []byte(text.String()), 0o600))
 	kept, err := readHeads(file)
 	require.NoError(t, err)
