@@ -175,7 +175,12 @@ func TestACrowdCostsAsMuchAsAFew(t *testing.T) {
 			seconds := int(time.Since(began) / time.Second)
 			// Once those who wait. The rest: what a mirror loads and the hub asks
 			// while it does, and how long visits take, which is looked at every 2 s.
-			assert.Less(t, len(reads.noted()), 30+2*seconds, "%d phones, flushed %v: %s", n, flushed, strings.Join(reads.noted(), "\n"))
+			// A lost index is not waited for by fewer than 2,000: they may be counted one by one.
+			most := 30 + 2*seconds
+			if flushed {
+				most += 2 * n
+			}
+			assert.Less(t, len(reads.noted()), most, "%d phones, flushed %v: %s", n, flushed, strings.Join(reads.noted(), "\n"))
 			assert.Less(t, h.commands()-before, 500+10*seconds)
 			whole := 0
 			for _, sql := range reads.noted() {
