@@ -77,7 +77,7 @@ func TestProvidersReachOnlyTheirOwnCustomers(t *testing.T) {
 			r := request{method: http.MethodPut, path: "/management/customers/" + waiting, token: token, body: object{"phone": phone}}
 			assert.Equal(t, phone, h.send(r).ok().str("result.phone"))
 		}
-		// A customer whom a provider names for the first time is made, and becomes theirs.
+		// A customer named by a provider for the first time is created and comes into their scope.
 		made := as("doctor", http.MethodPut, "/management/scheduling/new", joining(kind, object{"customerIdentifier": object{"phone": "+966500000851"}})).ok()
 		as("doctor", http.MethodGet, "/management/customers/"+made.str("customerId"), nil).ok()
 	})

@@ -196,7 +196,7 @@ func IsGuess(err error) bool { return errors.Is(err, errWrongCode) }
 // own. Guesses at an address without a code change nothing about the address.
 //
 // A code has six digits, so five guesses find it with a probability of
-// 5/1,000,000. An address gets five codes in ten minutes: somebody who asks for
+// 5/1,000,000. An address gets five codes in ten minutes: an attacker who asks for
 // all of them and guesses from as many networks as it takes finds one with a
 // probability of 1 in 40,000 in ten minutes, and of 0.36 % in a day, in which the
 // person gets 720 messages. From one network it is less: see handlers, guesses.

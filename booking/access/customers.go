@@ -33,7 +33,7 @@ func OneCustomer(organizationID, id string) CustomerScope {
 
 // CustomersWith reaches the customers who have a booking among those that
 // bookings selects. Their phone numbers and e-mail addresses can't be changed:
-// whoever changes one could then sign in as the customer.
+// a provider who changed one could then sign in as the customer.
 func CustomersWith(organizationID string, bookings func(*gorm.DB) *gorm.DB) CustomerScope {
 	return CustomerScope{organizationID: organizationID, bookings: bookings, keepContact: true}
 }

@@ -106,10 +106,10 @@ func (a *Access) announce(one announcement) {
 	}
 }
 
-// learn takes note of revocations. Those that are known already are told again
-// only if again is set: a client that was let in a moment before a revocation is
-// closed by a later look. Changes of members are told once, or their clients would
-// reconnect all the time.
+// learn records revocations and reports them. It reports a known revocation again
+// only if again is set: a client that connected just before the revocation is
+// closed by a later look. A change of a member is reported once; otherwise their
+// clients would reconnect all the time.
 func (a *Access) learn(list []store.Revocation, again bool) {
 	ids := make([]string, 0, len(list))
 	fresh := make([]store.Revocation, 0, len(list))
