@@ -73,19 +73,21 @@ func (s *Service) placeOf(ctx context.Context, mirror *queue.Mirror, b *models.B
 
 // position returns the place of a booking that was waiting a moment ago, and
 // how old it may be: from the mirror if there is one, else from one that is
-// a few seconds old if a crowd waits, else counted in the database. When the
-// booking has left the queue since, it is replaced by what it is now, and its
-// position is 0. age is nil when the position is right now and changes are heard.
+// a few seconds old if a crowd waits, else from the database. When the booking
+// has left the queue since, it is replaced by what it is now, and its position
+// is 0. age is nil when the position is right now and changes are heard.
 func (s *Service) position(ctx context.Context, mirror *queue.Mirror, b *models.Booking) (position int, age *time.Duration, err error) {
-	if mirror != nil {
-		if position, ok := mirror.Position(b.ID); ok {
-			return position, nil, nil
-		}
-	} else {
+	if mirror == nil {
 		if m, ok := s.mirrors.Recent(b.OrganizationID); ok {
 			return s.recentPosition(ctx, m, b)
 		}
+		if mirror, err = s.mirrors.Counted(ctx, b.OrganizationID); err != nil {
+			return 0, nil, err
+		}
 		age = new(time.Duration) // nothing tells when it changes
+	}
+	if position, ok := mirror.Position(b.ID); ok {
+		return position, age, nil
 	}
 	position, err = countPosition(s.store.Read(ctx), b.Seq)
 	if err != nil || position > 0 {

@@ -34,9 +34,9 @@ const (
 // crowd that comes at once, after a restart of this node or of another, then
 // costs one reading of the database and not one for each.
 //
-// A row is used only when a mirror that shows the index as it is now has the
-// booking waiting with the row's own version, so it can't be older than what
-// any change that was answered has left.
+// A row is used only when a mirror that shows the index or the database as it
+// is now has the booking waiting with the row's own version, so it can't be
+// older than what any change that was answered has left.
 type rosters struct {
 	mu             sync.Mutex
 	byOrganization map[string]*roster
@@ -64,7 +64,17 @@ func newRosters() *rosters { return &rosters{byOrganization: map[string]*roster{
 // the queue, 0 when it does not wait.
 func (s *Service) Watch(ctx context.Context, sc Scope, id string) (*models.Booking, int, error) {
 	mirror, current := s.mirrors.Current(ctx, sc.OrganizationID)
-	if current {
+	if !current {
+		mirror = nil
+		if _, recent := s.mirrors.Recent(sc.OrganizationID); !recent {
+			counted, err := s.mirrors.Counted(ctx, sc.OrganizationID)
+			if err != nil {
+				return nil, 0, err
+			}
+			mirror = counted
+		}
+	}
+	if mirror != nil {
 		var w *queue.Waiter
 		position := 0
 		mirror.View(func(v queue.View) {
@@ -84,9 +94,6 @@ func (s *Service) Watch(ctx context.Context, sc Scope, id string) (*models.Booki
 	b, err := s.See(ctx, sc, id)
 	if err != nil || !b.Waiting() {
 		return b, 0, err
-	}
-	if !current {
-		mirror = nil
 	}
 	position, _, err := s.position(ctx, mirror, b)
 	return b, position, err

@@ -117,6 +117,22 @@ func (ix *Index) read(ctx context.Context, organizationID string) (*state, error
 	return stateOf(all), nil
 }
 
+// truthState reads the waiting bookings from the database into the form of a
+// mirror.
+func (ix *Index) truthState(ctx context.Context, organizationID string) (*state, error) {
+	var all []member
+	err := ix.truth.Waiting(ctx, organizationID, func(entries []Entry) error {
+		for _, e := range entries {
+			all = append(all, memberOf(e))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return stateOf(all), nil
+}
+
 // askScores asks for the scores of bookings in a queue. The client's own ZMScore
 // answers 0 for a booking that is not in the queue, which is a score too.
 func askScores(ctx context.Context, pipe redis.Pipeliner, key string, ids []string) *redis.Cmd {

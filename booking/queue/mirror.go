@@ -100,7 +100,7 @@ type Mirror struct {
 	loading bool
 	again   bool // a load was asked for while one was running
 
-	asked inquiry
+	asked inquiry[Moment] // where the index stands
 
 	// Guarded by owner.mu.
 	holders  int
@@ -112,7 +112,7 @@ type Mirror struct {
 func newMirror(owner *Mirrors, organizationID string) *Mirror {
 	return &Mirror{
 		OrganizationID: organizationID, owner: owner,
-		state: newState(0), moved: make(chan struct{}), asked: inquiry{asking: make(chan struct{}, 1)}, heard: make(chan struct{}),
+		state: newState(0), moved: make(chan struct{}), asked: newInquiry[Moment](currentTimeout), heard: make(chan struct{}),
 	}
 }
 

@@ -54,7 +54,8 @@ type Mirrors struct {
 
 	mu      sync.Mutex
 	mirrors map[string]*Mirror
-	links   map[string]*link // by shard
+	counts  map[string]*count // by organization
+	links   map[string]*link  // by shard
 	lost    int64            // times a link has broken
 
 	linking, loads sync.WaitGroup
@@ -66,7 +67,7 @@ func NewMirrors(index *Index, now func() time.Time, log *slog.Logger) *Mirrors {
 	return &Mirrors{
 		index: index, rdb: index.rdb, now: now, log: log, listener: deaf{},
 		reading: make(chan struct{}, maxLoads), up: make(chan struct{}), since: now(),
-		mirrors: map[string]*Mirror{}, links: map[string]*link{},
+		mirrors: map[string]*Mirror{}, counts: map[string]*count{}, links: map[string]*link{},
 	}
 }
 
@@ -361,17 +362,10 @@ func (ms *Mirrors) showTruth(ctx context.Context, m *Mirror) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	asOf := ms.now()
-	var all []member
-	err := ms.index.truth.Waiting(ctx, m.OrganizationID, func(entries []Entry) error {
-		for _, e := range entries {
-			all = append(all, memberOf(e))
-		}
-		return nil
-	})
+	state, err := ms.index.truthState(ctx, m.OrganizationID)
 	if err != nil {
 		return err
 	}
-	state := stateOf(all)
 	m.telling.Lock()
 	defer m.telling.Unlock()
 	m.show(state, asOf)

@@ -13,7 +13,7 @@ const (
 	currentTimeout = 2 * time.Second
 	// recentLife is how old the positions of a mirror may be that is not live, to
 	// be answered with their age; crowd is how many must wait for that. Fewer are
-	// counted in the database, which is right and costs little.
+	// read from the database, which is right and takes some milliseconds.
 	recentLife = 15 * time.Second
 	crowd      = 2000
 	// loadPatience is how long a reader waits while the whole index is being read
@@ -44,8 +44,8 @@ func (ms *Mirrors) Current(ctx context.Context, organizationID string) (*Mirror,
 }
 
 // Recent returns an organization's mirror when it can't be had live, a crowd
-// waits, and what it shows was right a few seconds ago. To count in the database
-// for every reader would then keep it from everything else.
+// waits, and what it shows was right a few seconds ago. To read a crowd from the
+// database takes a second or more, in which its index is to be rebuilt.
 func (ms *Mirrors) Recent(organizationID string) (*Mirror, bool) {
 	ms.mu.Lock()
 	m := ms.mirrors[organizationID]
@@ -84,49 +84,91 @@ func (ms *Mirrors) reach(ctx context.Context, m *Mirror, at Moment) bool {
 	}
 }
 
-// inquiry finds out where an index stands. Whoever asks while a command is on
-// its way shares the next one with all others who do, so a crowd costs a few
-// commands, and each answer was given after it was asked for.
-type inquiry struct {
-	asking chan struct{} // holds one while a command is on its way
-
-	mu   sync.Mutex
-	next *answer // of the command to be sent next
+// Counted returns an organization's queues as the database has them, with every
+// change that was committed before the call. Nothing feeds the mirror later.
+// Those who ask while the database is being read share the next reading.
+func (ms *Mirrors) Counted(ctx context.Context, organizationID string) (*Mirror, error) {
+	ms.mu.Lock()
+	c := ms.counts[organizationID]
+	if c == nil {
+		c = &count{inquiry: newInquiry[*Mirror](loadPatience)}
+		ms.counts[organizationID] = c
+	}
+	c.waiting++
+	ms.mu.Unlock()
+	defer func() {
+		ms.mu.Lock()
+		defer ms.mu.Unlock()
+		if c.waiting--; c.waiting == 0 {
+			delete(ms.counts, organizationID)
+		}
+	}()
+	return c.ask(ctx, func(ctx context.Context) (*Mirror, error) {
+		m, asOf := newMirror(ms, organizationID), ms.now()
+		s, err := ms.index.truthState(ctx, organizationID)
+		if err != nil {
+			return nil, err
+		}
+		m.show(s, asOf)
+		return m, nil
+	})
 }
 
-type answer struct {
+// count is the readings of an organization's queues from the database.
+type count struct {
+	inquiry[*Mirror]
+	waiting int // callers; guarded by Mirrors.mu
+}
+
+// inquiry asks a question whose answer is the same for all. Callers that come
+// while it is being asked share the next time, so a crowd costs a few questions,
+// and each answer is to a question that was asked after its caller came.
+type inquiry[T any] struct {
+	timeout time.Duration // of one question
+	asking  chan struct{} // holds one while a question is on its way
+
+	mu   sync.Mutex
+	next *answer[T] // to the question to be asked next
+}
+
+type answer[T any] struct {
 	done chan struct{}
-	at   Moment
+	is   T
 	err  error
 }
 
-func (q *inquiry) ask(ctx context.Context, read func(context.Context) (Moment, error)) (Moment, error) {
+func newInquiry[T any](timeout time.Duration) inquiry[T] {
+	return inquiry[T]{timeout: timeout, asking: make(chan struct{}, 1)}
+}
+
+func (q *inquiry[T]) ask(ctx context.Context, question func(context.Context) (T, error)) (T, error) {
 	q.mu.Lock()
 	a := q.next
 	first := a == nil
 	if first {
-		a = &answer{done: make(chan struct{})}
+		a = &answer[T]{done: make(chan struct{})}
 		q.next = a
 	}
 	q.mu.Unlock()
 	if first {
-		// Others wait for it too, so it is sent also when this caller has gone.
-		q.send(context.WithoutCancel(ctx), a, read)
+		// Others wait for it too, so it is asked also when this caller has gone.
+		q.send(context.WithoutCancel(ctx), a, question)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*currentTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 2*q.timeout)
 	defer cancel()
 	select {
 	case <-a.done:
-		return a.at, a.err
+		return a.is, a.err
 	case <-ctx.Done():
-		return Moment{}, ctx.Err()
+		var none T
+		return none, ctx.Err()
 	}
 }
 
-// send asks for everybody who waits for the answer.
-func (q *inquiry) send(ctx context.Context, a *answer, read func(context.Context) (Moment, error)) {
+// send asks for all who wait for the answer.
+func (q *inquiry[T]) send(ctx context.Context, a *answer[T], question func(context.Context) (T, error)) {
 	defer close(a.done)
-	ctx, cancel := context.WithTimeout(ctx, currentTimeout)
+	ctx, cancel := context.WithTimeout(ctx, q.timeout)
 	defer cancel()
 	select {
 	case q.asking <- struct{}{}:
@@ -138,6 +180,6 @@ func (q *inquiry) send(ctx context.Context, a *answer, read func(context.Context
 	q.next = nil
 	q.mu.Unlock()
 	if a.err == nil {
-		a.at, a.err = read(ctx)
+		a.is, a.err = question(ctx)
 	}
 }

@@ -17,7 +17,7 @@ func TestACrowdSharesCommands(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		q := inquiry{asking: make(chan struct{}, 1)}
+		q := newInquiry[Moment](currentTimeout)
 		var sent []time.Time
 		read := func(context.Context) (Moment, error) {
 			at := time.Now()
@@ -46,7 +46,7 @@ func TestACrowdSharesCommands(t *testing.T) {
 func TestAnInquiryOutlivesWhoBeganIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		q := inquiry{asking: make(chan struct{}, 1)}
+		q := newInquiry[Moment](currentTimeout)
 		stuck := func(ctx context.Context) (Moment, error) {
 			<-ctx.Done()
 			return Moment{}, ctx.Err()
