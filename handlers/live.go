@@ -8,6 +8,7 @@ import (
 	"nowserving/booking"
 	"nowserving/booking/access"
 	"nowserving/booking/queue"
+	"nowserving/booking/store"
 	"nowserving/models"
 	"nowserving/realtime"
 )
@@ -23,6 +24,7 @@ func (s *Server) Live() *Live { return &Live{s} }
 
 // Authenticate implements realtime.Source.
 func (l *Live) Authenticate(ctx context.Context, token, address string) (realtime.Client, error) {
+	ctx = store.ForOrganization(ctx, "")
 	p, _, err := l.s.authenticate(ctx, address, token)
 	if err == nil {
 		err = l.s.charge(ctx, p).tooMany()
@@ -77,6 +79,7 @@ func (l *Live) caller(ctx context.Context, c realtime.Client, id string, ownerOf
 
 // Booking implements realtime.Source.
 func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (realtime.BookingSnapshot, error) {
+	ctx = store.ForOrganization(ctx, client.OrganizationID)
 	c, err := l.caller(ctx, client, id, l.s.o.Bookings.OwnerOf)
 	if err != nil {
 		return realtime.BookingSnapshot{}, err
@@ -129,6 +132,7 @@ type waiter struct {
 
 // Queue implements realtime.Source.
 func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID string) (realtime.QueueSnapshot, error) {
+	ctx = store.ForOrganization(ctx, client.OrganizationID)
 	c, err := l.caller(ctx, client, resourceID, l.s.o.Catalog.OwnerOf)
 	if err != nil {
 		return realtime.QueueSnapshot{}, err
@@ -169,6 +173,7 @@ func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID str
 
 // Display implements realtime.Source.
 func (l *Live) Display(ctx context.Context, client realtime.Client, id string) (realtime.DisplaySnapshot, error) {
+	ctx = store.ForOrganization(ctx, client.OrganizationID)
 	c, err := l.caller(ctx, client, id, l.s.o.Catalog.OwnerOf)
 	if err != nil {
 		return realtime.DisplaySnapshot{}, err

@@ -56,7 +56,7 @@ type Mirrors struct {
 	mirrors map[string]*Mirror
 	counts  map[string]*count // by organization
 	links   map[string]*link  // by shard
-	lost    int64            // times a link has broken
+	lost    int64             // times a link has broken
 
 	linking, loads sync.WaitGroup
 	ctx            context.Context // ends the links and the loads; set by Run

@@ -71,7 +71,7 @@ var unavailableSQLite = []int{
 }
 
 var unavailableErrors = []error{
-	driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded,
+	errCrowded, errHung, driver.ErrBadConn, sql.ErrConnDone, net.ErrClosed, io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded,
 }
 
 // Writable commits a small change, so that it fails whenever requests can't
@@ -101,7 +101,7 @@ func (s *Store) Writable(ctx context.Context) error {
 	})
 }
 
-// resetPause is the least time between two resets of the pool.
+// resetPause is the least time between two resets of the pools.
 const resetPause = time.Second
 
 // leaveReadOnly closes PostgreSQL's connections after a write that was refused
@@ -114,6 +114,7 @@ func (s *Store) leaveReadOnly(err error) {
 	}
 	last, now := s.resetAt.Load(), time.Now().UnixNano()
 	if now-last >= int64(resetPause) && s.resetAt.CompareAndSwap(last, now) {
+		s.requests.Reset()
 		s.pool.Reset()
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
@@ -192,19 +191,17 @@ func pin(ctx context.Context, db *gorm.DB, fn func(*gorm.DB) error) error {
 		if !ok {
 			return fmt.Errorf("a pinned connection is a %T", db.Statement.ConnPool)
 		}
-		var under *pgx.Conn
+		ctx := ctx
 		err := conn.Raw(func(driver any) error {
-			c, ok := driver.(*stdlib.Conn)
-			if !ok {
-				return fmt.Errorf("the database's driver is a %T", driver)
+			if c, ok := driver.(interface{ Conn() *pgx.Conn }); ok {
+				ctx = context.WithValue(ctx, pinned{}, c.Conn())
 			}
-			under = c.Conn()
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		return fn(db.WithContext(context.WithValue(ctx, pinned{}, under)))
+		return fn(db.WithContext(ctx))
 	})
 }
 

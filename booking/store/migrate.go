@@ -99,6 +99,9 @@ func (s *Store) migrateJobs(direction rivermigrate.Direction, target int) func(c
 		config := &rivermigrate.Config{Logger: jobLog(s.log)}
 		switch j := s.jobs.(type) {
 		case *postgresJobs:
+			if _, err := tx.ExecContext(ctx, "SET LOCAL idle_in_transaction_session_timeout = 0"); err != nil {
+				return err
+			}
 			m, err := rivermigrate.New(j.driver, config)
 			if err != nil {
 				return err

@@ -27,10 +27,12 @@ const (
 	nodesKept = time.Hour
 )
 
-// run is one attempt at a job.
+// run is one attempt at a job. River's leadership, which moves jobs on when they
+// are due, counts as a run with the id 0, and a connection in a transaction as one
+// with its process id below 0.
 type run struct {
 	id    int64
-	began int64 // attempted_at in microseconds
+	began int64 // in microseconds since 1970
 }
 
 // underway are the jobs that this process is doing.
@@ -73,9 +75,10 @@ func (u *underway) has(r run) bool {
 // WatchJobs tells the other nodes that this one lives, and gives back jobs that
 // no process is doing any more, until ctx ends: those of a node that has written
 // nothing for 3 s, and those of this node whose end could not be written, because
-// the database went away. rescued gets their number, and failed the first of several
-// errors in a row. With SQLite there is one process, which frees its jobs when it
-// starts.
+// the database went away. It ends the transactions of a node that has written
+// nothing for 3 s, because they may hold locks. rescued gets the number of jobs, and
+// failed the first of several errors in a row. With SQLite there is one process,
+// which frees its jobs when it starts.
 func (s *Store) WatchJobs(ctx context.Context, rescued func(jobs int), failed func(error)) {
 	if !s.Postgres() {
 		return
@@ -150,13 +153,14 @@ func (w *watch) look(ctx context.Context, config *pgx.ConnConfig) (freed int, er
 	return w.free(ctx, ids, began)
 }
 
-// find lists the runs that are to be freed. River's leadership, which moves jobs
-// on when they are due, counts as a run with the id 0.
+// find lists the runs that are to be freed.
 func (w *watch) find(ctx context.Context) (ids []int64, began []time.Time, err error) {
 	rows, err := w.conn.Query(ctx, `SELECT r.id, r.began, r.node, coalesce(n.seen_at, 'epoch') FROM (
 			SELECT id, attempted_at AS began, coalesce(attempted_by[array_upper(attempted_by, 1)], '') AS node FROM river_job WHERE state = 'running'
 			UNION ALL SELECT 0, elected_at, leader_id FROM river_leader
-		) r LEFT JOIN nodes n ON n.id = r.node`)
+			UNION ALL SELECT -a.pid, a.backend_start, n.id FROM pg_stat_activity a JOIN nodes n ON a.application_name = $1 || n.id
+				WHERE a.datname = current_database() AND a.xact_start IS NOT NULL
+		) r LEFT JOIN nodes n ON n.id = r.node`, nodeName)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -167,7 +171,7 @@ func (w *watch) find(ctx context.Context) (ids []int64, began []time.Time, err e
 	_, err = pgx.ForEachRow(rows, []any{&id, &start, &node, &seen}, func() error {
 		r, most := run{id, start.UnixMicro()}, deadAfter
 		if node == w.node {
-			if id == 0 || w.underway.has(r) {
+			if id <= 0 || w.underway.has(r) {
 				return nil
 			}
 			most, seen = lostAfter, time.Time{}
@@ -186,7 +190,7 @@ func (w *watch) find(ctx context.Context) (ids []int64, began []time.Time, err e
 	return ids, began, err
 }
 
-// free gives jobs back. One that has had all its attempts is given up, or it
+// free gives jobs back and ends connections. A job that has had all its attempts is given up, or it
 // could bring down one node after another.
 func (w *watch) free(ctx context.Context, ids []int64, began []time.Time) (int, error) {
 	done, err := w.conn.Exec(ctx, `UPDATE river_job j SET
@@ -198,6 +202,11 @@ func (w *watch) free(ctx context.Context, ids []int64, began []time.Time) (int, 
 		return 0, err
 	}
 	_, err = w.conn.Exec(ctx, "DELETE FROM river_leader WHERE 0 = ANY($1::bigint[]) AND elected_at = ANY($2::timestamptz[])", ids, began)
+	if err != nil {
+		return 0, err
+	}
+	_, err = w.conn.Exec(ctx, `SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
+		JOIN unnest($1::bigint[], $2::timestamptz[]) r (id, began) ON a.pid = -r.id AND a.backend_start = r.began`, ids, began)
 	return int(done.RowsAffected()), err
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net/url"
@@ -18,13 +19,12 @@ import (
 // openSQLite opens one connection that writes and a few that cannot: SQLite
 // has one writer, and readers never wait for it in WAL mode. Times are
 // compared as text there, so every time is stored in UTC.
-func openSQLite(ctx context.Context, o Options, c *clock) (*Store, error) {
+func (s *Store) openSQLite(ctx context.Context, o Options) (err error) {
 	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data folder: %w", err)
+		return fmt.Errorf("make the data folder: %w", err)
 	}
-	lock, err := lockFolder(o.DataDir)
-	if err != nil {
-		return nil, err
+	if s.lock, err = lockFolder(o.DataDir); err != nil {
+		return err
 	}
 	file := filepath.Join(o.DataDir, "nowserving.db")
 	// What is deleted is overwritten, so that nobody finds it in the file.
@@ -32,19 +32,17 @@ func openSQLite(ctx context.Context, o Options, c *clock) (*Store, error) {
 	if o.SQLiteNormalSync {
 		sync = "&_pragma=synchronous(NORMAL)" // only checkpoints do
 	}
-	write, err := openSQLitePool(c, file, 1, "_txlock=immediate&_pragma=secure_delete(1)"+sync)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), lock.release())
+	if s.write, err = openSQLitePool(s.clock, file, 1, "_txlock=immediate&_pragma=secure_delete(1)"+sync); err != nil {
+		return fmt.Errorf("open SQLite: %w", err)
 	}
-	read, err := openSQLitePool(c, file, 4, "_pragma=query_only(1)"+sync)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), lock.release())
+	if s.read, err = openSQLitePool(s.clock, file, 4, "_pragma=query_only(1)"+sync); err != nil {
+		return fmt.Errorf("open SQLite: %w", err)
 	}
-	s := &Store{write: write, read: read, aside: read, lock: lock, clock: c, log: o.Log}
+	s.aside = s.read
 	if err := s.openSQLiteJobs(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open SQLite: %w", err), s.Close())
+		return fmt.Errorf("open SQLite: %w", err)
 	}
-	return s, nil
+	return nil
 }
 
 func (s *Store) openSQLiteJobs(ctx context.Context) error {
@@ -63,17 +61,9 @@ func (s *Store) openSQLiteJobs(ctx context.Context) error {
 func openSQLitePool(c *clock, file string, conns int, extra string) (*gorm.DB, error) {
 	dsn := "file:" + url.PathEscape(file) + "?_pragma=busy_timeout(1500)&_pragma=journal_mode(WAL)" +
 		"&_pragma=foreign_keys(1)&" + extra
-	db, err := gorm.Open(sqlite.Open(dsn), gormConfig(c))
-	if err != nil {
-		return nil, err
-	}
-	pool, err := db.DB()
-	if err != nil {
-		return nil, err
-	}
-	pool.SetMaxOpenConns(conns)
-	pool.SetMaxIdleConns(conns)
-	return db, nil
+	pool := sql.OpenDB(&sqlitePool{driver: &gosqlite.Driver{}, name: dsn, turns: newTurns(conns)})
+	pool.SetMaxIdleConns(0) // ours keeps them
+	return gorm.Open(sqlite.Dialector{Conn: pool}, gormConfig(c))
 }
 
 // SQLite's extended codes for a second row with a unique value or primary key,

@@ -41,10 +41,11 @@ type Options struct {
 
 // Store is an open database. It is safe for concurrent use.
 type Store struct {
-	write, read *gorm.DB
+	write, read *gorm.DB      // one and the same with PostgreSQL
 	aside       *gorm.DB      // has a connection of its own with PostgreSQL
-	pool        *pgxpool.Pool // PostgreSQL only
-	resetAt     atomic.Int64  // PostgreSQL only: when the pool was last reset, in Unix nanoseconds
+	pool        *pgxpool.Pool // PostgreSQL only: for the service's own work
+	requests    *requestPool  // PostgreSQL only
+	resetAt     atomic.Int64  // PostgreSQL only: when the pools were last reset, in Unix nanoseconds
 	lock        *folderLock   // SQLite only
 	bell        *bell         // SQLite only
 	jobs        jobs
@@ -70,18 +71,17 @@ type Tx struct {
 
 // Open connects to the database. It does not migrate.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	open := openSQLite
+	s := &Store{boot: models.NewID(), clock: &clock{machine: o.Now, shared: o.URL != ""}, log: o.Log}
+	open := s.openSQLite
 	if o.URL != "" {
-		open = openPostgres
+		open = s.openPostgres
 	}
-	s, err := open(ctx, o, &clock{machine: o.Now, shared: o.URL != ""})
-	if err != nil {
-		return nil, err
+	if err := open(ctx, o); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	if _, err := s.Now(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.boot = models.NewID()
 	return s, nil
 }
 
@@ -115,8 +115,8 @@ func untilCommitted(ctx context.Context) (context.Context, context.CancelFunc) {
 func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 	var tx *Tx
 	claim, _ := ctx.Value(claimKey{}).(*Claim)
-	run := func(db *gorm.DB) error {
-		ctx := db.Statement.Context // for PostgreSQL, with the connection
+	err := pin(ctx, s.write, func(db *gorm.DB) error {
+		ctx := db.Statement.Context // with the connection
 		lasting, cancel := untilCommitted(ctx)
 		defer cancel()
 		return db.WithContext(lasting).Transaction(func(db *gorm.DB) error {
@@ -145,16 +145,12 @@ func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 			}
 			return ctx.Err()
 		})
+	})
+	if err != nil {
+		s.leaveReadOnly(err)
+		return err
 	}
-	if s.Postgres() {
-		if err := pin(ctx, s.write, run); err != nil {
-			s.leaveReadOnly(err)
-			return err
-		}
-	} else {
-		if err := run(s.write.WithContext(ctx)); err != nil {
-			return err
-		}
+	if s.bell != nil {
 		s.bell.ring(tx.jobs)
 	}
 	if claim != nil {
@@ -229,11 +225,17 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Close() error {
 	var errs []error
 	for _, handle := range []*gorm.DB{s.read, s.write, s.aside} {
+		if handle == nil { // opening failed
+			continue
+		}
 		db, err := handle.DB()
 		if err == nil {
 			err = db.Close()
 		}
 		errs = append(errs, err)
+	}
+	if s.requests != nil {
+		s.requests.Close()
 	}
 	if s.pool != nil {
 		s.pool.Close()
@@ -244,7 +246,7 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
-// SQL returns the write pool, for what needs database/sql itself.
+// SQL returns the write handle, for what needs database/sql itself.
 func (s *Store) SQL() (*sql.DB, error) { return s.write.DB() }
 
 // IsDuplicate reports whether err says that a unique value exists already.

@@ -176,6 +176,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() { db.FollowClock(background) })
+	running.Go(func() { db.WatchHangs(background) })
 	running.Go(func() { mirrors.Run(background) })
 	running.Go(func() { bookings.Sweep(background) })
 	running.Go(func() { people.Watch(background, hub.Revoke, hub.CloseUnchecked) })

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"nowserving/booking/store/storetest"
+)
+
+// rightAgain is how long a clinic may be held up by what happens to another node
+// or to the database.
+const rightAgain = 5 * time.Second
+
+// beside is a client of the same server for a clinic of its own.
+func (c *client) beside() (other *client, typeID, resourceID string) {
+	c.t.Helper()
+	other = &client{t: c.t, url: c.url, http: c.http, key: c.key}
+	typeID, resourceID = other.clinic()
+	return other, typeID, resourceID
+}
+
+// walkIn is the request of a patient who joins a queue.
+func walkIn(typeID string) map[string]any {
+	return map[string]any{"type": typeID, "assign": false, "assignmentTimeout": 180}
+}
+
+const joins = "/management/scheduling/new"
+
+// A node is suspended in the middle of a transaction that holds a clinic's lock.
+// On the other node that clinic is right again within 5 s, and other clinics
+// notice nothing.
+func TestASuspendedNodeHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	database := storetest.Postgres(t)
+	environ := []string{
+		"DATABASE_URL=" + database, "REDIS_URL=" + storetest.Redis(t).URL, "NOWSERVING_SECRET_KEY=0123456789abcdef0123456789abcdef",
+	}
+	stopped := startProcess(t, environ)
+	lives := startProcess(t, environ)
+	typeID, _ := stopped.clinic()
+	lives.appID = stopped.appID
+	other, otherType, _ := lives.beside()
+	locked := suspendAmidJoins(t, stopped, typeID, database)
+
+	var asking sync.WaitGroup
+	for range 60 {
+		asking.Go(func() {
+			status, body, err := lives.try(http.MethodPut, joins, walkIn(typeID))
+			assert.NoError(t, err)
+			assert.Equal(t, http.StatusOK, status, "%s", body)
+			assert.Less(t, time.Since(locked), rightAgain)
+		})
+	}
+	for time.Since(locked) < rightAgain {
+		began := time.Now()
+		other.join(otherType)
+		require.Less(t, time.Since(began), time.Second, "another clinic waits for nobody")
+	}
+	asking.Wait()
+	require.NoError(t, stopped.cmd.Process.Signal(syscall.SIGCONT))
+	require.Eventually(t, func() bool {
+		status, _, err := stopped.try(http.MethodPut, joins, walkIn(typeID))
+		return err == nil && status == http.StatusOK
+	}, patience, 50*time.Millisecond)
+}
+
+// suspendAmidJoins stops a node when it holds a lock, and returns when that was.
+func suspendAmidJoins(t *testing.T, node *process, typeID, database string) time.Time {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), database)
+	require.NoError(t, err)
+	defer conn.Close(t.Context()) //nolint:errcheck // the end of a test
+	var joining sync.WaitGroup
+	t.Cleanup(joining.Wait)
+	full := make(chan struct{}, 16)
+	for range 2000 {
+		joining.Go(func() {
+			full <- struct{}{}
+			defer func() { <-full }()
+			node.try(http.MethodPut, joins, walkIn(typeID)) //nolint:errcheck // it may be cut off
+		})
+	}
+	for {
+		require.NoError(t, node.cmd.Process.Signal(syscall.SIGSTOP))
+		at := time.Now()
+		var holders int
+		err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid
+			WHERE a.datname = current_database() AND a.state = 'idle in transaction' AND l.locktype = 'transactionid' AND l.granted
+			AND a.pid = ANY (SELECT unnest(pg_blocking_pids(b.pid)) FROM pg_stat_activity b WHERE b.datname = current_database())`).Scan(&holders)
+		require.NoError(t, err)
+		if holders > 0 {
+			return at
+		}
+		require.NoError(t, node.cmd.Process.Signal(syscall.SIGCONT))
+	}
+}
+
+// A database that takes connections and does not answer is told of within 2 s,
+// and all is right again within 5 s of its coming back.
+func TestAFrozenDatabaseIsToldOfAtOnce(t *testing.T) {
+	t.Parallel()
+	cut := openWire(t, storetest.Postgres(t), true)
+	c := startProcess(t, []string{
+		"DATABASE_URL=" + cut.url, "REDIS_URL=" + storetest.Redis(t).URL, "NOWSERVING_SECRET_KEY=0123456789abcdef0123456789abcdef",
+	})
+	typeID, _ := c.clinic()
+	booked := c.join(typeID)
+	for range 2 {
+		cut.set(true)
+		frozen := time.Now()
+		var asking sync.WaitGroup
+		for i := range 100 {
+			asking.Go(func() {
+				method, path, body := http.MethodPut, joins, walkIn(typeID)
+				if i%2 == 0 {
+					method, path, body = http.MethodGet, "/management/bookings/"+booked.text("id"), nil
+				}
+				status, answer, err := c.try(method, path, body)
+				assert.NoError(t, err)
+				assert.Equal(t, http.StatusServiceUnavailable, status, "%s", answer)
+				assert.Less(t, time.Since(frozen), 2*time.Second+enough)
+			})
+		}
+		asking.Wait()
+		began := time.Now()
+		status, _, err := c.try(http.MethodPut, joins, walkIn(typeID))
+		require.NoError(t, err)
+		require.Equal(t, http.StatusServiceUnavailable, status)
+		require.Less(t, time.Since(began), enough, "who comes later is told at once")
+		cut.set(false)
+		thawed := time.Now()
+		require.Eventually(t, func() bool {
+			status, _, err := c.try(http.MethodPut, joins, walkIn(typeID))
+			return err == nil && status == http.StatusOK
+		}, patience, 50*time.Millisecond)
+		require.Less(t, time.Since(thawed), rightAgain)
+	}
+}
+
+// enough is what nobody notices, even on a busy machine.
+const enough = 500 * time.Millisecond
+
+// Sixty appointments and a hundred joins at a time in one clinic are hardly felt
+// in another.
+func TestAFloodInOneClinicIsNotFeltInAnother(t *testing.T) {
+	t.Parallel()
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			c := startProcess(t, b.settings(t))
+			typeID, resourceID := c.clinic()
+			other, otherType, _ := c.beside()
+			booked := other.join(otherType).text("id")
+			slowest := func() time.Duration {
+				var took []time.Duration
+				for range 200 {
+					began := time.Now()
+					status, body, err := other.try(http.MethodGet, "/management/bookings/"+booked, nil)
+					took = append(took, time.Since(began))
+					require.NoError(t, err)
+					require.Equal(t, http.StatusOK, status, "%s", body)
+				}
+				slices.Sort(took)
+				return took[len(took)*99/100]
+			}
+			alone := slowest()
+			var flood sync.WaitGroup
+			end := make(chan struct{})
+			for i := range 160 {
+				flood.Go(func() {
+					for n := 0; ; n++ {
+						select {
+						case <-end:
+							return
+						default:
+						}
+						body := walkIn(typeID)
+						if i < 60 {
+							day := time.Now().AddDate(0, 0, 2+n%300).Format(time.DateOnly)
+							body = map[string]any{"type": typeID, "date": day, "time": 900 + i/4*100%1000 + i%4*15, "resourceFilters": map[string]any{"resource": resourceID}}
+						}
+						status, answer, err := c.try(http.MethodPut, joins, body)
+						if !assert.NoError(t, err) || !assert.Less(t, status, http.StatusInternalServerError, "%s", answer) {
+							return
+						}
+					}
+				})
+			}
+			flooded := slowest()
+			close(end)
+			flood.Wait()
+			t.Log(fmt.Sprintf("p99 alone %v, flooded %v", alone, flooded))
+			assert.Less(t, flooded, max(3*alone, enough))
+		})
+	}
+}
