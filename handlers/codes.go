@@ -114,39 +114,45 @@ func (s *Server) spendCode(ctx context.Context, c caller, method string) error {
 }
 
 // guessBudgets are what a wrong code counts for.
-func (s *Server) guessBudgets(c caller, to access.Contact) ([]named, error) {
-	contact, err := s.o.Access.ContactHash(c.OrganizationID, to)
-	if err != nil {
-		return nil, err
-	}
-	subscriber, network := s.hiddenNetworksOf(c.Address)
+func (s *Server) guessBudgets(address, whose string) []named {
+	subscriber, network := s.hiddenNetworksOf(address)
 	return []named{
 		{"guesses:" + subscriber, per(guessesOfAddress, codesPeriod)},
 		{"guesses:" + network, per(networkFactor*guessesOfAddress, codesPeriod)},
-		{"guesses:" + subscriber + ":" + contact, per(guessesAtContact, codesPeriod)},
-	}, nil
+		{"guesses:" + subscriber + ":" + whose, per(guessesAtContact, codesPeriod)},
+	}
 }
 
-// verifyCode signs a person in with a one-time code. Wrong codes are charged to
-// the address they come from, 60 in ten minutes and 15 for one contact, and to
-// the network around it, three times as many: beyond that it is not asked what a
-// code is worth. What a wrong code means to the person: see access.VerifyCode.
-func (s *Server) verifyCode(ctx context.Context, c caller, to access.Contact, code string) (access.Session, error) {
-	budgets, err := s.guessBudgets(c, to)
+// verifyCode signs a person in with a one-time code. What a wrong code means to
+// the person: see access.VerifyCode.
+func (s *Server) verifyCode(ctx context.Context, c caller, to access.Contact, code string) (session access.Session, err error) {
+	contact, err := s.o.Access.ContactHash(c.OrganizationID, to)
 	if err != nil {
 		return access.Session{}, err
 	}
+	err = s.guess(ctx, c.Address, contact, func() error {
+		session, err = s.o.Access.VerifyCode(ctx, c.OrganizationID, to, code)
+		return err
+	})
+	return session, err
+}
+
+// guess does what takes the one-time code of a person. Wrong codes are charged to the address
+// they come from, 60 in ten minutes and 15 for one person, and to the network
+// around it, three times as many: beyond that it is not asked what a code is worth.
+func (s *Server) guess(ctx context.Context, address, whose string, use func() error) error {
+	budgets := s.guessBudgets(address, whose)
 	if wait := s.limiter.spent(ctx, budgets); wait > 0 {
-		return access.Session{}, &models.Error{
+		return &models.Error{
 			Code: models.CodeTooManyRequests, RetryAfter: wait,
 			Detail: "More than " + strconv.Itoa(guessesAtContact) + " wrong codes for one person, or too many at all, came from this network.",
 		}
 	}
-	session, err := s.o.Access.VerifyCode(ctx, c.OrganizationID, to, code)
+	err := use()
 	if access.IsGuess(err) {
 		for _, b := range budgets {
 			s.limiter.take(ctx, b.name, b.limit)
 		}
 	}
-	return session, err
+	return err
 }

@@ -142,6 +142,18 @@ func TestWrongCodesAreChargedToWhoGuesses(t *testing.T) {
 		}
 		assert.InDelta(t, 45, others, 15)
 		assert.Equal(t, 1, scalar[int](h, "SELECT count(*) FROM code_guesses"), "nothing is kept about them")
+
+		t.Log("so do guesses with which a patient changes their own number")
+		patient := c.patient("+966500000216")
+		wrong := 0
+		for i := range 40 {
+			change := object{"phone": fmt.Sprintf("+96650002%04d", i), "code": "000000"}
+			if c.send(c.from("203.0.114.9", request{method: http.MethodPut, path: "/customer/profile", token: patient, body: change})).
+				status != http.StatusTooManyRequests {
+				wrong++
+			}
+		}
+		assert.InDelta(t, 15, wrong, 2)
 	}, behindProxy)
 }
 

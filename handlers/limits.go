@@ -284,8 +284,13 @@ func (s *Server) charge(ctx context.Context, p access.Principal) budget {
 	return s.limiter.take(ctx, string(p.Kind)+":"+p.SubjectID, s.limiter.perMinute)
 }
 
-// spendAddress charges a request without a credential to its address.
+// spendAddress charges a request without a credential to its address, once.
 func (s *Server) spendAddress(c *gin.Context) error {
+	const charged = "charged"
+	if c.GetBool(charged) {
+		return nil
+	}
+	c.Set(charged, true)
 	left := s.limiter.takeAddress(c.Request.Context(), c.ClientIP())
 	s.show(c, left)
 	return left.tooMany()

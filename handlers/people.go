@@ -65,10 +65,20 @@ func (s *Server) updateCustomer(ctx context.Context, c caller, id string, b cust
 	if len(data) > maxData {
 		return result[customerView]{}, models.Invalid("data", "Custom fields take at most %d bytes.", maxData)
 	}
-	return viewCustomer(s.o.Access.UpdateCustomer(ctx, c.customers(), id, access.CustomerChange{
+	change := access.CustomerChange{
 		Phone: b.Phone, Email: b.Email, FirstName: b.FirstName, LastName: b.LastName, Note: b.Note, Data: b.Data,
 		Own: c.Kind == access.KindCustomer, Code: code,
-	}))
+	}
+	update := func() (*models.Customer, error) { return s.o.Access.UpdateCustomer(ctx, c.customers(), id, change) }
+	if code == "" {
+		return viewCustomer(update())
+	}
+	var changed *models.Customer
+	err = s.guess(ctx, c.Address, c.SubjectID, func() error {
+		changed, err = update()
+		return err
+	})
+	return viewCustomer(changed, err)
 }
 
 // set changes a value where a new one was given.

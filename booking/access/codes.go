@@ -181,14 +181,15 @@ func spareCode(tx *store.Tx, row *oneTimeCode) error {
 }
 
 var (
-	errWrongCode = models.Errorf(models.CodeWrongCode, "The code is wrong, used or expired.")
+	errWrongProof = models.Invalid("code", "The code is wrong, used or expired.") // of a field
+	errWrongCode  = models.Errorf(models.CodeWrongCode, "The code is wrong, used or expired.")
 	// errOldCode is the same to the caller. Who sends it knows the code.
 	errOldCode = models.Errorf(models.CodeWrongCode, "The code is wrong, used or expired.")
 )
 
-// IsGuess reports whether VerifyCode failed because of a code that was guessed,
+// IsGuess reports whether VerifyCode or UpdateCustomer failed because of a code that was guessed,
 // unlike one that was right once.
-func IsGuess(err error) bool { return errors.Is(err, errWrongCode) }
+func IsGuess(err error) bool { return errors.Is(err, errWrongCode) || errors.Is(err, errWrongProof) }
 
 // VerifyCode checks the newest code of a contact and signs the person in. A
 // code works once; a customer who is new is made. A code ends with the fifth

@@ -218,7 +218,7 @@ func (a *Access) UpdateCustomer(
 		return tx.Audit(c.OrganizationID, "updateCustomer", "customer", c.ID)
 	})
 	if err == nil && wrong || models.CodeOf(err) == models.CodeWrongCode {
-		return nil, models.Invalid("code", "The code is wrong, used or expired.")
+		return nil, errWrongProof
 	}
 	if store.IsDuplicate(err) {
 		return nil, models.Errorf(models.CodeContactTaken, "Another customer has this phone number or e-mail address.")

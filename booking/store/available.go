@@ -86,6 +86,9 @@ func (s *Store) Writable(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("write to the database: %w", err)
 		}
+		if s.readOnly.Swap(false) { // others may have been opened while it was
+			s.reset()
+		}
 		return nil
 	}
 	return s.Tx(ctx, func(tx *Tx) error {
@@ -112,9 +115,14 @@ func (s *Store) leaveReadOnly(err error) {
 	if !ok || pg.Code != readOnlyTransaction || s.pool == nil {
 		return
 	}
+	s.readOnly.Store(true)
 	last, now := s.resetAt.Load(), time.Now().UnixNano()
 	if now-last >= int64(resetPause) && s.resetAt.CompareAndSwap(last, now) {
-		s.requests.Reset()
-		s.pool.Reset()
+		s.reset()
 	}
+}
+
+func (s *Store) reset() {
+	s.requests.Reset()
+	s.pool.Reset()
 }

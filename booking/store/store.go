@@ -46,6 +46,7 @@ type Store struct {
 	pool        *pgxpool.Pool // PostgreSQL only: for the service's own work
 	requests    *requestPool  // PostgreSQL only
 	resetAt     atomic.Int64  // PostgreSQL only: when the pools were last reset, in Unix nanoseconds
+	readOnly    atomic.Bool   // PostgreSQL only: a write was refused since the last that Writable made
 	lock        *folderLock   // SQLite only
 	bell        *bell         // SQLite only
 	jobs        jobs

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -52,12 +51,16 @@ func TestASuspendedNodeHoldsUpNobody(t *testing.T) {
 	locked := suspendAmidJoins(t, stopped, typeID, database)
 
 	var asking sync.WaitGroup
-	for range 60 {
+	for i := range 60 {
 		asking.Go(func() {
 			status, body, err := lives.try(http.MethodPut, joins, walkIn(typeID))
+			took := time.Since(locked)
 			assert.NoError(t, err)
 			assert.Equal(t, http.StatusOK, status, "%s", body)
-			assert.Less(t, time.Since(locked), rightAgain)
+			assert.Less(t, took, rightAgain)
+			if i == 0 {
+				t.Log("right again after", took)
+			}
 		})
 	}
 	for time.Since(locked) < rightAgain {
@@ -131,6 +134,7 @@ func TestAFrozenDatabaseIsToldOfAtOnce(t *testing.T) {
 			})
 		}
 		asking.Wait()
+		t.Log("all told after", time.Since(frozen))
 		began := time.Now()
 		status, _, err := c.try(http.MethodPut, joins, walkIn(typeID))
 		require.NoError(t, err)
@@ -143,6 +147,7 @@ func TestAFrozenDatabaseIsToldOfAtOnce(t *testing.T) {
 			return err == nil && status == http.StatusOK
 		}, patience, 50*time.Millisecond)
 		require.Less(t, time.Since(thawed), rightAgain)
+		t.Log("right again after", time.Since(thawed))
 	}
 }
 
@@ -198,7 +203,7 @@ func TestAFloodInOneClinicIsNotFeltInAnother(t *testing.T) {
 			flooded := slowest()
 			close(end)
 			flood.Wait()
-			t.Log(fmt.Sprintf("p99 alone %v, flooded %v", alone, flooded))
+			t.Logf("p99 alone %v, flooded %v", alone, flooded)
 			assert.Less(t, flooded, max(3*alone, enough))
 		})
 	}
