@@ -24,6 +24,10 @@ const (
 	// work. A node has three more, for one purpose each.
 	requestConns = 16
 	ownConns     = 8
+	// requestShare is the part of the connections for requests that those of one
+	// organization use at most: a quarter. It is enough, for an organization's
+	// changes mostly wait for each other, and leaves the processors to others.
+	requestShare = 4
 	// connectTimeout bounds the opening of a connection.
 	connectTimeout = 5 * time.Second
 )
@@ -124,7 +128,7 @@ type requestPool struct {
 }
 
 func newRequestPool(ctx context.Context, config *pgxpool.Config) (p *requestPool, err error) {
-	p = &requestPool{turns: newTurns(int(config.MaxConns)), open: map[net.Conn]struct{}{}}
+	p = &requestPool{turns: newTurns(int(config.MaxConns), int(config.MaxConns)/requestShare), open: map[net.Conn]struct{}{}}
 	config.AfterConnect = limits(idleInTransaction, lockWait, statementTime)
 	dial := config.ConnConfig.DialFunc
 	config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {

@@ -61,7 +61,7 @@ func (s *Store) openSQLiteJobs(ctx context.Context) error {
 func openSQLitePool(c *clock, file string, conns int, extra string) (*gorm.DB, error) {
 	dsn := "file:" + url.PathEscape(file) + "?_pragma=busy_timeout(1500)&_pragma=journal_mode(WAL)" +
 		"&_pragma=foreign_keys(1)&" + extra
-	pool := sql.OpenDB(&sqlitePool{driver: &gosqlite.Driver{}, name: dsn, turns: newTurns(conns)})
+	pool := sql.OpenDB(&sqlitePool{driver: &gosqlite.Driver{}, name: dsn, turns: newTurns(conns, conns/2)})
 	pool.SetMaxIdleConns(0) // ours keeps them
 	return gorm.Open(sqlite.Dialector{Conn: pool}, gormConfig(c))
 }

@@ -20,10 +20,9 @@ var (
 type requestKey struct{}
 
 // ForOrganization returns the context of a request on behalf of an organization,
-// "" when none is known yet. An organization's requests use at most half of a
-// node's connections at once, and those who wait are served by turns,
-// organization by organization. Without this mark, work counts as the service's
-// own and does not wait for requests.
+// "" when none is known yet. An organization's requests use a part of a node's
+// connections at most, and those that wait are served by turns, organization by
+// organization. Without this mark, work counts as the service's own.
 func ForOrganization(ctx context.Context, organizationID string) context.Context {
 	return context.WithValue(ctx, requestKey{}, organizationID)
 }
@@ -47,8 +46,8 @@ type turns struct {
 	refused error                   // why no connections are lent
 }
 
-func newTurns(connections int) *turns {
-	return &turns{free: connections, share: max(1, connections/2), used: map[string]int{}, waiting: map[string][]chan error{}}
+func newTurns(connections, share int) *turns {
+	return &turns{free: connections, share: max(1, share), used: map[string]int{}, waiting: map[string][]chan error{}}
 }
 
 // take waits for a connection until ctx ends. The caller gives it back by done.

@@ -17,7 +17,7 @@ import (
 func TestOrganizationsTakeTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		lent := newTurns(4)
+		lent := newTurns(4, 2)
 		var first []func()
 		for range 2 {
 			done, err := lent.take(t.Context(), "a")
@@ -66,7 +66,7 @@ func TestOrganizationsTakeTurns(t *testing.T) {
 // A request that is given up leaves nothing behind, whatever the moment.
 func TestRequestsThatGoGiveTheirConnectionsBack(t *testing.T) {
 	t.Parallel()
-	lent := newTurns(2)
+	lent := newTurns(2, 1)
 	var busy, most atomic.Int64
 	var requests sync.WaitGroup
 	for i := range 2000 {
@@ -99,7 +99,7 @@ func TestRequestsThatGoGiveTheirConnectionsBack(t *testing.T) {
 func TestNobodyWaitsForADatabaseThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		lent := newTurns(1)
+		lent := newTurns(1, 0)
 		done, err := lent.take(t.Context(), "a")
 		require.NoError(t, err)
 		var waiting sync.WaitGroup

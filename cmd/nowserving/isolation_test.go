@@ -84,12 +84,18 @@ func suspendAmidJoins(t *testing.T, node *process, typeID, database string) time
 	defer conn.Close(t.Context()) //nolint:errcheck // the end of a test
 	var joining sync.WaitGroup
 	t.Cleanup(joining.Wait)
-	full := make(chan struct{}, 16)
-	for range 2000 {
+	suspended := make(chan struct{})
+	defer close(suspended)
+	for range 16 {
 		joining.Go(func() {
-			full <- struct{}{}
-			defer func() { <-full }()
-			node.try(http.MethodPut, joins, walkIn(typeID)) //nolint:errcheck // it may be cut off
+			for {
+				select {
+				case <-suspended:
+					return
+				default:
+					node.try(http.MethodPut, joins, walkIn(typeID)) //nolint:errcheck // it may be cut off
+				}
+			}
 		})
 	}
 	for {
@@ -154,8 +160,7 @@ func TestAFrozenDatabaseIsToldOfAtOnce(t *testing.T) {
 // enough is what nobody notices, even on a busy machine.
 const enough = 500 * time.Millisecond
 
-// Sixty appointments and a hundred joins at a time in one clinic are hardly felt
-// in another.
+// Sixty appointments at a time in one clinic are hardly felt in another.
 func TestAFloodInOneClinicIsNotFeltInAnother(t *testing.T) {
 	t.Parallel()
 	for _, b := range backends {
@@ -167,7 +172,7 @@ func TestAFloodInOneClinicIsNotFeltInAnother(t *testing.T) {
 			booked := other.join(otherType).text("id")
 			slowest := func() time.Duration {
 				var took []time.Duration
-				for range 200 {
+				for range 500 {
 					began := time.Now()
 					status, body, err := other.try(http.MethodGet, "/management/bookings/"+booked, nil)
 					took = append(took, time.Since(began))
@@ -180,7 +185,7 @@ func TestAFloodInOneClinicIsNotFeltInAnother(t *testing.T) {
 			alone := slowest()
 			var flood sync.WaitGroup
 			end := make(chan struct{})
-			for i := range 160 {
+			for i := range 60 {
 				flood.Go(func() {
 					for n := 0; ; n++ {
 						select {
@@ -188,10 +193,9 @@ func TestAFloodInOneClinicIsNotFeltInAnother(t *testing.T) {
 							return
 						default:
 						}
-						body := walkIn(typeID)
-						if i < 60 {
-							day := time.Now().AddDate(0, 0, 2+n%300).Format(time.DateOnly)
-							body = map[string]any{"type": typeID, "date": day, "time": 900 + i/4*100%1000 + i%4*15, "resourceFilters": map[string]any{"resource": resourceID}}
+						body := map[string]any{
+							"type": typeID, "resourceFilters": map[string]any{"resource": resourceID},
+							"date": time.Now().AddDate(0, 0, 2+n%300).Format(time.DateOnly), "time": 900 + i/4*100%1000 + i%4*15,
 						}
 						status, answer, err := c.try(http.MethodPut, joins, body)
 						if !assert.NoError(t, err) || !assert.Less(t, status, http.StatusInternalServerError, "%s", answer) {
@@ -203,8 +207,9 @@ func TestAFloodInOneClinicIsNotFeltInAnother(t *testing.T) {
 			flooded := slowest()
 			close(end)
 			flood.Wait()
-			t.Logf("p99 alone %v, flooded %v", alone, flooded)
-			assert.Less(t, flooded, max(3*alone, enough))
+			t.Logf("p99 alone %v, flooded %v, ratio %.1f", alone, flooded, float64(flooded)/float64(alone))
+			// On a quiet machine it is about three times as long. Others use this one too.
+			assert.Less(t, flooded, max(5*alone, 150*time.Millisecond))
 		})
 	}
 }
