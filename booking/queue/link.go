@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -386,4 +387,26 @@ func (ms *Mirrors) attachOne(m *Mirror) bool {
 	m.unheard()
 	l.follow(m.OrganizationID)
 	return true
+}
+
+// backoff spaces out attempts: 50 ms doubling to 1 s, with jitter.
+type backoff struct{ next time.Duration }
+
+func newBackoff() *backoff { return &backoff{50 * time.Millisecond} }
+
+func (b *backoff) reset() { b.next = 50 * time.Millisecond }
+
+func (b *backoff) wait(ctx context.Context) {
+	wait(ctx, b.next/2+mathrand.N(b.next/2)) //nolint:gosec // jitter, not a secret
+	b.next = min(b.next*2, time.Second)
+}
+
+// wait waits for a time or until ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }

@@ -1,0 +1,157 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// looks is how often the sums are compared before the whole is.
+	looks = 6
+	// watchEvery is how often each node looks where the index of each mirror
+	// stands. It bounds how long a lost index goes unnoticed.
+	watchEvery = time.Second
+	// compareEvery is how often each mirrored organization's index is compared
+	// with the database, by one of the nodes.
+	compareEvery = 2 * time.Second
+	// wholeEvery is how often everything is compared, though nothing seems to
+	// differ: the sorted sets may have been changed behind our back.
+	wholeEvery = 15 * time.Second
+)
+
+// compare looks after the mirrored organizations: the index against the
+// database, the mirror against the index, and mirrors nobody needs.
+func (ms *Mirrors) compare(ctx context.Context) {
+	for {
+		// Jitter keeps the nodes from comparing at the same moment.
+		wait(ctx, watchEvery*3/4+mathrand.N(watchEvery/2)) //nolint:gosec // jitter, not a secret
+		if ctx.Err() != nil {
+			return
+		}
+		ms.attach() // those that had no link
+		var comparing sync.WaitGroup
+		for _, m := range ms.inUse() {
+			done, ok := ms.read(ctx)
+			if !ok {
+				break
+			}
+			comparing.Go(func() {
+				defer done()
+				if err := ms.compareOne(ctx, m); err != nil && ctx.Err() == nil {
+					ms.log.Warn("compare the queue index", "organization", m.OrganizationID, "error", err)
+				}
+			})
+		}
+		comparing.Wait()
+	}
+}
+
+// inUse forgets the mirrors nobody has looked at for a while and returns the
+// others.
+func (ms *Mirrors) inUse() []*Mirror {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	used := make([]*Mirror, 0, len(ms.mirrors))
+	for _, m := range ms.mirrors {
+		if m.holders > 0 || ms.now().Sub(m.lastUsed) <= idleLife {
+			used = append(used, m)
+			continue
+		}
+		ms.forget(m)
+	}
+	return used
+}
+
+// compareOne looks after one organization. One node at a time compares the
+// database with the index; the others trust it. What costs little, how many
+// wait and with what versions, is compared every time, and everything when
+// that differs, and now and then.
+func (ms *Mirrors) compareOne(ctx context.Context, m *Mirror) error {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	if !ms.Hears(m.OrganizationID) {
+		return nil // its load goes on
+	}
+	at, err := ms.follows(ctx, m)
+	if err != nil {
+		return err
+	}
+	if at.Epoch == "" {
+		return nil // its load rebuilds the index
+	}
+	first, err := ms.lease(ctx, m, "compared", compareEvery*3/4)
+	if err != nil || !first {
+		return err
+	}
+	whole, err := ms.lease(ctx, m, "whole", wholeEvery)
+	if !whole && err == nil {
+		whole, err = ms.differs(ctx, m)
+	}
+	if whole && err == nil {
+		_, err = ms.index.Repair(ctx, m.OrganizationID, settleTime)
+	}
+	return err
+}
+
+// follows returns where the index stands. A mirror that does not show it soon,
+// or shows what the index has forgotten, has missed something: it is loaded.
+func (ms *Mirrors) follows(ctx context.Context, m *Mirror) (Moment, error) {
+	m.mu.RLock()
+	before, following := m.at, m.follows()
+	m.mu.RUnlock()
+	at, err := ms.index.moment(ctx, m.OrganizationID)
+	if err != nil || !following {
+		return at, err
+	}
+	if at.Epoch == "" {
+		ms.loadLost(m)
+		return at, nil
+	}
+	soon, cancel := context.WithTimeout(ctx, currentTimeout)
+	defer cancel()
+	if before.Epoch == at.Epoch && before.Version > at.Version || !m.Await(soon, at) {
+		ms.load(m)
+	}
+	return at, nil
+}
+
+// lease says that this node, and no other for a while, is to do something.
+func (ms *Mirrors) lease(ctx context.Context, m *Mirror, name string, life time.Duration) (bool, error) {
+	key := keysOf(m.OrganizationID).all + name
+	err := ms.rdb.SetArgs(ctx, key, "1", redis.SetArgs{Mode: "NX", TTL: life}).Err()
+	if errors.Is(err, redis.Nil) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("lease the comparison: %w", err)
+	}
+	return true, nil
+}
+
+// differs reports whether the database sums up to something else than the
+// mirror, for longer than a change is on its way. It looks several times: while
+// the queues move, some of the looks fall between two changes.
+func (ms *Mirrors) differs(ctx context.Context, m *Mirror) (bool, error) {
+	for look := range looks {
+		if look > 0 {
+			wait(ctx, settleTime/looks+mathrand.N(settleTime/looks)) //nolint:gosec // jitter, not a secret
+		}
+		sum, err := ms.index.truth.Sum(ctx, m.OrganizationID)
+		if err != nil {
+			return false, fmt.Errorf("sum up who waits: %w", err)
+		}
+		m.mu.RLock()
+		same := !m.follows() || m.sum == sum
+		m.mu.RUnlock()
+		if same {
+			return false, nil
+		}
+	}
+	return true, nil
+}
