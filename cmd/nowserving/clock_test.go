@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/centrifugal/centrifuge-go"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"nowserving/booking/store/storetest"
@@ -82,15 +84,30 @@ func TestNodesWithWrongClocksAgree(t *testing.T) {
 	told := &arrivals{at: map[string][]time.Time{}}
 	server := httptest.NewServer(told)
 	t.Cleanup(server.Close)
-	status, answer, err := a.try("POST", "/management/webhooks", map[string]any{"trigger": "bookingUnassigned", "url": server.URL})
+	for _, trigger := range []string{"bookingUnassigned", "oneDayBeforeAppointment"} {
+		status, answer, err := a.try("POST", "/management/webhooks", map[string]any{"trigger": trigger, "url": server.URL})
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, status, string(answer))
+	}
+	db, err := pgx.Connect(t.Context(), strings.TrimPrefix(environ[0], "DATABASE_URL="))
 	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, status, string(answer))
+	defer db.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // the end of a test
 
+	appointments := 0
 	check := func(phone string, one, other *process) {
 		// A webhook, and its retry after 5 s less up to a tenth.
 		began := time.Now()
 		ticket := one.join(typeID)
 		id := ticket.text("id")
+
+		// A reminder, moved to three seconds from now.
+		appointment := one.call("PUT", "/management/scheduling/new", map[string]any{
+			"type": typeID, "date": time.Now().AddDate(0, 0, 3).Format(time.DateOnly), "time": 800 + appointments*100,
+		}).text("id")
+		appointments++
+		due := time.Now().Add(3 * time.Second)
+		_, err := db.Exec(t.Context(), "UPDATE bookings SET reminder_at = $1 WHERE id = $2", due, appointment)
+		require.NoError(t, err)
 
 		// Codes, access tokens and refresh tokens.
 		patient, elsewhere := *one.client, *other.client
@@ -149,6 +166,9 @@ func TestNodesWithWrongClocksAgree(t *testing.T) {
 		require.Eventually(t, func() bool { return len(told.of(id)) >= 2 }, patience, 10*time.Millisecond)
 		at := told.of(id)
 		t.Logf("the webhook came after %s, its retry %s later", at[0].Sub(began).Round(time.Millisecond), at[1].Sub(at[0]).Round(time.Millisecond))
+		reminded := func() []time.Time { return told.of(appointment) }
+		require.Eventually(t, func() bool { return len(reminded()) > 0 }, patience, 10*time.Millisecond)
+		require.WithinRange(t, reminded()[0], due, due.Add(5*time.Second))
 		require.Less(t, at[0].Sub(began), 5*time.Second)
 		require.Greater(t, at[1].Sub(at[0]), 4*time.Second)
 		require.Less(t, at[1].Sub(at[0]), 10*time.Second)
