@@ -167,8 +167,8 @@ func newPostgresJobs(pool *pgxpool.Pool, c *clock, log *slog.Logger) (*postgresJ
 }
 
 func (p *postgresJobs) insert(ctx context.Context, tx *gorm.DB, list []river.InsertManyParams) error {
-	conn, ok := tx.Statement.Context.Value(pinned{}).(*pgx.Conn)
-	if !ok {
+	conn, _ := tx.Statement.Context.Value(pinned{}).(*pgx.Conn)
+	if conn == nil {
 		return errors.New("the transaction's connection is not pinned")
 	}
 	_, err := p.writer.InsertManyTx(ctx, pgxTx{conn: conn}, list)
@@ -191,17 +191,17 @@ func pin(ctx context.Context, db *gorm.DB, fn func(*gorm.DB) error) error {
 		if !ok {
 			return fmt.Errorf("a pinned connection is a %T", db.Statement.ConnPool)
 		}
-		ctx := ctx
+		var under *pgx.Conn
 		err := conn.Raw(func(driver any) error {
 			if c, ok := driver.(interface{ Conn() *pgx.Conn }); ok {
-				ctx = context.WithValue(ctx, pinned{}, c.Conn())
+				under = c.Conn()
 			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		return fn(db.WithContext(ctx))
+		return fn(db.WithContext(context.WithValue(ctx, pinned{}, under)))
 	})
 }
 
