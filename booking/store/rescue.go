@@ -190,8 +190,8 @@ func (w *watch) find(ctx context.Context) (ids []int64, began []time.Time, err e
 	return ids, began, err
 }
 
-// free gives jobs back and ends connections. A job that has had all its attempts is given up, or it
-// could bring down one node after another.
+// free gives jobs back and ends connections. A job that has had all its attempts
+// is given up, or it could bring down one node after another.
 func (w *watch) free(ctx context.Context, ids []int64, began []time.Time) (int, error) {
 	done, err := w.conn.Exec(ctx, `UPDATE river_job j SET
 			state = CASE WHEN attempt < max_attempts THEN 'available' ELSE 'discarded' END::river_job_state,
