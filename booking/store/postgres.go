@@ -38,7 +38,7 @@ const (
 // the first of these limits, and all, also those that waited for the lock, when
 // the other nodes take it for dead (WatchJobs). Others wait longer than that.
 const (
-	idleInTransaction = 1500 * time.Millisecond
+	idleInTransaction = 2500 * time.Millisecond
 	lockWait          = 5 * time.Second
 	statementTime     = 10 * time.Second
 )
