@@ -19,7 +19,6 @@ import (
 func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		ctx.SetHeader("Cache-Control", "no-store")
-		ctx = huma.WithContext(ctx, store.ForOrganization(ctx.Context(), "")) // whose it is, is not known yet
 		c, err := s.callerFor(ctx, op)
 		defer s.countUse(humagin.Unwrap(ctx), c.Principal)
 		s.share(humagin.Unwrap(ctx), c.OrganizationID, err)

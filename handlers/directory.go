@@ -63,7 +63,7 @@ type directory struct {
 }
 
 type entry struct {
-	reading sync.Mutex // held while one reads for all
+	reading chan struct{} // holds one while somebody reads for all
 
 	// Guarded by directory.mu.
 	known   *organization
@@ -82,7 +82,7 @@ func (d *directory) of(ctx context.Context, organizationID string) (*organizatio
 		if len(d.entries) >= maxDirectories {
 			clear(d.entries)
 		}
-		e = &entry{}
+		e = &entry{reading: make(chan struct{}, 1)}
 		d.entries[organizationID] = e
 	}
 	known := e.known
@@ -90,13 +90,19 @@ func (d *directory) of(ctx context.Context, organizationID string) (*organizatio
 	if known != nil && time.Since(known.read) < directoryLife {
 		return known, nil
 	}
-	if !e.reading.TryLock() {
+	select {
+	case e.reading <- struct{}{}:
+	default:
 		if known != nil && time.Since(known.read) < 2*directoryLife {
 			return known, nil // it is being read anew; a crowd need not wait for that
 		}
-		e.reading.Lock()
+		select {
+		case e.reading <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	defer e.reading.Unlock()
+	defer func() { <-e.reading }()
 	d.mu.Lock()
 	known = e.known
 	changes := e.changes

@@ -19,6 +19,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 	"github.com/gin-gonic/gin"
 
+	"nowserving/booking/store"
 	"nowserving/models"
 )
 
@@ -118,14 +119,15 @@ func (s *Server) recover(c *gin.Context) {
 	c.Next()
 }
 
-// limitTime gives every request but a live connection a deadline.
+// limitTime gives every request but a live connection a deadline, and its turn
+// among those of nobody's organization until it is known whose it is.
 func (s *Server) limitTime(c *gin.Context) {
-	if c.FullPath() == livePath {
-		c.Next()
-		return
+	ctx := store.ForOrganization(c.Request.Context(), "")
+	if c.FullPath() != livePath {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.timeout)
+		defer cancel()
 	}
-	ctx, cancel := context.WithTimeout(c.Request.Context(), s.timeout)
-	defer cancel()
 	c.Request = c.Request.WithContext(ctx)
 	c.Next()
 }

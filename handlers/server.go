@@ -114,7 +114,7 @@ func New(o Options) (*Server, error) {
 	s.engine.RedirectTrailingSlash = false
 	s.engine.NoRoute(s.refuse(models.CodeRouteMissing, "There is no such address."))
 	s.engine.NoMethod(s.refuse(models.CodeMethod, "The address does not take this method."))
-	s.engine.Use(s.identify, s.secureHeaders, s.recover, s.answerPreflight, s.limitTime, s.checkAddress)
+	s.engine.Use(s.identify, s.secureHeaders, s.recover, s.limitTime, s.answerPreflight, s.checkAddress)
 
 	s.api = humagin.New(s.engine, s.document())
 	s.signInRoutes()

@@ -77,6 +77,7 @@ var unavailableErrors = []error{
 // Writable commits a small change, so that it fails whenever requests can't
 // change anything: the database is away, read-only, locked or full.
 func (s *Store) Writable(ctx context.Context) error {
+	ctx = ForOrganization(ctx, "readiness") // like requests, and with a turn of its own
 	const count = "UPDATE readiness SET checks = checks + 1"
 	if s.Postgres() {
 		// One statement and no transaction around it: a node that hangs never

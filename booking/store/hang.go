@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const (
@@ -19,15 +22,15 @@ const (
 
 // WatchHangs finds out when PostgreSQL takes connections and does not answer,
 // because its machine is suspended or the network drops everything, until ctx
-// ends. Requests then fail at once, within 2 s of the beginning, instead of
-// waiting for their own deadline.
+// ends. All connections are then closed and no more are opened, so that requests
+// fail within 2 s of the beginning instead of waiting for their own deadline.
 func (s *Store) WatchHangs(ctx context.Context) {
 	if !s.Postgres() {
 		return
 	}
 	ticker := time.NewTicker(askEvery)
 	defer ticker.Stop()
-	w := &hangWatch{config: s.pool.Config().ConnConfig}
+	w := &hangWatch{config: s.direct}
 	defer w.close()
 	hung := false
 	for {
@@ -37,10 +40,12 @@ func (s *Store) WatchHangs(ctx context.Context) {
 		}
 		if now := errors.Is(err, context.DeadlineExceeded); now != hung {
 			hung = now
-			s.requests.hang(hung)
+			s.cutter.cut(hung)
 			if hung {
+				s.requests.turns.refuse(errHung)
 				s.log.Warn("the database hangs; requests are refused", "error", err)
 			} else {
+				s.requests.turns.refuse(nil)
 				s.log.Info("the database hangs no more", "error", err)
 			}
 		}
@@ -86,4 +91,56 @@ func (w *hangWatch) close() {
 	defer cancel()
 	w.conn.Close(ctx) //nolint:errcheck // it may be broken already
 	w.conn = nil
+}
+
+// cutter knows the connections of the pools and closes them all, so that those who
+// wait for an answer of a database that hangs get an error at once.
+type cutter struct {
+	mu   sync.Mutex
+	hung bool
+	open map[net.Conn]struct{}
+}
+
+// dial returns a dial function whose connections the cutter knows.
+func (c *cutter) dial(dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.hung {
+			return nil, errors.Join(errHung, conn.Close())
+		}
+		c.open[conn] = struct{}{}
+		return &knownConn{conn, c}, nil
+	}
+}
+
+// knownConn is a connection that a cutter knows until it is closed.
+type knownConn struct {
+	net.Conn
+	cutter *cutter
+}
+
+// Close implements net.Conn.
+func (k *knownConn) Close() error {
+	k.cutter.mu.Lock()
+	delete(k.cutter.open, k.Conn)
+	k.cutter.mu.Unlock()
+	return k.Conn.Close()
+}
+
+// cut says whether the database hangs, and then closes everything.
+func (c *cutter) cut(hung bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hung = hung; !hung {
+		return
+	}
+	for conn := range c.open {
+		conn.Close() //nolint:errcheck // it is of no use any more
+	}
+	clear(c.open)
 }

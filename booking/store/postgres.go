@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,7 +55,11 @@ func (s *Store) openPostgres(ctx context.Context, o Options) error {
 	config.ConnConfig.ConnectTimeout = connectTimeout
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.RuntimeParams["application_name"] = nodeName + s.boot
-	own := config.Copy()
+	s.direct = config.ConnConfig
+	s.cutter = &cutter{open: map[net.Conn]struct{}{}}
+	watched := config.Copy()
+	watched.ConnConfig.DialFunc = s.cutter.dial(config.ConnConfig.DialFunc)
+	own := watched.Copy()
 	own.MaxConns = ownConns
 	own.AfterConnect = limits(idleInTransaction, 0, 0)
 	if s.pool, err = pgxpool.NewWithConfig(ctx, own); err != nil {
@@ -65,7 +68,7 @@ func (s *Store) openPostgres(ctx context.Context, o Options) error {
 	if err = s.pool.Ping(ctx); err != nil {
 		return fmt.Errorf("reach PostgreSQL: %w", err)
 	}
-	if s.requests, err = newRequestPool(ctx, config.Copy()); err != nil {
+	if s.requests, err = newRequestPool(ctx, watched); err != nil {
 		return fmt.Errorf("open PostgreSQL: %w", err)
 	}
 	both := sql.OpenDB(pools{s.requests, stdlib.GetPoolConnector(s.pool)})
@@ -74,7 +77,7 @@ func (s *Store) openPostgres(ctx context.Context, o Options) error {
 		return fmt.Errorf("open PostgreSQL: %w", err)
 	}
 	s.read = s.write
-	aside := stdlib.OpenDB(*config.ConnConfig)
+	aside := stdlib.OpenDB(*s.direct)
 	aside.SetMaxOpenConns(1)
 	if s.aside, err = gorm.Open(postgres.New(postgres.Config{Conn: aside}), gormConfig(s.clock)); err != nil {
 		return fmt.Errorf("open PostgreSQL: %w", err)
@@ -115,29 +118,16 @@ func (p pools) Connect(ctx context.Context) (driver.Conn, error) {
 // Driver implements driver.Connector.
 func (p pools) Driver() driver.Driver { return p.own.Driver() }
 
-// requestPool holds the connections for requests. It can cut them all, so that
-// those who wait for an answer of a database that hangs get an error at once.
+// requestPool holds the connections for requests.
 type requestPool struct {
 	*pgxpool.Pool
 	connector driver.Connector
 	turns     *turns
-
-	mu   sync.Mutex
-	hung bool
-	open map[net.Conn]struct{}
 }
 
 func newRequestPool(ctx context.Context, config *pgxpool.Config) (p *requestPool, err error) {
-	p = &requestPool{turns: newTurns(int(config.MaxConns), int(config.MaxConns)/requestShare), open: map[net.Conn]struct{}{}}
+	p = &requestPool{turns: newTurns(int(config.MaxConns), int(config.MaxConns)/requestShare)}
 	config.AfterConnect = limits(idleInTransaction, lockWait, statementTime)
-	dial := config.ConnConfig.DialFunc
-	config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dial(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		return p.keep(conn)
-	}
 	if p.Pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, err
 	}
@@ -177,50 +167,6 @@ type stdlibConn = stdlib.Conn
 func (c *lentConn) Close() error {
 	defer c.done()
 	return c.stdlibConn.Close()
-}
-
-// keep notes a connection until it is closed.
-func (p *requestPool) keep(conn net.Conn) (net.Conn, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.hung {
-		return nil, errors.Join(errHung, conn.Close())
-	}
-	p.open[conn] = struct{}{}
-	return &keptConn{conn, p}, nil
-}
-
-type keptConn struct {
-	net.Conn
-	pool *requestPool
-}
-
-// Close implements net.Conn.
-func (c *keptConn) Close() error {
-	c.pool.mu.Lock()
-	delete(c.pool.open, c.Conn)
-	c.pool.mu.Unlock()
-	return c.Conn.Close()
-}
-
-// hang says whether the database answers. When it does not, all connections are
-// closed and requests are refused.
-func (p *requestPool) hang(hung bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.hung == hung {
-		return
-	}
-	p.hung = hung
-	if !hung {
-		p.turns.refuse(nil)
-		return
-	}
-	p.turns.refuse(errHung)
-	for conn := range p.open {
-		conn.Close() //nolint:errcheck // it is of no use any more
-	}
-	clear(p.open)
 }
 
 // gormConfig is the same for both databases. Errors are returned and logged

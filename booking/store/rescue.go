@@ -89,7 +89,7 @@ func (s *Store) WatchJobs(ctx context.Context, rescued func(jobs int), failed fu
 	defer w.close()
 	failing := false
 	for {
-		freed, err := w.look(ctx, s.pool.Config().ConnConfig)
+		freed, err := w.look(ctx, s.direct)
 		if err != nil && !failing && ctx.Err() == nil {
 			failed(err)
 		}

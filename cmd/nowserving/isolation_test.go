@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
+	"crypto/rand"
+	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -25,6 +29,30 @@ func (c *client) beside() (other *client, typeID, resourceID string) {
 	other = &client{t: c.t, url: c.url, http: c.http, key: c.key}
 	typeID, resourceID = other.clinic()
 	return other, typeID, resourceID
+}
+
+// status makes a request with other headers than a client's and returns how it is
+// answered.
+func (c *client) status(method, path string, header map[string]string) (int, error) {
+	var body io.Reader = http.NoBody
+	if method == http.MethodPut {
+		body = strings.NewReader(`{"type":"x","assign":false}`)
+	}
+	req, err := http.NewRequestWithContext(context.WithoutCancel(c.t.Context()), method, c.url+path, body)
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+c.key)
+	req.Header.Set("X-APP-ID", c.appID)
+	for name, value := range header {
+		req.Header.Set(name, value)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	return res.StatusCode, res.Body.Close()
 }
 
 // walkIn is the request of a patient who joins a queue.
@@ -123,22 +151,33 @@ func TestAFrozenDatabaseIsToldOfAtOnce(t *testing.T) {
 	})
 	typeID, _ := c.clinic()
 	booked := c.join(typeID)
+	unseen := c.call("POST", "/management/apiKeys", map[string]any{"name": "unseen"}).text("key")
 	for range 2 {
 		cut.set(true)
 		frozen := time.Now()
 		var asking sync.WaitGroup
-		for i := range 100 {
+		told := func(what string, status int, method, path string, header map[string]string) {
 			asking.Go(func() {
-				method, path, body := http.MethodPut, joins, walkIn(typeID)
-				if i%2 == 0 {
-					method, path, body = http.MethodGet, "/management/bookings/"+booked.text("id"), nil
-				}
-				status, answer, err := c.try(method, path, body)
-				assert.NoError(t, err)
-				assert.Equal(t, http.StatusServiceUnavailable, status, "%s", answer)
-				assert.Less(t, time.Since(frozen), 2*time.Second+enough)
+				answered, err := c.status(method, path, header)
+				took := time.Since(frozen)
+				assert.NoError(t, err, what)
+				assert.Equal(t, status, answered, what)
+				assert.Less(t, took, 2*time.Second+enough, what)
 			})
 		}
+		const down = http.StatusServiceUnavailable
+		elsewhere := func() string { return "https://" + strings.ToLower(rand.Text()) + ".example" }
+		for range 20 {
+			told("a join", down, http.MethodPut, joins, nil)
+			told("a read", down, http.MethodGet, "/management/bookings/"+booked.text("id"), nil)
+			told("a key that was not seen before", down, http.MethodGet, "/management/types", map[string]string{"Authorization": "Bearer " + unseen})
+			told("an operator's page", down, http.MethodGet, "/metrics", map[string]string{"Authorization": "Bearer " + unseen})
+			told("another site", down, http.MethodGet, "/management/bookings", map[string]string{"Origin": elsewhere()})
+			told("a page that a site may frame", http.StatusOK, http.MethodGet, "/join/"+c.appID, nil)
+		}
+		told("a preflight", http.StatusMethodNotAllowed, http.MethodOptions, "/management/types", map[string]string{
+			"Origin": elsewhere(), "Access-Control-Request-Method": "GET",
+		})
 		asking.Wait()
 		t.Log("all told after", time.Since(frozen))
 		began := time.Now()
