@@ -131,10 +131,16 @@ func (s *Server) verifyCode(ctx context.Context, c caller, to access.Contact, co
 		return access.Session{}, err
 	}
 	err = s.guess(ctx, c.Address, contact, func() error {
-		session, err = s.o.Access.VerifyCode(ctx, c.OrganizationID, to, code)
+		session, err = s.o.Access.VerifyCode(ctx, c.OrganizationID, to, code, s.guesser(c))
 		return err
 	})
 	return session, err
+}
+
+// guesser names the network that a caller guesses from.
+func (s *Server) guesser(c caller) string {
+	subscriber, _ := s.hiddenNetworksOf(c.Address)
+	return subscriber
 }
 
 // guess does what takes the one-time code of a person. Wrong codes are charged to the address

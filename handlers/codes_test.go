@@ -91,9 +91,29 @@ func TestTheFifthWrongGuessEndsACode(t *testing.T) {
 		guesses := h.atOnce(200, func(int) request { return c.verifying("+966500000213", "000000", false) })
 		assert.False(t, slices.ContainsFunc(guesses, func(a answer) bool { return a.status == http.StatusOK }))
 		assert.Equal(t, 5, scalar[int](h, "SELECT max(failures) FROM code_guesses"))
-		c.send(c.from("198.51.100.9", c.verifying("+966500000213", fixedCode, false))).refused(http.StatusUnauthorized, models.CodeWrongCode)
-		c.send(c.asking("+966500000213", false)).ok()
+		assert.NotEqual(t, http.StatusOK, c.send(c.verifying("+966500000213", fixedCode, false)).status)
+		t.Log("and those of a stranger do not end the code of the person")
 		c.send(c.from("198.51.100.9", c.verifying("+966500000213", fixedCode, false))).ok()
+
+		t.Log("twenty, from however many networks, end it for all")
+		c.send(c.asking("+966500000214", false)).ok()
+		for i := range 40 {
+			c.send(c.from(fmt.Sprintf("198.51.%d.9", i%8), c.verifying("+966500000214", "000000", false)))
+		}
+		assert.Equal(t, 20, scalar[int](h, "SELECT max(failures) FROM code_guesses"))
+		c.send(c.from("192.0.2.9", c.verifying("+966500000214", fixedCode, false))).refused(http.StatusUnauthorized, models.CodeWrongCode)
+		c.send(c.asking("+966500000214", false)).ok()
+		c.send(c.from("192.0.2.9", c.verifying("+966500000214", fixedCode, false))).ok()
+
+		t.Log("two strangers who use up a person's codes do not keep them out")
+		for i := range 5 {
+			c.send(c.from(fmt.Sprintf("203.0.%d.7", i%2), c.asking("+966500000217", false))).ok()
+			for range 5 {
+				c.send(c.from(fmt.Sprintf("203.0.%d.7", i%2), c.verifying("+966500000217", "000000", false)))
+			}
+		}
+		c.send(c.asking("+966500000217", false)).refused(http.StatusTooManyRequests, models.CodeTooManyCodes)
+		c.send(c.from("192.0.2.10", c.verifying("+966500000217", fixedCode, false))).ok()
 	}, behindProxy)
 }
 

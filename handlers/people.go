@@ -67,7 +67,7 @@ func (s *Server) updateCustomer(ctx context.Context, c caller, id string, b cust
 	}
 	change := access.CustomerChange{
 		Phone: b.Phone, Email: b.Email, FirstName: b.FirstName, LastName: b.LastName, Note: b.Note, Data: b.Data,
-		Own: c.Kind == access.KindCustomer, Code: code,
+		Own: c.Kind == access.KindCustomer, Code: code, Network: s.guesser(c),
 	}
 	update := func() (*models.Customer, error) { return s.o.Access.UpdateCustomer(ctx, c.customers(), id, change) }
 	if code == "" {

@@ -59,8 +59,12 @@ func (s *Server) parts() []part {
 			return works, ""
 		}},
 		{"clock", func(context.Context) (condition, string) {
-			if err := s.o.Store.ClockError(); err != nil {
+			wrong, err := s.o.Store.ClockError()
+			switch {
+			case wrong:
 				return down, err.Error()
+			case err != nil:
+				return degraded, err.Error()
 			}
 			return works, ""
 		}},

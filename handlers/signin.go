@@ -131,7 +131,7 @@ func (s *Server) signInRoutes() {
 	})
 	register(s, operation{
 		method: http.MethodPost, path: "/auth/otp/verify", id: "verifyCode", tag: "Sign-in", tenancy: fromHeader,
-		summary: "Sign in with a one-time code", about: "A customer who is new is made. The fifth wrong guess ends a code; ask for a new one.",
+		summary: "Sign in with a one-time code", about: "A customer who is new is made. The fifth wrong guess ends a code for the network it comes from; ask for a new one.",
 		example: map[string]any{"method": "sms", "phoneNumber": "+966500000001", "isOrgMember": false, "code": "123456"},
 	}, func(ctx context.Context, c caller, in *ofPage[otpVerifyBody]) (sessionView, error) {
 		if c.page != nil && (c.page.kind == access.KindMember) != in.Body.IsMember {

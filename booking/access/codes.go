@@ -17,8 +17,11 @@ import (
 const (
 	// codeLife is how long a one-time code is valid.
 	codeLife = 10 * time.Minute
-	// maxGuesses is how many wrong guesses end a code.
-	maxGuesses = 5
+	// maxGuesses is how many wrong guesses end a code for the network they come
+	// from, and maxGuessesOfAll how many end it for all: a stranger must not end
+	// the codes of a person by guessing.
+	maxGuesses      = 5
+	maxGuessesOfAll = 20
 	// maxCodes is how many codes an address gets within codeLife: each may cost
 	// the clinic the price of an SMS.
 	maxCodes = 5
@@ -80,7 +83,7 @@ func (a *Access) addressHash(address string) string { return a.codeHash("address
 // one ends.
 func holdAddress(tx *store.Tx, row *oneTimeCode) error {
 	err := tx.Exec(`INSERT INTO code_guesses (organization_id, kind, address_hash, failures, failed_at) VALUES (?, ?, ?, 0, ?)
-		ON CONFLICT (organization_id, kind, address_hash) DO UPDATE SET failures = 0, failed_at = excluded.failed_at`,
+		ON CONFLICT (organization_id, kind, address_hash) DO UPDATE SET failures = 0, networks = '{}', failed_at = excluded.failed_at`,
 		row.OrganizationID, row.Kind, row.AddressHash, tx.Now).Error
 	if err != nil {
 		return fmt.Errorf("hold the one-time codes of an address: %w", err)
@@ -175,7 +178,7 @@ func spareCode(tx *store.Tx, row *oneTimeCode) error {
 	if len(recent) < maxCodes {
 		return nil
 	}
-	e := models.Errorf(models.CodeTooManyCodes, "Five codes in ten minutes are enough; the newest is valid still.")
+	e := models.Errorf(models.CodeTooManyCodes, "Five codes in ten minutes are enough; use the newest one.")
 	e.RetryAfter = recent[maxCodes-1].Add(codeLife).Sub(tx.Now)
 	return e
 }
@@ -192,16 +195,17 @@ var (
 func IsGuess(err error) bool { return errors.Is(err, errWrongCode) || errors.Is(err, errWrongProof) }
 
 // VerifyCode checks the newest code of a contact and signs the person in. A
-// code works once; a customer who is new is made. A code ends with the fifth
-// wrong guess; the person can ask for a new one, which has five guesses of its
-// own. Guesses at an address without a code change nothing about the address.
+// code works once; a customer who is new is made. The fifth wrong guess from a
+// network, of which the caller gives a hash, ends the code for that network, and
+// the twentieth for all. Guesses at an address without a code change nothing
+// about the address.
 //
-// A code has six digits, so five guesses find it with a probability of
-// 5/1,000,000. An address gets five codes in ten minutes: an attacker who asks for
-// all of them and guesses from as many networks as it takes finds one with a
-// probability of 1 in 40,000 in ten minutes, and of 0.36 % in a day, in which the
-// person gets 720 messages. From one network it is less: see handlers, guesses.
-func (a *Access) VerifyCode(ctx context.Context, organizationID string, c Contact, code string) (Session, error) {
+// A code has six digits, so twenty guesses find it with a probability of
+// 20/1,000,000. An address gets five codes in ten minutes: an attacker who asks for
+// all of them and guesses from twenty networks finds one with a probability of 1 in
+// 10,000 in ten minutes, and of 1.4 % in a day, in which the person gets 720
+// messages. From one network it is 15/1,000,000: see handlers, guesses.
+func (a *Access) VerifyCode(ctx context.Context, organizationID string, c Contact, code, network string) (Session, error) {
 	c, address, err := c.normal()
 	if err != nil {
 		return Session{}, err
@@ -213,7 +217,7 @@ func (a *Access) VerifyCode(ctx context.Context, organizationID string, c Contac
 		if err := a.holdPerson(tx, organizationID, c, address); err != nil {
 			return err
 		}
-		used, right, err := a.useCode(tx, organizationID, c.kind(), address, code)
+		used, right, err := a.useCode(tx, organizationID, c.kind(), address, code, network)
 		if wrong = !right; wrong || err != nil {
 			return err
 		}
@@ -283,31 +287,42 @@ func (a *Access) signsIn(tx *store.Tx, organizationID string, c Contact, lang st
 	return who.ID, nil
 }
 
+// guesses are the wrong guesses at the newest code of an address.
+type guesses struct {
+	Failures int
+	Networks map[string]int `gorm:"serializer:json"` // by the hash of the network
+}
+
 // useCode uses up the newest code of an address if it is the one given; if not,
-// the guess is counted for that code.
-func (a *Access) useCode(tx *store.Tx, organizationID string, kind Kind, address, code string) (newest oneTimeCode, right bool, err error) {
+// the guess is counted for that code and the network it came from.
+func (a *Access) useCode(tx *store.Tx, organizationID string, kind Kind, address, code, network string) (newest oneTimeCode, right bool, err error) {
 	of := oneTimeCode{OrganizationID: organizationID, Kind: kind, AddressHash: a.addressHash(address)}
+	whose := []any{"organization_id = ? AND kind = ? AND address_hash = ?", of.OrganizationID, of.Kind, of.AddressHash}
 	// No row where there was never a code. Where there is one, it is held.
-	var failures []int
-	err = a.store.Lock(tx).Table("code_guesses").Where("organization_id = ? AND kind = ? AND address_hash = ?", of.OrganizationID, of.Kind, of.AddressHash).
-		Pluck("failures", &failures).Error
+	var counted []guesses
+	err = a.store.Lock(tx).Table("code_guesses").Where(whose[0], whose[1:]...).Find(&counted).Error
 	if err != nil {
 		return newest, false, fmt.Errorf("count wrong one-time codes: %w", err)
 	}
 	// Where there is none, newest stays empty, and is no code.
-	err = tx.Where("organization_id = ? AND kind = ? AND address_hash = ?", of.OrganizationID, of.Kind, of.AddressHash).
-		Order("created_at DESC, id DESC").Limit(1).Find(&newest).Error
+	err = tx.Where(whose[0], whose[1:]...).Order("created_at DESC, id DESC").Limit(1).Find(&newest).Error
 	if err != nil {
 		return newest, false, fmt.Errorf("read one-time code: %w", err)
 	}
-	alive := len(failures) == 1 && failures[0] < maxGuesses && newest.UsedAt == nil && newest.ExpiresAt.After(tx.Now)
+	alive := len(counted) == 1 && counted[0].Failures < maxGuessesOfAll && counted[0].Networks[network] < maxGuesses &&
+		newest.UsedAt == nil && newest.ExpiresAt.After(tx.Now)
 	known := constantEqual(newest.CodeHash, a.codeHash(newest.ID, code))
 	switch {
 	case alive && known:
 		err = tx.Model(&newest).Update("used_at", tx.Now).Error
 	case alive:
-		err = tx.Exec("UPDATE code_guesses SET failures = failures + 1 WHERE organization_id = ? AND kind = ? AND address_hash = ?",
-			of.OrganizationID, of.Kind, of.AddressHash).Error
+		g := counted[0]
+		g.Failures++
+		if g.Networks == nil {
+			g.Networks = map[string]int{}
+		}
+		g.Networks[network]++
+		err = tx.Table("code_guesses").Where(whose[0], whose[1:]...).Select("failures", "networks").Updates(&g).Error
 	case known: // sent twice, or too late
 		return newest, false, errOldCode
 	}

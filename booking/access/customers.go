@@ -166,8 +166,9 @@ type CustomerChange struct {
 	// Own says that the customer asks. Without Code, a new address is then only
 	// claimed: it is shown and written to, but does not sign in.
 	Own bool
-	// Code is the one-time code that was sent to the address that changes.
-	Code string
+	// Code is the one-time code that was sent to the address that changes, and
+	// Network a hash of the network that it came from.
+	Code, Network string
 }
 
 // UpdateCustomer changes a customer in scope and returns the result. An address
@@ -245,7 +246,7 @@ func (a *Access) prove(tx *store.Tx, c *models.Customer, change CustomerChange) 
 	if len(changed) != 1 {
 		return "", models.Invalid("code", "A code goes with the one address that it was sent to, and that changes.")
 	}
-	_, right, err := a.useCode(tx, c.OrganizationID, KindCustomer, changed[0], change.Code)
+	_, right, err := a.useCode(tx, c.OrganizationID, KindCustomer, changed[0], change.Code, change.Network)
 	if err != nil || !right {
 		return "", err
 	}

@@ -14,6 +14,8 @@ const (
 	// database's. The service does not use this machine's clock, but other
 	// programs on the machine do, and so do TLS and the push services.
 	MaxClockOffset = 10 * time.Minute
+	// smallOffset is how far it may differ before anybody is told.
+	smallOffset = 5 * time.Second
 	// clockEvery is how often the database's clock is read while no transaction
 	// reads it.
 	clockEvery = time.Second
@@ -86,7 +88,7 @@ func (s *Store) readClock(db *gorm.DB) (time.Time, error) {
 
 // FollowClock keeps Time right until ctx ends: it reads the database's clock
 // every second. While the database does not answer, Time goes on from the last
-// reading. It logs when this machine's clock is off by more than MaxClockOffset.
+// reading. It logs when this machine's clock is off.
 func (s *Store) FollowClock(ctx context.Context) {
 	if !s.Postgres() {
 		return
@@ -95,7 +97,7 @@ func (s *Store) FollowClock(ctx context.Context) {
 	defer ticker.Stop()
 	off := false
 	for {
-		if err := s.ClockError(); (err != nil) != off {
+		if _, err := s.ClockError(); (err != nil) != off {
 			off = err != nil
 			if off {
 				s.log.Warn("this machine's clock is wrong", "offset", s.ClockOffset().Round(time.Second))
@@ -117,15 +119,16 @@ func (s *Store) FollowClock(ctx context.Context) {
 }
 
 // ClockError says by how much this machine's clock is off; nil if by no more than
-// MaxClockOffset.
-func (s *Store) ClockError() error {
+// five seconds. wrong says that it is off by more than MaxClockOffset.
+func (s *Store) ClockError() (wrong bool, err error) {
 	offset := s.ClockOffset().Round(time.Second)
-	if offset.Abs() <= MaxClockOffset {
-		return nil
+	if offset.Abs() <= smallOffset {
+		return false, nil
 	}
 	side := "ahead of"
 	if offset < 0 {
 		side = "behind"
 	}
-	return fmt.Errorf("this machine's clock is %s %s the database's; set it by NTP", offset.Abs(), side)
+	err = fmt.Errorf("this machine's clock is %s %s the database's; set it by NTP", offset.Abs(), side)
+	return offset.Abs() > MaxClockOffset, err
 }

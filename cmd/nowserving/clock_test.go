@@ -20,12 +20,17 @@ import (
 	"nowserving/booking/store/storetest"
 )
 
-// startProcessOff starts a node on a machine whose clock is off.
+// startProcessOff starts a node on a machine whose clock is off by some minutes,
+// which it says while it serves.
 func startProcessOff(t *testing.T, environ []string, offset time.Duration) *process {
 	t.Helper()
 	p := newProcess(t, environ)
 	p.launch = func(cmd *exec.Cmd) error { return startOff(cmd, offset) }
-	p.start()
+	p.run()
+	require.Eventually(t, func() bool {
+		status, body, err := p.try("GET", "/readyz", nil)
+		return err == nil && status == http.StatusOK && strings.Contains(string(body), "this machine's clock is "+offset.Abs().String())
+	}, patience, 20*time.Millisecond)
 	return p
 }
 
@@ -204,9 +209,10 @@ func TestNodeWithAVeryWrongClockIsNotReady(t *testing.T) {
 	require.Contains(t, p.printed(), "this machine's clock is wrong")
 	require.InDelta(t, -1800, p.offset(), 5)
 
-	require.NoError(t, setClock(p.cmd.Process.Pid, 5*time.Minute))
+	require.NoError(t, setClock(p.cmd.Process.Pid, 0))
 	require.Eventually(t, func() bool {
-		status, _, err := p.try("GET", "/readyz", nil)
-		return err == nil && status == http.StatusOK && strings.Contains(p.printed(), "this machine's clock is right again")
+		status, body, err := p.try("GET", "/readyz", nil)
+		return err == nil && status == http.StatusOK && strings.Contains(string(body), `"ready"`) &&
+			strings.Contains(p.printed(), "this machine's clock is right again")
 	}, patience, 20*time.Millisecond)
 }
