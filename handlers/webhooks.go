@@ -49,7 +49,7 @@ func doneWith(w *notify.Webhook, secret string, err error) (webhookDone, error) 
 
 // TriggerRef names a trigger. The list is notify.Triggers.
 type TriggerRef struct {
-	Trigger notify.Trigger `json:"trigger" required:"true" enum:"newBooking,newAppointment,appointmentRescheduled,bookingRejected,customerCanceled,providerCanceled,bookingUnassigned,bookingAssigned,bookingExpired,queuePositionUpdated,oneDayBeforeAppointment,oneHourBeforeAppointment,tenMinutesBeforeAppointment,beforeAppointment,afterAppointment,oneDayAfterAppointment"`
+	Trigger notify.Trigger `json:"trigger" required:"true" enum:"newBooking,newAppointment,appointmentRescheduled,bookingRejected,customerCanceled,providerCanceled,bookingUnassigned,bookingAssigned,bookingExpired,queuePositionUpdated,oneDayBeforeAppointment,oneHourBeforeAppointment,tenMinutesBeforeAppointment,beforeAppointment,afterAppointment,oneDayAfterAppointment,bookingCalled,bookingRecalled,bookingStarted,bookingEnded,bookingNoShow,bookingHeld,bookingReturned"`
 }
 
 // WebhookRef names a webhook.

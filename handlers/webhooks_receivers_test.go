@@ -634,7 +634,7 @@ func TestWebhooksOfAppointments(t *testing.T) {
 		assert.Equal(t, "appointmentRescheduled", again.trigger())
 		assert.Equal(t, moved.str("id"), at(again.body, "id"))
 		assert.Equal(t, old.str("id"), at(again.body, "data.rescheduledFrom"))
-		reminders := notify.Triggers[10:]
+		reminders := notify.Triggers[10:16]
 		for i, name := range reminders {
 			id := c.schedule(kind, 1200+100*i, with(room)).ok().str("id")
 			h.exec("UPDATE bookings SET reminder_next = ?, reminder_at = ? WHERE id = ?", string(name), time.Now().UTC().Add(-time.Second), id)

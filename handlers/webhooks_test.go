@@ -1,6 +1,7 @@
 package handlers_test
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -207,7 +208,7 @@ func TestWebhooksTellWhatHappensToABooking(t *testing.T) {
 	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
 		c := h.newClinic()
 		r, places := newReceiver(t, nil), newReceiver(t, nil)
-		for _, trigger := range notify.Triggers {
+		for _, trigger := range notify.Triggers[:16] { // the document's
 			c.hook(string(trigger), map[bool]string{true: places.url, false: r.url}[trigger == "queuePositionUpdated"], nil)
 		}
 		kind := c.newType(object{"name": "General", "name_translations": object{"en": "General", "ar": "عام"}})
@@ -217,7 +218,7 @@ func TestWebhooksTellWhatHappensToABooking(t *testing.T) {
 		r.await(1)
 		c.next(room).ok()
 		r.await(2)
-		c.act("end", served, nil).ok() // of which no webhook is told
+		c.act("end", served, nil).ok() // of which the document has no webhook
 		expired := c.join(kind, nil).str("id")
 		r.await(3)
 		h.exec("UPDATE bookings SET assignment_deadline = ? WHERE id = ?", time.Now().UTC().Add(-time.Second), expired)
@@ -378,11 +379,58 @@ func TestBothSecretsSignForADayAfterARotation(t *testing.T) {
 	})
 }
 
+// What follows a call is told by triggers that the document does not have, one for
+// each step of a visit and in the order of the steps.
+func TestWebhooksTellEachStepOfAVisit(t *testing.T) {
+	t.Parallel()
+	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		r := newReceiver(t, nil)
+		for _, trigger := range append(notify.Triggers[16:], notify.TriggerBookingAssigned) {
+			c.hook(string(trigger), r.url, nil)
+		}
+		kind := c.newType(nil)
+		room := c.newResource(nil, kind)
+		visit := c.join(kind, nil).str("id")
+		c.act("hold", visit, nil).ok()
+		c.act("return", visit, nil).ok()
+		c.next(room).ok()
+		h.exec("UPDATE bookings SET last_called_at = ? WHERE id = ?", time.Now().UTC().Add(-2*time.Minute), visit)
+		c.act("recall", visit, nil).ok()
+		c.act("start", visit, nil).ok()
+		c.act("end", visit, nil).ok()
+		missed := c.join(kind, nil).str("id")
+		c.next(room).ok()
+		c.act("noShow", missed, nil).ok()
+
+		told := map[string][]arrival{}
+		for _, a := range r.await(10) {
+			id, _ := at(a.body, "id").(string)
+			told[id] = append(told[id], a)
+		}
+		steps := func(id string) (names, stages []string) {
+			slices.SortFunc(told[id], func(a, b arrival) int { return cmp.Compare(a.sequence(), b.sequence()) })
+			for _, a := range told[id] {
+				stage, _ := at(a.body, "data.stage").(string)
+				names, stages = append(names, a.trigger()), append(stages, stage)
+			}
+			return names, stages
+		}
+		names, stages := steps(visit)
+		assert.Equal(t, []string{
+			"bookingHeld", "bookingReturned", "bookingAssigned", "bookingCalled", "bookingRecalled", "bookingStarted", "bookingEnded",
+		}, names)
+		assert.Equal(t, []string{"HELD", "WAITING", "CALLED", "CALLED", "CALLED", "SERVING", "DONE"}, stages)
+		names, _ = steps(missed)
+		assert.Equal(t, []string{"bookingAssigned", "bookingCalled", "bookingNoShow"}, names)
+	})
+}
+
 func TestSamplesShowEveryTrigger(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, embedded)
 	c := h.newClinic()
-	assert.Len(t, notify.Triggers, 16)
+	assert.Len(t, notify.Triggers, 23)
 	for _, trigger := range notify.Triggers {
 		sample := c.staff(http.MethodPost, "/management/webhooks/sample", object{"trigger": trigger}).ok()
 		assert.Len(t, sample.list(""), 1, "a bare list, as the document shows")

@@ -32,46 +32,69 @@ const (
 	TriggerBookingAssigned        Trigger = "bookingAssigned"
 	TriggerBookingExpired         Trigger = "bookingExpired"
 	TriggerQueuePositionUpdated   Trigger = "queuePositionUpdated"
-	// The others are the reminders, by their own names.
+	// The reminders of the document are triggers by their own names. It has none of
+	// what follows a call.
+	TriggerBookingCalled   Trigger = "bookingCalled"
+	TriggerBookingRecalled Trigger = "bookingRecalled"
+	TriggerBookingStarted  Trigger = "bookingStarted"
+	TriggerBookingEnded    Trigger = "bookingEnded"
+	TriggerBookingNoShow   Trigger = "bookingNoShow"
+	TriggerBookingHeld     Trigger = "bookingHeld"
+	TriggerBookingReturned Trigger = "bookingReturned"
 )
 
-// Triggers are all of them, in the document's order.
+// Triggers are all of them: the document's in its order, then ours.
 var Triggers = []Trigger{
 	TriggerNewBooking, TriggerNewAppointment, TriggerAppointmentRescheduled, TriggerBookingRejected, TriggerCustomerCanceled,
 	TriggerProviderCanceled, TriggerBookingUnassigned, TriggerBookingAssigned, TriggerBookingExpired, TriggerQueuePositionUpdated,
 	Trigger(models.ReminderDayBefore), Trigger(models.ReminderHourBefore), Trigger(models.ReminderTenBefore),
 	Trigger(models.ReminderAtStart), Trigger(models.ReminderAfterEnd), Trigger(models.ReminderDayAfter),
+	TriggerBookingCalled, TriggerBookingRecalled, TriggerBookingStarted, TriggerBookingEnded, TriggerBookingNoShow,
+	TriggerBookingHeld, TriggerBookingReturned,
 }
 
-// triggerOf is what an event triggers; "" for what no webhook is told.
-func triggerOf(e *models.BookingEvent) Trigger {
+// triggersOf is what an event triggers, in the order it is told.
+func triggersOf(e *models.BookingEvent) []Trigger {
 	switch e.Type {
 	case models.EventNewPending:
-		return TriggerBookingUnassigned
+		return []Trigger{TriggerBookingUnassigned}
 	case models.EventAssigned:
-		return TriggerBookingAssigned
+		return []Trigger{TriggerBookingAssigned, TriggerBookingCalled}
+	case models.EventCalled:
+		return []Trigger{TriggerBookingRecalled}
+	case models.EventUpdated, models.EventEnded:
+		return ofStage[e.Stage]
 	case models.EventExpired:
-		return TriggerBookingExpired
+		return []Trigger{TriggerBookingExpired}
 	case models.EventCanceled:
 		switch {
 		case e.RescheduledTo != "": // the booking in its place tells of it
-			return ""
+			return nil
 		case e.By == models.ActorCustomer:
-			return TriggerCustomerCanceled
+			return []Trigger{TriggerCustomerCanceled}
 		}
-		return TriggerProviderCanceled
+		return []Trigger{TriggerProviderCanceled}
 	case models.EventScheduled:
 		if e.Status == models.StatusPendingApproval {
-			return TriggerNewBooking
+			return []Trigger{TriggerNewBooking}
 		}
-		return TriggerNewAppointment
+		return []Trigger{TriggerNewAppointment}
 	case models.EventRescheduled:
-		return TriggerAppointmentRescheduled
+		return []Trigger{TriggerAppointmentRescheduled}
 	case models.EventReminder:
-		return Trigger(e.Reminder)
+		return []Trigger{Trigger(e.Reminder)}
 	default:
-		return ""
+		return nil
 	}
+}
+
+// ofStage is what a change into a stage triggers, where its event does not tell.
+var ofStage = map[models.Stage][]Trigger{
+	models.StageWaiting: {TriggerBookingReturned},
+	models.StageHeld:    {TriggerBookingHeld},
+	models.StageServing: {TriggerBookingStarted},
+	models.StageDone:    {TriggerBookingEnded},
+	models.StageNoShow:  {TriggerBookingNoShow},
 }
 
 // hooks tell other systems by webhooks.
@@ -114,18 +137,16 @@ func (h *hooks) plan(ctx context.Context, list []*announcement) (map[int64]step,
 	to := map[Trigger][]Webhook{}
 	var bookings []string // of which somebody is told
 	for _, a := range list {
-		trigger := triggerOf(&a.Event)
-		if trigger == "" {
-			continue
-		}
-		if _, known := to[trigger]; !known {
-			var err error
-			if to[trigger], err = active(db, a.OrganizationID, trigger); err != nil {
-				return nil, err
+		for _, trigger := range triggersOf(&a.Event) {
+			if _, known := to[trigger]; !known {
+				var err error
+				if to[trigger], err = active(db, a.OrganizationID, trigger); err != nil {
+					return nil, err
+				}
 			}
-		}
-		if len(to[trigger]) > 0 {
-			bookings = append(bookings, a.Event.BookingID)
+			if len(to[trigger]) > 0 {
+				bookings = append(bookings, a.Event.BookingID)
+			}
 		}
 	}
 	if len(bookings) == 0 {
@@ -137,19 +158,38 @@ func (h *hooks) plan(ctx context.Context, list []*announcement) (map[int64]step,
 	}
 	planned := map[int64]step{}
 	for _, a := range list {
-		trigger := triggerOf(&a.Event)
-		if len(to[trigger]) == 0 {
-			continue
+		var steps []step
+		for k, trigger := range triggersOf(&a.Event) {
+			if len(to[trigger]) == 0 {
+				continue
+			}
+			data := dataOf(&a.Event)
+			data.Sequence = sequenceOf(a.Event.Version, int64(k))
+			body, found, err := f.payload(trigger, a.Event.BookingID, data)
+			if err != nil {
+				return nil, err
+			}
+			if found {
+				steps = append(steps, func(tx *store.Tx) error { return enqueue(tx, to[trigger], trigger, []told{{a.Event.BookingID, body}}) })
+			}
 		}
-		body, found, err := f.payload(trigger, a.Event.BookingID, dataOf(&a.Event))
-		if err != nil {
-			return nil, err
-		}
-		if found {
-			planned[a.EventID] = func(tx *store.Tx) error { return enqueue(tx, to[trigger], trigger, []told{{a.Event.BookingID, body}}) }
+		if len(steps) > 0 {
+			planned[a.EventID] = inOrder(steps)
 		}
 	}
 	return planned, nil
+}
+
+// inOrder takes several steps as one.
+func inOrder(steps []step) step {
+	return func(tx *store.Tx) error {
+		for _, s := range steps {
+			if err := s(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // positionUpdate is a new place of a waiting booking.

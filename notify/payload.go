@@ -249,7 +249,19 @@ func SamplePayload(trigger Trigger, o *models.Organization) Payload {
 		wait := 20
 		p.Data.Status, p.Data.Stage, p.Data.Sequence = models.StatusPendingAssignment, models.StageWaiting, sequenceOf(1, 3)
 		p.Data.QueuePosition, p.Data.EstimatedWaitMinutes, p.Data.EstimatedWait = 2, &wait, &models.Estimate{Low: 12, Likely: 18, High: 30}
-	case TriggerBookingAssigned:
+	case TriggerBookingAssigned, TriggerBookingCalled, TriggerBookingRecalled:
+	case TriggerBookingStarted:
+		p.Data.Stage = models.StageServing
+	case TriggerBookingEnded:
+		p.Data.Stage = models.StageDone
+	case TriggerBookingNoShow:
+		p.Data.Stage = models.StageNoShow
+	case TriggerBookingHeld:
+		taken = false
+		p.Data.Status, p.Data.Stage = models.StatusPendingAssignment, models.StageHeld
+	case TriggerBookingReturned:
+		taken = false
+		p.Data.Status, p.Data.Stage = models.StatusPendingAssignment, models.StageWaiting
 	default: // a reminder
 		appointment()
 		p.Data.Reminder = models.Reminder(trigger)
