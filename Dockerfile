@@ -14,7 +14,8 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/nowserving ./cmd/nowserving \
+# As `make build` does, and for the same reasons.
+RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -tags nomsgpack,disable_grpc_modules,grpcnotrace -o /out/nowserving ./cmd/nowserving \
     && mkdir /out/data
 
 # Certificates, time zones and an account without rights; nothing to run.
