@@ -62,26 +62,61 @@ func (q BookingQuery) filter(zone *time.Location, limit int) (booking.Filter, er
 		f.Statuses = append(f.Statuses, models.Status(status))
 	}
 	var err error
-	if f.From, err = moment("from", q.From, zone, 0); err != nil {
+	if f.From, err = beginning("from", q.From, zone); err != nil {
 		return f, err
 	}
-	f.To, err = moment("to", q.To, zone, 24*time.Hour-time.Microsecond)
+	f.To, err = ending("to", q.To, zone)
 	return f, err
 }
 
-// moment reads a moment or, plus rest, a day.
-func moment(field, text string, zone *time.Location, rest time.Duration) (time.Time, error) {
+// beginning reads a moment, or the beginning of a day of a zone.
+func beginning(field, text string, zone *time.Location) (time.Time, error) {
+	at, _, err := moment(field, text, zone)
+	return at, err
+}
+
+// ending reads a moment, or the last one of a day of a zone.
+func ending(field, text string, zone *time.Location) (time.Time, error) {
+	at, day, err := moment(field, text, zone)
+	if err != nil || !day {
+		return at, err
+	}
+	return firstMoment(at.AddDate(0, 0, 1), zone).Add(-time.Microsecond), nil
+}
+
+// moment reads a moment, or the first one of a day of a zone.
+func moment(field, text string, zone *time.Location) (at time.Time, day bool, err error) {
 	if text == "" {
-		return time.Time{}, nil
+		return time.Time{}, false, nil
 	}
-	if day, err := time.ParseInLocation(time.DateOnly, text, zone); err == nil {
-		return day.Add(rest), nil
+	if date, err := time.Parse(time.DateOnly, text); err == nil {
+		return firstMoment(date, zone), true, nil
 	}
-	at, err := time.Parse(time.RFC3339, text)
+	at, err = time.Parse(time.RFC3339, text)
 	if err != nil {
-		return time.Time{}, models.Invalid(field, "Give a day such as 2026-03-01 or a moment such as 2026-03-01T08:30:00Z.")
+		return time.Time{}, false, models.Invalid(field, "Give a day such as 2026-03-01 or a moment such as 2026-03-01T08:30:00Z.")
 	}
-	return at, nil
+	return at, false, nil
+}
+
+// firstMoment is when a date begins in a zone: at midnight, the first one where
+// the clocks show it twice, or at the leap where they show none.
+func firstMoment(date time.Time, zone *time.Location) time.Time {
+	year, month, day := date.Date()
+	t := time.Date(year, month, day, 0, 0, 0, 0, zone)
+	if t.Day() != day { // the clocks leap over midnight, and t is before the leap
+		_, leap := t.ZoneBounds()
+		return leap
+	}
+	if change, _ := t.ZoneBounds(); !change.IsZero() {
+		before := change.Add(-time.Nanosecond)
+		_, earlier := before.Zone()
+		_, later := t.Zone()
+		if first := t.Add(time.Duration(later-earlier) * time.Second); first.Before(change) && later < earlier {
+			return first
+		}
+	}
+	return t
 }
 
 // listBookings answers both lists of bookings.
