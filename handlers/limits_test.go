@@ -213,6 +213,11 @@ func TestOnlyTrustedProxiesSayWhereARequestComesFrom(t *testing.T) {
 	}
 	// What the client wrote itself stands before what the proxy saw.
 	ask(h, "198.51.100.7, 203.0.113.1").spent(2, limit, began)
+	t.Log("some proxies write the port too")
+	for i, from := range []string{"203.0.113.2:4711", "[2001:db8::1]:4711", "[2001:db8:7::1]", "198.51.100.7:1, 203.0.113.3:4711"} {
+		ask(h, from).spent(map[bool]int{true: 2, false: 1}[i == 0 || i == 3], limit, began)
+	}
+	ask(h, "203.0.113.2:4712").spent(3, limit, began)
 }
 
 // TestASubscriberHasANetwork: all of an IPv6 network of 64 bits shares a budget,

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -53,10 +55,10 @@ func langOf(ctx context.Context) string {
 }
 
 // language is what we speak that is nearest to what a caller asks for: ar for
-// ar, AR or ar-SA, else en.
+// ar, AR, ar-SA, ar_SA.UTF-8 or a list that begins with one of them, else en.
 func language(asked string) string {
-	primary, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(asked)), "-")
-	if primary == "ar" {
+	primary := strings.FieldsFunc(strings.ToLower(asked), func(r rune) bool { return !unicode.IsLetter(r) })
+	if len(primary) > 0 && (primary[0] == "ar" || primary[0] == "ara") {
 		return "ar"
 	}
 	return "en"
@@ -75,6 +77,9 @@ func (s *Server) identify(c *gin.Context) {
 	if s.stopping.Load() {
 		c.Header("Connection", "close")
 	}
+	if forwarded := c.Request.Header.Values(forwardedFor); len(forwarded) > 0 {
+		c.Request.Header.Set(forwardedFor, withoutPorts(strings.Join(forwarded, ",")))
+	}
 	ctx := context.WithValue(c.Request.Context(), keyRequestID, id)
 	c.Request = c.Request.WithContext(context.WithValue(ctx, keyLang, language(c.GetHeader("lang"))))
 	c.Next()
@@ -86,6 +91,25 @@ func (s *Server) identify(c *gin.Context) {
 	}
 	log("request", "method", c.Request.Method, "route", route, "status", c.Writer.Status(),
 		"ms", float64(time.Since(began).Microseconds())/1000, "requestId", id)
+}
+
+// forwardedFor is the header in which proxies name those before them.
+const forwardedFor = "X-Forwarded-For"
+
+// withoutPorts takes the ports out of a list of addresses, which some proxies
+// write with them: the framework takes such an address for none.
+func withoutPorts(list string) string {
+	addresses := strings.Split(list, ",")
+	for i, address := range addresses {
+		address = strings.TrimSpace(address)
+		if pair, err := netip.ParseAddrPort(address); err == nil {
+			address = pair.Addr().String()
+		} else if inside, ok := strings.CutPrefix(address, "["); ok {
+			address = strings.TrimSuffix(inside, "]")
+		}
+		addresses[i] = address
+	}
+	return strings.Join(addresses, ", ")
 }
 
 func saneID(id string) bool {

@@ -27,8 +27,14 @@ func TestTenantOfACredential(t *testing.T) {
 		with(c.key, "nobody").refused(http.StatusForbidden, models.CodeForbidden)
 		h.send(request{method: http.MethodPost, path: "/availability/types", token: c.key, body: object{}}).ok()
 		h.send(request{method: http.MethodPost, path: "/availability/types", body: object{}}).refused(http.StatusBadRequest, models.CodeAppRequired)
-		arabic := request{method: http.MethodGet, path: "/management/bookings/nothing", token: c.key, lang: "ar-SA"}
-		assert.Equal(t, "لا يوجد حجز بهذا المعرّف في المنشأة.", h.send(arabic).refused(http.StatusNotFound, models.CodeBookingNotFound).str("detail"))
+		for lang, isArabic := range map[string]bool{
+			"ar-SA": true, "ar_SA": true, "AR": true, "ar_EG.UTF-8": true, "ar;q=0.9, en": true, "ara": true,
+			"en-US": false, "arc": false, "fr, ar": false, "": false, "-ar": true,
+		} {
+			arabic := request{method: http.MethodGet, path: "/management/bookings/nothing", token: c.key, lang: lang}
+			detail := h.send(arabic).refused(http.StatusNotFound, models.CodeBookingNotFound).str("detail")
+			assert.Equal(t, isArabic, detail == "لا يوجد حجز بهذا المعرّف في المنشأة.", lang)
+		}
 		basic := types
 		basic.header = map[string]string{"Authorization": "Basic " + c.key, "X-API-KEY": c.key}
 		h.send(basic).ok()

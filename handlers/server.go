@@ -103,7 +103,7 @@ func New(o Options) (*Server, error) {
 	if s.ownOrigin, err = s.newOwnOrigin(); err != nil {
 		return nil, fmt.Errorf("handlers: the public URL: %w", err)
 	}
-	s.engine.RemoteIPHeaders = []string{"X-Forwarded-For"}
+	s.engine.RemoteIPHeaders = []string{forwardedFor}
 	if s.proxies, err = newProxies(o.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("trust proxies: %w", err)
 	}
