@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -59,6 +60,20 @@ func TestACodeWorksOnce(t *testing.T) {
 			c.signIn("+966500000201", false)
 		}
 		c.send(c.asking("+966500000201", false)).refused(http.StatusTooManyRequests, models.CodeTooManyCodes)
+	})
+}
+
+// Phones write numbers in the digits of their language, and copy marks of
+// direction with them.
+func TestNumbersAreUnderstoodInEveryScript(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		c.send(c.asking("٠٠٩٦٦٥٠٠٠٠٠٢١٨", false)).ok()
+		arabic := strings.Map(func(r rune) rune { return r - '0' + '٠' }, fixedCode)
+		token := c.send(c.verifying("\u200e+966 50 000 0218\u200f", arabic, false)).ok().str("accessToken")
+		profile := c.send(request{method: http.MethodGet, path: "/customer/profile", token: token}).ok()
+		assert.Equal(t, "+966500000218", profile.str("result.phone"))
 	})
 }
 

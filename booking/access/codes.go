@@ -311,7 +311,7 @@ func (a *Access) useCode(tx *store.Tx, organizationID string, kind Kind, address
 	}
 	alive := len(counted) == 1 && counted[0].Failures < maxGuessesOfAll && counted[0].Networks[network] < maxGuesses &&
 		newest.UsedAt == nil && newest.ExpiresAt.After(tx.Now)
-	known := constantEqual(newest.CodeHash, a.codeHash(newest.ID, code))
+	known := constantEqual(newest.CodeHash, a.codeHash(newest.ID, typed(code)))
 	switch {
 	case alive && known:
 		err = tx.Model(&newest).Update("used_at", tx.Now).Error

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/mail"
 	"strings"
+	"unicode"
 
 	"github.com/nyaruka/phonenumbers"
 	"gorm.io/gorm"
@@ -14,9 +15,29 @@ import (
 	"nowserving/models"
 )
 
+// typed is a number as it was meant: with the digits of any script as 0 to 9, and
+// without the marks of direction that come with a copied one.
+func typed(number string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		switch {
+		case unicode.Is(unicode.Cf, r):
+			return -1
+		case unicode.Is(unicode.Nd, r) && !unicode.Is(unicode.Common, r): // of a script
+			value := rune(0) // digits of a script stand in a row, from 0 to 9
+			for unicode.Is(unicode.Nd, r-value-1) {
+				value++
+			}
+			return '0' + value
+		case r >= 0x660 && r <= 0x669: // several scripts share those of Arabic
+			return '0' + r - 0x660
+		}
+		return r
+	}, number))
+}
+
 // NormalPhone returns a phone number in the form it is stored in, E.164.
 func NormalPhone(phone string) (string, error) {
-	text := strings.TrimSpace(phone)
+	text := typed(phone)
 	if rest, ok := strings.CutPrefix(text, "00"); ok {
 		text = "+" + rest
 	}

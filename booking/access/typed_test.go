@@ -1,0 +1,24 @@
+package access
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestNumbersOfAllScripts(t *testing.T) {
+	t.Parallel()
+	for text, number := range map[string]string{
+		"٠٠٩٦٦٥٠٠٠٠٠١٢٣": "+966500000123", "۰۰۹۶۶۵۰۰۰۰۰۱۲۳": "+966500000123", "+९६६५०००००१२३": "+966500000123",
+		"\u200e+966 50 000 0123\u200f": "+966500000123", "\u2066+966-50-000-0123\u2069": "+966500000123", "00966500000123": "+966500000123",
+	} {
+		phone, err := NormalPhone(text)
+		assert.NoError(t, err, text)
+		assert.Equal(t, number, phone, text)
+	}
+	for _, text := range []string{"𝟬𝟬𝟵𝟲𝟲𝟱𝟬𝟬𝟬𝟬𝟬𝟭𝟮𝟯", "0500000123", "phone"} {
+		_, err := NormalPhone(text)
+		assert.Error(t, err, text)
+	}
+	assert.Equal(t, "424242", typed(" ٤٢٤٢٤٢\u200f"))
+}
