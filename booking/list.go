@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -156,14 +157,28 @@ func queueOf(db *gorm.DB, organizationID, resourceID string, stages ...models.St
 		Where("EXISTS (SELECT 1 FROM resources r WHERE r.id = ? AND "+matches("b")+")", resourceID)
 }
 
-// Calls returns whom an organization's resources called last, newest first.
-func (s *Service) Calls(ctx context.Context, organizationID string, limit int) ([]models.Booking, error) {
-	var list []models.Booking
-	err := s.store.Read(ctx).Where("organization_id = ? AND resource_id IS NOT NULL AND last_called_at IS NOT NULL", organizationID).
-		Order("last_called_at DESC").Limit(limit).Find(&list).Error
+// maxUnderWay bounds the visits under way that are listed: more rooms than any
+// clinic has.
+const maxUnderWay = 2000
+
+// Calls returns everybody who is called or being served, and whom an organization's
+// resources called last, history of them at most; the newest call first.
+func (s *Service) Calls(ctx context.Context, organizationID string, history int) ([]models.Booking, error) {
+	called := func() *gorm.DB {
+		return s.store.Read(ctx).Where("organization_id = ? AND resource_id IS NOT NULL AND last_called_at IS NOT NULL", organizationID).
+			Order("last_called_at DESC")
+	}
+	underWay := []models.Stage{models.StageCalled, models.StageServing}
+	var list, last []models.Booking
+	err := called().Where("stage IN ?", underWay).Limit(maxUnderWay).Find(&list).Error
+	if err == nil {
+		err = called().Where("stage NOT IN ?", underWay).Limit(history).Find(&last).Error
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list calls: %w", err)
 	}
+	list = append(list, last...)
+	slices.SortStableFunc(list, func(a, b models.Booking) int { return b.LastCalledAt.Compare(*a.LastCalledAt) })
 	return list, nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/centrifugal/centrifuge-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"nowserving/booking/store"
 )
 
 // watch subscribes to a channel and returns the snapshot, or the error.
@@ -142,6 +144,41 @@ func TestLiveIsGuarded(t *testing.T) {
 		} {
 			_, _, err := h.watch(refused.token, refused.channel)
 			assert.Error(t, err, "%s: %s", refused.who, refused.channel)
+		}
+	})
+}
+
+// A screen that is switched on shows everybody under way, however many others
+// were called since, on this node and on one that has just started.
+func TestAScreenShowsEverybodyUnderWay(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		quiet, busy := c.newType(nil), c.newType(nil)
+		ward, counter := c.newResource(nil, quiet), c.newResource(nil, busy)
+		screen := c.staff(http.MethodPost, "/management/displays", object{"name": "Hall"}).ok()
+		_, published, err := h.watch(screen.str("result.token"), "display:"+screen.str("result.id"))
+		require.NoError(t, err)
+
+		long := c.join(quiet, nil)
+		c.next(ward).ok()
+		c.act("start", long.str("id"), nil).ok()
+		for range 110 {
+			id := c.join(busy, nil).str("id")
+			c.next(counter).ok()
+			nextOf(t, published, "NOW_SERVING")
+			c.act("end", id, nil).ok()
+		}
+		nodes := []*house{h}
+		if h.redis != nil {
+			nodes = append(nodes, h.beside(func(*store.Store) {}))
+		}
+		for _, node := range nodes {
+			snapshot, _, err := node.watch(screen.str("result.token"), "display:"+screen.str("result.id"))
+			require.NoError(t, err)
+			shown, err := json.Marshal(at(snapshot, "nowServing"))
+			require.NoError(t, err)
+			require.Contains(t, string(shown), `"ticket":"`+long.str("ticket")+`"`)
 		}
 	})
 }

@@ -291,6 +291,8 @@ func (o *organization) forgetCalls() {
 		}
 	})
 	for _, e := range newest[maxCalls:] {
-		delete(o.calls, e.BookingID)
+		if !active(&e) { // a screen shows everybody under way
+			delete(o.calls, e.BookingID)
+		}
 	}
 }
