@@ -86,7 +86,7 @@ type Join struct {
 	Timeout *float64
 	Filters Filters
 	Note    string
-	Info    map[string]any
+	Info    models.Fields
 	// By is who asks: the customer, or the desk for them.
 	By models.Actor
 }

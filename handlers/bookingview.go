@@ -45,11 +45,11 @@ type BookingView struct {
 	EndDateTime   *time.Time `json:"endDateTime,omitempty"`
 	Duration      *int       `json:"duration,omitempty" doc:"Minutes: of the type, or kept for the appointment, before the end; real ones after it."`
 
-	RecallCount int            `json:"recallCount"`
-	Note        string         `json:"note,omitempty"`
-	Info        map[string]any `json:"info"`
-	Display     displayText    `json:"display"`
-	Version     int64          `json:"version" doc:"Grows with every change."`
+	RecallCount int           `json:"recallCount"`
+	Note        string        `json:"note,omitempty"`
+	Info        models.Fields `json:"info"`
+	Display     displayText   `json:"display"`
+	Version     int64         `json:"version" doc:"Grows with every change."`
 }
 
 // joinedView is the answer of joining.
@@ -125,7 +125,7 @@ func (v viewer) show(b *models.Booking, place *booking.Place) BookingView {
 		Display: displayText{Status: word(b.Status, v.lang)},
 	}
 	if out.Info == nil {
-		out.Info = map[string]any{}
+		out.Info = models.Fields{}
 	}
 	if b.Stage != models.StageNone {
 		out.Display.Stage = word(b.Stage, v.lang)

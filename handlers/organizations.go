@@ -12,21 +12,21 @@ import (
 )
 
 type organizationView struct {
-	ID                   string         `json:"id"`
-	Name                 string         `json:"name"`
-	Timezone             string         `json:"timezone"`
-	BusinessTypeID       string         `json:"businessTypeId"`
-	BusinessCustomConfig map[string]any `json:"businessCustomConfig"`
-	AllowedOrigins       []string       `json:"allowedOrigins" nullable:"false"`
-	OTPDailyLimit        *int           `json:"otpDailyLimit" doc:"Messages with one-time codes that go to its customers in a day of UTC; null: NOWSERVING_OTP_DAILY_LIMIT."`
-	CreatedAt            time.Time      `json:"createdAt"`
-	IsDeleted            bool           `json:"isDeleted" doc:"True in the answer to its deletion only: nobody finds it any more."`
+	ID                   string        `json:"id"`
+	Name                 string        `json:"name"`
+	Timezone             string        `json:"timezone"`
+	BusinessTypeID       string        `json:"businessTypeId"`
+	BusinessCustomConfig models.Fields `json:"businessCustomConfig"`
+	AllowedOrigins       []string      `json:"allowedOrigins" nullable:"false"`
+	OTPDailyLimit        *int          `json:"otpDailyLimit" doc:"Messages with one-time codes that go to its customers in a day of UTC; null: NOWSERVING_OTP_DAILY_LIMIT."`
+	CreatedAt            time.Time     `json:"createdAt"`
+	IsDeleted            bool          `json:"isDeleted" doc:"True in the answer to its deletion only: nobody finds it any more."`
 }
 
 func viewOrganization(o *models.Organization) organizationView {
 	config := o.BusinessCustomConfig
 	if config == nil {
-		config = map[string]any{}
+		config = models.Fields{}
 	}
 	return organizationView{o.ID, o.Name, o.Timezone, o.BusinessTypeID, config, o.AllowedOrigins, o.OTPDailyLimit, o.CreatedAt.UTC(), o.DeletedAt != nil}
 }
@@ -39,7 +39,7 @@ func showOrganization(o *models.Organization, err error) (result[organizationVie
 }
 
 // checkConfig bounds the configuration of an organization, as that of customers.
-func checkConfig(config map[string]any) error {
+func checkConfig(config models.Fields) error {
 	data, err := json.Marshal(config)
 	if err == nil && len(data) > maxData {
 		err = models.Invalid("businessCustomConfig", "The configuration takes at most %d bytes.", maxData)
@@ -48,22 +48,22 @@ func checkConfig(config map[string]any) error {
 }
 
 type organizationBody struct {
-	Name                 string         `json:"name" required:"true" minLength:"1" maxLength:"200"`
-	Timezone             string         `json:"timezone" required:"true" minLength:"1" maxLength:"100" example:"Asia/Riyadh" doc:"IANA name."`
-	BusinessTypeID       string         `json:"businessTypeId" maxLength:"100"`
-	BusinessCustomConfig map[string]any `json:"businessCustomConfig"`
-	AllowedOrigins       []string       `json:"allowedOrigins" maxItems:"50" example:"[\"https://clinic.example\"]" doc:"Origins whose pages may call the API for the organization and show its widgets. Hybrid apps have one too, such as capacitor://localhost."`
-	OTPDailyLimit        *int           `json:"otpDailyLimit" minimum:"1" maximum:"1000000" doc:"Messages with one-time codes a day, for its customers. Default NOWSERVING_OTP_DAILY_LIMIT."`
+	Name                 string        `json:"name" required:"true" minLength:"1" maxLength:"200"`
+	Timezone             string        `json:"timezone" required:"true" minLength:"1" maxLength:"100" example:"Asia/Riyadh" doc:"IANA name."`
+	BusinessTypeID       string        `json:"businessTypeId" maxLength:"100"`
+	BusinessCustomConfig models.Fields `json:"businessCustomConfig"`
+	AllowedOrigins       []string      `json:"allowedOrigins" maxItems:"50" example:"[\"https://clinic.example\"]" doc:"Origins whose pages may call the API for the organization and show its widgets. Hybrid apps have one too, such as capacitor://localhost."`
+	OTPDailyLimit        *int          `json:"otpDailyLimit" minimum:"1" maximum:"1000000" doc:"Messages with one-time codes a day, for its customers. Default NOWSERVING_OTP_DAILY_LIMIT."`
 }
 
 // organizationChangeBody changes an organization: what is absent stays.
 type organizationChangeBody struct {
-	Name                 *string        `json:"name" minLength:"1" maxLength:"200"`
-	Timezone             *string        `json:"timezone" minLength:"1" maxLength:"100" example:"Asia/Riyadh" doc:"IANA name."`
-	BusinessTypeID       *string        `json:"businessTypeId" maxLength:"100"`
-	BusinessCustomConfig map[string]any `json:"businessCustomConfig" doc:"Replaced as a whole."`
-	AllowedOrigins       *[]string      `json:"allowedOrigins" maxItems:"50" doc:"Replaced as a whole."`
-	OTPDailyLimit        *int           `json:"otpDailyLimit" minimum:"1" maximum:"1000000" doc:"Messages with one-time codes a day, for its customers. Only account keys set it."`
+	Name                 *string       `json:"name" minLength:"1" maxLength:"200"`
+	Timezone             *string       `json:"timezone" minLength:"1" maxLength:"100" example:"Asia/Riyadh" doc:"IANA name."`
+	BusinessTypeID       *string       `json:"businessTypeId" maxLength:"100"`
+	BusinessCustomConfig models.Fields `json:"businessCustomConfig" doc:"Replaced as a whole."`
+	AllowedOrigins       *[]string     `json:"allowedOrigins" maxItems:"50" doc:"Replaced as a whole."`
+	OTPDailyLimit        *int          `json:"otpDailyLimit" minimum:"1" maximum:"1000000" doc:"Messages with one-time codes a day, for its customers. Only account keys set it."`
 }
 
 func (s *Server) organizationRoutes() {
@@ -80,7 +80,7 @@ func (s *Server) organizationRoutes() {
 	})
 	register(s, operation{
 		method: http.MethodPost, path: "/management/organizations", id: "createOrganization", tag: "Organizations", who: accountKey, scope: scopeAdmin, tenancy: optional,
-		summary: "Make an organization", example: map[string]any{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh"},
+		summary: "Make an organization", example: models.Fields{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh"},
 	}, func(ctx context.Context, _ caller, in *with[organizationBody]) (result[organizationView], error) {
 		o := &models.Organization{
 			Name: in.Body.Name, Timezone: in.Body.Timezone, BusinessTypeID: in.Body.BusinessTypeID, BusinessCustomConfig: in.Body.BusinessCustomConfig,
@@ -117,7 +117,7 @@ func (s *Server) organizationRoutes() {
 	register(s, operation{
 		method: http.MethodPut, path: "/management/organizations/{id}", id: "updateOrganization", tag: "Organizations", who: managers, scope: scopeAdmin, tenancy: optional,
 		summary: "Change an organization", about: "What is absent stays. Tickets are drawn for the local day of the new time zone from then on.",
-		example: map[string]any{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh", "allowedOrigins": []string{"https://clinic.example"}},
+		example: models.Fields{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh", "allowedOrigins": []string{"https://clinic.example"}},
 	}, func(ctx context.Context, c caller, in *organizationChange) (result[organizationView], error) {
 		if err := within(c, in.ID); err != nil {
 			return result[organizationView]{}, err

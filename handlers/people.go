@@ -12,20 +12,20 @@ import (
 
 // customerView is a customer as staff and the customer see it.
 type customerView struct {
-	ID        string         `json:"id"`
-	Phone     string         `json:"phone,omitempty"`
-	Email     string         `json:"email,omitempty"`
-	FirstName string         `json:"firstName"`
-	LastName  string         `json:"lastName"`
-	Note      string         `json:"note"`
-	Data      map[string]any `json:"data"`
-	CreatedAt time.Time      `json:"createdAt"`
+	ID        string        `json:"id"`
+	Phone     string        `json:"phone,omitempty"`
+	Email     string        `json:"email,omitempty"`
+	FirstName string        `json:"firstName"`
+	LastName  string        `json:"lastName"`
+	Note      string        `json:"note"`
+	Data      models.Fields `json:"data"`
+	CreatedAt time.Time     `json:"createdAt"`
 }
 
 func customerOf(c *models.Customer) customerView {
 	data := c.Data
 	if data == nil {
-		data = map[string]any{}
+		data = models.Fields{}
 	}
 	phone, email := c.Contact()
 	return customerView{c.ID, phone, email, c.FirstName, c.LastName, c.Note, data, c.CreatedAt.UTC()}
@@ -40,12 +40,12 @@ func viewCustomer(c *models.Customer, err error) (result[customerView], error) {
 
 // customerBody changes a customer: what is absent stays, an empty text clears.
 type customerBody struct {
-	Phone     *string        `json:"phone" maxLength:"40" example:"+966500000001"`
-	Email     *string        `json:"email" maxLength:"254"`
-	FirstName *string        `json:"firstName" maxLength:"200"`
-	LastName  *string        `json:"lastName" maxLength:"200"`
-	Note      *string        `json:"note" maxLength:"2000"`
-	Data      map[string]any `json:"data" doc:"Custom fields; replaced as a whole."`
+	Phone     *string       `json:"phone" maxLength:"40" example:"+966500000001"`
+	Email     *string       `json:"email" maxLength:"254"`
+	FirstName *string       `json:"firstName" maxLength:"200"`
+	LastName  *string       `json:"lastName" maxLength:"200"`
+	Note      *string       `json:"note" maxLength:"2000"`
+	Data      models.Fields `json:"data" doc:"Custom fields; replaced as a whole."`
 }
 
 // maxData bounds the custom fields of a customer, in bytes.

@@ -36,7 +36,7 @@ type exportedBooking struct {
 	LocalDay     string           `json:"localDay"`
 	Priority     int              `json:"priority"`
 	Note         string           `json:"note"`
-	Info         map[string]any   `json:"info"`
+	Info         models.Fields    `json:"info"`
 	CancelReason string           `json:"cancelReason"`
 	Quoted       *models.Estimate `json:"quotedWait,omitempty" doc:"The wait they were told, in minutes."`
 	CreatedAt    time.Time        `json:"createdAt"`
@@ -60,7 +60,7 @@ func exportBooking(b access.HeldBooking) exportedBooking {
 		CalledAt: utc(b.CalledAt), StartedAt: utc(b.StartedAt), EndedAt: utc(b.EndedAt), StartsAt: utc(b.StartsAt), EndsAt: utc(b.EndsAt),
 	}
 	if view.Info == nil {
-		view.Info = map[string]any{}
+		view.Info = models.Fields{}
 	}
 	if b.Likely != nil {
 		view.Quoted = &models.Estimate{Low: *b.Low, Likely: *b.Likely, High: *b.High}

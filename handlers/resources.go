@@ -15,9 +15,9 @@ import (
 // ResourceDetails are fields of a resource that are kept and given back as
 // they came.
 type ResourceDetails struct {
-	Photo  map[string]any   `json:"photo,omitempty"`
-	Photos []map[string]any `json:"photos,omitempty" maxItems:"50"`
-	Meta   map[string]any   `json:"meta,omitempty" doc:"Whatever the organization keeps with it; staff only."`
+	Photo  models.Fields   `json:"photo,omitempty"`
+	Photos []models.Fields `json:"photos,omitempty" maxItems:"50"`
+	Meta   models.Fields   `json:"meta,omitempty" doc:"Whatever the organization keeps with it; staff only."`
 }
 
 // resourceBody makes or changes a resource: what is absent gets its default,

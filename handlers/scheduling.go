@@ -13,15 +13,15 @@ import (
 
 // ScheduleBody is what a new booking takes, from the patient or from the desk.
 type ScheduleBody struct {
-	Type     string         `json:"type" required:"true" minLength:"1" maxLength:"64" doc:"The booking type's id."`
-	Assign   *bool          `json:"assign" default:"true" doc:"true makes an appointment at date and time; false joins the queue."`
-	Date     *string        `json:"date" example:"2023-01-11" doc:"The day of an appointment, in the organization's time zone."`
-	Time     *int           `json:"time" example:"1820" doc:"Its military time there: 0 is midnight, 1820 twenty past six in the evening."`
-	Replaces string         `json:"rescheduleBookingId" maxLength:"64" doc:"A booking that is canceled because the appointment takes its place. Its customer stays, and its note, info and resource unless others are named."`
-	Timeout  *float64       `json:"assignmentTimeout" doc:"Of a queued booking: minutes until it expires if nobody takes it: 5 to 180, what is beyond is clamped; 60 by default."`
-	Resource *filterBody    `json:"resourceFilters" doc:"Limits who may take the booking."`
-	Note     string         `json:"note" maxLength:"2000"`
-	Info     map[string]any `json:"bookingInfoCustomFields" doc:"Custom fields, kept and given back as info."`
+	Type     string        `json:"type" required:"true" minLength:"1" maxLength:"64" doc:"The booking type's id."`
+	Assign   *bool         `json:"assign" default:"true" doc:"true makes an appointment at date and time; false joins the queue."`
+	Date     *string       `json:"date" example:"2023-01-11" doc:"The day of an appointment, in the organization's time zone."`
+	Time     *int          `json:"time" example:"1820" doc:"Its military time there: 0 is midnight, 1820 twenty past six in the evening."`
+	Replaces string        `json:"rescheduleBookingId" maxLength:"64" doc:"A booking that is canceled because the appointment takes its place. Its customer stays, and its note, info and resource unless others are named."`
+	Timeout  *float64      `json:"assignmentTimeout" doc:"Of a queued booking: minutes until it expires if nobody takes it: 5 to 180, what is beyond is clamped; 60 by default."`
+	Resource *filterBody   `json:"resourceFilters" doc:"Limits who may take the booking."`
+	Note     string        `json:"note" maxLength:"2000"`
+	Info     models.Fields `json:"bookingInfoCustomFields" doc:"Custom fields, kept and given back as info."`
 }
 
 // filterBody limits the resources a booking or a list is about.

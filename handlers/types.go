@@ -17,16 +17,16 @@ type translationBody struct {
 
 // TypeDetails are fields of a type that are kept and given back as they came.
 type TypeDetails struct {
-	LeaveMinutesBefore *float64         `json:"leaveMinutesBefore,omitempty" minimum:"0"`
-	LeaveMinutesAfter  *float64         `json:"leaveMinutesAfter,omitempty" minimum:"0"`
-	OldPrice           *string          `json:"oldPrice,omitempty" pattern:"^(\\d{1,9}\\.\\d{2})?$" patternDescription:"a decimal with two digits"`
-	PriceIncrease      *string          `json:"priceIncrease,omitempty" maxLength:"20"`
-	PriceIncreaseDays  *float64         `json:"priceIncreaseDays,omitempty" minimum:"0"`
-	DepositAmount      *string          `json:"depositAmount,omitempty" pattern:"^(\\d{1,9}\\.\\d{2})?$" patternDescription:"a decimal with two digits"`
-	DepositPercentage  *string          `json:"depositPercentage,omitempty" maxLength:"20"`
-	Schedule           map[string]any   `json:"schedule,omitempty"`
-	TimeOptions        map[string]any   `json:"timeOptions,omitempty"`
-	Photos             []map[string]any `json:"photos,omitempty" maxItems:"50"`
+	LeaveMinutesBefore *float64        `json:"leaveMinutesBefore,omitempty" minimum:"0"`
+	LeaveMinutesAfter  *float64        `json:"leaveMinutesAfter,omitempty" minimum:"0"`
+	OldPrice           *string         `json:"oldPrice,omitempty" pattern:"^(\\d{1,9}\\.\\d{2})?$" patternDescription:"a decimal with two digits"`
+	PriceIncrease      *string         `json:"priceIncrease,omitempty" maxLength:"20"`
+	PriceIncreaseDays  *float64        `json:"priceIncreaseDays,omitempty" minimum:"0"`
+	DepositAmount      *string         `json:"depositAmount,omitempty" pattern:"^(\\d{1,9}\\.\\d{2})?$" patternDescription:"a decimal with two digits"`
+	DepositPercentage  *string         `json:"depositPercentage,omitempty" maxLength:"20"`
+	Schedule           models.Fields   `json:"schedule,omitempty"`
+	TimeOptions        models.Fields   `json:"timeOptions,omitempty"`
+	Photos             []models.Fields `json:"photos,omitempty" maxItems:"50"`
 }
 
 // maxDetails bounds the details of a type or a resource, in bytes.
@@ -84,12 +84,12 @@ func setTranslation(value *models.Translation, given *translationBody) {
 }
 
 // merge puts the fields that are set in given over those known.
-func merge(known map[string]any, given any) (map[string]any, error) {
+func merge(known models.Fields, given any) (models.Fields, error) {
 	body, err := json.Marshal(given)
 	if err != nil {
 		return nil, err
 	}
-	merged := map[string]any{}
+	merged := models.Fields{}
 	for name, value := range known {
 		merged[name] = value
 	}
@@ -105,7 +105,7 @@ func merge(known map[string]any, given any) (map[string]any, error) {
 }
 
 // split gives the details their fields back.
-func split(details map[string]any, into any) error {
+func split(details models.Fields, into any) error {
 	body, err := json.Marshal(details)
 	if err != nil {
 		return err

@@ -143,7 +143,7 @@ type Booking struct {
 	FilterResources bool // true when rows in booking_filter_resources name the resources allowed
 
 	Note string
-	Info map[string]any `gorm:"serializer:json"`
+	Info Fields `gorm:"serializer:json"`
 
 	AssignmentTimeout  int // minutes
 	AssignmentDeadline *time.Time

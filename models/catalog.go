@@ -26,7 +26,7 @@ type Organization struct {
 	Name                 string
 	Timezone             string // IANA name; decides local days and so ticket numbers
 	BusinessTypeID       string
-	BusinessCustomConfig map[string]any `gorm:"serializer:json"`
+	BusinessCustomConfig Fields `gorm:"serializer:json"`
 	// OTPDailyLimit is how many messages with one-time codes go to its customers
 	// in a day; nil: as the configuration says.
 	OTPDailyLimit *int `gorm:"column:otp_daily_limit"`
@@ -61,7 +61,7 @@ type BookingType struct {
 	ComeNowAtMinutes  int
 	// Details are fields of the API document that are kept and given back as
 	// they came: buffers, old price, deposit, schedule, time options, photos.
-	Details   map[string]any `gorm:"serializer:json"`
+	Details   Fields `gorm:"serializer:json"`
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	DeletedAt *time.Time
@@ -81,8 +81,8 @@ type Resource struct {
 	BookFromWebsite         bool
 	// Paused stops call-next; who waits keeps waiting.
 	Paused     bool
-	ProviderID *string        // the member who acts for it
-	Details    map[string]any `gorm:"serializer:json"` // photo, photos, meta: kept as they came
+	ProviderID *string // the member who acts for it
+	Details    Fields  `gorm:"serializer:json"` // photo, photos, meta: kept as they came
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
 	DeletedAt  *time.Time
@@ -109,8 +109,8 @@ type Customer struct {
 	FirstName    string
 	LastName     string
 	Note         string
-	Lang         string         // they signed in with, ar or en; empty: not yet
-	Data         map[string]any `gorm:"serializer:json"`
+	Lang         string // they signed in with, ar or en; empty: not yet
+	Data         Fields `gorm:"serializer:json"`
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 }

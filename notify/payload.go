@@ -25,9 +25,9 @@ type Payload struct {
 	Page     PayloadPage     `json:"page" doc:"The organization."`
 	Type     PayloadType     `json:"type"`
 	// DateTime is JSON inside a text, quotes and all, as the document shows it.
-	DateTime string         `json:"dateTime" example:"\"2023-11-15T14:30:00.000Z\"" doc:"A JSON string: the start of the appointment, or when the booking was made."`
-	Info     map[string]any `json:"info" doc:"The custom fields of the booking."`
-	Data     PayloadData    `json:"data"`
+	DateTime string        `json:"dateTime" example:"\"2023-11-15T14:30:00.000Z\"" doc:"A JSON string: the start of the appointment, or when the booking was made."`
+	Info     models.Fields `json:"info" doc:"The custom fields of the booking."`
+	Data     PayloadData   `json:"data"`
 }
 
 // PayloadPerson is a customer or a member.
@@ -178,7 +178,7 @@ func (f *facts) payload(trigger Trigger, bookingID string, data PayloadData) (st
 		ID: b.ID, Trigger: trigger, Page: f.page, DateTime: quotedTime(start), Info: b.Info, Data: data,
 	}
 	if p.Info == nil {
-		p.Info = map[string]any{}
+		p.Info = models.Fields{}
 	}
 	if c := f.customers[b.CustomerID]; c != nil {
 		phone, email := c.Contact()
@@ -214,7 +214,7 @@ func deref(s *string) string {
 func SamplePayload(trigger Trigger, o *models.Organization) Payload {
 	at := time.Date(2023, 11, 15, 14, 30, 0, 0, time.UTC)
 	p := Payload{
-		ID: "booking-123456", Trigger: trigger, DateTime: quotedTime(at), Info: map[string]any{"reason": "Checkup"},
+		ID: "booking-123456", Trigger: trigger, DateTime: quotedTime(at), Info: models.Fields{"reason": "Checkup"},
 		Customer: PayloadPerson{"customer-123456", "Mona", "Abdullah", "+966500000001", "mona@example.com"},
 		Page:     PayloadPage{o.ID, o.Name, o.Timezone},
 		Type:     PayloadType{"type-123456", "General", &models.Translation{En: "General", Ar: "عام"}, 10, ""},

@@ -54,7 +54,7 @@ func anonymous(payload string) (string, error) {
 	if err := json.Unmarshal([]byte(payload), &p); err != nil {
 		return "", fmt.Errorf("read the body of a webhook: %w", err)
 	}
-	p.Customer, p.Info, p.Data.CancelReason = PayloadPerson{ID: p.Customer.ID}, map[string]any{}, ""
+	p.Customer, p.Info, p.Data.CancelReason = PayloadPerson{ID: p.Customer.ID}, models.Fields{}, ""
 	body, err := json.Marshal(p)
 	return string(body), err
 }

@@ -162,7 +162,7 @@ func (a *Access) ResolveCustomerIn(tx *store.Tx, sc CustomerScope, ref CustomerR
 type CustomerChange struct {
 	Phone, Email              *string // empty: removed
 	FirstName, LastName, Note *string
-	Data                      map[string]any // replaced as a whole
+	Data                      models.Fields // replaced as a whole
 	// Own says that the customer asks. Without Code, a new address is then only
 	// claimed: it is shown and written to, but does not sign in.
 	Own bool

@@ -53,7 +53,7 @@ type OrganizationChange struct {
 	Name                 *string
 	Timezone             *string
 	BusinessTypeID       *string
-	BusinessCustomConfig map[string]any
+	BusinessCustomConfig models.Fields
 	AllowedOrigins       *[]string
 	OTPDailyLimit        *int
 }
