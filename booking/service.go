@@ -226,9 +226,10 @@ func needsPayment(t *models.BookingType) bool {
 	return slices.ContainsFunc(t.PaymentMethods, func(m string) bool { return m != "manual" })
 }
 
-// drawTicket gives the booking the next number of its prefix on its local day.
-// The counter's row stays locked until the commit, so tickets of a type are in
-// the order of their join sequences.
+// drawTicket gives the booking the next number of its prefix on its local day,
+// past those that somebody of another day still has. The counter's row stays
+// locked until the commit, so tickets of a type are in the order of their join
+// sequences.
 func drawTicket(tx *store.Tx, b *models.Booking, prefix string) error {
 	var n int
 	err := tx.Raw(`INSERT INTO ticket_counters (organization_id, local_day, prefix, last_number) VALUES (?, ?, ?, 1)
@@ -237,9 +238,32 @@ func drawTicket(tx *store.Tx, b *models.Booking, prefix string) error {
 	if err != nil {
 		return fmt.Errorf("draw a ticket: %w", err)
 	}
-	b.Ticket = fmt.Sprintf("%s%03d", prefix, n)
+	b.Ticket = ticketOf(prefix, n)
+	if b.StartsAt != nil { // of another day, mostly; who is here then, is not known
+		return nil
+	}
+	var inUse []string
+	const here = "SELECT ticket FROM bookings WHERE organization_id = ? AND stage IN ('WAITING', 'HELD', 'CALLED', 'SERVING') AND local_day "
+	err = tx.Raw(here+"< ? UNION ALL "+here+"> ?", b.OrganizationID, b.LocalDay, b.OrganizationID, b.LocalDay).Scan(&inUse).Error
+	if err != nil {
+		return fmt.Errorf("look for tickets in use: %w", err)
+	}
+	if !slices.Contains(inUse, b.Ticket) {
+		return nil
+	}
+	for slices.Contains(inUse, ticketOf(prefix, n)) {
+		n++
+	}
+	b.Ticket = ticketOf(prefix, n)
+	err = tx.Exec("UPDATE ticket_counters SET last_number = ? WHERE organization_id = ? AND local_day = ? AND prefix = ?",
+		n, b.OrganizationID, b.LocalDay, prefix).Error
+	if err != nil {
+		return fmt.Errorf("draw a ticket: %w", err)
+	}
 	return nil
 }
+
+func ticketOf(prefix string, n int) string { return fmt.Sprintf("%s%03d", prefix, n) }
 
 // publish tells the index, and through it every node, where the booking stands
 // after a committed change, and returns the moment the index took it in. A

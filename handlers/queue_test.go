@@ -310,3 +310,26 @@ func TestVisitShowsRealTimes(t *testing.T) {
 		assert.Equal(t, []string{"Later", "General"}, c.staff(http.MethodGet, "/management/bookings", nil).ok().pluck("result", "display.type"))
 	})
 }
+
+// Whoever waits over midnight keeps a number that nobody gets in the new day; a
+// change of time zone makes it another day.
+func TestTicketsDifferAmongThoseWhoAreHere(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		kind := c.newType(nil)
+		move := func(zone string) {
+			h.send(request{method: http.MethodPut, path: "/management/organizations/" + c.id, token: bootstrapKey, body: object{"timezone": zone}}).ok()
+		}
+		move("Pacific/Kiritimati") // 14 hours ahead of UTC
+		waiting := []answer{c.join(kind, nil), c.join(kind, nil), c.join(kind, nil)}
+		c.act("cancel", waiting[1].str("id"), nil).ok()
+		c.act("hold", waiting[2].str("id"), nil).ok()
+		move("Pacific/Pago_Pago") // 11 hours behind it: always another day
+		tickets := []string{c.join(kind, nil).str("ticket"), c.join(kind, nil).str("ticket"), c.join(kind, nil).str("ticket")}
+		assert.Equal(t, []string{"A001", "A003"}, []string{waiting[0].str("ticket"), waiting[2].str("ticket")})
+		assert.Equal(t, []string{"A002", "A004", "A005"}, tickets)
+		move("Pacific/Kiritimati")
+		assert.Equal(t, "A006", c.join(kind, nil).str("ticket"))
+	})
+}
