@@ -166,6 +166,15 @@ func insert(db *gorm.DB, b *models.Booking) error {
 	if store.IsErased(err) {
 		return errErased
 	}
+	if err != nil {
+		return err
+	}
+	// Its type can't be deleted from now on, but may have been since it was read.
+	var left int64
+	err = db.Table("booking_types").Where("id = ? AND deleted_at IS NULL", b.TypeID).Count(&left).Error
+	if err == nil && left == 0 {
+		err = models.Errorf(models.CodeTypeMissing, "There is no such booking type in the organization.")
+	}
 	return err
 }
 

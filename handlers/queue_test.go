@@ -333,3 +333,39 @@ func TestTicketsDifferAmongThoseWhoAreHere(t *testing.T) {
 		assert.Equal(t, "A006", c.join(kind, nil).str("ticket"))
 	})
 }
+
+// A type is deleted while people join it: either the deletion is refused, or all
+// who came too late are. Nobody waits whom nobody can call.
+func TestNobodyJoinsWhatIsDeleted(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		deleted := 0
+		for range 25 {
+			kind := c.newType(nil)
+			answers := h.atOnce(7, func(i int) request {
+				if i == 3 {
+					return request{method: http.MethodDelete, path: "/management/types/" + kind, token: c.key}
+				}
+				return request{method: http.MethodPut, path: "/management/scheduling/new", token: c.key, body: joining(kind, nil)}
+			})
+			waiting := scalar[int](h, "SELECT COUNT(*) FROM bookings WHERE type_id = '"+kind+"' AND stage = 'WAITING'")
+			joined := 0
+			for i, a := range answers {
+				switch {
+				case i == 3 && a.status == http.StatusOK:
+					deleted++
+					assert.Zero(t, waiting)
+				case i == 3:
+					a.refused(http.StatusConflict, models.CodeTypeInUse)
+				case a.status == http.StatusOK:
+					joined++
+				default:
+					a.refused(http.StatusNotFound, models.CodeTypeMissing)
+				}
+			}
+			assert.Equal(t, joined, waiting)
+		}
+		t.Logf("%d of 25 types were deleted", deleted)
+	})
+}

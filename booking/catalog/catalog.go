@@ -186,8 +186,14 @@ func letters(n int) string {
 // DeleteType removes a booking type nobody waits for.
 func (c *Catalog) DeleteType(ctx context.Context, organizationID, id string) error {
 	return c.store.Tx(ctx, func(tx *store.Tx) error {
+		// Those who are joining are counted, and who comes later finds it deleted.
+		var ids []string
+		err := c.store.LockReferred(tx).Table("booking_types").Where("organization_id = ? AND id = ?", organizationID, id).Pluck("id", &ids).Error
+		if err != nil {
+			return fmt.Errorf("lock booking type: %w", err)
+		}
 		var waiting int64
-		err := tx.Table("bookings").Where("organization_id = ? AND type_id = ? AND status IN ('PENDING_ASSIGNMENT', 'PENDING_PAYMENT', 'PENDING_APPROVAL')",
+		err = tx.Table("bookings").Where("organization_id = ? AND type_id = ? AND status IN ('PENDING_ASSIGNMENT', 'PENDING_PAYMENT', 'PENDING_APPROVAL')",
 			organizationID, id).Count(&waiting).Error
 		if err != nil {
 			return fmt.Errorf("count waiting bookings: %w", err)

@@ -185,6 +185,15 @@ func (s *Store) Lock(tx *Tx) *gorm.DB {
 	return tx.Clauses(clause.Locking{Strength: "NO KEY UPDATE"})
 }
 
+// LockReferred is Lock that also waits for new rows which refer to those locked,
+// and keeps further ones out.
+func (s *Store) LockReferred(tx *Tx) *gorm.DB {
+	if !s.Postgres() {
+		return tx.DB
+	}
+	return tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate})
+}
+
 // event is a row of the table events.
 type event struct {
 	ID             int64 `gorm:"primaryKey"`
