@@ -231,6 +231,43 @@ func TestACrowdIsShownNothingOld(t *testing.T) {
 	})
 }
 
+// A database that was restored to an earlier moment is the truth, also where the
+// index has seen later versions.
+func TestTheIndexFollowsARestoredDatabase(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		kind := c.newType(nil)
+		room := c.newResource(nil, kind)
+		var tickets []ticketOf
+		for range 4 {
+			a := c.join(kind, nil)
+			tickets = append(tickets, ticketOf{a.str("id"), a.str("ticketToken")})
+		}
+		read := func(ticket ticketOf) answer {
+			return h.send(request{method: http.MethodGet, path: "/customer/bookings/" + ticket.id, token: ticket.token}).ok()
+		}
+		for _, ticket := range tickets[:2] {
+			c.next(room).ok()
+			c.act("end", ticket.id, nil).ok()
+		}
+		require.Equal(t, 1, read(tickets[2]).num("result.queuePosition"))
+		h.exec(`UPDATE bookings SET status = 'PENDING_ASSIGNMENT', stage = 'WAITING', version = 1, resource_id = NULL,
+			called_at = NULL, last_called_at = NULL, ended_at = NULL WHERE type_id = ?`, kind)
+		restored := time.Now()
+		require.Eventually(t, func() bool {
+			for i, ticket := range tickets {
+				if read(ticket).num("result.queuePosition") != i+1 {
+					return false
+				}
+			}
+			return c.staff(http.MethodGet, "/management/types/"+kind, nil).ok().num("result.pendingCount") == 4
+		}, patience, 50*time.Millisecond)
+		t.Log("right again after", time.Since(restored))
+		require.Less(t, time.Since(restored), 10*time.Second, "five, and as many on a busy machine")
+	})
+}
+
 // Whoever joins is told their place without Redis being asked again.
 func TestAJoinIsOneCommand(t *testing.T) {
 	t.Parallel()
