@@ -182,3 +182,32 @@ func TestAScreenShowsEverybodyUnderWay(t *testing.T) {
 		}
 	})
 }
+
+// Rooms go on and off, come and change what they offer while sixty wait for them.
+// Nobody is told a place that never was.
+func TestAChangeOfTheCatalogueIsOneChange(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		kind, other := c.newType(nil), c.newType(nil)
+		first, second := c.newResource(nil, kind), c.newResource(nil, kind)
+		var last answer
+		for range 60 {
+			last = c.join(kind, nil)
+		}
+		_, published, err := h.watch(last.str("ticketToken"), "booking:"+last.str("id"))
+		require.NoError(t, err)
+		change := func(id string, body object) {
+			c.staff(http.MethodPut, "/management/resources/"+id, body).ok()
+		}
+		for range 3 {
+			change(second, object{"on": false})
+			change(second, object{"on": true})
+			third := c.newResource(nil, kind, other)
+			change(third, object{"types": []string{other}})
+			change(first, object{"types": []string{kind, other}})
+		}
+		c.next(second).ok()
+		require.EqualValues(t, 59, at(nextOf(t, published, "QUEUE_POSITION_UPDATED"), "queuePosition"), "the first that it is told")
+	})
+}

@@ -19,7 +19,8 @@
 // some milliseconds each. Changes that are committed meanwhile are applied to
 // what is there already, and a piece never replaces a newer version; the last
 // step sets the epoch. The others wait for it. An index of which too much
-// differs from the database is replaced in the same way.
+// differs from the database is replaced in the same way, and so is one after a
+// change of the catalogue that moves several bookings: they move at one moment.
 //
 // A Mirror applies deltas in version order; after a gap, a new epoch or a
 // broken connection it calls itself stale until it has compared the index with

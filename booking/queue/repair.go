@@ -25,6 +25,8 @@ const (
 	// maxMended is how many bookings are mended one by one. When more differ,
 	// the index is built again.
 	maxMended = 1000
+	// rematchTries bounds how often an index is built for one change of the catalogue.
+	rematchTries = 3
 	// maxChecked bounds the bookings that are checked with one round trip, and
 	// maxScanned the queues that are read with one.
 	maxChecked = 200
@@ -80,26 +82,38 @@ func (ix *Index) repair(ctx context.Context, organizationID string, suspects []s
 
 // Rematch brings the index in line with a catalogue that has just changed:
 // whose queues a booking waits in is decided there, and no change of the
-// booking itself would tell.
+// booking itself would tell. Several bookings change at one moment, in a new life
+// of the index: one after another, they would stand for a while where they never
+// stood.
 func (ix *Index) Rematch(ctx context.Context, organizationID string) error {
-	if err := ix.Rebuild(ctx, organizationID); err != nil {
-		return err
+	// Another node may have begun to build before the catalogue changed. What still
+	// differs after some tries is on its way, or for Repair.
+	for range rematchTries {
+		if err := ix.Rebuild(ctx, organizationID); err != nil {
+			return err
+		}
+		at, err := ix.moment(ctx, organizationID)
+		if err != nil {
+			return err
+		}
+		suspects, err := ix.suspects(ctx, organizationID)
+		if err != nil {
+			return err
+		}
+		wrong, err := ix.check(ctx, organizationID, suspects)
+		if err != nil {
+			return err
+		}
+		// Others are on their way out, or for Repair.
+		maps.DeleteFunc(wrong, func(_ string, d difference) bool { return !d.waits })
+		if len(wrong) <= 1 {
+			return ix.mendAll(ctx, organizationID, at.Epoch, wrong)
+		}
+		if err := ix.renew(ctx, organizationID, at.Epoch); err != nil {
+			return err
+		}
 	}
-	at, err := ix.moment(ctx, organizationID)
-	if err != nil {
-		return err
-	}
-	suspects, err := ix.suspects(ctx, organizationID)
-	if err != nil {
-		return err
-	}
-	wrong, err := ix.check(ctx, organizationID, suspects)
-	if err != nil {
-		return err
-	}
-	// Others are on their way out, or for Repair.
-	maps.DeleteFunc(wrong, func(_ string, d difference) bool { return !d.waits })
-	return ix.mendAll(ctx, organizationID, at.Epoch, wrong)
+	return nil
 }
 
 // difference is a booking that the index has otherwise than the database.
