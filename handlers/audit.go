@@ -65,10 +65,10 @@ func (q auditQuery) filter(zone *time.Location) (access.AuditFilter, error) {
 			return f, models.Invalid("nextPageToken", "This is not a token of ours; start from the first page.")
 		}
 	}
-	if f.From, err = beginning("from", q.From, zone); err != nil {
+	if f.From, err = beginning(q.From, zone); err != nil {
 		return f, err
 	}
-	f.To, err = ending("to", q.To, zone)
+	f.To, err = ending(q.To, zone)
 	return f, err
 }
 

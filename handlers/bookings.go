@@ -62,22 +62,22 @@ func (q BookingQuery) filter(zone *time.Location, limit int) (booking.Filter, er
 		f.Statuses = append(f.Statuses, models.Status(status))
 	}
 	var err error
-	if f.From, err = beginning("from", q.From, zone); err != nil {
+	if f.From, err = beginning(q.From, zone); err != nil {
 		return f, err
 	}
-	f.To, err = ending("to", q.To, zone)
+	f.To, err = ending(q.To, zone)
 	return f, err
 }
 
-// beginning reads a moment, or the beginning of a day of a zone.
-func beginning(field, text string, zone *time.Location) (time.Time, error) {
-	at, _, err := moment(field, text, zone)
+// beginning reads the field "from": a moment, or the beginning of a day of a zone.
+func beginning(text string, zone *time.Location) (time.Time, error) {
+	at, _, err := moment("from", text, zone)
 	return at, err
 }
 
-// ending reads a moment, or the last one of a day of a zone.
-func ending(field, text string, zone *time.Location) (time.Time, error) {
-	at, day, err := moment(field, text, zone)
+// ending reads the field "to": a moment, or the last one of a day of a zone.
+func ending(text string, zone *time.Location) (time.Time, error) {
+	at, day, err := moment("to", text, zone)
 	if err != nil || !day {
 		return at, err
 	}

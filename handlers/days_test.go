@@ -23,9 +23,9 @@ func TestDaysOfZones(t *testing.T) {
 	} {
 		zone, err := time.LoadLocation(day.zone)
 		require.NoError(t, err)
-		from, err := beginning("from", day.date, zone)
+		from, err := beginning(day.date, zone)
 		require.NoError(t, err)
-		to, err := ending("to", day.date, zone)
+		to, err := ending(day.date, zone)
 		require.NoError(t, err)
 		assert.Equal(t, day.begins, from.UTC().Format(time.RFC3339Nano), "%v", day)
 		assert.Equal(t, day.ends, to.UTC().Format(time.RFC3339Nano), "%v", day)

@@ -133,10 +133,10 @@ func (s *Server) messageRoutes() {
 		f := notify.MessageFilter{
 			BookingID: in.BookingID, MessageID: in.MessageID, Template: in.Template, Method: in.Method, Status: notify.MessageStatus(in.Status),
 		}
-		if f.From, err = beginning("from", in.From, o.zone); err != nil {
+		if f.From, err = beginning(in.From, o.zone); err != nil {
 			return list[messageAttemptView]{}, err
 		}
-		if f.To, err = ending("to", in.To, o.zone); err != nil {
+		if f.To, err = ending(in.To, o.zone); err != nil {
 			return list[messageAttemptView]{}, err
 		}
 		rows, err := s.o.Notify.MessageLog(ctx, c.OrganizationID, f, page)

@@ -137,10 +137,10 @@ func (s *Server) span(ctx context.Context, c caller, from, to string) (f notify.
 	if err != nil {
 		return f, err
 	}
-	if f.From, err = beginning("from", from, o.zone); err != nil {
+	if f.From, err = beginning(from, o.zone); err != nil {
 		return f, err
 	}
-	f.To, err = ending("to", to, o.zone)
+	f.To, err = ending(to, o.zone)
 	return f, err
 }
 
