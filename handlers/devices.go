@@ -35,6 +35,9 @@ func (c caller) ownDevice() *notify.Device {
 	} else {
 		d.MemberID = &c.SubjectID
 	}
+	if c.SessionID != "" {
+		d.SessionID = &c.SessionID
+	}
 	return d
 }
 
@@ -42,7 +45,7 @@ func (s *Server) deviceRoutes() {
 	register(s, operation{
 		method: http.MethodPost, path: "/devices", id: "registerDevice", tag: "Devices", who: customers | members,
 		summary: "Get notifications on a device",
-		about:   "Of one's own bookings, or to a provider of those that wait. A token registered before moves to whoever registers it now; of more than 20 devices of a person the oldest goes.",
+		about:   "Of one's own bookings, or to a provider of those that wait. A token registered before moves to whoever registers it now; of more than 20 devices of a person the oldest goes. Signing out removes the devices of the session.",
 		example: map[string]any{"token": "cZ1xT…", "platform": "android", "lang": "ar"}, //nolint:gosec // an example
 	}, func(ctx context.Context, c caller, in *with[deviceBody]) (result[deviceView], error) {
 		d := c.ownDevice()

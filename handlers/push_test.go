@@ -184,6 +184,37 @@ func TestPushesOfReminders(t *testing.T) {
 	})
 }
 
+// A device ends with the session that registered it, however that ends; those of
+// other sessions of the person stay.
+func TestDevicesEndWithTheirSession(t *testing.T) {
+	t.Parallel()
+	onBothPushing(t, func(t *testing.T, h *house, _ *fcm) {
+		c := h.newClinic()
+		signIn := func() answer {
+			c.send(c.asking("+966500000121", false)).ok()
+			return c.send(c.verifying("+966500000121", fixedCode, false)).ok()
+		}
+		lost, kept := signIn(), signIn()
+		c.device(lost.str("accessToken"), "of the lost phone", "en").ok()
+		c.device(kept.str("accessToken"), "of the other", "en").ok()
+		logout := request{method: http.MethodPost, path: "/auth/logout", body: object{"refreshToken": lost.str("refreshToken")}}
+		h.send(logout).ok()
+		assert.Equal(t, 1, scalar[int](h, "SELECT count(*) FROM devices"))
+		assert.Equal(t, http.StatusUnauthorized, c.device(lost.str("accessToken"), "again", "en").status)
+
+		t.Log("a device that another session takes over does not end with the first")
+		third := signIn()
+		c.device(third.str("accessToken"), "of the other", "en").ok()
+		h.send(request{method: http.MethodPost, path: "/auth/logout", body: object{"refreshToken": kept.str("refreshToken")}}).ok()
+		assert.Equal(t, 1, scalar[int](h, "SELECT count(*) FROM devices"))
+
+		t.Log("the desk corrects the number")
+		customer := h.send(request{method: http.MethodGet, path: "/customer/profile", token: third.str("accessToken")}).ok().str("result.id")
+		c.staff(http.MethodPut, "/management/customers/"+customer, object{"phone": "+966500000122"}).ok()
+		assert.Equal(t, 0, scalar[int](h, "SELECT count(*) FROM devices"))
+	})
+}
+
 func TestDevices(t *testing.T) {
 	t.Parallel()
 	onBothPushing(t, func(t *testing.T, h *house, f *fcm) {

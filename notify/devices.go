@@ -24,12 +24,14 @@ type Device struct {
 	OrganizationID string
 	CustomerID     *string
 	MemberID       *string
-	Platform       string // ios, android or web
-	Lang           string // en or ar
-	TokenHash      string
-	TokenSealed    string
-	CreatedAt      time.Time
-	UpdatedAt      time.Time
+	// SessionID is the session that registered it: a device goes when that is ended.
+	SessionID   *string
+	Platform    string // ios, android or web
+	Lang        string // en or ar
+	TokenHash   string
+	TokenSealed string
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
 }
 
 // devices keeps the tokens of devices: sealed, and hashed to be found.
@@ -51,6 +53,9 @@ func (s *Service) RegisterDevice(ctx context.Context, d *Device, token string) e
 		if err := d.erased(tx); err != nil {
 			return err
 		}
+		if err := s.inSession(tx, d); err != nil {
+			return err
+		}
 		d.ID, d.TokenHash, d.TokenSealed = models.NewID(), models.HashSecret(token), s.devices.sealer.Seal(token)
 		d.CreatedAt, d.UpdatedAt = tx.Now, tx.Now
 		// Pushes on their way name the id, so that of a new owner is another.
@@ -62,7 +67,7 @@ func (s *Service) RegisterDevice(ctx context.Context, d *Device, token string) e
 				Value:  gorm.Expr("CASE WHEN " + same + " THEN devices." + column + " ELSE excluded." + column + " END"),
 			}
 		}
-		changed := clause.AssignmentColumns([]string{"organization_id", "customer_id", "member_id", "platform", "lang", "token_sealed", "updated_at"})
+		changed := clause.AssignmentColumns([]string{"organization_id", "customer_id", "member_id", "session_id", "platform", "lang", "token_sealed", "updated_at"})
 		err := tx.Clauses(clause.OnConflict{
 			Columns: []clause.Column{{Name: "token_hash"}}, DoUpdates: append(changed, keep("id"), keep("created_at")),
 		}, clause.Returning{}).Create(d).Error
@@ -110,6 +115,23 @@ func (d *Device) erased(tx *store.Tx) error {
 	}
 	if gone > 0 {
 		return models.Errorf(models.CodeCustomerMissing, "The customer has just been erased.")
+	}
+	return nil
+}
+
+// inSession refuses a device of a session that has ended. None does until the
+// transaction has ended.
+func (s *Service) inSession(tx *store.Tx, d *Device) error {
+	if d.SessionID == nil {
+		return nil
+	}
+	var ids []string
+	err := s.store.Lock(tx).Table("sessions").Where("id = ? AND expires_at > ?", *d.SessionID, tx.Now).Pluck("id", &ids).Error
+	if err != nil {
+		return fmt.Errorf("look whether a device's session has ended: %w", err)
+	}
+	if len(ids) == 0 {
+		return models.Errorf(models.CodeUnauthenticated, "The session has ended.")
 	}
 	return nil
 }

@@ -223,10 +223,14 @@ func (a *Access) EndSessions(tx *store.Tx, organizationID string, kind Kind, sub
 	return end(tx, ids...)
 }
 
-// end ends sessions when the transaction commits.
+// end ends sessions when the transaction commits, and the pushes to the devices
+// that were registered in them.
 func end(tx *store.Tx, ids ...string) error {
 	if err := tx.Model(&session{}).Where("id IN ?", ids).Update("expires_at", tx.Now).Error; err != nil {
 		return fmt.Errorf("end sessions: %w", err)
+	}
+	if err := tx.Exec("DELETE FROM devices WHERE session_id IN ?", ids).Error; err != nil {
+		return fmt.Errorf("delete the devices of ended sessions: %w", err)
 	}
 	for _, id := range ids {
 		if err := tx.Revoke(store.RevokedSession, id); err != nil {
