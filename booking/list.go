@@ -161,8 +161,8 @@ func queueOf(db *gorm.DB, organizationID, resourceID string, stages ...models.St
 // clinic has.
 const maxUnderWay = 2000
 
-// Calls returns everybody who is called or being served, and whom an organization's
-// resources called last, history of them at most; the newest call first.
+// Calls returns every visit that is called or being served and, of the others, the
+// last calls of an organization's resources, at most history; the newest first.
 func (s *Service) Calls(ctx context.Context, organizationID string, history int) ([]models.Booking, error) {
 	called := func() *gorm.DB {
 		return s.store.Read(ctx).Where("organization_id = ? AND resource_id IS NOT NULL AND last_called_at IS NOT NULL", organizationID).

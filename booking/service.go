@@ -236,7 +236,7 @@ func needsPayment(t *models.BookingType) bool {
 }
 
 // drawTicket gives the booking the next number of its prefix on its local day,
-// past those that somebody of another day still has. The counter's row stays
+// past those that are still in use from another day. The counter's row stays
 // locked until the commit, so tickets of a type are in the order of their join
 // sequences.
 func drawTicket(tx *store.Tx, b *models.Booking, prefix string) error {

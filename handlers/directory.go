@@ -63,7 +63,7 @@ type directory struct {
 }
 
 type entry struct {
-	reading chan struct{} // holds one while somebody reads for all
+	reading chan struct{} // holds one while a request reads for all
 
 	// Guarded by directory.mu.
 	known   *organization

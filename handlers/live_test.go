@@ -184,7 +184,7 @@ func TestAScreenShowsEverybodyUnderWay(t *testing.T) {
 }
 
 // Rooms go on and off, come and change what they offer while sixty wait for them.
-// Nobody is told a place that never was.
+// No client is told a place that never was.
 func TestAChangeOfTheCatalogueIsOneChange(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {

@@ -144,7 +144,7 @@ func (s *Server) recover(c *gin.Context) {
 }
 
 // limitTime gives every request but a live connection a deadline, and its turn
-// among those of nobody's organization until it is known whose it is.
+// among requests of unknown organizations until its own is known.
 func (s *Server) limitTime(c *gin.Context) {
 	ctx := store.ForOrganization(c.Request.Context(), "")
 	if c.FullPath() != livePath {

@@ -101,7 +101,7 @@ func TestTimeZoneDecidesTheDay(t *testing.T) {
 			if after := time.Now().In(place).Format(time.DateOnly); before == after { // else it was midnight there
 				assert.Equal(t, before, scalar[string](h, "SELECT local_day FROM bookings WHERE id = ?", b.str("id")))
 			}
-			c.act("cancel", b.str("id"), nil).ok() // the number of somebody who waits is passed over
+			c.act("cancel", b.str("id"), nil).ok() // the number of a waiting booking is passed over
 			return b.str("ticket")
 		}
 		early, late := "Pacific/Kiritimati", "Pacific/Honolulu" // UTC+14 and UTC-10: midnight is at 10:00 UTC

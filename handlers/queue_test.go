@@ -311,8 +311,8 @@ func TestVisitShowsRealTimes(t *testing.T) {
 	})
 }
 
-// Whoever waits over midnight keeps a number that nobody gets in the new day; a
-// change of time zone makes it another day.
+// A booking that waits over midnight keeps its number, and no booking of the new
+// day gets the same. A change of time zone makes it another day.
 func TestTicketsDifferAmongThoseWhoAreHere(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
@@ -334,9 +334,9 @@ func TestTicketsDifferAmongThoseWhoAreHere(t *testing.T) {
 	})
 }
 
-// A type is deleted while people join it: either the deletion is refused, or all
-// who came too late are. Nobody waits whom nobody can call.
-func TestNobodyJoinsWhatIsDeleted(t *testing.T) {
+// A type is deleted while people join it: either the deletion is refused, or every
+// later join is. No booking waits that no resource can call.
+func TestADeletedTypeTakesNoJoins(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()

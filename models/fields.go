@@ -11,7 +11,7 @@ import (
 type Fields map[string]any
 
 // UnmarshalJSON implements json.Unmarshaler. Fields that are there already stay,
-// unless they are given anew.
+// unless they are given again.
 func (f *Fields) UnmarshalJSON(data []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()

@@ -14,7 +14,7 @@ const (
 	// database's. The service does not use this machine's clock, but other
 	// programs on the machine do, and so do TLS and the push services.
 	MaxClockOffset = 10 * time.Minute
-	// smallOffset is how far it may differ before anybody is told.
+	// smallOffset is how far it may differ before /readyz names it.
 	smallOffset = 5 * time.Second
 	// clockEvery is how often the database's clock is read while no transaction
 	// reads it.

@@ -96,7 +96,7 @@ func TestRequestsThatGoGiveTheirConnectionsBack(t *testing.T) {
 }
 
 // While the database hangs, requests are refused at once, also those that wait.
-func TestNobodyWaitsForADatabaseThatHangs(t *testing.T) {
+func TestRequestsDoNotWaitForADatabaseThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		lent := newTurns(1, 0)

@@ -65,7 +65,7 @@ const joins = "/management/scheduling/new"
 // A node is suspended in the middle of a transaction that holds a clinic's lock.
 // On the other node that clinic is right again within 5 s, and other clinics
 // notice nothing.
-func TestASuspendedNodeHoldsUpNobody(t *testing.T) {
+func TestASuspendedNodeStopsNoOther(t *testing.T) {
 	t.Parallel()
 	database := storetest.Postgres(t)
 	environ := []string{
@@ -94,7 +94,7 @@ func TestASuspendedNodeHoldsUpNobody(t *testing.T) {
 	for time.Since(locked) < rightAgain {
 		began := time.Now()
 		other.join(otherType)
-		require.Less(t, time.Since(began), time.Second, "another clinic waits for nobody")
+		require.Less(t, time.Since(began), time.Second, "another clinic does not wait")
 	}
 	asking.Wait()
 	require.NoError(t, stopped.cmd.Process.Signal(syscall.SIGCONT))
@@ -141,8 +141,8 @@ func suspendAmidJoins(t *testing.T, node *process, typeID, database string) time
 	}
 }
 
-// A database that takes connections and does not answer is told of within 2 s,
-// and all is right again within 5 s of its coming back.
+// Requests fail within 2 s when the database takes connections and does not
+// answer, and all is right again within 5 s of its coming back.
 func TestAFrozenDatabaseIsToldOfAtOnce(t *testing.T) {
 	t.Parallel()
 	cut := openWire(t, storetest.Postgres(t), true)
@@ -184,7 +184,7 @@ func TestAFrozenDatabaseIsToldOfAtOnce(t *testing.T) {
 		status, _, err := c.try(http.MethodPut, joins, walkIn(typeID))
 		require.NoError(t, err)
 		require.Equal(t, http.StatusServiceUnavailable, status)
-		require.Less(t, time.Since(began), enough, "who comes later is told at once")
+		require.Less(t, time.Since(began), enough, "later requests fail at once")
 		cut.set(false)
 		thawed := time.Now()
 		require.Eventually(t, func() bool {
@@ -196,7 +196,7 @@ func TestAFrozenDatabaseIsToldOfAtOnce(t *testing.T) {
 	}
 }
 
-// enough is what nobody notices, even on a busy machine.
+// enough is a delay that does not matter, even on a busy machine.
 const enough = 500 * time.Millisecond
 
 // Sixty appointments at a time in one clinic are hardly felt in another.
