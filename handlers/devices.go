@@ -45,7 +45,7 @@ func (s *Server) deviceRoutes() {
 	register(s, operation{
 		method: http.MethodPost, path: "/devices", id: "registerDevice", tag: "Devices", who: customers | members,
 		summary: "Get notifications on a device",
-		about:   "Of one's own bookings, or to a provider of those that wait. A token registered before moves to whoever registers it now; of more than 20 devices of a person the oldest goes. Signing out removes the devices of the session.",
+		about:   "Of one's own bookings, or to a provider of those that wait. A token belongs to the last account that registered it. A person has 20 devices at most; one more removes the oldest. Signing out removes the devices of the session.",
 		example: map[string]any{"token": "cZ1xT…", "platform": "android", "lang": "ar"}, //nolint:gosec // an example
 	}, func(ctx context.Context, c caller, in *with[deviceBody]) (result[deviceView], error) {
 		d := c.ownDevice()

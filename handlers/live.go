@@ -193,7 +193,7 @@ func (l *Live) States(ctx context.Context, organizationID string, ids []string) 
 	return stateEvents(l.s.o.Bookings.ByIDs(ctx, organizationID, ids))
 }
 
-// maxCalls bounds the history of calls that a display is told of.
+// maxCalls bounds the past calls in a display's snapshot.
 const maxCalls = 50
 
 // Calls implements realtime.Source.

@@ -20,7 +20,7 @@ import (
 	"nowserving/models"
 )
 
-// unavailable requires a join and /readyz to be refused for now, and reads to be
+// unavailable requires a join and /readyz to be refused with 503, and reads to be
 // answered.
 func (c *clinic) unavailable(kind string) {
 	c.t.Helper()

@@ -238,7 +238,7 @@ func SamplePayload(trigger Trigger, o *models.Organization) Payload {
 		p.Data.Status = models.StatusRejected
 	case TriggerCustomerCanceled, TriggerProviderCanceled:
 		p.Data.Status, p.Data.Stage, p.Data.CancelReason = models.StatusCanceled, models.StageLeft, "Asked to"
-	case TriggerBookingUnassigned:
+	case TriggerBookingUnassigned, TriggerBookingReturned:
 		taken = false
 		p.Data.Status, p.Data.Stage = models.StatusPendingAssignment, models.StageWaiting
 	case TriggerBookingExpired:
@@ -259,9 +259,6 @@ func SamplePayload(trigger Trigger, o *models.Organization) Payload {
 	case TriggerBookingHeld:
 		taken = false
 		p.Data.Status, p.Data.Stage = models.StatusPendingAssignment, models.StageHeld
-	case TriggerBookingReturned:
-		taken = false
-		p.Data.Status, p.Data.Stage = models.StatusPendingAssignment, models.StageWaiting
 	default: // a reminder
 		appointment()
 		p.Data.Reminder = models.Reminder(trigger)

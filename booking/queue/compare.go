@@ -26,7 +26,7 @@ const (
 )
 
 // compare looks after the mirrored organizations: the index against the
-// database, the mirror against the index, and mirrors nobody needs.
+// database, the mirror against the index, and mirrors that are not used.
 func (ms *Mirrors) compare(ctx context.Context) {
 	for {
 		// Jitter keeps the nodes from comparing at the same moment.
@@ -52,7 +52,7 @@ func (ms *Mirrors) compare(ctx context.Context) {
 	}
 }
 
-// inUse forgets the mirrors nobody has looked at for a while and returns the
+// inUse drops the mirrors that have not been read for idleLife and returns the
 // others.
 func (ms *Mirrors) inUse() []*Mirror {
 	ms.mu.Lock()

@@ -13,7 +13,7 @@ const (
 	truthShare = 5
 	// loadTimeout bounds one attempt to compare and read an index.
 	loadTimeout = 30 * time.Second
-	// reloadSpread is the time over which nodes read the index anew after Redis
+	// reloadSpread is the time over which nodes read the index again after Redis
 	// was away, for they all notice at the same moment that it is back.
 	reloadSpread = time.Second
 )
@@ -105,7 +105,7 @@ func (ms *Mirrors) read(ctx context.Context) (done func(), ok bool) {
 }
 
 // showTruth puts the mirror in order from the database alone, while Redis is
-// away: live clients are told the truth every truthEvery instead of at once.
+// away. Live clients then get their positions every truthEvery, not at once.
 func (ms *Mirrors) showTruth(ctx context.Context, m *Mirror) error {
 	done, ok := ms.read(ctx)
 	if !ok {

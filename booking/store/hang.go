@@ -87,10 +87,19 @@ func (w *hangWatch) close() {
 	if w.conn == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), askEvery)
-	defer cancel()
-	w.conn.Close(ctx) //nolint:errcheck // it may be broken already
+	closeBroken(w.conn)
 	w.conn = nil
+}
+
+// closeTimeout bounds the farewell to a server that may not answer.
+const closeTimeout = 250 * time.Millisecond
+
+// closeBroken closes a connection that may be broken already, so its error says
+// nothing.
+func closeBroken(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	conn.Close(ctx) //nolint:errcheck // see above
 }
 
 // cutter knows the connections of the pools and closes them all, so that those who

@@ -214,8 +214,6 @@ func (w *watch) close() {
 	if w.conn == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), beatTimeout)
-	defer cancel()
-	w.conn.Close(ctx) //nolint:errcheck // it may be broken already
+	closeBroken(w.conn)
 	w.conn = nil
 }
