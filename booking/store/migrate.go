@@ -50,8 +50,8 @@ func (s *Store) Migrations(ctx context.Context) ([]Migration, error) {
 	list := make([]Migration, 0, len(states))
 	for _, st := range states {
 		name := st.Source.Path
-		if st.Source.Version == jobsMigration {
-			name = "River's tables" // it has no file
+		if v, ok := jobsMigrations[st.Source.Version]; ok {
+			name = fmt.Sprintf("River's tables, version %d", v.to) // it has no file
 		}
 		list = append(list, Migration{st.Source.Version, name, st.State == goose.StateApplied})
 	}
@@ -78,18 +78,20 @@ func (s *Store) provider() (*goose.Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	options = append(options, goose.WithGoMigrations(goose.NewGoMigration(jobsMigration,
-		&goose.GoFunc{RunTx: s.migrateJobs(rivermigrate.DirectionUp, jobsVersion)},
-		&goose.GoFunc{RunTx: s.migrateJobs(rivermigrate.DirectionDown, -1)})))
+	for version, v := range jobsMigrations {
+		options = append(options, goose.WithGoMigrations(goose.NewGoMigration(version,
+			&goose.GoFunc{RunTx: s.migrateJobs(rivermigrate.DirectionUp, v.to)},
+			&goose.GoFunc{RunTx: s.migrateJobs(rivermigrate.DirectionDown, v.from)})))
+	}
 	return goose.NewProvider(dialect, db, files, options...)
 }
 
-const (
-	// jobsMigration is the version of our schema that brings River's tables, and
-	// jobsVersion the version of theirs.
-	jobsMigration = 3
-	jobsVersion   = 7
-)
+// jobsMigrations are the versions of our schema that change River's tables, with
+// the versions of theirs that they lead from and to. -1 is a database without them.
+var jobsMigrations = map[int64]struct{ from, to int }{
+	3:  {-1, 7},
+	39: {7, 8},
+}
 
 // migrateJobs applies River's own migrations. On PostgreSQL they run on a
 // connection of their own, under the same lock.
