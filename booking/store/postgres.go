@@ -56,6 +56,9 @@ func (s *Store) openPostgres(ctx context.Context, o Options) error {
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.RuntimeParams["application_name"] = nodeName + s.boot
 	s.direct = config.ConnConfig
+	if err := checkSessions(ctx, &s.direct.Config); err != nil {
+		return err
+	}
 	s.cutter = &cutter{open: map[net.Conn]struct{}{}}
 	watched := config.Copy()
 	watched.ConnConfig.DialFunc = s.cutter.dial(config.ConnConfig.DialFunc)
