@@ -96,6 +96,9 @@ type Options struct {
 	BootstrapKey string
 	// FixedCode is every one-time code; development only, empty otherwise.
 	FixedCode string
+	// EndlessCodes gives an address any number of codes; for the demo, whose code
+	// is fixed and whose people sign in again and again.
+	EndlessCodes bool
 	// CanSend reports whether messages can be sent by a method: sms, whatsapp or
 	// email. Nil: by none.
 	CanSend func(method string) bool

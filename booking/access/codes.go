@@ -130,8 +130,10 @@ func (a *Access) RequestCode(ctx context.Context, organizationID string, c Conta
 		if err := holdAddress(tx, &row); err != nil {
 			return err
 		}
-		if err := spareCode(tx, &row); err != nil {
-			return err
+		if !a.o.EndlessCodes {
+			if err := spareCode(tx, &row); err != nil {
+				return err
+			}
 		}
 		if canSend && !c.Member {
 			if err := a.spendMessage(tx, organizationID, c.Phone); err != nil {

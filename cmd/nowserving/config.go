@@ -66,6 +66,8 @@ type config struct {
 	// Settings that are checked like the others; ahead names those that nothing
 	// reads yet.
 	OTELEndpoint string `env:"NOWSERVING_OTEL_ENDPOINT"`
+
+	endlessCodes bool // set by demo alone
 }
 
 // ahead are settings of the design that this version accepts and does not use;

@@ -43,11 +43,7 @@ func runDemo(ctx context.Context, speed float64) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
-	c, err := readConfig([]string{
-		"NOWSERVING_DATA=" + data, "NOWSERVING_ENV=development", "NOWSERVING_OTP_FIXED_CODE=" + demoCode,
-		"NOWSERVING_BOOTSTRAP_KEY=" + access.NewToken(), "NOWSERVING_ADDR=" + demoAddr(),
-		"NOWSERVING_RATE_LIMIT=1000000", // the simulated day comes from one address
-	})
+	c, err := demoConfig(data)
 	if err != nil {
 		return err
 	}
@@ -75,6 +71,17 @@ func runDemo(ctx context.Context, speed float64) (err error) {
 		clinic.Live(ctx)
 		return nil
 	})
+}
+
+// demoConfig is the configuration of a demo with its data in a folder.
+func demoConfig(data string) (config, error) {
+	c, err := readConfig([]string{
+		"NOWSERVING_DATA=" + data, "NOWSERVING_ENV=development", "NOWSERVING_OTP_FIXED_CODE=" + demoCode,
+		"NOWSERVING_BOOTSTRAP_KEY=" + access.NewToken(), "NOWSERVING_ADDR=" + demoAddr(),
+		"NOWSERVING_RATE_LIMIT=1000000", // the simulated day comes from one address
+	})
+	c.endlessCodes = true // visitors share the doctor's phone number
+	return c, err
 }
 
 // demoAddr is the usual port on this machine only or, when it is taken, a free

@@ -60,6 +60,12 @@ func start(t testing.TB, environ []string) *client {
 	t.Helper()
 	c, err := readConfig(settings(environ))
 	require.NoError(t, err)
+	return startWith(t, c)
+}
+
+// startWith is start with a configuration that was read already.
+func startWith(t testing.TB, c config) *client {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	urls := make(chan string, 1)
 	var failure error
