@@ -93,35 +93,48 @@ func readToken(token string) (int64, error) {
 	return 0, models.Invalid("nextPageToken", "This is not a token of ours; start from the first page.")
 }
 
+// QueuePage is a part of the bookings that wait for a resource.
+type QueuePage struct {
+	Bookings []models.Booking
+	Total    int64  // who waits, on all pages
+	Token    string // of the next page; empty on the last
+}
+
 // Queue lists a page of the bookings that wait for a resource, the next to be
-// served first, and returns the token of the next page.
-func (s *Service) Queue(ctx context.Context, sc Scope, resourceID string, limit int, after string) ([]models.Booking, string, error) {
+// served first.
+func (s *Service) Queue(ctx context.Context, sc Scope, resourceID string, limit int, after string) (page QueuePage, err error) {
 	if !sc.seesRequests(resourceID) {
-		return nil, "", forbiddenResource()
+		return page, forbiddenResource()
 	}
 	if _, err := s.catalog.Resource(ctx, sc.OrganizationID, resourceID); err != nil {
-		return nil, "", err
+		return page, err
 	}
 	q := queueOf(s.store.Read(ctx), sc.OrganizationID, resourceID, models.StageWaiting)
 	if after != "" {
 		// A score is the place in the order: its band and its sequence.
 		score, err := readToken(after)
 		if err != nil {
-			return nil, "", err
+			return page, err
 		}
 		priority, seq := queue.PlaceOf(score)
 		q = q.Where("(b.priority < ? OR b.priority = ? AND b.seq > ?)", priority, priority, seq)
 	}
-	var list []models.Booking
-	if err := q.Order("b.priority DESC, b.seq").Limit(limit + 1).Find(&list).Error; err != nil {
-		return nil, "", fmt.Errorf("list the queue: %w", err)
+	if err := q.Order("b.priority DESC, b.seq").Limit(limit + 1).Find(&page.Bookings).Error; err != nil {
+		return page, fmt.Errorf("list the queue: %w", err)
 	}
-	if len(list) <= limit {
-		return list, "", nil
+	page.Total = int64(len(page.Bookings))
+	if after != "" || len(page.Bookings) > limit {
+		err := queueOf(s.store.Read(ctx), sc.OrganizationID, resourceID, models.StageWaiting).Select("count(*)").Scan(&page.Total).Error
+		if err != nil {
+			return page, fmt.Errorf("count who waits: %w", err)
+		}
 	}
-	list = list[:limit]
-	last := list[limit-1]
-	return list, writeToken(queue.Score(last.Priority, last.Seq)), nil
+	if len(page.Bookings) > limit {
+		page.Bookings = page.Bookings[:limit]
+		last := page.Bookings[limit-1]
+		page.Token = writeToken(queue.Score(last.Priority, last.Seq))
+	}
+	return page, nil
 }
 
 // Unassigned lists what a resource could take, oldest first: who waits and who

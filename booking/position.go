@@ -155,11 +155,13 @@ func (s *Service) tryPlaceAfter(ctx context.Context, b *models.Booking, at queue
 // maxQuotes bounds the quotes that wait to be written.
 const maxQuotes = 10_000
 
-// quote is the first estimate a customer was given, and the place they were
-// told; 0 when the desk was told it for them.
+// quote is the first estimate that joining answered, and the place: Answered is
+// what it was, and Position what the customer was told of it, 0 when the desk
+// joined for them.
 type quote struct {
 	BookingID string `gorm:"primaryKey"`
 	Position  int
+	Answered  int
 	Low       int
 	Likely    int
 	High      int
@@ -173,11 +175,11 @@ type quotes struct {
 	given []quote
 }
 
-func (q *quotes) add(bookingID string, position int, e models.Estimate) {
+func (q *quotes) add(bookingID string, told, answered int, e models.Estimate) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.given) < maxQuotes {
-		q.given = append(q.given, quote{bookingID, position, e.Low, e.Likely, e.High})
+		q.given = append(q.given, quote{bookingID, told, answered, e.Low, e.Likely, e.High})
 	}
 }
 

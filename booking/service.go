@@ -106,7 +106,7 @@ func (s *Service) Join(ctx context.Context, organizationID string, j Join) (*mod
 		if j.CustomerID == "" {
 			told = 0 // the desk asked
 		}
-		s.quotes.add(b.ID, told, place.Estimate)
+		s.quotes.add(b.ID, told, place.Position, place.Estimate)
 	}
 	return b, place, nil
 }

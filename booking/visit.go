@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -166,6 +167,12 @@ var errLost = errors.New("booking is in another state")
 // the event that tells of it. It reports errLost when the booking is in no
 // state the transition starts from.
 func (s *Service) change(tx *store.Tx, where *gorm.DB, a models.Action, by models.Actor, set map[string]any) (*models.Booking, error) {
+	if by == models.ActorStaff && a.Undoable() {
+		set["undo_action"], set["undo_until"] = a, tx.Now.Add(models.UndoWindow)
+		for _, column := range []string{"status", "stage", "ends_at"} { // as they were before
+			set["undo_"+column] = gorm.Expr(column)
+		}
+	}
 	b, err := s.move(tx, where, a, set)
 	if err != nil {
 		return nil, err
@@ -180,6 +187,9 @@ func (s *Service) move(tx *store.Tx, where *gorm.DB, a models.Action, set map[st
 	t := models.TransitionOf(a)
 	set["status"], set["stage"], set["updated_at"] = t.Status, t.Stage, tx.Now
 	set["version"] = gorm.Expr("version + 1")
+	if set["undo_action"] == nil {
+		maps.Copy(set, nothingToUndo())
+	}
 	var b models.Booking
 	done := where.Where("status IN ? AND stage IN ?", t.FromStatus, t.FromStage).
 		Model(&b).Clauses(clause.Returning{}).Updates(set)

@@ -15,7 +15,7 @@ import (
 type AuditLine struct {
 	ID      string       `json:"id"`
 	At      time.Time    `json:"at"`
-	Action  string       `json:"action" example:"assign" doc:"join, schedule, reschedule, assign, recall, start, end, noShow, hold, return, cancel, expire or expirePayment of a booking; else the id of the operation."`
+	Action  string       `json:"action" example:"assign" doc:"join, schedule, reschedule, assign, recall, start, end, noShow, hold, return, cancel, undo, expire or expirePayment of a booking; else the id of the operation."`
 	Subject AuditSubject `json:"subject"`
 	Actor   AuditActor   `json:"actor"`
 	Address string       `json:"address" doc:"The network address it was asked from."`

@@ -228,6 +228,20 @@ func (s *Server) bookingRoutes() {
 		})
 	}
 	register(s, operation{
+		method: http.MethodPost, path: "/management/bookings/undo", id: "undoBooking", tag: "Bookings", who: staff,
+		summary: "Undo the last step",
+		about: "Takes back the last assign, call, start, end, noShow, hold, return or cancel of a booking, within 30 seconds and while nothing else " +
+			"has happened to it. A patient whose call is undone waits again at their place in line.",
+		example: map[string]any{"bookingId": exampleID},
+	}, func(ctx context.Context, c caller, in *with[verbBody]) (result[BookingView], error) {
+		ctx = store.Because(ctx, in.Body.Reason)
+		b, place, err := s.o.Bookings.Undo(ctx, c.scope(), in.Body.BookingID)
+		if err != nil {
+			return result[BookingView]{}, err
+		}
+		return result[BookingView]{s.showChanged(ctx, c, true, b, place)}, nil
+	})
+	register(s, operation{
 		method: http.MethodPost, path: "/management/bookings/return", id: "returnBooking", tag: "Bookings", who: staff,
 		summary: "Return a held booking", about: "The patient is back at their place in line.", example: map[string]any{"bookingId": exampleID},
 	}, func(ctx context.Context, c caller, in *with[verbBody]) (result[BookingView], error) {

@@ -45,6 +45,8 @@ type BookingView struct {
 	EndDateTime   *time.Time `json:"endDateTime,omitempty"`
 	Duration      *int       `json:"duration,omitempty" doc:"Minutes: of the type, or kept for the appointment, before the end; real ones after it."`
 
+	UndoUntil *time.Time `json:"undoUntil,omitempty" doc:"Until when staff may take back what they did last."`
+
 	RecallCount int           `json:"recallCount"`
 	Note        string        `json:"note,omitempty"`
 	Info        models.Fields `json:"info"`
@@ -120,7 +122,7 @@ type viewer struct {
 func (v viewer) show(b *models.Booking, place *booking.Place) BookingView {
 	out := BookingView{
 		ID: b.ID, Status: b.Status, Stage: b.Stage, Ticket: b.Ticket, TypeID: b.TypeID, CustomerID: b.CustomerID, Priority: b.Priority,
-		PendingSince: utc(b.PendingAt), CreatedAt: b.CreatedAt.UTC(), CalledAt: utc(b.LastCalledAt), StartedAt: utc(b.StartedAt), EndedAt: utc(b.EndedAt),
+		PendingSince: utc(b.PendingAt), CreatedAt: b.CreatedAt.UTC(), CalledAt: utc(b.LastCalledAt), StartedAt: utc(b.StartedAt), EndedAt: utc(b.EndedAt), UndoUntil: utc(b.UndoUntil),
 		RecallCount: b.RecallCount, Note: b.Note, Info: b.Info, Version: b.Version,
 		Display: displayText{Status: word(b.Status, v.lang)},
 	}

@@ -7,7 +7,6 @@ import (
 
 	"nowserving/booking"
 	"nowserving/booking/access"
-	"nowserving/booking/queue"
 	"nowserving/booking/store"
 	"nowserving/models"
 	"nowserving/realtime"
@@ -141,7 +140,7 @@ func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID str
 		return realtime.QueueSnapshot{}, models.Errorf(models.CodeForbidden, "This credential may not watch queues.")
 	}
 	at := l.s.o.Store.Time()
-	rows, _, err := l.s.o.Bookings.Queue(ctx, c.scope(), resourceID, maxBookings, "")
+	page, err := l.s.o.Bookings.Queue(ctx, c.scope(), resourceID, maxBookings, "")
 	if err != nil {
 		return realtime.QueueSnapshot{}, err
 	}
@@ -149,15 +148,9 @@ func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID str
 	if err != nil {
 		return realtime.QueueSnapshot{}, err
 	}
-	total := len(rows)
-	if total == maxBookings { // there may be more than are listed
-		if m, ok := l.s.o.Mirrors.Current(ctx, c.OrganizationID); ok {
-			m.View(func(v queue.View) { total = max(total, v.Len(resourceID)) })
-		}
-	}
-	waiting := make([]waiter, len(rows))
-	for i := range rows {
-		b := &rows[i]
+	waiting := make([]waiter, len(page.Bookings))
+	for i := range page.Bookings {
+		b := &page.Bookings[i]
 		waiting[i] = waiter{b.ID, b.Ticket, b.TypeID, b.Priority, b.CreatedAt.UTC()}
 	}
 	data, err := json.Marshal(struct {
@@ -165,9 +158,9 @@ func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID str
 		ResourceID string           `json:"resourceId"`
 		Paused     bool             `json:"paused"`
 		Waiting    []waiter         `json:"waiting"`
-		Total      int              `json:"total"`
+		Total      int64            `json:"total"`
 		At         time.Time        `json:"at"`
-	}{models.EventSnapshot, resourceID, r.Paused, waiting, total, at})
+	}{models.EventSnapshot, resourceID, r.Paused, waiting, page.Total, at})
 	return realtime.QueueSnapshot{OrganizationID: c.OrganizationID, Data: data}, err
 }
 

@@ -12,6 +12,13 @@ type queueRef struct {
 	Why
 }
 
+// waitingList is a page of who waits for a resource.
+type waitingList struct {
+	Result     []BookingView `json:"result" nullable:"false"`
+	Pagination pagination    `json:"pagination"`
+	Total      int64         `json:"total" doc:"Who waits, on all pages."`
+}
+
 func (s *Server) queueRoutes() {
 	example := map[string]any{"resourceId": exampleOther}
 	register(s, operation{
@@ -32,13 +39,13 @@ func (s *Server) queueRoutes() {
 	register(s, operation{
 		method: http.MethodGet, path: "/management/queue", id: "getQueue", tag: "Queue", who: staff,
 		summary: "List who waits for a resource", about: "The next to be served first.",
-	}, func(ctx context.Context, c caller, in *queueQuery) (list[BookingView], error) {
-		rows, token, err := s.o.Bookings.Queue(ctx, c.scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
+	}, func(ctx context.Context, c caller, in *queueQuery) (waitingList, error) {
+		page, err := s.o.Bookings.Queue(ctx, c.scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
 		if err != nil {
-			return list[BookingView]{}, err
+			return waitingList{}, err
 		}
-		views, err := s.showAll(ctx, c, true, rows)
-		return list[BookingView]{views, tokenOf(token)}, err
+		views, err := s.showAll(ctx, c, true, page.Bookings)
+		return waitingList{views, tokenOf(page.Token), page.Total}, err
 	})
 
 	for _, set := range []struct {

@@ -126,6 +126,9 @@ func TestUrgentPatientsComeFirst(t *testing.T) {
 		}
 		want := []string{ids[3], ids[1], ids[4], ids[0], ids[2]}
 		assert.Equal(t, want, c.staff(http.MethodGet, "/management/queue?resourceId="+room, nil).ok().pluck("result", "id"))
+		page := c.staff(http.MethodGet, "/management/queue?limit=2&resourceId="+room, nil).ok()
+		assert.Equal(t, 5, page.num("total"), "a count is of all who wait, not of the page")
+		assert.Equal(t, 5, c.staff(http.MethodGet, "/management/queue?limit=4&resourceId="+room+"&nextPageToken="+page.str("pagination.nextPageToken"), nil).ok().num("total"))
 		for i, id := range want {
 			assert.Equal(t, 1, c.position(id), "%d", i)
 			assert.Equal(t, id, c.next(room).ok().str("result.id"))

@@ -62,10 +62,25 @@ const (
 	ActionReturn Action = "return"
 	ActionCancel Action = "cancel"
 	ActionExpire Action = "expire"
+	ActionUndo   Action = "undo" // leads back along the row of what it takes back
 )
 
 // ActionExpirePayment deletes a booking that was not paid in time.
 const ActionExpirePayment Action = "expirePayment"
+
+// UndoWindow is how long staff may take back what they last did to a booking.
+const UndoWindow = 30 * time.Second
+
+// Undoable reports whether staff may take an action back. A recall has been heard
+// already, and what a deadline did stands.
+func (a Action) Undoable() bool {
+	switch a {
+	case ActionAssign, ActionStart, ActionEnd, ActionNoShow, ActionHold, ActionReturn, ActionCancel:
+		return true
+	default:
+		return false
+	}
+}
 
 // Transition says from which statuses and stages an action is legal and where
 // it leads.
@@ -163,6 +178,14 @@ type Booking struct {
 	// booking. A visit that ends early ends the appointment.
 	StartsAt *time.Time
 	EndsAt   *time.Time
+	// UndoAction is what staff did last and may take back until UndoUntil; empty
+	// and nil when there is nothing. The booking then goes back to UndoStatus and
+	// UndoStage, and an appointment to its end at UndoEndsAt.
+	UndoAction Action
+	UndoUntil  *time.Time
+	UndoStatus Status
+	UndoStage  Stage
+	UndoEndsAt *time.Time
 	// ReminderNext is the reminder of an appointment that is due at ReminderAt;
 	// empty and nil when none is left.
 	ReminderNext Reminder

@@ -24,6 +24,7 @@ const (
 	CodeExpired         Code = "BKS-110"
 	CodeBookingNotFound Code = "BKS-NOT_FOUND"
 	CodeStage           Code = "BKS-STAGE"
+	CodeNothingToUndo   Code = "BKS-NOTHING_TO_UNDO"
 	CodeTypeMismatch    Code = "SCH-TYPE_MISMATCH"
 	CodeTypeOff         Code = "SCH-TYPE_OFF"
 	CodeSlotTaken       Code = "SCH-SLOT_TAKEN"
@@ -108,6 +109,7 @@ var Failures = []Failure{
 	{CodeRouteMissing, 404, "There is no such address.", "See the API reference at /docs."},
 	{CodeMethod, 405, "The address does not take this method.", "See the API reference at /docs."},
 	{CodeStage, 409, "The booking's status and stage do not allow this.", "Read the booking again and choose what is possible."},
+	{CodeNothingToUndo, 409, "Nothing was done to the booking in the last 30 seconds that could be taken back.", "Read the booking again, and set it right by the next step."},
 	{CodeSlotTaken, 409, "No resource that may serve the appointment is free at that time.", "Choose another time or resource."},
 	{CodeTypeOff, 409, "The booking type is switched off.", "Choose another type."},
 	{CodeResourceOff, 409, "The resource is switched off.", "Switch it on, or choose another."},

@@ -36,6 +36,7 @@ var meaningsAr = map[Code]string{
 	CodeRouteMissing:    "لا يوجد عنوان كهذا.",
 	CodeMethod:          "لا يقبل هذا العنوان هذه الطريقة.",
 	CodeStage:           "لا تسمح حالة الحجز بهذا الإجراء.",
+	CodeNothingToUndo:   "لا يوجد إجراء في آخر ثلاثين ثانية يمكن التراجع عنه.",
 	CodeTypeOff:         "نوع الخدمة موقوف.",
 	CodeResourceOff:     "جهة الخدمة موقوفة.",
 	CodeQueuePaused:     "أوقفت جهة الخدمة دورها مؤقتًا.",

@@ -56,6 +56,8 @@ type BookingEvent struct {
 	// Action is what was done, for the audit; empty for what nobody has to know
 	// of later.
 	Action Action `json:"-"`
+	// Undone is what an undo took back.
+	Undone Action `json:"undone,omitempty"`
 	// By is who made the change, where that matters to who is told.
 	By Actor `json:"by,omitempty"`
 	// StartsAt is the beginning of an appointment.

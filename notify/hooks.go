@@ -88,8 +88,10 @@ func triggersOf(e *models.BookingEvent) []Trigger {
 	}
 }
 
-// ofStage is what a change into a stage triggers, where its event does not tell.
+// ofStage is what a change into a stage triggers, where its event does not tell: a
+// step, or the undoing of one.
 var ofStage = map[models.Stage][]Trigger{
+	models.StageCalled:  {TriggerBookingCalled},
 	models.StageWaiting: {TriggerBookingReturned},
 	models.StageHeld:    {TriggerBookingHeld},
 	models.StageServing: {TriggerBookingStarted},

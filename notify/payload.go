@@ -75,6 +75,7 @@ type PayloadData struct {
 	StartsAt *time.Time      `json:"startsAt,omitempty" doc:"Of an appointment."`
 	EndsAt   *time.Time      `json:"endsAt,omitempty"`
 	Reminder models.Reminder `json:"reminder,omitempty"`
+	Undone   models.Action   `json:"undone,omitempty" doc:"The step that was taken back, where that is what happened."`
 
 	CancelReason    string `json:"cancelReason,omitempty"`
 	RescheduledFrom string `json:"rescheduledFrom,omitempty" doc:"The booking that this one replaces."`
@@ -92,7 +93,7 @@ func sequenceOf(version int64, k int64) int64 { return version*1_000_000 + k }
 func dataOf(e *models.BookingEvent) PayloadData {
 	return PayloadData{
 		Sequence: sequenceOf(e.Version, 0), At: e.At.UTC(), Status: e.Status, Stage: e.Stage, Ticket: e.Ticket,
-		StartsAt: e.StartsAt, Reminder: e.Reminder, RescheduledFrom: e.RescheduledFrom,
+		StartsAt: e.StartsAt, Reminder: e.Reminder, Undone: e.Undone, RescheduledFrom: e.RescheduledFrom,
 	}
 }
 

@@ -192,7 +192,7 @@ func (p *pushes) states(ctx context.Context, organizationID string) (states map[
 		PendingAt time.Time
 	}
 	err = p.s.store.Read(ctx).Raw(`SELECT b.id AS booking_id, COALESCE(s.version, 0) AS version, COALESCE(s.sequence, 0) AS sequence,
-		COALESCE(s.pushed, q.position, 0) AS pushed, COALESCE(s.hooked, 0) AS hooked, COALESCE(s.telling, 0) AS telling, s.come_now_at,
+		COALESCE(s.pushed, q.position, 0) AS pushed, COALESCE(s.hooked, q.answered, 0) AS hooked, COALESCE(s.telling, 0) AS telling, s.come_now_at,
 		COALESCE(s.booking_id, q.booking_id) IS NOT NULL AS answered, b.pending_at
 		FROM bookings b LEFT JOIN position_states s ON s.booking_id = b.id LEFT JOIN quotes q ON q.booking_id = b.id
 		WHERE b.organization_id = ? AND b.stage = 'WAITING'`, organizationID).Scan(&rows).Error

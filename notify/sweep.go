@@ -28,6 +28,11 @@ const (
 // have moved somebody.
 func (p *pushes) planPositions(ctx context.Context, list []*announcement) (map[int64]step, error) {
 	for _, a := range list {
+		if a.Event.Undone == models.ActionAssign {
+			return p.planAfterUndo(ctx, list)
+		}
+	}
+	for _, a := range list {
 		switch a.Event.Type {
 		case models.EventNewPending, models.EventAssigned, models.EventExpired, models.EventCanceled, models.EventUpdated, models.EventEnded:
 			mark, err := p.planMark(ctx, a.OrganizationID)
@@ -39,6 +44,34 @@ func (p *pushes) planPositions(ctx context.Context, list []*announcement) (map[i
 		}
 	}
 	return nil, nil
+}
+
+// planAfterUndo is planPositions where calls were taken back: who was told to come
+// is told their place, though it may be the one told before the call.
+func (p *pushes) planAfterUndo(ctx context.Context, list []*announcement) (map[int64]step, error) {
+	mark, err := p.planMark(ctx, list[0].OrganizationID)
+	if err != nil {
+		return nil, err
+	}
+	planned := map[int64]step{}
+	for _, a := range list {
+		if a.Event.Undone != models.ActionAssign {
+			continue
+		}
+		planned[a.EventID] = func(tx *store.Tx) error {
+			err := tx.Exec(`INSERT INTO position_states (booking_id, version, sequence, pushed, hooked, telling, updated_at)
+				VALUES (?, 0, 0, 0, COALESCE((SELECT answered FROM quotes WHERE booking_id = ?), 0), 0, ?)
+				ON CONFLICT (booking_id) DO UPDATE SET pushed = 0`, a.Event.BookingID, a.Event.BookingID, tx.Now).Error
+			if err != nil {
+				return fmt.Errorf("forget the place told before a call: %w", err)
+			}
+			if mark == nil {
+				return nil
+			}
+			return mark(tx)
+		}
+	}
+	return planned, nil
 }
 
 // Moved says that places may have changed by something else than a visit, such

@@ -256,7 +256,7 @@ func (o *organization) mergeCall(e models.BookingEvent) {
 	}
 	o.calls[e.BookingID] = e
 	o.forgetCalls()
-	again := known && old.Stage == models.StageCalled && e.RecallCount <= old.RecallCount
+	again := known && !e.CalledAt.After(*old.CalledAt)
 	if !o.callsKnown || e.Stage != models.StageCalled || again {
 		return
 	}

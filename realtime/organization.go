@@ -373,8 +373,13 @@ func (o *organization) takeDelta(d *queue.Delta, dirty []queue.Dirty, b *batch) 
 	case d.Event.Stage == models.StageDone:
 		o.tellAvailable(d.Event.ResourceID)
 	}
-	if len(o.displays) > 0 && wasCalled(d.Event) {
+	switch {
+	case len(o.displays) == 0:
+	case wasCalled(d.Event):
 		o.mergeCall(*d.Event)
+		b.displays = true
+	case o.calls[d.Event.BookingID].Version < d.Event.Version: // a call that was taken back
+		delete(o.calls, d.Event.BookingID)
 		b.displays = true
 	}
 }

@@ -26,9 +26,10 @@ export const serverNow = () => Date.now() + skew;
 
 /**
  * Calls the API. Options: token, or session (member or customer) to be known by this
- * browser's cookies; organization, body, query. Returns the parsed answer.
+ * browser's cookies; organization, body, query; key, the same for each try of one press,
+ * so that what is asked twice is done once. Returns the parsed answer.
  */
-export async function call(method, path, { token, session, organization, body, query } = {}) {
+export async function call(method, path, { token, session, organization, body, query, key = newKey() } = {}) {
   const url = new URL(path, location.origin);
   for (const [name, value] of Object.entries(query ?? {})) {
     if (value !== undefined && value !== null) url.searchParams.set(name, value);
@@ -38,7 +39,7 @@ export async function call(method, path, { token, session, organization, body, q
   else if (session) headers['X-Session'] = session;
   if (organization) headers['X-APP-ID'] = organization;
   if (body !== undefined) headers['Content-Type'] = 'application/json';
-  if (method === 'PUT' || method === 'POST') headers['Idempotency-Key'] = newKey();
+  if (method === 'PUT' || method === 'POST') headers['Idempotency-Key'] = key;
 
   let response;
   try {
@@ -61,8 +62,8 @@ export async function call(method, path, { token, session, organization, body, q
   return answer;
 }
 
-// crypto.randomUUID exists only on secure origins; a clinic may run on plain http inside.
-function newKey() {
+/** A key for one press. crypto.randomUUID exists only on secure origins; a clinic may run on plain http inside. */
+export function newKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('');
 }
@@ -188,7 +189,8 @@ export class Session {
 
   /** Calls the API as this person; a session refused once is renewed and tried again. */
   async call(method, path, options = {}) {
-    const send = async (fresh) => call(method, path, { ...options, ...this.options, token: await this.token(fresh) });
+    const key = newKey();
+    const send = async (fresh) => call(method, path, { key, ...options, ...this.options, token: await this.token(fresh) });
     try {
       return await send(false);
     } catch (problem) {

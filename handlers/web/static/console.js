@@ -1,6 +1,6 @@
 // The doctor's console: take the next patient, care for the current one, add a walk-in.
 
-import { Problem, Session, call, contact, kept, latinDigits, serverNow } from './api.js';
+import { Problem, Session, call, contact, kept, latinDigits, newKey, serverNow } from './api.js';
 import { fill, h, hook, setText, toast } from './dom.js';
 import { ago, clock, named, onLang, t } from './i18n.js';
 import { Live } from './live.js';
@@ -10,6 +10,7 @@ import { Sign } from './sign.js';
 
 const recallGap = 60_000;
 const recallLimit = 3;
+const doublePress = 500; // milliseconds
 const main = document.getElementById('main');
 const bar = document.getElementById('session-bar');
 const spoken = document.getElementById('spoken');
@@ -224,7 +225,7 @@ async function openDesk(who) {
     if (untaken) held = (untaken.result ?? []).filter((b) => b.stage === 'HELD');
     current = (mine.result ?? []).filter((b) => (b.stage === 'CALLED' || b.stage === 'SERVING') && (!b.resourceId || b.resourceId === id))
       .sort((a, b) => String(a.calledAt ?? '').localeCompare(String(b.calledAt ?? '')));
-    total = waiting.length;
+    total = queue.total;
     sign.at = Date.now();
     drawLists();
   };
@@ -246,6 +247,7 @@ async function openDesk(who) {
     waiting = [];
     held = [];
     current = [];
+    undoable = null;
     total = null;
     heldChanged = true;
     live?.close();
@@ -256,6 +258,7 @@ async function openDesk(who) {
       sign,
       onSnapshot: (snapshot) => {
         if (snapshot.paused !== undefined) paused = snapshot.paused;
+        total = snapshot.total;
         drawTake();
         heldChanged = true;
         reload().catch(failed);
@@ -274,13 +277,59 @@ async function openDesk(who) {
 
   // -- what a person does --
 
+  // A second press that comes this soon after the first was meant as one with it: a
+  // double click, or a key that bounces. Whom it would reach may have changed by then.
+  const pressed = new Map(); // what is done → when it was pressed last
+  const twice = (verb) => {
+    const now = performance.now();
+    if (now - (pressed.get(verb) ?? -Infinity) < doublePress) return true;
+    pressed.set(verb, now);
+    return false;
+  };
+
+  /** Does something to the queue. A press has one key, so an answer that was lost on the way is asked for once more. */
+  const act = async (method, path, body) => {
+    const key = newKey();
+    const send = () => who.call(method, path, { body, key });
+    try {
+      return await send();
+    } catch (error) {
+      if (error.status !== 0) throw error;
+      return send();
+    }
+  };
+
+  // What can be taken back: the last step, for half a minute.
+  let undoable = null;
+  const drawUndo = () => fill(document.getElementById('undo'), undoable && [
+    h('span', {}, t(`done.${undoable.verb}`, { ticket: undoable.booking.ticket })),
+    h('button', { type: 'button', class: 'button', 'data-testid': 'undo', onclick: (e) => undo(e.currentTarget) }, t('console.undo'), key('U'))]);
+  const offerUndo = (verb, booking) => {
+    undoable = booking.undoUntil ? { verb, booking, until: Date.parse(booking.undoUntil) } : null;
+    drawUndo();
+  };
+  const undo = (button) => busy(button, async () => {
+    const { booking } = undoable;
+    const answer = await act('POST', '/management/bookings/undo', { bookingId: booking.id });
+    offerUndo('', {});
+    calledHere.delete(booking.id);
+    heldChanged = true;
+    put({ ...booking, ...answer.result, resourceId: answer.result.resourceId });
+    setText(spoken, t('console.undone', { ticket: booking.ticket }));
+  }, (error) => {
+    offerUndo('', {});
+    failed(error);
+    reloadSoon();
+  });
+
   const put = (booking) => {
+    const before = waiting.length;
     waiting = waiting.filter((b) => b.id !== booking.id);
     held = held.filter((b) => b.id !== booking.id);
     current = current.filter((b) => b.id !== booking.id);
     if (booking.stage === 'CALLED' || booking.stage === 'SERVING') current.push(booking);
     else if (booking.stage === 'HELD') held.push(booking);
-    total = waiting.length;
+    total -= before - waiting.length; // those listed are not all who wait
     drawLists();
     reloadSoon();
   };
@@ -290,20 +339,23 @@ async function openDesk(who) {
     setText(spoken, t('console.calledSpoken', { ticket: booking.ticket }));
   };
 
-  const takeNext = (button) => busy(button, async () => {
-    const answer = await who.call('POST', '/management/queue/next', { body: { resourceId: resource.id } });
+  const takeNext = (button) => !twice('next') && busy(button, async () => {
+    const answer = await act('POST', '/management/queue/next', { resourceId: resource.id });
     called(answer.result);
     put(answer.result);
-    main.querySelector(`.patient[data-booking-id="${CSS.escape(answer.result.id)}"] [data-testid="start"]`)?.focus();
+    offerUndo('assign', answer.result);
+    // Not before a second press of the same key would be over.
+    setTimeout(() => main.querySelector(`.patient[data-booking-id="${CSS.escape(answer.result.id)}"] [data-testid="start"]`)?.focus(), doublePress);
   }, (error) => {
     if (error.code === 'QUE-EMPTY') toast(t('console.empty'));
     else failed(error);
     reloadSoon();
   });
 
-  const act = (verb, booking, button, extra = {}) => busy(button, async () => {
-    const answer = await who.call('POST', `/management/bookings/${verb}`, { body: { bookingId: booking.id, ...extra } });
+  const step = (verb, booking, button, extra = {}) => !twice(verb) && busy(button, async () => {
+    const answer = await act('POST', `/management/bookings/${verb}`, { bookingId: booking.id, ...extra });
     const result = { ...booking, ...answer.result };
+    offerUndo(verb, answer.result);
     if (verb === 'assign' || verb === 'recall') called(result);
     put(result);
     if (verb === 'return') setText(spoken, t('console.returned', { ticket: result.ticket }));
@@ -316,17 +368,17 @@ async function openDesk(who) {
     setText(document.getElementById('confirm-title'), t('noShow.title', { ticket: booking.ticket }));
     setText(document.getElementById('confirm-text'), t('noShow.text'));
     setText(document.getElementById('confirm-yes'), t('noShow.yes'));
-    if (await confirmed(document.getElementById('end-dialog'))) act('noShow', booking, button);
+    if (await confirmed(document.getElementById('end-dialog'))) step('noShow', booking, button);
   };
 
-  const pause = (button) => busy(button, async () => {
-    const answer = await who.call('POST', `/management/queue/${paused ? 'resume' : 'pause'}`, { body: { resourceId: resource.id } });
+  const pause = (button) => !twice('pause') && busy(button, async () => {
+    const answer = await act('POST', `/management/queue/${paused ? 'resume' : 'pause'}`, { resourceId: resource.id });
     paused = answer.result?.paused ?? !paused;
     resource.paused = paused;
     drawTake();
   }, failed);
 
-  const addWalkIn = (form) => busy(hook('walk-in-add'), async () => {
+  const addWalkIn = (form) => !twice('walk-in') && busy(hook('walk-in-add'), async () => {
     const name = hook('walk-in-name').value.trim();
     const phoneTyped = hook('walk-in-phone').value.trim();
     const phone = phoneTyped ? contact(phoneTyped)?.phoneNumber : undefined;
@@ -336,7 +388,7 @@ async function openDesk(who) {
     if (phone) body.customerIdentifier = { phone, firstName: firstName || undefined, lastName: rest.join(' ') || undefined };
     else if (name) body.customerIdentifier = { firstName, lastName: rest.join(' ') || undefined };
     if (hook('walk-in-here').checked) body.resourceFilters = { resource: resource.id };
-    made = await who.call('PUT', '/management/scheduling/new', { body });
+    made = await act('PUT', '/management/scheduling/new', body);
     form.reset();
     drawMade();
     reloadSoon();
@@ -368,13 +420,13 @@ async function openDesk(who) {
     return h('article', { class: 'patient', 'data-booking-id': booking.id, 'data-stage': booking.stage, 'aria-label': booking.ticket },
       h('div', { class: 'who' },
         h('strong', { class: 'number figures' }, booking.ticket),
-        h('div', { class: 'detail' }, h('strong', {}, fullName(booking)), h('span', {}, typeName(booking)),
+        h('div', { class: 'detail' }, h('strong', { dir: 'auto' }, fullName(booking)), h('span', {}, typeName(booking)),
           booking.customer?.phone && h('span', {}, h('bdi', { dir: 'ltr' }, booking.customer.phone))),
         h('span', { class: 'stage', 'data-since': (serving ? booking.startedAt : booking.calledAt) ?? '', 'data-stage-text': t(`stage.${booking.stage}`) }, t(`stage.${booking.stage}`))),
       h('div', { class: 'actions' },
-        !serving && h('button', { type: 'button', class: 'button primary', 'data-testid': 'start', onclick: (e) => act('start', booking, e.currentTarget) }, t('console.start'), first && key('S')),
-        h('button', { type: 'button', class: serving ? 'button primary' : 'button', 'data-testid': 'end', onclick: (e) => act('end', booking, e.currentTarget) }, t('console.end'), first && key('E')),
-        !serving && h('button', { type: 'button', class: 'button', 'data-testid': 'recall', disabled: left <= 0 || seconds > 0, onclick: (e) => act('recall', booking, e.currentTarget) }, h('span', { class: 'recall-text' }, recallText(booking)), first && key('R')),
+        !serving && h('button', { type: 'button', class: 'button primary', 'data-testid': 'start', onclick: (e) => step('start', booking, e.currentTarget) }, t('console.start'), first && key('S')),
+        h('button', { type: 'button', class: serving ? 'button primary' : 'button', 'data-testid': 'end', onclick: (e) => step('end', booking, e.currentTarget) }, t('console.end'), first && key('E')),
+        !serving && h('button', { type: 'button', class: 'button', 'data-testid': 'recall', disabled: left <= 0 || seconds > 0, onclick: (e) => step('recall', booking, e.currentTarget) }, h('span', { class: 'recall-text' }, recallText(booking)), first && key('R')),
         !serving && h('button', { type: 'button', class: 'button danger', 'data-testid': 'no-show', onclick: (e) => noShow(booking, e.currentTarget) }, t('console.noShow'), first && key('X'))));
   };
 
@@ -392,7 +444,7 @@ async function openDesk(who) {
 
   const row = (booking, acts) => h('li', { 'data-booking-id': booking.id },
     h('strong', { class: 'number figures' }, booking.ticket),
-    h('div', { class: 'detail' }, h('strong', {}, fullName(booking)),
+    h('div', { class: 'detail' }, h('strong', { dir: 'auto' }, fullName(booking)),
       h('span', {}, booking.priority > 0 && [h('b', { class: 'urgent' }, t('console.priority', { n: booking.priority })), ' · '], typeName(booking), ' · ', h('span', { 'data-ago': booking.createdAt }, since(booking.createdAt)))),
     h('div', { class: 'acts' }, acts));
 
@@ -415,13 +467,13 @@ async function openDesk(who) {
     if (!cards) return;
     redraw(cards, current, () => (current.length ? current.map(card) : h('p', { class: 'box nobody' }, t('console.nobodyHere'))));
     redraw(hook('waiting'), waiting.map(shown), () => waiting.map((booking) => row(booking, [
-      h('button', { type: 'button', class: 'button', 'data-testid': `hold-${booking.id}`, 'aria-label': t('console.holdTicket', { ticket: booking.ticket }), onclick: (e) => act('hold', booking, e.currentTarget) }, t('console.hold')),
-      h('button', { type: 'button', class: 'button', 'data-testid': `take-${booking.id}`, 'aria-label': t('console.takeTicket', { ticket: booking.ticket }), onclick: (e) => act('assign', booking, e.currentTarget, { resourceId: resource.id }) }, t('console.take')),
+      h('button', { type: 'button', class: 'button', 'data-testid': `hold-${booking.id}`, 'aria-label': t('console.holdTicket', { ticket: booking.ticket }), onclick: (e) => step('hold', booking, e.currentTarget) }, t('console.hold')),
+      h('button', { type: 'button', class: 'button', 'data-testid': `take-${booking.id}`, 'aria-label': t('console.takeTicket', { ticket: booking.ticket }), onclick: (e) => step('assign', booking, e.currentTarget, { resourceId: resource.id }) }, t('console.take')),
     ])));
     document.getElementById('nobody').hidden = waiting.length > 0;
     document.getElementById('held-box').hidden = held.length === 0;
     redraw(hook('held'), held.map(shown), () => held.map((booking) => row(booking, [
-      h('button', { type: 'button', class: 'button', 'data-testid': `return-${booking.id}`, 'aria-label': t('console.returnTicket', { ticket: booking.ticket }), onclick: (e) => act('return', booking, e.currentTarget) }, t('console.return')),
+      h('button', { type: 'button', class: 'button', 'data-testid': `return-${booking.id}`, 'aria-label': t('console.returnTicket', { ticket: booking.ticket }), onclick: (e) => step('return', booking, e.currentTarget) }, t('console.return')),
     ])));
     tick();
   };
@@ -453,6 +505,7 @@ async function openDesk(who) {
         setText(stage, `${stage.dataset.stageText} · ${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`);
       }
     }
+    if (undoable && undoable.until < serverNow()) offerUndo('', {});
     for (const element of main.querySelectorAll('[data-ago]')) setText(element, since(element.dataset.ago));
   };
 
@@ -493,6 +546,7 @@ async function openDesk(who) {
       h('div', { class: 'desk' },
         h('div', {},
           h('section', { id: 'take', class: 'take', 'aria-label': t('console.takeNext') }),
+          h('div', { class: 'undo', id: 'undo', role: 'status' }),
           h('section', { class: 'current', id: 'current', 'data-testid': 'current', 'aria-label': t('console.current') }),
           walkIn()),
         h('div', { class: 'side' },
@@ -505,9 +559,10 @@ async function openDesk(who) {
             h('ol', { class: 'waiting', 'data-testid': 'held' })),
           h('section', { class: 'keys', 'aria-label': t('keys.title') },
             h('label', { class: 'check' }, h('input', { type: 'checkbox', checked: shortcuts.on, onchange: (e) => { shortcuts.on = e.target.checked; kept.set('ns.shortcuts', shortcuts.on); view(); } }), t('keys.title')),
-            shortcuts.on && ['N', 'S', 'E', 'R', 'X', 'W', 'P'].map((letter) => h('span', {}, h('kbd', {}, letter), t(`keys.${letter}`)))))));
+            shortcuts.on && ['N', 'S', 'E', 'R', 'X', 'U', 'W', 'P'].map((letter) => h('span', {}, h('kbd', {}, letter), t(`keys.${letter}`)))))));
     drawLists();
     drawMade();
+    drawUndo();
   };
 
   sign.onChange((state) => {
@@ -525,7 +580,7 @@ async function openDesk(who) {
     const press = (button) => { if (button && !button.disabled) button.click(); };
     const does = {
       N: () => press(hook('take-next')), S: () => press(first && hook('start', first)), E: () => press(first && hook('end', first)),
-      R: () => press(first && hook('recall', first)), X: () => press(first && hook('no-show', first)), P: () => press(hook('pause')),
+      R: () => press(first && hook('recall', first)), X: () => press(first && hook('no-show', first)), P: () => press(hook('pause')), U: () => press(hook('undo')),
       W: () => hook('walk-in-name')?.focus(),
     }[letter];
     if (!does) return;

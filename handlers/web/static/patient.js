@@ -107,7 +107,7 @@ function confirmService(type) {
     h('header', {}, h('h1', {}, t('join.title')), h('p', { class: 'lead' }, t('join.lead'))),
     chosen(type),
     h('button', { type: 'button', class: 'button primary tall wide', 'data-testid': 'join', onclick: (event) => busy(event.currentTarget, () => join(type)) }, t('join.button')),
-    h('p', { class: 'address' }, session.user?.phone || session.user?.email || '', ' ',
+    h('p', { class: 'address' }, h('bdi', { dir: 'ltr' }, session.user?.phone || session.user?.email || ''), ' ',
       h('button', { type: 'button', class: 'quiet', 'data-testid': 'sign-out', onclick: async () => { session.signOut().catch(() => {}); go(chooseService); } }, t('signOut'))),
   ));
   view();
