@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gin-gonic/gin"
@@ -53,6 +55,8 @@ func (s *Server) document() huma.Config {
 	config.Formats = map[string]huma.Format{"application/json": format, "json": format}
 	config.Transformers = []huma.Transformer{s.translate}
 	config.Info.Description = about
+	config.Info.License = &huma.License{Name: "MIT", URL: "https://opensource.org/license/mit"}
+	config.Info.Contact = &huma.Contact{Name: "Now Serving contributors", URL: s.o.PublicURL}
 	config.Tags = tags
 	if s.o.PublicURL != "" {
 		config.Servers = []*huma.Server{{URL: s.o.PublicURL}}
@@ -62,6 +66,8 @@ func (s *Server) document() huma.Config {
 		"apiKey":     {Type: "apiKey", In: "header", Name: "X-API-KEY", Description: "An API key."},
 		"session":    {Type: "apiKey", In: "header", Name: sessionHeader, Description: "member or customer: the session that our own pages keep in cookies."},
 	}
+	config.Components.Headers = limitHeaders
+	config.Components.Parameters = maps.Clone(sharedParameters)
 	codes := make([]map[string]any, len(models.Failures))
 	for i, f := range models.Failures {
 		codes[i] = map[string]any{"code": f.Code, "status": f.Status, "meaning": f.Meaning, "remedy": f.Remedy}
@@ -112,6 +118,45 @@ func storable(v any) bool {
 	return true
 }
 
+// refusal is the name of the shared answer of a status that is a failure.
+func (s *Server) refusal(status int) string {
+	api := s.api.OpenAPI()
+	name := strings.ReplaceAll(http.StatusText(status), " ", "")
+	if api.Components.Responses == nil {
+		api.Components.Responses = map[string]*huma.Response{}
+	}
+	if api.Components.Responses[name] == nil {
+		schema := api.Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")
+		api.Components.Responses[name] = &huma.Response{
+			Description: http.StatusText(status), Headers: headersOf(status), Content: map[string]*huma.MediaType{problemType: {Schema: schema}},
+		}
+	}
+	return name
+}
+
+const parameterPrefix = "#/components/parameters/"
+
+// sharedParameters are those that many operations have, by the name of their
+// component. Those of a list come from the type paging.
+var sharedParameters = map[string]*huma.Param{
+	"X-APP-ID": {
+		Name: "X-APP-ID", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
+		Description: "The organization's id. An account key needs it; other credentials may name their own only.",
+	},
+	"X-APP-ID-required": {
+		Name: "X-APP-ID", In: "header", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Description: "The organization's id.",
+	},
+	idempotencyKey: {
+		Name: idempotencyKey, In: "header", Schema: &huma.Schema{Type: huma.TypeString},
+		Description: "Makes it safe to repeat the request: with the same key, of at most 255 characters, it is carried out once in 24 hours, " +
+			"and answered as the first time, with Idempotency-Replayed: true.",
+	},
+	"lang": {
+		Name: "lang", In: "header", Schema: &huma.Schema{Type: huma.TypeString, Examples: []any{"en", "ar"}},
+		Description: "The language of names and display texts.",
+	},
+}
+
 // documented describes an operation for the framework and the document.
 func (s *Server) documented(op operation) huma.Operation {
 	d := huma.Operation{
@@ -123,8 +168,15 @@ func (s *Server) documented(op operation) huma.Operation {
 		Security:   []map[string][]string{},
 	}
 	// Where nobody has to say who they are, a code, a token or a page's session may be refused.
-	statuses := map[int]string{
-		http.StatusBadRequest: "", http.StatusUnauthorized: "", http.StatusForbidden: "", http.StatusInternalServerError: "", http.StatusServiceUnavailable: "",
+	statuses := []int{
+		http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity,
+		http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable,
+	}
+	if op.method != http.MethodGet {
+		statuses = append(statuses, http.StatusConflict, http.StatusRequestEntityTooLarge)
+	}
+	for _, status := range statuses {
+		d.Responses[strconv.Itoa(status)] = &huma.Response{Ref: "#/components/responses/" + s.refusal(status)}
 	}
 	if op.who != nobody {
 		if op.who&anyKey != 0 {
@@ -135,68 +187,76 @@ func (s *Server) documented(op operation) huma.Operation {
 			d.Security = append(d.Security, map[string][]string{"session": {}})
 		}
 	}
-	statuses[http.StatusTooManyRequests], statuses[http.StatusUnprocessableEntity], statuses[http.StatusNotFound] = "", "", ""
-	if op.method != http.MethodGet {
-		statuses[http.StatusConflict], statuses[http.StatusRequestEntityTooLarge] = "", ""
-	}
-	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")
-	for status := range statuses {
-		d.Responses[strconv.Itoa(status)] = &huma.Response{
-			Description: http.StatusText(status), Content: map[string]*huma.MediaType{problemType: {Schema: schema}},
-		}
-	}
-	if op.tenancy != untold {
-		d.Parameters = append(d.Parameters, &huma.Param{
-			Name: "X-APP-ID", In: "header", Required: op.tenancy == fromHeader, Schema: &huma.Schema{Type: huma.TypeString},
-			Description: "The organization's id. An account key needs it; other credentials may name their own only.",
-		})
+	parameter := func(name string) { d.Parameters = append(d.Parameters, &huma.Param{Ref: parameterPrefix + name}) }
+	switch op.tenancy {
+	case untold:
+	case fromHeader:
+		parameter("X-APP-ID-required")
+	default:
+		parameter("X-APP-ID")
 	}
 	if op.repeatable() {
-		d.Parameters = append(d.Parameters, &huma.Param{
-			Name: idempotencyKey, In: "header", Schema: &huma.Schema{Type: huma.TypeString},
-			Description: "Makes it safe to repeat the request: with the same key, of at most 255 characters, it is carried out once in 24 hours, " +
-				"and answered as the first time, with Idempotency-Replayed: true.",
-		})
+		parameter(idempotencyKey)
 	}
-	d.Parameters = append(d.Parameters, &huma.Param{
-		Name: "lang", In: "header", Schema: &huma.Schema{Type: huma.TypeString, Examples: []any{"en", "ar"}},
-		Description: "The language of names and display texts.",
-	})
+	parameter("lang")
 	return d
 }
 
 // finish adds to the document what the framework has no field for.
-func (s *Server) finish(method, path string, op operation) {
-	item := s.api.OpenAPI().Paths[path]
-	for m, d := range map[string]*huma.Operation{
-		http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodDelete: item.Delete,
-	} {
-		if m != method || d == nil {
-			continue
+func (s *Server) finish(op operation) {
+	api := s.api.OpenAPI()
+	operations := operationsOf(api.Paths[op.path])
+	d := operations[slices.IndexFunc(operations, func(d *huma.Operation) bool { return d.Method == op.method })]
+	for status, answer := range d.Responses {
+		if answer.Ref == "" {
+			code, _ := strconv.Atoi(status) // the framework made it from a number
+			answer.Headers = headersOf(code)
 		}
-		for status, answer := range d.Responses {
-			answer.Headers = limitHeaders(status)
-		}
-		if d.RequestBody == nil || op.example == nil {
-			continue
-		}
+	}
+	if d.RequestBody != nil && op.example != nil {
 		d.RequestBody.Content["application/json"].Example = op.example
+	}
+	for i, p := range d.Parameters {
+		if !isPaging(p) {
+			continue
+		}
+		api.Components.Parameters[p.Name] = p
+		d.Parameters[i] = &huma.Param{Ref: parameterPrefix + p.Name}
 	}
 }
 
-// serveDocument makes the OpenAPI document, once, and serves it.
-func (s *Server) serveDocument() error {
+// isPaging reports whether a parameter comes from the type paging: some lists
+// have other limits of their own.
+func isPaging(p *huma.Param) bool {
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[paging]()) {
+		if p.In == "query" && p.Name == field.Tag.Get("query") && p.Description == field.Tag.Get("doc") {
+			return true
+		}
+	}
+	return false
+}
+
+// serveDocuments completes the OpenAPI document, now that all operations are in
+// it, and serves it. It is written when it is first asked for.
+func (s *Server) serveDocuments() {
+	api := s.api.OpenAPI()
 	// The framework registers its own error; every answer is a Problem.
-	schemas := s.api.OpenAPI().Components.Schemas.Map()
+	schemas := api.Components.Schemas.Map()
 	delete(schemas, "ErrorModel")
 	delete(schemas, "ErrorDetail")
-	document, err := json.Marshal(s.api.OpenAPI())
-	if err != nil {
-		return fmt.Errorf("write the OpenAPI document: %w", err)
-	}
-	s.engine.GET("/openapi.json", s.countPage, func(c *gin.Context) {
+	completeSchemas(api)
+	s.openAPI = sync.OnceValues(func() ([]byte, error) { return json.Marshal(api) })
+	s.serveDocument("/openapi.json", s.openAPI)
+}
+
+func (s *Server) serveDocument(path string, document func() ([]byte, error)) {
+	s.engine.GET(path, s.countPage, func(c *gin.Context) {
+		written, err := document()
+		if err != nil {
+			s.answer(c, fmt.Errorf("write the document %s: %w", path, err))
+			return
+		}
 		c.Header("Cache-Control", "no-cache")
-		c.Data(http.StatusOK, "application/json", document)
+		c.Data(http.StatusOK, "application/json", written)
 	})
-	return nil
 }

@@ -39,3 +39,6 @@ func (s *Server) ServeNothing() {
 		huma.Register(s.api, huma.Operation{Method: op.method, Path: path, OperationID: path, Middlewares: before}, handle)
 	}
 }
+
+// Document is the OpenAPI document.
+func (s *Server) Document() ([]byte, error) { return s.openAPI() }

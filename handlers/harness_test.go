@@ -318,11 +318,13 @@ type request struct {
 	chunked      bool
 }
 
-// send makes a request and reads the answer.
+// send makes a request and reads the answer, which has to be as the API document
+// says.
 func (h *house) send(r request) answer {
 	h.t.Helper()
 	a, err := h.try(r)
 	require.NoError(h.t, err)
+	h.keepsContract(r, a)
 	return a
 }
 

@@ -29,7 +29,7 @@ type keyView struct {
 
 // keyMaker is who made an API key.
 type keyMaker struct {
-	Kind string `json:"kind" enum:"member,organization,account,system" doc:"A member, a key of the organization, an account key, or the command line. Empty: not known."`
+	Kind string `json:"kind" enum:"member,organization,account,system," doc:"A member, a key of the organization, an account key, or the command line. Empty: not known."`
 	ID   string `json:"id"`
 	Name string `json:"name" doc:"Empty if they are gone."`
 }

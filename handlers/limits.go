@@ -311,18 +311,27 @@ func (s *Server) show(c *gin.Context, b budget) {
 	c.Header("X-RateLimit-Reset", strconv.FormatInt(s.o.Store.Time().Add(b.resets+time.Second-1).Unix(), 10))
 }
 
-// limitHeaders describes the headers about limits in answers of a status.
-func limitHeaders(status string) map[string]*huma.Param {
-	number := func(about string) *huma.Param {
-		return &huma.Param{Description: about, Schema: &huma.Schema{Type: huma.TypeInteger}}
-	}
-	headers := map[string]*huma.Param{
-		"X-RateLimit-Limit":     number("Requests a minute that the credential has; without a valid one, the address or its network."),
-		"X-RateLimit-Remaining": number("Requests that may follow at once."),
-		"X-RateLimit-Reset":     number("When Remaining will be Limit again, in Unix seconds."),
-	}
-	if status == strconv.Itoa(http.StatusTooManyRequests) {
-		headers["Retry-After"] = number("Seconds until the next request is allowed.")
+// limitHeaders describe the headers about limits.
+var limitHeaders = map[string]*huma.Header{
+	"X-RateLimit-Limit":     numberHeader("Requests a minute that the credential has; without a valid one, the address or its network."),
+	"X-RateLimit-Remaining": numberHeader("Requests that may follow at once."),
+	"X-RateLimit-Reset":     numberHeader("When Remaining will be Limit again, in Unix seconds."),
+	retryAfter:              numberHeader("Seconds until the request can be repeated."),
+}
+
+const retryAfter = "Retry-After"
+
+func numberHeader(about string) *huma.Header {
+	return &huma.Header{Description: about, Schema: &huma.Schema{Type: huma.TypeInteger}}
+}
+
+// headersOf refers to the headers about limits that answers of a status have.
+func headersOf(status int) map[string]*huma.Header {
+	headers := map[string]*huma.Header{}
+	for name := range limitHeaders {
+		if name != retryAfter || status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+			headers[name] = &huma.Header{Ref: "#/components/headers/" + name}
+		}
 	}
 	return headers
 }

@@ -619,7 +619,7 @@ func (a answer) namesCustomers(path string, op any) bool {
 		case object:
 			if ref, ok := v["$ref"].(string); ok && !seen[ref] {
 				seen[ref] = true
-				return in(a.at("components.schemas." + strings.TrimPrefix(ref, "#/components/schemas/")))
+				return in(a.resolve(v))
 			}
 			named, _ := v["name"].(string) // of a parameter
 			properties, _ := v["properties"].(object)

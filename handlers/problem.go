@@ -21,7 +21,7 @@ import (
 
 // Problem is how every failure is answered (RFC 9457, application/problem+json).
 type Problem struct { //nolint:errname // the RFC's word, and the schema's name
-	Type   string      `json:"type" example:"about:blank" doc:"Where this kind of failure is described."`
+	Type   string      `json:"type" format:"uri-reference" example:"/docs#BKS-NOT_FOUND" doc:"Where the code is described: an address in the API reference."`
 	Title  string      `json:"title" doc:"The same for every failure with this code."`
 	Status int         `json:"status"`
 	Detail string      `json:"detail" doc:"What was wrong with this very request."`
@@ -95,7 +95,7 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 		pause = unavailablePause
 	}
 	p := &Problem{
-		Type: "about:blank", Title: f.MeaningIn(lang), Status: f.Status, Detail: e.Detail, Code: f.Code, RequestID: requestID(ctx),
+		Type: s.o.PublicURL + "/docs#" + string(f.Code), Title: f.MeaningIn(lang), Status: f.Status, Detail: e.Detail, Code: f.Code, RequestID: requestID(ctx),
 		retryAfter: int(math.Ceil(pause.Seconds())),
 	}
 	if lang == "ar" { // what is special about this request is known in English only

@@ -84,6 +84,8 @@ type Server struct {
 	readiness readiness
 	// operations are the routes of the API in the order of their making.
 	operations []operation
+	// openAPI is the OpenAPI document.
+	openAPI func() ([]byte, error)
 }
 
 // New makes the Server. The live connection answers once ServeLive was called.
@@ -135,9 +137,7 @@ func New(o Options) (*Server, error) {
 	s.messageRoutes()
 	s.auditRoutes()
 	s.privacyRoutes()
-	if err := s.serveDocument(); err != nil {
-		return nil, err
-	}
+	s.serveDocuments()
 	s.serviceRoutes()
 	if err := s.operatorRoutes(); err != nil {
 		return nil, err

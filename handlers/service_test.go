@@ -30,7 +30,7 @@ func TestService(t *testing.T) {
 		made := get("/healthz", map[string]string{"X-Request-Id": "a b<script>"}).header.Get("X-Request-Id")
 		assert.Regexp(t, `^[0-9a-v]{20}$`, made)
 		notFound := get("/management/nothing", nil).refused(http.StatusNotFound, models.CodeRouteMissing)
-		assert.Equal(t, "about:blank", notFound.str("type"))
+		assert.Equal(t, publicURL+"/docs#REQ-NOT_FOUND", notFound.str("type"))
 		wrong := h.send(request{method: http.MethodDelete, path: "/availability/types"}).refused(http.StatusMethodNotAllowed, models.CodeMethod)
 		assert.Equal(t, http.MethodPost, wrong.header.Get("Allow"))
 		get("/management/types/", nil).refused(http.StatusNotFound, models.CodeRouteMissing)

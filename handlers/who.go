@@ -189,7 +189,7 @@ func register[I, O any](s *Server, op operation, handle func(ctx context.Context
 		}
 		return &bodyOf[O]{out}, nil
 	})
-	s.finish(documented.Method, documented.Path, op)
+	s.finish(op)
 }
 
 // bodyOf is an answer of 200 with a body and nothing else.

@@ -201,7 +201,7 @@ function draw() {
       h('h2', { class: 'tag' }, t('docs.errors')),
       h('div', { class: 'wide', tabindex: '0', role: 'group', 'aria-label': t('docs.errors') }, h('table', { class: 'codes' },
         h('thead', {}, h('tr', {}, ['docs.code', 'docs.status', 'docs.meaning', 'docs.remedy'].map((key) => h('th', { scope: 'col' }, t(key))))),
-        h('tbody', {}, codes.map((e) => h('tr', {}, h('td', {}, h('code', {}, e.code)), h('td', {}, String(e.status)), h('td', {}, e.meaning), h('td', {}, e.remedy))))))));
+        h('tbody', {}, codes.map((e) => h('tr', { id: e.code }, h('td', {}, h('code', {}, e.code)), h('td', {}, String(e.status)), h('td', {}, e.meaning), h('td', {}, e.remedy))))))));
   mark();
 }
 
