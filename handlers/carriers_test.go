@@ -2,10 +2,13 @@ package handlers_test
 
 import (
 	"bufio"
+	"crypto/rand"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"mime"
 	"mime/quotedprintable"
 	"net"
@@ -14,6 +17,7 @@ import (
 	"net/mail"
 	"net/textproto"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -38,6 +42,8 @@ type sentText struct {
 	to, from string
 	body     string
 	header   mail.Header // of an e-mail
+	form     url.Values  // of a message to a phone
+	id       string      // that the carrier gave it
 }
 
 func (s sentText) subject() string {
@@ -142,7 +148,7 @@ func (f *fakeTwilio) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	assert.Equal(f.t, "application/x-www-form-urlencoded", r.Header.Get("Content-Type"))
 	assert.NoError(f.t, r.ParseForm())
 	assert.Empty(f.t, r.URL.RawQuery)
-	s := sentText{to: r.PostForm.Get("To"), from: r.PostForm.Get("From"), body: r.PostForm.Get("Body")}
+	s := sentText{to: r.PostForm.Get("To"), from: r.PostForm.Get("From"), body: r.PostForm.Get("Body"), form: r.PostForm, id: newSID("SM")}
 	var status, code, wait int
 	switch answer := f.attempt(s); {
 	case answer == "hang":
@@ -164,11 +170,71 @@ func (f *fakeTwilio) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	body := object{"sid": "SM" + strings.Repeat("7", 32), "status": "queued", "to": s.to, "body": s.body, "error_code": nil}
+	body := object{"sid": s.id, "status": "queued", "to": s.to, "body": s.body, "error_code": nil}
 	if status != http.StatusCreated {
 		body = object{"code": code, "message": "The 'To' number " + s.to + " is not right.", "more_info": "https://www.twilio.com/docs/errors", "status": status}
 	}
 	assert.NoError(f.t, json.NewEncoder(w).Encode(body))
+}
+
+// newSID makes a name as Twilio does.
+func newSID(prefix string) string {
+	raw := make([]byte, 16)
+	rand.Read(raw)
+	return prefix + hex.EncodeToString(raw)
+}
+
+const (
+	unifonicApp    = "the-app-sid-of-the-account"
+	unifonicSender = "AlNoor"
+)
+
+// fakeUnifonic speaks Unifonic's messages resource. Its answers are "status code",
+// the code as in "ER-04"; "200 html" is the page of a proxy in between.
+type fakeUnifonic struct {
+	texts
+	url string // for Options.SMSURL
+}
+
+func newUnifonic(t testing.TB) *fakeUnifonic {
+	t.Helper()
+	f := &fakeUnifonic{texts: texts{t: t, answers: map[string][]string{}}}
+	server := httptest.NewServer(f)
+	t.Cleanup(server.Close)
+	u, err := url.Parse(server.URL)
+	require.NoError(t, err)
+	u.User, u.Path, u.RawQuery = url.User(unifonicApp), "/rest/SMS/messages", url.Values{"sender": {unifonicSender}, "messageType": {"3"}}.Encode()
+	f.url = "unifonic+" + u.String()
+	return f
+}
+
+func (f *fakeUnifonic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	assert.Equal(f.t, "POST /rest/SMS/messages", r.Method+" "+r.URL.Path)
+	assert.Equal(f.t, "application/x-www-form-urlencoded", r.Header.Get("Content-Type"))
+	assert.Empty(f.t, r.Header.Get("Authorization"))
+	assert.NoError(f.t, r.ParseForm())
+	form := r.PostForm
+	assert.Equal(f.t, unifonicApp+" JSON false 3", strings.Join([]string{form.Get("AppSid"), form.Get("responseType"), form.Get("async"), form.Get("MessageType")}, " "))
+	assert.NotEmpty(f.t, form.Get("CorrelationID"))
+	s := sentText{to: form.Get("Recipient"), from: form.Get("SenderID"), body: form.Get("Body"), form: form, id: strconv.FormatInt(mathrand.Int64N(1e14), 10)}
+	status, code, _ := strings.Cut(f.attempt(s), " ")
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case status == "":
+		f.take(s)
+		assert.NoError(f.t, json.NewEncoder(w).Encode(object{"success": true, "message": "", "errorCode": "ER-00", "data": object{
+			"MessageID": json.Number(s.id), "CorrelationID": form.Get("CorrelationID"), "Status": "Sent", "NumberOfUnits": 1, "Cost": 0, "Balance": 0,
+			"Recipient": s.to, "TimeCreated": "2022-09-06 14:06:25.979", "CurrencyCode": "",
+		}}))
+	case code == "html":
+		_, err := io.WriteString(w, "<html>Please sign in to the network</html>")
+		assert.NoError(f.t, err)
+	default:
+		n, err := strconv.Atoi(status)
+		assert.NoError(f.t, err)
+		w.WriteHeader(n)
+		assert.NoError(f.t, json.NewEncoder(w).Encode(object{"success": false, "message": "About " + s.to, "errorCode": code, "data": []any{}}))
+	}
 }
 
 const (

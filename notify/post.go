@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -33,6 +35,9 @@ const (
 	// maxSending is how many messages are under way to one carrier at once on a
 	// node: fewer than there are workers, so that a dead one leaves some free.
 	maxSending = 4
+	// operatorPause is how long a carrier is left alone that does not accept our
+	// settings. A node that was started with other settings tries at once.
+	operatorPause = time.Minute
 	// placePatience is how long a message waits for a place among those.
 	placePatience = 250 * time.Millisecond
 )
@@ -59,6 +64,9 @@ type sendError struct {
 	Code string
 	// Final says that the same message will never be taken.
 	Final bool
+	// Operator says that no message will be taken until the operator changes a
+	// setting or the account with the carrier: a password, a sender's name.
+	Operator bool
 	// After is how long the carrier asks to be left alone; zero: it does not.
 	After time.Duration
 	// Cause says more, where that is known to name nobody.
@@ -89,10 +97,36 @@ func unreachable(err error) *sendError {
 // carrier is a sender with its places.
 type carrier struct {
 	sender
-	places chan struct{}
+	setting string // that configures it
+	places  chan struct{}
+
+	mu sync.Mutex
+	// rests is the moment until which no message is offered, because the carrier
+	// does not accept our settings.
+	rests time.Time
 }
 
-func newCarrier(s sender) *carrier { return &carrier{s, make(chan struct{}, maxSending)} }
+func newCarrier(s sender, setting string, places chan struct{}) *carrier {
+	return &carrier{sender: s, setting: setting, places: places}
+}
+
+func newPlaces() chan struct{} { return make(chan struct{}, maxSending) }
+
+// resting is how long no message is offered yet; 0: it may be.
+func (c *carrier) resting(now time.Time) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return max(0, c.rests.Sub(now))
+}
+
+// rest makes the carrier rest and reports whether it did not already.
+func (c *carrier) rest(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	begins := !c.rests.After(now)
+	c.rests = now.Add(operatorPause)
+	return begins
+}
 
 // post sends messages to people.
 type post struct {
@@ -114,21 +148,18 @@ func newPost(s *Service) (*post, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the URL of the mail server: %w", err)
 		}
-		p.carriers[methodEmail] = newCarrier(mail)
+		p.carriers[methodEmail] = newCarrier(mail, settingSMTP, newPlaces())
 	}
 	if s.o.SMSURL != "" {
-		phones, err := newTwilio(s.o.SMSURL)
+		providers, err := newPhones(s.o.SMSURL)
 		if err != nil {
 			return nil, fmt.Errorf("the URL of the SMS provider: %w", err)
 		}
-		var places chan struct{} // of one carrier, whatever the method
-		for method, sender := range phones {
-			c := newCarrier(sender)
-			if places == nil {
-				places = c.places
+		for _, senders := range providers {
+			places := newPlaces() // of one provider, whatever the method
+			for method, sender := range senders {
+				p.carriers[method] = newCarrier(sender, settingSMS, places)
 			}
-			c.places = places
-			p.carriers[method] = c
 		}
 	}
 	for method := range p.carriers {
@@ -139,7 +170,7 @@ func newPost(s *Service) (*post, error) {
 	}
 	for _, method := range methods {
 		if p.carriers[method] == nil {
-			p.carriers[method] = newCarrier(&console{method: method, out: s.o.Console})
+			p.carriers[method] = newCarrier(&console{method: method, out: s.o.Console}, "", newPlaces())
 		}
 	}
 	return p, nil
@@ -150,6 +181,12 @@ const (
 	methodEmail    = "email"
 	methodSMS      = "sms"
 	methodWhatsApp = "whatsapp"
+)
+
+// The settings that configure carriers.
+const (
+	settingSMTP = "NOWSERVING_SMTP_URL"
+	settingSMS  = "NOWSERVING_SMS_URL"
 )
 
 var methods = []string{methodEmail, methodSMS, methodWhatsApp}
@@ -167,12 +204,12 @@ func CheckSenders(smtpURL, smsURL string) error {
 	var errs []error
 	if smtpURL != "" {
 		if _, err := newSMTP(smtpURL, "", nil); err != nil {
-			errs = append(errs, fmt.Errorf("NOWSERVING_SMTP_URL: %w", err))
+			errs = append(errs, fmt.Errorf(settingSMTP+": %w", err))
 		}
 	}
 	if smsURL != "" {
-		if _, err := newTwilio(smsURL); err != nil {
-			errs = append(errs, fmt.Errorf("NOWSERVING_SMS_URL: %w", err))
+		if _, err := newPhones(smsURL); err != nil {
+			errs = append(errs, fmt.Errorf(settingSMS+": %w", err))
 		}
 	}
 	return errors.Join(errs...)
@@ -253,6 +290,9 @@ func (w *courier) Work(ctx context.Context, job *river.Job[models.Message]) erro
 		return err // nothing to do with the carrier; or the node stops, and another one tries again
 	}
 	pause := max(failure.After, pauseAfter(a.Attempt))
+	if failure.Operator {
+		pause = p.carriers[a.Method].waitForOperator(p.s.o.Now(), p.s.log, failure)
+	}
 	status := MessageRetried
 	if failure.Final || !now.Add(pause).Before(until) {
 		status = MessageFailed
@@ -271,6 +311,9 @@ func (p *post) send(ctx context.Context, t outgoing, a *MessageAttempt) error {
 	if via == nil { // another node may be set up already
 		return &sendError{Code: "no sender"}
 	}
+	if wait := via.resting(p.s.o.Now()); wait > 0 {
+		return river.JobSnooze(wait + rand.N(operatorPause/10)) //nolint:gosec // spreads attempts, nothing secret
+	}
 	patience := time.NewTimer(placePatience)
 	defer patience.Stop()
 	select {
@@ -287,6 +330,16 @@ func (p *post) send(ctx context.Context, t outgoing, a *MessageAttempt) error {
 	receipt, err := via.send(ctx, t)
 	a.DurationMS, a.ProviderID = p.s.o.Now().Sub(began).Milliseconds(), receipt
 	return err
+}
+
+// waitForOperator makes the carrier rest because of an error and returns how long
+// the message has to wait. Nothing is lost before its time is over.
+func (c *carrier) waitForOperator(now time.Time, log *slog.Logger, cause *sendError) time.Duration {
+	if c.rest(now) {
+		log.Error("the carrier does not accept our settings: messages are kept and tried again every minute, and at once after a restart with other settings",
+			"setting", c.setting, "error", cause)
+	}
+	return operatorPause + rand.N(operatorPause/10) //nolint:gosec // spreads attempts, nothing secret
 }
 
 // pauseAfter is how long to wait after a failed attempt, the first being 1.

@@ -132,13 +132,13 @@ func (m *smtp) send(ctx context.Context, t outgoing) (string, error) {
 	}
 	client, err := gomail.NewClient(m.host, options...)
 	if err != nil {
-		return "", &sendError{Code: "bad settings", Final: true}
+		return "", &sendError{Code: "bad settings", Operator: true}
 	}
 	session, err := client.DialToSMTPClientWithContext(ctx)
 	if err != nil {
 		e := refusedBy(ctx, err)
 		if e.Code == "unreachable" && e.Cause == nil {
-			e.Code, e.Cause = "handshake", err // about the server and us; nobody else is named yet
+			e.Code, e.Cause, e.Operator = "handshake", err, true // about the server and us; nobody else is named yet
 		}
 		return "", e
 	}
@@ -157,8 +157,8 @@ func (m *smtp) send(ctx context.Context, t outgoing) (string, error) {
 
 // refusedBy turns an error of a conversation with a mail server into a
 // sendError. A server's own words may hold the address and are left out. What
-// goes wrong before the message is offered (a password, a certificate) is the
-// operator's to mend, and the message waits for that.
+// goes wrong before the message is offered (a password, a certificate, the address
+// it is from) concerns the operator.
 func refusedBy(ctx context.Context, err error) *sendError {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return &sendError{Code: "timeout"}
@@ -168,13 +168,16 @@ func refusedBy(ctx context.Context, err error) *sendError {
 		if detail := failure.EnhancedStatusCode(); detail != "" {
 			e.Code += " " + detail // RFC 3463
 		}
+		if failure.Reason == gomail.ErrSMTPMailFrom && e.Final {
+			e.Final, e.Operator = false, true
+		}
 		return e
 	}
 	if reply, ok := errors.AsType[*textproto.Error](err); ok {
-		return &sendError{Code: fmt.Sprintf("SMTP %d", reply.Code)}
+		return &sendError{Code: fmt.Sprintf("SMTP %d", reply.Code), Operator: reply.Code >= 500}
 	}
 	if certificate, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return &sendError{Code: "TLS", Cause: certificate}
+		return &sendError{Code: "TLS", Cause: certificate, Operator: true}
 	}
 	return unreachable(err)
 }

@@ -299,6 +299,10 @@ func TestSettingsThatAreWrongAreRefused(t *testing.T) {
 		"NOWSERVING_SMS_URL=https://AC1@sms.example/2010?from=%2B1500", "NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example/2010",
 		"NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example/2010?from=+1500", "NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example/2010?form=%2B1500",
 		"NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example:x/2010?from=%2B1500",
+		"NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example/2010?from=%2B1500&messagingServiceSid=MG1",
+		"NOWSERVING_SMS_URL=unifonic+https://hush-hush@sms.example/rest", "NOWSERVING_SMS_URL=unifonic+https://sms.example/rest?sender=Clinic",
+		"NOWSERVING_SMS_URL=unifonic+http://hush-hush@sms.example/rest?sender=Clinic", "NOWSERVING_SMS_URL=unifonic+https://hush-hush@sms.example/rest?sender=A&from=B",
+		"NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example/2010?from=%2B1500 unifonic+https://hush-hush@sms.example/rest?sender=Clinic",
 	} {
 		_, err := readConfig([]string{setting})
 		name, _, _ := strings.Cut(setting, "=")

@@ -1,0 +1,167 @@
+package handlers_test
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// laterClock is a clock of notify that a test moves on.
+type laterClock struct{ ahead atomic.Int64 }
+
+func (c *laterClock) now() time.Time           { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *laterClock) pass(d time.Duration)     { c.ahead.Add(int64(d)) }
+func (c *laterClock) ofCarriers() func(*house) { return func(h *house) { h.outside.Now = c.now } }
+
+// state is what became of an attempt, with its reason.
+func state(line object) string {
+	return strings.TrimSpace(fmt.Sprint(line["status"], " ", line["error"]))
+}
+
+// onBothWithProvider is onBoth in a house whose messages to phones go to a provider and
+// whose one-time codes are secret.
+func onBothWithProvider(t *testing.T, test func(t *testing.T, c *clinic, clock *laterClock, x *texts), provider func(testing.TB) (*texts, string)) {
+	t.Helper()
+	for _, b := range []backend{embedded, postgres} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			x, address := provider(t)
+			clock := &laterClock{}
+			h := newHouse(t, b, func(h *house) { h.secret, h.outside.SMSURL = true, address }, clock.ofCarriers())
+			test(t, h.newClinic(), clock, x)
+		})
+	}
+}
+
+// TestMessagesWaitForTheOperator: what is wrong with our settings at a carrier
+// costs no message. One is tried each minute, and all go out when it is right.
+func TestMessagesWaitForTheOperator(t *testing.T) {
+	t.Parallel()
+	twilio := func(t testing.TB) (*texts, string) { f := newTwilio(t); return &f.texts, f.url }
+	unifonic := func(t testing.TB) (*texts, string) { f := newUnifonic(t); return &f.texts, f.url }
+	for _, one := range []struct {
+		provider       func(testing.TB) (*texts, string)
+		plus           string // before a number
+		answer, reason string
+	}{
+		{twilio, "+", "401 20003", "retried HTTP 401 20003"},
+		{twilio, "+", "403", "retried HTTP 403"},
+		{twilio, "+", "400 21606", "retried HTTP 400 21606"},
+		{unifonic, "", "401 ER-401", "retried HTTP 401 ER-401"},
+		{unifonic, "", "200 ER-08", "retried refused ER-08"},
+		{unifonic, "", "400 ER-01", "retried HTTP 400 ER-01"},
+	} {
+		t.Run(one.reason, func(t *testing.T) {
+			t.Parallel()
+			onBothWithProvider(t, func(t *testing.T, c *clinic, clock *laterClock, x *texts) {
+				first, second := one.plus+"966500000161", one.plus+"966500000162"
+				x.will(first, one.answer)
+				c.askCode("sms", "+966500000161", "").ok()
+				assert.Equal(t, one.reason, state(c.attempts("", 1)[0]))
+				c.askCode("sms", "+966500000162", "").ok()
+				c.hurryMessages(2)
+				require.Eventually(t, func() bool { return c.waiting() == 2 }, patience, 5*time.Millisecond)
+				assert.Zero(t, x.tries(second), "the carrier rests")
+				assert.Equal(t, 1, x.tries(first))
+				assert.Contains(t, c.logged.String(), "NOWSERVING_SMS_URL")
+				assert.Contains(t, c.logged.String(), "messages are kept")
+
+				clock.pass(2 * time.Minute)
+				c.hurryMessages(2)
+				x.next(first, 1)
+				x.next(second, 1)
+				for _, line := range c.attempts("&status=sent", 2) {
+					assert.Equal(t, "sent", state(line))
+				}
+				c.quietAbout("966500000161", "966500000162")
+				assert.NotContains(t, c.logged.String(), twilioToken)
+				assert.NotContains(t, c.logged.String(), unifonicApp)
+			}, one.provider)
+		})
+	}
+}
+
+const waitingMessages = "FROM river_job WHERE kind = 'message' AND state IN ('scheduled', 'available') AND scheduled_at > ?"
+
+// waiting counts the messages that wait for their time.
+func (h *house) waiting() int {
+	h.t.Helper()
+	return scalar[int](h, "SELECT count(*) "+waitingMessages, time.Now().UTC().Add(10*time.Second))
+}
+
+// hurryMessages waits until n messages wait for their time and makes them due.
+func (h *house) hurryMessages(n int) {
+	h.t.Helper()
+	require.Eventually(h.t, func() bool { return h.waiting() == n }, patience, 5*time.Millisecond, "not %d messages wait", n)
+	now := time.Now().UTC()
+	h.exec("UPDATE river_job SET state = 'available', scheduled_at = ? WHERE kind = 'message' AND state IN ('scheduled', 'available') AND scheduled_at > ?", now.Add(-time.Second), now)
+}
+
+func TestTextsGoByUnifonic(t *testing.T) {
+	t.Parallel()
+	onBothWithProvider(t, func(t *testing.T, c *clinic, _ *laterClock, x *texts) {
+		c.askCode("sms", "+966 50 000 0171", "ar").ok()
+		got := x.next("966500000171", 1)
+		assert.Equal(t, unifonicSender, got.from)
+		assert.Contains(t, got.body, "رمز التحقق الخاص بك لدى Al Noor")
+		line := c.attempts("", 1)[0]
+		assert.Equal(t, got.id, line["providerId"])
+		assert.Equal(t, line["messageId"], got.form.Get("CorrelationID"))
+		c.askCode("whatsapp", "+966500000171", "").refused(503, "AUT-NO_SENDER")
+
+		for number, one := range map[string][2]string{
+			"966500000172": {"200 ER-04", "failed refused ER-04"},
+			"966500000173": {"400 ER-02", "failed HTTP 400 ER-02"},
+			"966500000174": {"200 ER-99", "retried refused ER-99"},
+			"966500000175": {"200 html", "retried unreadable answer"},
+			"966500000176": {"502 ", "retried HTTP 502"},
+			"966500000177": {"400 <b>", "failed HTTP 400"},
+		} {
+			x.will(number, one[0])
+			each := c.newClinic()
+			each.askCode("sms", "+"+number, "").ok()
+			require.Eventually(t, func() bool { return len(each.messageLog("")) > 0 }, patience, 5*time.Millisecond)
+			assert.Equal(t, one[1], state(each.messageLog("")[0]), one[0])
+			c.quietAbout(number)
+		}
+		for _, number := range []string{"966500000174", "966500000175", "966500000176"} {
+			x.next(number, 1)
+		}
+	}, func(t testing.TB) (*texts, string) { f := newUnifonic(t); return &f.texts, f.url })
+}
+
+// TestProvidersBesideEachOther: SMS by Unifonic and WhatsApp by Twilio.
+func TestProvidersBesideEachOther(t *testing.T) {
+	t.Parallel()
+	sms, whatsApp := newUnifonic(t), newTwilio(t)
+	address, err := url.Parse(whatsApp.url)
+	require.NoError(t, err)
+	address.RawQuery = url.Values{"whatsappFrom": {whatsAppFrom}}.Encode()
+	h := newHouse(t, embedded, func(h *house) { h.secret, h.outside.SMSURL = true, sms.url+" "+address.String() })
+	c := h.newClinic()
+	c.askCode("sms", "+966500000181", "").ok()
+	sms.next("966500000181", 1)
+	c.askCode("whatsapp", "+966500000181", "").ok()
+	whatsApp.next("whatsapp:+966500000181", 1)
+}
+
+func TestTextsGoByAMessagingService(t *testing.T) {
+	t.Parallel()
+	service := newSID("MG")
+	phones := newTwilio(t)
+	address, err := url.Parse(phones.url)
+	require.NoError(t, err)
+	address.RawQuery = url.Values{"messagingServiceSid": {service}}.Encode()
+	h := newHouse(t, embedded, func(h *house) { h.secret, h.outside.SMSURL = true, address.String() })
+	c := h.newClinic()
+	c.askCode("sms", "+966500000182", "").ok()
+	form := phones.next("+966500000182", 1).form
+	assert.Equal(t, service, form.Get("MessagingServiceSid"))
+	assert.False(t, form.Has("From"))
+}
