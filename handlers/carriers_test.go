@@ -149,6 +149,13 @@ func (f *fakeTwilio) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	assert.NoError(f.t, r.ParseForm())
 	assert.Empty(f.t, r.URL.RawQuery)
 	s := sentText{to: r.PostForm.Get("To"), from: r.PostForm.Get("From"), body: r.PostForm.Get("Body"), form: r.PostForm, id: newSID("SM")}
+	if strings.HasPrefix(s.to, "whatsapp:") { // anything but an approved template fails with 63016
+		assert.False(f.t, r.PostForm.Has("Body"))
+		assert.Regexp(f.t, "^HX[0-9a-f]{32}$", r.PostForm.Get("ContentSid"))
+		var variables map[string]string
+		assert.NoError(f.t, json.Unmarshal([]byte(r.PostForm.Get("ContentVariables")), &variables))
+		s.body = variables["1"]
+	}
 	var status, code, wait int
 	switch answer := f.attempt(s); {
 	case answer == "hang":

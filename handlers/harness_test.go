@@ -172,7 +172,7 @@ func (h *house) start(look func(*store.Store)) {
 	require.NoError(t, err)
 	revoked := queue.NewBroadcast(rdb)
 	codes := access.Options{
-		Secret: secret, BootstrapKey: bootstrapKey, FixedCode: fixedCode, CanSend: h.notify.Configured, DailyCodes: h.daily, Now: time.Now, Log: log,
+		Secret: secret, BootstrapKey: bootstrapKey, FixedCode: fixedCode, CanSend: h.notify.Configured, CanSendCode: h.notify.CanSendCode, DailyCodes: h.daily, Now: time.Now, Log: log,
 		Announce: revoked.Send, TrustedFor: patience, // the machine may be busy with other tests
 		Turnstile: h.captcha[0], Recaptcha: h.captcha[1],
 	}

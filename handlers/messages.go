@@ -11,9 +11,16 @@ import (
 
 // messageTextView is a message in one language, as it goes out.
 type messageTextView struct {
-	Subject string `json:"subject" doc:"Of an e-mail."`
-	Text    string `json:"text"`
-	Own     bool   `json:"own" doc:"Whether any of it is the organization's own wording."`
+	Subject  string       `json:"subject" doc:"Of an e-mail."`
+	Text     string       `json:"text"`
+	Own      bool         `json:"own" doc:"Whether any of it is the organization's own wording."`
+	WhatsApp whatsAppBody `json:"whatsapp" doc:"The template that WhatsApp approved for the message; without one it does not go by WhatsApp."`
+}
+
+// whatsAppBody is a template that WhatsApp has approved.
+type whatsAppBody struct {
+	ContentSID string            `json:"contentSid" maxLength:"34" example:"HX0123456789abcdef0123456789abcdef" doc:"Its name at Twilio; empty: there is none."`
+	Variables  map[string]string `json:"variables" doc:"What the template's own gaps are filled with, by their names, such as {\"1\": \"{{code}}\"}."`
 }
 
 type messageTemplateView struct {
@@ -32,7 +39,11 @@ func viewMessageSettings(m notify.MessageSettings) messageSettingsView {
 	for name, t := range m.Templates {
 		text := func(lang string) messageTextView {
 			_, own := t.Own[lang]
-			return messageTextView{t.Texts[lang].Subject, t.Texts[lang].Text, own}
+			approved := whatsAppBody{t.Approved[lang].ContentSID, t.Approved[lang].Variables}
+			if approved.Variables == nil {
+				approved.Variables = map[string]string{}
+			}
+			return messageTextView{t.Texts[lang].Subject, t.Texts[lang].Text, own, approved}
 		}
 		v.Templates[name] = messageTemplateView{t.Gaps, text("en"), text("ar")}
 	}
@@ -42,10 +53,12 @@ func viewMessageSettings(m notify.MessageSettings) messageSettingsView {
 	return v
 }
 
-// messageTextBody is a wording; what is absent or empty is ours.
+// messageTextBody is a wording; what is absent or empty is ours. With a template
+// of WhatsApp alone the wording stays.
 type messageTextBody struct {
-	Subject string `json:"subject"`
-	Text    string `json:"text"`
+	Subject  *string       `json:"subject"`
+	Text     *string       `json:"text"`
+	WhatsApp *whatsAppBody `json:"whatsapp" doc:"Omitted, it is unchanged; with an empty contentSid it is deleted."`
 }
 
 type messageSettingsBody struct {
@@ -54,11 +67,18 @@ type messageSettingsBody struct {
 }
 
 func (b *messageSettingsBody) change() notify.MessageChange {
-	c := notify.MessageChange{Wordings: map[string]map[string]notify.Wording{}, Reminders: map[models.Reminder][]string{}}
+	c := notify.MessageChange{
+		Wordings: map[string]map[string]notify.Wording{}, Approved: map[string]map[string]notify.Approved{}, Reminders: map[models.Reminder][]string{},
+	}
 	for name, texts := range b.Templates {
-		c.Wordings[name] = map[string]notify.Wording{}
-		for lang, text := range texts {
-			c.Wordings[name][lang] = notify.Wording{Subject: text.Subject, Text: text.Text}
+		c.Wordings[name], c.Approved[name] = map[string]notify.Wording{}, map[string]notify.Approved{}
+		for lang, said := range texts {
+			if said.Subject != nil || said.Text != nil || said.WhatsApp == nil {
+				c.Wordings[name][lang] = notify.Wording{Subject: text(said.Subject), Text: text(said.Text)}
+			}
+			if said.WhatsApp != nil {
+				c.Approved[name][lang] = notify.Approved{ContentSID: said.WhatsApp.ContentSID, Variables: said.WhatsApp.Variables}
+			}
 		}
 	}
 	for reminder, methods := range b.Reminders {
@@ -98,7 +118,8 @@ func (s *Server) messageRoutes() {
 	})
 	register(s, operation{
 		method: http.MethodPut, path: "/management/messages", id: "setMessages", tag: "Messages", who: managers, scope: scopeAdmin,
-		summary: "Change the wording of messages", about: "And which reminders of appointments go out, and how. What is absent stays.",
+		summary: "Change the wording of messages", about: "And which reminders of appointments go out, and how. What is absent stays. " +
+			"WhatsApp takes templates only that it has approved, one for each message and language: without one, reminders go by the next method, and one-time codes are refused (AUT-NO_SENDER).",
 		example: map[string]any{
 			"templates": map[string]any{"otp": map[string]any{"en": map[string]any{"subject": "Your code", "text": "{{organization}}: your code is {{code}}."}}},
 			"reminders": map[string]any{"oneHourBeforeAppointment": []string{"whatsapp", "sms"}},

@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"nowserving/models"
 )
 
 // laterClock is a clock of notify that a test moves on.
@@ -147,6 +150,7 @@ func TestProvidersBesideEachOther(t *testing.T) {
 	c := h.newClinic()
 	c.askCode("sms", "+966500000181", "").ok()
 	sms.next("966500000181", 1)
+	c.approve("otp")
 	c.askCode("whatsapp", "+966500000181", "").ok()
 	whatsApp.next("whatsapp:+966500000181", 1)
 }
@@ -164,4 +168,83 @@ func TestTextsGoByAMessagingService(t *testing.T) {
 	form := phones.next("+966500000182", 1).form
 	assert.Equal(t, service, form.Get("MessagingServiceSid"))
 	assert.False(t, form.Has("From"))
+}
+
+// TestWhatsAppTakesApprovedTemplatesOnly: a message goes by WhatsApp with its
+// template of the language. Where there is none, a code is refused and a reminder
+// goes by the next method.
+func TestWhatsAppTakesApprovedTemplatesOnly(t *testing.T) {
+	t.Parallel()
+	onBothWithCarriers(t, func(t *testing.T, h *house, phones *fakeTwilio, mails *fakeMail) {
+		c := h.newReminded()
+		put := func(body object) answer { return c.staff(http.MethodPut, "/management/messages", body) }
+		of := func(template, lang string, whatsApp any) object {
+			return object{"templates": object{template: object{lang: object{"whatsapp": whatsApp}}}}
+		}
+		c.askCode("whatsapp", "+966500000191", "").refused(http.StatusServiceUnavailable, models.CodeNoSender)
+		english, arabic := newSID("HX"), newSID("HX")
+		put(object{"templates": object{"otp": object{"en": object{"text": "Our code: {{code}}"}}}}).ok()
+		stored := put(of("otp", "en", object{"contentSid": english, "variables": object{"1": "{{code}}", "clinic": "{{organization}}"}})).ok()
+		assert.Equal(t, object{"contentSid": english, "variables": object{"1": "{{code}}", "clinic": "{{organization}}"}}, stored.at("result.templates.otp.en.whatsapp"))
+		assert.Equal(t, object{"contentSid": "", "variables": object{}}, stored.at("result.templates.otp.ar.whatsapp"))
+		assert.Equal(t, "Our code: {{code}}", stored.str("result.templates.otp.en.text"), "the wording stays")
+		h.exec("UPDATE organizations SET name = ? WHERE id = ?", "Al\n Noor", c.id)
+		c.askCode("whatsapp", "+966500000191", "").ok()
+		got := phones.next("whatsapp:+966500000191", 1)
+		assert.Equal(t, english, got.form.Get("ContentSid"))
+		assert.JSONEq(t, `{"1": "`+sixDigits.FindString(got.body)+`", "clinic": "Al Noor"}`, got.form.Get("ContentVariables"))
+		c.askCode("whatsapp", "+966500000192", "ar").refused(http.StatusServiceUnavailable, models.CodeNoSender)
+		put(of("otp", "ar", object{"contentSid": arabic, "variables": object{"1": "{{code}}"}})).ok()
+		c.askCode("whatsapp", "+966500000192", "ar").ok()
+		assert.Equal(t, arabic, phones.next("whatsapp:+966500000192", 1).form.Get("ContentSid"))
+		h.newClinic().askCode("whatsapp", "+966500000191", "").refused(http.StatusServiceUnavailable, models.CodeNoSender)
+		put(of("otp", "en", object{"contentSid": ""})).ok()
+		c.askCode("whatsapp", "+966500000191", "").refused(http.StatusServiceUnavailable, models.CodeNoSender)
+
+		t.Log("a reminder by WhatsApp needs a template in both languages")
+		reminder := string(models.ReminderDayBefore)
+		chosen := object{"reminders": object{reminder: []string{"whatsapp", "email"}}}
+		assert.Contains(t, put(chosen).refused(http.StatusUnprocessableEntity, models.CodeInvalid).wrongFields(), "reminders."+reminder)
+		put(of(reminder, "en", object{"contentSid": english, "variables": object{"1": "{{time}}"}})).ok()
+		put(chosen).refused(http.StatusUnprocessableEntity, models.CodeInvalid)
+		chosen["templates"] = object{reminder: object{"ar": object{"whatsapp": object{"contentSid": arabic}}}}
+		put(chosen).ok()
+		visit := c.visit(1820, object{"phone": "+966500000193", "email": "mona@example.com"})
+		h.remindNow(visit, models.ReminderDayBefore)
+		assert.Equal(t, "18:20", phones.next("whatsapp:+966500000193", 1).body)
+		put(of(reminder, "en", object{"contentSid": ""})).ok()
+		visit = c.visit(1900, object{"phone": "+966500000194", "email": "huda@example.com"})
+		h.remindNow(visit, models.ReminderDayBefore)
+		mails.next("huda@example.com", 1)
+
+		t.Log("what could not be sent is refused")
+		many := object{"1": "{{code}}"}
+		for i := range 20 {
+			many[fmt.Sprint("v", i)] = "x"
+		}
+		for _, wrong := range []struct {
+			whatsApp any
+			field    string
+		}{
+			{object{"contentSid": "HX1", "variables": object{"1": "{{code}}"}}, "templates.otp.en.whatsapp.contentSid"},
+			{object{"variables": object{"1": "{{code}}"}}, "templates.otp.en.whatsapp.contentSid"},
+			{object{"contentSid": english}, "templates.otp.en.whatsapp.variables"},
+			{object{"contentSid": english, "variables": object{"1": "{{organization}}"}}, "templates.otp.en.whatsapp.variables"},
+			{object{"contentSid": english, "variables": object{"1": "{{code}} {{ticket}}"}}, "templates.otp.en.whatsapp.variables.1"},
+			{object{"contentSid": english, "variables": object{"1": ""}}, "templates.otp.en.whatsapp.variables.1"},
+			{object{"contentSid": english, "variables": object{"a b": "{{code}}"}}, "templates.otp.en.whatsapp.variables"},
+			{object{"contentSid": english, "variables": many}, "templates.otp.en.whatsapp.variables"},
+		} {
+			refused := put(of("otp", "en", wrong.whatsApp)).refused(http.StatusUnprocessableEntity, models.CodeInvalid)
+			assert.Contains(t, refused.wrongFields(), wrong.field, "%s", refused.raw)
+		}
+		put(of("otp", "fr", object{"contentSid": english})).refused(http.StatusUnprocessableEntity, models.CodeInvalid)
+
+		t.Log("a template that Twilio does not know is put right")
+		put(of("otp", "en", object{"contentSid": english, "variables": object{"1": "{{code}}"}})).ok()
+		phones.will("whatsapp:+966500000195", "400 21655")
+		c.askCode("whatsapp", "+966500000195", "").ok()
+		phones.next("whatsapp:+966500000195", 1)
+		h.quietAbout("966500000191", "966500000195")
+	})
 }

@@ -49,6 +49,9 @@ type outgoing struct {
 	From    string // the organization's name
 	Subject string // for e-mail
 	Body    string
+	// Approved is the template of WhatsApp with its variables filled, instead of
+	// the body; nil: there is none.
+	Approved *Approved
 }
 
 // sender hands messages to a carrier: a mail server, a provider of SMS, the
@@ -311,6 +314,9 @@ func (p *post) send(ctx context.Context, t outgoing, a *MessageAttempt) error {
 	if via == nil { // another node may be set up already
 		return &sendError{Code: "no sender"}
 	}
+	if p.needsApproved(a.Method) && t.Approved == nil { // deleted meanwhile; there may be one again
+		return &sendError{Code: "no approved template"}
+	}
 	if wait := via.resting(p.s.o.Now()); wait > 0 {
 		return river.JobSnooze(wait + rand.N(operatorPause/10)) //nolint:gosec // spreads attempts, nothing secret
 	}
@@ -411,7 +417,15 @@ func (p *post) word(ctx context.Context, m *models.Message) (outgoing, error) {
 	}
 	values[gapOrganization] = row.Name
 	subject := strings.Join(strings.Fields(fill(w.Subject, values)), " ") // one line
-	return outgoing{To: letter.To, From: row.Name, Subject: subject, Body: fill(w.Text, values)}, nil
+	t := outgoing{To: letter.To, From: row.Name, Subject: subject, Body: fill(w.Text, values)}
+	if !p.needsApproved(m.Method) {
+		return t, nil
+	}
+	a, err := approved(p.s.store.Read(ctx), m.OrganizationID, m.Template, m.Lang)
+	if a != nil {
+		t.Approved = a.filled(values)
+	}
+	return t, err
 }
 
 // member reports whether a member of an organization has an address.

@@ -43,12 +43,21 @@ func (p *post) plan(ctx context.Context, a *announcement) (step, error) {
 	}
 	phone, email := v.customer.Contact()
 	addresses := map[string]string{methodEmail: email, methodSMS: phone, methodWhatsApp: phone}
+	lang, err := customerLanguage(db, &v.customer)
+	if err != nil {
+		return nil, err
+	}
 	for _, method := range preferred[reminder] {
 		to := addresses[method]
 		if to == "" || !p.s.CanSend(method) {
 			continue
 		}
-		m, err := p.reminder(db, a, v, method, to)
+		if can, err := p.canWord(db, a.OrganizationID, string(reminder), method, lang); err != nil {
+			return nil, err
+		} else if !can {
+			continue
+		}
+		m, err := p.reminder(a, v, lang, method, to)
 		if err != nil {
 			return nil, err
 		}
@@ -95,14 +104,10 @@ func readVisit(db *gorm.DB, a *announcement) (*visit, error) {
 }
 
 // reminder makes the message.
-func (p *post) reminder(db *gorm.DB, a *announcement, v *visit, method, to string) (models.Message, error) {
+func (p *post) reminder(a *announcement, v *visit, lang, method, to string) (models.Message, error) {
 	zone, err := time.LoadLocation(v.organization.Timezone)
 	if err != nil {
 		return models.Message{}, fmt.Errorf("the time zone of an organization: %w", err)
-	}
-	lang, err := customerLanguage(db, &v.customer)
-	if err != nil {
-		return models.Message{}, err
 	}
 	until := a.Event.Reminder.Due(*v.booking.StartsAt, *v.booking.EndsAt).Add(a.Event.Reminder.Tolerance())
 	starts := v.booking.StartsAt.In(zone)

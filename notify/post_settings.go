@@ -30,12 +30,16 @@ type TemplateSettings struct {
 	Gaps []string
 	// Texts and Own are by language. Own is what the organization says itself.
 	Texts, Own map[string]Wording
+	// Approved are the templates of WhatsApp by language, where there are.
+	Approved map[string]Approved
 }
 
 // MessageChange is what to change of the settings; what is absent stays.
 type MessageChange struct {
 	// Wordings by template and language; an empty subject or text gives ours back.
 	Wordings map[string]map[string]Wording
+	// Approved by template and language; one without a name is deleted.
+	Approved map[string]map[string]Approved
 	// Reminders are methods as in MessageSettings; an empty list sends none, nil
 	// gives our choice back.
 	Reminders map[models.Reminder][]string
@@ -76,9 +80,13 @@ func messageSettings(db *gorm.DB, organizationID string) (MessageSettings, error
 	if err != nil {
 		return MessageSettings{}, err
 	}
+	templatesOf, err := readApproved(db, organizationID)
+	if err != nil {
+		return MessageSettings{}, err
+	}
 	m := MessageSettings{Templates: map[string]TemplateSettings{}, Reminders: map[models.Reminder][]string{}}
 	for name, t := range templates {
-		m.Templates[name] = TemplateSettings{Gaps: t.known(), Texts: map[string]Wording{"en": t.en, "ar": t.ar}, Own: map[string]Wording{}}
+		m.Templates[name] = TemplateSettings{Gaps: t.known(), Texts: map[string]Wording{"en": t.en, "ar": t.ar}, Own: map[string]Wording{}, Approved: templatesOf[name]}
 	}
 	for _, row := range rows {
 		own := Wording{row.Subject, row.Text}
@@ -111,23 +119,9 @@ func reminderMethods(db *gorm.DB, organizationID string) (map[models.Reminder][]
 
 // SetMessages changes the settings of an organization and returns them all.
 func (s *Service) SetMessages(ctx context.Context, organizationID string, c MessageChange) (m MessageSettings, err error) {
-	var wordings []messageWording
-	for _, name := range sorted(c.Wordings) {
-		t, ok := templates[name]
-		if !ok {
-			return m, models.Invalid("templates."+name, "There is no such message; there are %s.", strings.Join(sorted(templates), ", "))
-		}
-		for _, lang := range sorted(c.Wordings[name]) {
-			field := "templates." + name + "." + lang
-			if !slices.Contains(languages, lang) {
-				return m, models.Invalid(field, "A language is en or ar.")
-			}
-			w := c.Wordings[name][lang]
-			if err := t.check(field, w); err != nil {
-				return m, err
-			}
-			wordings = append(wordings, messageWording{OrganizationID: organizationID, Template: name, Lang: lang, Subject: w.Subject, Text: w.Text})
-		}
+	wordings, templatesOf, err := c.rows(organizationID)
+	if err != nil {
+		return m, err
 	}
 	for _, reminder := range sorted(c.Reminders) {
 		field := "reminders." + string(reminder)
@@ -148,6 +142,11 @@ func (s *Service) SetMessages(ctx context.Context, organizationID string, c Mess
 				return err
 			}
 		}
+		for _, row := range templatesOf {
+			if err := saveApproved(tx, row); err != nil {
+				return err
+			}
+		}
 		for _, reminder := range sorted(c.Reminders) {
 			row := messageReminder{organizationID, reminder, c.Reminders[reminder], tx.Now}
 			var err error
@@ -164,13 +163,57 @@ func (s *Service) SetMessages(ctx context.Context, organizationID string, c Mess
 			return err
 		}
 		var err error
-		m, err = messageSettings(tx.DB, organizationID)
-		return err
+		if m, err = messageSettings(tx.DB, organizationID); err != nil {
+			return err
+		}
+		return s.post.checkReminders(c.Reminders, m)
 	})
 	if err != nil {
 		return m, fmt.Errorf("store the settings of messages: %w", err)
 	}
 	return m, nil
+}
+
+// rows are the wordings and templates of a change, once they are checked.
+func (c *MessageChange) rows(organizationID string) (wordings []messageWording, approved []whatsAppTemplate, err error) {
+	known := func(name, lang string) (*template, string, error) {
+		t, ok := templates[name]
+		if !ok {
+			return nil, "", models.Invalid("templates."+name, "There is no such message; there are %s.", strings.Join(sorted(templates), ", "))
+		}
+		field := "templates." + name + "." + lang
+		if !slices.Contains(languages, lang) {
+			return nil, "", models.Invalid(field, "A language is en or ar.")
+		}
+		return &t, field, nil
+	}
+	for _, name := range sorted(c.Wordings) {
+		for _, lang := range sorted(c.Wordings[name]) {
+			w := c.Wordings[name][lang]
+			t, field, err := known(name, lang)
+			if err == nil {
+				err = t.check(field, w)
+			}
+			if err != nil {
+				return nil, nil, err
+			}
+			wordings = append(wordings, messageWording{OrganizationID: organizationID, Template: name, Lang: lang, Subject: w.Subject, Text: w.Text})
+		}
+	}
+	for _, name := range sorted(c.Approved) {
+		for _, lang := range sorted(c.Approved[name]) {
+			a := c.Approved[name][lang]
+			t, field, err := known(name, lang)
+			if err == nil {
+				err = t.checkApproved(field+".whatsapp", a)
+			}
+			if err != nil {
+				return nil, nil, err
+			}
+			approved = append(approved, whatsAppTemplate{OrganizationID: organizationID, Template: name, Lang: lang, ContentSID: a.ContentSID, Variables: a.Variables})
+		}
+	}
+	return wordings, approved, nil
 }
 
 func columns(names ...string) []clause.Column {

@@ -87,6 +87,13 @@ var twilioOperator = []int{
 	63007, // no such sender for WhatsApp
 }
 
+// The codes of Twilio that concern the template of WhatsApp, which the
+// organization can put right.
+var twilioTemplate = []int{
+	21655, // no such template
+	21656, // the variables are not those of the template
+}
+
 // maxAnswer bounds what is read of a provider's answer, in bytes.
 const maxAnswer = 64 << 10
 
@@ -137,7 +144,17 @@ func newTwilio(raw string) (map[string]sender, error) {
 }
 
 func (t *twilio) send(ctx context.Context, m outgoing) (string, error) {
-	form := url.Values{"To": {t.prefix + m.To}, "Body": {m.Body}}
+	form := url.Values{"To": {t.prefix + m.To}}
+	if m.Approved != nil {
+		variables, err := json.Marshal(m.Approved.Variables)
+		if err != nil {
+			return "", &sendError{Code: "bad template", Final: true}
+		}
+		form.Set("ContentSid", m.Approved.ContentSID)
+		form.Set("ContentVariables", string(variables))
+	} else {
+		form.Set("Body", m.Body)
+	}
 	if t.service != "" {
 		form.Set("MessagingServiceSid", t.service)
 	} else {
@@ -164,8 +181,11 @@ func (t *twilio) send(ctx context.Context, m outgoing) (string, error) {
 	if answer.Code != 0 {
 		e.Code += " " + strconv.Itoa(answer.Code) // see https://www.twilio.com/docs/api/errors
 	}
-	if slices.Contains(twilioOperator, answer.Code) {
+	switch {
+	case slices.Contains(twilioOperator, answer.Code):
 		e.Final, e.Operator = false, true
+	case slices.Contains(twilioTemplate, answer.Code):
+		e.Final = false
 	}
 	return "", e
 }

@@ -162,22 +162,36 @@ func (t *template) check(field string, w Wording) error {
 		if utf8.RuneCountInString(part.text) > part.limit {
 			return models.Invalid(name, "It has at most %d characters.", part.limit)
 		}
-		for _, found := range gapPattern.FindAllStringSubmatch(part.text, -1) {
-			if known := t.known(); !slices.Contains(known, found[1]) {
-				return models.Invalid(name, "There is no gap {{%s}} in this message; there are %s.", found[1], strings.Join(known, ", "))
-			}
-		}
-		if rest := gapPattern.ReplaceAllString(part.text, ""); strings.Contains(rest, "{{") || strings.Contains(rest, "}}") {
-			return models.Invalid(name, "A gap is written {{name}}.")
+		if err := t.checkGaps(name, part.text); err != nil {
+			return err
 		}
 	}
 	if strings.ContainsAny(w.Subject, "\r\n") {
 		return models.Invalid(field+".subject", "A subject is one line.")
 	}
-	if t.needs != "" && w.Text != "" && !strings.Contains(fill(w.Text, map[string]string{t.needs: "\x00"}), "\x00") {
+	if w.Text != "" && !t.mentions(w.Text) {
 		return models.Invalid(field+".text", "The text needs the gap {{%s}}.", t.needs)
 	}
 	return nil
+}
+
+// checkGaps refuses a text with a gap that the template does not fill.
+func (t *template) checkGaps(field, text string) error {
+	for _, found := range gapPattern.FindAllStringSubmatch(text, -1) {
+		if known := t.known(); !slices.Contains(known, found[1]) {
+			return models.Invalid(field, "There is no gap {{%s}} in this message; there are %s.", found[1], strings.Join(known, ", "))
+		}
+	}
+	if rest := gapPattern.ReplaceAllString(text, ""); strings.Contains(rest, "{{") || strings.Contains(rest, "}}") {
+		return models.Invalid(field, "A gap is written {{name}}.")
+	}
+	return nil
+}
+
+// mentions reports whether a text has the gap that the message needs, if it needs
+// one.
+func (t *template) mentions(text string) bool {
+	return t.needs == "" || strings.Contains(fill(text, map[string]string{t.needs: "\x00"}), "\x00")
 }
 
 // known are the gaps of a template.

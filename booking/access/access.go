@@ -102,6 +102,9 @@ type Options struct {
 	// CanSend reports whether messages can be sent by a method: sms, whatsapp or
 	// email. Nil: by none.
 	CanSend func(method string) bool
+	// CanSendCode reports whether an organization's codes can be sent by a method
+	// for which CanSend is true. Nil: they can.
+	CanSendCode func(ctx context.Context, organizationID, method, lang string) (bool, error)
 	// DailyCodes is how many messages with codes an organization sends its
 	// customers in a day, unless it has a limit of its own. Default 1,000.
 	DailyCodes int

@@ -113,6 +113,11 @@ func (a *Access) RequestCode(ctx context.Context, organizationID string, c Conta
 		return time.Time{}, err
 	}
 	canSend, code := a.SendsCodes(c.Method), a.o.FixedCode
+	if canSend && a.o.CanSendCode != nil {
+		if canSend, err = a.o.CanSendCode(ctx, organizationID, c.Method, c.Lang); err != nil {
+			return time.Time{}, err
+		}
+	}
 	if code == "" {
 		if !canSend {
 			return time.Time{}, models.Errorf(models.CodeNoSender, "No way to send one-time codes by %s is configured.", c.Method)

@@ -21,7 +21,7 @@ var leavings = []string{
 // those that refer to others before these.
 var organizationTables = []string{
 	"idempotency_keys", "sessions", "one_time_codes", "code_guesses", "code_budgets", "organization_origins", "api_keys", "displays",
-	"message_attempts", "message_reminders", "message_wordings", "webhook_deliveries", "webhooks",
+	"message_attempts", "message_reminders", "message_wordings", "whatsapp_templates", "webhook_deliveries", "webhooks",
 	"push_log", "position_marks", "devices", "events", "bookings", "ticket_counters",
 	"member_views", "resource_types", "resources", "booking_types", "customers", "members",
 }

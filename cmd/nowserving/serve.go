@@ -131,7 +131,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	revoked := queue.NewBroadcast(rdb)
 	people, err := access.New(db, access.Options{
 		Announce: revoked.Send,
-		Secret:   secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, EndlessCodes: c.endlessCodes, CanSend: canSend, Now: db.Time, Log: log,
+		Secret:   secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, EndlessCodes: c.endlessCodes, CanSend: canSend, CanSendCode: notifier.CanSendCode, Now: db.Time, Log: log,
 		DailyCodes: c.OTPDailyLimit, CodeCountries: c.OTPCountries,
 		Turnstile: access.Verifier{URL: c.TurnstileURL, Secret: c.TurnstileSecret}, Recaptcha: access.Verifier{URL: c.RecaptchaURL, Secret: c.RecaptchaSecret},
 	})
