@@ -86,7 +86,7 @@ func (s *Server) availabilityRoutes() {
 
 	register(s, operation{
 		method: http.MethodPost, path: "/availability/resources", id: "listOfferedResources", tag: "Availability", tenancy: fromHeader,
-		summary: "List who serves", example: map[string]any{"type": exampleID, "limit": 10},
+		summary: "List resources", about: "Only those that are on and activated.", example: map[string]any{"type": exampleID, "limit": 10},
 	}, func(ctx context.Context, c caller, in *with[placeQuery]) (list[PlaceView], error) {
 		page, err := in.Body.page()
 		if err != nil {
@@ -112,7 +112,7 @@ func (s *Server) availabilityRoutes() {
 	}
 	register(s, operation{
 		method: http.MethodGet, path: "/availability/resources/{resourceId}", id: "getOfferedResource", tag: "Availability", tenancy: fromHeader,
-		summary: "Get who serves",
+		summary: "Get a resource", about: "One that is on and activated.",
 	}, func(ctx context.Context, c caller, in *byResource) (result[PlaceView], error) {
 		r, err := s.o.Catalog.Resource(ctx, c.OrganizationID, in.ID)
 		if err == nil && !r.Active() {

@@ -163,12 +163,11 @@ func TestEveryAnswerSaysWhatIsAlwaysThere(t *testing.T) {
 	for path := range doc.members("paths") {
 		for _, op := range doc.operationsAt(path) {
 			doc.schemasOf(at(op, "requestBody"), asked)
-			doc.schemasOf(at(op, "responses.200"), answered)
+			doc.schemasOf(at(op, "responses"), answered)
 		}
 	}
 	for name := range answered {
-		assert.False(t, asked[name], "%s is in a request and in an answer: make a type for each, or nothing can be required", name)
-		assert.NotEmpty(t, at1(doc.at("components.schemas"), name))
+		assert.False(t, asked[name], "%s is in a request and in an answer, which need not hold the same", name)
 	}
 }
 

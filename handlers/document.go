@@ -244,9 +244,13 @@ func (s *Server) serveDocuments() {
 	schemas := api.Components.Schemas.Map()
 	delete(schemas, "ErrorModel")
 	delete(schemas, "ErrorDetail")
+	addWebhooks(api)
+	addExamples(api, s.o.PublicURL)
 	completeSchemas(api)
+	shareAnswers(api)
 	s.openAPI = sync.OnceValues(func() ([]byte, error) { return json.Marshal(api) })
 	s.serveDocument("/openapi.json", s.openAPI)
+	s.serveDocument("/openapi-3.0.json", sync.OnceValues(func() ([]byte, error) { return olderOpenAPI(*api) }))
 }
 
 func (s *Server) serveDocument(path string, document func() ([]byte, error)) {

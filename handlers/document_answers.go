@@ -1,7 +1,10 @@
 package handlers
 
 import (
+	"cmp"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -20,33 +23,91 @@ func (*Problem) TransformSchema(_ huma.Registry, schema *huma.Schema) *huma.Sche
 
 // completeSchemas adds to the schemas of answers what the framework does not say:
 // every member is required unless it is omitted when it is empty, and no array is
-// null. Schemas that requests use too stay as they are, because the framework
-// checks requests by them.
+// null. Requests are checked by their schemas, so a type that is in requests and in
+// answers gets a second schema, for answers.
 func completeSchemas(api *huma.OpenAPI) {
 	asked, answered := schemasIn{api, map[string]bool{}}, schemasIn{api, map[string]bool{}}
+	answers := []map[string]*huma.MediaType{}
 	for _, item := range api.Paths {
 		for _, op := range operationsOf(item) {
 			if op.RequestBody != nil {
 				asked.content(op.RequestBody.Content)
 			}
 			for _, response := range op.Responses {
-				answered.content(response.Content)
+				answers = append(answers, response.Content)
 			}
 		}
 	}
 	for _, response := range api.Components.Responses {
-		answered.content(response.Content)
+		answers = append(answers, response.Content)
 	}
-	for name, schema := range api.Components.Schemas.Map() {
+	for _, content := range answers {
+		answered.content(content)
+	}
+	schemas := api.Components.Schemas.Map()
+	for _, schema := range schemas {
+		withoutOwnWords(schema)
+	}
+	second := map[string]string{} // by the reference that requests have
+	for name := range answered.names {
+		if asked.names[name] {
+			second[schemaPrefix+name] = schemaPrefix + name + "View"
+		}
+	}
+	for name := range answered.names {
+		schema := schemas[name]
+		if asked.names[name] {
+			schema = copyOf(schema)
+			schemas[name+"View"] = schema
+		}
+		refer(schema, second)
 		for _, property := range schema.Properties {
-			withoutOwnWords(property)
-			if answered.names[name] && !asked.names[name] && property.Type == huma.TypeArray {
+			if property.Type == huma.TypeArray {
 				property.Nullable = false
 			}
 		}
-		if answered.names[name] && !asked.names[name] {
-			schema.Required = alwaysThere(api.Components.Schemas.TypeFromRef(schemaPrefix + name))
+		schema.Required = alwaysThere(api.Components.Schemas.TypeFromRef(schemaPrefix + name))
+	}
+	for _, content := range answers {
+		for _, media := range content {
+			refer(media.Schema, second)
 		}
+	}
+}
+
+// parts are the schemas within a schema.
+func parts(schema *huma.Schema) []*huma.Schema {
+	within := slices.Collect(maps.Values(schema.Properties))
+	if schema.Items != nil {
+		within = append(within, schema.Items)
+	}
+	if values, ok := schema.AdditionalProperties.(*huma.Schema); ok {
+		within = append(within, values)
+	}
+	return within
+}
+
+// copyOf returns a copy that shares no part with the original.
+func copyOf(schema *huma.Schema) *huma.Schema {
+	made := *schema
+	made.Properties = maps.Clone(schema.Properties)
+	for name, property := range made.Properties {
+		made.Properties[name] = copyOf(property)
+	}
+	if made.Items != nil {
+		made.Items = copyOf(made.Items)
+	}
+	if values, ok := made.AdditionalProperties.(*huma.Schema); ok {
+		made.AdditionalProperties = copyOf(values)
+	}
+	return &made
+}
+
+// refer replaces references.
+func refer(schema *huma.Schema, to map[string]string) {
+	schema.Ref = cmp.Or(to[schema.Ref], schema.Ref)
+	for _, part := range parts(schema) {
+		refer(part, to)
 	}
 }
 
@@ -54,8 +115,8 @@ func completeSchemas(api *huma.OpenAPI) {
 // The messages to callers that use it are made already.
 func withoutOwnWords(schema *huma.Schema) {
 	schema.PatternDescription = ""
-	if schema.Items != nil {
-		withoutOwnWords(schema.Items)
+	for _, part := range parts(schema) {
+		withoutOwnWords(part)
 	}
 }
 
@@ -70,6 +131,28 @@ func alwaysThere(t reflect.Type) []string {
 		names = append(names, name)
 	}
 	return names
+}
+
+// shareAnswers puts answers that several operations give alike in one place.
+func shareAnswers(api *huma.OpenAPI) {
+	uses := map[string]int{}
+	each := func(do func(op *huma.Operation, name string)) {
+		for _, item := range api.Paths {
+			for _, op := range operationsOf(item) {
+				media := op.Responses["200"].Content["application/json"]
+				if media != nil && media.Schema.Ref != "" {
+					do(op, strings.TrimPrefix(media.Schema.Ref, schemaPrefix))
+				}
+			}
+		}
+	}
+	each(func(_ *huma.Operation, name string) { uses[name]++ })
+	each(func(op *huma.Operation, name string) {
+		if uses[name] > 1 {
+			api.Components.Responses[name] = op.Responses["200"]
+			op.Responses["200"] = &huma.Response{Ref: "#/components/responses/" + name}
+		}
+	})
 }
 
 const schemaPrefix = "#/components/schemas/"
@@ -97,12 +180,8 @@ func (in schemasIn) schema(schema *huma.Schema) {
 		in.names[name] = true
 		schema = in.api.Components.Schemas.Map()[name]
 	}
-	in.schema(schema.Items)
-	for _, property := range schema.Properties {
-		in.schema(property)
-	}
-	if values, ok := schema.AdditionalProperties.(*huma.Schema); ok {
-		in.schema(values)
+	for _, part := range parts(schema) {
+		in.schema(part)
 	}
 }
 

@@ -90,7 +90,7 @@ func (s *Server) schedulingRoutes() {
 	register(s, operation{
 		method: http.MethodPut, path: "/management/scheduling/new", id: "createBooking", tag: "Bookings", who: staff,
 		summary: "Make an appointment, or put a patient into the queue",
-		about:   about + "Answers the bare booking with the token and the address of the patient's page.",
+		about:   about + "The answer is the booking itself, not in result as elsewhere, with the token and the address of the patient's page.",
 		example: map[string]any{
 			"date": "2023-01-11", "time": 1800, "type": exampleID, "resourceFilters": map[string]any{"resource": exampleOther},
 			"customerIdentifier": map[string]any{"phone": "+966500000001", "firstName": "Mona"}, "note": "Regular appointment",

@@ -1,0 +1,92 @@
+package handlers
+
+import (
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"nowserving/models"
+	"nowserving/notify"
+)
+
+// webhookHeaders are the headers of every delivery.
+var webhookHeaders = []*huma.Param{
+	{Name: "webhook-id", Example: exampleID, Description: "The delivery's id, the same for every attempt and replay."},
+	{Name: "webhook-timestamp", Example: "1772353800", Description: "When this attempt was made, in Unix seconds. Refuse one that is more than five minutes away."},
+	{
+		Name: "webhook-signature", Example: "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
+		Description: "As Standard Webhooks says: v1, and the base64 HMAC-SHA256 of webhook-id.webhook-timestamp.body, whose key is the decoded secret after whsec_. " +
+			"There are two, with a space between them, for 24 hours after the secret was rotated.",
+	},
+	{
+		Name: "x-icos-signature", Example: "6a2f6d9c0d3a4a0f9e0a5c7f2b1d8e4c3f5a7b9d1e3c5a7f9b1d3e5f7a9c1b3d",
+		Description: "The hex HMAC-SHA256 of the body, whose key is the newest secret as it is written, whsec_ included.",
+	},
+}
+
+// triggerTexts say what each trigger tells of, and more where that helps.
+var triggerTexts = map[notify.Trigger][2]string{
+	notify.TriggerNewBooking:                  {"An appointment asks for approval", "Only where types are not confirmed by themselves."},
+	notify.TriggerNewAppointment:              {"An appointment is confirmed", ""},
+	notify.TriggerAppointmentRescheduled:      {"An appointment takes the place of another", "data.rescheduledFrom is the booking it replaces."},
+	notify.TriggerBookingRejected:             {"A request for an appointment is rejected", ""},
+	notify.TriggerCustomerCanceled:            {"The customer cancels a booking", ""},
+	notify.TriggerProviderCanceled:            {"Staff cancel a booking", "data.cancelReason says why."},
+	notify.TriggerBookingUnassigned:           {"A customer joins a queue", "Every resource that serves the type may take the booking."},
+	notify.TriggerBookingAssigned:             {"A resource takes a booking", "Its patient is called at the same time: see bookingCalled."},
+	notify.TriggerBookingExpired:              {"A booking expires because nobody takes it in time", ""},
+	notify.TriggerQueuePositionUpdated:        {"The place of a waiting booking changes", "data.queuePosition is the new one."},
+	notify.Trigger(models.ReminderDayBefore):  {"An appointment begins in 24 hours", ""},
+	notify.Trigger(models.ReminderHourBefore): {"An appointment begins in 60 minutes", ""},
+	notify.Trigger(models.ReminderTenBefore):  {"An appointment begins in 10 minutes", ""},
+	notify.Trigger(models.ReminderAtStart):    {"An appointment begins", ""},
+	notify.Trigger(models.ReminderAfterEnd):   {"The planned end of an appointment has passed", ""},
+	notify.Trigger(models.ReminderDayAfter):   {"An appointment ended 24 hours ago", ""},
+	notify.TriggerBookingCalled:               {"A patient is called", ""},
+	notify.TriggerBookingRecalled:             {"A patient is called again", ""},
+	notify.TriggerBookingStarted:              {"A visit begins", ""},
+	notify.TriggerBookingEnded:                {"A visit ends", ""},
+	notify.TriggerBookingNoShow:               {"A patient did not come", ""},
+	notify.TriggerBookingHeld:                 {"A waiting booking is put on hold", ""},
+	notify.TriggerBookingReturned:             {"A held booking waits again", ""},
+}
+
+// addWebhooks describes what receivers are sent.
+func addWebhooks(api *huma.OpenAPI) {
+	payload := api.Components.Schemas.Schema(reflect.TypeFor[notify.Payload](), true, "")
+	var headers []*huma.Param
+	for _, h := range webhookHeaders {
+		shared := *h
+		shared.In, shared.Required, shared.Schema = "header", true, &huma.Schema{Type: huma.TypeString}
+		api.Components.Parameters[h.Name] = &shared
+		headers = append(headers, &huma.Param{Ref: parameterPrefix + h.Name})
+	}
+	clinic := &models.Organization{ID: exampleOther, Name: "Al Noor", Timezone: "Asia/Riyadh"}
+	api.Webhooks = map[string]*huma.PathItem{}
+	for _, trigger := range notify.Triggers {
+		texts := triggerTexts[trigger]
+		api.Webhooks[string(trigger)] = &huma.PathItem{Post: &huma.Operation{
+			OperationID: string(trigger) + "Webhook", Tags: []string{"Webhooks"}, Summary: texts[0], Parameters: headers,
+			Description: join(texts[1], "Sent to the webhooks with the trigger "+string(trigger)+"."), Security: []map[string][]string{},
+			RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {
+				Schema: &huma.Schema{
+					AllOf:      []*huma.Schema{payload},
+					Properties: map[string]*huma.Schema{"trigger": {Type: huma.TypeString, Enum: []any{string(trigger)}}},
+				},
+				Example: notify.SamplePayload(trigger, clinic),
+			}}},
+			Responses: map[string]*huma.Response{
+				"2XX":     {Description: "The delivery is taken."},
+				"410":     {Description: "The webhook is disabled."},
+				"default": {Description: "The delivery is sent again later: at most ten times in all."},
+			},
+		}}
+	}
+}
+
+func join(first, second string) string {
+	if first == "" {
+		return second
+	}
+	return first + " " + second
+}
