@@ -99,12 +99,23 @@ type messageAttemptView struct {
 	ProviderID string               `json:"providerId" doc:"Twilio's SID, or the Message-ID of an e-mail."`
 	Error      string               `json:"error" doc:"Why it was not sent: HTTP or SMTP and the status, then the carrier's own code; or timeout, unreachable, TLS, too late, obsolete."`
 	DurationMS int64                `json:"durationMs"`
-	At         time.Time            `json:"at"`
+
+	Delivery      notify.MessageReceipt `json:"delivery" enum:",delivered,undelivered,failed" doc:"What Twilio reported after it took the message; empty while it has not, and for other carriers."`
+	DeliveryError string                `json:"deliveryError" doc:"Twilio's code of the reason, such as 30003."`
+	DeliveryAt    *time.Time            `json:"deliveryAt" doc:"When it was reported."`
+
+	At time.Time `json:"at"`
 }
 
 func viewMessageAttempt(a *notify.MessageAttempt) messageAttemptView {
+	var reported *time.Time
+	if a.DeliveryAt != nil {
+		at := a.DeliveryAt.UTC()
+		reported = &at
+	}
 	return messageAttemptView{
-		a.ID, a.MessageID, a.BookingID, a.Template, a.Method, a.Attempt, a.Status, a.ProviderID, a.Error, a.DurationMS, a.CreatedAt.UTC(),
+		a.ID, a.MessageID, a.BookingID, a.Template, a.Method, a.Attempt, a.Status, a.ProviderID, a.Error, a.DurationMS,
+		a.Delivery, a.DeliveryError, reported, a.CreatedAt.UTC(),
 	}
 }
 
@@ -136,6 +147,7 @@ func (s *Server) messageRoutes() {
 		Template  string `query:"template"`
 		Method    string `query:"method" enum:"email,sms,whatsapp"`
 		Status    string `query:"status" enum:"sent,retried,failed,dropped"`
+		Delivery  string `query:"delivery" enum:"delivered,undelivered,failed"`
 		From      string `query:"from" doc:"A day (2026-03-01) of the organization, or a moment (RFC 3339)."`
 		To        string `query:"to" doc:"A day, to its end, or a moment."`
 	}
@@ -153,6 +165,7 @@ func (s *Server) messageRoutes() {
 		}
 		f := notify.MessageFilter{
 			BookingID: in.BookingID, MessageID: in.MessageID, Template: in.Template, Method: in.Method, Status: notify.MessageStatus(in.Status),
+			Delivery: notify.MessageReceipt(in.Delivery),
 		}
 		if f.From, err = beginning(in.From, o.zone); err != nil {
 			return list[messageAttemptView]{}, err

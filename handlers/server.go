@@ -139,6 +139,7 @@ func New(o Options) (*Server, error) {
 	s.privacyRoutes()
 	s.serveDocuments()
 	s.serviceRoutes()
+	s.receiptRoutes()
 	if err := s.operatorRoutes(); err != nil {
 		return nil, err
 	}

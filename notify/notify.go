@@ -37,6 +37,9 @@ type Options struct {
 	Secret []byte
 	// PublicURL begins the addresses that messages name.
 	PublicURL string
+	// Receipts says that carriers can reach PublicURL, and are asked to report
+	// there what became of messages.
+	Receipts bool
 	// Console gets the messages for which no sender is configured; nil: they are
 	// not sent. Development only.
 	Console io.Writer

@@ -138,6 +138,7 @@ type post struct {
 	carriers map[string]*carrier // by method
 	// configured are the methods with a carrier other than the console.
 	configured map[string]bool
+	reporting  []*twilio // whose receipts are believed
 }
 
 func newPost(s *Service) (*post, error) {
@@ -154,7 +155,11 @@ func newPost(s *Service) (*post, error) {
 		p.carriers[methodEmail] = newCarrier(mail, settingSMTP, newPlaces())
 	}
 	if s.o.SMSURL != "" {
-		providers, err := newPhones(s.o.SMSURL)
+		callback := ""
+		if s.o.Receipts {
+			callback = strings.TrimRight(s.o.PublicURL, "/") + ReceiptsPath
+		}
+		providers, err := newPhones(s.o.SMSURL, callback)
 		if err != nil {
 			return nil, fmt.Errorf("the URL of the SMS provider: %w", err)
 		}
@@ -162,6 +167,9 @@ func newPost(s *Service) (*post, error) {
 			places := newPlaces() // of one provider, whatever the method
 			for method, sender := range senders {
 				p.carriers[method] = newCarrier(sender, settingSMS, places)
+				if t, ok := sender.(*twilio); ok {
+					p.reporting = append(p.reporting, t)
+				}
 			}
 		}
 	}
@@ -211,7 +219,7 @@ func CheckSenders(smtpURL, smsURL string) error {
 		}
 	}
 	if smsURL != "" {
-		if _, err := newPhones(smsURL); err != nil {
+		if _, err := newPhones(smsURL, ""); err != nil {
 			errs = append(errs, fmt.Errorf(settingSMS+": %w", err))
 		}
 	}

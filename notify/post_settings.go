@@ -258,13 +258,19 @@ type MessageAttempt struct {
 	// Error is a short code, empty where the message was sent.
 	Error      string
 	DurationMS int64
-	CreatedAt  time.Time
+	// Delivery is what the carrier reported after it took the message, with its
+	// own code where it says why not, and when.
+	Delivery      MessageReceipt
+	DeliveryError string
+	DeliveryAt    *time.Time
+	CreatedAt     time.Time
 }
 
 // MessageFilter narrows the log of messages; what is empty narrows nothing.
 type MessageFilter struct {
 	BookingID, MessageID, Template, Method string
 	Status                                 MessageStatus
+	Delivery                               MessageReceipt
 	From, To                               time.Time
 }
 
@@ -274,6 +280,7 @@ func (s *Service) MessageLog(ctx context.Context, organizationID string, f Messa
 	q := s.store.Read(ctx).Where("organization_id = ?", organizationID)
 	for _, part := range []struct{ column, value string }{
 		{"booking_id", f.BookingID}, {"message_id", f.MessageID}, {"template", f.Template}, {"method", f.Method}, {"status", string(f.Status)},
+		{"delivery", string(f.Delivery)},
 	} {
 		if part.value != "" {
 			q = q.Where(part.column+" = ?", part.value)

@@ -15,16 +15,13 @@ import (
 )
 
 // newPhones reads one URL of a provider, or several with spaces between, and
-// returns the senders of each by method.
-func newPhones(raw string) ([]map[string]sender, error) {
+// returns the senders of each by method. callback is where Twilio reports what
+// became of a message; empty: it is not asked to.
+func newPhones(raw, callback string) ([]map[string]sender, error) {
 	var providers []map[string]sender
 	taken := map[string]bool{}
 	for _, one := range strings.Fields(raw) {
-		read := newTwilio
-		if strings.HasPrefix(one, unifonicPrefix) {
-			read = newUnifonic
-		}
-		senders, err := read(one)
+		senders, err := newPhone(one, callback)
 		if err != nil {
 			return nil, err
 		}
@@ -40,6 +37,13 @@ func newPhones(raw string) ([]map[string]sender, error) {
 		return nil, errors.New("it is no URL")
 	}
 	return providers, nil
+}
+
+func newPhone(raw, callback string) (map[string]sender, error) {
+	if strings.HasPrefix(raw, unifonicPrefix) {
+		return newUnifonic(raw)
+	}
+	return newTwilio(raw, callback)
 }
 
 // newPhoneClient makes the HTTP client of a provider. Each request has the time
@@ -72,6 +76,7 @@ type twilio struct {
 	from           string // with prefix
 	service        string // the SID of a messaging service, instead of from
 	prefix         string // of every number: "whatsapp:" or nothing
+	callback       string // where it reports; empty: it does not
 }
 
 // The codes of Twilio that concern the account or our settings, whatever the
@@ -100,7 +105,7 @@ const maxAnswer = 64 << 10
 // newTwilio reads a URL such as
 // https://ACxxx:token@api.twilio.com/2010-04-01?from=%2B15005550006&whatsappFrom=%2B14155238886
 // and returns a sender for each method it has a number for.
-func newTwilio(raw string) (map[string]sender, error) {
+func newTwilio(raw, callback string) (map[string]sender, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return nil, errors.New("it is no URL") // the cause would show the token
@@ -117,7 +122,7 @@ func newTwilio(raw string) (map[string]sender, error) {
 	address := base.JoinPath("Accounts", u.User.Username(), "Messages.json").String()
 	senders := map[string]sender{}
 	for name, values := range u.Query() {
-		t := &twilio{client: client, address: address, account: u.User.Username(), token: token}
+		t := &twilio{client: client, address: address, account: u.User.Username(), token: token, callback: callback}
 		method := methodSMS
 		switch name {
 		case "from", "messagingServiceSid":
@@ -159,6 +164,9 @@ func (t *twilio) send(ctx context.Context, m outgoing) (string, error) {
 		form.Set("MessagingServiceSid", t.service)
 	} else {
 		form.Set("From", t.from)
+	}
+	if t.callback != "" {
+		form.Set("StatusCallback", t.callback)
 	}
 	res, err := postForm(ctx, t.client, t.address, form, func(req *http.Request) { req.SetBasicAuth(t.account, t.token) })
 	if res == nil {

@@ -8,8 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -102,6 +105,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		return nil
 	})
 	local := localURL(listener)
+	receipts := reachable(c.PublicURL)
 	if c.PublicURL == "" {
 		c.PublicURL = local
 	}
@@ -118,7 +122,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		fcm.Live = shown.Places
 	}
 	notifier, err = notify.New(ctx, notify.Options{
-		Store: db, Bookings: bookings, Secret: secret, PublicURL: c.PublicURL, Console: console,
+		Store: db, Bookings: bookings, Secret: secret, PublicURL: c.PublicURL, Receipts: receipts, Console: console,
 		FCM: fcm, SMTPURL: c.SMTPURL, SMSURL: c.SMSURL, AllowPrivate: c.WebhookAllowPrivate, Now: db.Time, Log: log,
 	})
 	if err != nil {
@@ -263,6 +267,17 @@ func version() string {
 		return ""
 	}
 	return info.Main.Version
+}
+
+// reachable reports whether a public URL leads to more than this machine or its
+// network. Twilio refuses messages that name another one to report to.
+func reachable(publicURL string) bool {
+	u, err := url.Parse(publicURL)
+	if err != nil || !strings.Contains(strings.Trim(u.Hostname(), "."), ".") {
+		return false
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return err != nil || ip.IsGlobalUnicast() && !ip.IsPrivate()
 }
 
 // localURL is how to reach the listener from this machine.

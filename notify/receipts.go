@@ -1,0 +1,150 @@
+package notify
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha1" //nolint:gosec // Twilio's choice
+	"encoding/base64"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// ReceiptsPath is where Twilio reports what became of messages, behind the public
+// URL.
+const ReceiptsPath = "/messages/receipts/twilio"
+
+// MessageReceipt is what a carrier reported of a message it took.
+type MessageReceipt string
+
+// The reports that are kept. Those in between (queued, sending, sent) say no more
+// than that the carrier took the message.
+const (
+	ReceiptNone        MessageReceipt = ""
+	ReceiptDelivered   MessageReceipt = "delivered"
+	ReceiptUndelivered MessageReceipt = "undelivered" // the phone's network did not
+	ReceiptFailed      MessageReceipt = "failed"      // the carrier could not
+)
+
+// deliveries are Twilio's last states of a message.
+var deliveries = map[string]MessageReceipt{
+	"delivered": ReceiptDelivered, "read": ReceiptDelivered, "undelivered": ReceiptUndelivered, "failed": ReceiptFailed, "canceled": ReceiptFailed,
+}
+
+// deliveryRank orders reports, so that the order in which they arrive does not
+// matter: what a phone confirmed stays.
+const deliveryRank = "CASE %s WHEN 'delivered' THEN 3 WHEN 'undelivered' THEN 2 WHEN 'failed' THEN 1 ELSE 0 END"
+
+var receiptCode = regexp.MustCompile(`^\d{1,10}$`)
+
+const (
+	// receiptLooks is how often a message is looked for, receiptPause apart: its
+	// receipt may arrive before the attempt is written down.
+	receiptLooks = 5
+	receiptPause = 200 * time.Millisecond
+)
+
+var (
+	errReceiptSignature = models.Errorf(models.CodeForbidden, "The request is not signed by the provider.")
+	errReceiptUnknown   = models.Errorf(models.CodeRouteMissing, "There is no such address.")
+)
+
+// SignedReceipt reports whether a receipt comes from Twilio. It looks nothing up.
+func (s *Service) SignedReceipt(form url.Values, signature string) error {
+	if slices.ContainsFunc(s.post.reporting, func(t *twilio) bool { return t.signed(form, signature) }) {
+		return nil
+	}
+	return errReceiptSignature
+}
+
+// Receipt keeps what a signed receipt says of a message. Repeated receipts and
+// those in the wrong order change nothing.
+func (s *Service) Receipt(ctx context.Context, form url.Values) error {
+	id := form.Get("MessageSid")
+	if id == "" {
+		return errReceiptUnknown
+	}
+	var attempt MessageAttempt
+	for look := 0; ; look++ {
+		err := s.store.Read(ctx).Where("provider_id = ? AND method IN ?", id, []string{methodSMS, methodWhatsApp}).Limit(1).Find(&attempt).Error
+		if err != nil {
+			return fmt.Errorf("look for the message of a receipt: %w", err)
+		}
+		if attempt.ID != "" {
+			break
+		}
+		if look == receiptLooks-1 {
+			return errReceiptUnknown
+		}
+		select {
+		case <-time.After(receiptPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	delivery := deliveries[form.Get("MessageStatus")]
+	if delivery == ReceiptNone {
+		return nil
+	}
+	code := form.Get("ErrorCode")
+	if delivery == ReceiptDelivered || !receiptCode.MatchString(code) || code == "0" {
+		code = ""
+	}
+	err := s.store.Tx(ctx, func(tx *store.Tx) error {
+		return tx.Model(&MessageAttempt{}).
+			Where("id = ? AND "+fmt.Sprintf(deliveryRank, "delivery")+" < "+fmt.Sprintf(deliveryRank, "CAST(? AS text)"), attempt.ID, delivery).
+			Updates(map[string]any{"delivery": delivery, "delivery_error": code, "delivery_at": tx.Now}).Error
+	})
+	if err != nil {
+		return fmt.Errorf("keep a receipt: %w", err)
+	}
+	return nil
+}
+
+// signed reports whether Twilio signed a receipt: the base64 of the HMAC-SHA1,
+// under the account's token, of the URL followed by the names and values of the
+// form in the order of the names. The port may be in the URL or not, so both are
+// tried: https://www.twilio.com/docs/usage/security#validating-requests
+func (t *twilio) signed(form url.Values, signature string) bool {
+	sent, err := base64.StdEncoding.DecodeString(signature)
+	if err != nil || t.callback == "" {
+		return false
+	}
+	var text strings.Builder
+	for _, name := range sorted(form) {
+		values := slices.Clone(form[name])
+		slices.Sort(values)
+		for _, value := range slices.Compact(values) {
+			text.WriteString(name + value)
+		}
+	}
+	return slices.ContainsFunc(withAndWithoutPort(t.callback), func(address string) bool {
+		mac := hmac.New(sha1.New, []byte(t.token))
+		mac.Write([]byte(address + text.String()))
+		return hmac.Equal(mac.Sum(nil), sent)
+	})
+}
+
+// withAndWithoutPort returns a URL as it is written and in its other form.
+func withAndWithoutPort(address string) []string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return []string{address}
+	}
+	other := *u
+	switch {
+	case u.Port() != "":
+		other.Host = strings.TrimSuffix(u.Host, ":"+u.Port())
+	case u.Scheme == "https":
+		other.Host += ":443"
+	default:
+		other.Host += ":80"
+	}
+	return []string{address, other.String()}
+}
