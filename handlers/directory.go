@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -38,6 +39,7 @@ type organization struct {
 	resAt     map[string]*models.Resource
 	views     map[string]access.Views // by member
 	live      realtime.Catalogue
+	networks  []netip.Prefix // that its patients share
 	read      time.Time
 }
 
@@ -60,6 +62,8 @@ type directory struct {
 
 	mu      sync.Mutex
 	entries map[string]*entry
+	// clinics are the organizations that were read, by the networks they name.
+	clinics map[netip.Prefix]string
 }
 
 type entry struct {
@@ -71,7 +75,7 @@ type entry struct {
 }
 
 func newDirectory(c *catalog.Catalog, a *access.Access) *directory {
-	return &directory{catalog: c, access: a, entries: map[string]*entry{}}
+	return &directory{catalog: c, access: a, entries: map[string]*entry{}, clinics: map[netip.Prefix]string{}}
 }
 
 // of returns an organization that exists, as it was read a moment ago.
@@ -81,6 +85,7 @@ func (d *directory) of(ctx context.Context, organizationID string) (*organizatio
 	if e == nil {
 		if len(d.entries) >= maxDirectories {
 			clear(d.entries)
+			clear(d.clinics)
 		}
 		e = &entry{reading: make(chan struct{}, 1)}
 		d.entries[organizationID] = e
@@ -114,15 +119,71 @@ func (d *directory) of(ctx context.Context, organizationID string) (*organizatio
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
-		if e.known == nil && d.entries[organizationID] == e {
-			delete(d.entries, organizationID) // it may be a name somebody made up
+		gone := e.known == nil || models.CodeOf(err) == models.CodeOrgMissing
+		if gone && d.entries[organizationID] == e {
+			d.place(e.known, nil)
+			delete(d.entries, organizationID) // it was deleted, or somebody made the name up
 		}
 		return nil, err
 	}
-	if changes == e.changes {
+	if changes == e.changes && d.entries[organizationID] == e {
+		d.place(e.known, fresh)
 		e.known = fresh
 	}
 	return fresh, nil
+}
+
+// place replaces the networks of an organization in clinics. The caller holds the
+// lock.
+func (d *directory) place(before, after *organization) {
+	if before != nil {
+		for _, network := range before.networks {
+			if d.clinics[network] == before.ID {
+				delete(d.clinics, network)
+			}
+		}
+	}
+	if after != nil {
+		for _, network := range after.networks {
+			d.clinics[network] = after.ID
+		}
+	}
+}
+
+// clinicAt returns the organization that names an address as its clinic's: the
+// one that is asked for, else any. It looks at what was read and reads nothing.
+func (d *directory) clinicAt(address, organizationID string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return ""
+	}
+	ip = ip.Unmap().WithZone("")
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if organizationID != "" {
+		e := d.entries[organizationID]
+		if e == nil || e.known == nil || !e.known.atClinic(ip) {
+			return ""
+		}
+		return organizationID
+	}
+	if len(d.clinics) == 0 {
+		return ""
+	}
+	for bits := ip.BitLen(); bits >= leastClinicBits; bits-- {
+		if id := d.clinics[netip.PrefixFrom(ip, bits).Masked()]; id != "" {
+			return id
+		}
+	}
+	return ""
+}
+
+// leastClinicBits is the width of the widest network that an organization names.
+const leastClinicBits = 24
+
+// atClinic reports whether an address is one of the clinic's.
+func (o *organization) atClinic(ip netip.Addr) bool {
+	return slices.ContainsFunc(o.networks, func(network netip.Prefix) bool { return network.Contains(ip) })
 }
 
 // forget makes the next look read an organization again, after a change.
@@ -130,6 +191,7 @@ func (d *directory) forget(organizationID string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if e := d.entries[organizationID]; e != nil {
+		d.place(e.known, nil)
 		e.known = nil
 		e.changes++
 	}
@@ -144,7 +206,7 @@ func (d *directory) load(ctx context.Context, organizationID string) (*organizat
 	if err != nil {
 		return nil, err
 	}
-	o.Organization = *row
+	o.Organization, o.networks = *row, catalog.Networks(row)
 	if o.zone, err = time.LoadLocation(o.Timezone); err != nil {
 		return nil, fmt.Errorf("time zone of organization %s: %w", organizationID, err)
 	}

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -30,6 +31,10 @@ const (
 	// networkShare is how many times the budget of one subscriber an IPv6 network
 	// of 48 bits has.
 	networkShare = 5
+	// clinicShare is how many times the budget of one subscriber an address has
+	// that an organization names as its clinic's. All of them together have
+	// networkShare times as many.
+	clinicShare = 10
 )
 
 // limiter counts the requests of budgets. Each budget is a bucket that holds a
@@ -219,6 +224,27 @@ func (l *limiter) takeAddress(ctx context.Context, address string) budget {
 	return left
 }
 
+// takeClinic spends one request of an address that an organization names as its
+// clinic's. The address's own budget is left for credentials that are looked up,
+// and for when this one is spent.
+func (l *limiter) takeClinic(ctx context.Context, address, organizationID string) budget {
+	subscriber, _ := networksOf(address)
+	name, each := "clinic:"+organizationID, redis_rate.PerMinute(clinicShare*l.perMinute.Rate)
+	left := l.take(ctx, name+":"+subscriber, each)
+	if left.wait > 0 {
+		return l.takeAddress(ctx, address)
+	}
+	all := l.take(ctx, name, redis_rate.PerMinute(networkShare*clinicShare*l.perMinute.Rate))
+	switch {
+	case all.wait > 0:
+		l.give(ctx, name+":"+subscriber, each)
+		return l.takeAddress(ctx, address)
+	case all.remaining < left.remaining:
+		return all
+	}
+	return left
+}
+
 // giveAddress returns what takeAddress spent.
 func (l *limiter) giveAddress(ctx context.Context, address string) {
 	subscriber, network := networksOf(address)
@@ -284,14 +310,21 @@ func (s *Server) charge(ctx context.Context, p access.Principal) budget {
 	return s.limiter.take(ctx, string(p.Kind)+":"+p.SubjectID, s.limiter.perMinute)
 }
 
-// spendAddress charges a request without a credential to its address, once.
+// spendAddress charges a request without a credential to its address, once. An
+// organization may have named that as its clinic's; this is known from what was
+// read before, and nothing is read for it.
 func (s *Server) spendAddress(c *gin.Context) error {
 	const charged = "charged"
 	if c.GetBool(charged) {
 		return nil
 	}
 	c.Set(charged, true)
-	left := s.limiter.takeAddress(c.Request.Context(), c.ClientIP())
+	var left budget
+	if clinic := s.directory.clinicAt(c.ClientIP(), cmp.Or(c.Param("organizationId"), c.GetHeader("X-APP-ID"))); clinic != "" {
+		left = s.limiter.takeClinic(c.Request.Context(), c.ClientIP(), clinic)
+	} else {
+		left = s.limiter.takeAddress(c.Request.Context(), c.ClientIP())
+	}
 	s.show(c, left)
 	return left.tooMany()
 }
@@ -313,7 +346,7 @@ func (s *Server) show(c *gin.Context, b budget) {
 
 // limitHeaders describe the headers about limits.
 var limitHeaders = map[string]*huma.Header{
-	"X-RateLimit-Limit":     numberHeader("Requests a minute that the credential has; without a valid one, the address or its network."),
+	"X-RateLimit-Limit":     numberHeader("Requests a minute that the credential has; without a valid one, the address, its network or its clinic."),
 	"X-RateLimit-Remaining": numberHeader("Requests that may follow at once."),
 	"X-RateLimit-Reset":     numberHeader("When Remaining will be Limit again, in Unix seconds."),
 	retryAfter:              numberHeader("Seconds until the request can be repeated."),

@@ -18,6 +18,7 @@ type organizationView struct {
 	BusinessTypeID       string        `json:"businessTypeId"`
 	BusinessCustomConfig models.Fields `json:"businessCustomConfig"`
 	AllowedOrigins       []string      `json:"allowedOrigins" nullable:"false"`
+	ClinicAddresses      []string      `json:"clinicAddresses" nullable:"false"`
 	OTPDailyLimit        *int          `json:"otpDailyLimit" doc:"Messages with one-time codes that go to its customers in a day of UTC; null: NOWSERVING_OTP_DAILY_LIMIT."`
 	CreatedAt            time.Time     `json:"createdAt"`
 	IsDeleted            bool          `json:"isDeleted" doc:"True in the answer to its deletion only: nobody finds it any more."`
@@ -28,7 +29,7 @@ func viewOrganization(o *models.Organization) organizationView {
 	if config == nil {
 		config = models.Fields{}
 	}
-	return organizationView{o.ID, o.Name, o.Timezone, o.BusinessTypeID, config, o.AllowedOrigins, o.OTPDailyLimit, o.CreatedAt.UTC(), o.DeletedAt != nil}
+	return organizationView{o.ID, o.Name, o.Timezone, o.BusinessTypeID, config, o.AllowedOrigins, o.ClinicAddresses, o.OTPDailyLimit, o.CreatedAt.UTC(), o.DeletedAt != nil}
 }
 
 func showOrganization(o *models.Organization, err error) (result[organizationView], error) {
@@ -53,6 +54,7 @@ type organizationBody struct {
 	BusinessTypeID       string        `json:"businessTypeId" maxLength:"100"`
 	BusinessCustomConfig models.Fields `json:"businessCustomConfig"`
 	AllowedOrigins       []string      `json:"allowedOrigins" maxItems:"50" example:"[\"https://clinic.example\"]" doc:"Origins whose pages may call the API for the organization and show its widgets. Hybrid apps have one too, such as capacitor://localhost."`
+	ClinicAddresses      []string      `json:"clinicAddresses" maxItems:"20" example:"[\"203.0.113.5\",\"2001:db8:1::/48\"]" doc:"Public addresses that the clinic's patients and devices share, such as that of its Wi-Fi: IP addresses, or networks of at least 24 bits in IPv4 and 48 in IPv6. Requests without a credential that come from there have ten times the budget."`
 	OTPDailyLimit        *int          `json:"otpDailyLimit" minimum:"1" maximum:"1000000" doc:"Messages with one-time codes a day, for its customers. Default NOWSERVING_OTP_DAILY_LIMIT."`
 }
 
@@ -63,6 +65,7 @@ type organizationChangeBody struct {
 	BusinessTypeID       *string       `json:"businessTypeId" maxLength:"100"`
 	BusinessCustomConfig models.Fields `json:"businessCustomConfig" doc:"Replaced as a whole."`
 	AllowedOrigins       *[]string     `json:"allowedOrigins" maxItems:"50" doc:"Replaced as a whole."`
+	ClinicAddresses      *[]string     `json:"clinicAddresses" maxItems:"20" doc:"Replaced as a whole."`
 	OTPDailyLimit        *int          `json:"otpDailyLimit" minimum:"1" maximum:"1000000" doc:"Messages with one-time codes a day, for its customers. Only account keys set it."`
 }
 
@@ -84,7 +87,7 @@ func (s *Server) organizationRoutes() {
 	}, func(ctx context.Context, _ caller, in *with[organizationBody]) (result[organizationView], error) {
 		o := &models.Organization{
 			Name: in.Body.Name, Timezone: in.Body.Timezone, BusinessTypeID: in.Body.BusinessTypeID, BusinessCustomConfig: in.Body.BusinessCustomConfig,
-			AllowedOrigins: in.Body.AllowedOrigins, OTPDailyLimit: in.Body.OTPDailyLimit,
+			AllowedOrigins: in.Body.AllowedOrigins, ClinicAddresses: in.Body.ClinicAddresses, OTPDailyLimit: in.Body.OTPDailyLimit,
 		}
 		if err := checkConfig(in.Body.BusinessCustomConfig); err != nil {
 			return result[organizationView]{}, err
@@ -130,7 +133,7 @@ func (s *Server) organizationRoutes() {
 		}
 		o, err := s.o.Catalog.UpdateOrganization(ctx, in.ID, catalog.OrganizationChange{
 			Name: in.Body.Name, Timezone: in.Body.Timezone, BusinessTypeID: in.Body.BusinessTypeID, BusinessCustomConfig: in.Body.BusinessCustomConfig,
-			AllowedOrigins: in.Body.AllowedOrigins, OTPDailyLimit: in.Body.OTPDailyLimit,
+			AllowedOrigins: in.Body.AllowedOrigins, ClinicAddresses: in.Body.ClinicAddresses, OTPDailyLimit: in.Body.OTPDailyLimit,
 		})
 		s.directory.forget(in.ID)
 		return showOrganization(o, err)

@@ -30,8 +30,11 @@ type Organization struct {
 	// OTPDailyLimit is how many messages with one-time codes go to its customers
 	// in a day; nil: as the configuration says.
 	OTPDailyLimit *int `gorm:"column:otp_daily_limit"`
-	CreatedAt     time.Time
-	DeletedAt     *time.Time
+	// ClinicAddresses are the addresses and networks (CIDR) that the clinic's
+	// patients share; requests without a credential have a larger budget there.
+	ClinicAddresses []string `gorm:"serializer:json"`
+	CreatedAt       time.Time
+	DeletedAt       *time.Time
 
 	// AllowedOrigins are the web origins whose pages may call the API for the
 	// organization and show its widgets: scheme://host[:port] in lower case.

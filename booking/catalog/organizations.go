@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -21,6 +22,11 @@ const (
 	maxOrigins = 50
 	// maxOrigin bounds one of them, in bytes: a host name has at most 253.
 	maxOrigin = 300
+	// maxAddresses bounds the addresses of a clinic. A network among them has 24
+	// bits or more in IPv4, and 48 or more in IPv6.
+	maxAddresses = 20
+	leastBits4   = 24
+	leastBits6   = 48
 	// maxDrops is how often it is tried to delete an organization that others write to.
 	maxDrops = 5
 	// originSigns are what an origin is written with: a host is a name or an address.
@@ -55,6 +61,7 @@ type OrganizationChange struct {
 	BusinessTypeID       *string
 	BusinessCustomConfig models.Fields
 	AllowedOrigins       *[]string
+	ClinicAddresses      *[]string
 	OTPDailyLimit        *int
 }
 
@@ -85,6 +92,9 @@ func (c *Catalog) UpdateOrganization(ctx context.Context, id string, change Orga
 		}
 		if change.AllowedOrigins != nil {
 			o.AllowedOrigins = *change.AllowedOrigins
+		}
+		if change.ClinicAddresses != nil {
+			o.ClinicAddresses = *change.ClinicAddresses
 		}
 		if err := checkOrganization(o); err != nil {
 			return err
@@ -178,7 +188,56 @@ func checkOrganization(o *models.Organization) error {
 	}
 	slices.Sort(origins)
 	o.AllowedOrigins = slices.Compact(origins)
+	return checkAddresses(o)
+}
+
+// checkAddresses brings the addresses of a clinic into the form they are stored
+// in.
+func checkAddresses(o *models.Organization) error {
+	if len(o.ClinicAddresses) > maxAddresses {
+		return models.Invalid("clinicAddresses", "A clinic has at most %d addresses.", maxAddresses)
+	}
+	addresses := make([]string, len(o.ClinicAddresses))
+	for i, text := range o.ClinicAddresses {
+		network, err := parseNetwork(text)
+		if err != nil {
+			return models.Invalid("clinicAddresses", "%q is neither an IP address nor a network such as 203.0.113.0/28.", text)
+		}
+		if bits := network.Bits(); network.Addr().Is4() && bits < leastBits4 || network.Addr().Is6() && bits < leastBits6 {
+			return models.Invalid("clinicAddresses", "%q is too wide: a network has at least %d bits in IPv4 and %d in IPv6.", text, leastBits4, leastBits6)
+		}
+		if addresses[i] = network.String(); network.IsSingleIP() {
+			addresses[i] = network.Addr().String()
+		}
+	}
+	slices.Sort(addresses)
+	o.ClinicAddresses = slices.Compact(addresses)
 	return nil
+}
+
+// parseNetwork reads an address as a network of its own, or a network.
+func parseNetwork(text string) (netip.Prefix, error) {
+	address, err := netip.ParseAddr(text)
+	if err == nil && address.Zone() == "" {
+		address = address.Unmap()
+		return netip.PrefixFrom(address, address.BitLen()), nil
+	}
+	network, err := netip.ParsePrefix(text)
+	if err == nil && network.Addr().Is4In6() {
+		err = errors.New("an IPv4 network is not written in IPv6")
+	}
+	return network.Masked(), err
+}
+
+// Networks are the addresses of a clinic, as networks.
+func Networks(o *models.Organization) []netip.Prefix {
+	var list []netip.Prefix
+	for _, text := range o.ClinicAddresses {
+		if network, err := parseNetwork(text); err == nil { // it was checked when it was stored
+			list = append(list, network)
+		}
+	}
+	return list
 }
 
 // normalOrigin returns an origin as browsers send it (RFC 6454, section 6.2):
