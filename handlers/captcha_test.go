@@ -1,6 +1,7 @@
 package handlers_test
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -119,6 +120,49 @@ func TestAskingForACodeNeedsAPerson(t *testing.T) {
 			assert.Len(t, turnstile.asked(), before)
 			for _, secret := range []string{"turnstile-secret", "recaptcha-secret", "person", "966500000501"} {
 				require.NotContains(t, h.logged.String(), secret)
+			}
+		})
+	}
+}
+
+// TestAProofIsForUs: a proof that was made on another site's page, or on our own
+// for something else, is none. Verifiers that do not say are believed.
+func TestAProofIsForUs(t *testing.T) {
+	t.Parallel()
+	for _, b := range []backend{embedded, postgres} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			says := map[string]string{}
+			pages := map[string]bool{ // by host and action
+				"clinic.example request_code": true, "Clinic.Example request_code": true, "clinic.example ": true, "clinic.example newsletter": false,
+				"friend.example anything": true, "partner.example anything": true, "other.example request_code": false, "evil-clinic.example ": false, " ": true,
+			}
+			for page := range pages {
+				host, action, _ := strings.Cut(page, " ")
+				says[page] = fmt.Sprintf(`{"success": true, "score": 0.9, "hostname": %q, "action": %q}`, host, action)
+			}
+			turnstile, recaptcha := newVerifier(t, says), newVerifier(t, says)
+			h := newHouse(t, b, func(h *house) {
+				h.serious = true
+				h.captcha[0] = access.Verifier{URL: turnstile.url, Secret: "turnstile-secret"}
+				h.captcha[1] = access.Verifier{URL: recaptcha.url, Secret: "recaptcha-secret"}
+			})
+			c := h.newClinic()
+			c.organization(http.MethodPut, "", object{"allowedOrigins": []string{"https://partner.example"}}).ok()
+			n := 0
+			for page, want := range pages {
+				n++
+				for _, proof := range []object{{"turnstileToken": page, "recaptchaToken": " "}, {"turnstileToken": " ", "recaptchaToken": page}} {
+					r := c.asking(fmt.Sprintf("+9665000006%02d", n), false)
+					body := object{"method": "sms", "phoneNumber": fmt.Sprintf("+9665000006%02d", n)}
+					maps.Copy(body, proof)
+					r.body = body
+					if a := h.send(r); want {
+						a.ok()
+					} else {
+						a.refused(http.StatusForbidden, models.CodeCaptcha)
+					}
+				}
 			}
 		})
 	}

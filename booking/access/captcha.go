@@ -35,6 +35,25 @@ type Proof struct {
 	Turnstile string // token
 	Recaptcha string // token
 	Address   string // network address they come from
+	// Hosts are those of the pages that a proof may come from, our own first; none:
+	// it may come from any.
+	Hosts []string
+}
+
+// proofAction is what our own pages say that a proof is for.
+const proofAction = "request_code"
+
+// meant reports whether what a verifier says of a proof fits: the page it was
+// made on and, on our own pages, what for. Verifiers do not always say it.
+func (p Proof) meant(said verdict) bool {
+	if len(p.Hosts) == 0 || said.Hostname == "" {
+		return true
+	}
+	own := strings.EqualFold(said.Hostname, p.Hosts[0])
+	if own && said.Action != "" && said.Action != proofAction {
+		return false
+	}
+	return own || slices.ContainsFunc(p.Hosts, func(host string) bool { return strings.EqualFold(said.Hostname, host) })
 }
 
 // CheckProof asks every verifier that is configured, or only those for which
@@ -49,18 +68,18 @@ func (a *Access) CheckProof(ctx context.Context, p Proof, needed bool) error {
 		if one.verifier.Secret == "" || one.token == "" && !needed {
 			continue
 		}
-		if err := a.checkWith(ctx, one.verifier, one.field, one.token, p.Address); err != nil {
+		if err := a.checkWith(ctx, one.verifier, one.field, one.token, p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *Access) checkWith(ctx context.Context, v Verifier, field, token, address string) error {
+func (a *Access) checkWith(ctx context.Context, v Verifier, field, token string, p Proof) error {
 	if token == "" {
 		return models.Errorf(models.CodeCaptcha, "Send the proof that a person asks in %s.", field)
 	}
-	said, err := v.ask(ctx, token, address)
+	said, err := v.ask(ctx, token, p.Address)
 	// These say that we are set up wrongly, or that they are broken: whoever
 	// asks can do nothing about it.
 	for _, code := range said.Errors {
@@ -75,6 +94,9 @@ func (a *Access) checkWith(ctx context.Context, v Verifier, field, token, addres
 	if !said.Success || said.Score != nil && *said.Score < leastScore {
 		return models.Errorf(models.CodeCaptcha, "What came in %s does not prove that a person asks, or has been used.", field)
 	}
+	if !p.meant(said) {
+		return models.Errorf(models.CodeCaptcha, "What came in %s was made for something else, or on a page whose origin is not in allowedOrigins.", field)
+	}
 	return nil
 }
 
@@ -83,6 +105,10 @@ type verdict struct {
 	Success bool     `json:"success"`
 	Score   *float64 `json:"score"` // of reCAPTCHA v3
 	Errors  []string `json:"error-codes"`
+	// Hostname and Action are of the page and of what it asked for; empty where the
+	// verifier does not say.
+	Hostname string `json:"hostname"`
+	Action   string `json:"action"`
 }
 
 // ask asks the verifier about a token. Its errors hold neither token nor secret.

@@ -104,6 +104,7 @@ const solve = {
     signal.addEventListener('abort', () => box.remove());
     const widget = globalThis.turnstile.render(box.holder, {
       sitekey: check.key,
+      action: 'request_code',
       language: lang,
       theme: document.documentElement.dataset.theme ?? 'auto',
       size: 'flexible',
