@@ -251,6 +251,7 @@ func (s *Server) serveDocuments() {
 	s.openAPI = sync.OnceValues(func() ([]byte, error) { return json.Marshal(api) })
 	s.serveDocument("/openapi.json", s.openAPI)
 	s.serveDocument("/openapi-3.0.json", sync.OnceValues(func() ([]byte, error) { return olderOpenAPI(*api) }))
+	s.serveDocument("/asyncapi.json", sync.OnceValues(func() ([]byte, error) { return liveDocument(api.Info, s.o.PublicURL) }))
 }
 
 func (s *Server) serveDocument(path string, document func() ([]byte, error)) {

@@ -25,27 +25,42 @@ func olderOpenAPI(api huma.OpenAPI) ([]byte, error) {
 	if err := json.Unmarshal(written, &document); err != nil {
 		return nil, err
 	}
-	toOpenAPI30(document)
+	oneExample(document)
+	referAlone(document)
 	return json.Marshal(document)
 }
 
-func toOpenAPI30(value any) {
-	switch v := value.(type) {
-	case []any:
-		for _, item := range v {
-			toOpenAPI30(item)
-		}
-	case map[string]any:
-		if _, several := v["examples"].([]any); several { // the first is in example
+// oneExample removes the lists of examples of schemas, of which the first is in
+// example too.
+func oneExample(value any) {
+	eachObject(value, func(v map[string]any) {
+		if _, several := v["examples"].([]any); several {
 			delete(v, "examples")
 		}
-		// What stands beside a reference is ignored in 3.0.
+	})
+}
+
+// referAlone moves references that something stands beside, which would be ignored.
+func referAlone(value any) {
+	eachObject(value, func(v map[string]any) {
 		if ref, ok := v["$ref"].(string); ok && len(v) > 1 {
 			delete(v, "$ref")
 			v["allOf"] = []any{map[string]any{"$ref": ref}}
 		}
+	})
+}
+
+// eachObject calls do with every object within a value, the outer ones first.
+func eachObject(value any, do func(map[string]any)) {
+	switch v := value.(type) {
+	case []any:
+		for _, item := range v {
+			eachObject(item, do)
+		}
+	case map[string]any:
+		do(v)
 		for _, member := range v {
-			toOpenAPI30(member)
+			eachObject(member, do)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -22,7 +23,7 @@ const documentsFolder = "NOWSERVING_TEST_DOCUMENTS"
 func TestDocumentsAreServedToEverybody(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, embedded)
-	for path, version := range map[string]string{"/openapi.json": "openapi 3.1.0", "/openapi-3.0.json": "openapi 3.0.3"} {
+	for path, version := range map[string]string{"/openapi.json": "openapi 3.1.0", "/openapi-3.0.json": "openapi 3.0.3", "/asyncapi.json": "asyncapi 3.0.0"} {
 		a := h.send(request{method: http.MethodGet, path: path}).ok()
 		assert.Equal(t, "application/json", a.header.Get("Content-Type"), path)
 		key, number, _ := strings.Cut(version, " ")
@@ -159,4 +160,83 @@ func TestWebhooksAreDocumented(t *testing.T) {
 
 func bodyOfWebhook(trigger string) []string {
 	return []string{"webhooks", trigger, "post", "requestBody", "content", "application/json", "schema"}
+}
+
+// Everything that a subscriber is sent is as the AsyncAPI document says.
+func TestLiveChannelsAreDocumented(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		doc := h.send(request{method: http.MethodGet, path: "/asyncapi.json"}).ok()
+		contract := newContract(t, doc.raw)
+		assert.Equal(t, "/connection/websocket", doc.str("servers.service.pathname"))
+		assert.NotEmpty(t, doc.list("x-close-codes"))
+		assert.NotEmpty(t, doc.list("x-errors"))
+		seen := map[string]bool{}
+		check := func(kind string, sent any) {
+			t.Helper()
+			name := fmt.Sprintf("%s-%v", kind, at(sent, "type"))
+			require.NotNil(t, at1(doc.members("channels." + kind)["messages"], name), name)
+			raw, err := json.Marshal(sent)
+			require.NoError(t, err)
+			contract.check(t, name, raw, "components", "messages", name, "payload")
+			seen[name] = true
+		}
+
+		c := h.newClinic()
+		kind := c.newType(nil)
+		room := c.newResource(object{"name": "Room 1"}, kind)
+		screen := c.staff(http.MethodPost, "/management/displays", object{"name": "Hall"}).ok()
+		published := map[string]<-chan any{}
+		watch := func(token, kind, id string) {
+			t.Helper()
+			snapshot, publications, err := h.watch(token, kind+":"+id)
+			require.NoError(t, err)
+			check(kind, snapshot)
+			published[kind+" "+id] = publications
+		}
+		// next takes what is published up to a type.
+		next := func(kind, id string, types ...string) {
+			t.Helper()
+			for _, wanted := range types {
+				deadline := time.After(patience)
+				for got := ""; got != wanted; {
+					select {
+					case p := <-published[kind+" "+id]:
+						check(kind, p)
+						got, _ = at(p, "type").(string)
+					case <-deadline:
+						t.Fatalf("%s was not published", wanted)
+					}
+				}
+			}
+		}
+		called, waiting := c.join(kind, object{"note": "Aches"}), c.join(kind, nil)
+		id := called.str("id")
+		watch(called.str("ticketToken"), "booking", id)
+		watch(c.key, "booking", waiting.str("id"))
+		watch(c.key, "queue", room)
+		watch(screen.str("result.token"), "display", screen.str("result.id"))
+		c.next(room).ok()
+		next("booking", id, "MY_BOOKING_ASSIGNED")
+		next("booking", waiting.str("id"), "QUEUE_POSITION_UPDATED")
+		next("queue", room, "QUEUE_UPDATED")
+		next("display", screen.str("result.id"), "NOW_SERVING", "DISPLAY_UPDATED")
+		h.exec("UPDATE bookings SET last_called_at = ? WHERE id = ?", time.Now().UTC().Add(-2*time.Minute), id)
+		c.act("recall", id, nil).ok()
+		next("booking", id, "MY_BOOKING_CALLED")
+		c.act("start", id, nil).ok()
+		next("booking", id, "BOOKING_UPDATED")
+		c.act("end", id, nil).ok()
+		next("booking", id, "MY_BOOKING_ENDED")
+		next("queue", room, "NEW_PENDING_UNASSIGNED_BOOKING")
+		c.act("cancel", waiting.str("id"), nil).ok()
+		next("booking", waiting.str("id"), "MY_BOOKING_CANCELED")
+		late := c.join(kind, nil).str("id")
+		watch(c.key, "booking", late)
+		h.exec("UPDATE bookings SET assignment_deadline = ? WHERE id = ?", time.Now().UTC().Add(-time.Minute), late)
+		next("booking", late, "MY_BOOKING_EXPIRED")
+		for name := range doc.members("components.messages") {
+			assert.True(t, seen[name], "%s was not sent", name)
+		}
+	})
 }

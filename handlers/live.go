@@ -111,13 +111,26 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 				}
 				place = &p
 			}
-			return json.Marshal(struct {
-				Type    models.EventType `json:"type"`
-				Booking BookingView      `json:"booking"`
-				At      time.Time        `json:"at"`
-			}{models.EventSnapshot, v.show(b, place), at})
+			return json.Marshal(bookingSnapshot{models.EventSnapshot, v.show(b, place), at})
 		},
 	}, nil
+}
+
+// bookingSnapshot is what a client is told when it subscribes to a booking.
+type bookingSnapshot struct {
+	Type    models.EventType `json:"type"`
+	Booking BookingView      `json:"booking"`
+	At      time.Time        `json:"at"`
+}
+
+// queueSnapshot is what a client is told when it subscribes to a queue.
+type queueSnapshot struct {
+	Type       models.EventType `json:"type"`
+	ResourceID string           `json:"resourceId"`
+	Paused     bool             `json:"paused"`
+	Waiting    []waiter         `json:"waiting" nullable:"false" doc:"The first 500, those served next first."`
+	Total      int              `json:"total" doc:"How many wait."`
+	At         time.Time        `json:"at"`
 }
 
 // waiter is one line of a resource's waiting list.

@@ -115,6 +115,7 @@ var doors = []door{
 	{route: "GET /metrics", who: asAccountKey},
 	{route: "GET /openapi.json", who: everyone},
 	{route: "GET /openapi-3.0.json", who: everyone},
+	{route: "GET /asyncapi.json", who: everyone},
 	{route: "GET /connection/websocket", who: everyone}, // the connect command says who it is
 	{route: "ANY /operator/jobs", who: asAccountKey},
 	{route: "ANY /operator/jobs/*path", who: asAccountKey, path: "/operator/jobs/api/jobs"},

@@ -295,16 +295,16 @@ func (t *telling) as(typ models.EventType) ([]byte, error) {
 		return t.data, nil
 	}
 	e := t.event
-	p := publication{Via: models.Via, Type: typ, BookingID: e.BookingID}
-	switch typ {
+	var p any
+	switch head := publication(typ); typ {
 	case models.EventAssigned:
-		p.Status, p.ResourceID, p.ResourceName, p.Ticket = e.Status, e.ResourceID, t.name, e.Ticket
+		p = bookingAssigned{head, e.BookingID, e.Status, e.ResourceID, t.name, e.Ticket}
 	case models.EventCalled:
-		p.ResourceID, p.ResourceName, p.Ticket, p.RecallCount = e.ResourceID, t.name, e.Ticket, &e.RecallCount
+		p = bookingCalled{head, e.BookingID, e.ResourceID, t.name, e.Ticket, e.RecallCount}
 	case models.EventExpired, models.EventCanceled:
-		p.Status = e.Status
+		p = bookingClosed{head, e.BookingID, e.Status}
 	default:
-		p.Status, p.Stage = e.Status, e.Stage
+		p = bookingUpdated{head, e.BookingID, e.Status, e.Stage}
 	}
 	data, err := json.Marshal(p)
 	if err != nil {
@@ -312,20 +312,4 @@ func (t *telling) as(typ models.EventType) ([]byte, error) {
 	}
 	t.typ, t.data = typ, data
 	return data, nil
-}
-
-// publication is the data of what is told of a booking, a queue or a display.
-type publication struct {
-	Via          string           `json:"via"`
-	Type         models.EventType `json:"type"`
-	BookingID    string           `json:"bookingId,omitempty"`
-	Status       models.Status    `json:"bookingStatus,omitempty"`
-	Stage        models.Stage     `json:"stage,omitempty"`
-	ResourceID   string           `json:"resourceId,omitempty"`
-	ResourceName string           `json:"resourceName,omitempty"`
-	Ticket       string           `json:"ticket,omitempty"`
-	RecallCount  *int             `json:"recallCount,omitempty"`
-	Call         *call            `json:"call,omitempty"`
-	Waiting      *int             `json:"waiting,omitempty"`
-	At           string           `json:"at,omitempty"`
 }

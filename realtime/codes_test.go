@@ -2,12 +2,15 @@ package realtime_test
 
 import (
 	"fmt"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/centrifugal/centrifuge-go"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"nowserving/models"
 	"nowserving/realtime"
@@ -109,4 +112,24 @@ func TestChangedMemberIsAskedForANewToken(t *testing.T) {
 	n.hub.Revoke("member")
 	code, reason := c.closed()
 	assert.Equal(t, "3014 state invalidated", fmt.Sprint(code, " ", reason))
+}
+
+// The API reference lists every code, in the words that clients are sent.
+func TestEveryCodeIsInTheReference(t *testing.T) {
+	source, err := os.ReadFile("protocol.go")
+	require.NoError(t, err)
+	for pattern, listed := range map[string][]realtime.CodeText{
+		`= farewell\{(\d+), "([^"]+)"`: realtime.CloseCodes, `protocol\.Error\{Code: (\d+), Message: "([^"]+)"`: realtime.Errors,
+	} {
+		texts := map[string]bool{}
+		for _, c := range listed {
+			texts[fmt.Sprint(c.Code, " ", c.Reason)] = true
+			assert.NotEmpty(t, c.About, c.Code)
+		}
+		found := regexp.MustCompile(pattern).FindAllStringSubmatch(string(source), -1)
+		assert.NotEmpty(t, found)
+		for _, code := range found {
+			assert.True(t, texts[code[1]+" "+code[2]], "%s %s", code[1], code[2])
+		}
+	}
 }

@@ -35,25 +35,6 @@ func (d *display) shows(resourceID string) bool {
 	return ok || d.resources == nil
 }
 
-// call is a ticket that was called, as screens show it.
-type call struct {
-	Ticket       string             `json:"ticket"`
-	ResourceID   string             `json:"resourceId"`
-	ResourceName string             `json:"resourceName"`
-	Translations models.Translation `json:"resourceName_translations"`
-	CalledAt     string             `json:"calledAt"`
-	Stage        models.Stage       `json:"stage"`
-	RecallCount  int                `json:"recallCount"`
-}
-
-// screen is all that a display shows.
-type screen struct {
-	NowServing []call   `json:"nowServing"`
-	LastCalled []call   `json:"lastCalled"`
-	Next       []string `json:"next"`
-	Waiting    int      `json:"waiting"`
-}
-
 func (o *organization) addDisplay(s *subscription) {
 	d := o.displays[s.id]
 	if d == nil {
@@ -149,7 +130,7 @@ func (o *organization) tellDisplays() {
 
 // screen builds and encodes what a display shows, but for the time.
 func (o *organization) screen(d *display) ([]byte, queue.Moment, error) {
-	c := screen{NowServing: []call{}, LastCalled: []call{}, Next: []string{}}
+	c := Screen{NowServing: []call{}, LastCalled: []call{}, Next: []string{}}
 	for _, e := range o.newestCalls() {
 		if !d.shows(e.ResourceID) {
 			continue
@@ -260,8 +241,7 @@ func (o *organization) mergeCall(e models.BookingEvent) {
 	if !o.callsKnown || e.Stage != models.StageCalled || again {
 		return
 	}
-	announced := o.call(&e)
-	data := o.encode(publication{Via: models.Via, Type: models.EventNowServing, Call: &announced})
+	data := o.encode(nowServing{publication(models.EventNowServing), o.call(&e)})
 	for _, d := range o.displays {
 		if data == nil || !d.shows(e.ResourceID) {
 			continue

@@ -55,7 +55,7 @@ func (o *organization) tellPending(resourceID, bookingID string) {
 	if q == nil || len(q.consoles) == 0 {
 		return
 	}
-	data := o.encode(publication{Via: models.Via, Type: models.EventNewPending, BookingID: bookingID, ResourceID: resourceID})
+	data := o.encode(bookingPending{publication(models.EventNewPending), bookingID, resourceID})
 	for s := range q.consoles {
 		if s.ready && data != nil {
 			s.conn.publish(s, data)
@@ -91,12 +91,8 @@ func (o *organization) renewConsole(s *subscription, data []byte) {
 // queueUpdated is what consoles are told of a queue; event is what happened
 // last, nil when that is not known.
 func (o *organization) queueUpdated(resourceID string, event *models.BookingEvent) []byte {
-	waiting := 0
-	o.mirror.View(func(v queue.View) { waiting = v.Len(resourceID) })
-	p := publication{
-		Via: models.Via, Type: models.EventQueueUpdated, ResourceID: resourceID,
-		Waiting: &waiting, At: o.now(),
-	}
+	p := queueUpdated{Publication: publication(models.EventQueueUpdated), ResourceID: resourceID, At: o.now()}
+	o.mirror.View(func(v queue.View) { p.Waiting = v.Len(resourceID) })
 	if event != nil {
 		p.BookingID, p.Ticket, p.Stage = event.BookingID, event.Ticket, event.Stage
 	}
@@ -106,10 +102,10 @@ func (o *organization) queueUpdated(resourceID string, event *models.BookingEven
 func (o *organization) now() string { return o.hub.o.Now().UTC().Format(timeFormat) }
 
 // encode makes the data of a publication, nil when it can't.
-func (o *organization) encode(p publication) []byte {
+func (o *organization) encode(p any) []byte {
 	data, err := json.Marshal(p)
 	if err != nil {
-		o.hub.o.Log.Error("encode a publication", "type", p.Type, "error", err)
+		o.hub.o.Log.Error("encode a publication", "error", err)
 		return nil
 	}
 	return data

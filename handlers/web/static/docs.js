@@ -29,9 +29,10 @@ function resolve(node) {
 function flat(node) {
   const schema = resolve(node);
   if (!schema.allOf) return schema;
-  return schema.allOf.map(flat).reduce((sum, part) => ({
+  // What stands beside the parts narrows them.
+  return [...schema.allOf.map(flat), { ...schema, allOf: undefined }].reduce((sum, part) => ({
     ...sum, ...part, properties: { ...sum.properties, ...part.properties }, required: [...(sum.required ?? []), ...(part.required ?? [])],
-  }), { ...schema, allOf: undefined });
+  }), {});
 }
 
 function typeText(node) {
@@ -128,7 +129,7 @@ function section(op) {
       h('p', { class: 'address' }, h('span', { class: `method ${op.method}` }, op.method), h('span', {}, op.path), op.deprecated && h('span', { class: 'must' }, t('docs.deprecated')))),
     h('div', { class: 'prose' },
       op.description && h('p', {}, op.description),
-      h('p', { class: 'hint' }, op.secured ? t('docs.secured') : t('docs.public')),
+      !op.webhook && h('p', { class: 'hint' }, op.secured ? t('docs.secured') : t('docs.public')),
       op.parameters.length > 0 && [h('h4', {}, t('docs.parameters')),
         h('ul', { class: 'facts' }, op.parameters.map((p) => {
           const s = flat(p.schema ?? {});
@@ -144,7 +145,7 @@ function section(op) {
       }), h('li', { class: 'refusals' }, responses.filter(({ status }) => !status.startsWith('2')).map(({ status, response }) =>
         h('span', {}, h('span', { class: 'status bad' }, status), ' ', h('span', { class: 'about' }, response.description ?? '')))))),
     h('div', { class: 'samples' },
-      sample(t('docs.request'), request(op, sent)),
+      sample(t('docs.request'), op.webhook ? JSON.stringify(sent, null, 2) : request(op, sent)),
       answered !== undefined && sample(`${t('docs.answer')} ${good.status}`, JSON.stringify(answered, null, 2))));
 }
 
@@ -153,13 +154,14 @@ const breakable = (path) => path.split(/(?<=\/)/).flatMap((part) => [part, h('wb
 
 function collect() {
   const list = [];
-  for (const [path, item] of Object.entries(spec.paths ?? {})) {
+  const items = [...Object.entries(spec.paths ?? {}).map(([path, item]) => [path, item, false]), ...Object.entries(spec.webhooks ?? {}).map(([name, item]) => [name, item, true])];
+  for (const [path, item, webhook] of items) {
     for (const method of methods) {
       const op = item[method];
       if (!op) continue;
       const security = op.security ?? spec.security ?? [];
       list.push({
-        ...op, path, method,
+        ...op, path, method, webhook,
         id: (op.operationId ?? `${method}-${path}`).replace(/[^\w-]+/g, '-'),
         tag: op.tags?.[0] ?? path.split('/')[1] ?? 'api',
         parameters: [...(item.parameters ?? []), ...(op.parameters ?? [])].map(resolve),
@@ -218,6 +220,15 @@ function mark() {
   }
 }
 
+/** Goes to what the address names. It was not there yet when the page was opened, so the browser did not. */
+function show() {
+  for (const row of main.querySelectorAll('tr.here')) row.classList.remove('here');
+  const named = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!named) return;
+  if (named.matches('tr')) named.classList.add('here');
+  named.scrollIntoView({ block: named.matches('tr') ? 'center' : 'start' });
+}
+
 async function load() {
   fill(main, h('p', { 'aria-busy': 'true' }, t('loading')));
   try {
@@ -232,7 +243,7 @@ async function load() {
   sign.rest();
   operations = collect();
   draw();
-  if (location.hash) document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
+  show();
 }
 
 let drawing = null;
@@ -251,5 +262,6 @@ addEventListener('scroll', () => {
   marking = true;
   requestAnimationFrame(() => { marking = false; mark(); });
 }, { passive: true });
+addEventListener('hashchange', show);
 onLang(() => { if (spec) draw(); });
 load();

@@ -1,0 +1,115 @@
+package handlers
+
+import (
+	"encoding/json"
+	"net/url"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"nowserving/models"
+	"nowserving/realtime"
+)
+
+const aboutLive = "What phones, consoles and screens are told as it happens. The protocol is Centrifuge's client protocol, JSON or Protobuf, over WebSocket: " +
+	"use one of its libraries (centrifuge-js, -swift, -java, -dart, -go, -python). " +
+	"The token of the connect command is an access token, an API key, the token of a ticket or of a display; give the library a getToken, because access tokens live 15 minutes. " +
+	"Subscribe to a channel by its address. The data of the subscribe reply is a snapshot of the state, and publications tell what changed since. " +
+	"Nothing is recovered after a gap: the library subscribes again and gets a new snapshot, so render the data of every subscribe reply and ask for no history. " +
+	"The service pings every 25 s. x-close-codes and x-errors list the codes; after a close code from 3500 on, the library does not connect again."
+
+// channel describes a kind of channel.
+type channel struct {
+	kind, parameter, about string
+	snapshot               reflect.Type // nil: among realtime.Messages
+}
+
+var channels = []channel{
+	{"booking", "bookingId", "One booking: for its customer, for the token of its ticket and for staff.", reflect.TypeFor[bookingSnapshot]()},
+	{"queue", "resourceId", "The queue of a resource: for its provider and for staff.", reflect.TypeFor[queueSnapshot]()},
+	{"display", "displayId", "A waiting-room screen: for the display's token and for staff. It shows ticket numbers, never names.", nil},
+}
+
+// liveDocument writes the AsyncAPI document of the live connection. Its schemas
+// come from the types that are sent.
+func liveDocument(info *huma.Info, publicURL string) ([]byte, error) {
+	registry := huma.NewMapRegistry(schemaPrefix, huma.DefaultSchemaNamer)
+	messages, all, operations := map[string]any{}, map[string]any{}, map[string]any{}
+	// add describes a message of a channel and returns its name.
+	add := func(kind string, t models.EventType, about string, payload reflect.Type) string {
+		name := kind + "-" + string(t)
+		messages[name] = map[string]any{
+			"name": string(t), "title": string(t), "summary": about, "contentType": "application/json",
+			"payload": map[string]any{"allOf": []any{
+				registry.Schema(payload, true, ""),
+				map[string]any{"type": "object", "properties": map[string]any{"type": map[string]any{"const": string(t)}}},
+			}},
+		}
+		return name
+	}
+	for _, c := range channels {
+		own, refs := map[string]any{}, []any{}
+		use := func(name string) {
+			own[name] = reference("/components/messages/" + name)
+			refs = append(refs, reference("/channels/"+c.kind+"/messages/"+name))
+		}
+		if c.snapshot != nil {
+			use(add(c.kind, models.EventSnapshot, "The state; the data of the subscribe reply.", c.snapshot))
+		}
+		for _, m := range realtime.Messages {
+			if m.Channel == c.kind {
+				use(add(c.kind, m.Type, m.About, m.Payload))
+			}
+		}
+		all[c.kind] = map[string]any{
+			"address": c.kind + ":{" + c.parameter + "}", "description": c.about, "messages": own,
+			"parameters": map[string]any{c.parameter: map[string]any{"description": "Its id.", "examples": []string{exampleID}}},
+		}
+		operations["watch-"+c.kind] = map[string]any{
+			"action": "send", "summary": "What a subscriber of " + c.kind + ":<id> gets", "description": "First the snapshot, then what changes.",
+			"channel": reference("/channels/" + c.kind), "messages": refs,
+		}
+	}
+	for _, schema := range registry.Map() {
+		schema.AdditionalProperties = true // there may be more of them later
+	}
+	document := map[string]any{
+		"asyncapi": "3.0.0", "defaultContentType": "application/json",
+		"info": map[string]any{
+			"title": info.Title + ": live channels", "version": info.Version, "description": aboutLive, "license": info.License, "contact": info.Contact,
+			"tags": []any{map[string]any{"name": "live", "description": "What is told as it happens."}},
+		},
+		"channels": all, "operations": operations,
+		"components": map[string]any{
+			"messages": messages, "schemas": registry,
+			"securitySchemes": map[string]any{"token": map[string]any{
+				"type": "httpApiKey", "in": "header", "name": "Authorization",
+				"description": "In the connect command, or as Authorization: Bearer. Never in an address.",
+			}},
+		},
+		"x-close-codes": realtime.CloseCodes, "x-errors": realtime.Errors,
+	}
+	if u, err := url.Parse(publicURL); err == nil && u.Host != "" {
+		protocol := "wss"
+		if u.Scheme == "http" {
+			protocol = "ws"
+		}
+		document["servers"] = map[string]any{"service": map[string]any{
+			"host": u.Host, "pathname": u.Path + livePath, "protocol": protocol, "description": "The Centrifuge client protocol.",
+			"security": []any{reference("/components/securitySchemes/token")},
+		}}
+	}
+	written, err := json.Marshal(document)
+	if err != nil {
+		return nil, err
+	}
+	// AsyncAPI, too, ignores what stands beside a reference.
+	var plain any
+	if err := json.Unmarshal(written, &plain); err != nil {
+		return nil, err
+	}
+	referAlone(plain)
+	return json.Marshal(plain)
+}
+
+func reference(to string) map[string]any { return map[string]any{"$ref": "#" + to} }
