@@ -234,6 +234,8 @@ func TestEveryRoute(t *testing.T) {
 		assert.Equal(t, 1, c.act("recall", waiting[0], nil).ok().num("result.recallCount"))
 		assert.Equal(t, "SERVING", c.act("start", waiting[0], nil).ok().str("result.stage"))
 		assert.Equal(t, "DONE", c.act("end", waiting[0], nil).ok().str("result.stage"))
+		assert.Equal(t, "SERVING", c.act("undo", waiting[0], nil).ok().str("result.stage"))
+		assert.Equal(t, "DONE", c.act("end", waiting[0], nil).ok().str("result.stage"))
 		assert.Equal(t, "HELD", c.act("hold", waiting[1], nil).ok().str("result.stage"))
 		assert.Equal(t, "WAITING", c.act("return", waiting[1], nil).ok().str("result.stage"))
 		c.staff(post, "/management/queue/pause", object{"resourceId": doctorID}).ok()
