@@ -5,7 +5,7 @@ PKG ?= ./...
 GOTESTFLAGS ?=
 export PKG GOTESTFLAGS
 
-.PHONY: help test fuzz lint licences vulnerabilities build bench demo
+.PHONY: help test fuzz lint licences vulnerabilities documents build bench demo
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ licences: ## list the licence of every module; fail on one that is unknown or no
 
 vulnerabilities: ## look for known vulnerabilities in what is called (needs https://vuln.go.dev)
 	@.ci/vulnerabilities
+
+documents: ## have Redocly and Spectral read the documents of the API; fail on errors (needs npm's registry)
+	@.ci/documents/check
 
 # The tags leave out what the service does not use of gin and gRPC: nearly half of the binary.
 build: ## build bin/nowserving and bin/loadtest, static
