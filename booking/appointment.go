@@ -140,6 +140,9 @@ func (s *Service) replace(tx *store.Tx, sc Scope, id string, b *models.Booking) 
 	if b.Info == nil {
 		b.Info = old.Info
 	}
+	if b.FirstName == "" && b.LastName == "" {
+		b.FirstName, b.LastName = old.FirstName, old.LastName
+	}
 	e := models.EventOf(models.EventCanceled, old)
 	e.Action, e.By, e.RescheduledTo = models.ActionCancel, sc.Actor(), b.ID
 	return old, tx.Emit(old.OrganizationID, e)
@@ -148,8 +151,7 @@ func (s *Service) replace(tx *store.Tx, sc Scope, id string, b *models.Booking) 
 // whose finds the customer of an appointment, which a new time does not change.
 func (a Appointment) whose(tx *store.Tx, b, replaced *models.Booking) error {
 	if b.CustomerID == "" && a.Customer != nil {
-		var err error
-		if b.CustomerID, err = a.Customer(tx); err != nil {
+		if err := a.resolve(tx, b); err != nil {
 			return err
 		}
 	}

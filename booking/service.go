@@ -78,9 +78,11 @@ type Join struct {
 	CustomerID string
 	// Customer, when CustomerID is empty, finds or makes the customer in the
 	// transaction that makes the booking.
-	Customer func(tx *store.Tx) (id string, err error)
-	TypeID   string
-	Priority int
+	Customer func(tx *store.Tx) (*models.Customer, error)
+	// FirstName and LastName are who comes; empty: the customer.
+	FirstName, LastName string
+	TypeID              string
+	Priority            int
 	// Timeout is the assignment timeout in minutes; it is clamped, and a
 	// fraction is dropped. Nil: the default.
 	Timeout *float64
@@ -121,7 +123,7 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 	b.FilterCategory, b.FilterResources = j.Filters.Category, len(j.Filters.Resources) > 0
 	err = s.store.Tx(ctx, func(tx *store.Tx) error {
 		if b.CustomerID == "" {
-			if b.CustomerID, err = j.Customer(tx); err != nil {
+			if err := j.resolve(tx, b); err != nil {
 				return err
 			}
 		}
@@ -159,6 +161,20 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 	return b, nil
 }
 
+// resolve finds the customer of a booking. A booking keeps the name it was made
+// with where the customer has another: they share a phone with who comes.
+func (j Join) resolve(tx *store.Tx, b *models.Booking) error {
+	c, err := j.Customer(tx)
+	if err != nil {
+		return err
+	}
+	b.CustomerID = c.ID
+	if j.FirstName == c.FirstName && j.LastName == c.LastName {
+		b.FirstName, b.LastName = "", ""
+	}
+	return nil
+}
+
 // insert stores a new booking. Its customer may have been erased since they, or
 // the desk for them, asked.
 func insert(db *gorm.DB, b *models.Booking) error {
@@ -189,6 +205,9 @@ func (s *Service) outline(ctx context.Context, organizationID string, j Join) (*
 	if j.Priority < models.MinPriority || j.Priority > models.MaxPriority {
 		return nil, nil, nil, models.Invalid("priority", "A priority is %d to %d.", models.MinPriority, models.MaxPriority)
 	}
+	if len(j.FirstName) > models.MaxName || len(j.LastName) > models.MaxName {
+		return nil, nil, nil, models.Invalid("firstName", "A name has at most %d bytes.", models.MaxName)
+	}
 	if len(j.Filters.Resources) > maxFilterResources {
 		return nil, nil, nil, models.Invalid("resourceFilters", "At most %d resources can be named.", maxFilterResources)
 	}
@@ -214,6 +233,7 @@ func (s *Service) outline(ctx context.Context, organizationID string, j Join) (*
 	}
 	return &models.Booking{
 		ID: models.NewID(), OrganizationID: organizationID, CustomerID: j.CustomerID, TypeID: t.ID,
+		FirstName: j.FirstName, LastName: j.LastName,
 		Priority: j.Priority, Version: 1, Note: j.Note, Info: j.Info, AssignmentTimeout: clampTimeout(j.Timeout),
 	}, t, zone, nil
 }

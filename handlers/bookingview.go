@@ -76,7 +76,7 @@ type resourceRef struct {
 
 type customerRef struct {
 	ID        string `json:"id"`
-	FirstName string `json:"firstName"`
+	FirstName string `json:"firstName" doc:"Of who comes: the booking's own name, where it was made with another than its customer has."`
 	LastName  string `json:"lastName"`
 	Phone     string `json:"phone,omitempty"`
 	Email     string `json:"email,omitempty"`
@@ -150,7 +150,8 @@ func (v viewer) show(b *models.Booking, place *booking.Place) BookingView {
 	}
 	if c := v.people[b.CustomerID]; c != nil {
 		phone, email := c.Contact()
-		out.Customer = &customerRef{c.ID, c.FirstName, c.LastName, phone, email}
+		first, last := b.Name(c)
+		out.Customer = &customerRef{c.ID, first, last, phone, email}
 	}
 	if place != nil {
 		out.QueuePosition, out.EstimatedWaitMinutes, out.EstimatedWait = &place.Position, &place.WaitMinutes, &place.Estimate

@@ -186,6 +186,7 @@ var doors = []door{
 	{route: "GET /management/customers", who: readers, whose: served},
 	{route: "GET /management/customers/:customerId", who: readers, path: "/management/customers/$customer", whose: served},
 	{route: "PUT /management/customers/:customerId", who: writers, path: "/management/customers/$customer", body: `{"note":"Changed"}`, whose: served},
+	{route: "POST /management/customers/merge", who: writers &^ asProvider, body: `{"customerId":"$customer","duplicateId":"$twin"}`, whose: anyone},
 	{route: "GET /management/customers/:customerId/export", who: rulers, path: "/management/customers/$customer/export", audited: true, whose: anyone},
 	{route: "DELETE /management/customers/:customerId", who: rulers, path: "/management/customers/$customer", whose: anyone},
 	{route: "GET /management/members", who: rulers},
@@ -304,6 +305,8 @@ func (h *house) newWorld(mark, digits, receiver string) *world {
 	w.act("hold", held, nil).ok()
 	elsewhere := join(other, 23)
 	w.next(away).ok()
+	twin := w.join(other, object{"customerIdentifier": person(25, nil)})
+	w.act("cancel", twin.str("id"), nil).ok()
 	display := w.staff(post, "/management/displays", object{"name": mark + " Door"}).ok()
 	w.tokens[asDisplay] = display.str("result.token")
 	w.ids = map[string]string{
@@ -311,7 +314,7 @@ func (h *house) newWorld(mark, digits, receiver string) *world {
 		"type": kind, "spareType": w.newType(object{"name": mark + " Spare"}),
 		"room": room, "away": away, "spareRoom": w.newResource(object{"name": mark + " Cellar"}),
 		"booking": mine.str("result.id"), "called": called, "held": held, "waiting": join(kind, 24), "elsewhere": elsewhere,
-		"customer": mine.str("result.customerId"), "phone": mark + " phone",
+		"customer": mine.str("result.customerId"), "phone": mark + " phone", "twin": twin.str("customerId"),
 		"display": display.str("result.id"), "hall": w.staff(post, "/management/displays", object{"name": mark + " Hall"}).ok().str("result.id"),
 		"webhook": webhook, "hook": hook, "receiver": receiver,
 	}
@@ -325,7 +328,7 @@ func (h *house) newWorld(mark, digits, receiver string) *world {
 	}
 	w.strange["customer"] = scalar[string](h, "SELECT customer_id FROM bookings WHERE id = ?", elsewhere)
 	require.Eventually(h.t, func() bool {
-		return scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE organization_id = ? AND status = 'delivered'", w.id) == 5
+		return scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE organization_id = ? AND status = 'delivered'", w.id) == 6
 	}, patience, 10*time.Millisecond)
 	w.ids["delivery"] = scalar[string](h, "SELECT min(id) FROM webhook_deliveries WHERE organization_id = ?", w.id)
 	return w

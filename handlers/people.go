@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"time"
 
+	"nowserving/booking"
 	"nowserving/booking/access"
+	"nowserving/booking/store"
 	"nowserving/models"
 )
 
@@ -112,6 +114,26 @@ func (s *Server) peopleRoutes() {
 		about: providerCustomers,
 	}, func(ctx context.Context, c caller, in *byCustomer) (result[customerView], error) {
 		return viewCustomer(s.o.Access.Customer(ctx, c.customers(), in.ID))
+	})
+	type mergeBody struct {
+		CustomerID  string `json:"customerId" required:"true" minLength:"1" maxLength:"64" doc:"The record that stays."`
+		DuplicateID string `json:"duplicateId" required:"true" minLength:"1" maxLength:"64" doc:"The record whose bookings it takes over."`
+	}
+	register(s, operation{
+		method: http.MethodPost, path: "/management/customers/merge", id: "mergeCustomers", tag: "Customers", who: staff &^ provider,
+		summary: "Merge two records of one person",
+		about: "customerId stays: it takes over every booking of duplicateId, and the address, name, note and data that it lacks. Each booking keeps the name " +
+			"it was made for. The duplicate's sessions end; with an address of it that the record did not lack nobody signs in any more.",
+		example: map[string]any{"customerId": exampleID, "duplicateId": exampleOther},
+	}, func(ctx context.Context, c caller, in *with[mergeBody]) (result[customerView], error) {
+		var waiting []models.Booking
+		merged, err := s.o.Access.Merge(ctx, c.customers(), in.Body.CustomerID, in.Body.DuplicateID,
+			func(tx *store.Tx, keep, duplicate *models.Customer) (err error) {
+				waiting, err = booking.Reassign(tx, duplicate, keep)
+				return err
+			})
+		s.o.Bookings.Republish(ctx, waiting)
+		return viewCustomer(merged, err)
 	})
 	type customerChange struct {
 		ID   string `path:"customerId" maxLength:"64"`

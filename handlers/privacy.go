@@ -35,6 +35,8 @@ type exportedBooking struct {
 	Ticket       string           `json:"ticket"`
 	LocalDay     string           `json:"localDay"`
 	Priority     int              `json:"priority"`
+	FirstName    string           `json:"firstName" doc:"Who came, where the booking was made with another name than the profile has."`
+	LastName     string           `json:"lastName"`
 	Note         string           `json:"note"`
 	Info         models.Fields    `json:"info"`
 	CancelReason string           `json:"cancelReason"`
@@ -56,7 +58,7 @@ type exportedDelivery struct {
 func exportBooking(b access.HeldBooking) exportedBooking {
 	view := exportedBooking{
 		ID: b.ID, TypeID: b.TypeID, ResourceID: text(b.ResourceID), Status: b.Status, Stage: b.Stage, Ticket: b.Ticket, LocalDay: b.LocalDay,
-		Priority: b.Priority, Note: b.Note, Info: b.Info, CancelReason: b.CancelReason, CreatedAt: b.CreatedAt.UTC(), PendingAt: utc(b.PendingAt),
+		Priority: b.Priority, FirstName: b.FirstName, LastName: b.LastName, Note: b.Note, Info: b.Info, CancelReason: b.CancelReason, CreatedAt: b.CreatedAt.UTC(), PendingAt: utc(b.PendingAt),
 		CalledAt: utc(b.CalledAt), StartedAt: utc(b.StartedAt), EndedAt: utc(b.EndedAt), StartsAt: utc(b.StartsAt), EndsAt: utc(b.EndsAt),
 	}
 	if view.Info == nil {

@@ -106,12 +106,9 @@ func (s *Server) schedulingRoutes() {
 			ref = access.CustomerRef{ID: w.ID, Phone: w.Phone, Email: w.Email, FirstName: w.FirstName, LastName: w.LastName}
 		}
 		if in.Body.Customer != nil || in.Body.Replaces == "" {
-			j.Customer = func(tx *store.Tx) (string, error) {
-				person, err := s.o.Access.ResolveCustomerIn(tx, c.customers(), ref)
-				if err != nil {
-					return "", err
-				}
-				return person.ID, nil
+			j.FirstName, j.LastName = ref.FirstName, ref.LastName
+			j.Customer = func(tx *store.Tx) (*models.Customer, error) {
+				return s.o.Access.ResolveCustomerIn(tx, c.customers(), ref)
 			}
 		}
 		view, err := s.schedule(ctx, c, in.Body.ScheduleBody, j, true)

@@ -142,11 +142,14 @@ type Booking struct {
 	ID             string
 	OrganizationID string
 	CustomerID     string
-	TypeID         string
-	ResourceID     *string
-	Status         Status
-	Stage          Stage
-	Ticket         string
+	// FirstName and LastName are who comes, where the booking was made with another
+	// name than its customer has: several people may share a phone.
+	FirstName, LastName string
+	TypeID              string
+	ResourceID          *string
+	Status              Status
+	Stage               Stage
+	Ticket              string
 	// LocalDay is the organization's day the ticket was drawn for, 2006-01-02:
 	// that of the joining, or of the appointment.
 	LocalDay string
@@ -190,6 +193,14 @@ type Booking struct {
 	// empty and nil when none is left.
 	ReminderNext Reminder
 	ReminderAt   *time.Time
+}
+
+// Name is who comes: the name the booking was made with, or else its customer's.
+func (b *Booking) Name(c *Customer) (first, last string) {
+	if b.FirstName != "" || b.LastName != "" {
+		return b.FirstName, b.LastName
+	}
+	return c.FirstName, c.LastName
 }
 
 // Waiting reports whether the booking stands in a queue.

@@ -118,6 +118,9 @@ type Customer struct {
 	UpdatedAt    time.Time
 }
 
+// MaxName bounds a first or last name, in bytes.
+const MaxName = 200
+
 // Contact is how the customer says they are reached; empty where not at all.
 func (c *Customer) Contact() (phone, email string) {
 	last := func(list ...*string) (found string) {

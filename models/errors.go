@@ -41,6 +41,7 @@ const (
 	CodeCustomerMissing Code = "CUS-NOT_FOUND"
 	CodeContactTaken    Code = "CUS-CONTACT_TAKEN"
 	CodeBeingServed     Code = "CUS-BEING_SERVED"
+	CodeSameCustomer    Code = "CUS-SAME"
 	CodeDisplayMissing  Code = "DSP-NOT_FOUND"
 	CodeOrgMissing      Code = "ORG-NOT_FOUND"
 	CodeHardDelete      Code = "ORG-HARD_DELETE"
@@ -119,6 +120,7 @@ var Failures = []Failure{
 	{CodeTypeInUse, 409, "Customers wait for this type.", "Serve or cancel them first, or switch the type off."},
 	{CodePrefixTaken, 409, "Another type uses this ticket prefix.", "Choose another prefix."},
 	{CodeContactTaken, 409, "Another customer has this phone number or e-mail address.", "Use that customer."},
+	{CodeSameCustomer, 409, "Both ids name the same customer.", "Name the record to keep, and the other one."},
 	{CodeBeingServed, 409, "The customer is called or served right now.", "End the visit first, or record a no-show."},
 	{CodeKeyTaken, 409, "A key of that name exists.", "Choose another name, or delete the old key."},
 	{CodeKeyLimit, 409, "There are as many API keys as there may be.", "Delete one first."},

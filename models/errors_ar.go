@@ -29,6 +29,7 @@ var meaningsAr = map[Code]string{
 	CodeResourceMissing: "لا توجد جهة خدمة بهذا المعرّف في المنشأة.",
 	CodeTypeMissing:     "لا يوجد نوع خدمة بهذا المعرّف في المنشأة.",
 	CodeCustomerMissing: "لا يوجد مراجع بهذا المعرّف في المنشأة.",
+	CodeSameCustomer:    "المعرّفان لمراجع واحد.",
 	CodeDisplayMissing:  "لا توجد شاشة بهذا المعرّف في المنشأة.",
 	CodeOrgMissing:      "لا توجد منشأة بهذا المعرّف، أو لا يحق لك رؤيتها.",
 	CodeKeyMissing:      "لا يوجد مفتاح بهذا الاسم.",

@@ -183,7 +183,8 @@ func (f *facts) payload(trigger Trigger, bookingID string, data PayloadData) (st
 	}
 	if c := f.customers[b.CustomerID]; c != nil {
 		phone, email := c.Contact()
-		p.Customer = PayloadPerson{c.ID, c.FirstName, c.LastName, phone, email}
+		first, last := b.Name(c)
+		p.Customer = PayloadPerson{c.ID, first, last, phone, email}
 	}
 	if t := f.types[b.TypeID]; t != nil {
 		p.Type = PayloadType{t.ID, t.Name, &t.NameTranslations, t.Minutes, t.Price}

@@ -58,9 +58,6 @@ func NormalEmail(email string) (string, error) {
 	return text, nil
 }
 
-// maxName bounds a first or last name, in bytes.
-const maxName = 200
-
 // contactFields name the fields of a request that a phone number and an e-mail
 // address came in, for errors.
 type contactFields struct{ phone, email string }

@@ -98,7 +98,7 @@ func eraseRows(tx *store.Tx, e *store.Erasure) error {
 		sql  string
 		args []any
 	}{
-		{"UPDATE bookings SET note = '', info = NULL, cancel_reason = '' WHERE organization_id = ? AND customer_id = ?", []any{e.OrganizationID, e.CustomerID}},
+		{"UPDATE bookings SET first_name = '', last_name = '', note = '', info = NULL, cancel_reason = '' WHERE organization_id = ? AND customer_id = ?", []any{e.OrganizationID, e.CustomerID}},
 		{"DELETE FROM devices WHERE organization_id = ? AND customer_id = ?", []any{e.OrganizationID, e.CustomerID}},
 		{"DELETE FROM sessions WHERE organization_id = ? AND kind = 'customer' AND subject_id = ?", []any{e.OrganizationID, e.CustomerID}},
 	} {

@@ -1,0 +1,83 @@
+package access
+
+import (
+	"context"
+	"fmt"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// Merge makes two records of one person one: keepID stays, and takes over from
+// duplicateID what it lacks of an address, a name, a note and data. The
+// duplicate's other addresses sign nobody in any more, its sessions and devices
+// end, and its row stays empty, as after an erasure. also takes over what others
+// keep, in the same transaction. It fails with CodeCustomerMissing where the scope
+// reaches not both, and with CodeSameCustomer where they are one already.
+func (a *Access) Merge(
+	ctx context.Context, sc CustomerScope, keepID, duplicateID string, also func(tx *store.Tx, keep, duplicate *models.Customer) error,
+) (*models.Customer, error) {
+	if keepID == duplicateID {
+		return nil, models.Errorf(models.CodeSameCustomer, "Both ids name the same customer.")
+	}
+	var keep *models.Customer
+	err := a.store.Tx(ctx, func(tx *store.Tx) error {
+		if err := tx.Erasing(sc.organizationID); err != nil {
+			return err
+		}
+		var duplicate *models.Customer
+		var err error
+		if keep, err = sc.find(a.store.Lock(tx), keepID); err != nil {
+			return err
+		}
+		if duplicate, err = sc.find(a.store.Lock(tx), duplicateID); err != nil {
+			return err
+		}
+		if err := a.EndSessions(tx, sc.organizationID, KindCustomer, duplicateID); err != nil {
+			return err
+		}
+		if err := also(tx, keep, duplicate); err != nil {
+			return err
+		}
+		// The addresses are free before the other record takes them.
+		err = tx.Exec(`UPDATE customers SET phone = NULL, email = NULL, claimed_phone = NULL, claimed_email = NULL, first_name = '', last_name = '',
+			note = '', lang = '', data = NULL, updated_at = ?, erased_at = ? WHERE id = ?`, tx.Now, tx.Now, duplicateID).Error
+		if err != nil {
+			return fmt.Errorf("empty a duplicate: %w", err)
+		}
+		takeOver(keep, duplicate)
+		keep.UpdatedAt = tx.Now
+		if err := a.retire(tx, sc.organizationID, KindCustomer, left(duplicate.Phone, duplicate.Email, keep.Phone, keep.Email)); err != nil {
+			return err
+		}
+		if err := tx.Save(keep).Error; err != nil {
+			return fmt.Errorf("store customer: %w", err)
+		}
+		return tx.Audit(sc.organizationID, "mergeCustomers", "customer", keep.ID)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return keep, nil
+}
+
+// takeOver gives a customer what they lack and a duplicate of them has.
+func takeOver(keep, duplicate *models.Customer) {
+	for _, address := range []struct{ to, from **string }{
+		{&keep.Phone, &duplicate.Phone}, {&keep.Email, &duplicate.Email},
+		{&keep.ClaimedPhone, &duplicate.ClaimedPhone}, {&keep.ClaimedEmail, &duplicate.ClaimedEmail},
+	} {
+		if *address.to == nil {
+			*address.to = *address.from
+		}
+	}
+	if keep.FirstName == "" && keep.LastName == "" {
+		keep.FirstName, keep.LastName = duplicate.FirstName, duplicate.LastName
+	}
+	if keep.Note == "" {
+		keep.Note = duplicate.Note
+	}
+	if keep.Data == nil {
+		keep.Data = duplicate.Data
+	}
+}
