@@ -89,6 +89,8 @@ type Join struct {
 	Filters Filters
 	Note    string
 	Info    models.Fields
+	// TicketHash is that of the ticket's token; empty: it has none.
+	TicketHash string
 	// By is who asks: the customer, or the desk for them.
 	By models.Actor
 }
@@ -231,8 +233,12 @@ func (s *Service) outline(ctx context.Context, organizationID string, j Join) (*
 			return nil, nil, nil, err
 		}
 	}
+	var ticketHash *string
+	if j.TicketHash != "" {
+		ticketHash = &j.TicketHash
+	}
 	return &models.Booking{
-		ID: models.NewID(), OrganizationID: organizationID, CustomerID: j.CustomerID, TypeID: t.ID,
+		TicketHash: ticketHash, ID: models.NewID(), OrganizationID: organizationID, CustomerID: j.CustomerID, TypeID: t.ID,
 		FirstName: j.FirstName, LastName: j.LastName,
 		Priority: j.Priority, Version: 1, Note: j.Note, Info: j.Info, AssignmentTimeout: clampTimeout(j.Timeout),
 	}, t, zone, nil

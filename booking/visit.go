@@ -402,6 +402,21 @@ func (s *Service) SetPaused(ctx context.Context, sc Scope, resourceID string, pa
 	return r, nil
 }
 
+// AnnounceCatalogue tells every node that names or durations of an organization
+// have changed, after the commit. A failure loses nothing that lasts: nodes read
+// them again within seconds.
+func (s *Service) AnnounceCatalogue(ctx context.Context, organizationID string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+	defer cancel()
+	now, err := s.store.Now(ctx)
+	if err == nil {
+		err = s.index.Announce(ctx, organizationID, "", now)
+	}
+	if err != nil {
+		s.log.Warn("a change of the catalogue was not announced", "organization", organizationID, "error", err)
+	}
+}
+
 // OwnerOf returns the organization a booking belongs to, for a credential that
 // acts for every organization.
 func (s *Service) OwnerOf(ctx context.Context, id string) (organizationID string, err error) {

@@ -42,12 +42,16 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 	if c.page, err = s.pageOf(request); err != nil {
 		return c, cmp.Or(s.spendAddress(request), err)
 	}
-	named := ctx.Header("X-APP-ID")
+	named := ctx.Header("X-APP-ID") // an id or a short name, until the request is charged
 	// An operation that needs no credential still takes the organization from one.
-	if op.who != nobody || named == "" && op.tenancy == fromHeader && c.credential() != "" {
+	signedIn := op.who != nobody && !(op.guests && named != "" && c.credential() == "")
+	if signedIn || named == "" && op.tenancy == fromHeader && c.credential() != "" {
 		err = s.recognise(request, &c)
 	} else {
 		err = s.spendAddress(request)
+	}
+	if err == nil && named != "" {
+		named, err = s.directory.idOf(ctx.Context(), named)
 	}
 	if err == nil && c.Principal.OrganizationID != "" {
 		c.OrganizationID = c.Principal.OrganizationID
@@ -56,7 +60,7 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 	if err != nil {
 		return c, err
 	}
-	if op.who != nobody {
+	if signedIn {
 		if op.who&whoIs(c.Principal) == 0 {
 			return c, models.Errorf(models.CodeForbidden, "This credential may not do this.")
 		}

@@ -53,7 +53,28 @@ func pageAfter[T any](all []*T, page store.Page, id func(*T) string) []T {
 	return out
 }
 
+// doorView is what those see of an organization who want to join.
+type doorView struct {
+	ID        string           `json:"id"`
+	ShortName string           `json:"shortName" doc:"Works wherever the id does; empty: there is none."`
+	Name      string           `json:"name"`
+	Timezone  string           `json:"timezone"`
+	Country   string           `json:"country" doc:"Whose phone numbers need no country code."`
+	GuestJoin models.GuestJoin `json:"guestJoin" enum:"off,turnstile,onSite" doc:"Whether people join a queue without signing in: not at all, with a proof of Cloudflare Turnstile, or with the code that the clinic shows."`
+}
+
 func (s *Server) availabilityRoutes() {
+	register(s, operation{
+		method: http.MethodGet, path: "/availability/organization", id: "getOfferingOrganization", tag: "Availability", tenancy: fromHeader,
+		summary: "Get who offers it", about: "What a page needs before anybody has signed in.",
+	}, func(ctx context.Context, c caller, _ *struct{}) (result[doorView], error) {
+		o, err := s.directory.of(ctx, c.OrganizationID)
+		if err != nil {
+			return result[doorView]{}, err
+		}
+		v := viewOrganization(&o.Organization)
+		return result[doorView]{doorView{v.ID, v.ShortName, v.Name, v.Timezone, v.Country, v.GuestJoin}}, nil
+	})
 	register(s, operation{
 		method: http.MethodPost, path: "/availability/types", id: "listOfferedTypes", tag: "Availability", tenancy: fromHeader,
 		summary: "List what can be joined", about: "With pendingCount: how many wait for each just now.", example: map[string]any{"limit": 10},

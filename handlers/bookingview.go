@@ -58,7 +58,7 @@ type BookingView struct {
 type joinedView struct {
 	BookingView
 	TicketToken string `json:"ticketToken" doc:"Shows and cancels this one booking; for the patient's page."`
-	TicketURL   string `json:"ticketUrl,omitempty"`
+	TicketURL   string `json:"ticketUrl" doc:"The patient's page."`
 }
 
 type typeRef struct {

@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -64,6 +65,13 @@ type directory struct {
 	entries map[string]*entry
 	// clinics are the organizations that were read, by the networks they name.
 	clinics map[netip.Prefix]string
+	ids     map[string]knownID // by short name
+}
+
+// knownID is what a short name stood for a moment ago.
+type knownID struct {
+	id   string
+	read time.Time
 }
 
 type entry struct {
@@ -75,7 +83,32 @@ type entry struct {
 }
 
 func newDirectory(c *catalog.Catalog, a *access.Access) *directory {
-	return &directory{catalog: c, access: a, entries: map[string]*entry{}, clinics: map[netip.Prefix]string{}}
+	return &directory{catalog: c, access: a, entries: map[string]*entry{}, ids: map[string]knownID{}, clinics: map[netip.Prefix]string{}}
+}
+
+// idOf returns the id that an organization's id or short name stands for. A name
+// that no organization has stands for itself.
+func (d *directory) idOf(ctx context.Context, name string) (string, error) {
+	if !catalog.IsShortName(name) {
+		return name, nil
+	}
+	d.mu.Lock()
+	known, ok := d.ids[name]
+	d.mu.Unlock()
+	if ok && time.Since(known.read) < directoryLife {
+		return known.id, nil
+	}
+	id, err := d.catalog.IDOf(ctx, name)
+	if err != nil || id == name { // it may be a name somebody made up
+		return id, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.ids) >= maxDirectories {
+		clear(d.ids)
+	}
+	d.ids[name] = knownID{id, time.Now()}
+	return id, nil
 }
 
 // of returns an organization that exists, as it was read a moment ago.
@@ -186,6 +219,13 @@ func (o *organization) atClinic(ip netip.Addr) bool {
 	return slices.ContainsFunc(o.networks, func(network netip.Prefix) bool { return network.Contains(ip) })
 }
 
+// catalogueChanged makes every node, and the pages that are open, see what an
+// organization offers now.
+func (s *Server) catalogueChanged(ctx context.Context, organizationID string) {
+	s.directory.forget(organizationID)
+	s.o.Bookings.AnnounceCatalogue(ctx, organizationID)
+}
+
 // forget makes the next look read an organization again, after a change.
 func (d *directory) forget(organizationID string) {
 	d.mu.Lock()
@@ -195,12 +235,13 @@ func (d *directory) forget(organizationID string) {
 		e.known = nil
 		e.changes++
 	}
+	maps.DeleteFunc(d.ids, func(_ string, known knownID) bool { return known.id == organizationID })
 }
 
 func (d *directory) load(ctx context.Context, organizationID string) (*organization, error) {
 	o := &organization{
 		typeAt: map[string]*models.BookingType{}, resAt: map[string]*models.Resource{}, read: time.Now(),
-		live: realtime.Catalogue{Resources: map[string]realtime.Resource{}, Minutes: map[string]int{}},
+		live: realtime.Catalogue{Resources: map[string]realtime.Resource{}, Types: map[string]realtime.Type{}, Read: time.Now()},
 	}
 	row, err := d.catalog.Organization(ctx, organizationID)
 	if err != nil {
@@ -226,8 +267,9 @@ func (d *directory) load(ctx context.Context, organizationID string) (*organizat
 		return nil, err
 	}
 	for i := range o.types {
-		o.typeAt[o.types[i].ID] = &o.types[i]
-		o.live.Minutes[o.types[i].ID] = o.types[i].Minutes
+		t := &o.types[i]
+		o.typeAt[t.ID] = t
+		o.live.Types[t.ID] = realtime.Type{Name: t.Name, Translations: t.NameTranslations, Minutes: t.Minutes}
 	}
 	for i := range o.resources {
 		r := &o.resources[i]

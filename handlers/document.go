@@ -186,6 +186,9 @@ func (s *Server) documented(op operation) huma.Operation {
 		if op.who&people != 0 {
 			d.Security = append(d.Security, map[string][]string{"session": {}})
 		}
+		if op.guests {
+			d.Security = append(d.Security, map[string][]string{}) // or none
+		}
 	}
 	parameter := func(name string) { d.Parameters = append(d.Parameters, &huma.Param{Ref: parameterPrefix + name}) }
 	switch op.tenancy {

@@ -140,6 +140,10 @@ func (s *Server) originAllowed(ctx context.Context, organizationID, origin strin
 
 // framers are the origins that may show an organization's widget in a frame.
 func (s *Server) framers(ctx context.Context, organizationID string) []string {
+	organizationID, err := s.directory.idOf(ctx, organizationID)
+	if err != nil {
+		return nil
+	}
 	if !isText(organizationID) {
 		return nil
 	}

@@ -100,7 +100,7 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 		minutes = t.Minutes
 	}
 	return realtime.BookingSnapshot{
-		OrganizationID: c.OrganizationID, Version: b.Version, Stage: b.Stage, Minutes: minutes, Position: position,
+		OrganizationID: c.OrganizationID, TypeID: b.TypeID, ResourceID: text(b.ResourceID), Version: b.Version, Stage: b.Stage, Minutes: minutes, Position: position,
 		Own: c.Kind == access.KindCustomer,
 		Data: func(position int) (json.RawMessage, error) {
 			var place *booking.Place
@@ -216,7 +216,10 @@ func stateEvents(bookings []models.Booking, err error) ([]models.BookingEvent, e
 }
 
 // Catalogue implements realtime.Source.
-func (l *Live) Catalogue(ctx context.Context, organizationID string) (realtime.Catalogue, error) {
+func (l *Live) Catalogue(ctx context.Context, organizationID string, fresh bool) (realtime.Catalogue, error) {
+	if fresh {
+		l.s.directory.forget(organizationID)
+	}
 	o, err := l.s.directory.of(ctx, organizationID)
 	if err != nil {
 		return realtime.Catalogue{}, err

@@ -129,6 +129,7 @@ var doors = []door{
 	{route: "POST /auth/setup", who: everyone},
 
 	// What an organization offers.
+	{route: "GET /availability/organization", who: everyone},
 	{route: "POST /availability/types", who: everyone, body: `{"type":"$type","resourceFilters":{"resource":"$room"}}`, filters: true},
 	{route: "POST /availability/resources", who: everyone, body: `{"type":"$type"}`, filters: true},
 	{route: "GET /availability/resources/:resourceId", who: everyone, path: "/availability/resources/$room"},

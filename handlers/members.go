@@ -39,7 +39,11 @@ type memberBody struct {
 	ViewRequests  *[]string    `json:"viewRequests" maxItems:"200" doc:"Likewise: those that wait for these resources."`
 }
 
-func (b memberBody) change() access.MemberChange {
+func (b memberBody) change(c caller) access.MemberChange {
+	if b.Phone != nil {
+		phone := c.international(*b.Phone)
+		b.Phone = &phone
+	}
 	return access.MemberChange{
 		Role: b.Role, Phone: b.Phone, Email: b.Email, FirstName: b.FirstName, LastName: b.LastName, ResourceIDs: b.Resources,
 		ViewConfirmed: b.ViewConfirmed, ViewRequests: b.ViewRequests,
@@ -76,7 +80,7 @@ func (s *Server) memberRoutes() {
 		summary: "Make a member", about: "They sign in with a one-time code sent to their phone number or e-mail address. Only an owner or a key makes owners.",
 		example: example,
 	}, func(ctx context.Context, c caller, in *with[memberBody]) (result[memberView], error) {
-		m, err := s.o.Access.CreateMember(ctx, c.Principal, c.OrganizationID, in.Body.change())
+		m, err := s.o.Access.CreateMember(ctx, c.Principal, c.OrganizationID, in.Body.change(c))
 		return s.showMember(c, m, err)
 	})
 	type memberChange struct {
@@ -88,7 +92,7 @@ func (s *Server) memberRoutes() {
 		summary: "Change a member", about: "What is absent stays. A member whose role or address changes has to sign in again; API keys made by one who is no owner or admin any more lose the scope admin. Only an owner or a key changes owners, and one owner stays.",
 		example: example,
 	}, func(ctx context.Context, c caller, in *memberChange) (result[memberView], error) {
-		m, err := s.o.Access.UpdateMember(ctx, c.Principal, c.OrganizationID, in.ID, in.Body.change())
+		m, err := s.o.Access.UpdateMember(ctx, c.Principal, c.OrganizationID, in.ID, in.Body.change(c))
 		return s.showMember(c, m, err)
 	})
 	register(s, operation{

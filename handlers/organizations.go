@@ -12,16 +12,20 @@ import (
 )
 
 type organizationView struct {
-	ID                   string        `json:"id"`
-	Name                 string        `json:"name"`
-	Timezone             string        `json:"timezone"`
-	BusinessTypeID       string        `json:"businessTypeId"`
-	BusinessCustomConfig models.Fields `json:"businessCustomConfig"`
-	AllowedOrigins       []string      `json:"allowedOrigins" nullable:"false"`
-	ClinicAddresses      []string      `json:"clinicAddresses" nullable:"false"`
-	OTPDailyLimit        *int          `json:"otpDailyLimit" doc:"Messages with one-time codes that go to its customers in a day of UTC; null: NOWSERVING_OTP_DAILY_LIMIT."`
-	CreatedAt            time.Time     `json:"createdAt"`
-	IsDeleted            bool          `json:"isDeleted" doc:"True in the answer to its deletion only: nobody finds it any more."`
+	ID                   string           `json:"id"`
+	Name                 string           `json:"name"`
+	Timezone             string           `json:"timezone"`
+	BusinessTypeID       string           `json:"businessTypeId"`
+	BusinessCustomConfig models.Fields    `json:"businessCustomConfig"`
+	AllowedOrigins       []string         `json:"allowedOrigins" nullable:"false"`
+	ClinicAddresses      []string         `json:"clinicAddresses" nullable:"false"`
+	OTPDailyLimit        *int             `json:"otpDailyLimit" doc:"Messages with one-time codes that go to its customers in a day of UTC; null: NOWSERVING_OTP_DAILY_LIMIT."`
+	ShortName            string           `json:"shortName" example:"al-noor" doc:"Works wherever the id does; empty: there is none."`
+	Country              string           `json:"country" example:"SA" doc:"Whose phone numbers need no country code (ISO 3166-1); by default that of the time zone."`
+	GuestJoin            models.GuestJoin `json:"guestJoin" enum:"off,turnstile,onSite" doc:"Whether people join a queue without signing in: not at all, with a proof of Cloudflare Turnstile, or with the code that the clinic shows."`
+	OnSiteCode           string           `json:"onSiteCode,omitempty" example:"K7MX4Q" doc:"What guests type who are there; to those who may change it."`
+	CreatedAt            time.Time        `json:"createdAt"`
+	IsDeleted            bool             `json:"isDeleted" doc:"True in the answer to its deletion only: nobody finds it any more."`
 }
 
 func viewOrganization(o *models.Organization) organizationView {
@@ -29,14 +33,59 @@ func viewOrganization(o *models.Organization) organizationView {
 	if config == nil {
 		config = models.Fields{}
 	}
-	return organizationView{o.ID, o.Name, o.Timezone, o.BusinessTypeID, config, o.AllowedOrigins, o.ClinicAddresses, o.OTPDailyLimit, o.CreatedAt.UTC(), o.DeletedAt != nil}
+	name := ""
+	if o.ShortName != nil {
+		name = *o.ShortName
+	}
+	return organizationView{
+		ID: o.ID, Name: o.Name, Timezone: o.Timezone, BusinessTypeID: o.BusinessTypeID, BusinessCustomConfig: config, AllowedOrigins: o.AllowedOrigins, ClinicAddresses: o.ClinicAddresses,
+		OTPDailyLimit: o.OTPDailyLimit, ShortName: name, Country: catalog.CountryOf(o), GuestJoin: o.GuestJoin, CreatedAt: o.CreatedAt.UTC(), IsDeleted: o.DeletedAt != nil,
+	}
 }
 
-func showOrganization(o *models.Organization, err error) (result[organizationView], error) {
-	if err != nil {
-		return result[organizationView]{}, err
+func (s *Server) showOrganization(c caller) func(o *models.Organization, err error) (result[organizationView], error) {
+	return func(o *models.Organization, err error) (result[organizationView], error) {
+		if err != nil {
+			return result[organizationView]{}, err
+		}
+		view := viewOrganization(o)
+		if managers&whoIs(c.Principal) != 0 && c.requires(scopeAdmin) == nil && o.OnSiteCodeSealed != "" {
+			if view.OnSiteCode, err = s.onSite.Open(o.OnSiteCodeSealed); err != nil {
+				return result[organizationView]{}, err
+			}
+		}
+		return result[organizationView]{view}, nil
 	}
-	return result[organizationView]{viewOrganization(o)}, nil
+}
+
+// doorBody is how people find an organization and come in.
+type doorBody struct {
+	ShortName  *string           `json:"shortName" maxLength:"40" example:"al-noor" doc:"Works wherever the id does: 3 to 40 lower-case letters and digits, with single hyphens between. Empty: none."`
+	Country    *string           `json:"country" maxLength:"2" example:"SA" doc:"Whose phone numbers need no country code (ISO 3166-1). Empty: that of the time zone."`
+	GuestJoin  *models.GuestJoin `json:"guestJoin" enum:"off,turnstile,onSite" doc:"Whether people join a queue without signing in. Default off."`
+	OnSiteCode *string           `json:"onSiteCode" maxLength:"40" example:"K7MX4Q" doc:"What guests type who are there: 4 to 20 letters and digits. Empty, or not given where there is none yet: one is drawn."`
+}
+
+// change is what the body changes. drawn says that there is an on-site code.
+func (s *Server) door(b doorBody, drawn bool) (catalog.OrganizationChange, error) {
+	change := catalog.OrganizationChange{ShortName: b.ShortName, Country: b.Country, GuestJoin: b.GuestJoin}
+	if b.GuestJoin != nil && *b.GuestJoin == models.GuestsTurnstile && !s.o.Access.AsksTurnstile() {
+		return change, models.Invalid("guestJoin", "The server is not set up with Turnstile (NOWSERVING_TURNSTILE_SECRET).")
+	}
+	code := ""
+	switch {
+	case b.OnSiteCode != nil && *b.OnSiteCode != "":
+		if code = access.NormalOnSiteCode(*b.OnSiteCode); code == "" {
+			return change, models.Invalid("onSiteCode", "An on-site code has 4 to 20 letters and digits.")
+		}
+	case b.OnSiteCode != nil, b.GuestJoin != nil && *b.GuestJoin == models.GuestsOnSite && !drawn:
+		code = access.NewOnSiteCode()
+	default:
+		return change, nil
+	}
+	sealed := s.onSite.Seal(code)
+	change.OnSiteCodeSealed = &sealed
+	return change, nil
 }
 
 // checkConfig bounds the configuration of an organization, as that of customers.
@@ -56,6 +105,7 @@ type organizationBody struct {
 	AllowedOrigins       []string      `json:"allowedOrigins" maxItems:"50" example:"[\"https://clinic.example\"]" doc:"Origins whose pages may call the API for the organization and show its widgets. Hybrid apps have one too, such as capacitor://localhost."`
 	ClinicAddresses      []string      `json:"clinicAddresses" maxItems:"20" example:"[\"203.0.113.5\",\"2001:db8:1::/48\"]" doc:"Public addresses that the clinic's patients and devices share, such as that of its Wi-Fi: IP addresses, or networks of at least 24 bits in IPv4 and 48 in IPv6. Requests without a credential that come from there have ten times the budget."`
 	OTPDailyLimit        *int          `json:"otpDailyLimit" minimum:"1" maximum:"1000000" doc:"Messages with one-time codes a day, for its customers. Default NOWSERVING_OTP_DAILY_LIMIT."`
+	doorBody
 }
 
 // organizationChangeBody changes an organization: what is absent stays.
@@ -67,6 +117,7 @@ type organizationChangeBody struct {
 	AllowedOrigins       *[]string     `json:"allowedOrigins" maxItems:"50" doc:"Replaced as a whole."`
 	ClinicAddresses      *[]string     `json:"clinicAddresses" maxItems:"20" doc:"Replaced as a whole."`
 	OTPDailyLimit        *int          `json:"otpDailyLimit" minimum:"1" maximum:"1000000" doc:"Messages with one-time codes a day, for its customers. Only account keys set it."`
+	doorBody
 }
 
 func (s *Server) organizationRoutes() {
@@ -84,7 +135,7 @@ func (s *Server) organizationRoutes() {
 	register(s, operation{
 		method: http.MethodPost, path: "/management/organizations", id: "createOrganization", tag: "Organizations", who: accountKey, scope: scopeAdmin, tenancy: optional,
 		summary: "Make an organization", example: models.Fields{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh"},
-	}, func(ctx context.Context, _ caller, in *with[organizationBody]) (result[organizationView], error) {
+	}, func(ctx context.Context, c caller, in *with[organizationBody]) (result[organizationView], error) {
 		o := &models.Organization{
 			Name: in.Body.Name, Timezone: in.Body.Timezone, BusinessTypeID: in.Body.BusinessTypeID, BusinessCustomConfig: in.Body.BusinessCustomConfig,
 			AllowedOrigins: in.Body.AllowedOrigins, ClinicAddresses: in.Body.ClinicAddresses, OTPDailyLimit: in.Body.OTPDailyLimit,
@@ -92,14 +143,23 @@ func (s *Server) organizationRoutes() {
 		if err := checkConfig(in.Body.BusinessCustomConfig); err != nil {
 			return result[organizationView]{}, err
 		}
-		return showOrganization(o, s.o.Catalog.CreateOrganization(ctx, o))
+		door, err := s.door(in.Body.doorBody, false)
+		if err != nil {
+			return result[organizationView]{}, err
+		}
+		door.Apply(o)
+		return s.showOrganization(c)(o, s.o.Catalog.CreateOrganization(ctx, o))
 	})
 	type byOrganization struct {
 		ID string `path:"id" maxLength:"64"`
 	}
-	// within refuses the organizations of others to whoever has one of their own.
-	within := func(c caller, id string) error {
-		if own := c.Principal.OrganizationID; own != "" && own != id {
+	// within makes a short name an id, and refuses the organizations of others to
+	// those who have one of their own.
+	within := func(ctx context.Context, c caller, id *string) (err error) {
+		if *id, err = s.directory.idOf(ctx, *id); err != nil {
+			return err
+		}
+		if own := c.Principal.OrganizationID; own != "" && own != *id {
 			return models.Errorf(models.CodeOrgMissing, "There is no such organization, or it is not yours.")
 		}
 		return nil
@@ -108,10 +168,10 @@ func (s *Server) organizationRoutes() {
 		method: http.MethodGet, path: "/management/organizations/{id}", id: "getOrganization", tag: "Organizations", who: staff, tenancy: optional,
 		summary: "Get an organization",
 	}, func(ctx context.Context, c caller, in *byOrganization) (result[organizationView], error) {
-		if err := within(c, in.ID); err != nil {
+		if err := within(ctx, c, &in.ID); err != nil {
 			return result[organizationView]{}, err
 		}
-		return showOrganization(s.o.Catalog.Organization(ctx, in.ID))
+		return s.showOrganization(c)(s.o.Catalog.Organization(ctx, in.ID))
 	})
 	type organizationChange struct {
 		ID   string `path:"id" maxLength:"64"`
@@ -122,7 +182,7 @@ func (s *Server) organizationRoutes() {
 		summary: "Change an organization", about: "What is absent stays. Tickets are drawn for the local day of the new time zone from then on.",
 		example: models.Fields{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh", "allowedOrigins": []string{"https://clinic.example"}},
 	}, func(ctx context.Context, c caller, in *organizationChange) (result[organizationView], error) {
-		if err := within(c, in.ID); err != nil {
+		if err := within(ctx, c, &in.ID); err != nil {
 			return result[organizationView]{}, err
 		}
 		if err := checkConfig(in.Body.BusinessCustomConfig); err != nil {
@@ -131,12 +191,20 @@ func (s *Server) organizationRoutes() {
 		if in.Body.OTPDailyLimit != nil && c.Kind != access.KindAccount {
 			return result[organizationView]{}, models.Errorf(models.CodeForbidden, "Messages cost the operator: only an account key sets otpDailyLimit.")
 		}
-		o, err := s.o.Catalog.UpdateOrganization(ctx, in.ID, catalog.OrganizationChange{
-			Name: in.Body.Name, Timezone: in.Body.Timezone, BusinessTypeID: in.Body.BusinessTypeID, BusinessCustomConfig: in.Body.BusinessCustomConfig,
-			AllowedOrigins: in.Body.AllowedOrigins, ClinicAddresses: in.Body.ClinicAddresses, OTPDailyLimit: in.Body.OTPDailyLimit,
-		})
+		before, err := s.o.Catalog.Organization(ctx, in.ID)
+		if err != nil {
+			return result[organizationView]{}, err
+		}
+		change, err := s.door(in.Body.doorBody, before.OnSiteCodeSealed != "")
+		if err != nil {
+			return result[organizationView]{}, err
+		}
+		change.Name, change.Timezone, change.BusinessTypeID = in.Body.Name, in.Body.Timezone, in.Body.BusinessTypeID
+		change.BusinessCustomConfig, change.AllowedOrigins = in.Body.BusinessCustomConfig, in.Body.AllowedOrigins
+		change.ClinicAddresses, change.OTPDailyLimit = in.Body.ClinicAddresses, in.Body.OTPDailyLimit
+		o, err := s.o.Catalog.UpdateOrganization(ctx, in.ID, change)
 		s.directory.forget(in.ID)
-		return showOrganization(o, err)
+		return s.showOrganization(c)(o, err)
 	})
 	type organizationDeletion struct {
 		ID   string `path:"id" maxLength:"64"`
@@ -148,12 +216,12 @@ func (s *Server) organizationRoutes() {
 		about: "It is hidden everywhere, its credentials are refused, its live connections closed, and nothing is sent for it any more. What it had stays in the database, " +
 			"unless hardDelete is asked for, which only a service in development carries out.",
 	}, func(ctx context.Context, c caller, in *organizationDeletion) (result[organizationView], error) {
-		if err := within(c, in.ID); err != nil {
+		if err := within(ctx, c, &in.ID); err != nil {
 			return result[organizationView]{}, err
 		}
 		defer s.directory.forget(in.ID)
 		if !in.Hard {
-			return showOrganization(s.o.Catalog.DeleteOrganization(ctx, in.ID))
+			return s.showOrganization(c)(s.o.Catalog.DeleteOrganization(ctx, in.ID))
 		}
 		if !s.o.Development {
 			return result[organizationView]{}, models.Errorf(models.CodeHardDelete, "Organizations are deleted for good in development only.")
@@ -165,6 +233,6 @@ func (s *Server) organizationRoutes() {
 		if err := s.o.Mirrors.Drop(ctx, in.ID); err != nil {
 			s.o.Log.Warn("the queue index of a deleted organization stays in Redis", "organization", in.ID, "error", err)
 		}
-		return showOrganization(o, nil)
+		return s.showOrganization(c)(o, nil)
 	})
 }

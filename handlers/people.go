@@ -67,6 +67,10 @@ func (s *Server) updateCustomer(ctx context.Context, c caller, id string, b cust
 	if len(data) > maxData {
 		return result[customerView]{}, models.Invalid("data", "Custom fields take at most %d bytes.", maxData)
 	}
+	if b.Phone != nil {
+		phone := c.international(*b.Phone)
+		b.Phone = &phone
+	}
 	change := access.CustomerChange{
 		Phone: b.Phone, Email: b.Email, FirstName: b.FirstName, LastName: b.LastName, Note: b.Note, Data: b.Data,
 		Own: c.Kind == access.KindCustomer, Code: code, Network: s.guesser(c),

@@ -76,7 +76,7 @@ func (s *Server) change(c caller, b *resourceBody) (catalog.ResourceChange, erro
 			return nil
 		}
 		r.ProviderID = nil
-		phone, email := text(b.ProviderPhone), text(b.ProviderEmail)
+		phone, email := c.international(text(b.ProviderPhone)), text(b.ProviderEmail)
 		if phone == "" && email == "" {
 			return nil
 		}
@@ -172,7 +172,7 @@ func (s *Server) resourceRoutes() {
 		if err != nil {
 			return result[resourceView]{}, err
 		}
-		s.directory.forget(c.OrganizationID)
+		s.catalogueChanged(ctx, c.OrganizationID)
 		return showResource(r, c.Lang)
 	})
 
@@ -239,7 +239,7 @@ func (s *Server) resourceRoutes() {
 		if err != nil {
 			return result[resourceView]{}, err
 		}
-		s.directory.forget(c.OrganizationID)
+		s.catalogueChanged(ctx, c.OrganizationID)
 		return showResource(r, c.Lang)
 	})
 	register(s, operation{
@@ -249,7 +249,7 @@ func (s *Server) resourceRoutes() {
 		if err := s.o.Catalog.DeleteResource(ctx, c.OrganizationID, in.ID); err != nil {
 			return message{}, err
 		}
-		s.directory.forget(c.OrganizationID)
+		s.catalogueChanged(ctx, c.OrganizationID)
 		return message{"The resource is deleted."}, nil
 	})
 }

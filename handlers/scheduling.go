@@ -85,6 +85,15 @@ type deskScheduleBody struct {
 	Priority int                 `json:"priority" minimum:"0" maximum:"100" doc:"0 is routine; a higher band is served first."`
 }
 
+// ownScheduleBody is what patients ask for themselves.
+type ownScheduleBody struct {
+	ScheduleBody
+	FirstName  string `json:"firstName" maxLength:"200" doc:"Who comes, where that is somebody else than the customer; of a guest, if they say."`
+	LastName   string `json:"lastName" maxLength:"200"`
+	OnSiteCode string `json:"onSiteCode" maxLength:"40" doc:"Of a guest, where guestJoin is onSite: the code that the clinic shows."`
+	Turnstile  string `json:"turnstileToken" maxLength:"8192" doc:"Of a guest, where guestJoin is turnstile: a fresh proof of Cloudflare Turnstile."`
+}
+
 func (s *Server) schedulingRoutes() {
 	const about = "With a date and a time: an appointment, with the resource the filters name or any that is free. With assign: false: a place in the queue. "
 	register(s, operation{
@@ -103,7 +112,7 @@ func (s *Server) schedulingRoutes() {
 		j.Priority = in.Body.Priority
 		var ref access.CustomerRef
 		if w := in.Body.Customer; w != nil {
-			ref = access.CustomerRef{ID: w.ID, Phone: w.Phone, Email: w.Email, FirstName: w.FirstName, LastName: w.LastName}
+			ref = access.CustomerRef{ID: w.ID, Phone: c.international(w.Phone), Email: w.Email, FirstName: w.FirstName, LastName: w.LastName}
 		}
 		if in.Body.Customer != nil || in.Body.Replaces == "" {
 			j.FirstName, j.LastName = ref.FirstName, ref.LastName
@@ -111,40 +120,48 @@ func (s *Server) schedulingRoutes() {
 				return s.o.Access.ResolveCustomerIn(tx, c.customers(), ref)
 			}
 		}
-		view, err := s.schedule(ctx, c, in.Body.ScheduleBody, j, true)
-		if err == nil {
-			view.TicketURL = s.o.PublicURL + "/ticket/" + view.ID + "#" + view.TicketToken
-		}
-		return view, err
+		return s.schedule(ctx, c, in.Body.ScheduleBody, j, true)
 	})
 
 	register(s, operation{
-		method: http.MethodPut, path: "/customer/scheduling/new", id: "joinQueue", tag: "Customer", who: customers,
+		method: http.MethodPut, path: "/customer/scheduling/new", id: "joinQueue", tag: "Customer", who: customers, guests: true,
 		summary: "Make an appointment, or join a queue",
-		about:   about + "Answers the booking with a token that shows and cancels it without signing in.",
+		about: about + "Answers the booking with a token and an address that show and cancel it without signing in. " +
+			"Where the organization lets guests join (guestJoin), joining a queue needs no credential: X-APP-ID names the organization, and the token is the credential from then on.",
 		example: map[string]any{"type": exampleID, "assign": false, "assignmentTimeout": 60},
-	}, func(ctx context.Context, c caller, in *with[ScheduleBody]) (result[joinedView], error) {
+	}, func(ctx context.Context, c caller, in *with[ownScheduleBody]) (result[joinedView], error) {
 		j, err := in.Body.join()
 		if err != nil {
 			return result[joinedView]{}, err
 		}
-		j.CustomerID = c.SubjectID
-		view, err := s.schedule(ctx, c, in.Body, j, false)
+		j.FirstName, j.LastName = in.Body.FirstName, in.Body.LastName
+		if c.Kind == access.KindCustomer {
+			j.CustomerID = c.SubjectID
+		} else {
+			if err := s.admitGuest(ctx, c, in.Body); err != nil {
+				return result[joinedView]{}, err
+			}
+			j.Customer = func(tx *store.Tx) (*models.Customer, error) {
+				return access.NewGuest(tx, c.OrganizationID, j.FirstName, j.LastName)
+			}
+		}
+		view, err := s.schedule(ctx, c, in.Body.ScheduleBody, j, false)
 		return result[joinedView]{view}, err
 	})
 }
 
 // schedule makes an appointment, or a place in the queue.
 func (s *Server) schedule(ctx context.Context, c caller, body ScheduleBody, j booking.Join, withCustomer bool) (joinedView, error) {
+	var token string
+	token, j.TicketHash = s.o.Access.NewTicketToken()
 	b, place, err := s.book(ctx, c, body, j)
 	if err != nil {
 		return joinedView{}, err
 	}
-	token, err := s.o.Access.TicketToken(b)
-	if err != nil {
-		return joinedView{}, err
-	}
-	return joinedView{BookingView: s.showChanged(ctx, c, withCustomer, b, place), TicketToken: token}, nil
+	return joinedView{
+		BookingView: s.showChanged(ctx, c, withCustomer, b, place),
+		TicketToken: token, TicketURL: s.o.PublicURL + "/ticket/" + b.ID + "#" + token,
+	}, nil
 }
 
 func (s *Server) book(ctx context.Context, c caller, body ScheduleBody, j booking.Join) (*models.Booking, *booking.Place, error) {

@@ -76,6 +76,7 @@ type Server struct {
 	// timeout bounds the work on one request.
 	timeout   time.Duration
 	answers   *models.Sealer
+	onSite    *models.Sealer // of the codes that guests type
 	proxies   proxies
 	origins   origins
 	ownOrigin *http.CrossOriginProtection
@@ -99,8 +100,12 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	onSite, err := models.NewSealer(o.Secret, models.SealOnSite)
+	if err != nil {
+		return nil, err
+	}
 	gin.SetMode(gin.ReleaseMode) // it would print every route otherwise
-	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog, o.Access), limiter: newLimiter(o), timeout: requestTimeout, answers: answers}
+	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog, o.Access), limiter: newLimiter(o), timeout: requestTimeout, answers: answers, onSite: onSite}
 	s.origins = origins{ask: o.Catalog.OriginAllowed, answers: map[string]originAnswer{}}
 	if s.ownOrigin, err = s.newOwnOrigin(); err != nil {
 		return nil, fmt.Errorf("handlers: the public URL: %w", err)

@@ -21,8 +21,8 @@ type OTPBody struct {
 	Recaptcha string `json:"recaptchaToken" maxLength:"8192" doc:"Of Google reCAPTCHA v3, likewise."`
 }
 
-func (b OTPBody) contact() access.Contact {
-	return access.Contact{Method: b.Method, Phone: b.Phone, Email: b.Email, Member: b.IsMember}
+func (b OTPBody) contact(c caller) access.Contact {
+	return access.Contact{Method: b.Method, Phone: c.international(b.Phone), Email: b.Email, Member: b.IsMember}
 }
 
 // proof is what came that a person asks. In development a proof may come from any
@@ -137,7 +137,7 @@ func (s *Server) signInRoutes() {
 		if err := s.o.Access.CheckProof(ctx, s.proof(in.Body, c), true); err != nil {
 			return result[codeSent]{}, err
 		}
-		to := in.Body.contact()
+		to := in.Body.contact(c)
 		to.Lang = c.Lang
 		if err := s.spendCode(ctx, c, to.Method); err != nil {
 			return result[codeSent]{}, err
@@ -156,7 +156,7 @@ func (s *Server) signInRoutes() {
 		if err := s.o.Access.CheckProof(ctx, s.proof(in.Body.OTPBody, c), false); err != nil {
 			return sessionView{}, err
 		}
-		return c.signedIn(s.verifyCode(ctx, c, in.Body.contact(), in.Body.Code))
+		return c.signedIn(s.verifyCode(ctx, c, in.Body.contact(c), in.Body.Code))
 	})
 
 	register(s, operation{

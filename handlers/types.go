@@ -215,7 +215,7 @@ func (s *Server) typeRoutes() {
 		if err := s.o.Catalog.CreateType(ctx, t); err != nil {
 			return result[typeView]{}, err
 		}
-		s.directory.forget(c.OrganizationID)
+		s.catalogueChanged(ctx, c.OrganizationID)
 		view, err := viewType(t, c.Lang, 0) // nobody can have joined yet
 		return result[typeView]{view}, err
 	})
@@ -252,7 +252,7 @@ func (s *Server) typeRoutes() {
 			return result[typeView]{}, err
 		}
 		s.o.Bookings.ForgetType(t.ID)
-		s.directory.forget(c.OrganizationID)
+		s.catalogueChanged(ctx, c.OrganizationID)
 		view, err := viewType(t, c.Lang, counts[t.ID])
 		return result[typeView]{view}, err
 	})
@@ -263,7 +263,7 @@ func (s *Server) typeRoutes() {
 		if err := s.o.Catalog.DeleteType(ctx, c.OrganizationID, in.ID); err != nil {
 			return message{}, err
 		}
-		s.directory.forget(c.OrganizationID)
+		s.catalogueChanged(ctx, c.OrganizationID)
 		return message{"The booking type is deleted."}, nil
 	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"nowserving/booking"
 	"nowserving/booking/access"
+	"nowserving/booking/catalog"
 	"nowserving/models"
 )
 
@@ -148,6 +149,15 @@ func callerOf(ctx context.Context) caller {
 	return c
 }
 
+// international is a phone number with its country code: without one, it is of the
+// organization's country.
+func (c caller) international(phone string) string {
+	if c.organization == nil {
+		return phone
+	}
+	return access.International(phone, catalog.CountryOf(&c.organization.Organization))
+}
+
 // operation is one route of the API: what it is called, who may call it and
 // how it learns the organization.
 type operation struct {
@@ -158,6 +168,7 @@ type operation struct {
 	summary string
 	about   string
 	who     who
+	guests  bool         // may come without a credential, too
 	scope   access.Scope // of API keys; by default as the method says
 	tenancy tenancy
 	example any    // of the request's body

@@ -150,6 +150,8 @@ type Booking struct {
 	Status              Status
 	Stage               Stage
 	Ticket              string
+	// TicketHash is a keyed hash of the token that shows and cancels the booking.
+	TicketHash *string
 	// LocalDay is the organization's day the ticket was drawn for, 2006-01-02:
 	// that of the joining, or of the appointment.
 	LocalDay string

@@ -44,6 +44,7 @@ const (
 	CodeSameCustomer    Code = "CUS-SAME"
 	CodeDisplayMissing  Code = "DSP-NOT_FOUND"
 	CodeOrgMissing      Code = "ORG-NOT_FOUND"
+	CodeOrgNameTaken    Code = "ORG-SHORT_NAME_TAKEN"
 	CodeHardDelete      Code = "ORG-HARD_DELETE"
 	CodeKeyMissing      Code = "KEY-NOT_FOUND"
 	CodeKeyTaken        Code = "KEY-NAME_TAKEN"
@@ -75,6 +76,7 @@ const (
 	CodeWrongCode       Code = "AUT-WRONG_CODE"
 	CodeNoSender        Code = "AUT-NO_SENDER"
 	CodeTooManyCodes    Code = "AUT-TOO_MANY_CODES"
+	CodeOnSite          Code = "AUT-ON_SITE_CODE"
 	CodeCaptcha         Code = "AUT-CAPTCHA"
 	CodeUnavailable     Code = "SRV-UNAVAILABLE"
 	CodeInternal        Code = "SRV-INTERNAL"
@@ -95,6 +97,7 @@ var Failures = []Failure{
 	{CodeHardDelete, 403, "An organization is deleted for good in development only.", "Leave out hardDelete: the organization is hidden everywhere, and what it had is kept."},
 	{CodeScope, 403, "The API key's scopes don't reach to this.", "Use a key with the scope that the answer names."},
 	{CodeKeyReduced, 403, "The API key lost the scope admin, because the member who made it is no owner or admin any more.", "Let an owner or admin rotate the key, or make another."},
+	{CodeOnSite, 403, "The on-site code is missing or wrong.", "Type the code that the clinic shows at the entrance or the desk."},
 	{CodeCaptcha, 403, "It is not proved that a person asks, and not a program.", "Send a fresh turnstileToken or recaptchaToken, as the answer says."},
 	{CodeBookingNotFound, 404, "There is no such booking in the organization.", "Check the id."},
 	{CodeResourceMissing, 404, "There is no such resource in the organization.", "Check the id."},
@@ -117,6 +120,7 @@ var Failures = []Failure{
 	{CodeQueuePaused, 409, "The resource has paused its queue.", "Resume it first."},
 	{CodeRecallTooSoon, 409, "The patient was called less than 60 seconds ago.", "Wait as long as Retry-After says."},
 	{CodeRecallLimit, 409, "The patient has been called again three times.", "Start, end, or record a no-show."},
+	{CodeOrgNameTaken, 409, "Another organization has this short name.", "Choose another one."},
 	{CodeTypeInUse, 409, "Customers wait for this type.", "Serve or cancel them first, or switch the type off."},
 	{CodePrefixTaken, 409, "Another type uses this ticket prefix.", "Choose another prefix."},
 	{CodeContactTaken, 409, "Another customer has this phone number or e-mail address.", "Use that customer."},

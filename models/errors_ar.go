@@ -32,6 +32,8 @@ var meaningsAr = map[Code]string{
 	CodeSameCustomer:    "المعرّفان لمراجع واحد.",
 	CodeDisplayMissing:  "لا توجد شاشة بهذا المعرّف في المنشأة.",
 	CodeOrgMissing:      "لا توجد منشأة بهذا المعرّف، أو لا يحق لك رؤيتها.",
+	CodeOrgNameTaken:    "لمنشأة أخرى هذا الاسم المختصر.",
+	CodeOnSite:          "رمز الحضور ناقص أو غير صحيح.",
 	CodeKeyMissing:      "لا يوجد مفتاح بهذا الاسم.",
 	CodeQueueEmpty:      "لا أحد ينتظر في الدور.",
 	CodeRouteMissing:    "لا يوجد عنوان كهذا.",

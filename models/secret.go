@@ -66,6 +66,8 @@ const (
 	SealMessages = "messages"
 	// SealDevices is for the registration tokens of devices.
 	SealDevices = "devices"
+	// SealOnSite is for the codes that guests type who are there.
+	SealOnSite = "on-site codes"
 	// SealAnswers is for the answers kept in the table idempotency_keys.
 	SealAnswers = "answers"
 )

@@ -99,6 +99,7 @@ func (o *organization) settleBooking(ctx context.Context, s *subscription, snaps
 	var at queue.Moment
 	o.mu.Lock()
 	s.marked, s.own = !live, snapshot.Own
+	s.typeID, s.resourceID = snapshot.TypeID, snapshot.ResourceID
 	s.learn(snapshot.Version, snapshot.Stage)
 	if s.waits {
 		s.told = snapshot.Position
@@ -169,6 +170,7 @@ func (o *organization) tellOne(s *subscription, e *models.BookingEvent, t *telli
 	// appointment has a resource from the start.
 	missed := !s.taken && taken(e.Stage) && typ != models.EventAssigned && e.StartsAt == nil
 	s.learn(e.Version, e.Stage)
+	s.resourceID = e.ResourceID
 	if !s.waits {
 		s.told = 0
 		s.conn.move(s, 0, 0, 0)
@@ -259,7 +261,7 @@ func (o *organization) tellPositions(b *batch) {
 			if s.ready && s.waits && news {
 				s.told, s.marked = p.position, asOf != 0
 				if t := p.booking.waiter.TypeID; t != typeID { // most are of the same
-					typeID, minutes = t, o.catalogue.Minutes[t]
+					typeID, minutes = t, o.catalogue.Types[t].Minutes
 				}
 				if s.conn.move(s, p.position, minutes, asOf) {
 					served = append(served, s.conn)
@@ -304,7 +306,7 @@ func (t *telling) as(typ models.EventType) ([]byte, error) {
 	case models.EventExpired, models.EventCanceled:
 		p = bookingClosed{head, e.BookingID, e.Status}
 	default:
-		p = bookingUpdated{head, e.BookingID, e.Status, e.Stage}
+		p = bookingUpdated{Publication: head, BookingID: e.BookingID, Status: e.Status, Stage: e.Stage}
 	}
 	data, err := json.Marshal(p)
 	if err != nil {

@@ -60,7 +60,7 @@ func (o *organization) removeDisplay(s *subscription) {
 
 // settleDisplay answers a display with everything it shows.
 func (o *organization) settleDisplay(ctx context.Context, s *subscription, resourceIDs []string, reply replier) error {
-	catalogue := o.readCatalogue()
+	catalogue := o.readCatalogue(nil)
 	o.awaitMirror(ctx)
 	o.mu.Lock()
 	known := o.callsKnown
@@ -75,7 +75,13 @@ func (o *organization) settleDisplay(ctx context.Context, s *subscription, resou
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.catalogue = catalogue
+	b := newBatch()
+	o.renew(catalogue, b)
+	o.tellPositions(b)
+	if b.displays { // the others show names that have changed
+		o.displaysDue = time.Now()
+		o.put(change{})
+	}
 	o.mergeCalls(calls)
 	o.callsKnown = true
 	d := o.displays[s.id]

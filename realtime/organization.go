@@ -236,11 +236,11 @@ func (o *organization) sleep(d time.Duration) bool {
 // process tells the subscribers of changes. It returns after what time there
 // is more to tell without another change, 0 when there is nothing.
 func (o *organization) process(changes []change) time.Duration {
-	catalogue := o.readCatalogue()
+	catalogue := o.readCatalogue(changes)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.catalogue = catalogue
-	b := &batch{from: map[string]int64{}, moved: map[*booking]struct{}{}, queues: map[string]*models.BookingEvent{}}
+	b := newBatch()
+	o.renew(catalogue, b)
 	for i := range changes {
 		o.take(&changes[i], b)
 	}
@@ -288,22 +288,6 @@ func (o *organization) holdBack(b *batch, now time.Time) {
 	maps.Copy(o.far, b.from)
 }
 
-// readCatalogue asks for names and durations, which the source has at hand.
-func (o *organization) readCatalogue() Catalogue {
-	ctx, cancel := context.WithTimeout(o.hub.ctx, o.hub.o.SourceTimeout)
-	defer cancel()
-	catalogue, err := o.hub.o.Source.Catalogue(ctx, o.id)
-	if err != nil {
-		if o.hub.ctx.Err() == nil {
-			o.hub.o.Log.Warn("read names and durations", "organization", o.id, "error", err)
-		}
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		return o.catalogue
-	}
-	return catalogue
-}
-
 // batch is what a number of changes adds up to.
 type batch struct {
 	// from says from which score on a queue has moved.
@@ -316,6 +300,10 @@ type batch struct {
 	// queues are those whose consoles are told, with what happened last.
 	queues   map[string]*models.BookingEvent
 	displays bool
+}
+
+func newBatch() *batch {
+	return &batch{from: map[string]int64{}, moved: map[*booking]struct{}{}, queues: map[string]*models.BookingEvent{}}
 }
 
 // take applies one change. The caller holds the lock.
@@ -359,8 +347,9 @@ func (o *organization) takeDelta(d *queue.Delta, dirty []queue.Dirty, b *batch) 
 	if d.Event.ResourceID != "" {
 		b.queues[d.Event.ResourceID] = d.Event
 	}
-	if len(dirty) == 0 && !d.Waiting && leftUnserved(d.Event) {
-		// It was on hold, so no queue of ours says whose consoles list it.
+	if len(dirty) == 0 && !d.Waiting && (leftUnserved(d.Event) || isCatalogueChange(d.Event)) {
+		// It was on hold, so no queue of ours says whose consoles list it; or they
+		// show names that have changed.
 		for id, q := range o.queues {
 			if len(q.consoles) > 0 {
 				b.queues[id] = d.Event
@@ -378,9 +367,11 @@ func (o *organization) takeDelta(d *queue.Delta, dirty []queue.Dirty, b *batch) 
 	case wasCalled(d.Event):
 		o.mergeCall(*d.Event)
 		b.displays = true
-	case o.calls[d.Event.BookingID].Version < d.Event.Version: // a call that was taken back
-		delete(o.calls, d.Event.BookingID)
-		b.displays = true
+	default:
+		if e, known := o.calls[d.Event.BookingID]; known && e.Version < d.Event.Version { // a call that was taken back
+			delete(o.calls, d.Event.BookingID)
+			b.displays = true
+		}
 	}
 }
 

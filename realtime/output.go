@@ -192,8 +192,8 @@ func (c *conn) move(s *subscription, position, minutes int, asOf int64) bool {
 		s.sent = 0 // the same place, now for certain, is news
 	}
 	s.position, s.asOf = position, asOf
-	if minutes > 0 {
-		s.minutes = minutes
+	if minutes > 0 && minutes != s.minutes {
+		s.sent, s.minutes = 0, minutes // the same place is worth another wait
 	}
 	return c.list(s)
 }

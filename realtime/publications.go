@@ -46,8 +46,26 @@ type bookingClosed struct {
 type bookingUpdated struct {
 	Publication
 	BookingID string        `json:"bookingId"`
-	Status    models.Status `json:"bookingStatus" enum:"PENDING_APPROVAL,PENDING_PAYMENT,PENDING_ASSIGNMENT,CONFIRMED,CANCELED,REJECTED"`
+	Status    models.Status `json:"bookingStatus,omitempty" enum:"PENDING_APPROVAL,PENDING_PAYMENT,PENDING_ASSIGNMENT,CONFIRMED,CANCELED,REJECTED"`
 	Stage     models.Stage  `json:"stage,omitempty" enum:"WAITING,HELD,CALLED,SERVING,DONE,NO_SHOW,LEFT"`
+
+	BookingType *typeNews     `json:"bookingType,omitempty" doc:"When the type was changed, and not the booking."`
+	Resource    *resourceNews `json:"resource,omitempty" doc:"When the resource was changed that has taken the booking."`
+}
+
+// typeNews and resourceNews are what watchers of a booking are told when its type
+// or its resource is changed.
+type typeNews struct {
+	ID           string             `json:"id"`
+	Name         string             `json:"name"`
+	Translations models.Translation `json:"name_translations"`
+	Minutes      int                `json:"minutes"`
+}
+
+type resourceNews struct {
+	ID           string             `json:"id"`
+	Name         string             `json:"name"`
+	Translations models.Translation `json:"name_translations"`
 }
 
 type bookingPending struct {

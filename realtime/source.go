@@ -42,8 +42,9 @@ type Source interface {
 	Calls(ctx context.Context, organizationID string) ([]models.BookingEvent, error)
 
 	// Catalogue returns the names and durations an organization uses. It is asked
-	// often, so it answers from memory. Its maps are not changed by either side.
-	Catalogue(ctx context.Context, organizationID string) (Catalogue, error)
+	// often, so it answers from memory, but for fresh: then it may have changed just
+	// now. Its maps are not changed by either side.
+	Catalogue(ctx context.Context, organizationID string, fresh bool) (Catalogue, error)
 }
 
 // Client is who is connecting.
@@ -70,6 +71,8 @@ type BookingSnapshot struct {
 	OrganizationID string
 	Version        int64
 	Stage          models.Stage
+	// TypeID and ResourceID are what it is for, and who has taken it.
+	TypeID, ResourceID string
 	// Own says that it is the customer themselves who watches.
 	Own bool
 	// Minutes is the duration of its type: a place in the queue is worth so much.
@@ -100,7 +103,16 @@ type DisplaySnapshot struct {
 // Catalogue is what publications say of resources and types.
 type Catalogue struct {
 	Resources map[string]Resource // by id
-	Minutes   map[string]int      // of a visit, by type: what a place in the queue is worth
+	Types     map[string]Type     // by id
+	// Read is when the source read it: of two with the same, nothing differs.
+	Read time.Time
+}
+
+// Type is what phones are told of a booking type.
+type Type struct {
+	Name         string
+	Translations models.Translation
+	Minutes      int // of a visit: what a place in the queue is worth
 }
 
 // Resource is what screens and phones are told of a resource.

@@ -42,9 +42,12 @@ type subscription struct {
 	unsent   int    // messages that wait
 	position int    // newest place, unless 0 or sent
 	sent     int    // place the client was sent last
-	minutes  int    // of the booking's type
-	asOf     int64  // when the newest place was known to be right, in Unix milliseconds; 0 while it is live
-	latest   []byte // newest state of a queue or display, unless sent
+	typeID   string // of the booking
+	// resourceID is who has taken the booking; empty: nobody yet.
+	resourceID string
+	minutes    int    // of the booking's type
+	asOf       int64  // when the newest place was known to be right, in Unix milliseconds; 0 while it is live
+	latest     []byte // newest state of a queue or display, unless sent
 }
 
 // learn notes what the client knows of its booking.

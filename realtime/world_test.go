@@ -439,7 +439,7 @@ func (w *world) Calls(context.Context, string) ([]models.BookingEvent, error) {
 }
 
 // Resources implements realtime.Source.
-func (w *world) Catalogue(context.Context, string) (realtime.Catalogue, error) {
+func (w *world) Catalogue(context.Context, string, bool) (realtime.Catalogue, error) {
 	return realtime.Catalogue{Resources: map[string]realtime.Resource{
 		"r1": {Name: "Room 1", Translations: models.Translation{En: "Room 1", Ar: "غرفة ١"}},
 		"r2": {Name: "Room 2"},

@@ -56,6 +56,17 @@ func (p Proof) meant(said verdict) bool {
 	return own || slices.ContainsFunc(p.Hosts, func(host string) bool { return strings.EqualFold(said.Hostname, host) })
 }
 
+// CheckGuest checks the proof of somebody who joins without signing in.
+func (a *Access) CheckGuest(ctx context.Context, p Proof) error {
+	if !a.AsksTurnstile() {
+		return models.Errorf(models.CodeCaptcha, "The server is not set up with Turnstile any more: sign in.")
+	}
+	return a.checkWith(ctx, a.o.Turnstile, "turnstileToken", p.Turnstile, p)
+}
+
+// AsksTurnstile reports whether the server is set up with Cloudflare Turnstile.
+func (a *Access) AsksTurnstile() bool { return a.o.Turnstile.Secret != "" }
+
 // CheckProof asks every verifier that is configured, or only those for which
 // something came where nothing is needed. It fails with CodeCaptcha where one
 // does not take somebody for a person, and with CodeUnavailable where one does

@@ -115,15 +115,21 @@ const (
 func NewDisplayToken() string { return newSecret(displayPrefix) }
 
 func newSecret(prefix string) string {
-	text := make([]byte, 0, keyRandom)
-	for len(text) < keyRandom {
+	text := randomText(keyRandom)
+	return prefix + text + checksum(text)
+}
+
+// randomText draws digits of base 62.
+func randomText(n int) string {
+	text := make([]byte, 0, n)
+	for len(text) < n {
 		var draw [1]byte
 		_, _ = rand.Read(draw[:])                       // never fails
 		if int(draw[0]) < 256/len(base62)*len(base62) { // else some digits would be likelier
 			text = append(text, base62[int(draw[0])%len(base62)])
 		}
 	}
-	return prefix + string(text) + checksum(string(text))
+	return string(text)
 }
 
 func checksum(text string) string {

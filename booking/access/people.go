@@ -35,6 +35,20 @@ func typed(number string) string {
 	}, number))
 }
 
+// International returns a phone number with its country code: one that has none is
+// a number of country (ISO 3166-1). What is no number of it comes back as it was.
+func International(phone, country string) string {
+	text := typed(phone)
+	if country == "" || text == "" || strings.HasPrefix(text, "+") || strings.HasPrefix(text, "00") {
+		return phone
+	}
+	number, err := phonenumbers.Parse(text, country)
+	if err != nil || !phonenumbers.IsValidNumberForRegion(number, country) {
+		return phone
+	}
+	return phonenumbers.Format(number, phonenumbers.E164)
+}
+
 // NormalPhone returns a phone number in the form it is stored in, E.164.
 func NormalPhone(phone string) (string, error) {
 	text := typed(phone)

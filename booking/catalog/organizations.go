@@ -1,16 +1,21 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/nyaruka/phonenumbers"
 	"gorm.io/gorm"
 
 	"nowserving/booking/store"
@@ -18,6 +23,9 @@ import (
 )
 
 const (
+	// minShortName and maxShortName bound a short name, in characters.
+	minShortName = 3
+	maxShortName = 40
 	// maxOrigins bounds the origins of an organization.
 	maxOrigins = 50
 	// maxOrigin bounds one of them, in bytes: a host name has at most 253.
@@ -45,7 +53,7 @@ func (c *Catalog) CreateOrganization(ctx context.Context, o *models.Organization
 	return c.store.Tx(ctx, func(tx *store.Tx) error {
 		o.ID, o.CreatedAt = models.NewID(), tx.Now
 		if err := tx.Create(o).Error; err != nil {
-			return fmt.Errorf("create organization: %w", err)
+			return fmt.Errorf("create organization: %w", shortNameTaken(err))
 		}
 		if err := saveOrigins(tx, o); err != nil {
 			return err
@@ -63,6 +71,47 @@ type OrganizationChange struct {
 	AllowedOrigins       *[]string
 	ClinicAddresses      *[]string
 	OTPDailyLimit        *int
+	ShortName            *string // empty: none
+	Country              *string // empty: that of the time zone
+	GuestJoin            *models.GuestJoin
+	OnSiteCodeSealed     *string
+}
+
+// Apply changes an organization, without a check.
+func (change OrganizationChange) Apply(o *models.Organization) {
+	if change.Name != nil {
+		o.Name = *change.Name
+	}
+	if change.Timezone != nil {
+		o.Timezone = *change.Timezone
+	}
+	if change.BusinessTypeID != nil {
+		o.BusinessTypeID = *change.BusinessTypeID
+	}
+	if change.BusinessCustomConfig != nil {
+		o.BusinessCustomConfig = change.BusinessCustomConfig
+	}
+	if change.OTPDailyLimit != nil {
+		o.OTPDailyLimit = change.OTPDailyLimit
+	}
+	if change.AllowedOrigins != nil {
+		o.AllowedOrigins = *change.AllowedOrigins
+	}
+	if change.ClinicAddresses != nil {
+		o.ClinicAddresses = *change.ClinicAddresses
+	}
+	if change.ShortName != nil {
+		o.ShortName = change.ShortName
+	}
+	if change.Country != nil {
+		o.Country = *change.Country
+	}
+	if change.GuestJoin != nil {
+		o.GuestJoin = *change.GuestJoin
+	}
+	if change.OnSiteCodeSealed != nil {
+		o.OnSiteCodeSealed = *change.OnSiteCodeSealed
+	}
 }
 
 // UpdateOrganization changes an organization. Another time zone decides which
@@ -75,32 +124,12 @@ func (c *Catalog) UpdateOrganization(ctx context.Context, id string, change Orga
 		if o, err = organization(tx.DB, c.store.Lock(tx), id); err != nil {
 			return err
 		}
-		if change.Name != nil {
-			o.Name = *change.Name
-		}
-		if change.Timezone != nil {
-			o.Timezone = *change.Timezone
-		}
-		if change.BusinessTypeID != nil {
-			o.BusinessTypeID = *change.BusinessTypeID
-		}
-		if change.BusinessCustomConfig != nil {
-			o.BusinessCustomConfig = change.BusinessCustomConfig
-		}
-		if change.OTPDailyLimit != nil {
-			o.OTPDailyLimit = change.OTPDailyLimit
-		}
-		if change.AllowedOrigins != nil {
-			o.AllowedOrigins = *change.AllowedOrigins
-		}
-		if change.ClinicAddresses != nil {
-			o.ClinicAddresses = *change.ClinicAddresses
-		}
+		change.Apply(o)
 		if err := checkOrganization(o); err != nil {
 			return err
 		}
 		if err := tx.Save(o).Error; err != nil {
-			return fmt.Errorf("store organization: %w", err)
+			return fmt.Errorf("store organization: %w", shortNameTaken(err))
 		}
 		if err := saveOrigins(tx, o); err != nil {
 			return err
@@ -176,6 +205,19 @@ func checkOrganization(o *models.Organization) error {
 	if _, err := time.LoadLocation(o.Timezone); err != nil {
 		return models.Invalid("timezone", "%q is no time zone of the IANA database.", o.Timezone)
 	}
+	if err := checkShortName(o); err != nil {
+		return err
+	}
+	if o.Country = strings.ToUpper(o.Country); o.Country != "" && !phonenumbers.GetSupportedRegions()[o.Country] {
+		return models.Invalid("country", "%q is no country of ISO 3166-1, such as SA.", o.Country)
+	}
+	switch o.GuestJoin {
+	case "":
+		o.GuestJoin = models.GuestsOff
+	case models.GuestsOff, models.GuestsTurnstile, models.GuestsOnSite:
+	default:
+		return models.Invalid("guestJoin", "It is off, turnstile or onSite.")
+	}
 	if len(o.AllowedOrigins) > maxOrigins {
 		return models.Invalid("allowedOrigins", "An organization has at most %d origins.", maxOrigins)
 	}
@@ -238,6 +280,74 @@ func Networks(o *models.Organization) []netip.Prefix {
 		}
 	}
 	return list
+}
+
+var (
+	shortName = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
+	// idForm is what ids look like: a short name is never taken for one.
+	idForm = regexp.MustCompile(`^[0-9a-v]{20}$`)
+)
+
+func checkShortName(o *models.Organization) error {
+	if o.ShortName == nil {
+		return nil
+	}
+	name := strings.ToLower(*o.ShortName)
+	o.ShortName = &name
+	switch {
+	case name == "":
+		o.ShortName = nil
+	case !IsShortName(name):
+		return models.Invalid("shortName", "A short name has %d to %d letters and digits, with single hyphens between, such as al-noor.", minShortName, maxShortName)
+	}
+	return nil
+}
+
+func shortNameTaken(err error) error {
+	if store.IsDuplicate(err) {
+		return models.Errorf(models.CodeOrgNameTaken, "Another organization has this short name.")
+	}
+	return err
+}
+
+// IsShortName reports whether a text can be a short name, and is no id.
+func IsShortName(text string) bool {
+	return len(text) >= minShortName && len(text) <= maxShortName && shortName.MatchString(text) && !idForm.MatchString(text)
+}
+
+// IDOf returns the id of the organization with a short name, or the name itself
+// where there is none.
+func (c *Catalog) IDOf(ctx context.Context, name string) (string, error) {
+	var ids []string
+	err := c.store.Read(ctx).Model(&models.Organization{}).Where("short_name = ? AND deleted_at IS NULL", name).Pluck("id", &ids).Error
+	if err != nil {
+		return "", fmt.Errorf("look for a short name: %w", err)
+	}
+	if len(ids) == 0 {
+		return name, nil
+	}
+	return ids[0], nil
+}
+
+// zones is tzdb's zone.tab, of the public domain: each time zone with its country.
+//
+//go:embed zones.txt
+var zones string
+
+var countryOfZone = sync.OnceValue(func() map[string]string {
+	countries := map[string]string{}
+	for line := range strings.Lines(zones) {
+		if zone, country, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			countries[zone] = country
+		}
+	}
+	return countries
+})
+
+// CountryOf is whose phone numbers need no country code in an organization: what
+// it says, or the country of its time zone; empty: nobody's.
+func CountryOf(o *models.Organization) string {
+	return cmp.Or(o.Country, countryOfZone()[o.Timezone])
 }
 
 // normalOrigin returns an origin as browsers send it (RFC 6454, section 6.2):

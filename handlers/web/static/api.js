@@ -216,7 +216,8 @@ export function contact(typed) {
   const text = latinDigits(typed).trim();
   if (/^\S+@\S+\.\S+$/.test(text)) return { method: 'email', email: text };
   const phone = text.replace(/[\s().-]/g, '').replace(/^00/, '+');
-  return /^\+\d{7,15}$/.test(phone) ? { method: 'sms', phoneNumber: phone } : null;
+  // Without a country code it is a number of the organization's country, which the server knows.
+  return /^\+?\d{7,15}$/.test(phone) ? { method: 'sms', phoneNumber: phone } : null;
 }
 
 /** Arabic keyboards type ٠١٢; the API wants 012. */

@@ -29,6 +29,7 @@ const sign = new Sign();
 const chime = new Chime();
 const session = organization ? new Session('customer', organization) : null;
 
+let guests = 'off'; // how people join without signing in: off, turnstile or onSite
 let view = null; // draws the current step again, in whatever language is on
 let leaveStep = () => {}; // stops what the current step started
 let alerting = null; // set while sound and vibration are wanted
@@ -67,7 +68,11 @@ function chooseService() {
   const load = async () => {
     if (document.visibilityState !== 'visible') return;
     try {
-      const answer = await call('POST', '/availability/types', { organization, body: { limit: 100 } });
+      const [answer, door] = await Promise.all([
+        call('POST', '/availability/types', { organization, body: { limit: 100 } }),
+        call('GET', '/availability/organization', { organization }),
+      ]);
+      guests = door.result.guestJoin;
       types = answer.result ?? [];
       problem = null;
       sign.rest();
@@ -112,6 +117,36 @@ function confirmService(type) {
   ));
   view();
 }
+
+// ---- joining without signing in ----
+
+/** What a guest is asked: a name if they like, and the clinic's code where it wants one. */
+const guestForm = (type, failed) => {
+  const code = new URLSearchParams(location.hash.slice(1)).get('code') ?? '';
+  return h('form', {
+    class: 'panel', novalidate: true, 'data-testid': 'guest', onfocusin: guests === 'turnstile' ? prepareProof : null,
+    onsubmit: (event) => {
+      event.preventDefault();
+      busy(hook('join-guest'), async () => {
+        const body = { type: type.id, assign: false, firstName: hook('guest-name').value.trim() };
+        const join = (proof) => call('PUT', '/customer/scheduling/new', { organization, body: { ...body, ...proof } });
+        const answer = guests === 'turnstile'
+          ? await withProof(({ turnstileToken }) => join({ turnstileToken }))
+          : await join({ onSiteCode: latinDigits(hook('on-site-code').value) });
+        const { ticketToken, ...booking } = answer.result;
+        kept.set(ticketKey, { bookingId: booking.id, guest: ticketToken });
+        go(() => showTicket(booking.id, ticketToken, booking));
+      }, failed);
+    },
+  },
+    h('h2', {}, t('guest.title')),
+    h('label', { class: 'field' }, h('span', {}, t('guest.name')),
+      h('input', { 'data-testid': 'guest-name', autocomplete: 'given-name', maxlength: '80', dir: 'auto' })),
+    guests === 'onSite' && h('label', { class: 'field' }, h('span', {}, t('guest.code')),
+      h('input', { 'data-testid': 'on-site-code', class: 'code', dir: 'ltr', autocomplete: 'off', autocapitalize: 'characters', spellcheck: 'false', maxlength: '20', value: code }),
+      h('small', {}, t('guest.codeHint'))),
+    h('button', { class: 'button primary tall wide', 'data-testid': 'join-guest' }, t('guest.join')));
+};
 
 // ---- signing in ----
 
@@ -171,6 +206,7 @@ function signIn(type) {
     backButton(),
     h('header', {}, h('h1', {}, t(sent ? 'signIn.codeTitle' : 'signIn.title')), h('p', { class: 'lead' }, t('signIn.lead'))),
     !sent && chosen(type),
+    !sent && guests !== 'off' && [guestForm(type, failed('guest')), h('p', { class: 'or' }, t('guest.or'))],
     sent ? askCode() : askPhone()));
   view();
   leaveStep = cancelProof;
@@ -326,6 +362,12 @@ function showTicket(bookingId, token, first = null) {
         booking = { ...booking, status: event.bookingStatus ?? booking.status, stage: event.stage ?? 'DONE' };
         break;
       case 'BOOKING_UPDATED':
+        if (event.bookingType) {
+          const longer = event.bookingType.minutes / (booking.type?.minutes || event.bookingType.minutes);
+          booking = { ...booking, type: event.bookingType, estimatedWait: booking.estimatedWait && scaled(booking.estimatedWait, longer) };
+          refineSoon();
+        }
+        if (event.resource) booking = { ...booking, resource: event.resource };
         booking = { ...booking, status: event.bookingStatus ?? booking.status, stage: event.stage ?? booking.stage };
         if (event.stage === 'WAITING') load().catch(() => {});
         break;
@@ -496,7 +538,7 @@ function drawTicket(booking, { leave, toggleAlert }) {
     h('article', { class: 'ticket' }, stub, h('div', { class: 'tear' }), h('div', { class: 'body' }, body)),
     ['waiting', 'held', 'called'].includes(now) && steps(now),
     h('div', { class: 'doings' },
-      ['waiting', 'held', 'called'].includes(now) && h('button', {
+      ['waiting', 'held'].includes(now) && h('button', {
         type: 'button', class: 'button wide alert-choice', 'data-testid': 'alert', 'aria-pressed': String(Boolean(alerting)), onclick: toggleAlert,
       }, icon(icons.bell), t(alerting ? 'alert.on' : 'alert.off')),
       ['waiting', 'held', 'payment', 'approval'].includes(now) && h('button', {
@@ -531,7 +573,9 @@ function begin() {
   }
   const mine = kept.get(ticketKey);
   if (mine?.token) kept.set(ticketKey, { bookingId: mine.bookingId }); // kept by older versions
-  if (mine?.bookingId && session.signedIn) {
+  if (mine?.guest) {
+    go(() => showTicket(mine.bookingId, mine.guest));
+  } else if (mine?.bookingId && session.signedIn) {
     go(() => showTicket(mine.bookingId, null));
   } else if (session.signedIn) {
     drawLoading();

@@ -1,0 +1,56 @@
+package access
+
+import (
+	"crypto/rand"
+	"strings"
+	"unicode"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// An on-site code that is drawn has digits and capital letters that nobody mixes up.
+const (
+	onSiteDigits = "23456789ABCDEFGHJKMNPQRTUVWXYZ"
+	onSiteLength = 6
+	minOnSite    = 4
+	maxOnSite    = 20
+)
+
+// NewOnSiteCode draws a code for a clinic to show to those who are there.
+func NewOnSiteCode() string {
+	code := make([]byte, 0, onSiteLength)
+	for len(code) < onSiteLength {
+		var draw [1]byte
+		_, _ = rand.Read(draw[:]) // never fails
+		if int(draw[0]) < 256/len(onSiteDigits)*len(onSiteDigits) {
+			code = append(code, onSiteDigits[int(draw[0])%len(onSiteDigits)])
+		}
+	}
+	return string(code)
+}
+
+// NormalOnSiteCode is an on-site code as it is kept and compared: capital letters
+// and the digits 0 to 9, without spaces. Empty: it is none.
+func NormalOnSiteCode(text string) string {
+	code := strings.ToUpper(strings.Join(strings.Fields(typed(text)), ""))
+	other := func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) }
+	if len(code) < minOnSite || len(code) > maxOnSite || strings.ContainsFunc(code, other) {
+		return ""
+	}
+	return code
+}
+
+// SameOnSiteCode compares what a guest typed with the code of the clinic.
+func SameOnSiteCode(given, code string) bool {
+	given = NormalOnSiteCode(given)
+	return given != "" && constantEqual(given, code)
+}
+
+// NewGuest makes a customer whom nobody can sign in as.
+func NewGuest(tx *store.Tx, organizationID, firstName, lastName string) (*models.Customer, error) {
+	c := &models.Customer{
+		ID: models.NewID(), OrganizationID: organizationID, FirstName: firstName, LastName: lastName, CreatedAt: tx.Now, UpdatedAt: tx.Now,
+	}
+	return c, tx.Create(c).Error
+}

@@ -1,0 +1,67 @@
+package handlers
+
+import (
+	"context"
+	"time"
+
+	"nowserving/booking/access"
+	"nowserving/models"
+)
+
+// guestsOfAddress is how many guests join from an address in codesPeriod: the
+// patients on a clinic's Wi-Fi, but no program that fills a queue.
+const guestsOfAddress = 120
+
+// admitGuest lets somebody join without signing in, where the organization wants
+// that and they bring what it asks for.
+func (s *Server) admitGuest(ctx context.Context, c caller, body ownScheduleBody) error {
+	if c.organization.GuestJoin == models.GuestsOff || !body.queued() {
+		return models.Errorf(models.CodeUnauthenticated, "Sign in first.")
+	}
+	if c.organization.GuestJoin == models.GuestsOnSite {
+		if err := s.checkOnSite(ctx, c, body.OnSiteCode); err != nil {
+			return err
+		}
+	} else if err := s.o.Access.CheckGuest(ctx, s.proof(OTPBody{Turnstile: body.Turnstile}, c)); err != nil {
+		return err
+	}
+	subscriber, network := s.hiddenNetworksOf(c.Address)
+	wait := s.limiter.takeAll(ctx, []named{
+		{"guests:" + c.OrganizationID + ":" + subscriber, per(guestsOfAddress, codesPeriod)},
+		{"guests:" + c.OrganizationID + ":" + network, per(networkFactor*guestsOfAddress, codesPeriod)},
+	})
+	return tooManyGuests(wait)
+}
+
+func tooManyGuests(wait time.Duration) error {
+	if wait <= 0 {
+		return nil
+	}
+	return &models.Error{Code: models.CodeTooManyRequests, RetryAfter: wait, Detail: "Too many guests have joined from this network."}
+}
+
+// checkOnSite compares what a guest typed with the code that the clinic shows.
+// Wrong ones count as guesses of the address.
+func (s *Server) checkOnSite(ctx context.Context, c caller, given string) error {
+	code, err := s.onSite.Open(c.organization.OnSiteCodeSealed)
+	if err != nil {
+		return err
+	}
+	subscriber, network := s.hiddenNetworksOf(c.Address)
+	budgets := []named{
+		{"guesses:" + subscriber, per(guessesOfAddress, codesPeriod)},
+		{"guesses:" + network, per(networkFactor*guessesOfAddress, codesPeriod)},
+	}
+	if wait := s.limiter.spent(ctx, budgets); wait > 0 {
+		return &models.Error{Code: models.CodeTooManyRequests, RetryAfter: wait, Detail: "Too many wrong codes came from this network."}
+	}
+	if access.SameOnSiteCode(given, code) {
+		return nil
+	}
+	if given != "" {
+		for _, b := range budgets {
+			s.limiter.take(ctx, b.name, b.limit)
+		}
+	}
+	return models.Errorf(models.CodeOnSite, "Type the code that the clinic shows at the entrance or the desk.")
+}

@@ -1,0 +1,84 @@
+package realtime
+
+import (
+	"context"
+	"slices"
+
+	"nowserving/models"
+)
+
+// isCatalogueChange reports whether an event says that names or durations of the
+// organization have changed: it is about no booking and no resource's queue.
+func isCatalogueChange(e *models.BookingEvent) bool {
+	return e != nil && e.Type == models.EventQueueUpdated && e.ResourceID == ""
+}
+
+// readCatalogue asks for names and durations, which the source has at hand. After
+// a change of them it asks the source to look again.
+func (o *organization) readCatalogue(changes []change) Catalogue {
+	fresh := slices.ContainsFunc(changes, func(c change) bool { return c.delta != nil && isCatalogueChange(c.delta.Event) })
+	ctx, cancel := context.WithTimeout(o.hub.ctx, o.hub.o.SourceTimeout)
+	defer cancel()
+	catalogue, err := o.hub.o.Source.Catalogue(ctx, o.id, fresh)
+	if err != nil {
+		if o.hub.ctx.Err() == nil {
+			o.hub.o.Log.Warn("read names and durations", "organization", o.id, "error", err)
+		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return o.catalogue
+	}
+	return catalogue
+}
+
+// renew takes over a catalogue and tells the watchers of bookings what has changed
+// in it. The caller holds the lock.
+func (o *organization) renew(next Catalogue, b *batch) {
+	old := o.catalogue
+	o.catalogue = next
+	if old.Read.IsZero() || old.Read.Equal(next.Read) {
+		return
+	}
+	types, resources := changed(old.Types, next.Types), changed(old.Resources, next.Resources)
+	b.displays = b.displays || len(resources) > 0
+	if len(types) == 0 && len(resources) == 0 {
+		return
+	}
+	for _, w := range o.bookings {
+		for _, s := range w.watchers {
+			if s.ready && (types[s.typeID] || resources[s.resourceID]) {
+				o.tellNews(w, s, types[s.typeID], resources[s.resourceID], b)
+			}
+		}
+	}
+}
+
+// tellNews tells a watcher that the type or the resource of its booking was
+// changed. With other minutes its place is worth another wait, and is told again.
+func (o *organization) tellNews(w *booking, s *subscription, ofType, ofResource bool, b *batch) {
+	p := bookingUpdated{Publication: publication(models.EventUpdated), BookingID: w.id}
+	if ofType {
+		t := o.catalogue.Types[s.typeID]
+		p.BookingType = &typeNews{s.typeID, t.Name, t.Translations, t.Minutes}
+		s.told = 0
+		b.moved[w] = struct{}{}
+	}
+	if ofResource {
+		r := o.catalogue.Resources[s.resourceID]
+		p.Resource = &resourceNews{s.resourceID, r.Name, r.Translations}
+	}
+	if data := o.encode(p); data != nil {
+		s.conn.publish(s, data)
+	}
+}
+
+// changed lists what is in both and differs.
+func changed[V comparable](old, next map[string]V) map[string]bool {
+	ids := map[string]bool{}
+	for id, before := range old {
+		if now, still := next[id]; still && now != before {
+			ids[id] = true
+		}
+	}
+	return ids
+}
