@@ -194,6 +194,9 @@ func (d *directory) clinicAt(address, organizationID string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if organizationID != "" {
+		if known, ok := d.ids[organizationID]; ok { // it was a short name
+			organizationID = known.id
+		}
 		e := d.entries[organizationID]
 		if e == nil || e.known == nil || !e.known.atClinic(ip) {
 			return ""

@@ -2,15 +2,18 @@ package handlers
 
 import (
 	"context"
-	"time"
 
 	"nowserving/booking/access"
 	"nowserving/models"
 )
 
-// guestsOfAddress is how many guests join from an address in codesPeriod: the
-// patients on a clinic's Wi-Fi, but no program that fills a queue.
-const guestsOfAddress = 120
+const (
+	// guestsOfAddress is how many guests join from an address in codesPeriod, and
+	// clinicGuests how many times as many from one that the organization names as
+	// its clinic's: the patients on its Wi-Fi, but no program that fills a queue.
+	guestsOfAddress = 60
+	clinicGuests    = 5
+)
 
 // admitGuest lets somebody join without signing in, where the organization wants
 // that and they bring what it asks for.
@@ -25,15 +28,15 @@ func (s *Server) admitGuest(ctx context.Context, c caller, body ownScheduleBody)
 	} else if err := s.o.Access.CheckGuest(ctx, s.proof(OTPBody{Turnstile: body.Turnstile}, c)); err != nil {
 		return err
 	}
+	few := guestsOfAddress
+	if s.directory.clinicAt(c.Address, c.OrganizationID) != "" {
+		few *= clinicGuests
+	}
 	subscriber, network := s.hiddenNetworksOf(c.Address)
 	wait := s.limiter.takeAll(ctx, []named{
-		{"guests:" + c.OrganizationID + ":" + subscriber, per(guestsOfAddress, codesPeriod)},
-		{"guests:" + c.OrganizationID + ":" + network, per(networkFactor*guestsOfAddress, codesPeriod)},
+		{"guests:" + c.OrganizationID + ":" + subscriber, per(few, codesPeriod)},
+		{"guests:" + c.OrganizationID + ":" + network, per(networkFactor*few, codesPeriod)},
 	})
-	return tooManyGuests(wait)
-}
-
-func tooManyGuests(wait time.Duration) error {
 	if wait <= 0 {
 		return nil
 	}

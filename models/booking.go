@@ -124,7 +124,7 @@ const (
 const (
 	MinAssignmentTimeout     = 5
 	MaxAssignmentTimeout     = 180
-	DefaultAssignmentTimeout = 60
+	DefaultAssignmentTimeout = 180
 )
 
 // Recall limits: a called patient may be called again this many times, with
