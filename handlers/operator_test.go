@@ -53,7 +53,7 @@ func TestOperatorsLookAtJobs(t *testing.T) {
 		require.Eventually(t, func() bool { return len(operator(http.MethodGet, "/jobs?state=completed", nil).ok().list("data")) == 1 }, patience, 5*time.Millisecond)
 		done := operator(http.MethodGet, "/jobs?state=completed", nil)
 		assert.Equal(t, "announce", done.str("data.0.kind"))
-		assert.Equal(t, 1, operator(http.MethodGet, "/states", nil).ok().num("completed"))
+		assert.Equal(t, 1, operator(http.MethodGet, "/states", nil).ok().num("completed.count"))
 		assert.Subset(t, operator(http.MethodGet, "/queues", nil).ok().pluck("data", "name"), []string{"announce", "messages", "pushes", "webhooks"})
 		assert.Equal(t, []any{"announce"}, operator(http.MethodGet, "/autocomplete?facet=job_kind", nil).ok().list("data"))
 
