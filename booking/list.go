@@ -2,7 +2,6 @@ package booking
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"slices"
 	"strconv"
@@ -21,18 +20,33 @@ type Filter struct {
 	Statuses   []models.Status
 	Stages     []models.Stage
 	From, To   time.Time
-	// ByCreation applies From and To to the moment of joining; otherwise they
-	// apply to the visit: the beginning of an appointment, and for a queued
+	// ByCreation applies From, To and the order to the moment of joining; otherwise
+	// they apply to the visit: the beginning of an appointment, and for a queued
 	// booking the call or, before that, the joining.
 	ByCreation bool
 	Ascending  bool
 	Limit      int
-	// After is the token of the page before; empty for the first.
+	// After is where the page before ended; empty for the first.
 	After string
 }
 
-// List returns a page of bookings in the order they were made, and the token
-// of the next page, empty on the last.
+// visitMoment is what a list is about, and in the order of: the beginning of an
+// appointment, and for a queued booking the call or, before that, the joining. An
+// index has it.
+const visitMoment = "COALESCE(starts_at, called_at, created_at)"
+
+func visitMomentOf(b *models.Booking) time.Time {
+	switch {
+	case b.StartsAt != nil:
+		return *b.StartsAt
+	case b.CalledAt != nil:
+		return *b.CalledAt
+	}
+	return b.CreatedAt
+}
+
+// List returns a page of bookings in the order of the moment that From and To
+// apply to, and the place where the next page goes on, empty on the last.
 func (s *Service) List(ctx context.Context, sc Scope, f Filter) ([]models.Booking, string, error) {
 	q := sc.view(s.store.Read(ctx).Where("organization_id = ?", sc.OrganizationID))
 	if f.CustomerID != "" {
@@ -47,7 +61,7 @@ func (s *Service) List(ctx context.Context, sc Scope, f Filter) ([]models.Bookin
 	if len(f.Stages) > 0 {
 		q = q.Where("stage IN ?", f.Stages)
 	}
-	moment := "COALESCE(starts_at, called_at, created_at)"
+	moment := visitMoment
 	if f.ByCreation {
 		moment = "created_at"
 	}
@@ -57,47 +71,51 @@ func (s *Service) List(ctx context.Context, sc Scope, f Filter) ([]models.Bookin
 	if !f.To.IsZero() {
 		q = q.Where(moment+" <= ?", f.To.UTC())
 	}
-	order, beyond := "seq DESC", "seq < ?"
+	direction, beyond := " DESC", " < "
 	if f.Ascending {
-		order, beyond = "seq", "seq > ?"
+		direction, beyond = "", " > "
 	}
 	if f.After != "" {
-		seq, err := readToken(f.After)
+		after, seq, err := readPlace(f.After)
 		if err != nil {
 			return nil, "", err
 		}
-		q = q.Where(beyond, seq)
+		q = q.Where("("+moment+", seq)"+beyond+"(?, ?)", after, seq)
 	}
 	var list []models.Booking
-	if err := q.Order(order).Limit(f.Limit + 1).Find(&list).Error; err != nil {
+	if err := q.Order(moment + direction + ", seq" + direction).Limit(f.Limit + 1).Find(&list).Error; err != nil {
 		return nil, "", fmt.Errorf("list bookings: %w", err)
 	}
 	if len(list) <= f.Limit {
 		return list, "", nil
 	}
 	list = list[:f.Limit]
-	return list, writeToken(list[f.Limit-1].Seq), nil
-}
-
-func writeToken(seq int64) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(seq, 10)))
-}
-
-func readToken(token string) (int64, error) {
-	text, err := base64.RawURLEncoding.DecodeString(token)
-	if err == nil {
-		if seq, err := strconv.ParseInt(string(text), 10, 64); err == nil {
-			return seq, nil
-		}
+	last := &list[f.Limit-1]
+	at := visitMomentOf(last)
+	if f.ByCreation {
+		at = last.CreatedAt
 	}
-	return 0, models.Invalid("nextPageToken", "This is not a token of ours; start from the first page.")
+	return list, writePlace(at, last.Seq), nil
+}
+
+// writePlace is a place in a list: a moment, and within it a sequence.
+func writePlace(at time.Time, seq int64) string {
+	return fmt.Sprintf("%d %d", at.UnixNano(), seq)
+}
+
+func readPlace(place string) (at time.Time, seq int64, err error) {
+	var nano int64
+	if _, err := fmt.Sscanf(place, "%d %d", &nano, &seq); err != nil {
+		return time.Time{}, 0, fmt.Errorf("read a place in a list: %w", err)
+	}
+	return time.Unix(0, nano).UTC(), seq, nil
 }
 
 // QueuePage is a part of the bookings that wait for a resource.
 type QueuePage struct {
 	Bookings []models.Booking
 	Total    int64  // who waits, on all pages
-	Token    string // of the next page; empty on the last
+	Next     string // where the next page goes on; empty on the last
 }
 
 // Queue lists a page of the bookings that wait for a resource, the next to be
@@ -112,9 +130,9 @@ func (s *Service) Queue(ctx context.Context, sc Scope, resourceID string, limit 
 	q := queueOf(s.store.Read(ctx), sc.OrganizationID, resourceID, models.StageWaiting)
 	if after != "" {
 		// A score is the place in the order: its band and its sequence.
-		score, err := readToken(after)
+		score, err := strconv.ParseInt(after, 10, 64)
 		if err != nil {
-			return page, err
+			return page, fmt.Errorf("read a place in a queue: %w", err)
 		}
 		priority, seq := queue.PlaceOf(score)
 		q = q.Where("(b.priority < ? OR b.priority = ? AND b.seq > ?)", priority, priority, seq)
@@ -132,7 +150,7 @@ func (s *Service) Queue(ctx context.Context, sc Scope, resourceID string, limit 
 	if len(page.Bookings) > limit {
 		page.Bookings = page.Bookings[:limit]
 		last := page.Bookings[limit-1]
-		page.Token = writeToken(queue.Score(last.Priority, last.Seq))
+		page.Next = strconv.FormatInt(queue.Score(last.Priority, last.Seq), 10)
 	}
 	return page, nil
 }
@@ -148,9 +166,9 @@ func (s *Service) Unassigned(ctx context.Context, sc Scope, resourceID string, l
 	}
 	q := queueOf(s.store.Read(ctx), sc.OrganizationID, resourceID, models.StageWaiting, models.StageHeld)
 	if after != "" {
-		seq, err := readToken(after)
+		seq, err := strconv.ParseInt(after, 10, 64)
 		if err != nil {
-			return nil, "", err
+			return nil, "", fmt.Errorf("read a place in a list: %w", err)
 		}
 		q = q.Where("b.seq > ?", seq)
 	}
@@ -162,7 +180,7 @@ func (s *Service) Unassigned(ctx context.Context, sc Scope, resourceID string, l
 		return list, "", nil
 	}
 	list = list[:limit]
-	return list, writeToken(list[limit-1].Seq), nil
+	return list, strconv.FormatInt(list[limit-1].Seq, 10), nil
 }
 
 func queueOf(db *gorm.DB, organizationID, resourceID string, stages ...models.Stage) *gorm.DB {

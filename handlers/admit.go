@@ -26,6 +26,15 @@ func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
 			s.answer(humagin.Unwrap(ctx), err)
 			return
 		}
+		c.binding = bindingOf(ctx, op, c.OrganizationID)
+		if token := ctx.Query(pageTokenName); token != "" {
+			place, err := s.pages.open(token, c.binding)
+			if err != nil {
+				s.answer(humagin.Unwrap(ctx), err)
+				return
+			}
+			ctx = opened{ctx, place}
+		}
 		ctx = huma.WithValue(ctx, keyCaller, c)
 		request := store.ForOrganization(ctx.Context(), c.OrganizationID)
 		next(huma.WithContext(ctx, store.WithOrigin(request, c.origin(ctx))))

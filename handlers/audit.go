@@ -56,13 +56,10 @@ func (q auditQuery) filter(zone *time.Location) (access.AuditFilter, error) {
 	f := access.AuditFilter{
 		BookingID: q.BookingID, SubjectID: q.SubjectID, ActorID: q.ActorID, Action: q.Action, Limit: min(q.Limit, maxAudit),
 	}
-	page, err := pageOf(f.Limit, q.Token)
-	if err != nil {
-		return f, err
-	}
-	if page.After != "" {
-		if f.Before, err = strconv.ParseInt(page.After, 10, 64); err != nil {
-			return f, models.Invalid("nextPageToken", "This is not a token of ours; start from the first page.")
+	var err error
+	if q.Token != "" {
+		if f.Before, err = strconv.ParseInt(q.Token, 10, 64); err != nil {
+			return f, err
 		}
 	}
 	if f.From, err = beginning(q.From, zone); err != nil {

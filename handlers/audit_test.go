@@ -213,8 +213,8 @@ func TestTheAuditIsReadByItsOwners(t *testing.T) {
 		assert.Empty(t, get(c.key, "?from="+day(1)).ok().list("result"))
 		assert.Len(t, get(c.key, "?action=join&from="+day(0)+"&to="+day(0)).ok().list("result"), 3)
 		get(c.key, "?from=today").refused(http.StatusUnprocessableEntity, models.CodeInvalid)
-		get(c.key, "?nextPageToken=%25").refused(http.StatusUnprocessableEntity, models.CodeInvalid)
-		get(c.key, "?nextPageToken=YQ").refused(http.StatusUnprocessableEntity, models.CodeInvalid)
+		get(c.key, "?nextPageToken=%25").refused(http.StatusBadRequest, models.CodePageToken)
+		get(c.key, "?nextPageToken=YQ").refused(http.StatusBadRequest, models.CodePageToken)
 
 		var walked []string
 		for token, more := "", true; more; {

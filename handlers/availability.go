@@ -19,16 +19,38 @@ type OfferQuery struct {
 	Token   string      `json:"nextPageToken" maxLength:"200"`
 }
 
-func (q OfferQuery) page() (store.Page, error) {
+func (q OfferQuery) page() store.Page {
 	limit := defaultLimit
 	set(&limit, q.Limit)
 	return pageOf(limit, q.Token)
+}
+
+// offerInput asks for what can be joined.
+type offerInput struct{ Body OfferQuery }
+
+func (in *offerInput) pageToken() *string { return &in.Body.Token }
+
+func (in *offerInput) query() any {
+	q := in.Body
+	q.Token, q.Limit = "", nil
+	return q
 }
 
 type placeQuery struct {
 	OfferQuery
 	SortBy    string `json:"sortBy" enum:"createdAt,name" default:"createdAt"`
 	Direction string `json:"sortByDirection" enum:"asc,desc" default:"asc"`
+}
+
+// placeInput asks for the resources that can be chosen.
+type placeInput struct{ Body placeQuery }
+
+func (in *placeInput) pageToken() *string { return &in.Body.Token }
+
+func (in *placeInput) query() any {
+	q := in.Body
+	q.Token, q.Limit = "", nil
+	return q
 }
 
 // allows reports whether a resource passes the filters.
@@ -40,11 +62,15 @@ func (q OfferQuery) allows(r *models.Resource) bool {
 		(f.Category == "" || f.Category == r.Category)
 }
 
-// pageAfter cuts a page, and one item more, out of a whole list.
-func pageAfter[T any](all []*T, page store.Page, id func(*T) string) []T {
+// pageAfter cuts a page, and one item more, out of a whole list: what comes after
+// a place in its order.
+func pageAfter[T any](all []*T, page store.Page, beyond func(item *T, place string) bool) []T {
 	if page.After != "" {
-		i := slices.IndexFunc(all, func(item *T) bool { return id(item) == page.After })
-		all = all[i+1:] // from the start when it was deleted meanwhile
+		i := slices.IndexFunc(all, func(item *T) bool { return beyond(item, page.After) })
+		if i < 0 {
+			i = len(all)
+		}
+		all = all[i:]
 	}
 	out := make([]T, 0, min(len(all), page.Limit+1))
 	for _, item := range all[:min(len(all), page.Limit+1)] {
@@ -78,16 +104,13 @@ func (s *Server) availabilityRoutes() {
 	register(s, operation{
 		method: http.MethodPost, path: "/availability/types", id: "listOfferedTypes", tag: "Availability", tenancy: fromHeader,
 		summary: "List what can be joined", about: "With pendingCount: how many wait for each just now.", example: map[string]any{"limit": 10},
-	}, func(ctx context.Context, c caller, in *with[OfferQuery]) (list[OfferView], error) {
-		page, err := in.Body.page()
-		if err != nil {
-			return list[OfferView]{}, err
-		}
+	}, func(ctx context.Context, c caller, in *offerInput) (list[OfferView], error) {
+		page := in.Body.page()
 		o, err := s.directory.of(ctx, c.OrganizationID)
 		if err != nil {
 			return list[OfferView]{}, err
 		}
-		rows := pageAfter(o.offered(in.Body), page, func(t *models.BookingType) string { return t.ID })
+		rows := pageAfter(o.offered(in.Body), page, func(t *models.BookingType, place string) bool { return t.ID > place })
 		ids := make([]string, len(rows))
 		for i := range rows {
 			ids[i] = rows[i].ID
@@ -108,17 +131,14 @@ func (s *Server) availabilityRoutes() {
 	register(s, operation{
 		method: http.MethodPost, path: "/availability/resources", id: "listOfferedResources", tag: "Availability", tenancy: fromHeader,
 		summary: "List resources", about: "Only those that are on and activated.", example: map[string]any{"type": exampleID, "limit": 10},
-	}, func(ctx context.Context, c caller, in *with[placeQuery]) (list[PlaceView], error) {
-		page, err := in.Body.page()
-		if err != nil {
-			return list[PlaceView]{}, err
-		}
+	}, func(ctx context.Context, c caller, in *placeInput) (list[PlaceView], error) {
+		page := in.Body.page()
 		o, err := s.directory.of(ctx, c.OrganizationID)
 		if err != nil {
 			return list[PlaceView]{}, err
 		}
-		rows := pageAfter(o.places(in.Body, c.Lang), page, func(r *models.Resource) string { return r.ID })
-		return listOf(rows, page.Limit, func(r *models.Resource) string { return r.ID }, func(r *models.Resource) PlaceView {
+		rows := pageAfter(o.places(in.Body, c.Lang), page, in.Body.beyond(c.Lang))
+		return listOf(rows, page.Limit, in.Body.place(c.Lang), func(r *models.Resource) PlaceView {
 			view, broken := viewPlace(r, c.Lang)
 			if broken != nil {
 				err = broken
@@ -170,6 +190,27 @@ func (o *organization) offered(q OfferQuery) []*models.BookingType {
 	return types
 }
 
+// place is where a resource stands in the order asked for.
+func (q placeQuery) place(lang string) func(r *models.Resource) string {
+	return func(r *models.Resource) string {
+		if q.SortBy == "name" {
+			return r.NameTranslations.In(lang, r.Name) + "\x00" + r.ID
+		}
+		return r.ID
+	}
+}
+
+// beyond reports whether a resource comes after a place.
+func (q placeQuery) beyond(lang string) func(r *models.Resource, place string) bool {
+	place := q.place(lang)
+	return func(r *models.Resource, after string) bool {
+		if q.Direction == "desc" {
+			return place(r) < after
+		}
+		return place(r) > after
+	}
+}
+
 // places lists the resources a customer may choose.
 func (o *organization) places(q placeQuery, lang string) []*models.Resource {
 	var places []*models.Resource
@@ -178,11 +219,8 @@ func (o *organization) places(q placeQuery, lang string) []*models.Resource {
 			places = append(places, &o.resources[i])
 		}
 	}
-	if q.SortBy == "name" {
-		slices.SortStableFunc(places, func(a, b *models.Resource) int {
-			return cmp.Compare(a.NameTranslations.In(lang, a.Name), b.NameTranslations.In(lang, b.Name))
-		})
-	}
+	place := q.place(lang)
+	slices.SortFunc(places, func(a, b *models.Resource) int { return cmp.Compare(place(a), place(b)) })
 	if q.Direction == "desc" {
 		slices.Reverse(places)
 	}

@@ -47,7 +47,7 @@ type BookingQuery struct {
 	To        string `query:"to" doc:"A day, to its end, or a moment."`
 	Status    string `query:"status" doc:"Statuses separated by comma." example:"PENDING_ASSIGNMENT,CONFIRMED"`
 	Includes  string `query:"includes" doc:"Related data, separated by comma: customer, type, resource."`
-	DateType  string `query:"dateType" enum:"createdAt,dateTime" default:"dateTime" doc:"What from and to apply to: the making of the booking, or the visit: the beginning of an appointment, else the call."`
+	DateType  string `query:"dateType" enum:"createdAt,dateTime" default:"dateTime" doc:"What from, to and the order apply to: the making of the booking, or the visit: the beginning of an appointment, else the call."`
 	Direction string `query:"orderDirection" enum:"asc,desc" default:"desc"`
 	Token     string `query:"nextPageToken"`
 }

@@ -45,10 +45,7 @@ func (s *Server) displayRoutes() {
 	register(s, operation{
 		method: http.MethodGet, path: "/management/displays", id: "listDisplays", tag: "Displays", who: staff | screen, summary: "List displays",
 	}, func(ctx context.Context, c caller, in *paging) (list[DisplayView], error) {
-		page, err := in.page()
-		if err != nil {
-			return list[DisplayView]{}, err
-		}
+		page := in.page()
 		rows, err := s.o.Catalog.Displays(ctx, c.OrganizationID, page)
 		return listOf(rows, page.Limit, func(d *models.Display) string { return d.ID }, viewDisplay), err
 	})

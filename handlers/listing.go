@@ -1,10 +1,7 @@
 package handlers
 
 import (
-	"encoding/base64"
-
 	"nowserving/booking/store"
-	"nowserving/models"
 )
 
 // result is the envelope most answers come in.
@@ -39,31 +36,30 @@ const (
 	maxLimit     = 100
 )
 
-func (p paging) page() (store.Page, error) { return pageOf(p.Limit, p.Token) }
+func (p paging) page() store.Page { return pageOf(p.Limit, p.Token) }
 
-// pageOf reads a page's bounds; the token is the last id of the page before.
-func pageOf(limit int, token string) (store.Page, error) {
-	id, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || !isText(string(id)) {
-		return store.Page{}, models.Invalid("nextPageToken", "This is not a token of ours; start from the first page.")
-	}
-	return store.Page{Limit: min(limit, maxLimit), After: string(id)}, nil
+// pageOf is a page's bounds; the token is what was kept of the page before.
+func pageOf(limit int, token string) store.Page {
+	return store.Page{Limit: min(limit, maxLimit), After: token}
 }
 
-// listOf makes a page of rows, of which there may be one more than fits.
+// listOf makes a page of rows, of which there may be one more than fits. id is
+// where the next page goes on.
 func listOf[M, V any](rows []M, limit int, id func(*M) string, show func(*M) V) list[V] {
 	out := list[V]{Result: make([]V, 0, min(len(rows), limit))}
 	for i := range rows[:min(len(rows), limit)] {
 		out.Result = append(out.Result, show(&rows[i]))
 	}
 	if len(rows) > limit {
-		token := base64.RawURLEncoding.EncodeToString([]byte(id(&rows[limit-1])))
-		out.Pagination = pagination{&token, true}
+		out.Pagination = tokenOf(id(&rows[limit-1]))
 	}
 	return out
 }
 
-// tokenOf is a page token, or none on the last page.
+func (l *list[T]) page() *pagination { return &l.Pagination }
+
+// tokenOf is what the next page needs to know, or none on the last page; it is
+// sealed on the way out.
 func tokenOf(token string) pagination {
 	if token == "" {
 		return pagination{}

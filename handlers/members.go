@@ -68,10 +68,7 @@ func (s *Server) memberRoutes() {
 		method: http.MethodGet, path: "/management/members", id: "listMembers", tag: "Members", who: managers, scope: scopeAdmin,
 		summary: "List members", about: "Everybody who works for the organization and may sign in.",
 	}, func(ctx context.Context, c caller, in *paging) (list[memberView], error) {
-		page, err := in.page()
-		if err != nil {
-			return list[memberView]{}, err
-		}
+		page := in.page()
 		rows, err := s.o.Access.Members(ctx, c.OrganizationID, page)
 		return listOf(rows, page.Limit, func(m *models.Member) string { return m.ID }, viewMember), err
 	})

@@ -477,7 +477,7 @@ func TestOrganizationsWordTheirMessages(t *testing.T) {
 		put(text("otp", "en", "{{code}}"+strings.Repeat("é", 692))).ok()
 		put(text("otp", "en", "")).ok()
 		assert.JSONEq(t, string(before.raw), string(c.staff(http.MethodGet, "/management/messages", nil).ok().raw))
-		for _, query := range []string{"status=lost", "method=pigeon", "from=someday", "limit=0", "nextPageToken=!!"} {
+		for _, query := range []string{"status=lost", "method=pigeon", "from=someday", "limit=0"} {
 			c.staff(http.MethodGet, "/management/messages/log?"+query, nil).refused(http.StatusUnprocessableEntity, models.CodeInvalid)
 		}
 	})

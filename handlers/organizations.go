@@ -125,10 +125,7 @@ func (s *Server) organizationRoutes() {
 		method: http.MethodGet, path: "/management/organizations", id: "listOrganizations", tag: "Organizations", who: staff, tenancy: optional,
 		summary: "List organizations", about: "All of them for an account key; everybody else sees their own.",
 	}, func(ctx context.Context, c caller, in *paging) (list[organizationView], error) {
-		page, err := in.page()
-		if err != nil {
-			return list[organizationView]{}, err
-		}
+		page := in.page()
 		rows, err := s.o.Catalog.Organizations(ctx, c.Principal.OrganizationID, page)
 		return listOf(rows, page.Limit, func(o *models.Organization) string { return o.ID }, viewOrganization), err
 	})

@@ -103,10 +103,7 @@ func (s *Server) peopleRoutes() {
 		method: http.MethodGet, path: "/management/customers", id: "listCustomers", tag: "Customers", who: staff, summary: "List customers",
 		about: providerCustomers,
 	}, func(ctx context.Context, c caller, in *paging) (list[customerView], error) {
-		page, err := in.page()
-		if err != nil {
-			return list[customerView]{}, err
-		}
+		page := in.page()
 		rows, err := s.o.Access.Customers(ctx, c.customers(), page)
 		return listOf(rows, page.Limit, func(c *models.Customer) string { return c.ID }, customerOf), err
 	})

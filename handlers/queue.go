@@ -19,6 +19,8 @@ type waitingList struct {
 	Total      int64         `json:"total" doc:"Who waits, on all pages."`
 }
 
+func (l *waitingList) page() *pagination { return &l.Pagination }
+
 func (s *Server) queueRoutes() {
 	example := map[string]any{"resourceId": exampleOther}
 	register(s, operation{
@@ -45,7 +47,7 @@ func (s *Server) queueRoutes() {
 			return waitingList{}, err
 		}
 		views, err := s.showAll(ctx, c, true, page.Bookings)
-		return waitingList{views, tokenOf(page.Token), page.Total}, err
+		return waitingList{views, tokenOf(page.Next), page.Total}, err
 	})
 
 	for _, set := range []struct {

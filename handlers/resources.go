@@ -133,10 +133,7 @@ func showResource(r *models.Resource, lang string) (result[resourceView], error)
 }
 
 func (s *Server) listResources(ctx context.Context, c caller, f catalog.ResourceFilter, p paging) (list[resourceView], error) {
-	page, err := p.page()
-	if err != nil {
-		return list[resourceView]{}, err
-	}
+	page := p.page()
 	rows, err := s.o.Catalog.Resources(ctx, c.OrganizationID, f, page)
 	if err != nil {
 		return list[resourceView]{}, err

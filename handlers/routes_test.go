@@ -158,6 +158,7 @@ func TestEveryRoute(t *testing.T) {
 		public := func(method, path string, body any) answer {
 			return h.send(request{method: method, path: path, app: id, body: body, lang: "ar"}).ok()
 		}
+		assert.Equal(t, id, public(get, "/availability/organization", nil).str("result.id"))
 		offered := public(post, "/availability/types", nil)
 		assert.Equal(t, "فحص", offered.str("result.0.name"))
 		assert.Equal(t, 0, offered.num("result.0.pendingCount"))
@@ -254,6 +255,10 @@ func TestEveryRoute(t *testing.T) {
 		assert.Len(t, c.staff(get, "/management/bookings?dateType=createdAt&from="+today+"&to="+day(0), nil).ok().list("result"), 4)
 		assert.Empty(t, c.staff(get, "/management/bookings?to=2020-01-01T00:00:00Z", nil).ok().list("result"))
 		assert.Equal(t, []string{waiting[1], waiting[0]}, c.staff(get, "/management/bookings?status=CONFIRMED&resources="+doctorID, nil).ok().pluck("result", "id"))
+
+		twin := c.join(kindID, nil).str("customerId")
+		merged := c.staff(post, "/management/customers/merge", object{"customerId": customerID, "duplicateId": twin}).ok()
+		assert.Equal(t, customerID, merged.str("result.id"))
 
 		// Displays.
 		screen := c.staff(post, "/management/displays", object{"name": "Hall", "resourceIds": []string{doctorID}}).ok()

@@ -77,6 +77,7 @@ type Server struct {
 	timeout   time.Duration
 	answers   *models.Sealer
 	onSite    *models.Sealer // of the codes that guests type
+	pages     pageTokens
 	proxies   proxies
 	origins   origins
 	ownOrigin *http.CrossOriginProtection
@@ -104,8 +105,12 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	pages, err := models.NewSealer(o.Secret, models.SealPages)
+	if err != nil {
+		return nil, err
+	}
 	gin.SetMode(gin.ReleaseMode) // it would print every route otherwise
-	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog, o.Access), limiter: newLimiter(o), timeout: requestTimeout, answers: answers, onSite: onSite}
+	s := &Server{o: o, engine: gin.New(), directory: newDirectory(o.Catalog, o.Access), limiter: newLimiter(o), timeout: requestTimeout, answers: answers, onSite: onSite, pages: pageTokens{pages, o.Store.Time}}
 	s.origins = origins{ask: o.Catalog.OriginAllowed, answers: map[string]originAnswer{}}
 	if s.ownOrigin, err = s.newOwnOrigin(); err != nil {
 		return nil, fmt.Errorf("handlers: the public URL: %w", err)

@@ -180,10 +180,7 @@ func (s *Server) typeRoutes() {
 	register(s, operation{
 		method: http.MethodGet, path: "/management/types", id: "listTypes", tag: "Types", who: staff, summary: "List booking types",
 	}, func(ctx context.Context, c caller, in *paging) (list[typeView], error) {
-		page, err := in.page()
-		if err != nil {
-			return list[typeView]{}, err
-		}
+		page := in.page()
 		rows, err := s.o.Catalog.Types(ctx, c.OrganizationID, false, page)
 		if err != nil {
 			return list[typeView]{}, err

@@ -197,10 +197,7 @@ func (s *Server) webhookRoutes() {
 		method: http.MethodGet, path: "/management/webhooks/deliveries", id: "listDeliveries", tag: tag, who: managers, scope: scopeAdmin,
 		summary: "List deliveries", about: "Of the last 30 days, the newest first, with their attempts.",
 	}, func(ctx context.Context, c caller, in *deliveryQuery) (list[deliveryView], error) {
-		page, err := pageOf(min(in.Limit, maxDeliveries), in.Token)
-		if err != nil {
-			return list[deliveryView]{}, err
-		}
+		page := pageOf(min(in.Limit, maxDeliveries), in.Token)
 		f, err := s.span(ctx, c, in.From, in.To)
 		if err != nil {
 			return list[deliveryView]{}, err

@@ -119,6 +119,7 @@ type caller struct {
 	// Address is the network address the request comes from.
 	Address string
 	page    *page  // nil for other clients than our pages
+	binding string // of page tokens to the request's query
 	came    string // the credential in the headers, checked or not
 }
 
@@ -194,9 +195,23 @@ func register[I, O any](s *Server, op operation, handle func(ctx context.Context
 		documented.Middlewares = append(documented.Middlewares, s.onlyOnce)
 	}
 	huma.Register(s.api, documented, func(ctx context.Context, in *I) (*bodyOf[O], error) {
-		out, err := handle(ctx, callerOf(ctx), in)
+		c := callerOf(ctx)
+		var err error
+		if b, ok := any(in).(pagedBody); ok {
+			if c.binding, err = bound(c.binding, b); err == nil {
+				*b.pageToken(), err = s.pages.open(*b.pageToken(), c.binding)
+			}
+		}
+		var out O
+		if err == nil {
+			out, err = handle(ctx, c, in)
+		}
 		if err != nil {
 			return nil, s.problem(ctx, err)
+		}
+		if p, ok := any(&out).(pagedAnswer); ok && p.page().NextPageToken != nil {
+			token := s.pages.seal(*p.page().NextPageToken, c.binding)
+			p.page().NextPageToken = &token
 		}
 		return &bodyOf[O]{out}, nil
 	})

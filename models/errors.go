@@ -59,6 +59,7 @@ const (
 	CodeWebhookOff      Code = "WHK-OFF"
 	CodeMalformed       Code = "REQ-MALFORMED"
 	CodeInvalid         Code = "REQ-INVALID"
+	CodePageToken       Code = "REQ-PAGE_TOKEN"
 	CodeRequestMismatch Code = "IDM-MISMATCH"
 	CodeRequestRunning  Code = "IDM-RUNNING"
 	CodeAnswerLost      Code = "IDM-ANSWER_LOST"
@@ -88,6 +89,7 @@ var Failures = []Failure{
 	{CodeExpired, 400, "The booking was not assigned within its timeout and has expired.", "The customer has to join again."},
 	{CodeTypeMismatch, 400, "The resource does not serve the booking's type, or the customer's filters exclude it.", "Choose a resource whose types include it."},
 	{CodeMalformed, 400, "The request is not valid JSON in UTF-8, or a parameter cannot be read.", "Send a well-formed body."},
+	{CodePageToken, 400, "The page token is made up, older than a day, or was given for another query.", "Start from the first page."},
 	{CodeAppRequired, 400, "The organization is not named.", "Send its id in the header X-APP-ID."},
 	{CodeUnauthenticated, 401, "No credential came with the request, or it is not valid.", "Sign in, or send a valid key."},
 	{CodeTokenExpired, 401, "The access token has expired.", "Get a new one with the refresh token."},

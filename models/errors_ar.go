@@ -34,6 +34,7 @@ var meaningsAr = map[Code]string{
 	CodeOrgMissing:      "لا توجد منشأة بهذا المعرّف، أو لا يحق لك رؤيتها.",
 	CodeOrgNameTaken:    "لمنشأة أخرى هذا الاسم المختصر.",
 	CodeOnSite:          "رمز الحضور ناقص أو غير صحيح.",
+	CodePageToken:       "رمز الصفحة غير صالح أو انتهت مدته أو أُعطي لطلب آخر.",
 	CodeKeyMissing:      "لا يوجد مفتاح بهذا الاسم.",
 	CodeQueueEmpty:      "لا أحد ينتظر في الدور.",
 	CodeRouteMissing:    "لا يوجد عنوان كهذا.",

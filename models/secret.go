@@ -68,6 +68,8 @@ const (
 	SealDevices = "devices"
 	// SealOnSite is for the codes that guests type who are there.
 	SealOnSite = "on-site codes"
+	// SealPages is for page tokens.
+	SealPages = "page tokens"
 	// SealAnswers is for the answers kept in the table idempotency_keys.
 	SealAnswers = "answers"
 )

@@ -3,17 +3,20 @@
 import { serverNow } from './api.js';
 import './vendor/centrifuge.js';
 
+const surplus = 3504; // the close code of a connection that is one too many
+
 /**
  * One connection with one subscription. It comes back by itself: after a lost
  * network, a restarted server, a refused token (renewed first), and when the tab wakes.
  *
  * who is a Session, or has a token() alone; onSnapshot and onEvent receive the channel's
- * data; onRefused is called when the server keeps saying that the token or channel is not
+ * data; onSurplus is called when too many screens show the same, and this one rests until
+ * open() is called or the tab is turned to; onRefused is called when the server keeps saying that the token or channel is not
  * ours. A session in cookies is renewed before it connects, and again before it expires:
  * the browser sends cookies only when a connection begins.
  */
 export class Live {
-  constructor({ channel, who, sign, onSnapshot, onEvent, onRefused }) {
+  constructor({ channel, who, sign, onSnapshot, onEvent, onRefused, onSurplus }) {
     this.who = who;
     this.sign = sign;
     this.onRefused = onRefused;
@@ -35,6 +38,13 @@ export class Live {
     this.client.on('disconnected', (context) => {
       clearTimeout(this.renewal);
       if (this.closed || context.code === 0) return; // by close or renewLater
+      // The same ticket is open on too many screens. To come back at once would only
+      // throw another one out: this one rests until somebody turns to it.
+      if (context.code === surplus) {
+        sign.rest();
+        onSurplus?.();
+        return;
+      }
       sign.set('disconnected');
       // From 3500 on, and for "unauthorized" (code 2), the client gives up by itself.
       // A token that ran out is the usual reason: ask for a fresh one. A screen on a wall has

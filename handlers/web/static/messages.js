@@ -108,6 +108,8 @@ export const messages = {
   "leave.text": {"en": "You lose your place. To come back you join again at the end.", "ar": "ستفقد مكانك، وإن عدت فستنضم في آخر الدور."},
   "leave.stay": {"en": "Keep my place", "ar": "احتفظ بمكاني"},
   "leave.yes": {"en": "Leave the queue", "ar": "غادر الدور"},
+  "surplus.text": {"en": "This ticket is open on many screens, so this one has stopped following it.", "ar": "هذه التذكرة مفتوحة على شاشات كثيرة، فتوقفت هذه الشاشة عن متابعتها."},
+  "surplus.wake": {"en": "Follow it here", "ar": "تابعها هنا"},
   "lost.title": {"en": "This ticket link does not work", "ar": "رابط التذكرة لا يعمل"},
   "lost.text": {"en": "It may be old or incomplete. Open the link again as you received it, or ask at the desk.", "ar": "قد يكون قديمًا أو ناقصًا. افتح الرابط كما وصلك، أو اسأل الاستقبال."},
   "console.title": {"en": "Doctor's console — Now Serving", "ar": "لوحة الطبيب — Now Serving"},

@@ -269,6 +269,7 @@ function showTicket(bookingId, token, first = null) {
   let lastSpoken = '';
   let refetch = null;
   let gone = false;
+  let resting = false; // other screens show the same ticket; this one does not follow it
   let events = 0;
 
   const api = (method, path, options = {}) =>
@@ -399,7 +400,7 @@ function showTicket(bookingId, token, first = null) {
     else go(() => lostTicket());
   };
 
-  view = () => { if (booking) drawTicket(booking, { leave, toggleAlert }); else drawLoading(); };
+  view = () => { if (booking) drawTicket(booking, { leave, toggleAlert, wake: resting && wake }); else drawLoading(); };
 
   const leave = async (button) => {
     if (!await confirmed(document.getElementById('leave-dialog'))) return;
@@ -432,16 +433,18 @@ function showTicket(bookingId, token, first = null) {
     channel: `booking:${bookingId}`,
     who: token ? { token: () => Promise.resolve(token) } : session,
     sign,
-    onSnapshot: (snapshot) => take(snapshot.booking),
+    onSnapshot: (snapshot) => { resting = false; take(snapshot.booking); },
     onEvent,
     onRefused: refused,
+    onSurplus: () => { resting = true; view(); },
   });
+  const wake = () => { resting = false; view(); live.open(); load().catch(() => {}); };
   // The live snapshot usually wins; this one answers when WebSockets are blocked on the way.
   load().catch((error) => {
     if (error.status === 401 || error.status === 403 || error.status === 404) refused();
   });
   const poll = setInterval(() => {
-    if (sign.state !== 'connected' && booking && !over(booking) && document.visibilityState === 'visible') {
+    if (!resting && sign.state !== 'connected' && booking && !over(booking) && document.visibilityState === 'visible') {
       // Not reported as connected: the next push would still be missed.
       load().catch(() => {});
     }
@@ -496,7 +499,7 @@ function drawLoading() {
 
 let drawnPosition = null;
 
-function drawTicket(booking, { leave, toggleAlert }) {
+function drawTicket(booking, { leave, toggleAlert, wake }) {
   const now = situation(booking);
   const moved = drawnPosition !== null && drawnPosition !== booking.queuePosition;
   drawnPosition = booking.queuePosition ?? null;
@@ -535,6 +538,8 @@ function drawTicket(booking, { leave, toggleAlert }) {
 
   fill(main, h('section', { class: 'step with-ticket', 'aria-label': t('ticket.region') },
     h('h1', { class: 'hidden-visually' }, `${t('ticket.region')} ${booking.ticket}`),
+    wake && h('div', { class: 'surplus', role: 'status', 'data-testid': 'surplus' }, h('p', {}, t('surplus.text')),
+      h('button', { type: 'button', class: 'button', 'data-testid': 'wake', onclick: wake }, t('surplus.wake'))),
     h('article', { class: 'ticket' }, stub, h('div', { class: 'tear' }), h('div', { class: 'body' }, body)),
     ['waiting', 'held', 'called'].includes(now) && steps(now),
     h('div', { class: 'doings' },

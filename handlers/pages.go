@@ -1,0 +1,112 @@
+package handlers
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"nowserving/models"
+)
+
+// pageTokenLife is how long a page token is good.
+const pageTokenLife = 24 * time.Hour
+
+// pageTokenName is the parameter, and the member of a body, that a page token
+// comes in.
+const pageTokenName = "nextPageToken"
+
+// pageTokens seal where the next page of a list goes on. A token is opaque, good
+// for the query it was given for and no other, and ends after pageTokenLife. As it
+// holds a place in the order, and not a row, it goes on where it was when that row
+// is gone.
+type pageTokens struct {
+	sealer *models.Sealer
+	now    func() time.Time
+}
+
+// pagedAnswer is an answer that is a page of a list.
+type pagedAnswer interface{ page() *pagination }
+
+// pagedBody is an input whose page token comes in its body.
+type pagedBody interface {
+	pageToken() *string
+	// query is what the body asks for, whatever the page.
+	query() any
+}
+
+// bindingOf names the query of a request, whatever the page and its length.
+func bindingOf(ctx huma.Context, op operation, organizationID string) string {
+	u := ctx.URL()
+	query := u.Query()
+	query.Del(pageTokenName)
+	query.Del("limit")
+	return fmt.Sprintf("%s %s %s?%s", op.id, organizationID, u.Path, query.Encode())
+}
+
+// bound adds what a body asks for.
+func bound(binding string, b pagedBody) (string, error) {
+	asked, err := json.Marshal(b.query())
+	return binding + "\n" + string(asked), err
+}
+
+func fingerprint(binding string) string {
+	sum := sha256.Sum256([]byte(binding))
+	return string(sum[:16])
+}
+
+func (p pageTokens) seal(place, binding string) string {
+	ends := binary.BigEndian.AppendUint64(nil, uint64(p.now().Add(pageTokenLife).Unix())) //nolint:gosec // it is after 1970
+	sealed := p.sealer.Seal(string(ends) + fingerprint(binding) + place)
+	raw, err := base64.RawStdEncoding.DecodeString(sealed)
+	if err != nil {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
+
+// open returns the place that a token holds. An empty token is that of the first
+// page.
+func (p pageTokens) open(token, binding string) (string, error) {
+	if token == "" {
+		return "", nil
+	}
+	wrong := models.Errorf(models.CodePageToken, "This token was not given for this list, or more than a day ago; start from the first page.")
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil {
+		return "", wrong
+	}
+	text, err := p.sealer.Open(base64.RawStdEncoding.EncodeToString(raw))
+	if err != nil || len(text) < 24 {
+		return "", wrong
+	}
+	ends := time.Unix(int64(binary.BigEndian.Uint64([]byte(text[:8]))), 0) //nolint:gosec // we wrote it
+	if text[8:24] != fingerprint(binding) || p.now().After(ends) {
+		return "", wrong
+	}
+	return text[24:], nil
+}
+
+// humaContext has no field that is called as one of its methods.
+type humaContext huma.Context
+
+// opened is a request whose page token has been opened.
+type opened struct {
+	humaContext
+	place string
+}
+
+// Query implements huma.Context.
+func (o opened) Query(name string) string {
+	if name == pageTokenName {
+		return o.place
+	}
+	return o.humaContext.Query(name)
+}
+
+// Unwrap lets the request behind it be found.
+func (o opened) Unwrap() huma.Context { return o.humaContext }
