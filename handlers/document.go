@@ -15,6 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gin-gonic/gin"
 
+	"nowserving/handlers/web"
 	"nowserving/models"
 )
 
@@ -258,13 +259,20 @@ func (s *Server) serveDocuments() {
 }
 
 func (s *Server) serveDocument(path string, document func() ([]byte, error)) {
-	s.engine.GET(path, s.countPage, func(c *gin.Context) {
+	file := sync.OnceValues(func() (web.File, error) {
 		written, err := document()
+		if err != nil {
+			return web.File{}, err
+		}
+		return web.NewFile("application/json", written)
+	})
+	s.engine.GET(path, s.countPage, func(c *gin.Context) {
+		f, err := file()
 		if err != nil {
 			s.answer(c, fmt.Errorf("write the document %s: %w", path, err))
 			return
 		}
 		c.Header("Cache-Control", "no-cache")
-		c.Data(http.StatusOK, "application/json", written)
+		f.Send(c)
 	})
 }

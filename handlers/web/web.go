@@ -9,6 +9,7 @@ package web
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"embed"
@@ -20,6 +21,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -68,7 +70,7 @@ func policy(challenges []Challenge) string {
 }
 
 // named returns a page that names the challenges to its scripts.
-func named(page file, challenges []Challenge) file {
+func named(page File, challenges []Challenge) File {
 	var metas strings.Builder
 	for _, c := range challenges {
 		fmt.Fprintf(&metas, "<meta name=\"%s\" content=\"%s\" data-script=\"%s\">\n", c.Provider, html.EscapeString(c.SiteKey), html.EscapeString(c.Script.String()))
@@ -87,11 +89,64 @@ var contentTypes = map[string]string{
 	".txt":  "text/plain; charset=utf-8",
 }
 
-// file is one embedded file, ready to send.
-type file struct {
-	body        []byte
-	contentType string
-	etag        string
+// File is a file that does not change, ready to send: as it is, and compressed for
+// those who take that.
+type File struct {
+	body, zipped []byte
+	contentType  string
+	etag         string
+}
+
+// leastSaving is how much of a file, in percent, compressing must save to be worth it.
+const leastSaving = 10
+
+// NewFile makes a File.
+func NewFile(contentType string, body []byte) (File, error) {
+	var zipped bytes.Buffer
+	z, err := gzip.NewWriterLevel(&zipped, gzip.BestCompression)
+	if err != nil {
+		return File{}, err
+	}
+	if _, err = z.Write(body); err != nil {
+		return File{}, err
+	}
+	if err := z.Close(); err != nil {
+		return File{}, err
+	}
+	sum := sha256.Sum256(body)
+	f := File{body: body, contentType: contentType, etag: hex.EncodeToString(sum[:8])}
+	if zipped.Len() < len(body)*(100-leastSaving)/100 {
+		f.zipped = zipped.Bytes()
+	}
+	return f, nil
+}
+
+// Send answers a request with the file.
+func (f File) Send(c *gin.Context) {
+	body, etag := f.body, f.etag
+	if f.zipped != nil {
+		c.Header("Vary", "Accept-Encoding")
+		if takesGzip(c.Request) {
+			body, etag = f.zipped, f.etag+"-gzip"
+			c.Header("Content-Encoding", "gzip")
+		}
+	}
+	c.Header("Content-Type", f.contentType)
+	c.Header("ETag", `"`+etag+`"`)
+	// ServeContent answers If-None-Match, HEAD and ranges.
+	http.ServeContent(c.Writer, c.Request, "", time.Time{}, bytes.NewReader(body))
+}
+
+// takesGzip reports whether who asks names gzip among the encodings that they take,
+// and not with the weight 0 (RFC 9110, section 12.5.3).
+func takesGzip(r *http.Request) bool {
+	for _, part := range strings.Split(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
+		coding, weight, weighted := strings.Cut(strings.ReplaceAll(part, " ", ""), ";q=")
+		if strings.EqualFold(coding, "gzip") {
+			return !weighted || strings.Trim(weight, "0.") != ""
+		}
+	}
+	return false
 }
 
 // Register mounts the pages and /static/ on r.
@@ -108,13 +163,8 @@ type file struct {
 // run the challenges; no other page may.
 func Register(r gin.IRouter, count gin.HandlerFunc, framers func(ctx context.Context, organizationID string) []string, challenges []Challenge) {
 	alone := policy(nil)
-	static := load("static")
-	hash := treeHash(static)
-	pages := load("pages")
-	for name, page := range pages {
-		body := bytes.ReplaceAll(page.body, []byte(`"/static/`), []byte(`"/static/~`+hash+`/`))
-		pages[name] = newFile(name, body)
-	}
+	all := files()
+	static, pages, hash := all.static, all.pages, all.hash
 
 	for route, name := range map[string]string{
 		"/":                   "home.html",
@@ -169,12 +219,9 @@ func handle(r gin.IRouter, route string, h ...gin.HandlerFunc) {
 	r.HEAD(route, h...)
 }
 
-func send(c *gin.Context, f file, policy string, framers []string) {
+func send(c *gin.Context, f File, policy string, framers []string) {
 	secure(c, policy, framers)
-	c.Header("Content-Type", f.contentType)
-	c.Header("ETag", f.etag)
-	// ServeContent answers If-None-Match, HEAD and ranges.
-	http.ServeContent(c.Writer, c.Request, "", time.Time{}, bytes.NewReader(f.body))
+	f.Send(c)
 }
 
 // secure sets the headers every answer of this package carries: its policy, and
@@ -193,10 +240,25 @@ func secure(c *gin.Context, policy string, framers []string) {
 	c.Header("Cross-Origin-Opener-Policy", "same-origin")
 }
 
+// files are all files, and what names exactly this set of static ones. Pages refer to
+// them by it.
+var files = sync.OnceValue(func() (all struct {
+	static, pages map[string]File
+	hash          string
+},
+) {
+	all.static, all.pages = load("static"), load("pages")
+	all.hash = treeHash(all.static)
+	for name, page := range all.pages {
+		all.pages[name] = newFile(name, bytes.ReplaceAll(page.body, []byte(`"/static/`), []byte(`"/static/~`+all.hash+`/`)))
+	}
+	return all
+})
+
 // load reads every file below dir. The files are part of the binary, so an error
 // here is a mistake in the program and cannot be handled by anyone.
-func load(dir string) map[string]file {
-	files := map[string]file{}
+func load(dir string) map[string]File {
+	files := map[string]File{}
 	err := fs.WalkDir(embedded, dir, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -215,17 +277,21 @@ func load(dir string) map[string]file {
 	return files
 }
 
-func newFile(name string, body []byte) file {
+// newFile makes a file that is part of the binary; it fails as load does.
+func newFile(name string, body []byte) File {
 	contentType, ok := contentTypes[path.Ext(name)]
 	if !ok {
 		panic(fmt.Sprintf("web: no content type for embedded file %s", name))
 	}
-	sum := sha256.Sum256(body)
-	return file{body: body, contentType: contentType, etag: `"` + hex.EncodeToString(sum[:8]) + `"`}
+	f, err := NewFile(contentType, body)
+	if err != nil {
+		panic(fmt.Sprintf("web: compressing embedded file %s: %v", name, err))
+	}
+	return f
 }
 
 // treeHash names one exact set of files: names and contents both count.
-func treeHash(files map[string]file) string {
+func treeHash(files map[string]File) string {
 	var all [sha256.Size]byte
 	for name, f := range files {
 		sum := sha256.Sum256([]byte(name + "\x00" + f.etag))
