@@ -75,15 +75,20 @@ func (s *Service) List(ctx context.Context, sc Scope, f Filter) ([]models.Bookin
 	if f.Ascending {
 		direction, beyond = "", " > "
 	}
+	// Joins that were made at once have their sequences in the order of their tickets.
+	order, place := "seq"+direction, "(seq)"+beyond+"(?)"
+	if !f.ByCreation {
+		order, place = visitMoment+direction+", "+order, "("+visitMoment+", seq)"+beyond+"(?, ?)"
+	}
 	if f.After != "" {
-		after, seq, err := readPlace(f.After)
+		values, err := readPlace(f.After, f.ByCreation)
 		if err != nil {
 			return nil, "", err
 		}
-		q = q.Where("("+moment+", seq)"+beyond+"(?, ?)", after, seq)
+		q = q.Where(place, values...)
 	}
 	var list []models.Booking
-	if err := q.Order(moment + direction + ", seq" + direction).Limit(f.Limit + 1).Find(&list).Error; err != nil {
+	if err := q.Order(order).Limit(f.Limit + 1).Find(&list).Error; err != nil {
 		return nil, "", fmt.Errorf("list bookings: %w", err)
 	}
 	if len(list) <= f.Limit {
@@ -91,24 +96,20 @@ func (s *Service) List(ctx context.Context, sc Scope, f Filter) ([]models.Bookin
 	}
 	list = list[:f.Limit]
 	last := &list[f.Limit-1]
-	at := visitMomentOf(last)
-	if f.ByCreation {
-		at = last.CreatedAt
-	}
-	return list, writePlace(at, last.Seq), nil
+	return list, fmt.Sprintf("%d %d", last.Seq, visitMomentOf(last).UnixNano()), nil
 }
 
-// writePlace is a place in a list: a moment, and within it a sequence.
-func writePlace(at time.Time, seq int64) string {
-	return fmt.Sprintf("%d %d", at.UnixNano(), seq)
-}
-
-func readPlace(place string) (at time.Time, seq int64, err error) {
-	var nano int64
-	if _, err := fmt.Sscanf(place, "%d %d", &nano, &seq); err != nil {
-		return time.Time{}, 0, fmt.Errorf("read a place in a list: %w", err)
+// readPlace reads where a page ended: a sequence and, unless the list is in the order
+// of making, the moment before it.
+func readPlace(place string, byCreation bool) ([]any, error) {
+	var seq, nano int64
+	if _, err := fmt.Sscanf(place, "%d %d", &seq, &nano); err != nil {
+		return nil, fmt.Errorf("read a place in a list: %w", err)
 	}
-	return time.Unix(0, nano).UTC(), seq, nil
+	if byCreation {
+		return []any{seq}, nil
+	}
+	return []any{time.Unix(0, nano).UTC(), seq}, nil
 }
 
 // QueuePage is a part of the bookings that wait for a resource.

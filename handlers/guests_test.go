@@ -55,6 +55,15 @@ func TestAGuestJoinsWithTheCodeOfTheClinic(t *testing.T) {
 		mine(http.MethodGet, "/customer/bookings/"+other, nil).refused(http.StatusNotFound, models.CodeBookingNotFound)
 		mine(http.MethodPost, "/customer/bookings/cancel", object{"bookingId": id}).ok()
 
+		t.Log("sent twice, it is one booking")
+		twice := func() answer {
+			return h.send(request{
+				method: http.MethodPut, path: "/customer/scheduling/new", app: c.id, body: joining(kind, object{"onSiteCode": code}),
+				header: map[string]string{"Idempotency-Key": "a guest's"},
+			}).ok()
+		}
+		assert.Equal(t, twice().str("result.ticketToken"), twice().str("result.ticketToken"))
+
 		t.Log("another code ends the one before; one that the clinic chooses may have digits of any script")
 		next := c.change(object{"onSiteCode": ""}).ok().str("result.onSiteCode")
 		assert.NotEqual(t, code, next)

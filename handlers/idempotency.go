@@ -73,10 +73,14 @@ func (s *Server) claim(c *gin.Context, who caller, key string) (*store.Claim, er
 		return nil, fmt.Errorf("read a body again: %w", err)
 	}
 	c.Request.Body = io.NopCloser(bytes.NewReader(body))
+	subject := string(who.Kind) + ":" + who.SubjectID
+	if who.Kind == "" { // guests of one network; their keys are random
+		subject = "guest:" + s.guesser(who)
+	}
 	what := fmt.Sprintf("%s %q %q\n", c.Request.Method, c.Request.URL.Path, c.Request.URL.RawQuery)
 	hash := models.HashSecret(what + string(body))
 	claim, earlier, err := s.o.Store.Claim(c.Request.Context(), store.Request{
-		OrganizationID: who.OrganizationID, Subject: string(who.Kind) + ":" + who.SubjectID, Key: key, Hash: hash,
+		OrganizationID: who.OrganizationID, Subject: subject, Key: key, Hash: hash,
 	})
 	if err != nil || claim != nil {
 		return claim, err

@@ -440,7 +440,9 @@ func (h *house) fillEverything(phone string) *clinic {
 	c.once("key", request{method: http.MethodPut, path: "/management/scheduling/new", token: c.key, body: joining(kind, nil)}).ok()
 	c.next(room).ok()
 	c.staff(http.MethodPut, "/management/messages", object{
-		"reminders": object{"afterAppointment": []string{"sms"}}, "templates": object{"otp": object{"en": object{"text": "{{code}}"}}},
+		"reminders": object{"afterAppointment": []string{"sms"}}, "templates": object{"otp": object{"en": object{
+			"text": "{{code}}", "whatsapp": object{"contentSid": "HX" + strings.Repeat("0", 32), "variables": object{"1": "{{code}}"}},
+		}}},
 	}).ok()
 	c.staff(http.MethodPost, "/management/displays", object{"name": "Hall"}).ok()
 	h.send(request{method: http.MethodPost, path: "/auth/otp/verify", app: c.id, body: object{"method": "sms", "phoneNumber": phone, "code": "000000"}}).

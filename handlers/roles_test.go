@@ -66,7 +66,7 @@ func TestProvidersActForTheirOwnResources(t *testing.T) {
 		assert.Equal(t, second, c.next(other).ok().str("result.id"))
 		as(post, "/management/bookings/start", object{"bookingId": second}).refused(http.StatusForbidden, models.CodeForbidden)
 		as(get, "/management/bookings/"+second, nil).refused(http.StatusForbidden, models.CodeForbidden)
-		assert.Equal(t, []string{third, first}, as(get, "/management/bookings", nil).ok().pluck("result", "id"), "their own, and who waits")
+		assert.Equal(t, []string{first, third}, as(get, "/management/bookings", nil).ok().pluck("result", "id"), "their own, and who waits")
 		assert.Empty(t, as(get, "/management/bookings?resources="+other, nil).ok().list("result"))
 		assert.Equal(t, "HELD", as(post, "/management/bookings/hold", object{"bookingId": third}).ok().str("result.stage"))
 		as(post, "/management/bookings/start", object{"bookingId": first}).ok()

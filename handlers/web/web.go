@@ -125,7 +125,7 @@ func NewFile(contentType string, body []byte) (File, error) {
 func (f File) Send(c *gin.Context) {
 	body, etag := f.body, f.etag
 	if f.zipped != nil {
-		c.Header("Vary", "Accept-Encoding")
+		c.Writer.Header().Add("Vary", "Accept-Encoding")
 		if takesGzip(c.Request) {
 			body, etag = f.zipped, f.etag+"-gzip"
 			c.Header("Content-Encoding", "gzip")

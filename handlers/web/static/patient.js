@@ -204,7 +204,9 @@ function signIn(type) {
 
   view = () => fill(main, h('section', { class: 'step' },
     backButton(),
-    h('header', {}, h('h1', {}, t(sent ? 'signIn.codeTitle' : 'signIn.title')), h('p', { class: 'lead' }, t('signIn.lead'))),
+    !sent && guests !== 'off'
+      ? h('header', {}, h('h1', {}, t('join.title')), h('p', { class: 'lead' }, t('join.lead')))
+      : h('header', {}, h('h1', {}, t(sent ? 'signIn.codeTitle' : 'signIn.title')), h('p', { class: 'lead' }, t('signIn.lead'))),
     !sent && chosen(type),
     !sent && guests !== 'off' && [guestForm(type, failed('guest')), h('p', { class: 'or' }, t('guest.or'))],
     sent ? askCode() : askPhone()));
