@@ -17,6 +17,8 @@ type OfferQuery struct {
 	ShowAll bool        `json:"showAll" doc:"Also what is not offered on the website."`
 	Limit   *int        `json:"limit" minimum:"1" doc:"10 by default, at most 100; more are not given."`
 	Token   string      `json:"nextPageToken" maxLength:"200"`
+
+	FiltersCustom models.Fields `json:"resourceFiltersCustomFields" doc:"Not used yet."`
 }
 
 func (q OfferQuery) page() store.Page {

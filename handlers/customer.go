@@ -70,6 +70,6 @@ func (s *Server) customerRoutes() {
 		method: http.MethodPut, path: "/customer/profile", id: "updateMyProfile", tag: "Customer", who: customers,
 		summary: "Change my profile", about: "What is absent stays. Another phone number or e-mail address to sign in with needs the code that went there.", example: map[string]any{"firstName": "Mona", "lastName": "Abdullah"},
 	}, func(ctx context.Context, c caller, in *with[profileBody]) (result[customerView], error) {
-		return s.updateCustomer(ctx, c, c.SubjectID, in.Body.customerBody, in.Body.Code)
+		return s.updateCustomer(ctx, c, c.SubjectID, in.Body.CustomerBody, in.Body.Code)
 	})
 }

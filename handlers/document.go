@@ -50,7 +50,7 @@ func (s *Server) document() huma.Config {
 	config := huma.DefaultConfig("Now Serving", "1.0")
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
 	config.CreateHooks = nil
-	config.AllowAdditionalPropertiesByDefault = true
+	strictNames()
 	config.FieldsOptionalByDefault = true
 	format := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: unmarshal}
 	config.Formats = map[string]huma.Format{"application/json": format, "json": format}

@@ -22,9 +22,10 @@ func (*Problem) TransformSchema(_ huma.Registry, schema *huma.Schema) *huma.Sche
 }
 
 // completeSchemas adds to the schemas of answers what the framework does not say:
-// every member is required unless it is omitted when it is empty, and no array is
-// null. Requests are checked by their schemas, so a type that is in requests and in
-// answers gets a second schema, for answers.
+// every member is required unless it is omitted when it is empty, no array is null,
+// and more members may come with a later version. Requests are checked by their
+// schemas, so a type that is in requests and in answers gets a second schema, for
+// answers.
 func completeSchemas(api *huma.OpenAPI) {
 	asked, answered := schemasIn{api, map[string]bool{}}, schemasIn{api, map[string]bool{}}
 	answers := []map[string]*huma.MediaType{}
@@ -68,6 +69,11 @@ func completeSchemas(api *huma.OpenAPI) {
 		}
 		schema.Required = alwaysThere(api.Components.Schemas.TypeFromRef(schemaPrefix + name))
 	}
+	for name, schema := range schemas {
+		if !asked.names[name] {
+			open(schema)
+		}
+	}
 	for _, content := range answers {
 		for _, media := range content {
 			refer(media.Schema, second)
@@ -101,6 +107,16 @@ func copyOf(schema *huma.Schema) *huma.Schema {
 		made.AdditionalProperties = copyOf(values)
 	}
 	return &made
+}
+
+// open lets a schema, and those within it, have members that it does not name.
+func open(schema *huma.Schema) {
+	if schema.AdditionalProperties == false {
+		schema.AdditionalProperties = true
+	}
+	for _, part := range parts(schema) {
+		open(part)
+	}
 }
 
 // refer replaces references.

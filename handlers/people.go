@@ -40,8 +40,8 @@ func viewCustomer(c *models.Customer, err error) (result[customerView], error) {
 	return result[customerView]{customerOf(c)}, nil
 }
 
-// customerBody changes a customer: what is absent stays, an empty text clears.
-type customerBody struct {
+// CustomerBody changes a customer: what is absent stays, an empty text clears.
+type CustomerBody struct {
 	Phone     *string       `json:"phone" maxLength:"40" example:"+966500000001"`
 	Email     *string       `json:"email" maxLength:"254"`
 	FirstName *string       `json:"firstName" maxLength:"200"`
@@ -55,11 +55,11 @@ const maxData = 32 << 10
 
 // profileBody changes the customer who asks.
 type profileBody struct {
-	customerBody
+	CustomerBody
 	Code string `json:"code" maxLength:"20" doc:"The one-time code that went to a new phone number or e-mail address (/auth/otp/request). With it they sign in with the new one from then on; without, it is shown and written to, and they sign in with the one before."`
 }
 
-func (s *Server) updateCustomer(ctx context.Context, c caller, id string, b customerBody, code string) (result[customerView], error) {
+func (s *Server) updateCustomer(ctx context.Context, c caller, id string, b CustomerBody, code string) (result[customerView], error) {
 	data, err := json.Marshal(b.Data)
 	if err != nil {
 		return result[customerView]{}, err
@@ -138,7 +138,7 @@ func (s *Server) peopleRoutes() {
 	})
 	type customerChange struct {
 		ID   string `path:"customerId" maxLength:"64"`
-		Body customerBody
+		Body CustomerBody
 	}
 	register(s, operation{
 		method: http.MethodPut, path: "/management/customers/{customerId}", id: "updateCustomer", tag: "Customers", who: staff,

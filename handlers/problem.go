@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -171,8 +172,13 @@ func (s *Server) translate(ctx huma.Context, _ string, body any) (any, error) {
 	if e.Code != models.CodeInternal {
 		for _, d := range m.Errors {
 			f := fieldError(d)
+			if message, unknown := s.unknownMember(ctx.Operation(), d); unknown {
+				f.Message = message
+			}
 			p.Errors = append(p.Errors, FieldError{f.Field, fieldMessage(langOf(ctx.Context()), f.Message)})
 		}
+		// The framework finds unknown members in no order.
+		slices.SortStableFunc(p.Errors, func(a, b FieldError) int { return strings.Compare(a.Field, b.Field) })
 	}
 	return p, nil
 }
@@ -201,13 +207,15 @@ func fieldError(d *huma.ErrorDetail) FieldError {
 const missing = "required"
 
 // fieldMessage says in a language what is wrong with a field: in Arabic, only
-// whether it is there.
+// whether it is missing, unknown or wrong.
 func fieldMessage(lang, message string) string {
 	switch {
 	case lang != "ar":
 		return message
 	case message == missing:
 		return "هذا الحقل مطلوب."
+	case strings.HasPrefix(message, unknownField):
+		return "هذا الحقل غير معروف."
 	}
 	return "قيمة هذا الحقل غير صحيحة."
 }

@@ -194,14 +194,6 @@ func TestABodyThatSaysItIsTooLargeIsNotAwaited(t *testing.T) {
 	assert.NoError(t, res.Body.Close())
 }
 
-func TestUnknownFieldsAreAccepted(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t, embedded)
-	c := h.newClinic()
-	kind := c.newType(object{"somethingNew": true})
-	c.join(kind, object{"date": "2026-01-01", "time": 900, "showAll": true})
-}
-
 func TestOtherTenantsLookLikeNobody(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {

@@ -23,6 +23,7 @@ type ResourceDetails struct {
 // resourceBody makes or changes a resource: what is absent gets its default,
 // or stays.
 type resourceBody struct {
+	ID                      string           `json:"id" maxLength:"64" doc:"Not used: the service chooses ids, and the path names the resource."`
 	Name                    *string          `json:"name" maxLength:"200"`
 	NameTranslations        *translationBody `json:"name_translations"`
 	Description             *string          `json:"description" maxLength:"5000"`

@@ -393,6 +393,9 @@ func TestPagesShowEveryRowOnce(t *testing.T) {
 		}
 		for path, want := range map[string]map[string]bool{"/availability/types": kinds, "/availability/resources": rooms} {
 			for _, more := range []object{{}, {"sortBy": "name", "sortByDirection": "desc"}} {
+				if path == "/availability/types" && len(more) > 0 {
+					continue // types have one order
+				}
 				ids, pages := walk(func(token string) answer {
 					body := object{"limit": 3, "nextPageToken": token}
 					for k, v := range more {

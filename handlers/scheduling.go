@@ -22,6 +22,10 @@ type ScheduleBody struct {
 	Resource *filterBody   `json:"resourceFilters" doc:"Limits who may take the booking."`
 	Note     string        `json:"note" maxLength:"2000"`
 	Info     models.Fields `json:"bookingInfoCustomFields" doc:"Custom fields, kept and given back as info."`
+
+	ShowAll       bool          `json:"showAll" doc:"Not used yet."`
+	FiltersCustom models.Fields `json:"resourceFiltersCustomFields" doc:"Not used yet."`
+	TimeAdjusters models.Fields `json:"timeAdjustersCustomFields" doc:"Not used yet."`
 }
 
 // filterBody limits the resources a booking or a list is about.

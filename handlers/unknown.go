@@ -1,0 +1,117 @@
+package handlers
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/validation"
+)
+
+// strictNames makes the framework compare the names of members exactly. By
+// default it takes Name for name. The setting is global to the process.
+var strictNames = sync.OnceFunc(func() { huma.ValidateStrictCasing = true })
+
+// unknownField is the message for a member that an operation does not know.
+const unknownField = "Unknown member"
+
+// unknownMember reports whether an error of the framework is about a member that
+// the operation does not know, and says which known member was probably meant.
+func (s *Server) unknownMember(op *huma.Operation, d *huma.ErrorDetail) (message string, unknown bool) {
+	if d.Message != validation.MsgUnexpectedProperty || op == nil || op.RequestBody == nil {
+		return "", false
+	}
+	schema := op.RequestBody.Content["application/json"].Schema
+	rest, _ := strings.CutPrefix(d.Location, "body.")
+	for schema = s.resolved(schema); schema != nil; {
+		name, further, more := strings.Cut(rest, ".")
+		next := s.member(schema, name)
+		if !more || next == nil || next.Type != huma.TypeObject {
+			break // the name of the unknown member may itself have dots
+		}
+		schema, rest = next, further
+	}
+	if schema == nil {
+		return unknownField + ".", true
+	}
+	known := make([]string, 0, len(schema.Properties))
+	for name := range schema.Properties {
+		known = append(known, name)
+	}
+	slices.Sort(known)
+	if meant := nearest(rest, known); meant != "" {
+		return unknownField + "; did you mean " + meant + "?", true
+	}
+	return unknownField + ".", true
+}
+
+func (s *Server) resolved(schema *huma.Schema) *huma.Schema {
+	for schema != nil && schema.Ref != "" {
+		schema = s.api.OpenAPI().Components.Schemas.SchemaFromRef(schema.Ref)
+	}
+	return schema
+}
+
+var index = regexp.MustCompile(`\[\d+\]`)
+
+// member is the schema of a member, or of an item if the name ends in an index;
+// nil if there is none.
+func (s *Server) member(schema *huma.Schema, name string) *huma.Schema {
+	plain := index.ReplaceAllString(name, "")
+	items := len(index.FindAllString(name, -1))
+	next := schema.Properties[plain]
+	if next == nil {
+		next, _ = schema.AdditionalProperties.(*huma.Schema)
+	}
+	for next = s.resolved(next); items > 0 && next != nil; items-- {
+		next = s.resolved(next.Items)
+	}
+	return next
+}
+
+// nearest is the known name that a caller probably meant, or "" if none is close.
+// It is the one that differs in the fewest letters, at most a third of them, without
+// regard to case; failing that, the longest that contains the name or is part of it.
+func nearest(name string, known []string) string {
+	name = strings.ToLower(name)
+	closest, fewest := "", len(name)/3
+	part := ""
+	for _, k := range known {
+		other := strings.ToLower(k)
+		if d := distance(name, other, fewest); d < fewest || d == fewest && closest == "" {
+			closest, fewest = k, d
+		}
+		if min(len(name), len(other)) > 2 && len(other) > len(part) && (strings.Contains(name, other) || strings.Contains(other, name)) {
+			part = k
+		}
+	}
+	return cmp.Or(closest, part)
+}
+
+// distance is the number of bytes to insert, delete or replace to make b of a. If
+// it is more than limit, the result is only known to be more.
+func distance(a, b string, limit int) int {
+	if len(a)-len(b) > limit || len(b)-len(a) > limit {
+		return limit + 1
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
