@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -89,9 +90,11 @@ func newDirectory(c *catalog.Catalog, a *access.Access) *directory {
 // idOf returns the id that an organization's id or short name stands for. A name
 // that no organization has stands for itself.
 func (d *directory) idOf(ctx context.Context, name string) (string, error) {
-	if !catalog.IsShortName(name) {
+	lower := strings.ToLower(name)
+	if !catalog.IsShortName(lower) {
 		return name, nil
 	}
+	name = lower
 	d.mu.Lock()
 	known, ok := d.ids[name]
 	d.mu.Unlock()

@@ -145,7 +145,7 @@ var sharedParameters = map[string]*huma.Param{
 		Description: "The organization's id. An account key needs it; other credentials may name their own only.",
 	},
 	"X-APP-ID-required": {
-		Name: "X-APP-ID", In: "header", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Description: "The organization's id.",
+		Name: "X-APP-ID", In: "header", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Description: "The organization's id or short name.",
 	},
 	idempotencyKey: {
 		Name: idempotencyKey, In: "header", Schema: &huma.Schema{Type: huma.TypeString},

@@ -129,7 +129,7 @@ func TestAShortNameWorksWhereverTheIDDoes(t *testing.T) {
 		}
 		types := h.send(request{method: http.MethodPost, path: "/availability/types", app: "al-noor", body: object{"showAll": true}}).ok()
 		assert.Equal(t, kind, types.str("result.0.id"))
-		assert.Equal(t, c.id, h.send(request{method: http.MethodGet, path: "/availability/organization", app: "al-noor"}).ok().str("result.id"))
+		assert.Equal(t, c.id, h.send(request{method: http.MethodGet, path: "/availability/organization", app: "Al-Noor"}).ok().str("result.id"))
 		h.send(request{method: http.MethodPost, path: "/auth/otp/request", app: "al-noor", body: object{"method": "sms", "phoneNumber": "+966500000301"}}).ok()
 		h.send(request{method: http.MethodGet, path: "/management/types", token: c.key, app: "al-noor"}).ok()
 		h.send(request{method: http.MethodGet, path: "/management/types", token: other.key, app: "al-noor"}).refused(http.StatusForbidden, models.CodeForbidden)
