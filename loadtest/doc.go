@@ -6,14 +6,14 @@
 // by the package itself from the order in which it made its own changes.
 //
 // One file for each concern: trace.go and generate.go hold visits, api.go the
-// HTTP calls, link.go and frame.go one client's live connection, report.go the
+// HTTP calls, conn.go and frame.go one client's live connection, report.go the
 // outcome. A scenario is a file that puts them together.
 //
 // Two kinds of truth. replay and day follow each patient through all that may
 // happen, and truth.go keeps every state that was true for each. queue, floor and
 // centrifugo have thousands of patients and one kind of change: there a position
-// is the rank less the departures, and fleet.go checks what clients noted down
-// once the departures of that time are known. rush.go makes the changes, crew.go
+// is the rank less the departures, and checker.go checks what clients noted down
+// once the departures of that time are known. traffic.go makes the changes, workers.go
 // holds the clients, here or in processes of their own.
 //
 // hooks.go and pushes.go stand at the other end of what leaves the house: they
