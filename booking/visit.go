@@ -4,69 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
 	"gorm.io/gorm"
-	"gorm.io/gorm/clause"
 
-	"nowserving/booking/access"
-	"nowserving/booking/queue"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
-
-// Scope limits what a caller may touch.
-type Scope struct {
-	OrganizationID string
-	// CustomerID, when set, limits to that customer's own bookings.
-	CustomerID string
-	// BookingID, when set, limits to that booking: the caller has its ticket,
-	// and acts as its customer.
-	BookingID string
-	// Resources, when Provider is set, are the ones the caller acts for. Besides,
-	// they may look at the bookings that Confirmed have taken, and at those that
-	// wait for Requests.
-	Provider                       bool
-	Resources, Confirmed, Requests []string
-}
-
-// Customers returns which customers the caller may reach: for a provider, those
-// with a booking that has one of their resources or waits for one.
-func (sc Scope) Customers() access.CustomerScope {
-	switch {
-	case sc.BookingID != "": // a ticket does not show whose it is
-		return access.CustomerScope{}
-	case sc.CustomerID != "":
-		return access.OneCustomer(sc.OrganizationID, sc.CustomerID)
-	case sc.Provider:
-		return access.CustomersWith(sc.OrganizationID, sc.limit)
-	}
-	return access.AllCustomers(sc.OrganizationID)
-}
-
-// Actor is who the caller is to those who are told of a change.
-func (sc Scope) Actor() models.Actor {
-	if sc.CustomerID != "" || sc.BookingID != "" {
-		return models.ActorCustomer
-	}
-	return models.ActorStaff
-}
-
-// serves reports whether the caller may act for a resource.
-func (sc Scope) serves(resourceID string) bool {
-	return !sc.Provider || slices.Contains(sc.Resources, resourceID)
-}
-
-// seesRequests reports whether the caller may look at who waits for a resource.
-func (sc Scope) seesRequests(resourceID string) bool {
-	return sc.serves(resourceID) || slices.Contains(sc.Requests, resourceID)
-}
-
-func forbiddenResource() error {
-	return models.Errorf(models.CodeForbidden, "You do not act for this resource.")
-}
 
 // Assign gives a waiting or held booking to a resource. Exactly one caller
 // wins; the others get SCH-ALREADY_ASSIGNED, or BKS-110 after the timeout
@@ -160,108 +105,6 @@ func (s *Service) assign(tx *store.Tx, where *gorm.DB, resourceID string) (*mode
 		map[string]any{"resource_id": resourceID, "called_at": tx.Now, "last_called_at": tx.Now})
 }
 
-// errLost says that no row was in the state a change starts from.
-var errLost = errors.New("booking is in another state")
-
-// change makes one legal transition of the one booking that where names, and
-// the event that tells of it. It reports errLost when the booking is in no
-// state the transition starts from.
-func (s *Service) change(tx *store.Tx, where *gorm.DB, a models.Action, by models.Actor, set map[string]any) (*models.Booking, error) {
-	if by == models.ActorStaff && a.Undoable() {
-		set["undo_action"], set["undo_until"] = a, tx.Now.Add(models.UndoWindow)
-		for _, column := range []string{"status", "stage", "ends_at"} { // as they were before
-			set["undo_"+column] = gorm.Expr(column)
-		}
-	}
-	b, err := s.move(tx, where, a, set)
-	if err != nil {
-		return nil, err
-	}
-	event := models.EventOf(models.TransitionOf(a).Event, b)
-	event.Action, event.By = a, by
-	return b, tx.Emit(b.OrganizationID, event)
-}
-
-// move is change without the event: the conditional update and the new row.
-func (s *Service) move(tx *store.Tx, where *gorm.DB, a models.Action, set map[string]any) (*models.Booking, error) {
-	t := models.TransitionOf(a)
-	set["status"], set["stage"], set["updated_at"] = t.Status, t.Stage, tx.Now
-	set["version"] = gorm.Expr("version + 1")
-	if set["undo_action"] == nil {
-		maps.Copy(set, nothingToUndo())
-	}
-	var b models.Booking
-	done := where.Where("status IN ? AND stage IN ?", t.FromStatus, t.FromStage).
-		Model(&b).Clauses(clause.Returning{}).Updates(set)
-	switch {
-	case store.IsErased(done.Error):
-		return nil, errErased
-	case done.Error != nil:
-		return nil, fmt.Errorf("%s booking: %w", a, done.Error)
-	case done.RowsAffected == 0:
-		return nil, errLost
-	case b.StartsAt != nil:
-		return &b, settle(tx, &b)
-	}
-	return &b, nil
-}
-
-// act makes a transition of the booking with an id, when also is true of it.
-func (s *Service) act(ctx context.Context, sc Scope, id string, a models.Action, set func(now time.Time) map[string]any,
-	also func(tx *store.Tx, q *gorm.DB) *gorm.DB,
-) (*models.Booking, error) {
-	b, _, err := s.actAt(ctx, sc, id, a, set, also)
-	return b, err
-}
-
-// actAt is act that also returns the moment the index took the change in.
-func (s *Service) actAt(ctx context.Context, sc Scope, id string, a models.Action, set func(now time.Time) map[string]any,
-	also func(tx *store.Tx, q *gorm.DB) *gorm.DB,
-) (*models.Booking, queue.Moment, error) {
-	var b *models.Booking
-	err := s.store.Tx(ctx, func(tx *store.Tx) error {
-		where := sc.limit(tx.Where("organization_id = ? AND id = ?", sc.OrganizationID, id))
-		if also != nil {
-			where = also(tx, where)
-		}
-		var err error
-		b, err = s.change(tx, where, a, sc.Actor(), set(tx.Now))
-		if errors.Is(err, errLost) {
-			return s.whyNot(tx, id, sc, a)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, queue.Moment{}, err
-	}
-	return b, s.publish(ctx, b, models.TransitionOf(a).Event), nil
-}
-
-// limit narrows a query to what the caller may touch. A provider acts for
-// bookings of their resources, and for those that no resource has taken yet and
-// that match one of theirs.
-func (sc Scope) limit(q *gorm.DB) *gorm.DB { return sc.within(q, sc.Resources, sc.Resources) }
-
-// view narrows a query to what the caller may look at.
-func (sc Scope) view(q *gorm.DB) *gorm.DB {
-	return sc.within(q, slices.Concat(sc.Resources, sc.Confirmed), slices.Concat(sc.Resources, sc.Requests))
-}
-
-func (sc Scope) within(q *gorm.DB, confirmed, requests []string) *gorm.DB {
-	if sc.CustomerID != "" {
-		q = q.Where("customer_id = ?", sc.CustomerID)
-	}
-	if sc.BookingID != "" {
-		q = q.Where("id = ?", sc.BookingID)
-	}
-	if sc.Provider {
-		some := func(ids []string) []string { return append([]string{""}, ids...) } // IN () is no SQL
-		q = q.Where("(resource_id IN ? OR resource_id IS NULL AND EXISTS (SELECT 1 FROM resources r WHERE r.id IN ? AND "+matches("bookings")+"))",
-			some(confirmed), some(requests))
-	}
-	return q
-}
-
 // See finds a booking that the caller may see.
 func (s *Service) See(ctx context.Context, sc Scope, id string) (*models.Booking, error) {
 	b, err := s.Get(ctx, sc.OrganizationID, id)
@@ -269,63 +112,6 @@ func (s *Service) See(ctx context.Context, sc Scope, id string) (*models.Booking
 		return nil, err
 	}
 	return b, sc.mayView(s.store.Read(ctx), b)
-}
-
-// mayTouch says why the caller may not change a booking, or nil.
-func (sc Scope) mayTouch(db *gorm.DB, b *models.Booking) error { return sc.allows(db, b, sc.limit) }
-
-// mayView says why the caller may not look at a booking, or nil.
-func (sc Scope) mayView(db *gorm.DB, b *models.Booking) error { return sc.allows(db, b, sc.view) }
-
-// allows asks whether a booking is among those that narrow leaves. To a customer
-// somebody else's booking looks like none.
-func (sc Scope) allows(db *gorm.DB, b *models.Booking, narrow func(*gorm.DB) *gorm.DB) error {
-	if sc.CustomerID != "" && b.CustomerID != sc.CustomerID || sc.BookingID != "" && b.ID != sc.BookingID {
-		return models.Errorf(models.CodeBookingNotFound, "There is no such booking in the organization.")
-	}
-	if !sc.Provider {
-		return nil
-	}
-	var within int64
-	if err := narrow(db.Model(&models.Booking{}).Where("seq = ?", b.Seq)).Count(&within).Error; err != nil {
-		return fmt.Errorf("check a provider's scope: %w", err)
-	}
-	if within == 0 {
-		return models.Errorf(models.CodeForbidden, "You do not act for a resource of this booking.")
-	}
-	return nil
-}
-
-// whyNot explains why a booking could not make a transition.
-func (s *Service) whyNot(tx *store.Tx, id string, sc Scope, a models.Action) error {
-	b, err := s.get(tx.DB, sc.OrganizationID, id)
-	if err != nil {
-		return err
-	}
-	if a != models.ActionAssign { // to assign, it is the resource that counts
-		if err := sc.mayTouch(tx.DB, b); err != nil {
-			return err
-		}
-	}
-	switch {
-	case a == models.ActionAssign && b.ResourceID != nil:
-		return models.Errorf(models.CodeAlreadyAssigned, "Booking %s has been assigned already.", b.Ticket)
-	case b.Status == models.StatusRejected,
-		a == models.ActionAssign && b.AssignmentDeadline != nil && !tx.Now.Before(*b.AssignmentDeadline):
-		return models.Errorf(models.CodeExpired, "Booking %s was not assigned in time and has expired.", b.Ticket)
-	case a == models.ActionRecall && b.Stage == models.StageCalled && b.RecallCount >= models.MaxRecalls:
-		return models.Errorf(models.CodeRecallLimit, "Booking %s has been called again %d times.", b.Ticket, b.RecallCount)
-	case a == models.ActionRecall && b.Stage == models.StageCalled && b.LastCalledAt != nil:
-		wait := b.LastCalledAt.Add(models.RecallPause).Sub(tx.Now)
-		e := models.Errorf(models.CodeRecallTooSoon, "Booking %s was called less than a minute ago.", b.Ticket)
-		e.RetryAfter = max(wait, time.Second)
-		return e
-	}
-	stage := string(b.Stage)
-	if b.Stage == models.StageNone {
-		stage = string(b.Status)
-	}
-	return models.Errorf(models.CodeStage, "Booking %s is %s; it is too late or too early for %s.", b.Ticket, stage, a)
 }
 
 func nothing(time.Time) map[string]any { return map[string]any{} }

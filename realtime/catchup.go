@@ -1,0 +1,86 @@
+package realtime
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"nowserving/models"
+)
+
+// askSource starts to ask about what is unsure. The caller holds the lock.
+func (o *organization) askSource() {
+	if !o.asking && (len(o.unsure) > 0 || o.callsUnsure) {
+		o.asking = o.hub.spawn(o.ask)
+	}
+}
+
+// ask asks the source about what is unsure until nothing is. The answers come
+// back as changes.
+func (o *organization) ask() {
+	pause := 50 * time.Millisecond
+	for {
+		ids, calls := o.questions()
+		if len(ids) == 0 && !calls {
+			return
+		}
+		if err := o.askAbout(ids, calls); err != nil {
+			o.mu.Lock()
+			for _, id := range ids {
+				o.unsure[id] = struct{}{}
+			}
+			o.callsUnsure = o.callsUnsure || calls
+			o.mu.Unlock()
+			if !wait(o.hub.ctx, pause/2+rand.N(pause)) { //nolint:gosec // no secret
+				return
+			}
+			o.hub.o.Log.Warn("ask what became of bookings", "organization", o.id, "error", err)
+			pause = min(2*pause, 5*time.Second)
+		}
+	}
+}
+
+// questions takes out what to ask next; asking ends when there is nothing.
+func (o *organization) questions() (ids []string, calls bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for id := range o.unsure {
+		if len(ids) == maxStates {
+			break
+		}
+		delete(o.unsure, id)
+		if o.bookings[id] != nil {
+			ids = append(ids, id)
+		}
+	}
+	calls = o.callsUnsure && len(o.displays) > 0
+	o.callsUnsure = false
+	if calls {
+		o.callsAsked = o.active()
+	}
+	o.asking = len(ids) > 0 || calls
+	return ids, calls
+}
+
+func (o *organization) askAbout(ids []string, calls bool) error {
+	ctx, cancel := context.WithTimeout(o.hub.ctx, o.hub.o.SourceTimeout)
+	defer cancel()
+	if calls {
+		events, err := o.hub.o.Source.Calls(ctx, o.id)
+		if err != nil {
+			return err
+		}
+		o.put(change{calls: append([]models.BookingEvent{}, events...)})
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	states, err := o.hub.o.Source.States(ctx, o.id, ids)
+	if err != nil {
+		return err
+	}
+	for i := range states {
+		o.put(change{state: &states[i]})
+	}
+	return nil
+}
