@@ -24,7 +24,7 @@ func BenchmarkComparison(b *testing.B) {
 	defer s.Close() //nolint:errcheck // the benchmark is over
 	_, err = s.Migrate(ctx)
 	require.NoError(b, err)
-	rdb, closeRedis, err := queue.OpenRedis(storetest.Redis(b).URL)
+	rdb, closeRedis, err := store.OpenRedis(storetest.Redis(b).URL)
 	require.NoError(b, err)
 	defer closeRedis() //nolint:errcheck // the benchmark is over
 	require.NoError(b, s.Tx(ctx, func(tx *store.Tx) error {

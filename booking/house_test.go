@@ -73,7 +73,7 @@ func (h *house) node(sweep bool) *node {
 	if h.redis != nil {
 		url = h.redis.URL
 	}
-	rdb, closeRedis, err := queue.OpenRedis(url)
+	rdb, closeRedis, err := store.OpenRedis(url)
 	require.NoError(h.t, err)
 	index := queue.NewIndex(rdb, booking.NewTruth(s), slog.Default())
 	mirrors := queue.NewMirrors(index, time.Now, slog.Default())

@@ -53,7 +53,8 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 	}
 	named := ctx.Header("X-APP-ID") // an id or a short name, until the request is charged
 	// An operation that needs no credential still takes the organization from one.
-	signedIn := op.who != nobody && !(op.guests && named != "" && c.credential() == "")
+	guest := op.guests && named != "" && c.credential() == ""
+	signedIn := op.who != nobody && !guest
 	if signedIn || named == "" && op.tenancy == fromHeader && c.credential() != "" {
 		err = s.recognise(request, &c)
 	} else {

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"nowserving/booking/queue"
+	"nowserving/realtime/presence"
 )
 
 // line is a live connection and the code it was closed with.
@@ -174,16 +174,16 @@ func TestWhatADeadNodeLeavesBehindEndsNothing(t *testing.T) {
 		for _, dies := range []bool{false, true} {
 			var past time.Duration
 			now := func() time.Time { return time.Now().Add(past) }
-			here, there := queue.NewConnections(h.rdb, now), queue.NewConnections(h.rdb, now)
+			here, there := presence.NewConnections(h.rdb, now), presence.NewConnections(h.rdb, now)
 			here.Patience, there.Patience = patience, patience
-			beat := func(nodes ...*queue.Connections) {
+			beat := func(nodes ...*presence.Connections) {
 				for range 2 {
 					for _, node := range nodes {
 						require.NoError(t, node.Beat(ctx))
 					}
 				}
 			}
-			add := func(node *queue.Connections, ids ...string) {
+			add := func(node *presence.Connections, ids ...string) {
 				for _, id := range ids {
 					past += time.Millisecond // the order they come in
 					require.NoError(t, node.Add(ctx, "o", fmt.Sprint(dies), id))
@@ -215,7 +215,7 @@ func TestWhatADeadNodeLeavesBehindEndsNothing(t *testing.T) {
 				add(here, "a3", "a4", "a5", "a6") // one too many of those here
 				assert.Equal(t, "a1", ended())
 				// The first time after Redis was away nobody is taken for dead.
-				again := queue.NewConnections(h.rdb, now)
+				again := presence.NewConnections(h.rdb, now)
 				again.Patience = patience
 				past += 45 * time.Second
 				require.NoError(t, again.Beat(ctx))

@@ -258,7 +258,15 @@ func TestForgedTokens(t *testing.T) {
 
 		forged := f.algorithms()
 		maps.Copy(forged, f.contents("gone", claimsOf(t, ended.str("accessToken"))["sid"]))
-		maps.Copy(forged, f.mutations(token, other, ticket.str("ticketToken")))
+		// Tickets of earlier versions are signed tokens.
+		signed := f.good(f.but(object{"kind": "ticket", "sub": ticket.str("id"), "role": nil, "sid": nil}))
+		maps.Copy(forged, f.mutations(token, other, signed))
+		short := ticket.str("ticketToken")
+		maps.Copy(forged, map[string]string{
+			"a ticket in capitals": strings.ToUpper(short), "half a ticket": short[:15], "a ticket and more": short + "A",
+			"a ticket with another first character": map[bool]string{true: "B", false: "A"}[short[0] == 'A'] + short[1:],
+			"a ticket backwards":                    string([]rune(short)[8:]) + short[:8],
+		})
 		maps.Copy(forged, c.secrets(ended.str("refreshToken"), screen))
 		assert.Greater(t, len(forged), 60)
 		paths := []string{"/management/types", "/customer/profile", "/customer/bookings/" + ticket.str("id"), "/operator/jobs/"}

@@ -35,6 +35,7 @@ import (
 	"nowserving/models"
 	"nowserving/notify"
 	"nowserving/realtime"
+	"nowserving/realtime/presence"
 )
 
 func TestMain(m *testing.M) {
@@ -146,7 +147,7 @@ func (h *house) start(look func(*store.Store)) {
 	}
 	_, err = h.store.Prepare(ctx)
 	require.NoError(t, err)
-	rdb, closeRedis, err := queue.OpenRedis(redisURL)
+	rdb, closeRedis, err := store.OpenRedis(redisURL)
 	require.NoError(t, err)
 	h.rdb = rdb
 	index := queue.NewIndex(rdb, booking.NewTruth(h.store), log)
@@ -159,7 +160,7 @@ func (h *house) start(look func(*store.Store)) {
 	bookings := booking.New(h.store, c, index, mirrors, log)
 	secret := []byte(strings.Repeat("s", 32))
 	outside := h.outside
-	shown := queue.NewShown(rdb, time.Now)
+	shown := presence.NewPositions(rdb, time.Now)
 	if h.holding {
 		outside.FCM.Live = shown.Places
 	}
@@ -194,7 +195,7 @@ func (h *house) start(look func(*store.Store)) {
 		Log: log, PublicURL: cmp.Or(h.public, publicURL+"/"), AllowedOrigins: []string{friend}, Development: !h.serious,
 	})
 	require.NoError(t, err)
-	patients := queue.NewConnections(rdb, time.Now)
+	patients := presence.NewConnections(rdb, time.Now)
 	if !h.hasty {
 		h.server.BePatient(patience)
 		patients.Patience = patience

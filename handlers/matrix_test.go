@@ -500,6 +500,9 @@ func (h *house) checkDoors(t *testing.T) {
 			method = http.MethodGet
 		}
 		route = method + " " + path
+		if path == receiptsPath { // the carrier signs what it reports, and has no credential
+			continue
+		}
 		assert.NotZero(t, known[route], "%s has no entry", route)
 		routes[route] = true
 	}

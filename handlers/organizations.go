@@ -72,7 +72,7 @@ func (s *Server) door(b doorBody, drawn bool) (catalog.OrganizationChange, error
 	if b.GuestJoin != nil && *b.GuestJoin == models.GuestsTurnstile && !s.o.Access.AsksTurnstile() {
 		return change, models.Invalid("guestJoin", "The server is not set up with Turnstile (NOWSERVING_TURNSTILE_SECRET).")
 	}
-	code := ""
+	var code string
 	switch {
 	case b.OnSiteCode != nil && *b.OnSiteCode != "":
 		if code = access.NormalOnSiteCode(*b.OnSiteCode); code == "" {

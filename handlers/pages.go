@@ -60,7 +60,7 @@ func fingerprint(binding string) string {
 }
 
 func (p pageTokens) seal(place, binding string) string {
-	ends := binary.BigEndian.AppendUint64(nil, uint64(p.now().Add(pageTokenLife).Unix())) //nolint:gosec // it is after 1970
+	ends := binary.BigEndian.AppendUint64(nil, uint64(p.now().Add(pageTokenLife).Unix()))
 	sealed := p.sealer.Seal(string(ends) + fingerprint(binding) + place)
 	raw, err := base64.RawStdEncoding.DecodeString(sealed)
 	if err != nil {
@@ -84,7 +84,7 @@ func (p pageTokens) open(token, binding string) (string, error) {
 	if err != nil || len(text) < 24 {
 		return "", wrong
 	}
-	ends := time.Unix(int64(binary.BigEndian.Uint64([]byte(text[:8]))), 0) //nolint:gosec // we wrote it
+	ends := time.Unix(int64(binary.BigEndian.Uint64([]byte(text[:8]))), 0)
 	if text[8:24] != fingerprint(binding) || p.now().After(ends) {
 		return "", wrong
 	}

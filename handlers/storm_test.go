@@ -17,9 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
-	"nowserving/booking/queue"
 	"nowserving/booking/store"
 	"nowserving/models"
+	"nowserving/realtime/presence"
 )
 
 // ticketOf is what a phone needs to watch a booking.
@@ -37,7 +37,7 @@ func (c *clinic) crowd(typeID string, n int) []ticketOf {
 			tickets[i] = ticketOf{a.str("id"), a.str("ticketToken")}
 			continue
 		}
-		if i%(2*queue.MaxConnections) == 1 { // as many phones of one customer as may be connected
+		if i%(2*presence.MaxConnections) == 1 { // as many phones of one customer as may be connected
 			token = c.patient(fmt.Sprintf("+96650001%04d", i))
 		}
 		a := c.send(request{method: http.MethodPut, path: "/customer/scheduling/new", token: token, body: joining(typeID, nil)}).ok()

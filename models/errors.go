@@ -59,7 +59,7 @@ const (
 	CodeWebhookOff      Code = "WHK-OFF"
 	CodeMalformed       Code = "REQ-MALFORMED"
 	CodeInvalid         Code = "REQ-INVALID"
-	CodePageToken       Code = "REQ-PAGE_TOKEN"
+	CodePageToken       Code = "REQ-PAGE_TOKEN" //nolint:gosec // no credential
 	CodeRequestMismatch Code = "IDM-MISMATCH"
 	CodeRequestRunning  Code = "IDM-RUNNING"
 	CodeAnswerLost      Code = "IDM-ANSWER_LOST"

@@ -17,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 
 	"nowserving/booking/queue"
+	"nowserving/realtime/presence"
 )
 
 // Options are what a Hub needs. Source, Mirrors, Log and Now must be set; the
@@ -25,7 +26,7 @@ type Options struct {
 	Source  Source
 	Mirrors *queue.Mirrors
 	// Connections bounds those of each patient; nil for no bound.
-	Connections *queue.Connections
+	Connections *presence.Connections
 	Log         *slog.Logger
 	// Now is the clock of times that come from outside the node: when tokens
 	// expire, and what clients are sent. Pauses are measured by time.Now.

@@ -23,9 +23,11 @@ import (
 	"nowserving/booking/access"
 	"nowserving/booking/catalog"
 	"nowserving/booking/queue"
+	"nowserving/booking/store"
 	"nowserving/handlers"
 	"nowserving/notify"
 	"nowserving/realtime"
+	"nowserving/realtime/presence"
 )
 
 const (
@@ -76,7 +78,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	if err != nil {
 		return err
 	}
-	rdb, closeRedis, err := queue.OpenRedis(c.RedisURL)
+	rdb, closeRedis, err := store.OpenRedis(c.RedisURL)
 	if err != nil {
 		return err
 	}
@@ -116,7 +118,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	if c.Env == "development" {
 		console = os.Stdout
 	}
-	shown := queue.NewShown(rdb, db.Time)
+	shown := presence.NewPositions(rdb, db.Time)
 	fcm := notify.FCMOptions{Credentials: c.FCMCredentials, Endpoint: c.FCMEndpoint}
 	if c.FCMHoldLive {
 		fcm.Live = shown.Places
@@ -155,7 +157,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	if err != nil {
 		return err
 	}
-	patients := queue.NewConnections(rdb, db.Time)
+	patients := presence.NewConnections(rdb, db.Time)
 	hub := realtime.New(realtime.Options{
 		Source: api.Live(), Mirrors: mirrors, Connections: patients, Log: log, Now: db.Time,
 		AllowedOrigins: c.AllowedOrigins, PublicURL: c.PublicURL, PositionTick: c.PositionTick, Version: version(),

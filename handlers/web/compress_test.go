@@ -16,7 +16,7 @@ import (
 func TestPagesAreCompressed(t *testing.T) {
 	t.Parallel()
 	server := serve(t)
-	get := func(path, encoding string, more ...string) (*http.Response, []byte) {
+	get := func(path, encoding string, more ...string) (answer, []byte) {
 		t.Helper()
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path, http.NoBody)
 		require.NoError(t, err)
@@ -29,7 +29,7 @@ func TestPagesAreCompressed(t *testing.T) {
 		body, err := io.ReadAll(response.Body)
 		require.NoError(t, err)
 		require.NoError(t, response.Body.Close())
-		return response, body
+		return answer{response.StatusCode, response.Header}, body
 	}
 	plain, zipped := 0, 0
 	for _, path := range append([]string{"/static/patient.js", "/static/base.css", "/static/vendor/centrifuge.js"}, pages...) {

@@ -1,4 +1,4 @@
-package queue
+package presence
 
 import (
 	"context"
@@ -19,21 +19,23 @@ const (
 	shownIdle = time.Minute
 )
 
-// Shown lets the nodes know which places live clients have been shown.
-type Shown struct {
+// Positions lets the nodes know which places live clients have been shown.
+type Positions struct {
 	rdb redis.UniversalClient
 	now func() time.Time
 }
 
-// NewShown makes a Shown.
-func NewShown(rdb redis.UniversalClient, now func() time.Time) *Shown { return &Shown{rdb, now} }
+// NewPositions makes a Positions.
+func NewPositions(rdb redis.UniversalClient, now func() time.Time) *Positions {
+	return &Positions{rdb, now}
+}
 
 func shownKey(organizationID string) string { return "ns:{" + organizationID + "}:shown" }
 
 // Run says what this node's clients were shown, by organization and booking,
 // until ctx ends. failed hears of what went wrong; others then know nothing of
 // this node, and clients are told by push as well.
-func (s *Shown) Run(ctx context.Context, shown func() map[string]map[string]int, failed func(error)) {
+func (s *Positions) Run(ctx context.Context, shown func() map[string]map[string]int, failed func(error)) {
 	ticker := time.NewTicker(shownEvery)
 	defer ticker.Stop()
 	said := map[string]map[string]int{}
@@ -51,7 +53,7 @@ func (s *Shown) Run(ctx context.Context, shown func() map[string]map[string]int,
 	}
 }
 
-func (s *Shown) say(ctx context.Context, now, said map[string]map[string]int) error {
+func (s *Positions) say(ctx context.Context, now, said map[string]map[string]int) error {
 	ctx, cancel := context.WithTimeout(ctx, shownLife)
 	defer cancel()
 	at := ":" + strconv.FormatInt(s.now().UnixMilli(), 10)
@@ -81,7 +83,7 @@ func (s *Shown) say(ctx context.Context, now, said map[string]map[string]int) er
 
 // Places returns which of some bookings have a customer connected to any node,
 // and the place they were shown last.
-func (s *Shown) Places(ctx context.Context, organizationID string, bookingIDs []string) (map[string]int, error) {
+func (s *Positions) Places(ctx context.Context, organizationID string, bookingIDs []string) (map[string]int, error) {
 	values, err := s.rdb.HMGet(ctx, shownKey(organizationID), bookingIDs...).Result()
 	if err != nil {
 		return nil, fmt.Errorf("ask what live clients were shown: %w", err)
