@@ -35,7 +35,10 @@ func TestMigrationsGoDownAndUpAgain(t *testing.T) {
 			// Rows that an older schema would not take must not be in the way.
 			now := time.Now().UTC()
 			require.NoError(t, s.Tx(t.Context(), func(tx *store.Tx) error {
-				if err := tx.Create(&models.Organization{ID: "clinic", Name: "Clinic", Timezone: "UTC", CreatedAt: now}).Error; err != nil {
+				clinic := &models.Organization{
+					ID: "clinic", Name: "Clinic", Timezone: "UTC", ClinicAddresses: []string{}, GuestJoin: models.GuestsOff, CreatedAt: now,
+				}
+				if err := tx.Create(clinic).Error; err != nil {
 					return err
 				}
 				phone := "+966500000001"
