@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"reflect"
 	"slices"
@@ -81,6 +82,14 @@ func (s *Server) document() huma.Config {
 // large for its field, or broken, is told as a wrong type of that field.
 func unmarshal(data []byte, v any) error {
 	err := json.Unmarshal(data, v)
+	for range maxWhole {
+		rewritten, ok := wholeNumber(data, err)
+		if !ok {
+			break
+		}
+		data = rewritten
+		err = json.Unmarshal(data, v)
+	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		if wrong.Field == "" {
 			return errors.New("a number is too large")
@@ -97,6 +106,30 @@ func unmarshal(data []byte, v any) error {
 		return errors.New("a text holds the character U+0000")
 	}
 	return err
+}
+
+// maxWhole bounds the numbers of a body that are rewritten by wholeNumber.
+const maxWhole = 50
+
+// wholeNumber rewrites the number that could not be read into an integer if its
+// fraction is zero: in JSON Schema 10.0 and 1e1 are integers, in Go they are not.
+// Numbers elsewhere stay as they were written.
+func wholeNumber(data []byte, err error) (rewritten []byte, ok bool) {
+	wrong, isType := errors.AsType[*json.UnmarshalTypeError](err)
+	if !isType {
+		return nil, false
+	}
+	written, isNumber := strings.CutPrefix(wrong.Value, "number ")
+	end := int(wrong.Offset)
+	begin := end - len(written)
+	if !isNumber || begin < 0 || end > len(data) || string(data[begin:end]) != written || !strings.ContainsAny(written, ".eE") {
+		return nil, false
+	}
+	number, err := strconv.ParseFloat(written, 64)
+	if err != nil || number != math.Trunc(number) || math.Abs(number) > 1<<53 {
+		return nil, false
+	}
+	return slices.Concat(data[:begin], strconv.AppendInt(nil, int64(number), 10), data[end:]), true
 }
 
 func storable(v any) bool {
