@@ -51,6 +51,9 @@ func showKey(k access.APIKey, secret string, err error) (result[keyView], error)
 	return result[keyView]{view}, nil
 }
 
+// emptyView is the answer of deleting a key, as in the API document.
+type emptyView struct{}
+
 type keyBody struct {
 	Name      string         `json:"name" required:"true" minLength:"1" maxLength:"100" example:"front desk"`
 	Scopes    []access.Scope `json:"scopes" minItems:"1" maxItems:"3" enum:"read,write,admin" doc:"Each includes those before it; admin by default."`
@@ -109,8 +112,8 @@ func (s *Server) keyRoutesAt(path, nouns string, common operation, of func(c cal
 			return showKey(s.o.Access.RotateKey(ctx, c.Principal, of(c), in.Body.Name, in.Body.ExpiresAt))
 		})
 	register(s, route(http.MethodDelete, path, "delete"+noun, "Delete an API key", "By its name, and those it replaced; they are refused from then on.", example),
-		func(ctx context.Context, c caller, in *with[keyRef]) (message, error) {
-			return message{"The key is deleted."}, s.o.Access.DeleteKey(ctx, of(c), in.Body.Name)
+		func(ctx context.Context, c caller, in *with[keyRef]) (result[emptyView], error) {
+			return result[emptyView]{}, s.o.Access.DeleteKey(ctx, of(c), in.Body.Name)
 		})
 }
 

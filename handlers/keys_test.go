@@ -374,3 +374,15 @@ func TestHotPathReadsNothing(t *testing.T) {
 		})
 	}
 }
+
+func TestDeletingAKeyAnswersAsTheDocumentShows(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		for _, path := range []string{"/management/apiKeys", "/management/account/apiKeys"} {
+			h.send(request{method: http.MethodPost, path: path, token: bootstrapKey, app: c.id, body: object{"name": "gone"}}).ok()
+			a := h.send(request{method: http.MethodDelete, path: path, token: bootstrapKey, app: c.id, body: object{"name": "gone"}}).ok()
+			assert.JSONEq(t, `{"result": {}}`, string(a.raw), path)
+		}
+	})
+}
