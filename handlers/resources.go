@@ -12,12 +12,12 @@ import (
 	"nowserving/models"
 )
 
-// ResourceDetails are fields of a resource that are kept and given back as
-// they came.
+// ResourceDetails are fields of a resource that are kept and given back as they
+// came. One that is sent empty is emptied; one that is omitted or null is unchanged.
 type ResourceDetails struct {
-	Photo  models.Fields   `json:"photo,omitempty"`
-	Photos []models.Fields `json:"photos,omitempty" maxItems:"50"`
-	Meta   models.Fields   `json:"meta,omitempty" doc:"Whatever the organization keeps with it; staff only."`
+	Photo  models.Fields   `json:"photo,omitzero"`
+	Photos []models.Fields `json:"photos,omitzero" maxItems:"50"`
+	Meta   models.Fields   `json:"meta,omitzero" doc:"Whatever the organization keeps with it; staff only."`
 }
 
 // resourceBody makes or changes a resource: what is absent gets its default,
@@ -38,18 +38,17 @@ type resourceBody struct {
 	ResourceDetails
 }
 
-// apply changes a resource by what the body holds, its provider excepted.
-func (b *resourceBody) apply(r *models.Resource) error {
-	set(&r.Name, b.Name)
-	setTranslation(&r.NameTranslations, b.NameTranslations)
+// apply changes a resource by what the body holds, its provider excepted. Texts
+// are in lang where no translations say more.
+func (b *resourceBody) apply(r *models.Resource, lang string) error {
+	setText(&r.Name, &r.NameTranslations, b.Name, b.NameTranslations, lang)
 	if r.Name == "" { // one language is enough
 		r.Name = r.NameTranslations.In("en", r.NameTranslations.Ar)
 	}
 	if r.Name == "" {
 		return models.Invalid("name", "A resource needs a name.")
 	}
-	set(&r.Description, b.Description)
-	setTranslation(&r.DescriptionTranslations, b.DescriptionTranslations)
+	setText(&r.Description, &r.DescriptionTranslations, b.Description, b.DescriptionTranslations, lang)
 	set(&r.Category, b.Category)
 	set(&r.On, b.On)
 	set(&r.Activated, b.Activated)
@@ -70,7 +69,7 @@ func (s *Server) change(c caller, b *resourceBody) (catalog.ResourceChange, erro
 		}
 	}
 	return func(tx *store.Tx, r *models.Resource) error {
-		if err := b.apply(r); err != nil {
+		if err := b.apply(r, c.Lang); err != nil {
 			return err
 		}
 		if !names {
@@ -226,7 +225,7 @@ func (s *Server) resourceRoutes() {
 	}
 	register(s, operation{
 		method: http.MethodPut, path: "/management/resources/{resourceId}", id: "updateResource", tag: "Resources", who: managers,
-		summary: "Change a resource", about: "What is absent stays. Bookings that match it now enter its queue, those that no longer do leave it.",
+		summary: "Change a resource", about: "Omitted fields are unchanged. " + renaming + " Bookings that match it now enter its queue, those that no longer do leave it.",
 		example: map[string]any{"on": true, "types": []string{exampleID}},
 	}, func(ctx context.Context, c caller, in *resourceChange) (result[resourceView], error) {
 		change, err := s.change(c, &in.Body)

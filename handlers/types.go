@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"time"
 
+	"nowserving/booking/catalog"
 	"nowserving/models"
 )
 
@@ -15,18 +17,19 @@ type translationBody struct {
 	Ar string `json:"ar" maxLength:"5000"`
 }
 
-// TypeDetails are fields of a type that are kept and given back as they came.
+// TypeDetails are fields of a type that are kept and given back as they came. One
+// that is sent empty is emptied; one that is omitted or null is unchanged.
 type TypeDetails struct {
 	LeaveMinutesBefore *float64        `json:"leaveMinutesBefore,omitempty" minimum:"0"`
 	LeaveMinutesAfter  *float64        `json:"leaveMinutesAfter,omitempty" minimum:"0"`
-	OldPrice           *string         `json:"oldPrice,omitempty" pattern:"^(\\d{1,9}\\.\\d{2})?$" patternDescription:"a decimal with two digits"`
-	PriceIncrease      *string         `json:"priceIncrease,omitempty" maxLength:"20"`
+	OldPrice           *string         `json:"oldPrice,omitempty" maxLength:"20" example:"200.00"`
+	PriceIncrease      *string         `json:"priceIncrease,omitempty" maxLength:"20" example:"10.00" doc:"A percentage."`
 	PriceIncreaseDays  *float64        `json:"priceIncreaseDays,omitempty" minimum:"0"`
-	DepositAmount      *string         `json:"depositAmount,omitempty" pattern:"^(\\d{1,9}\\.\\d{2})?$" patternDescription:"a decimal with two digits"`
-	DepositPercentage  *string         `json:"depositPercentage,omitempty" maxLength:"20"`
-	Schedule           models.Fields   `json:"schedule,omitempty"`
-	TimeOptions        models.Fields   `json:"timeOptions,omitempty"`
-	Photos             []models.Fields `json:"photos,omitempty" maxItems:"50"`
+	DepositAmount      *string         `json:"depositAmount,omitempty" maxLength:"20" example:"50.00" doc:"At most the price."`
+	DepositPercentage  *string         `json:"depositPercentage,omitempty" maxLength:"20" example:"25.00" doc:"0 to 100."`
+	Schedule           models.Fields   `json:"schedule,omitzero"`
+	TimeOptions        models.Fields   `json:"timeOptions,omitzero"`
+	Photos             []models.Fields `json:"photos,omitzero" maxItems:"50"`
 }
 
 // maxDetails bounds the details of a type or a resource, in bytes.
@@ -52,15 +55,14 @@ type typeBody struct {
 	TypeDetails
 }
 
-// apply changes a type by what the body holds.
-func (b *typeBody) apply(t *models.BookingType) error {
-	set(&t.Name, b.Name)
-	setTranslation(&t.NameTranslations, b.NameTranslations)
+// apply changes a type by what the body holds. Texts are in lang where no
+// translations say more.
+func (b *typeBody) apply(t *models.BookingType, lang string) error {
+	setText(&t.Name, &t.NameTranslations, b.Name, b.NameTranslations, lang)
 	if t.Name == "" { // one language is enough
 		t.Name = t.NameTranslations.In("en", t.NameTranslations.Ar)
 	}
-	set(&t.Description, b.Description)
-	setTranslation(&t.DescriptionTranslations, b.DescriptionTranslations)
+	setText(&t.Description, &t.DescriptionTranslations, b.Description, b.DescriptionTranslations, lang)
 	set(&t.Prefix, b.Prefix)
 	set(&t.Minutes, b.Minutes)
 	set(&t.Price, b.Price)
@@ -72,14 +74,62 @@ func (b *typeBody) apply(t *models.BookingType) error {
 	set(&t.BookFromWebsite, b.BookFromWebsite)
 	set(&t.ComeNowAtPosition, b.ComeNowAtPosition)
 	set(&t.ComeNowAtMinutes, b.ComeNowAtMinutes)
+	if err := b.checkDecimals(); err != nil {
+		return err
+	}
 	var err error
 	t.Details, err = merge(t.Details, b.TypeDetails)
 	return err
 }
 
-func setTranslation(value *models.Translation, given *translationBody) {
-	if given != nil {
-		*value = models.Translation{En: given.En, Ar: given.Ar}
+// checkDecimals checks prices and percentages. Prices get two digits, percentages
+// are kept as they came.
+func (b *typeBody) checkDecimals() error {
+	for _, d := range []struct {
+		field string
+		value *string
+		price bool
+	}{
+		{"oldPrice", b.OldPrice, true}, {"priceIncrease", b.PriceIncrease, false},
+		{"depositAmount", b.DepositAmount, true}, {"depositPercentage", b.DepositPercentage, false},
+	} {
+		normal, ok := catalog.Decimal(text(d.value))
+		if !ok {
+			return models.Invalid(d.field, "It is a decimal with two digits, such as 25.00.")
+		}
+		if d.price && d.value != nil {
+			*d.value = normal
+		}
+	}
+	if percentage, err := strconv.ParseFloat(text(b.DepositPercentage), 64); err == nil && percentage > 100 {
+		return models.Invalid("depositPercentage", "A percentage is 0 to 100.")
+	}
+	return nil
+}
+
+// renaming is what the API reference says of a name that has translations.
+const renaming = "A name or description is in the language of the header lang: a translation for that language changes with it, unless the request has one too."
+
+// setText changes a text and its translations. A reader sees the translation of
+// their language before the text, so a new text changes that of lang if there is
+// one, unless the request has one too. The text itself is in English or, without
+// translations, in the only language there is.
+func setText(text *string, translations *models.Translation, given *string, translated *translationBody, lang string) {
+	if translated != nil {
+		*translations = models.Translation{En: translated.En, Ar: translated.Ar}
+	}
+	if given == nil {
+		return
+	}
+	shown := &translations.En
+	if lang == "ar" {
+		shown = &translations.Ar
+	}
+	if *shown == "" || lang != "ar" || *text == "" {
+		*text = *given
+	}
+	if *shown != "" && translated == nil {
+		*shown = *given
 	}
 }
 
@@ -206,7 +256,7 @@ func (s *Server) typeRoutes() {
 		summary: "Make a booking type", example: example,
 	}, func(ctx context.Context, c caller, in *with[typeBody]) (result[typeView], error) {
 		t := &models.BookingType{OrganizationID: c.OrganizationID, On: true, BookFromWebsite: true}
-		if err := in.Body.apply(t); err != nil {
+		if err := in.Body.apply(t, c.Lang); err != nil {
 			return result[typeView]{}, err
 		}
 		if err := s.o.Catalog.CreateType(ctx, t); err != nil {
@@ -231,13 +281,13 @@ func (s *Server) typeRoutes() {
 	}
 	register(s, operation{
 		method: http.MethodPut, path: "/management/types/{id}", id: "updateType", tag: "Types", who: managers,
-		summary: "Change a booking type", about: "What is absent stays.", example: map[string]any{"minutes": 20, "on": true},
+		summary: "Change a booking type", about: "Omitted fields are unchanged. " + renaming, example: map[string]any{"minutes": 20, "on": true},
 	}, func(ctx context.Context, c caller, in *typeChange) (result[typeView], error) {
 		t, err := s.o.Catalog.Type(ctx, c.OrganizationID, in.ID)
 		if err != nil {
 			return result[typeView]{}, err
 		}
-		if err := in.Body.apply(t); err != nil {
+		if err := in.Body.apply(t, c.Lang); err != nil {
 			return result[typeView]{}, err
 		}
 		// Counted before the change, so that nothing can fail after it.

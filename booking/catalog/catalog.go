@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -102,10 +103,39 @@ var (
 	pricePattern  = regexp.MustCompile(`^\d{1,9}(\.\d{2})?$`)
 )
 
-func checkType(t *models.BookingType) error {
-	if t.Price != "" && !strings.Contains(t.Price, ".") {
-		t.Price += ".00" // the document's form, d+.d{2}
+// Decimal returns a price or percentage in the form of the API document, d+.d{2},
+// which adds the digits of a whole number. Empty is empty.
+func Decimal(text string) (normal string, ok bool) {
+	if text == "" {
+		return "", true
 	}
+	if !pricePattern.MatchString(text) {
+		return text, false
+	}
+	if !strings.Contains(text, ".") {
+		text += ".00"
+	}
+	return text, true
+}
+
+// hundredths is a decimal without its point: 150.00 is 15000. Empty, or what is no
+// decimal, is 0.
+func hundredths(text string) int64 {
+	normal, ok := Decimal(text)
+	if !ok {
+		return 0
+	}
+	n, err := strconv.ParseInt(strings.ReplaceAll(normal, ".", ""), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func checkType(t *models.BookingType) error {
+	price, isPrice := Decimal(t.Price)
+	t.Price = price
+	deposit, _ := t.Details["depositAmount"].(string)
 	switch {
 	case strings.TrimSpace(t.Name) == "":
 		return models.Invalid("name", "A booking type needs a name.")
@@ -113,8 +143,10 @@ func checkType(t *models.BookingType) error {
 		return models.Invalid("minutes", "A visit takes 1 to 1440 minutes.")
 	case t.Prefix != "" && !prefixPattern.MatchString(t.Prefix):
 		return models.Invalid("prefix", "A ticket prefix is one to three capital letters.")
-	case t.Price != "" && !pricePattern.MatchString(t.Price):
+	case !isPrice:
 		return models.Invalid("price", "A price is a decimal with two digits, such as 150.00.")
+	case hundredths(deposit) > hundredths(t.Price):
+		return models.Invalid("depositAmount", "The deposit is larger than the price.")
 	}
 	return nil
 }
