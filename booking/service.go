@@ -207,8 +207,8 @@ func (s *Service) outline(ctx context.Context, organizationID string, j Join) (*
 	if j.Priority < models.MinPriority || j.Priority > models.MaxPriority {
 		return nil, nil, nil, models.Invalid("priority", "A priority is %d to %d.", models.MinPriority, models.MaxPriority)
 	}
-	if len(j.FirstName) > models.MaxName || len(j.LastName) > models.MaxName {
-		return nil, nil, nil, models.Invalid("firstName", "A name has at most %d bytes.", models.MaxName)
+	if err := models.CheckNames("", j.FirstName, j.LastName); err != nil {
+		return nil, nil, nil, err
 	}
 	if len(j.Filters.Resources) > maxFilterResources {
 		return nil, nil, nil, models.Invalid("resourceFilters", "At most %d resources can be named.", maxFilterResources)

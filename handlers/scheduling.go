@@ -119,6 +119,9 @@ func (s *Server) schedulingRoutes() {
 			ref = access.CustomerRef{ID: w.ID, Phone: c.international(w.Phone), Email: w.Email, FirstName: w.FirstName, LastName: w.LastName}
 		}
 		if in.Body.Customer != nil || in.Body.Replaces == "" {
+			if err := models.CheckNames("customerIdentifier.", ref.FirstName, ref.LastName); err != nil {
+				return joinedView{}, err
+			}
 			j.FirstName, j.LastName = ref.FirstName, ref.LastName
 			j.Customer = func(tx *store.Tx) (*models.Customer, error) {
 				return s.o.Access.ResolveCustomerIn(tx, c.customers(), ref)

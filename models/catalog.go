@@ -140,6 +140,18 @@ type Customer struct {
 // MaxName bounds a first or last name, in bytes.
 const MaxName = 200
 
+// CheckNames refuses a first or last name that is too long. The prefix is that of
+// the fields of the request.
+func CheckNames(prefix, first, last string) error {
+	switch {
+	case len(first) > MaxName:
+		return Invalid(prefix+"firstName", "A name has at most %d bytes.", MaxName)
+	case len(last) > MaxName:
+		return Invalid(prefix+"lastName", "A name has at most %d bytes.", MaxName)
+	}
+	return nil
+}
+
 // Contact is how the customer says they are reached; empty where not at all.
 func (c *Customer) Contact() (phone, email string) {
 	last := func(list ...*string) (found string) {

@@ -120,8 +120,8 @@ func (a *Access) ResolveCustomerIn(tx *store.Tx, sc CustomerScope, ref CustomerR
 	if ref.ID != "" {
 		return sc.find(tx.DB, ref.ID)
 	}
-	if len(ref.FirstName) > models.MaxName || len(ref.LastName) > models.MaxName {
-		return nil, models.Invalid("firstName", "A name has at most %d bytes.", models.MaxName)
+	if err := models.CheckNames("customerIdentifier.", ref.FirstName, ref.LastName); err != nil {
+		return nil, err
 	}
 	c := models.Customer{
 		ID: models.NewID(), OrganizationID: sc.organizationID, FirstName: ref.FirstName, LastName: ref.LastName,
@@ -265,8 +265,8 @@ func (change CustomerChange) apply(c *models.Customer, proved string) error {
 	if change.Data != nil {
 		c.Data = change.Data
 	}
-	if len(c.FirstName) > models.MaxName || len(c.LastName) > models.MaxName {
-		return models.Invalid("firstName", "A name has at most %d bytes.", models.MaxName)
+	if err := models.CheckNames("", c.FirstName, c.LastName); err != nil {
+		return err
 	}
 	phone, email, err := contacts(value(change.Phone), value(change.Email), ownContacts)
 	if err != nil {

@@ -206,8 +206,8 @@ func (change MemberChange) apply(m *models.Member) error {
 	if change.LastName != nil {
 		m.LastName = *change.LastName
 	}
-	if len(m.FirstName) > models.MaxName || len(m.LastName) > models.MaxName {
-		return models.Invalid("firstName", "A name has at most %d bytes.", models.MaxName)
+	if err := models.CheckNames("", m.FirstName, m.LastName); err != nil {
+		return err
 	}
 	for field, ids := range map[string]*[]string{"resources": change.ResourceIDs, "viewConfirmed": change.ViewConfirmed, "viewRequests": change.ViewRequests} {
 		if ids != nil && len(*ids) > maxMemberResources {
