@@ -407,3 +407,38 @@ func TestAppointmentsFollowTheClocksOfTheOrganization(t *testing.T) {
 		}
 	})
 }
+
+// A visit that is over before its planned time has the times that it really had.
+func TestAnAppointmentThatEndsBeforeItsTime(t *testing.T) {
+	t.Parallel()
+	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		r := newReceiver(t, nil)
+		c.hook("bookingEnded", r.url, nil)
+		kind := c.newType(object{"minutes": 30})
+		room := c.newResource(nil, kind)
+		id := c.schedule(kind, 1000, nil).ok().str("id")
+		assert.Equal(t, day(3)+"T07:00:00Z", c.act("start", id, nil).ok().str("result.startDateTime"), "while it goes on, as planned")
+		h.exec("UPDATE bookings SET started_at = ? WHERE id = ?", ago(25), id)
+		c.act("end", id, nil).ok()
+		done := c.staff(http.MethodGet, "/management/bookings/"+id, nil).ok()
+		assert.Equal(t, done.str("result.startedAt"), done.str("result.startDateTime"))
+		assert.Equal(t, done.str("result.endedAt"), done.str("result.endDateTime"))
+		assert.Equal(t, 26, done.num("result.duration"), "the minutes it took, begun ones whole")
+		began, err := time.Parse(time.RFC3339Nano, done.str("result.startDateTime"))
+		require.NoError(t, err)
+		riyadh := began.Add(3 * time.Hour)
+		assert.Equal(t, riyadh.Format(time.DateOnly), done.str("result.startDate"))
+		assert.Equal(t, riyadh.Hour()*100+riyadh.Minute(), done.num("result.startTime"))
+		told := r.await(1)[0]
+		for _, name := range []string{"startsAt", "endsAt"} {
+			moment, _ := at(told.body, "data."+name).(string)
+			parsed, err := time.Parse(time.RFC3339Nano, moment)
+			require.NoError(t, err)
+			want := map[string]time.Duration{"startsAt": 25 * time.Minute, "endsAt": 0}[name]
+			assert.WithinDuration(t, time.Now().Add(-want), parsed, patience, name)
+		}
+		again := c.schedule(kind, 1000, nil).ok()
+		assert.Equal(t, room, again.str("resourceId"), "the time is free again")
+	})
+}

@@ -166,7 +166,8 @@ func (v viewer) show(b *models.Booking, place *booking.Place) BookingView {
 
 // showTimes sets when the visit begins and how long it takes. A queued visit
 // begins when it is started or, before that, called. An appointment begins when
-// it was to begin, and takes what was kept for it until it has taken its time.
+// it was to begin, and takes what was kept for it until it has taken its time. If
+// it was over sooner than planned, it has the times that it really had.
 func (v viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 	if minutes > 0 {
 		out.Duration = &minutes
@@ -175,7 +176,7 @@ func (v viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 	if began == nil {
 		began = b.CalledAt
 	}
-	if start == nil {
+	if start == nil || b.WasEarly() {
 		start = began
 	}
 	if start == nil {
@@ -191,7 +192,7 @@ func (v viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 		out.Duration = &kept
 	}
 	if ended != nil && began != nil {
-		if b.EndsAt == nil || ended.After(end) {
+		if b.EndsAt == nil || b.WasEarly() || ended.After(end) {
 			end = ended.UTC()
 		}
 		took := int(math.Ceil(ended.Sub(*began).Minutes()))

@@ -205,6 +205,13 @@ func (b *Booking) Name(c *Customer) (first, last string) {
 	return c.FirstName, c.LastName
 }
 
+// WasEarly reports whether the visit of an appointment is over and had begun before
+// its planned time. StartedAt and EndedAt are its times then: its planned end is
+// not before its planned beginning, however early the visit ended.
+func (b *Booking) WasEarly() bool {
+	return b.StartsAt != nil && b.StartedAt != nil && b.EndedAt != nil && b.StartedAt.Before(*b.StartsAt)
+}
+
 // Waiting reports whether the booking stands in a queue.
 func (b *Booking) Waiting() bool {
 	return b.Status == StatusPendingAssignment && b.Stage == StageWaiting

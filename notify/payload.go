@@ -170,7 +170,11 @@ func (f *facts) payload(trigger Trigger, bookingID string, data PayloadData) (st
 	}
 	start := b.CreatedAt
 	if data.StartsAt != nil {
-		start, data.EndsAt = *data.StartsAt, b.EndsAt
+		data.EndsAt = b.EndsAt
+		if b.WasEarly() {
+			data.StartsAt, data.EndsAt = b.StartedAt, b.EndedAt
+		}
+		start = *data.StartsAt
 	}
 	if data.Status == models.StatusCanceled {
 		data.CancelReason = b.CancelReason
