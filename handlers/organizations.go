@@ -58,8 +58,8 @@ func (s *Server) showOrganization(c caller) func(o *models.Organization, err err
 	}
 }
 
-// doorBody is how people find an organization and come in.
-type doorBody struct {
+// DoorBody is how people find an organization and come in.
+type DoorBody struct {
 	ShortName  *string           `json:"shortName" maxLength:"40" example:"al-noor" doc:"Works wherever the id does: 3 to 40 lower-case letters and digits, with single hyphens between. Empty: none."`
 	Country    *string           `json:"country" maxLength:"2" example:"SA" doc:"Whose phone numbers need no country code (ISO 3166-1). Empty: that of the time zone."`
 	GuestJoin  *models.GuestJoin `json:"guestJoin" enum:"off,turnstile,onSite" doc:"Whether people join a queue without signing in. Default off."`
@@ -67,7 +67,7 @@ type doorBody struct {
 }
 
 // change is what the body changes. drawn says that there is an on-site code.
-func (s *Server) door(b doorBody, drawn bool) (catalog.OrganizationChange, error) {
+func (s *Server) door(b DoorBody, drawn bool) (catalog.OrganizationChange, error) {
 	change := catalog.OrganizationChange{ShortName: b.ShortName, Country: b.Country, GuestJoin: b.GuestJoin}
 	if b.GuestJoin != nil && *b.GuestJoin == models.GuestsTurnstile && !s.o.Access.AsksTurnstile() {
 		return change, models.Invalid("guestJoin", "The server is not set up with Turnstile (NOWSERVING_TURNSTILE_SECRET).")
@@ -105,7 +105,7 @@ type organizationBody struct {
 	AllowedOrigins       []string      `json:"allowedOrigins" maxItems:"50" example:"[\"https://clinic.example\"]" doc:"Origins whose pages may call the API for the organization and show its widgets. Hybrid apps have one too, such as capacitor://localhost."`
 	ClinicAddresses      []string      `json:"clinicAddresses" maxItems:"20" example:"[\"203.0.113.5\",\"2001:db8:1::/48\"]" doc:"Public addresses that the clinic's patients and devices share, such as that of its Wi-Fi: IP addresses, or networks of at least 24 bits in IPv4 and 48 in IPv6. Requests without a credential that come from there have ten times the budget."`
 	OTPDailyLimit        *int          `json:"otpDailyLimit" minimum:"1" maximum:"1000000" doc:"Messages with one-time codes a day, for its customers. Default NOWSERVING_OTP_DAILY_LIMIT."`
-	doorBody
+	DoorBody
 }
 
 // organizationChangeBody changes an organization: what is absent stays.
@@ -117,7 +117,7 @@ type organizationChangeBody struct {
 	AllowedOrigins       *[]string     `json:"allowedOrigins" maxItems:"50" doc:"Replaced as a whole."`
 	ClinicAddresses      *[]string     `json:"clinicAddresses" maxItems:"20" doc:"Replaced as a whole."`
 	OTPDailyLimit        *int          `json:"otpDailyLimit" minimum:"1" maximum:"1000000" doc:"Messages with one-time codes a day, for its customers. Only account keys set it."`
-	doorBody
+	DoorBody
 }
 
 func (s *Server) organizationRoutes() {
@@ -140,7 +140,7 @@ func (s *Server) organizationRoutes() {
 		if err := checkConfig(in.Body.BusinessCustomConfig); err != nil {
 			return result[organizationView]{}, err
 		}
-		door, err := s.door(in.Body.doorBody, false)
+		door, err := s.door(in.Body.DoorBody, false)
 		if err != nil {
 			return result[organizationView]{}, err
 		}
@@ -192,7 +192,7 @@ func (s *Server) organizationRoutes() {
 		if err != nil {
 			return result[organizationView]{}, err
 		}
-		change, err := s.door(in.Body.doorBody, before.OnSiteCodeSealed != "")
+		change, err := s.door(in.Body.DoorBody, before.OnSiteCodeSealed != "")
 		if err != nil {
 			return result[organizationView]{}, err
 		}

@@ -2,7 +2,9 @@ package handlers
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -180,6 +182,7 @@ type operation struct {
 // checked input; every error it returns goes through the one mapping.
 func register[I, O any](s *Server, op operation, handle func(ctx context.Context, c caller, in *I) (O, error)) {
 	s.operations = append(s.operations, op)
+	allDescribed(reflect.TypeFor[I]())
 	documented := s.documented(op)
 	documented.Middlewares = huma.Middlewares{s.admit(op)}
 	if op.file != "" {
@@ -216,6 +219,20 @@ func register[I, O any](s *Server, op operation, handle func(ctx context.Context
 		return &bodyOf[O]{out}, nil
 	})
 	s.finish(op)
+}
+
+// allDescribed panics at the start if a body embeds an unexported struct: the
+// framework would not describe its members, and callers who send them be refused.
+func allDescribed(input reflect.Type) {
+	body, ok := input.FieldByName("Body")
+	if !ok || body.Type.Kind() != reflect.Struct {
+		return
+	}
+	for _, field := range reflect.VisibleFields(body.Type) {
+		if field.Anonymous && !field.IsExported() {
+			panic(fmt.Sprintf("handlers: %s embeds %s, whose name has to be exported", body.Type, field.Type))
+		}
+	}
 }
 
 // bodyOf is an answer of 200 with a body and nothing else.
