@@ -188,12 +188,20 @@ func insert(db *gorm.DB, b *models.Booking) error {
 		return err
 	}
 	// Its type can't be deleted from now on, but may have been since it was read.
+	return typeIsLeft(db, b.TypeID)
+}
+
+// typeIsLeft fails with CodeTypeMissing where a type has been deleted.
+func typeIsLeft(db *gorm.DB, id string) error {
 	var left int64
-	err = db.Table("booking_types").Where("id = ? AND deleted_at IS NULL", b.TypeID).Count(&left).Error
-	if err == nil && left == 0 {
-		err = models.Errorf(models.CodeTypeMissing, "There is no such booking type in the organization.")
+	err := db.Table("booking_types").Where("id = ? AND deleted_at IS NULL", id).Count(&left).Error
+	if err != nil {
+		return fmt.Errorf("look for a booking type: %w", err)
 	}
-	return err
+	if left == 0 {
+		return models.Errorf(models.CodeTypeMissing, "There is no such booking type in the organization.")
+	}
+	return nil
 }
 
 // errErased says that the customer of a booking is erased: it does not begin, and

@@ -48,6 +48,11 @@ func (s *Service) Undo(ctx context.Context, sc Scope, id string) (*models.Bookin
 		if b, err = s.get(tx.DB, sc.OrganizationID, id); err != nil {
 			return err
 		}
+		if b.Status == models.StatusPendingAssignment { // nobody could call the patient
+			if err := typeIsLeft(tx.DB, b.TypeID); err != nil {
+				return err
+			}
+		}
 		event = models.EventOf(models.EventUpdated, b)
 		if before.UndoAction == models.ActionCancel && b.StartsAt != nil {
 			event.Type = models.EventScheduled // who heard that it is canceled hears that it is not

@@ -61,10 +61,11 @@ func (s *Server) checkOnSite(ctx context.Context, c caller, given string) error 
 	if access.SameOnSiteCode(given, code) {
 		return nil
 	}
-	if given != "" {
-		for _, b := range budgets {
-			s.limiter.take(ctx, b.name, b.limit)
-		}
+	if given == "" {
+		return models.Errorf(models.CodeOnSite, "Type the code that the clinic shows at the entrance or the desk.")
 	}
-	return models.Errorf(models.CodeOnSite, "Type the code that the clinic shows at the entrance or the desk.")
+	for _, b := range budgets {
+		s.limiter.take(ctx, b.name, b.limit)
+	}
+	return models.Errorf(models.CodeOnSite, "This is not the code of the clinic. It is shown at the entrance or the desk.")
 }

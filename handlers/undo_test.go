@@ -172,6 +172,14 @@ func TestWhatCannotBeTakenBack(t *testing.T) {
 		c.schedule(kind, 1400, nil).ok()
 		c.act("undo", given, nil).refused(http.StatusConflict, models.CodeSlotTaken)
 
+		gone := c.newType(nil)
+		lone := c.newResource(nil, gone)
+		stranded := c.join(gone, nil).str("id")
+		c.next(lone).ok()
+		c.staff(http.MethodDelete, "/management/types/"+gone, nil).ok()
+		c.act("undo", stranded, nil).refused(http.StatusNotFound, models.CodeTypeMissing) // nobody could call them
+		assert.Equal(t, "CALLED", c.staff(http.MethodGet, "/management/bookings/"+stranded, nil).ok().str("result.stage"))
+
 		elsewhere := h.newClinic()
 		held := c.join(kind, nil).str("id")
 		c.act("hold", held, nil).ok()

@@ -318,7 +318,7 @@ func (a *Access) useCode(tx *store.Tx, organizationID string, kind Kind, address
 	}
 	alive := len(counted) == 1 && counted[0].Failures < maxGuessesOfAll && counted[0].Networks[network] < maxGuesses &&
 		newest.UsedAt == nil && newest.ExpiresAt.After(tx.Now)
-	known := constantEqual(newest.CodeHash, a.codeHash(newest.ID, typed(code)))
+	known := constantEqual(newest.CodeHash, a.codeHash(newest.ID, typedCode(code)))
 	switch {
 	case alive && known:
 		err = tx.Model(&newest).Update("used_at", tx.Now).Error

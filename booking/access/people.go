@@ -35,6 +35,11 @@ func typed(number string) string {
 	}, number))
 }
 
+// typedCode is a one-time code as it was meant: people write it in groups.
+func typedCode(code string) string {
+	return strings.NewReplacer(" ", "", "-", "", "\u00a0", "").Replace(typed(code))
+}
+
 // International returns a phone number with its country code: one that has none is
 // a number of country (ISO 3166-1). What is no number of it comes back as it was.
 func International(phone, country string) string {

@@ -20,5 +20,7 @@ func TestNumbersOfAllScripts(t *testing.T) {
 		_, err := NormalPhone(text)
 		assert.Error(t, err, text)
 	}
-	assert.Equal(t, "424242", typed(" ٤٢٤٢٤٢\u200f"))
+	for _, code := range []string{" ٤٢٤٢٤٢\u200f", "424 242", "424-242", "424\u00a0242"} {
+		assert.Equal(t, "424242", typedCode(code))
+	}
 }

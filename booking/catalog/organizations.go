@@ -150,7 +150,8 @@ func (c *Catalog) DeleteOrganization(ctx context.Context, id string) (*models.Or
 			return err
 		}
 		o.DeletedAt = &tx.Now
-		if err := tx.Model(o).Update("deleted_at", tx.Now).Error; err != nil {
+		o.ShortName = nil // others may have it
+		if err := tx.Model(o).Updates(map[string]any{"deleted_at": tx.Now, "short_name": nil}).Error; err != nil {
 			return fmt.Errorf("delete organization: %w", err)
 		}
 		if err := tx.Revoke(store.RevokedOrganization, id); err != nil {

@@ -20,14 +20,15 @@ import (
 // same request may succeed later. After a failed commit it may also have
 // succeeded already: the outcome is unknown.
 func IsUnavailable(err error) bool {
+	// A server that does not take a connection, for whatever reason, is away.
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return slices.Contains(unavailableClasses, pg.Code[:min(2, len(pg.Code))]) || slices.Contains(unavailableCodes, pg.Code)
 	}
 	if lite, ok := errors.AsType[*gosqlite.Error](err); ok {
 		return slices.Contains(unavailableSQLite, lite.Code()&0xff) // without what an extended code adds
-	}
-	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		return true
 	}
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return true

@@ -41,7 +41,7 @@ export class Live {
       // The same ticket is open on too many screens. To come back at once would only
       // throw another one out: this one rests until somebody turns to it.
       if (context.code === surplus) {
-        sign.rest();
+        sign.set('disconnected'); // what is shown is how it was then
         onSurplus?.();
         return;
       }
