@@ -13,14 +13,14 @@ import (
 
 // AuditLine is who did what.
 type AuditLine struct {
-	ID      string       `json:"id"`
-	At      time.Time    `json:"at"`
-	Action  string       `json:"action" example:"assign" doc:"join, schedule, reschedule, assign, recall, start, end, noShow, hold, return, cancel, undo, expire or expirePayment of a booking; else the id of the operation."`
-	Subject AuditSubject `json:"subject"`
-	Actor   AuditActor   `json:"actor"`
-	Address string       `json:"address" doc:"The network address it was asked from."`
-	Reason  string       `json:"reason" doc:"Why, as they said."`
-	Request string       `json:"requestId"`
+	ID      string        `json:"id"`
+	At      models.Moment `json:"at"`
+	Action  string        `json:"action" example:"assign" doc:"join, schedule, reschedule, assign, recall, start, end, noShow, hold, return, cancel, undo, expire or expirePayment of a booking; else the id of the operation."`
+	Subject AuditSubject  `json:"subject"`
+	Actor   AuditActor    `json:"actor"`
+	Address string        `json:"address" doc:"The network address it was asked from."`
+	Reason  string        `json:"reason" doc:"Why, as they said."`
+	Request string        `json:"requestId"`
 }
 
 // AuditSubject is what something was done to.
@@ -105,7 +105,7 @@ func auditID(a *store.Audit) string { return strconv.FormatInt(a.ID, 10) }
 
 func viewAudit(a *store.Audit, actor string) AuditLine {
 	return AuditLine{
-		ID: auditID(a), At: a.CreatedAt.UTC(), Action: a.Action, Subject: AuditSubject{a.SubjectKind, a.SubjectID},
+		ID: auditID(a), At: models.At(a.CreatedAt), Action: a.Action, Subject: AuditSubject{a.SubjectKind, a.SubjectID},
 		Actor: AuditActor{a.ActorKind, a.ActorID, a.ActorRole, actor}, Address: a.Address, Reason: a.Reason, Request: a.RequestID,
 	}
 }

@@ -32,20 +32,20 @@ type BookingView struct {
 	EstimatedWaitMinutes *int             `json:"estimatedWaitMinutes,omitempty" doc:"queuePosition times the minutes of the type."`
 	EstimatedWait        *models.Estimate `json:"estimatedWait,omitempty" doc:"The better estimate, in minutes: from who is present and how long visits take."`
 
-	PendingSince *time.Time `json:"pendingSince,omitempty"`
-	CreatedAt    time.Time  `json:"createdAt"`
-	ExpiresAt    *time.Time `json:"expiresAt,omitempty" doc:"When the booking expires if nobody takes it."`
-	CalledAt     *time.Time `json:"calledAt,omitempty" doc:"The last call."`
-	StartedAt    *time.Time `json:"startedAt,omitempty"`
-	EndedAt      *time.Time `json:"endedAt,omitempty"`
+	PendingSince *models.Moment `json:"pendingSince,omitempty"`
+	CreatedAt    models.Moment  `json:"createdAt"`
+	ExpiresAt    *models.Moment `json:"expiresAt,omitempty" doc:"When the booking expires if nobody takes it."`
+	CalledAt     *models.Moment `json:"calledAt,omitempty" doc:"The last call."`
+	StartedAt    *models.Moment `json:"startedAt,omitempty"`
+	EndedAt      *models.Moment `json:"endedAt,omitempty"`
 
-	StartDate     string     `json:"startDate,omitempty" example:"2026-03-01" doc:"In the organization's time zone."`
-	StartTime     *int       `json:"startTime,omitempty" example:"1820" doc:"Military time in the organization's time zone."`
-	StartDateTime *time.Time `json:"startDateTime,omitempty"`
-	EndDateTime   *time.Time `json:"endDateTime,omitempty"`
-	Duration      *int       `json:"duration,omitempty" doc:"Minutes: of the type, or kept for the appointment, before the end; real ones after it."`
+	StartDate     string         `json:"startDate,omitempty" example:"2026-03-01" doc:"In the organization's time zone."`
+	StartTime     *int           `json:"startTime,omitempty" example:"1820" doc:"Military time in the organization's time zone."`
+	StartDateTime *models.Moment `json:"startDateTime,omitempty"`
+	EndDateTime   *models.Moment `json:"endDateTime,omitempty"`
+	Duration      *int           `json:"duration,omitempty" doc:"Minutes: of the type, or kept for the appointment, before the end; real ones after it."`
 
-	UndoUntil *time.Time `json:"undoUntil,omitempty" doc:"Until when staff may take back what they did last."`
+	UndoUntil *models.Moment `json:"undoUntil,omitempty" doc:"Until when staff may take back what they did last."`
 
 	RecallCount int           `json:"recallCount"`
 	Note        string        `json:"note,omitempty"`
@@ -122,7 +122,7 @@ type viewer struct {
 func (v viewer) show(b *models.Booking, place *booking.Place) BookingView {
 	out := BookingView{
 		ID: b.ID, Status: b.Status, Stage: b.Stage, Ticket: b.Ticket, TypeID: b.TypeID, CustomerID: b.CustomerID, Priority: b.Priority,
-		PendingSince: utc(b.PendingAt), CreatedAt: b.CreatedAt.UTC(), CalledAt: utc(b.LastCalledAt), StartedAt: utc(b.StartedAt), EndedAt: utc(b.EndedAt), UndoUntil: utc(b.UndoUntil),
+		PendingSince: models.AtOrNil(b.PendingAt), CreatedAt: models.At(b.CreatedAt), CalledAt: models.AtOrNil(b.LastCalledAt), StartedAt: models.AtOrNil(b.StartedAt), EndedAt: models.AtOrNil(b.EndedAt), UndoUntil: models.AtOrNil(b.UndoUntil),
 		RecallCount: b.RecallCount, Note: b.Note, Info: b.Info, Version: b.Version,
 		Display: displayText{Status: word(b.Status, v.lang)},
 	}
@@ -133,7 +133,7 @@ func (v viewer) show(b *models.Booking, place *booking.Place) BookingView {
 		out.Display.Stage = word(b.Stage, v.lang)
 	}
 	if b.Status == models.StatusPendingAssignment {
-		out.ExpiresAt = utc(b.AssignmentDeadline)
+		out.ExpiresAt = models.AtOrNil(b.AssignmentDeadline)
 	}
 	minutes := 0
 	if t := v.types[b.TypeID]; t != nil {
@@ -184,7 +184,7 @@ func (v viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 	}
 	local := start.In(v.o.zone)
 	military := local.Hour()*100 + local.Minute()
-	out.StartDateTime, out.StartDate, out.StartTime = utc(start), local.Format(time.DateOnly), &military
+	out.StartDateTime, out.StartDate, out.StartTime = models.AtOrNil(start), local.Format(time.DateOnly), &military
 	end := start.Add(time.Duration(minutes) * time.Minute).UTC()
 	if b.EndsAt != nil {
 		end = b.EndsAt.UTC()
@@ -198,15 +198,7 @@ func (v viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 		took := int(math.Ceil(ended.Sub(*began).Minutes()))
 		out.Duration = &took
 	}
-	out.EndDateTime = &end
-}
-
-func utc(t *time.Time) *time.Time {
-	if t == nil {
-		return nil
-	}
-	u := t.UTC()
-	return &u
+	out.EndDateTime = models.AtOrNil(&end)
 }
 
 func text(s *string) string {

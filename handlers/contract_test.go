@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -153,6 +155,36 @@ func (h *house) keepsContract(r request, a answer) {
 	require.NotNil(h.t, response, "%s: the document knows no status %d", a.of, a.status)
 	kind, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
 	apiContract.check(h.t, a.of, a.raw, append(place, "content", kind, "schema")...)
+	if kind == "application/json" {
+		h.writesMoments(a.of, "", a.body)
+	}
+}
+
+var (
+	anyMoment = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d`)
+	oneMoment = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$`)
+)
+
+// freeForm are the members that hold what a caller wrote.
+var freeForm = []string{"info", "data", "meta", "businessCustomConfig", "note", "reason", "payload", "name", "schedule", "timeOptions"}
+
+// writesMoments requires every moment in an answer to be written in one form.
+func (h *house) writesMoments(of, member string, value any) {
+	h.t.Helper()
+	switch v := value.(type) {
+	case []any:
+		for _, item := range v {
+			h.writesMoments(of, member, item)
+		}
+	case object:
+		for name, item := range v {
+			if !slices.Contains(freeForm, name) {
+				h.writesMoments(of, name, item)
+			}
+		}
+	case string:
+		assert.True(h.t, !anyMoment.MatchString(v) || oneMoment.MatchString(v), "%s: %s is %s", of, member, v)
+	}
 }
 
 // TestEveryAnswerSaysWhatIsAlwaysThere finds members that answers never omit

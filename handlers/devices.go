@@ -3,18 +3,18 @@ package handlers
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"nowserving/booking/access"
+	"nowserving/models"
 	"nowserving/notify"
 )
 
 // deviceView is a device as its owner sees it.
 type deviceView struct {
-	ID        string    `json:"id"`
-	Platform  string    `json:"platform"`
-	Lang      string    `json:"lang"`
-	CreatedAt time.Time `json:"createdAt"`
+	ID        string        `json:"id"`
+	Platform  string        `json:"platform"`
+	Lang      string        `json:"lang"`
+	CreatedAt models.Moment `json:"createdAt"`
 }
 
 type deviceBody struct {
@@ -56,7 +56,7 @@ func (s *Server) deviceRoutes() {
 		if err := s.o.Notify.RegisterDevice(ctx, d, in.Body.Token); err != nil {
 			return result[deviceView]{}, err
 		}
-		return result[deviceView]{deviceView{d.ID, d.Platform, d.Lang, d.CreatedAt.UTC()}}, nil
+		return result[deviceView]{deviceView{d.ID, d.Platform, d.Lang, models.At(d.CreatedAt)}}, nil
 	})
 	register(s, operation{
 		method: http.MethodDelete, path: "/devices", id: "removeDevice", tag: "Devices", who: customers | members,

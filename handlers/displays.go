@@ -3,7 +3,6 @@ package handlers
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"nowserving/booking/access"
 	"nowserving/models"
@@ -11,10 +10,10 @@ import (
 
 // DisplayView is a display as staff see it.
 type DisplayView struct {
-	ID          string    `json:"id"`
-	Name        string    `json:"name"`
-	ResourceIDs []string  `json:"resourceIds" nullable:"false" doc:"What it shows; empty means every resource."`
-	CreatedAt   time.Time `json:"createdAt"`
+	ID          string        `json:"id"`
+	Name        string        `json:"name"`
+	ResourceIDs []string      `json:"resourceIds" nullable:"false" doc:"What it shows; empty means every resource."`
+	CreatedAt   models.Moment `json:"createdAt"`
 }
 
 // newDisplayView is shown once, when a display is made.
@@ -29,7 +28,7 @@ func viewDisplay(d *models.Display) DisplayView {
 	if ids == nil {
 		ids = []string{}
 	}
-	return DisplayView{d.ID, d.Name, ids, d.CreatedAt.UTC()}
+	return DisplayView{d.ID, d.Name, ids, models.At(d.CreatedAt)}
 }
 
 type displayBody struct {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gin-gonic/gin"
@@ -49,6 +50,7 @@ const about = "A clinic's live queue. Patients join and watch their place move; 
 // no links to schemas in answers.
 func (s *Server) document() huma.Config {
 	config := huma.DefaultConfig("Now Serving", "1.0")
+	config.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[models.Moment](), reflect.TypeFor[time.Time]())
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
 	config.CreateHooks = nil
 	strictNames()

@@ -46,7 +46,7 @@ func answerExamples(publicURL string) map[reflect.Type]any {
 		TypeID: "d3q1v5s8k7c0a1b2c3f0", Type: &typeRef{"d3q1v5s8k7c0a1b2c3f0", general.En, general, 10},
 		CustomerID: exampleOther, Customer: &customerRef{ID: exampleOther, FirstName: "Mona", LastName: "Abdullah", Phone: "+966500000001"},
 		QueuePosition: &position, EstimatedWaitMinutes: &wait, EstimatedWait: &models.Estimate{Low: 12, Likely: 18, High: 30},
-		PendingSince: &at, CreatedAt: at, ExpiresAt: later(60), Duration: new(10), Info: models.Fields{"reason": "Checkup"},
+		PendingSince: models.AtOrNil(&at), CreatedAt: models.At(at), ExpiresAt: models.AtOrNil(later(60)), Duration: new(10), Info: models.Fields{"reason": "Checkup"},
 		Display: displayText{Type: general.En, Status: word(models.StatusPendingAssignment, "en"), Stage: word(models.StageWaiting, "en")}, Version: 1,
 	}
 	joined := joinedView{booking, "the-ticket-token", publicURL + "/ticket/" + exampleID + "#the-ticket-token"}
@@ -60,23 +60,23 @@ func answerExamples(publicURL string) map[reflect.Type]any {
 	addExample(all, booking)
 	addExample(all, joined)
 	addExample(all, offer)
-	addExample(all, typeView{OfferView: offer, Prefix: "A", On: true, CreatedAt: at})
+	addExample(all, typeView{OfferView: offer, Prefix: "A", On: true, CreatedAt: models.At(at)})
 	addExample(all, place)
-	addExample(all, resourceView{PlaceView: place, On: true, Activated: true, CreatedAt: at})
-	addExample(all, customerView{exampleID, "+966500000001", "mona@example.com", "Mona", "Abdullah", "", models.Fields{}, at})
+	addExample(all, resourceView{PlaceView: place, On: true, Activated: true, CreatedAt: models.At(at)})
+	addExample(all, customerView{exampleID, "+966500000001", "mona@example.com", "Mona", "Abdullah", "", models.Fields{}, models.At(at)})
 	addExample(all, memberView{
 		ID: exampleID, Role: models.RoleProvider, Phone: "+966500000002", FirstName: "Sarah", LastName: "Ali",
-		Resources: []string{exampleOther}, ViewConfirmed: []string{}, ViewRequests: []string{}, CreatedAt: at,
+		Resources: []string{exampleOther}, ViewConfirmed: []string{}, ViewRequests: []string{}, CreatedAt: models.At(at),
 	})
-	addExample(all, DisplayView{exampleID, "Waiting room", []string{exampleOther}, at})
+	addExample(all, DisplayView{exampleID, "Waiting room", []string{exampleOther}, models.At(at)})
 	all[reflect.TypeFor[joinedView]()] = joined
 	all[reflect.TypeFor[message]()] = message{"Deleted."}
 	all[reflect.TypeFor[sessionView]()] = sessionView{
-		RefreshToken: "the-refresh-token", AccessToken: "the-access-token", AccessTokenExpiresAt: *later(15),
+		RefreshToken: "the-refresh-token", AccessToken: "the-access-token", AccessTokenExpiresAt: models.At(*later(15)),
 		User: userView{ID: exampleID, Kind: "customer", FirstName: "Mona", LastName: "Abdullah", Phone: "+966500000001", OrganizationID: exampleOther},
 	}
 	all[reflect.TypeFor[webhookDone]()] = webhookDone{"success", &webhookMade{WebhookView: WebhookView{
-		ID: exampleID, Trigger: notify.TriggerBookingAssigned, URL: "https://example.com/hooks/clinic", CreatedAt: at,
+		ID: exampleID, Trigger: notify.TriggerBookingAssigned, URL: "https://example.com/hooks/clinic", CreatedAt: models.At(at),
 	}}}
 	return all
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"reflect"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -34,6 +35,7 @@ var channels = []channel{
 // come from the types that are sent.
 func liveDocument(info *huma.Info, publicURL string) ([]byte, error) {
 	registry := huma.NewMapRegistry(schemaPrefix, huma.DefaultSchemaNamer)
+	registry.RegisterTypeAlias(reflect.TypeFor[models.Moment](), reflect.TypeFor[time.Time]())
 	messages, all, operations := map[string]any{}, map[string]any{}, map[string]any{}
 	// add describes a message of a channel and returns its name.
 	add := func(kind string, t models.EventType, about string, payload reflect.Type) string {

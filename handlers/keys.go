@@ -10,6 +10,7 @@ import (
 
 	"nowserving/booking/access"
 	"nowserving/booking/store"
+	"nowserving/models"
 )
 
 type keyView struct {
@@ -17,12 +18,12 @@ type keyView struct {
 	Name       string         `json:"name"`
 	Key        string         `json:"key,omitempty" doc:"Shown once, when it is made: nsk_ and 36 letters and digits, of which the last six are a checksum."`
 	Scopes     []access.Scope `json:"scopes" nullable:"false" enum:"read,write,admin"`
-	CreatedAt  time.Time      `json:"createdAt"`
-	ExpiresAt  *time.Time     `json:"expiresAt" doc:"Null: never."`
-	ReplacedAt *time.Time     `json:"replacedAt" doc:"When a successor of the same name was made; this one works until expiresAt."`
+	CreatedAt  models.Moment  `json:"createdAt"`
+	ExpiresAt  *models.Moment `json:"expiresAt" nullable:"true" doc:"Null: never."`
+	ReplacedAt *models.Moment `json:"replacedAt" nullable:"true" doc:"When a successor of the same name was made; this one works until expiresAt."`
 	CreatedBy  keyMaker       `json:"createdBy"`
 	Reduced    bool           `json:"reduced" doc:"The member who made it, or who made the key that did, is no owner or admin any more: it has lost the scope admin. Rotate it to take it over."`
-	LastUsedAt *time.Time     `json:"lastUsedAt" doc:"As of some seconds ago, like the counts."`
+	LastUsedAt *models.Moment `json:"lastUsedAt" nullable:"true" doc:"As of some seconds ago, like the counts."`
 	Requests   int64          `json:"requests"`
 	Errors     int64          `json:"errors" doc:"Requests that were answered with 400 or above."`
 }
@@ -36,8 +37,8 @@ type keyMaker struct {
 
 func viewKey(k *access.APIKey) keyView {
 	return keyView{
-		ID: k.ID, Name: k.Name, Scopes: k.Scopes, CreatedAt: k.CreatedAt.UTC(), ExpiresAt: utc(k.ExpiresAt), ReplacedAt: utc(k.ReplacedAt),
-		CreatedBy: keyMaker{Kind: k.MakerKind, ID: k.MakerID}, Reduced: k.Reduced(), LastUsedAt: utc(k.LastUsedAt), Requests: k.Requests, Errors: k.Errors,
+		ID: k.ID, Name: k.Name, Scopes: k.Scopes, CreatedAt: models.At(k.CreatedAt), ExpiresAt: models.AtOrNil(k.ExpiresAt), ReplacedAt: models.AtOrNil(k.ReplacedAt),
+		CreatedBy: keyMaker{Kind: k.MakerKind, ID: k.MakerID}, Reduced: k.Reduced(), LastUsedAt: models.AtOrNil(k.LastUsedAt), Requests: k.Requests, Errors: k.Errors,
 	}
 }
 

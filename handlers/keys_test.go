@@ -261,7 +261,7 @@ func TestKeysRotate(t *testing.T) {
 		assert.WithinDuration(t, time.Now().Add(24*time.Hour), until, time.Minute)
 
 		// An end of its own is the successor's too.
-		ends := "2098-07-06T05:04:03Z"
+		ends := "2098-07-06T05:04:03.000Z"
 		c.staff(http.MethodPost, keysPath, object{"name": "season", "expiresAt": ends}).ok()
 		assert.Equal(t, ends, c.staff(http.MethodPost, keysPath+"/rotate", object{"name": "season"}).ok().str("result.expiresAt"))
 		seasons := c.staff(http.MethodGet, keysPath, nil).ok()

@@ -3,7 +3,6 @@ package handlers
 import (
 	"context"
 	"encoding/json"
-	"time"
 
 	"nowserving/booking"
 	"nowserving/booking/access"
@@ -111,7 +110,7 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 				}
 				place = &p
 			}
-			return json.Marshal(bookingSnapshot{models.EventSnapshot, v.show(b, place), at})
+			return json.Marshal(bookingSnapshot{models.EventSnapshot, v.show(b, place), models.At(at)})
 		},
 	}, nil
 }
@@ -120,7 +119,7 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 type bookingSnapshot struct {
 	Type    models.EventType `json:"type"`
 	Booking BookingView      `json:"booking"`
-	At      time.Time        `json:"at"`
+	At      models.Moment    `json:"at"`
 }
 
 // queueSnapshot is what a client is told when it subscribes to a queue.
@@ -130,16 +129,16 @@ type queueSnapshot struct {
 	Paused     bool             `json:"paused"`
 	Waiting    []waiter         `json:"waiting" nullable:"false" doc:"The first 500, those served next first."`
 	Total      int              `json:"total" doc:"How many wait."`
-	At         time.Time        `json:"at"`
+	At         models.Moment    `json:"at"`
 }
 
 // waiter is one line of a resource's waiting list.
 type waiter struct {
-	BookingID string    `json:"bookingId"`
-	Ticket    string    `json:"ticket"`
-	TypeID    string    `json:"typeId"`
-	Priority  int       `json:"priority"`
-	CreatedAt time.Time `json:"createdAt"`
+	BookingID string        `json:"bookingId"`
+	Ticket    string        `json:"ticket"`
+	TypeID    string        `json:"typeId"`
+	Priority  int           `json:"priority"`
+	CreatedAt models.Moment `json:"createdAt"`
 }
 
 // Queue implements realtime.Source.
@@ -164,7 +163,7 @@ func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID str
 	waiting := make([]waiter, len(page.Bookings))
 	for i := range page.Bookings {
 		b := &page.Bookings[i]
-		waiting[i] = waiter{b.ID, b.Ticket, b.TypeID, b.Priority, b.CreatedAt.UTC()}
+		waiting[i] = waiter{b.ID, b.Ticket, b.TypeID, b.Priority, models.At(b.CreatedAt)}
 	}
 	data, err := json.Marshal(struct {
 		Type       models.EventType `json:"type"`
@@ -172,8 +171,8 @@ func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID str
 		Paused     bool             `json:"paused"`
 		Waiting    []waiter         `json:"waiting"`
 		Total      int64            `json:"total"`
-		At         time.Time        `json:"at"`
-	}{models.EventSnapshot, resourceID, r.Paused, waiting, page.Total, at})
+		At         models.Moment    `json:"at"`
+	}{models.EventSnapshot, resourceID, r.Paused, waiting, page.Total, models.At(at)})
 	return realtime.QueueSnapshot{OrganizationID: c.OrganizationID, Data: data}, err
 }
 

@@ -3,7 +3,6 @@ package handlers
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"nowserving/booking/access"
 	"nowserving/models"
@@ -11,20 +10,20 @@ import (
 
 // memberView is a member as those who manage members see them.
 type memberView struct {
-	ID            string      `json:"id"`
-	Role          models.Role `json:"role"`
-	Phone         string      `json:"phone,omitempty"`
-	Email         string      `json:"email,omitempty"`
-	FirstName     string      `json:"firstName"`
-	LastName      string      `json:"lastName"`
-	Resources     []string    `json:"resources" nullable:"false" doc:"The ids of the resources they act for."`
-	ViewConfirmed []string    `json:"viewConfirmed" nullable:"false" doc:"Besides these, the resources whose bookings a provider may look at."`
-	ViewRequests  []string    `json:"viewRequests" nullable:"false" doc:"Likewise, those that others wait for."`
-	CreatedAt     time.Time   `json:"createdAt"`
+	ID            string        `json:"id"`
+	Role          models.Role   `json:"role"`
+	Phone         string        `json:"phone,omitempty"`
+	Email         string        `json:"email,omitempty"`
+	FirstName     string        `json:"firstName"`
+	LastName      string        `json:"lastName"`
+	Resources     []string      `json:"resources" nullable:"false" doc:"The ids of the resources they act for."`
+	ViewConfirmed []string      `json:"viewConfirmed" nullable:"false" doc:"Besides these, the resources whose bookings a provider may look at."`
+	ViewRequests  []string      `json:"viewRequests" nullable:"false" doc:"Likewise, those that others wait for."`
+	CreatedAt     models.Moment `json:"createdAt"`
 }
 
 func viewMember(m *models.Member) memberView {
-	return memberView{m.ID, m.Role, text(m.Phone), text(m.Email), m.FirstName, m.LastName, m.ResourceIDs, m.ViewConfirmed, m.ViewRequests, m.CreatedAt.UTC()}
+	return memberView{m.ID, m.Role, text(m.Phone), text(m.Email), m.FirstName, m.LastName, m.ResourceIDs, m.ViewConfirmed, m.ViewRequests, models.At(m.CreatedAt)}
 }
 
 // memberBody changes a member: what is absent stays.

@@ -102,9 +102,9 @@ type messageAttemptView struct {
 
 	Delivery      notify.MessageReceipt `json:"delivery" enum:",delivered,undelivered,failed" doc:"What Twilio reported after it took the message; empty while it has not, and for other carriers."`
 	DeliveryError string                `json:"deliveryError" doc:"Twilio's code of the reason, such as 30003."`
-	DeliveryAt    *time.Time            `json:"deliveryAt" doc:"When it was reported."`
+	DeliveryAt    *models.Moment        `json:"deliveryAt" nullable:"true" doc:"When it was reported."`
 
-	At time.Time `json:"at"`
+	At models.Moment `json:"at"`
 }
 
 func viewMessageAttempt(a *notify.MessageAttempt) messageAttemptView {
@@ -115,7 +115,7 @@ func viewMessageAttempt(a *notify.MessageAttempt) messageAttemptView {
 	}
 	return messageAttemptView{
 		a.ID, a.MessageID, a.BookingID, a.Template, a.Method, a.Attempt, a.Status, a.ProviderID, a.Error, a.DurationMS,
-		a.Delivery, a.DeliveryError, reported, a.CreatedAt.UTC(),
+		a.Delivery, a.DeliveryError, models.AtOrNil(reported), models.At(a.CreatedAt),
 	}
 }
 

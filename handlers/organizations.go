@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"time"
 
 	"nowserving/booking/access"
 	"nowserving/booking/catalog"
@@ -24,7 +23,7 @@ type organizationView struct {
 	Country              string           `json:"country" example:"SA" doc:"Whose phone numbers need no country code (ISO 3166-1); by default that of the time zone."`
 	GuestJoin            models.GuestJoin `json:"guestJoin" enum:"off,turnstile,onSite" doc:"Whether people join a queue without signing in: not at all, with a proof of Cloudflare Turnstile, or with the code that the clinic shows."`
 	OnSiteCode           string           `json:"onSiteCode,omitempty" example:"K7MX4Q" doc:"What guests type who are there; to those who may change it."`
-	CreatedAt            time.Time        `json:"createdAt"`
+	CreatedAt            models.Moment    `json:"createdAt"`
 	IsDeleted            bool             `json:"isDeleted" doc:"True in the answer to its deletion only: nobody finds it any more."`
 }
 
@@ -39,7 +38,7 @@ func viewOrganization(o *models.Organization) organizationView {
 	}
 	return organizationView{
 		ID: o.ID, Name: o.Name, Timezone: o.Timezone, BusinessTypeID: o.BusinessTypeID, BusinessCustomConfig: config, AllowedOrigins: o.AllowedOrigins, ClinicAddresses: o.ClinicAddresses,
-		OTPDailyLimit: o.OTPDailyLimit, ShortName: name, Country: catalog.CountryOf(o), GuestJoin: o.GuestJoin, CreatedAt: o.CreatedAt.UTC(), IsDeleted: o.DeletedAt != nil,
+		OTPDailyLimit: o.OTPDailyLimit, ShortName: name, Country: catalog.CountryOf(o), GuestJoin: o.GuestJoin, CreatedAt: models.At(o.CreatedAt), IsDeleted: o.DeletedAt != nil,
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"time"
 
 	"nowserving/booking"
 	"nowserving/booking/access"
@@ -21,7 +20,7 @@ type customerView struct {
 	LastName  string        `json:"lastName"`
 	Note      string        `json:"note"`
 	Data      models.Fields `json:"data"`
-	CreatedAt time.Time     `json:"createdAt"`
+	CreatedAt models.Moment `json:"createdAt"`
 }
 
 func customerOf(c *models.Customer) customerView {
@@ -30,7 +29,7 @@ func customerOf(c *models.Customer) customerView {
 		data = models.Fields{}
 	}
 	phone, email := c.Contact()
-	return customerView{c.ID, phone, email, c.FirstName, c.LastName, c.Note, data, c.CreatedAt.UTC()}
+	return customerView{c.ID, phone, email, c.FirstName, c.LastName, c.Note, data, models.At(c.CreatedAt)}
 }
 
 func viewCustomer(c *models.Customer, err error) (result[customerView], error) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
-	"time"
 
 	"nowserving/booking/access"
 	"nowserving/booking/store"
@@ -14,7 +13,7 @@ import (
 
 // exportView is everything held about a customer.
 type exportView struct {
-	ExportedAt time.Time            `json:"exportedAt"`
+	ExportedAt models.Moment        `json:"exportedAt"`
 	Customer   customerView         `json:"customer"`
 	Lang       string               `json:"lang" doc:"They signed in with."`
 	Bookings   []exportedBooking    `json:"bookings" nullable:"false"`
@@ -41,13 +40,13 @@ type exportedBooking struct {
 	Info         models.Fields    `json:"info"`
 	CancelReason string           `json:"cancelReason"`
 	Quoted       *models.Estimate `json:"quotedWait,omitempty" doc:"The wait they were told, in minutes."`
-	CreatedAt    time.Time        `json:"createdAt"`
-	PendingAt    *time.Time       `json:"pendingAt,omitempty"`
-	CalledAt     *time.Time       `json:"calledAt,omitempty"`
-	StartedAt    *time.Time       `json:"startedAt,omitempty"`
-	EndedAt      *time.Time       `json:"endedAt,omitempty"`
-	StartsAt     *time.Time       `json:"startsAt,omitempty" doc:"Of an appointment."`
-	EndsAt       *time.Time       `json:"endsAt,omitempty"`
+	CreatedAt    models.Moment    `json:"createdAt"`
+	PendingAt    *models.Moment   `json:"pendingAt,omitempty"`
+	CalledAt     *models.Moment   `json:"calledAt,omitempty"`
+	StartedAt    *models.Moment   `json:"startedAt,omitempty"`
+	EndedAt      *models.Moment   `json:"endedAt,omitempty"`
+	StartsAt     *models.Moment   `json:"startsAt,omitempty" doc:"Of an appointment."`
+	EndsAt       *models.Moment   `json:"endsAt,omitempty"`
 }
 
 type exportedDelivery struct {
@@ -58,8 +57,8 @@ type exportedDelivery struct {
 func exportBooking(b access.HeldBooking) exportedBooking {
 	view := exportedBooking{
 		ID: b.ID, TypeID: b.TypeID, ResourceID: text(b.ResourceID), Status: b.Status, Stage: b.Stage, Ticket: b.Ticket, LocalDay: b.LocalDay,
-		Priority: b.Priority, FirstName: b.FirstName, LastName: b.LastName, Note: b.Note, Info: b.Info, CancelReason: b.CancelReason, CreatedAt: b.CreatedAt.UTC(), PendingAt: utc(b.PendingAt),
-		CalledAt: utc(b.CalledAt), StartedAt: utc(b.StartedAt), EndedAt: utc(b.EndedAt), StartsAt: utc(b.StartsAt), EndsAt: utc(b.EndsAt),
+		Priority: b.Priority, FirstName: b.FirstName, LastName: b.LastName, Note: b.Note, Info: b.Info, CancelReason: b.CancelReason, CreatedAt: models.At(b.CreatedAt), PendingAt: models.AtOrNil(b.PendingAt),
+		CalledAt: models.AtOrNil(b.CalledAt), StartedAt: models.AtOrNil(b.StartedAt), EndedAt: models.AtOrNil(b.EndedAt), StartsAt: models.AtOrNil(b.StartsAt), EndsAt: models.AtOrNil(b.EndsAt),
 	}
 	if view.Info == nil {
 		view.Info = models.Fields{}
@@ -135,7 +134,7 @@ func (s *Server) export(ctx context.Context, c caller, id string) (exportView, e
 		}
 	}
 	view := exportView{
-		ExportedAt: s.o.Store.Time(), Customer: customerOf(h.Customer), Lang: h.Customer.Lang, Truncated: h.Truncated,
+		ExportedAt: models.At(s.o.Store.Time()), Customer: customerOf(h.Customer), Lang: h.Customer.Lang, Truncated: h.Truncated,
 		Devices: h.Devices, Messages: h.Messages, Sessions: h.Sessions,
 		Bookings: make([]exportedBooking, len(h.Bookings)), Deliveries: make([]exportedDelivery, len(h.Deliveries)), Audit: make([]AuditLine, len(h.Audit)),
 	}

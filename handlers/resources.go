@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"time"
 
 	"nowserving/booking/access"
 	"nowserving/booking/catalog"
@@ -103,10 +102,10 @@ type PlaceView struct {
 // resourceView is a resource as staff see it.
 type resourceView struct {
 	PlaceView
-	On         bool      `json:"on"`
-	Activated  bool      `json:"activated"`
-	ProviderID string    `json:"providerId,omitempty"`
-	CreatedAt  time.Time `json:"createdAt"`
+	On         bool          `json:"on"`
+	Activated  bool          `json:"activated"`
+	ProviderID string        `json:"providerId,omitempty"`
+	CreatedAt  models.Moment `json:"createdAt"`
 }
 
 func viewPlace(r *models.Resource, lang string) (PlaceView, error) {
@@ -124,7 +123,7 @@ func viewPlace(r *models.Resource, lang string) (PlaceView, error) {
 
 func viewResource(r *models.Resource, lang string) (resourceView, error) {
 	place, err := viewPlace(r, lang)
-	return resourceView{place, r.On, r.Activated, text(r.ProviderID), r.CreatedAt.UTC()}, err
+	return resourceView{place, r.On, r.Activated, text(r.ProviderID), models.At(r.CreatedAt)}, err
 }
 
 func showResource(r *models.Resource, lang string) (result[resourceView], error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"time"
 
 	"nowserving/booking/access"
 	"nowserving/models"
@@ -75,15 +74,15 @@ func (b refreshBody) token(c caller) (string, error) {
 }
 
 type codeSent struct {
-	ExpiresAt time.Time `json:"expiresAt"`
+	ExpiresAt models.Moment `json:"expiresAt"`
 }
 
 // sessionView is the answer of signing in.
 type sessionView struct {
-	RefreshToken         string    `json:"refreshToken,omitempty"`
-	AccessToken          string    `json:"accessToken,omitempty"`
-	AccessTokenExpiresAt time.Time `json:"accessTokenExpiresAt"`
-	User                 userView  `json:"user"`
+	RefreshToken         string        `json:"refreshToken,omitempty"`
+	AccessToken          string        `json:"accessToken,omitempty"`
+	AccessTokenExpiresAt models.Moment `json:"accessTokenExpiresAt"`
+	User                 userView      `json:"user"`
 }
 
 type userView struct {
@@ -105,7 +104,7 @@ func (c caller) signedIn(x access.Session, err error) (sessionView, error) {
 		return sessionView{}, err
 	}
 	u := x.User
-	v := sessionView{x.RefreshToken, x.AccessToken, x.AccessTokenExpiresAt.UTC(), userView{
+	v := sessionView{x.RefreshToken, x.AccessToken, models.At(x.AccessTokenExpiresAt), userView{
 		u.ID, u.Kind, u.Role, u.FirstName, u.LastName, u.Phone, u.Email, u.OrganizationID, u.ResourceIDs,
 	}}
 	if c.page != nil {
@@ -143,7 +142,7 @@ func (s *Server) signInRoutes() {
 			return result[codeSent]{}, err
 		}
 		expires, err := s.o.Access.RequestCode(ctx, c.OrganizationID, to)
-		return result[codeSent]{codeSent{expires.UTC()}}, err
+		return result[codeSent]{codeSent{models.At(expires)}}, err
 	})
 	register(s, operation{
 		method: http.MethodPost, path: "/auth/otp/verify", id: "verifyCode", tag: "Sign-in", tenancy: fromHeader,

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
-	"time"
 
 	"nowserving/booking/catalog"
 	"nowserving/models"
@@ -183,12 +182,12 @@ type OfferView struct {
 // typeView is a type as staff see it.
 type typeView struct {
 	OfferView
-	Prefix            string    `json:"prefix"`
-	On                bool      `json:"on"`
-	AutoConfirm       bool      `json:"autoConfirm"`
-	ComeNowAtPosition int       `json:"comeNowAtPosition"`
-	ComeNowAtMinutes  int       `json:"comeNowAtMinutes"`
-	CreatedAt         time.Time `json:"createdAt"`
+	Prefix            string        `json:"prefix"`
+	On                bool          `json:"on"`
+	AutoConfirm       bool          `json:"autoConfirm"`
+	ComeNowAtPosition int           `json:"comeNowAtPosition"`
+	ComeNowAtMinutes  int           `json:"comeNowAtMinutes"`
+	CreatedAt         models.Moment `json:"createdAt"`
 }
 
 func viewOffer(t *models.BookingType, lang string, pending int) (OfferView, error) {
@@ -206,7 +205,7 @@ func viewOffer(t *models.BookingType, lang string, pending int) (OfferView, erro
 
 func viewType(t *models.BookingType, lang string, pending int) (typeView, error) {
 	offer, err := viewOffer(t, lang, pending)
-	return typeView{offer, t.Prefix, t.On, t.AutoConfirm, t.ComeNowAtPosition, t.ComeNowAtMinutes, t.CreatedAt.UTC()}, err
+	return typeView{offer, t.Prefix, t.On, t.AutoConfirm, t.ComeNowAtPosition, t.ComeNowAtMinutes, models.At(t.CreatedAt)}, err
 }
 
 func (s *Server) showType(ctx context.Context, c caller, t *models.BookingType) (result[typeView], error) {

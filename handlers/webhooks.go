@@ -3,7 +3,6 @@ package handlers
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"nowserving/models"
 	"nowserving/notify"
@@ -15,16 +14,16 @@ type WebhookView struct {
 	Trigger        notify.Trigger `json:"trigger"`
 	URL            string         `json:"url"`
 	Reference      string         `json:"reference"`
-	CreatedAt      time.Time      `json:"createdAt"`
-	FailingSince   *time.Time     `json:"failingSince,omitempty" doc:"The first failure after the last success."`
-	DisabledAt     *time.Time     `json:"disabledAt,omitempty"`
+	CreatedAt      models.Moment  `json:"createdAt"`
+	FailingSince   *models.Moment `json:"failingSince,omitempty" doc:"The first failure after the last success."`
+	DisabledAt     *models.Moment `json:"disabledAt,omitempty"`
 	DisabledReason string         `json:"disabledReason,omitempty" enum:"gone,failing" doc:"gone: it answered 410. failing: it did nothing but fail for five days."`
-	OldSecretUntil *time.Time     `json:"oldSecretUntil,omitempty" doc:"Until when the secret before signs too."`
+	OldSecretUntil *models.Moment `json:"oldSecretUntil,omitempty" doc:"Until when the secret before signs too."`
 }
 
 func viewWebhook(w *notify.Webhook) WebhookView {
 	return WebhookView{
-		w.ID, w.Trigger, w.URL, w.Reference, w.CreatedAt.UTC(), utc(w.FailingSince), utc(w.DisabledAt), w.DisabledReason, utc(w.OldSecretUntil),
+		w.ID, w.Trigger, w.URL, w.Reference, models.At(w.CreatedAt), models.AtOrNil(w.FailingSince), models.AtOrNil(w.DisabledAt), w.DisabledReason, models.AtOrNil(w.OldSecretUntil),
 	}
 }
 
@@ -70,12 +69,12 @@ type webhookBody struct {
 
 // attemptView is one time a delivery was sent.
 type attemptView struct {
-	Number     int       `json:"number"`
-	At         time.Time `json:"at"`
-	DurationMs int       `json:"durationMs" doc:"To the headers of the answer, or to the failure."`
-	StatusCode int       `json:"statusCode,omitempty" doc:"Absent when no answer came."`
-	Error      string    `json:"error,omitempty" enum:"dns,forbidden_address,refused,unreachable,timeout,tls,closed,protocol,status_3xx,status_4xx,status_5xx" doc:"Why the attempt failed: the name could not be resolved, its address is not on the public internet, no connection, no answer in time, a bad certificate, no HTTP answer, or the kind of status."`
-	Answer     string    `json:"answer,omitempty" doc:"The first 20 kB of its body."`
+	Number     int           `json:"number"`
+	At         models.Moment `json:"at"`
+	DurationMs int           `json:"durationMs" doc:"To the headers of the answer, or to the failure."`
+	StatusCode int           `json:"statusCode,omitempty" doc:"Absent when no answer came."`
+	Error      string        `json:"error,omitempty" enum:"dns,forbidden_address,refused,unreachable,timeout,tls,closed,protocol,status_3xx,status_4xx,status_5xx" doc:"Why the attempt failed: the name could not be resolved, its address is not on the public internet, no connection, no answer in time, a bad certificate, no HTTP answer, or the kind of status."`
+	Answer     string        `json:"answer,omitempty" doc:"The first 20 kB of its body."`
 }
 
 // deliveryView is a delivery with its latest attempts.
@@ -86,20 +85,20 @@ type deliveryView struct {
 	Trigger       notify.Trigger        `json:"trigger"`
 	Status        notify.DeliveryStatus `json:"status" enum:"pending,delivered,failed,dropped"`
 	Reason        string                `json:"reason,omitempty" enum:"attempts,gone,failing,disabled,deleted" doc:"Why it was given up: attempts: the last one failed. gone, failing: with it the webhook was disabled. disabled, deleted: the webhook was, meanwhile."`
-	CreatedAt     time.Time             `json:"createdAt"`
-	FinishedAt    *time.Time            `json:"finishedAt,omitempty"`
-	NextAttemptAt *time.Time            `json:"nextAttemptAt,omitempty"`
+	CreatedAt     models.Moment         `json:"createdAt"`
+	FinishedAt    *models.Moment        `json:"finishedAt,omitempty"`
+	NextAttemptAt *models.Moment        `json:"nextAttemptAt,omitempty"`
 	AttemptCount  int                   `json:"attemptCount"`
 	Attempts      []attemptView         `json:"attempts" nullable:"false" doc:"The latest ten."`
 }
 
 func viewDelivery(d *notify.Delivery) deliveryView {
 	v := deliveryView{
-		d.ID, d.WebhookID, d.BookingID, d.Trigger, d.Status, d.Reason, d.CreatedAt.UTC(), utc(d.FinishedAt), utc(d.NextAttemptAt),
+		d.ID, d.WebhookID, d.BookingID, d.Trigger, d.Status, d.Reason, models.At(d.CreatedAt), models.AtOrNil(d.FinishedAt), models.AtOrNil(d.NextAttemptAt),
 		d.Attempts, make([]attemptView, len(d.Log)),
 	}
 	for i, a := range d.Log {
-		v.Attempts[i] = attemptView{a.Number, a.At.UTC(), a.DurationMs, a.StatusCode, a.Error, a.Answer}
+		v.Attempts[i] = attemptView{a.Number, models.At(a.At), a.DurationMs, a.StatusCode, a.Error, a.Answer}
 	}
 	return v
 }

@@ -68,12 +68,12 @@ type PayloadData struct {
 	// Sequence grows with every webhook of a booking, so that a receiver can
 	// order what a retry brought late.
 	Sequence int64           `json:"sequence" doc:"Grows with everything told of a booking: the higher one is the newer."`
-	At       time.Time       `json:"at" doc:"When it happened."`
+	At       models.Moment   `json:"at" doc:"When it happened."`
 	Status   models.Status   `json:"status"`
 	Stage    models.Stage    `json:"stage,omitempty"`
 	Ticket   string          `json:"ticket"`
-	StartsAt *time.Time      `json:"startsAt,omitempty" doc:"Of an appointment."`
-	EndsAt   *time.Time      `json:"endsAt,omitempty"`
+	StartsAt *models.Moment  `json:"startsAt,omitempty" doc:"Of an appointment."`
+	EndsAt   *models.Moment  `json:"endsAt,omitempty"`
 	Reminder models.Reminder `json:"reminder,omitempty"`
 	Undone   models.Action   `json:"undone,omitempty" doc:"The step that was taken back, where that is what happened."`
 
@@ -92,8 +92,8 @@ func sequenceOf(version int64, k int64) int64 { return version*1_000_000 + k }
 // dataOf tells of an event.
 func dataOf(e *models.BookingEvent) PayloadData {
 	return PayloadData{
-		Sequence: sequenceOf(e.Version, 0), At: e.At.UTC(), Status: e.Status, Stage: e.Stage, Ticket: e.Ticket,
-		StartsAt: e.StartsAt, Reminder: e.Reminder, Undone: e.Undone, RescheduledFrom: e.RescheduledFrom,
+		Sequence: sequenceOf(e.Version, 0), At: models.At(e.At), Status: e.Status, Stage: e.Stage, Ticket: e.Ticket,
+		StartsAt: models.AtOrNil(e.StartsAt), Reminder: e.Reminder, Undone: e.Undone, RescheduledFrom: e.RescheduledFrom,
 	}
 }
 
@@ -170,11 +170,11 @@ func (f *facts) payload(trigger Trigger, bookingID string, data PayloadData) (st
 	}
 	start := b.CreatedAt
 	if data.StartsAt != nil {
-		data.EndsAt = b.EndsAt
+		data.EndsAt = models.AtOrNil(b.EndsAt)
 		if b.WasEarly() {
-			data.StartsAt, data.EndsAt = b.StartedAt, b.EndedAt
+			data.StartsAt, data.EndsAt = models.AtOrNil(b.StartedAt), models.AtOrNil(b.EndedAt)
 		}
-		start = *data.StartsAt
+		start = data.StartsAt.Time
 	}
 	if data.Status == models.StatusCanceled {
 		data.CancelReason = b.CancelReason
@@ -225,10 +225,10 @@ func SamplePayload(trigger Trigger, o *models.Organization) Payload {
 		Page:     PayloadPage{o.ID, o.Name, o.Timezone},
 		Type:     PayloadType{"type-123456", "General", &models.Translation{En: "General", Ar: "عام"}, 10, ""},
 		Data: PayloadData{
-			Sequence: sequenceOf(2, 0), At: at, Status: models.StatusConfirmed, Stage: models.StageCalled, Ticket: "A042",
+			Sequence: sequenceOf(2, 0), At: models.At(at), Status: models.StatusConfirmed, Stage: models.StageCalled, Ticket: "A042",
 		},
 	}
-	appointment := func() { p.Data.Stage, p.Data.StartsAt = models.StageNone, &at }
+	appointment := func() { p.Data.Stage, p.Data.StartsAt = models.StageNone, models.AtOrNil(&at) }
 	taken := true
 	switch trigger {
 	case TriggerNewBooking:

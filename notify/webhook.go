@@ -228,7 +228,7 @@ func (h *hooks) positions(tx *store.Tx, organizationID string, list []positionUp
 			continue
 		}
 		body, _, err := f.payload(TriggerQueuePositionUpdated, b.ID, PayloadData{
-			Sequence: p.Sequence, At: tx.Now, Status: b.Status, Stage: b.Stage, Ticket: b.Ticket,
+			Sequence: p.Sequence, At: models.At(tx.Now), Status: b.Status, Stage: b.Stage, Ticket: b.Ticket,
 			QueuePosition: p.Standing.Position, EstimatedWaitMinutes: &p.Standing.WaitMinutes, EstimatedWait: &p.Standing.Estimate,
 		})
 		if err != nil {

@@ -134,38 +134,38 @@ type HeldBooking struct {
 
 // HeldDevice is a device that gets pushes, without its token.
 type HeldDevice struct {
-	ID        string    `json:"id"`
-	Platform  string    `json:"platform"`
-	Lang      string    `json:"lang"`
-	CreatedAt time.Time `json:"createdAt"`
-	UpdatedAt time.Time `json:"updatedAt"`
+	ID        string        `json:"id"`
+	Platform  string        `json:"platform"`
+	Lang      string        `json:"lang"`
+	CreatedAt models.Moment `json:"createdAt"`
+	UpdatedAt models.Moment `json:"updatedAt"`
 }
 
 // HeldMessage is an attempt to send a message; its text is not kept.
 type HeldMessage struct {
-	BookingID string    `json:"bookingId"`
-	Template  string    `json:"template"`
-	Method    string    `json:"method"`
-	Status    string    `json:"status"`
-	CreatedAt time.Time `json:"createdAt"`
+	BookingID string        `json:"bookingId"`
+	Template  string        `json:"template"`
+	Method    string        `json:"method"`
+	Status    string        `json:"status"`
+	CreatedAt models.Moment `json:"createdAt"`
 }
 
 // HeldDelivery is what a webhook was told.
 type HeldDelivery struct {
-	ID        string    `json:"id"`
-	BookingID string    `json:"bookingId"`
-	Trigger   string    `json:"trigger"`
-	Payload   string    `json:"payload" doc:"The body, as it was sent."`
-	Status    string    `json:"status"`
-	CreatedAt time.Time `json:"createdAt"`
+	ID        string        `json:"id"`
+	BookingID string        `json:"bookingId"`
+	Trigger   string        `json:"trigger"`
+	Payload   string        `json:"payload" doc:"The body, as it was sent."`
+	Status    string        `json:"status"`
+	CreatedAt models.Moment `json:"createdAt"`
 }
 
 // HeldSession is a time they signed in.
 type HeldSession struct {
-	ID          string    `json:"id"`
-	CreatedAt   time.Time `json:"createdAt"`
-	RefreshedAt time.Time `json:"refreshedAt"`
-	ExpiresAt   time.Time `json:"expiresAt" doc:"Or when it was ended."`
+	ID          string        `json:"id"`
+	CreatedAt   models.Moment `json:"createdAt"`
+	RefreshedAt models.Moment `json:"refreshedAt"`
+	ExpiresAt   models.Moment `json:"expiresAt" doc:"Or when it was ended."`
 }
 
 // Export reads everything held about a customer, and writes down that somebody
