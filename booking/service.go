@@ -248,15 +248,16 @@ func (s *Service) outline(ctx context.Context, organizationID string, j Join) (*
 	return &models.Booking{
 		TicketHash: ticketHash, ID: models.NewID(), OrganizationID: organizationID, CustomerID: j.CustomerID, TypeID: t.ID,
 		FirstName: j.FirstName, LastName: j.LastName,
-		Priority: j.Priority, Version: 1, Note: j.Note, Info: j.Info, AssignmentTimeout: clampTimeout(j.Timeout),
+		Priority: j.Priority, Version: 1, Note: j.Note, Info: j.Info, AssignmentTimeout: timeout(t, j.Timeout),
 	}, t, zone, nil
 }
 
-func clampTimeout(minutes *float64) int {
-	if minutes == nil {
-		return models.DefaultAssignmentTimeout
+// timeout is the assignment timeout of a booking that asks for one, or for none.
+func timeout(t *models.BookingType, asked *float64) int {
+	if asked == nil {
+		return models.ClampTimeout(float64(t.QueueTimeoutMinutes))
 	}
-	return int(min(max(*minutes, models.MinAssignmentTimeout), models.MaxAssignmentTimeout))
+	return models.ClampTimeout(*asked)
 }
 
 // needsPayment reports whether the type has a price and a way to pay online;

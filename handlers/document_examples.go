@@ -60,7 +60,7 @@ func answerExamples(publicURL string) map[reflect.Type]any {
 	addExample(all, booking)
 	addExample(all, joined)
 	addExample(all, offer)
-	addExample(all, typeView{OfferView: offer, Prefix: "A", On: true, CreatedAt: models.At(at)})
+	addExample(all, typeView{OfferView: offer, Prefix: "A", On: true, QueueTimeoutMinutes: 180, CreatedAt: models.At(at)})
 	addExample(all, place)
 	addExample(all, resourceView{PlaceView: place, On: true, Activated: true, CreatedAt: models.At(at)})
 	addExample(all, customerView{exampleID, "+966500000001", "mona@example.com", "Mona", "Abdullah", "", models.Fields{}, models.At(at)})

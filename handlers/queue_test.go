@@ -242,6 +242,10 @@ func TestTimeoutIsClampedAndExpires(t *testing.T) {
 			}
 			assert.InDelta(t, want, minutes(c.join(kind, more)), 0.001, "asked for %v", asked)
 		}
+		short := c.newType(object{"queueTimeoutMinutes": 45})
+		assert.Equal(t, 45, c.staff(http.MethodGet, "/management/types/"+short, nil).ok().num("result.queueTimeoutMinutes"))
+		assert.InDelta(t, 45, minutes(c.join(short, nil)), 0.001, "that of the type, where none is asked for")
+		assert.InDelta(t, 60, minutes(c.join(short, object{"assignmentTimeout": 60})), 0.001)
 		gone, behind := c.join(kind, object{"priority": 50}).str("id"), c.join(kind, object{"priority": 40}).str("id")
 		assert.Equal(t, 2, c.position(behind))
 		h.exec("UPDATE bookings SET assignment_deadline = ? WHERE id = ?", time.Now().UTC().Add(-time.Second), gone)

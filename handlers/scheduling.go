@@ -18,7 +18,7 @@ type ScheduleBody struct {
 	Date     *string       `json:"date" example:"2023-01-11" doc:"The day of an appointment, in the organization's time zone."`
 	Time     *int          `json:"time" example:"1820" doc:"Its military time there: 0 is midnight, 1820 twenty past six in the evening."`
 	Replaces string        `json:"rescheduleBookingId" maxLength:"64" doc:"A booking that is canceled because the appointment takes its place. Its customer stays, and its note, info and resource unless others are named."`
-	Timeout  *float64      `json:"assignmentTimeout" doc:"Of a queued booking: minutes until it expires if nobody takes it: 5 to 180, what is beyond is clamped; 60 by default."`
+	Timeout  *float64      `json:"assignmentTimeout" doc:"Of a queued booking: minutes until it expires if nobody takes it: 5 to 180, what is beyond is clamped; the type's queueTimeoutMinutes by default."`
 	Resource *filterBody   `json:"resourceFilters" doc:"Limits who may take the booking."`
 	Note     string        `json:"note" maxLength:"2000"`
 	Info     models.Fields `json:"bookingInfoCustomFields" doc:"Custom fields, kept and given back as info."`

@@ -51,6 +51,7 @@ type typeBody struct {
 	BookFromWebsite         *bool            `json:"bookFromWebsite" doc:"true by default."`
 	ComeNowAtPosition       *int             `json:"comeNowAtPosition" minimum:"0" maximum:"1000" doc:"A waiting patient's phone asks them to come, once, from this queuePosition on; 0, the default: it does not."`
 	ComeNowAtMinutes        *int             `json:"comeNowAtMinutes" minimum:"0" maximum:"1440" doc:"The same, from this likely wait in minutes on (estimatedWait.likely)."`
+	QueueTimeoutMinutes     *int             `json:"queueTimeoutMinutes" doc:"Minutes until a queued booking that has no assignmentTimeout expires: 5 to 180, what is beyond is clamped; 180 by default."`
 	TypeDetails
 }
 
@@ -73,6 +74,9 @@ func (b *typeBody) apply(t *models.BookingType, lang string) error {
 	set(&t.BookFromWebsite, b.BookFromWebsite)
 	set(&t.ComeNowAtPosition, b.ComeNowAtPosition)
 	set(&t.ComeNowAtMinutes, b.ComeNowAtMinutes)
+	if b.QueueTimeoutMinutes != nil {
+		t.QueueTimeoutMinutes = models.ClampTimeout(float64(*b.QueueTimeoutMinutes))
+	}
 	if err := b.checkDecimals(); err != nil {
 		return err
 	}
@@ -182,12 +186,13 @@ type OfferView struct {
 // typeView is a type as staff see it.
 type typeView struct {
 	OfferView
-	Prefix            string        `json:"prefix"`
-	On                bool          `json:"on"`
-	AutoConfirm       bool          `json:"autoConfirm"`
-	ComeNowAtPosition int           `json:"comeNowAtPosition"`
-	ComeNowAtMinutes  int           `json:"comeNowAtMinutes"`
-	CreatedAt         models.Moment `json:"createdAt"`
+	Prefix              string        `json:"prefix"`
+	On                  bool          `json:"on"`
+	AutoConfirm         bool          `json:"autoConfirm"`
+	ComeNowAtPosition   int           `json:"comeNowAtPosition"`
+	ComeNowAtMinutes    int           `json:"comeNowAtMinutes"`
+	QueueTimeoutMinutes int           `json:"queueTimeoutMinutes"`
+	CreatedAt           models.Moment `json:"createdAt"`
 }
 
 func viewOffer(t *models.BookingType, lang string, pending int) (OfferView, error) {
@@ -205,7 +210,7 @@ func viewOffer(t *models.BookingType, lang string, pending int) (OfferView, erro
 
 func viewType(t *models.BookingType, lang string, pending int) (typeView, error) {
 	offer, err := viewOffer(t, lang, pending)
-	return typeView{offer, t.Prefix, t.On, t.AutoConfirm, t.ComeNowAtPosition, t.ComeNowAtMinutes, models.At(t.CreatedAt)}, err
+	return typeView{offer, t.Prefix, t.On, t.AutoConfirm, t.ComeNowAtPosition, t.ComeNowAtMinutes, t.QueueTimeoutMinutes, models.At(t.CreatedAt)}, err
 }
 
 func (s *Server) showType(ctx context.Context, c caller, t *models.BookingType) (result[typeView], error) {

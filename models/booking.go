@@ -120,12 +120,19 @@ const (
 )
 
 // The assignment timeout in minutes: what a caller asks for is clamped to
-// these bounds (Instant Booking, "Assignment Timeout").
+// these bounds (Instant Booking, "Assignment Timeout"). The default is that of
+// types, whose queueTimeoutMinutes is the default of their bookings.
 const (
 	MinAssignmentTimeout     = 5
 	MaxAssignmentTimeout     = 180
 	DefaultAssignmentTimeout = 180
 )
+
+// ClampTimeout returns an assignment timeout within the bounds. A fraction is
+// dropped.
+func ClampTimeout(minutes float64) int {
+	return int(min(max(minutes, MinAssignmentTimeout), MaxAssignmentTimeout))
+}
 
 // Recall limits: a called patient may be called again this many times, with
 // this long between two calls.

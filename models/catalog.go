@@ -81,6 +81,9 @@ type BookingType struct {
 	// a waiting patient's phone asks them to come, once; 0: never.
 	ComeNowAtPosition int
 	ComeNowAtMinutes  int
+	// QueueTimeoutMinutes is how long a queued booking waits where it asks for no
+	// timeout of its own; within the bounds of assignment timeouts.
+	QueueTimeoutMinutes int
 	// Details are fields of the API document that are kept and given back as
 	// they came: buffers, old price, deposit, schedule, time options, photos.
 	Details   Fields `gorm:"serializer:json"`

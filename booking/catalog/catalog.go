@@ -156,6 +156,9 @@ func (c *Catalog) CreateType(ctx context.Context, t *models.BookingType) error {
 	if err := checkType(t); err != nil {
 		return err
 	}
+	if t.QueueTimeoutMinutes == 0 {
+		t.QueueTimeoutMinutes = models.DefaultAssignmentTimeout
+	}
 	return c.store.Tx(ctx, func(tx *store.Tx) error {
 		t.ID, t.CreatedAt, t.UpdatedAt = models.NewID(), tx.Now, tx.Now
 		if err := choosePrefix(tx, t); err != nil {
