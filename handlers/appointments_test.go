@@ -60,7 +60,7 @@ func TestAnAppointmentIsShownAsTheDocumentShowsIt(t *testing.T) {
 		}).ok()
 		id := made.str("id")
 		for field, want := range (object{
-			"status": "CONFIRMED", "startTime": 1800, "startDate": day(3), "startDateTime": day(3) + "T15:00:00Z", "endDateTime": day(3) + "T15:30:00Z",
+			"status": "CONFIRMED", "startTime": 1800, "startDate": day(3), "startDateTime": day(3) + "T15:00:00.000Z", "endDateTime": day(3) + "T15:30:00.000Z",
 			"duration": 30, "typeId": kind, "resourceId": room, "resource.id": room, "customer.phone": "+966500000001", "display.status": "Confirmed",
 			"note": "Regular appointment", "info.reason": "checkup", "ticket": "A001", "stage": nil, "queuePosition": nil, "expiresAt": nil,
 		}) {
@@ -272,7 +272,7 @@ func TestAnAppointmentIsKept(t *testing.T) {
 		c.act("hold", id, nil).refused(http.StatusConflict, models.CodeStage)
 		serving := c.act("start", id, nil).ok()
 		assert.Equal(t, "SERVING", serving.str("result.stage"))
-		assert.Equal(t, day(3)+"T07:00:00Z", serving.str("result.startDateTime"))
+		assert.Equal(t, day(3)+"T07:00:00.000Z", serving.str("result.startDateTime"))
 		c.act("cancel", id, nil).refused(http.StatusConflict, models.CodeStage)
 		// Whoever waits is told of the time that visit may still take.
 		assert.NotZero(t, c.join(kind, nil).num("estimatedWait.high"))
@@ -287,7 +287,7 @@ func TestAnAppointmentIsKept(t *testing.T) {
 		assert.Equal(t, "NO_SHOW", c.act("noShow", missed, nil).ok().str("result.stage"))
 		canceled := c.act("cancel", c.schedule(kind, 1100, nil).ok().str("id"), object{"reason": "The doctor is ill."}).ok()
 		assert.Equal(t, "CANCELED", canceled.str("result.status"))
-		assert.Equal(t, day(3)+"T08:30:00Z", canceled.str("result.endDateTime"))
+		assert.Equal(t, day(3)+"T08:30:00.000Z", canceled.str("result.endDateTime"))
 		assert.Equal(t, 30, canceled.num("result.duration"))
 		assert.Equal(t, models.ActorStaff, h.eventsOf(canceled.str("result.id"))[1].By)
 		// Estimates take finished appointments in: a minute each, at least.
@@ -399,7 +399,7 @@ func TestAppointmentsFollowTheClocksOfTheOrganization(t *testing.T) {
 					assert.Equal(t, []string{"time"}, a.refused(http.StatusUnprocessableEntity, models.CodeInvalid).wrongFields())
 					continue
 				}
-				assert.Equal(t, fmt.Sprintf("%sT%s:00Z", v.date, v.utc), a.ok().str("startDateTime"), "%s %v", zone, v)
+				assert.Equal(t, fmt.Sprintf("%sT%s:00.000Z", v.date, v.utc), a.ok().str("startDateTime"), "%s %v", zone, v)
 				assert.Equal(t, v.military, a.num("startTime"))
 				assert.Equal(t, v.date, a.str("startDate"))
 				assert.Equal(t, 60, a.num("duration"))
@@ -418,7 +418,7 @@ func TestAnAppointmentThatEndsBeforeItsTime(t *testing.T) {
 		kind := c.newType(object{"minutes": 30})
 		room := c.newResource(nil, kind)
 		id := c.schedule(kind, 1000, nil).ok().str("id")
-		assert.Equal(t, day(3)+"T07:00:00Z", c.act("start", id, nil).ok().str("result.startDateTime"), "while it goes on, as planned")
+		assert.Equal(t, day(3)+"T07:00:00.000Z", c.act("start", id, nil).ok().str("result.startDateTime"), "while it goes on, as planned")
 		h.exec("UPDATE bookings SET started_at = ? WHERE id = ?", ago(25), id)
 		c.act("end", id, nil).ok()
 		done := c.staff(http.MethodGet, "/management/bookings/"+id, nil).ok()
