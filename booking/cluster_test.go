@@ -185,6 +185,7 @@ func TestNodesReadTheIndexAnewOneAfterAnother(t *testing.T) {
 	h := realHouse(t)
 	first := h.node(false).clinic(t)
 	kind := first.newType(10)
+	first.newResource(kind)
 	nodes := []*clinic{first}
 	for range 7 {
 		nodes = append(nodes, &clinic{h.node(false), t, first.id, first.customer})

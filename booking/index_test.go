@@ -146,7 +146,9 @@ func TestNodesOnOneRedisAgree(t *testing.T) {
 
 	// A new resource, and one switched off, move people at once as well.
 	other := here.newType(10)
+	left := here.newResource(other)
 	foreign := here.join(other)
+	require.NoError(t, here.catalog.DeleteResource(t.Context(), here.id, left.ID))
 	require.Equal(t, 1, here.mirrored(foreign.ID), "no resource serves it: counted within its type")
 	shared := here.newResource(kind, other)
 	require.Equal(t, 2, there.mirrored(foreign.ID))

@@ -149,6 +149,13 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 				return fmt.Errorf("store resource filters: %w", err)
 			}
 		}
+		serves, err := matchingResources(tx.DB, b.Seq)
+		if err != nil {
+			return err
+		}
+		if len(serves) == 0 {
+			return models.Errorf(models.CodeNobodyServes, "No active resource that the booking may have serves %s.", t.Name)
+		}
 		if !b.Waiting() {
 			// Nobody is told before it is paid.
 			return tx.Audit(organizationID, string(models.ActionJoin), "booking", b.ID)

@@ -174,6 +174,7 @@ func TestTicketsAreNeverRepeated(t *testing.T) {
 	onBothBackends(t, func(t *testing.T, h *house) {
 		c := h.node(false).clinic(t)
 		a, b := c.newType(10), c.newType(10)
+		c.newResource(a, b)
 		var mu sync.Mutex
 		tickets := map[string]bool{}
 		draw := func(kind *models.BookingType) {

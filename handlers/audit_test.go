@@ -39,7 +39,7 @@ func TestEveryChangeOfABookingIsInTheAuditOnce(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()
-		kind, paid := c.newType(nil), c.newType(object{"price": "10.00", "paymentMethods": []string{"creditCard"}})
+		kind, paid := c.serve(c.newType(nil)), c.newType(object{"price": "10.00", "paymentMethods": []string{"creditCard"}})
 		room := c.newResource(object{"providerPhone": "+966500000041"}, kind)
 		nurse := c.member(models.RoleReceptionist, "+966500000042")
 		doctor, patient := c.signIn("+966500000041", true), c.signIn("+966500000043", false)
@@ -130,7 +130,7 @@ func TestTheAuditOnlyGrows(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()
-		waiting := c.join(c.newType(nil), nil).str("id")
+		waiting := c.join(c.serve(c.newType(nil)), nil).str("id")
 		c.act("cancel", waiting, object{"reason": "Asked to"}).ok()
 		require.NoError(t, h.store.Tx(t.Context(), func(tx *store.Tx) error { return tx.Audit("", "createAccountKey", "key", "1") }))
 		count := scalar[int](h, "SELECT count(*) FROM audit")
@@ -177,7 +177,7 @@ func TestTheAuditIsReadByItsOwners(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c, stranger := h.newClinic(), h.newClinic()
-		kind := c.newType(nil)
+		kind := c.serve(c.newType(nil))
 		owner, admin := c.member(models.RoleOwner, "+966500000051"), c.member(models.RoleAdmin, "+966500000052")
 		h.exec("UPDATE members SET first_name = 'Amal', last_name = 'Saleh' WHERE phone = '+966500000051'")
 		get := func(token, query string) answer {
@@ -239,7 +239,7 @@ func TestNoSecretIsInTheAudit(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()
-		kind := c.newType(nil)
+		kind := c.serve(c.newType(nil))
 		const hook = "https://8.8.8.8/hook?token=hidden-in-the-address"
 		secrets := []string{c.key, bootstrapKey, fixedCode, "+966500000061", "966500000061", "patient@example.com", "Mona", "hidden-in-the-address", "a registration token", "whsec_"}
 		keep := func(a answer, paths ...string) answer {

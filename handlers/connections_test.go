@@ -91,7 +91,7 @@ func TestAPatientHasFiveLiveConnections(t *testing.T) {
 		if h.redis != nil {
 			nodes[1] = h.beside(nil)
 		}
-		typeID := c.newType(nil)
+		typeID := c.serve(c.newType(nil))
 		tokens := map[string]string{"customer": c.patient("+966500000611"), "ticket": c.join(typeID, nil).str("ticketToken")}
 		for name, token := range tokens {
 			var lines []*line

@@ -112,7 +112,7 @@ func TestMadeUpCredentialsOverTheLiveConnectionAreCounted(t *testing.T) {
 	const limit, tries = 20, 120
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()
-		patient := c.join(c.newType(nil), nil).str("ticketToken")
+		patient := c.join(c.serve(c.newType(nil)), nil).str("ticketToken")
 		said := map[string]int{}
 		connect := func(token string) (code int, ok bool) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -132,7 +132,7 @@ func TestWithoutDatabaseTheServiceSaysSo(t *testing.T) {
 		h.options.URL = address.String()
 	})
 	c := h.newClinic()
-	kind := c.newType(nil)
+	kind := c.serve(c.newType(nil))
 	r := newReceiver(t, nil)
 	c.hook("bookingUnassigned", r.url, nil)
 	way.setCut(true)

@@ -31,7 +31,7 @@ func TestFieldsComeBackAsTheyWereSent(t *testing.T) {
 			assert.Contains(t, string(body), "9007199254740993")
 			assert.Contains(t, string(body), "0.10")
 		}
-		kind := c.newType(nil)
+		kind := c.serve(c.newType(nil))
 		joined := c.join(kind, object{"bookingInfoCustomFields": fields})
 		same(joined, "info")
 		same(c.send(request{method: http.MethodGet, path: "/management/bookings/" + joined.str("id"), token: c.key}).ok(), "result.info")

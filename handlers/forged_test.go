@@ -235,7 +235,7 @@ func TestForgedTokens(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()
-		kind := c.newType(nil)
+		kind := c.serve(c.newType(nil))
 		ticket := c.join(kind, nil)
 		screen := c.staff(http.MethodPost, "/management/displays", object{"name": "Door"}).ok().str("result.token")
 		token := c.member(models.RoleReceptionist, "+966500000071")

@@ -22,7 +22,7 @@ func TestAGuestJoinsWithTheCodeOfTheClinic(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()
-		kind := c.newType(nil)
+		kind := c.serve(c.newType(nil))
 		c.newResource(nil, kind)
 		guest := func(more object) answer {
 			return h.send(request{method: http.MethodPut, path: "/customer/scheduling/new", app: c.id, body: joining(kind, more)})
@@ -122,7 +122,7 @@ func TestAShortNameWorksWhereverTheIDDoes(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c, other := h.newClinic(), h.newClinic()
-		kind := c.newType(nil)
+		kind := c.serve(c.newType(nil))
 		assert.Equal(t, "al-noor", c.change(object{"shortName": "Al-Noor"}).ok().str("result.shortName"))
 		other.change(object{"shortName": "al-noor"}).refused(http.StatusConflict, models.CodeOrgNameTaken)
 		for _, wrong := range []string{"a", "-noor", "al--noor", "al_noor", "2nd", strings.Repeat("a", 41), other.id} {
@@ -152,7 +152,7 @@ func TestLocalNumbersAreOfTheCountry(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic() // in Riyadh
-		kind := c.newType(nil)
+		kind := c.serve(c.newType(nil))
 		stored := func(typed string) string {
 			return c.join(kind, object{"customerIdentifier": object{"phone": typed}}).ok().str("customer.phone")
 		}

@@ -489,6 +489,9 @@ type clinic struct {
 	*house
 	id  string
 	key string
+
+	serving sync.Mutex      // guards served
+	served  map[string]bool // the types that newResource was given
 }
 
 func (h *house) newClinic() *clinic {
@@ -523,12 +526,34 @@ func (c *clinic) newResource(more object, types ...string) string {
 	for k, v := range more {
 		body[k] = v
 	}
+	c.serving.Lock()
+	if c.served == nil {
+		c.served = map[string]bool{}
+	}
+	for _, id := range types {
+		c.served[id] = true
+	}
+	c.serving.Unlock()
 	return c.staff(http.MethodPost, "/management/resources", body).ok().str("result.id")
 }
 
-// join puts somebody into the queue of a type from the desk.
+// serve makes a resource for a type that has none: nobody can join it otherwise.
+func (c *clinic) serve(typeID string) string {
+	c.t.Helper()
+	c.serving.Lock()
+	served := c.served[typeID]
+	c.serving.Unlock()
+	if !served {
+		c.newResource(object{"name": "Somewhere"}, typeID)
+	}
+	return typeID
+}
+
+// join puts somebody into the queue of a type from the desk. A type that no
+// resource serves gets one first.
 func (c *clinic) join(typeID string, more object) answer {
 	c.t.Helper()
+	c.serve(typeID)
 	return c.staff(http.MethodPut, "/management/scheduling/new", joining(typeID, more)).ok()
 }
 

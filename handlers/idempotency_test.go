@@ -35,7 +35,7 @@ func TestARepeatedRequestIsCarriedOutOnce(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()
-		typeID := c.newType(nil)
+		typeID := c.serve(c.newType(nil))
 		join := c.joinRequest(typeID)
 		first := c.once("a", join).ok()
 		assert.False(t, first.replayed())
@@ -57,7 +57,7 @@ func TestARepeatedRequestIsCarriedOutOnce(t *testing.T) {
 		by.token, by.app = bootstrapKey, c.id
 		assert.False(t, c.once("a", by).ok().replayed())
 		elsewhere := h.newClinic()
-		theirs := elsewhere.joinRequest(elsewhere.newType(nil))
+		theirs := elsewhere.joinRequest(elsewhere.serve(elsewhere.newType(nil)))
 		assert.False(t, h.once("a", theirs).ok().replayed())
 		theirs.token, theirs.app = bootstrapKey, elsewhere.id
 		assert.False(t, h.once("a", theirs).ok().replayed())
@@ -93,7 +93,7 @@ func TestAThousandRequestsWithOneKeyMakeOneBooking(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()
-		join := c.joinRequest(c.newType(nil))
+		join := c.joinRequest(c.serve(c.newType(nil)))
 		join.header = map[string]string{"Idempotency-Key": "storm"}
 		var mu sync.Mutex
 		bodies := map[string]int{}
@@ -179,7 +179,7 @@ func TestARequestThatWasCutShort(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()
-		join := c.joinRequest(c.newType(nil))
+		join := c.joinRequest(c.serve(c.newType(nil)))
 		booking := c.once("cut", join).ok().str("id")
 
 		// As if its process had ended after the commit.
@@ -226,7 +226,7 @@ func TestARequestThatFailedAfterItsCommit(t *testing.T) {
 				}
 			})
 			c := h.newClinic()
-			join := c.joinRequest(c.newType(nil))
+			join := c.joinRequest(c.serve(c.newType(nil)))
 
 			before.Store(true)
 			c.once("before", join).refused(http.StatusInternalServerError, models.CodeInternal)
@@ -296,7 +296,7 @@ func TestRequestsAreForgottenAfterADay(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()
-		join := c.joinRequest(c.newType(nil))
+		join := c.joinRequest(c.serve(c.newType(nil)))
 		for _, key := range []string{"old", "young", "again"} {
 			c.once(key, join).ok()
 		}

@@ -192,7 +192,7 @@ func TestScopes(t *testing.T) {
 	assert.Greater(t, counted["admin"], 15)
 
 	// The same as a clinic sees it.
-	kind := c.newType(nil)
+	kind := c.serve(c.newType(nil))
 	with := func(scope, method, path string, body any) answer {
 		return h.send(request{method: method, path: path, token: keys[scope], body: body})
 	}

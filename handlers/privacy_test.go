@@ -580,7 +580,7 @@ func TestErasureOvertakesAnAnswer(t *testing.T) {
 				}
 			})
 			c := h.newClinic()
-			kind := c.newType(nil)
+			kind := c.serve(c.newType(nil))
 			id := c.signIn("+"+plantedPhone, false).str("user.id")
 			join := c.joinRequest(kind)
 			join.body, join.header = joining(kind, object{"customerIdentifier": object{"id": id}}), map[string]string{"Idempotency-Key": "join"}
@@ -661,7 +661,7 @@ func TestErasureMeetsBookingsThatEnd(t *testing.T) {
 				}
 			})
 			c := h.newClinic()
-			kind := c.newType(nil)
+			kind := c.serve(c.newType(nil))
 			in := c.signIn("+"+plantedPhone, false)
 			var ids []string
 			for range 3 {

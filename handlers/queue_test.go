@@ -95,7 +95,7 @@ func TestTicketsAreUnique(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()
-		kinds := []string{c.newType(object{"prefix": "A"}), c.newType(nil)}
+		kinds := []string{c.serve(c.newType(object{"prefix": "A"})), c.serve(c.newType(nil))}
 		tickets := map[string]bool{}
 		for _, a := range h.atOnce(200, func(i int) request {
 			return request{method: http.MethodPut, path: "/management/scheduling/new", token: c.key, body: joining(kinds[i%2], nil)}
@@ -349,7 +349,7 @@ func TestADeletedTypeTakesNoJoins(t *testing.T) {
 		c := h.newClinic()
 		deleted := 0
 		for range 25 {
-			kind := c.newType(nil)
+			kind := c.serve(c.newType(nil))
 			answers := h.atOnce(7, func(i int) request {
 				if i == 3 {
 					return request{method: http.MethodDelete, path: "/management/types/" + kind, token: c.key}

@@ -97,7 +97,7 @@ func TestDatabaseThatTakesNoChangesIsUnavailable(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t, one.backend)
 			c := h.newClinic()
-			kind := c.newType(nil)
+			kind := c.serve(c.newType(nil))
 			stop, mend := one.fault(t, h)
 			stop()
 			c.unavailable(kind)
@@ -149,7 +149,7 @@ func TestCommitWithUnknownOutcomeCanBeRepeated(t *testing.T) {
 				h.options.URL = address.String()
 			})
 			c := h.newClinic()
-			kind := c.newType(nil)
+			kind := c.serve(c.newType(nil))
 			join := func() answer {
 				return h.send(request{
 					method: http.MethodPut, path: "/management/scheduling/new", token: c.key, body: joining(kind, nil),

@@ -41,6 +41,7 @@ var meaningsAr = map[Code]string{
 	CodeMethod:          "لا يقبل هذا العنوان هذه الطريقة.",
 	CodeStage:           "لا تسمح حالة الحجز بهذا الإجراء.",
 	CodeNothingToUndo:   "لا يوجد إجراء في آخر ثلاثين ثانية يمكن التراجع عنه.",
+	CodeNobodyServes:    "لا توجد جهة خدمة عاملة تقدم نوع الخدمة المطلوب.",
 	CodeTypeOff:         "نوع الخدمة موقوف.",
 	CodeResourceOff:     "جهة الخدمة موقوفة.",
 	CodeQueuePaused:     "أوقفت جهة الخدمة دورها مؤقتًا.",
