@@ -22,6 +22,13 @@ const (
 	// ticketsAtOnce bounds the tickets in one query, and ticketTimeout its time.
 	ticketsAtOnce = 500
 	ticketTimeout = 5 * time.Second
+	// After fewTickets queries within crowdWindow, the tickets of all visits of the
+	// organization are read together, at most maxCrowd, and kept for crowdLife.
+	fewTickets  = 4
+	crowdWindow = time.Second
+	crowdLife   = 5 * time.Second
+	maxCrowd    = 20_000
+	maxCrowds   = 50 // organizations
 )
 
 // NewTicketToken draws a token that shows and cancels one booking, and nothing
@@ -55,14 +62,46 @@ func (a *Access) isTicket(token string) bool {
 	return len(token) == ticketRandom+ticketTag && constantEqual(token[ticketRandom:], a.ticketTag(token[:ticketRandom]))
 }
 
-// ticketLookups ask the database about tickets. Those that come while a query runs
-// wait, and are asked about together: after a restart a whole waiting room comes
-// back at once.
+// ticketLookups batches the look-ups of ticket tokens. Look-ups that arrive while a
+// query runs wait for the next one. When many arrive, because all patients reconnect
+// after a restart, the tickets of their organizations are read in one query each.
 type ticketLookups struct {
-	turn chan struct{} // held by the group that is asked about
+	turn chan struct{} // held by the group whose query runs
 
-	mu   sync.Mutex
-	next *ticketGroup
+	mu      sync.Mutex
+	next    *ticketGroup
+	queries int // since
+	since   time.Time
+	crowds  map[string]*crowd // by organization
+}
+
+// crowd is the tickets of an organization's visits, by hash, as they were read.
+type crowd struct {
+	tickets map[string]*models.Booking
+	until   time.Time
+}
+
+// inCrowd finds a ticket among those that were read together. The caller holds the
+// lock.
+func (l *ticketLookups) inCrowd(hash string, now time.Time) *models.Booking {
+	for id, c := range l.crowds {
+		if now.After(c.until) {
+			delete(l.crowds, id)
+		} else if b := c.tickets[hash]; b != nil {
+			return b
+		}
+	}
+	return nil
+}
+
+// crowded reports whether so many queries run that reading all tickets is cheaper.
+// The caller holds the lock.
+func (l *ticketLookups) crowded(now time.Time) bool {
+	if now.Sub(l.since) > crowdWindow {
+		l.queries, l.since = 0, now
+	}
+	l.queries++
+	return l.queries > fewTickets
 }
 
 type ticketGroup struct {
@@ -72,11 +111,15 @@ type ticketGroup struct {
 	err    error
 }
 
-// ticket finds who comes with a ticket's token.
+// ticket finds the principal of a ticket token.
 func (a *Access) ticket(ctx context.Context, token string) (Principal, error) {
 	hash := a.ticketHash(token)
 	l := &a.ticketLookups
 	l.mu.Lock()
+	if b := l.inCrowd(hash, time.Now()); b != nil {
+		l.mu.Unlock()
+		return ticketPrincipal(b), nil
+	}
 	first := l.next == nil
 	if first {
 		l.next = &ticketGroup{done: make(chan struct{})}
@@ -99,15 +142,19 @@ func (a *Access) ticket(ctx context.Context, token string) (Principal, error) {
 	if b == nil {
 		return Principal{}, errBadToken
 	}
+	return ticketPrincipal(b), nil
+}
+
+func ticketPrincipal(b *models.Booking) Principal {
 	expires := b.CreatedAt.Add(ticketLife)
 	if b.EndsAt != nil {
 		expires = b.EndsAt.Add(ticketLife)
 	}
-	return Principal{Kind: KindTicket, OrganizationID: b.OrganizationID, SubjectID: b.ID, BookingID: b.ID, ExpiresAt: expires}, nil
+	return Principal{Kind: KindTicket, OrganizationID: b.OrganizationID, SubjectID: b.ID, BookingID: b.ID, ExpiresAt: expires}
 }
 
-// readTickets asks about a group when its turn has come. It does not end with the
-// one request that does it for all.
+// readTickets runs the query of a group when its turn comes. It outlives the request
+// that started it, because the other requests of the group wait for it.
 func (a *Access) readTickets(ctx context.Context, g *ticketGroup) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ticketTimeout)
 	defer cancel()
@@ -120,21 +167,73 @@ func (a *Access) readTickets(ctx context.Context, g *ticketGroup) {
 		g.err = ctx.Err()
 	}
 	l.mu.Lock()
-	l.next = nil // who comes from now on is asked about with the next group
+	l.next = nil // later look-ups join the next group
+	g.found = make(map[string]*models.Booking, len(g.hashes))
+	missing := slices.DeleteFunc(g.hashes, func(hash string) bool { // read while the group waited
+		b := l.inCrowd(hash, time.Now())
+		if b != nil {
+			g.found[hash] = b
+		}
+		return b != nil
+	})
+	crowded := len(missing) > 0 && l.crowded(time.Now())
 	l.mu.Unlock()
 	if g.err != nil {
 		return
 	}
-	g.found = make(map[string]*models.Booking, len(g.hashes))
-	for some := range slices.Chunk(g.hashes, ticketsAtOnce) {
+	if g.err = a.findTickets(ctx, missing, g.found); g.err == nil && crowded {
+		g.err = a.readCrowds(ctx, missing, g.found)
+	}
+}
+
+const ticketColumns = "id, organization_id, ticket_hash, created_at, ends_at"
+
+// findTickets reads the tickets with some hashes.
+func (a *Access) findTickets(ctx context.Context, hashes []string, found map[string]*models.Booking) error {
+	for some := range slices.Chunk(hashes, ticketsAtOnce) {
 		var rows []models.Booking
-		err := a.store.Read(ctx).Select("id, organization_id, ticket_hash, created_at, ends_at").Where("ticket_hash IN ?", some).Find(&rows).Error
-		if err != nil {
-			g.err = fmt.Errorf("read tickets: %w", err)
-			return
+		if err := a.store.Read(ctx).Select(ticketColumns).Where("ticket_hash IN ?", some).Find(&rows).Error; err != nil {
+			return fmt.Errorf("read tickets: %w", err)
 		}
 		for i := range rows {
-			g.found[*rows[i].TicketHash] = &rows[i]
+			found[*rows[i].TicketHash] = &rows[i]
 		}
 	}
+	return nil
+}
+
+// readCrowds reads all tickets of the organizations that some tickets belong to.
+func (a *Access) readCrowds(ctx context.Context, hashes []string, found map[string]*models.Booking) error {
+	l := &a.ticketLookups
+	for _, hash := range hashes {
+		b := found[hash]
+		if b == nil {
+			continue
+		}
+		l.mu.Lock()
+		known := l.crowds[b.OrganizationID]
+		l.mu.Unlock()
+		if known != nil && time.Now().Before(known.until) {
+			continue
+		}
+		var rows []models.Booking
+		err := a.store.Read(ctx).Select(ticketColumns).
+			Where("organization_id = ? AND ticket_hash IS NOT NULL AND stage IN ?", b.OrganizationID,
+				[]models.Stage{models.StageWaiting, models.StageHeld, models.StageCalled, models.StageServing}).
+			Limit(maxCrowd).Find(&rows).Error
+		if err != nil {
+			return fmt.Errorf("read the tickets of an organization: %w", err)
+		}
+		c := &crowd{tickets: make(map[string]*models.Booking, len(rows)), until: time.Now().Add(crowdLife)}
+		for i := range rows {
+			c.tickets[*rows[i].TicketHash] = &rows[i]
+		}
+		l.mu.Lock()
+		if l.crowds == nil || len(l.crowds) >= maxCrowds {
+			l.crowds = map[string]*crowd{}
+		}
+		l.crowds[b.OrganizationID] = c
+		l.mu.Unlock()
+	}
+	return nil
 }
