@@ -61,7 +61,14 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 		err = s.spendAddress(request)
 	}
 	if err == nil && named != "" {
-		named, err = s.directory.idOf(ctx.Context(), named)
+		var id string
+		id, err = s.directory.idOf(ctx.Context(), named)
+		switch {
+		case err == nil:
+			named = id
+		case models.CodeOf(err) == models.CodeOrgMissing && c.Principal.OrganizationID != "":
+			err = nil // refused below: it is not the credential's own
+		}
 	}
 	if err == nil && c.Principal.OrganizationID != "" {
 		c.OrganizationID = c.Principal.OrganizationID

@@ -87,8 +87,8 @@ func newDirectory(c *catalog.Catalog, a *access.Access) *directory {
 	return &directory{catalog: c, access: a, entries: map[string]*entry{}, ids: map[string]knownID{}, clinics: map[netip.Prefix]string{}}
 }
 
-// idOf returns the id that an organization's id or short name stands for. A name
-// that no organization has stands for itself.
+// idOf returns the id that an organization's id or short name stands for. It fails
+// with CodeOrgMissing if no organization has the short name.
 func (d *directory) idOf(ctx context.Context, name string) (string, error) {
 	lower := strings.ToLower(name)
 	if !catalog.IsShortName(lower) {
@@ -102,8 +102,8 @@ func (d *directory) idOf(ctx context.Context, name string) (string, error) {
 		return known.id, nil
 	}
 	id, err := d.catalog.IDOf(ctx, name)
-	if err != nil || id == name { // it may be a name somebody made up
-		return id, err
+	if err != nil {
+		return "", err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

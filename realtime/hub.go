@@ -302,7 +302,8 @@ func (h *Hub) CloseUnchecked() {
 	}
 }
 
-// part asks those who watch organizations that are gone to come again.
+// part closes the connections of clients that watch deleted organizations. They
+// reconnect with the same token, for the other organizations that they watch.
 func (h *Hub) part(ids []string) {
 	for _, id := range ids {
 		o := h.organization(id) // mostly none
@@ -310,7 +311,7 @@ func (h *Hub) part(ids []string) {
 			continue
 		}
 		for _, s := range o.watchers() {
-			s.conn.close(closeChanged)
+			s.conn.close(closeGone)
 		}
 	}
 }

@@ -76,6 +76,7 @@ var (
 	closeUnchecked    = farewell{3004, "credential can't be checked"}
 	closeExpired      = farewell{3005, "connection expired"}
 	closeSlow         = farewell{3008, "slow"}
+	closeGone         = farewell{3011, "force reconnect"}
 	closeNoPong       = farewell{3012, "no pong"}
 	closeChanged      = farewell{3014, "state invalidated"} // the library drops its token, whose role may be old
 	closeBadToken     = farewell{3500, "bad token"}

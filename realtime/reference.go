@@ -55,6 +55,7 @@ var CloseCodes = []CodeText{
 	closing(closeUnchecked, "It can't be checked just now whether the credential still holds."),
 	closing(closeExpired, "The token has expired: connect with a new one."),
 	closing(closeSlow, "The client takes its publications too slowly."),
+	closing(closeGone, "An organization whose channels the client watches was deleted; the token stays good."),
 	closing(closeNoPong, "A ping was not answered in time."),
 	closing(closeChanged, "What the credential may do has changed: get a new token."),
 	closing(closeBadToken, "There is no token, or it is not valid."),

@@ -316,8 +316,8 @@ func IsShortName(text string) bool {
 	return len(text) >= minShortName && len(text) <= maxShortName && shortName.MatchString(text) && !idForm.MatchString(text)
 }
 
-// IDOf returns the id of the organization with a short name, or the name itself
-// where there is none.
+// IDOf returns the id of the organization with a short name. It fails with
+// CodeOrgMissing if there is none.
 func (c *Catalog) IDOf(ctx context.Context, name string) (string, error) {
 	var ids []string
 	err := c.store.Read(ctx).Model(&models.Organization{}).Where("short_name = ? AND deleted_at IS NULL", name).Pluck("id", &ids).Error
@@ -325,7 +325,7 @@ func (c *Catalog) IDOf(ctx context.Context, name string) (string, error) {
 		return "", fmt.Errorf("look for a short name: %w", err)
 	}
 	if len(ids) == 0 {
-		return name, nil
+		return "", models.Errorf(models.CodeOrgMissing, "There is no such organization.")
 	}
 	return ids[0], nil
 }
@@ -345,8 +345,8 @@ var countryOfZone = sync.OnceValue(func() map[string]string {
 	return countries
 })
 
-// CountryOf is whose phone numbers need no country code in an organization: what
-// it says, or the country of its time zone; empty: nobody's.
+// CountryOf returns the country whose phone numbers need no country code in an
+// organization: its own setting, else the country of its time zone, else "".
 func CountryOf(o *models.Organization) string {
 	return cmp.Or(o.Country, countryOfZone()[o.Timezone])
 }
