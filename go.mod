@@ -46,6 +46,8 @@ require github.com/hashicorp/golang-lru/v2 v2.0.7
 
 require github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 
+require github.com/agnivade/levenshtein v1.2.1
+
 require (
 	cel.dev/expr v0.25.2 // indirect
 	cloud.google.com/go v0.123.0 // indirect

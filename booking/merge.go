@@ -8,9 +8,9 @@ import (
 	"nowserving/models"
 )
 
-// Reassign gives the bookings of one customer to another: two records of one
-// person. A booking keeps the name it was made for. It returns those that wait,
-// which Republish is told of once the transaction has committed.
+// Reassign moves the bookings of one record of a person to another. Each booking keeps
+// the name it was made with. Reassign returns the waiting ones; pass them to Republish
+// after the commit.
 func Reassign(tx *store.Tx, from, to *models.Customer) (waiting []models.Booking, err error) {
 	const theirs = " WHERE organization_id = ? AND customer_id = ?"
 	if from.FirstName != to.FirstName || from.LastName != to.LastName {
@@ -36,8 +36,8 @@ func Reassign(tx *store.Tx, from, to *models.Customer) (waiting []models.Booking
 	return waiting, nil
 }
 
-// Republish tells the index of waiting bookings that were changed by something
-// else than a step of their visit.
+// Republish updates the queue index for waiting bookings that changed without a
+// transition.
 func (s *Service) Republish(ctx context.Context, waiting []models.Booking) {
 	for i := range waiting {
 		s.publish(ctx, &waiting[i], models.EventUpdated)

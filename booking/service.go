@@ -79,7 +79,7 @@ type Join struct {
 	// Customer, when CustomerID is empty, finds or makes the customer in the
 	// transaction that makes the booking.
 	Customer func(tx *store.Tx) (*models.Customer, error)
-	// FirstName and LastName are who comes; empty: the customer.
+	// FirstName and LastName name the visitor. Empty: the customer's name.
 	FirstName, LastName string
 	TypeID              string
 	Priority            int
@@ -170,8 +170,8 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 	return b, nil
 }
 
-// resolve finds the customer of a booking. A booking keeps the name it was made
-// with where the customer has another: they share a phone with who comes.
+// resolve finds the customer of a booking. The booking keeps its own name only if it
+// differs from the customer's: several people may share a phone.
 func (j Join) resolve(tx *store.Tx, b *models.Booking) error {
 	c, err := j.Customer(tx)
 	if err != nil {

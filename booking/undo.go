@@ -15,10 +15,10 @@ func nothingToUndo() map[string]any {
 	return map[string]any{"undo_action": "", "undo_until": nil, "undo_status": "", "undo_stage": "", "undo_ends_at": nil}
 }
 
-// Undo takes back what staff did last to a booking, within models.UndoWindow and
-// while nothing else has happened to it. A booking that waits again stands at its
-// join sequence, with as much time before it expires as it had left; Undo returns
-// its place.
+// Undo reverts the last action of staff on a booking, within models.UndoWindow and only
+// if nothing else has happened to the booking since. A booking that waits again keeps
+// its join sequence and the time it had left before it expires; Undo returns its place.
+// It fails with CodeNothingToUndo, CodeTypeMissing or CodeSlotTaken.
 func (s *Service) Undo(ctx context.Context, sc Scope, id string) (*models.Booking, *Place, error) {
 	var b *models.Booking
 	var event models.BookingEvent
@@ -48,14 +48,14 @@ func (s *Service) Undo(ctx context.Context, sc Scope, id string) (*models.Bookin
 		if b, err = s.get(tx.DB, sc.OrganizationID, id); err != nil {
 			return err
 		}
-		if b.Status == models.StatusPendingAssignment { // nobody could call the patient
+		if b.Status == models.StatusPendingAssignment { // no resource could take it without its type
 			if err := typeIsLeft(tx.DB, b.TypeID); err != nil {
 				return err
 			}
 		}
 		event = models.EventOf(models.EventUpdated, b)
 		if before.UndoAction == models.ActionCancel && b.StartsAt != nil {
-			event.Type = models.EventScheduled // who heard that it is canceled hears that it is not
+			event.Type = models.EventScheduled // the customer was told that it is canceled
 		}
 		event.Action, event.By, event.Undone = models.ActionUndo, sc.Actor(), before.UndoAction
 		return tx.Emit(b.OrganizationID, event)

@@ -81,7 +81,7 @@ func pageAfter[T any](all []*T, page store.Page, beyond func(item *T, place stri
 	return out
 }
 
-// doorView is what those see of an organization who want to join.
+// doorView is the public part of an organization.
 type doorView struct {
 	ID        string           `json:"id"`
 	ShortName string           `json:"shortName" doc:"Works wherever the id does; empty: there is none."`

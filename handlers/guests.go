@@ -15,8 +15,8 @@ const (
 	clinicGuests    = 5
 )
 
-// admitGuest lets somebody join without signing in, where the organization wants
-// that and they bring what it asks for.
+// admitGuest checks that the organization accepts guests, and the proof or code that
+// it asks them for.
 func (s *Server) admitGuest(ctx context.Context, c caller, body ownScheduleBody) error {
 	if c.organization.GuestJoin == models.GuestsOff || !body.queued() {
 		return models.Errorf(models.CodeUnauthenticated, "Sign in first.")
@@ -43,8 +43,8 @@ func (s *Server) admitGuest(ctx context.Context, c caller, body ownScheduleBody)
 	return &models.Error{Code: models.CodeTooManyRequests, RetryAfter: wait, Detail: "Too many guests have joined from this network."}
 }
 
-// checkOnSite compares what a guest typed with the code that the clinic shows.
-// Wrong ones count as guesses of the address.
+// checkOnSite compares what a guest typed with the clinic's code. Wrong codes count
+// against the budget of guesses of the address.
 func (s *Server) checkOnSite(ctx context.Context, c caller, given string) error {
 	code, err := s.onSite.Open(c.organization.OnSiteCodeSealed)
 	if err != nil {

@@ -115,14 +115,14 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 	}, nil
 }
 
-// bookingSnapshot is what a client is told when it subscribes to a booking.
+// bookingSnapshot is the data of the reply to a subscription to a booking.
 type bookingSnapshot struct {
 	Type    models.EventType `json:"type"`
 	Booking BookingView      `json:"booking"`
 	At      models.Moment    `json:"at"`
 }
 
-// queueSnapshot is what a client is told when it subscribes to a queue.
+// queueSnapshot is the data of the reply to a subscription to a queue.
 type queueSnapshot struct {
 	Type       models.EventType `json:"type"`
 	ResourceID string           `json:"resourceId"`

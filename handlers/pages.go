@@ -20,10 +20,9 @@ const pageTokenLife = 24 * time.Hour
 // comes in.
 const pageTokenName = "nextPageToken"
 
-// pageTokens seal where the next page of a list goes on. A token is opaque, good
-// for the query it was given for and no other, and ends after pageTokenLife. As it
-// holds a place in the order, and not a row, it goes on where it was when that row
-// is gone.
+// pageTokens seals and opens page tokens. A token is opaque, valid for its own query
+// only, and expires after pageTokenLife. It holds a position in the order of the list,
+// so it stays valid if the row at that position is deleted.
 type pageTokens struct {
 	sealer *models.Sealer
 	now    func() time.Time
@@ -91,10 +90,10 @@ func (p pageTokens) open(token, binding string) (string, error) {
 	return text[24:], nil
 }
 
-// humaContext has no field that is called as one of its methods.
+// humaContext avoids a clash between the embedded field and the method Context.
 type humaContext huma.Context
 
-// opened is a request whose page token has been opened.
+// opened is a request with its page token replaced by the position it holds.
 type opened struct {
 	humaContext
 	place string
@@ -108,5 +107,5 @@ func (o opened) Query(name string) string {
 	return o.humaContext.Query(name)
 }
 
-// Unwrap lets the request behind it be found.
+// Unwrap returns the request itself; humagin looks for it.
 func (o opened) Unwrap() huma.Context { return o.humaContext }

@@ -12,7 +12,7 @@ type queueRef struct {
 	Why
 }
 
-// waitingList is a page of who waits for a resource.
+// waitingList is a page of the bookings that wait for a resource.
 type waitingList struct {
 	Result     []BookingView `json:"result" nullable:"false"`
 	Pagination pagination    `json:"pagination"`

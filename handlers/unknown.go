@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/agnivade/levenshtein"
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/validation"
 )
@@ -81,37 +82,14 @@ func nearest(name string, known []string) string {
 	part := ""
 	for _, k := range known {
 		other := strings.ToLower(k)
-		if d := distance(name, other, fewest); d < fewest || d == fewest && closest == "" {
-			closest, fewest = k, d
+		if max(len(name)-len(other), len(other)-len(name)) <= fewest { // else it differs in more
+			if d := levenshtein.ComputeDistance(name, other); d < fewest || d == fewest && closest == "" {
+				closest, fewest = k, d
+			}
 		}
 		if min(len(name), len(other)) > 2 && len(other) > len(part) && (strings.Contains(name, other) || strings.Contains(other, name)) {
 			part = k
 		}
 	}
 	return cmp.Or(closest, part)
-}
-
-// distance is the number of bytes to insert, delete or replace to make b of a. If
-// it is more than limit, the result is only known to be more.
-func distance(a, b string, limit int) int {
-	if len(a)-len(b) > limit || len(b)-len(a) > limit {
-		return limit + 1
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -152,8 +152,7 @@ func callerOf(ctx context.Context) caller {
 	return c
 }
 
-// international is a phone number with its country code: without one, it is of the
-// organization's country.
+// international adds the country code of the caller's organization to a local number.
 func (c caller) international(phone string) string {
 	if c.organization == nil {
 		return phone
@@ -171,7 +170,7 @@ type operation struct {
 	summary string
 	about   string
 	who     who
-	guests  bool         // may come without a credential, too
+	guests  bool         // guests need no credential
 	scope   access.Scope // of API keys; by default as the method says
 	tenancy tenancy
 	example any    // of the request's body
@@ -222,7 +221,7 @@ func register[I, O any](s *Server, op operation, handle func(ctx context.Context
 }
 
 // allDescribed panics at the start if a body embeds an unexported struct: the
-// framework would not describe its members, and callers who send them be refused.
+// framework would not describe its members, and requests with them would be refused.
 func allDescribed(input reflect.Type) {
 	body, ok := input.FieldByName("Body")
 	if !ok || body.Type.Kind() != reflect.Struct {

@@ -71,8 +71,8 @@ const ActionExpirePayment Action = "expirePayment"
 // UndoWindow is how long staff may take back what they last did to a booking.
 const UndoWindow = 30 * time.Second
 
-// Undoable reports whether staff may take an action back. A recall has been heard
-// already, and what a deadline did stands.
+// Undoable reports whether staff may undo an action. A recall has been heard already,
+// and a deadline is not an action of staff.
 func (a Action) Undoable() bool {
 	switch a {
 	case ActionAssign, ActionStart, ActionEnd, ActionNoShow, ActionHold, ActionReturn, ActionCancel:
@@ -149,8 +149,8 @@ type Booking struct {
 	ID             string
 	OrganizationID string
 	CustomerID     string
-	// FirstName and LastName are who comes, where the booking was made with another
-	// name than its customer has: several people may share a phone.
+	// FirstName and LastName name the visitor if that is not the customer: several
+	// people may share a phone. Empty: the customer's name.
 	FirstName, LastName string
 	TypeID              string
 	ResourceID          *string
@@ -204,7 +204,7 @@ type Booking struct {
 	ReminderAt   *time.Time
 }
 
-// Name is who comes: the name the booking was made with, or else its customer's.
+// Name returns the visitor's name: the booking's own, else its customer's.
 func (b *Booking) Name(c *Customer) (first, last string) {
 	if b.FirstName != "" || b.LastName != "" {
 		return b.FirstName, b.LastName

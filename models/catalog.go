@@ -40,7 +40,7 @@ type Organization struct {
 	Country string
 	// GuestJoin says whether people join without signing in.
 	GuestJoin GuestJoin
-	// OnSiteCodeSealed is the code that guests type who are there.
+	// OnSiteCodeSealed is the sealed code that guests type on site.
 	OnSiteCodeSealed string
 	CreatedAt        time.Time
 	DeletedAt        *time.Time

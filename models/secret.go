@@ -66,7 +66,7 @@ const (
 	SealMessages = "messages"
 	// SealDevices is for the registration tokens of devices.
 	SealDevices = "devices"
-	// SealOnSite is for the codes that guests type who are there.
+	// SealOnSite is for the on-site codes of organizations.
 	SealOnSite = "on-site codes"
 	// SealPages is for page tokens.
 	SealPages = "page tokens"

@@ -63,7 +63,7 @@ func secured(u *url.URL) bool {
 	return u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && loopback(u))
 }
 
-// errNotSecured is told of a URL that is not secured.
+// errNotSecured reports a provider URL without TLS.
 var errNotSecured = errors.New("it begins with https://; http:// is for this machine only")
 
 // twilio sends SMS or WhatsApp messages through the messages resource of

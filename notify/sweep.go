@@ -46,8 +46,8 @@ func (p *pushes) planPositions(ctx context.Context, list []*announcement) (map[i
 	return nil, nil
 }
 
-// planAfterUndo is planPositions where calls were taken back: who was told to come
-// is told their place, though it may be the one told before the call.
+// planAfterUndo is planPositions for undone calls: the patient was told to come in, so
+// their position is pushed again even if it is the one pushed before the call.
 func (p *pushes) planAfterUndo(ctx context.Context, list []*announcement) (map[int64]step, error) {
 	mark, err := p.planMark(ctx, list[0].OrganizationID)
 	if err != nil {

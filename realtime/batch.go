@@ -12,7 +12,7 @@ import (
 type change struct {
 	delta *queue.Delta
 	dirty []queue.Dirty
-	// loaded: the mirror was loaded anew.
+	// loaded says that the mirror was reloaded.
 	loaded bool
 	// state is what the source says became of a booking.
 	state *models.BookingEvent

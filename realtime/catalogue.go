@@ -13,8 +13,8 @@ func isCatalogueChange(e *models.BookingEvent) bool {
 	return e != nil && e.Type == models.EventQueueUpdated && e.ResourceID == ""
 }
 
-// readCatalogue asks for names and durations, which the source has at hand. After
-// a change of them it asks the source to look again.
+// readCatalogue asks the source for names and durations. If one of the changes is a
+// change of the catalogue, the source reads them again.
 func (o *organization) readCatalogue(changes []change) Catalogue {
 	fresh := slices.ContainsFunc(changes, func(c change) bool { return c.delta != nil && isCatalogueChange(c.delta.Event) })
 	ctx, cancel := context.WithTimeout(o.hub.ctx, o.hub.o.SourceTimeout)
@@ -31,8 +31,8 @@ func (o *organization) readCatalogue(changes []change) Catalogue {
 	return catalogue
 }
 
-// renew takes over a catalogue and tells the watchers of bookings what has changed
-// in it. The caller holds the lock.
+// renew replaces the catalogue and publishes its changes to the watchers of bookings.
+// The caller holds the lock.
 func (o *organization) renew(next Catalogue, b *batch) {
 	old := o.catalogue
 	o.catalogue = next
@@ -53,8 +53,8 @@ func (o *organization) renew(next Catalogue, b *batch) {
 	}
 }
 
-// tellNews tells a watcher that the type or the resource of its booking was
-// changed. With other minutes its place is worth another wait, and is told again.
+// tellNews tells a watcher that the type or the resource of its booking was changed.
+// Its position is published again, because other minutes mean another wait.
 func (o *organization) tellNews(w *booking, s *subscription, ofType, ofResource bool, b *batch) {
 	p := bookingUpdated{Publication: publication(models.EventUpdated), BookingID: w.id}
 	if ofType {
@@ -72,7 +72,7 @@ func (o *organization) tellNews(w *booking, s *subscription, ofType, ofResource 
 	}
 }
 
-// changed lists what is in both and differs.
+// changed returns the ids that are in both maps with different values.
 func changed[V comparable](old, next map[string]V) map[string]bool {
 	ids := map[string]bool{}
 	for id, before := range old {

@@ -53,8 +53,8 @@ type bookingUpdated struct {
 	Resource    *resourceNews `json:"resource,omitempty" doc:"When the resource was changed that has taken the booking."`
 }
 
-// typeNews and resourceNews are what watchers of a booking are told when its type
-// or its resource is changed.
+// typeNews and resourceNews are the parts of BOOKING_UPDATED that carry a changed type
+// or resource.
 type typeNews struct {
 	ID           string             `json:"id"`
 	Name         string             `json:"name"`

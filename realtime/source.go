@@ -71,7 +71,7 @@ type BookingSnapshot struct {
 	OrganizationID string
 	Version        int64
 	Stage          models.Stage
-	// TypeID and ResourceID are what it is for, and who has taken it.
+	// TypeID and ResourceID are its type and, once assigned, its resource.
 	TypeID, ResourceID string
 	// Own says that it is the customer themselves who watches.
 	Own bool
@@ -108,7 +108,7 @@ type Catalogue struct {
 	Read time.Time
 }
 
-// Type is what phones are told of a booking type.
+// Type is the part of a booking type that publications carry.
 type Type struct {
 	Name         string
 	Translations models.Translation

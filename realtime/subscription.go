@@ -43,7 +43,7 @@ type subscription struct {
 	position int    // newest place, unless 0 or sent
 	sent     int    // place the client was sent last
 	typeID   string // of the booking
-	// resourceID is who has taken the booking; empty: nobody yet.
+	// resourceID is the resource that took the booking. Empty: not assigned.
 	resourceID string
 	minutes    int    // of the booking's type
 	asOf       int64  // when the newest place was known to be right, in Unix milliseconds; 0 while it is live

@@ -254,15 +254,15 @@ var (
 	errTokenExpired = models.Errorf(models.CodeTokenExpired, "The access token has expired.")
 )
 
-// recognise says who comes with a token that was not seen lately. For an access
-// token it does not ask the database.
+// recognise finds the principal of a token that is not in the cache. Access tokens
+// need no database read.
 func (a *Access) recognise(ctx context.Context, token, hash string, mayLookUp func() error) (Principal, error) {
 	switch {
 	case a.bootstrap != "" && constantEqual(hash, a.bootstrap):
 		return Principal{Kind: KindAccount, SubjectID: bootstrapID, Scope: ScopeAdmin}, nil
 	case strings.Count(token, ".") == 2:
 		return a.readJWT(token)
-	case a.isTicket(token): // nobody makes one up
+	case a.isTicket(token): // its tag is right, so a client has not made it up
 		return a.ticket(ctx, token)
 	case !wellFormed(token):
 		return Principal{}, errBadToken

@@ -56,7 +56,7 @@ func (p Proof) meant(said verdict) bool {
 	return own || slices.ContainsFunc(p.Hosts, func(host string) bool { return strings.EqualFold(said.Hostname, host) })
 }
 
-// CheckGuest checks the proof of somebody who joins without signing in.
+// CheckGuest checks the proof of a guest, who joins without signing in.
 func (a *Access) CheckGuest(ctx context.Context, p Proof) error {
 	if !a.AsksTurnstile() {
 		return models.Errorf(models.CodeCaptcha, "The server is not set up with Turnstile any more: sign in.")

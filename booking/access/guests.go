@@ -9,7 +9,7 @@ import (
 	"nowserving/models"
 )
 
-// An on-site code that is drawn has digits and capital letters that nobody mixes up.
+// A drawn on-site code leaves out characters that look alike, such as 0 and O.
 const (
 	onSiteDigits = "23456789ABCDEFGHJKMNPQRTUVWXYZ"
 	onSiteLength = 6
@@ -17,7 +17,7 @@ const (
 	maxOnSite    = 20
 )
 
-// NewOnSiteCode draws a code for a clinic to show to those who are there.
+// NewOnSiteCode draws a code for the clinic to show on site.
 func NewOnSiteCode() string {
 	code := make([]byte, 0, onSiteLength)
 	for len(code) < onSiteLength {
@@ -47,7 +47,7 @@ func SameOnSiteCode(given, code string) bool {
 	return given != "" && constantEqual(given, code)
 }
 
-// NewGuest makes a customer whom nobody can sign in as.
+// NewGuest creates a customer without an address: no sign-in leads to it.
 func NewGuest(tx *store.Tx, organizationID, firstName, lastName string) (*models.Customer, error) {
 	c := &models.Customer{
 		ID: models.NewID(), OrganizationID: organizationID, FirstName: firstName, LastName: lastName, CreatedAt: tx.Now, UpdatedAt: tx.Now,

@@ -8,12 +8,13 @@ import (
 	"nowserving/models"
 )
 
-// Merge makes two records of one person one: keepID stays, and takes over from
-// duplicateID what it lacks of an address, a name, a note and data. The
-// duplicate's other addresses sign nobody in any more, its sessions and devices
-// end, and its row stays empty, as after an erasure. also takes over what others
-// keep, in the same transaction. It fails with CodeCustomerMissing where the scope
-// reaches not both, and with CodeSameCustomer where they are one already.
+// Merge merges two records of one person. The record keepID stays, and takes over
+// the phone number, e-mail address, name, note and data that it lacks. The sessions
+// and devices of duplicateID end, and its row is emptied as by an erasure: the
+// addresses that were not taken over no longer sign in. also runs in the same
+// transaction, for what other packages keep. Merge fails with CodeCustomerMissing
+// if the scope does not include both records, and with CodeSameCustomer if both ids
+// are the same.
 func (a *Access) Merge(
 	ctx context.Context, sc CustomerScope, keepID, duplicateID string, also func(tx *store.Tx, keep, duplicate *models.Customer) error,
 ) (*models.Customer, error) {

@@ -35,13 +35,13 @@ func typed(number string) string {
 	}, number))
 }
 
-// typedCode is a one-time code as it was meant: people write it in groups.
+// typedCode normalizes a one-time code, which people may write in groups.
 func typedCode(code string) string {
 	return strings.NewReplacer(" ", "", "-", "", "\u00a0", "").Replace(typed(code))
 }
 
-// International returns a phone number with its country code: one that has none is
-// a number of country (ISO 3166-1). What is no number of it comes back as it was.
+// International adds the country code to a local number of country (ISO 3166-1).
+// Any other text is returned unchanged.
 func International(phone, country string) string {
 	text := typed(phone)
 	if country == "" || text == "" || strings.HasPrefix(text, "+") || strings.HasPrefix(text, "00") {

@@ -193,9 +193,9 @@ func (ix *Index) Remove(ctx context.Context, organizationID, bookingID string, v
 	return ix.change(ctx, organizationID, Delta{BookingID: bookingID, BookingVersion: version, Event: event}, "", false)
 }
 
-// Announce tells every node that something about a resource's queue changed that
-// moved nobody, such as a pause; without a resource, that names or durations of the
-// organization did.
+// Announce publishes a change of a resource's queue that moved no booking, such as a
+// pause. Without a resource it publishes a change of the organization's names or
+// durations.
 func (ix *Index) Announce(ctx context.Context, organizationID, resourceID string, at time.Time) error {
 	// To the index it is a booking that waits nowhere, named after the resource.
 	event := &models.BookingEvent{Type: models.EventQueueUpdated, ResourceID: resourceID, At: at}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agnivade/levenshtein"
 	"github.com/caarlos0/env/v11"
 
 	"nowserving/handlers/web"
@@ -131,7 +132,9 @@ func unknown(values map[string]string) error {
 		if !strings.HasPrefix(name, prefix) || slices.Contains(known, name) {
 			continue
 		}
-		nearest := slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
+		nearest := slices.MinFunc(known, func(a, b string) int {
+			return levenshtein.ComputeDistance(name, a) - levenshtein.ComputeDistance(name, b)
+		})
 		errs = append(errs, fmt.Errorf("%s is not a setting; did you mean %s?", name, nearest))
 	}
 	return errors.Join(errs...)
@@ -282,25 +285,4 @@ func (c *config) secret() ([]byte, error) {
 		return nil, fmt.Errorf("keep the secret key: %w", err)
 	}
 	return made, nil
-}
-
-// distance is the number of edits between two names.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net"
 	"strings"
 	"sync"
@@ -112,7 +113,9 @@ func (p *pooler) serve(conn net.Conn) {
 		}
 	}
 	if session != nil { // it is in the middle of a transaction
-		_ = session.Conn.Close()
+		if err := session.Conn.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			p.t.Errorf("close a session: %v", err)
+		}
 	}
 }
 

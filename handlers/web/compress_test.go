@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Pages and their files come compressed to those who take that, and as they are to
-// the others; a cache tells them apart.
+// Pages and their files are compressed for clients that accept gzip and plain for the
+// others, and caches can tell the two apart.
 func TestPagesAreCompressed(t *testing.T) {
 	t.Parallel()
 	server := serve(t)

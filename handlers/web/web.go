@@ -89,8 +89,8 @@ var contentTypes = map[string]string{
 	".txt":  "text/plain; charset=utf-8",
 }
 
-// File is a file that does not change, ready to send: as it is, and compressed for
-// those who take that.
+// File is an immutable file, ready to send: plain, and compressed for clients that
+// accept gzip.
 type File struct {
 	body, zipped []byte
 	contentType  string
@@ -137,8 +137,8 @@ func (f File) Send(c *gin.Context) {
 	http.ServeContent(c.Writer, c.Request, "", time.Time{}, bytes.NewReader(body))
 }
 
-// takesGzip reports whether who asks names gzip among the encodings that they take,
-// and not with the weight 0 (RFC 9110, section 12.5.3).
+// takesGzip reports whether Accept-Encoding lists gzip with a weight above 0
+// (RFC 9110, section 12.5.3).
 func takesGzip(r *http.Request) bool {
 	for _, part := range strings.Split(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
 		coding, weight, weighted := strings.Cut(strings.ReplaceAll(part, " ", ""), ";q=")
