@@ -81,7 +81,7 @@ func (s *Service) Schedule(ctx context.Context, sc Scope, a Appointment) (*model
 		if err := drawTicket(tx, b, t.Prefix); err != nil {
 			return err
 		}
-		if err := s.book(tx, sc, a.Filters, b, replaced); err != nil {
+		if err := s.book(tx, sc, a.Join, b, replaced); err != nil {
 			return err
 		}
 		e := models.EventOf(event, b)
@@ -167,8 +167,8 @@ func (a Appointment) whose(tx *store.Tx, b, replaced *models.Booking) error {
 
 // book stores an appointment with the first of its resources that is free. The
 // database alone says which is, by refusing two appointments at a time.
-func (s *Service) book(tx *store.Tx, sc Scope, f Filters, b, replaced *models.Booking) error {
-	candidates, err := candidates(tx, sc, f, b, replaced)
+func (s *Service) book(tx *store.Tx, sc Scope, j Join, b, replaced *models.Booking) error {
+	candidates, err := candidates(tx, sc, j, b, replaced)
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,8 @@ func (s *Service) book(tx *store.Tx, sc Scope, f Filters, b, replaced *models.Bo
 
 // candidates lists the active resources that could serve an appointment, the
 // one of the booking it replaces first.
-func candidates(tx *store.Tx, sc Scope, f Filters, b, replaced *models.Booking) ([]string, error) {
+func candidates(tx *store.Tx, sc Scope, j Join, b, replaced *models.Booking) ([]string, error) {
+	f := j.Filters
 	if len(f.Resources) == 1 {
 		if !sc.serves(f.Resources[0]) {
 			return nil, forbiddenResource()
@@ -203,6 +204,9 @@ func candidates(tx *store.Tx, sc Scope, f Filters, b, replaced *models.Booking) 
 	}
 	if f.Category != "" {
 		q = q.Where("r.category = ?", f.Category)
+	}
+	if j.Offered {
+		q = q.Where("r.book_from_website")
 	}
 	if sc.Provider {
 		q = q.Where("r.id IN ?", append([]string{""}, sc.Resources...))

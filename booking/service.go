@@ -87,6 +87,9 @@ type Join struct {
 	// fraction is dropped. Nil: the default.
 	Timeout *float64
 	Filters Filters
+	// Offered allows only what patients can book themselves: types and
+	// resources with bookFromWebsite.
+	Offered bool
 	Note    string
 	Info    models.Fields
 	// TicketHash is that of the ticket's token; empty: it has none.
@@ -243,9 +246,16 @@ func (s *Service) outline(ctx context.Context, organizationID string, j Join) (*
 	if !t.On {
 		return nil, nil, nil, models.Errorf(models.CodeTypeOff, "The booking type is switched off.")
 	}
+	if j.Offered && !t.BookFromWebsite {
+		return nil, nil, nil, models.Errorf(models.CodeNotOffered, "Patients can't book %s themselves.", t.Name)
+	}
 	for _, id := range j.Filters.Resources {
-		if _, err := s.catalog.Resource(ctx, organizationID, id); err != nil {
+		r, err := s.catalog.Resource(ctx, organizationID, id)
+		if err != nil {
 			return nil, nil, nil, err
+		}
+		if j.Offered && !r.BookFromWebsite {
+			return nil, nil, nil, models.Errorf(models.CodeNotOffered, "Patients can't book %s themselves.", r.Name)
 		}
 	}
 	var ticketHash *string

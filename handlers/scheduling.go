@@ -23,7 +23,7 @@ type ScheduleBody struct {
 	Note     string        `json:"note" maxLength:"2000"`
 	Info     models.Fields `json:"bookingInfoCustomFields" doc:"Custom fields, kept and given back as info."`
 
-	ShowAll       bool          `json:"showAll" doc:"Not used yet."`
+	ShowAll       bool          `json:"showAll" doc:"Also what is not offered on the website: a type or a resource whose bookFromWebsite is false. The desk books everything, with and without it."`
 	FiltersCustom models.Fields `json:"resourceFiltersCustomFields" doc:"Not used yet."`
 	TimeAdjusters models.Fields `json:"timeAdjustersCustomFields" doc:"Not used yet."`
 }
@@ -141,7 +141,7 @@ func (s *Server) schedulingRoutes() {
 		if err != nil {
 			return result[joinedView]{}, err
 		}
-		j.FirstName, j.LastName = in.Body.FirstName, in.Body.LastName
+		j.FirstName, j.LastName, j.Offered = in.Body.FirstName, in.Body.LastName, !in.Body.ShowAll
 		if c.Kind == access.KindCustomer {
 			j.CustomerID = c.SubjectID
 		} else {

@@ -78,7 +78,7 @@ func newScript(t *testing.T, acts ...func(s *script, c net.Conn)) *script {
 		}
 	})
 	t.Cleanup(func() {
-		_ = listener.Close()
+		assert.NoError(t, listener.Close())
 		done.Wait()
 	})
 	return s

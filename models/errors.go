@@ -28,6 +28,7 @@ const (
 	CodeTypeMismatch    Code = "SCH-TYPE_MISMATCH"
 	CodeTypeOff         Code = "SCH-TYPE_OFF"
 	CodeNobodyServes    Code = "SCH-NOBODY_SERVES"
+	CodeNotOffered      Code = "SCH-NOT_OFFERED"
 	CodeSlotTaken       Code = "SCH-SLOT_TAKEN"
 	CodePast            Code = "SCH-PAST"
 	CodeQueueEmpty      Code = "QUE-EMPTY"
@@ -119,6 +120,7 @@ var Failures = []Failure{
 	{CodeNothingToUndo, 409, "Nothing was done to the booking in the last 30 seconds that could be taken back.", "Read the booking again, and set it right by the next step."},
 	{CodeSlotTaken, 409, "No resource that may serve the appointment is free at that time.", "Choose another time or resource."},
 	{CodeNobodyServes, 409, "No active resource serves the booking type, or the filters allow none that does.", "Choose another type or other filters, or let a resource serve the type."},
+	{CodeNotOffered, 409, "Patients can't book the type or the resource themselves.", "Choose one with bookFromWebsite, ask the desk, or send showAll where your page shows what is not offered too."},
 	{CodeTypeOff, 409, "The booking type is switched off.", "Choose another type."},
 	{CodeResourceOff, 409, "The resource is switched off.", "Switch it on, or choose another."},
 	{CodeQueuePaused, 409, "The resource has paused its queue.", "Resume it first."},

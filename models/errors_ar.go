@@ -42,6 +42,7 @@ var meaningsAr = map[Code]string{
 	CodeStage:           "لا تسمح حالة الحجز بهذا الإجراء.",
 	CodeNothingToUndo:   "لا يوجد إجراء في آخر ثلاثين ثانية يمكن التراجع عنه.",
 	CodeNobodyServes:    "لا توجد جهة خدمة عاملة تقدم نوع الخدمة المطلوب.",
+	CodeNotOffered:      "لا يمكن للمرضى حجز نوع الخدمة أو المورد بأنفسهم.",
 	CodeTypeOff:         "نوع الخدمة موقوف.",
 	CodeResourceOff:     "جهة الخدمة موقوفة.",
 	CodeQueuePaused:     "أوقفت جهة الخدمة دورها مؤقتًا.",
