@@ -8,6 +8,7 @@ import (
 
 	"nowserving/booking/access"
 	"nowserving/booking/store"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -70,35 +71,35 @@ func (q auditQuery) filter(zone *time.Location) (access.AuditFilter, error) {
 }
 
 func (s *Server) auditRoutes() {
-	register(s, operation{
-		method: http.MethodGet, path: "/management/audit", id: "listAudit", tag: "Audit", who: anyKey | owner, scope: scopeAdmin,
-		summary: "Read who did what", about: "The newest first. Nobody can change or delete a line; when a patient is erased, only the address and reason of theirs are emptied.",
-	}, func(ctx context.Context, c caller, in *auditQuery) (list[AuditLine], error) {
-		o, err := s.directory.of(ctx, c.OrganizationID)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/audit", ID: "listAudit", Tag: "Audit", Roles: api.AnyKey | api.Owner, Scope: access.ScopeAdmin,
+		Summary: "Read who did what", About: "The newest first. Nobody can change or delete a line; when a patient is erased, only the address and reason of theirs are emptied.",
+	}, func(ctx context.Context, c api.Caller, in *auditQuery) (api.List[AuditLine], error) {
+		o, err := s.api.Directory.Get(ctx, c.OrganizationID)
 		if err != nil {
-			return list[AuditLine]{}, err
+			return api.List[AuditLine]{}, err
 		}
-		return s.audit(ctx, c.OrganizationID, *in, o.zone)
+		return s.audit(ctx, c.OrganizationID, *in, o.Zone)
 	})
-	register(s, operation{
-		method: http.MethodGet, path: "/management/account/audit", id: "listAccountAudit", tag: "Audit", who: accountKey, scope: scopeAdmin, tenancy: untold,
-		summary: "Read who did what to the account", about: "What concerns no organization: account keys. Days are those of UTC.",
-	}, func(ctx context.Context, _ caller, in *auditQuery) (list[AuditLine], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/account/audit", ID: "listAccountAudit", Tag: "Audit", Roles: api.AccountKey, Scope: access.ScopeAdmin, Tenant: api.NoTenant,
+		Summary: "Read who did what to the account", About: "What concerns no organization: account keys. Days are those of UTC.",
+	}, func(ctx context.Context, _ api.Caller, in *auditQuery) (api.List[AuditLine], error) {
 		return s.audit(ctx, "", *in, time.UTC)
 	})
 }
 
-func (s *Server) audit(ctx context.Context, organizationID string, q auditQuery, zone *time.Location) (list[AuditLine], error) {
+func (s *Server) audit(ctx context.Context, organizationID string, q auditQuery, zone *time.Location) (api.List[AuditLine], error) {
 	f, err := q.filter(zone)
 	if err != nil {
-		return list[AuditLine]{}, err
+		return api.List[AuditLine]{}, err
 	}
-	lines, err := s.o.Access.Audit(ctx, organizationID, f)
+	lines, err := s.opts.Access.Audit(ctx, organizationID, f)
 	if err != nil {
-		return list[AuditLine]{}, err
+		return api.List[AuditLine]{}, err
 	}
-	names, err := s.o.Access.ActorNames(ctx, lines)
-	return listOf(lines, f.Limit, auditID, func(a *store.Audit) AuditLine { return viewAudit(a, names[a.ActorID]) }), err
+	names, err := s.opts.Access.ActorNames(ctx, lines)
+	return api.ListOf(lines, f.Limit, auditID, func(a *store.Audit) AuditLine { return viewAudit(a, names[a.ActorID]) }), err
 }
 
 func auditID(a *store.Audit) string { return strconv.FormatInt(a.ID, 10) }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"nowserving/booking/store"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -22,17 +23,19 @@ type OfferQuery struct {
 }
 
 func (q OfferQuery) page() store.Page {
-	limit := defaultLimit
+	limit := api.DefaultPage
 	set(&limit, q.Limit)
-	return pageOf(limit, q.Token)
+	return api.PageOf(limit, q.Token)
 }
 
 // offerInput asks for what can be joined.
 type offerInput struct{ Body OfferQuery }
 
-func (in *offerInput) pageToken() *string { return &in.Body.Token }
+// PageToken implements api.PagedBody.
+func (in *offerInput) PageToken() *string { return &in.Body.Token }
 
-func (in *offerInput) query() any {
+// Query implements api.PagedBody.
+func (in *offerInput) Query() any {
 	q := in.Body
 	q.Token, q.Limit = "", nil
 	return q
@@ -47,9 +50,11 @@ type placeQuery struct {
 // placeInput asks for the resources that can be chosen.
 type placeInput struct{ Body placeQuery }
 
-func (in *placeInput) pageToken() *string { return &in.Body.Token }
+// PageToken implements api.PagedBody.
+func (in *placeInput) PageToken() *string { return &in.Body.Token }
 
-func (in *placeInput) query() any {
+// Query implements api.PagedBody.
+func (in *placeInput) Query() any {
 	q := in.Body
 	q.Token, q.Limit = "", nil
 	return q
@@ -92,99 +97,92 @@ type doorView struct {
 }
 
 func (s *Server) availabilityRoutes() {
-	register(s, operation{
-		method: http.MethodGet, path: "/availability/organization", id: "getOfferingOrganization", tag: "Availability", tenancy: fromHeader,
-		summary: "Get who offers it", about: "What a page needs before anybody has signed in.",
-	}, func(ctx context.Context, c caller, _ *struct{}) (result[doorView], error) {
-		o, err := s.directory.of(ctx, c.OrganizationID)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/availability/organization", ID: "getOfferingOrganization", Tag: "Availability", Tenant: api.TenantFromHeader,
+		Summary: "Get who offers it", About: "What a page needs before anybody has signed in.",
+	}, func(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[doorView], error) {
+		o, err := s.api.Directory.Get(ctx, c.OrganizationID)
 		if err != nil {
-			return result[doorView]{}, err
+			return api.Result[doorView]{}, err
 		}
 		v := viewOrganization(&o.Organization)
-		return result[doorView]{doorView{v.ID, v.ShortName, v.Name, v.Timezone, v.Country, v.GuestJoin}}, nil
+		return api.Result[doorView]{Result: doorView{v.ID, v.ShortName, v.Name, v.Timezone, v.Country, v.GuestJoin}}, nil
 	})
-	register(s, operation{
-		method: http.MethodPost, path: "/availability/types", id: "listOfferedTypes", tag: "Availability", tenancy: fromHeader,
-		summary: "List what can be joined", about: "With pendingCount: how many wait for each just now.", example: map[string]any{"limit": 10},
-	}, func(ctx context.Context, c caller, in *offerInput) (list[OfferView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/availability/types", ID: "listOfferedTypes", Tag: "Availability", Tenant: api.TenantFromHeader,
+		Summary: "List what can be joined", About: "With pendingCount: how many wait for each just now.", Example: map[string]any{"limit": 10},
+	}, func(ctx context.Context, c api.Caller, in *offerInput) (api.List[OfferView], error) {
 		page := in.Body.page()
-		o, err := s.directory.of(ctx, c.OrganizationID)
+		o, err := s.api.Directory.Get(ctx, c.OrganizationID)
 		if err != nil {
-			return list[OfferView]{}, err
+			return api.List[OfferView]{}, err
 		}
-		rows := pageAfter(o.offered(in.Body), page, func(t *models.BookingType, place string) bool { return t.ID > place })
+		rows := pageAfter(in.Body.types(o), page, func(t *models.BookingType, place string) bool { return t.ID > place })
 		ids := make([]string, len(rows))
 		for i := range rows {
 			ids[i] = rows[i].ID
 		}
-		counts, err := s.o.Bookings.PendingCounts(ctx, c.OrganizationID, ids)
+		counts, err := s.opts.Bookings.PendingCounts(ctx, c.OrganizationID, ids)
 		if err != nil {
-			return list[OfferView]{}, err
+			return api.List[OfferView]{}, err
 		}
-		return listOf(rows, page.Limit, func(t *models.BookingType) string { return t.ID }, func(t *models.BookingType) OfferView {
-			view, broken := viewOffer(t, c.Lang, counts[t.ID])
-			if broken != nil {
-				err = broken
-			}
-			return view
-		}), err
+		return api.TryListOf(rows, page.Limit, func(t *models.BookingType) string { return t.ID }, func(t *models.BookingType) (OfferView, error) {
+			return viewOffer(t, c.Lang, counts[t.ID])
+		})
 	})
 
-	register(s, operation{
-		method: http.MethodPost, path: "/availability/resources", id: "listOfferedResources", tag: "Availability", tenancy: fromHeader,
-		summary: "List resources", about: "Only those that are on and activated.", example: map[string]any{"type": exampleID, "limit": 10},
-	}, func(ctx context.Context, c caller, in *placeInput) (list[PlaceView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/availability/resources", ID: "listOfferedResources", Tag: "Availability", Tenant: api.TenantFromHeader,
+		Summary: "List resources", About: "Only those that are on and activated.", Example: map[string]any{"type": exampleID, "limit": 10},
+	}, func(ctx context.Context, c api.Caller, in *placeInput) (api.List[PlaceView], error) {
 		page := in.Body.page()
-		o, err := s.directory.of(ctx, c.OrganizationID)
+		o, err := s.api.Directory.Get(ctx, c.OrganizationID)
 		if err != nil {
-			return list[PlaceView]{}, err
+			return api.List[PlaceView]{}, err
 		}
-		rows := pageAfter(o.places(in.Body, c.Lang), page, in.Body.beyond(c.Lang))
-		return listOf(rows, page.Limit, in.Body.place(c.Lang), func(r *models.Resource) PlaceView {
-			view, broken := viewPlace(r, c.Lang)
-			if broken != nil {
-				err = broken
-			}
+		rows := pageAfter(in.Body.resources(o, c.Lang), page, in.Body.beyond(c.Lang))
+		return api.TryListOf(rows, page.Limit, in.Body.place(c.Lang), func(r *models.Resource) (PlaceView, error) {
+			view, err := viewPlace(r, c.Lang)
 			view.Meta = nil
-			return view
-		}), err
+			return view, err
+		})
 	})
 
 	type byResource struct {
 		ID string `path:"resourceId" maxLength:"64"`
 	}
-	register(s, operation{
-		method: http.MethodGet, path: "/availability/resources/{resourceId}", id: "getOfferedResource", tag: "Availability", tenancy: fromHeader,
-		summary: "Get a resource", about: "One that is on and activated.",
-	}, func(ctx context.Context, c caller, in *byResource) (result[PlaceView], error) {
-		r, err := s.o.Catalog.Resource(ctx, c.OrganizationID, in.ID)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/availability/resources/{resourceId}", ID: "getOfferedResource", Tag: "Availability", Tenant: api.TenantFromHeader,
+		Summary: "Get a resource", About: "One that is on and activated.",
+	}, func(ctx context.Context, c api.Caller, in *byResource) (api.Result[PlaceView], error) {
+		r, err := s.opts.Catalog.Resource(ctx, c.OrganizationID, in.ID)
 		if err == nil && !r.Active() {
 			err = models.Errorf(models.CodeResourceMissing, "There is no such resource in the organization.")
 		}
 		if err != nil {
-			return result[PlaceView]{}, err
+			return api.Result[PlaceView]{}, err
 		}
 		view, err := viewPlace(r, c.Lang)
 		view.Meta = nil
-		return result[PlaceView]{view}, err
+		return api.Result[PlaceView]{Result: view}, err
 	})
 }
 
-// offered lists the types a customer may choose. With filters, somebody who
-// passes them has to serve the type.
-func (o *organization) offered(q OfferQuery) []*models.BookingType {
+// types lists the types of an organization that a customer may choose. With
+// filters, a resource that passes them has to serve the type.
+func (q OfferQuery) types(o *api.Organization) []*models.BookingType {
 	filtered := q.Filters != nil && (q.Filters.Resource != "" || len(q.Filters.Resources) > 0 || q.Filters.Category != "")
 	served := map[string]bool{}
-	for i := range o.resources {
-		if q.allows(&o.resources[i]) {
-			for _, id := range o.resources[i].TypeIDs {
+	for i := range o.Resources {
+		if q.allows(&o.Resources[i]) {
+			for _, id := range o.Resources[i].TypeIDs {
 				served[id] = true
 			}
 		}
 	}
 	var types []*models.BookingType
-	for i := range o.types {
-		t := &o.types[i]
+	for i := range o.Types {
+		t := &o.Types[i]
 		if t.On && (q.ShowAll || t.BookFromWebsite) && (q.Type == "" || q.Type == t.ID) && (!filtered || served[t.ID]) {
 			types = append(types, t)
 		}
@@ -213,12 +211,12 @@ func (q placeQuery) beyond(lang string) func(r *models.Resource, place string) b
 	}
 }
 
-// places lists the resources a customer may choose.
-func (o *organization) places(q placeQuery, lang string) []*models.Resource {
+// resources lists the resources of an organization that a customer may choose.
+func (q placeQuery) resources(o *api.Organization, lang string) []*models.Resource {
 	var places []*models.Resource
-	for i := range o.resources {
-		if q.allows(&o.resources[i]) {
-			places = append(places, &o.resources[i])
+	for i := range o.Resources {
+		if q.allows(&o.Resources[i]) {
+			places = append(places, &o.Resources[i])
 		}
 	}
 	place := q.place(lang)

@@ -3,15 +3,15 @@ package handlers
 import (
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"nowserving/booking"
 	"nowserving/booking/store"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
-
-// with is an input that is a body and nothing else.
-type with[B any] struct{ Body B }
 
 // BookingRef is the body of what happens to one booking.
 type BookingRef struct {
@@ -120,22 +120,22 @@ func firstMoment(date time.Time, zone *time.Location) time.Time {
 }
 
 // listBookings answers both lists of bookings.
-func (s *Server) listBookings(ctx context.Context, c caller, q BookingQuery, limit int, narrow func(*booking.Filter)) (list[BookingView], error) {
-	o, err := s.directory.of(ctx, c.OrganizationID)
+func (s *Server) listBookings(ctx context.Context, c api.Caller, q BookingQuery, limit int, narrow func(*booking.Filter)) (api.List[api.BookingView], error) {
+	o, err := s.api.Directory.Get(ctx, c.OrganizationID)
 	if err != nil {
-		return list[BookingView]{}, err
+		return api.List[api.BookingView]{}, err
 	}
-	f, err := q.filter(o.zone, limit)
+	f, err := q.filter(o.Zone, limit)
 	if err != nil {
-		return list[BookingView]{}, err
+		return api.List[api.BookingView]{}, err
 	}
 	narrow(&f)
-	rows, token, err := s.o.Bookings.List(ctx, c.scope(), f)
+	rows, token, err := s.opts.Bookings.List(ctx, c.Scope(), f)
 	if err != nil {
-		return list[BookingView]{}, err
+		return api.List[api.BookingView]{}, err
 	}
-	views, err := s.showAll(ctx, c, includes(q.Includes, "customer"), rows)
-	return list[BookingView]{views, tokenOf(token)}, err
+	views, err := s.api.ViewBookings(ctx, c, includes(q.Includes, "customer"), rows)
+	return api.List[api.BookingView]{Result: views, Pagination: api.NextPage(token)}, err
 }
 
 const (
@@ -150,11 +150,11 @@ func (s *Server) bookingRoutes() {
 		CustomerID string `query:"customerId"`
 		Limit      int    `query:"limit" default:"100" minimum:"1" doc:"At most 500; more are not given."`
 	}
-	register(s, operation{
-		method: http.MethodGet, path: "/management/bookings", id: "listBookings", tag: "Bookings", who: staff,
-		summary: "List bookings",
-		about:   "Newest first unless asked otherwise. A provider sees the bookings of their resources, and those no resource has taken yet.",
-	}, func(ctx context.Context, c caller, in *manageQuery) (list[BookingView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/bookings", ID: "listBookings", Tag: "Bookings", Roles: api.Staff,
+		Summary: "List bookings",
+		About:   "Newest first unless asked otherwise. A provider sees the bookings of their resources, and those no resource has taken yet.",
+	}, func(ctx context.Context, c api.Caller, in *manageQuery) (api.List[api.BookingView], error) {
 		return s.listBookings(ctx, c, in.BookingQuery, min(in.Limit, maxBookings), func(f *booking.Filter) {
 			f.CustomerID, f.Resources = in.CustomerID, fields(in.Resources)
 		})
@@ -163,16 +163,16 @@ func (s *Server) bookingRoutes() {
 	type byBooking struct {
 		ID string `path:"bookingId" maxLength:"64"`
 	}
-	register(s, operation{
-		method: http.MethodGet, path: "/management/bookings/{bookingId}", id: "getBooking", tag: "Bookings", who: staff,
-		summary: "Get a booking",
-	}, func(ctx context.Context, c caller, in *byBooking) (result[BookingView], error) {
-		b, err := s.o.Bookings.See(ctx, c.scope(), in.ID)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/bookings/{bookingId}", ID: "getBooking", Tag: "Bookings", Roles: api.Staff,
+		Summary: "Get a booking",
+	}, func(ctx context.Context, c api.Caller, in *byBooking) (api.Result[api.BookingView], error) {
+		b, err := s.opts.Bookings.See(ctx, c.Scope(), in.ID)
 		if err != nil {
-			return result[BookingView]{}, err
+			return api.Result[api.BookingView]{}, err
 		}
-		view, err := s.showOne(ctx, c, true, b)
-		return result[BookingView]{view}, err
+		view, err := s.api.ViewBooking(ctx, c, true, b)
+		return api.Result[api.BookingView]{Result: view}, err
 	})
 
 	type unassignedQuery struct {
@@ -180,77 +180,77 @@ func (s *Server) bookingRoutes() {
 		Limit      int    `query:"limit" default:"100" minimum:"1" doc:"At most 500; more are not given."`
 		Token      string `query:"nextPageToken"`
 	}
-	register(s, operation{
-		method: http.MethodGet, path: "/management/bookings/unassigned", id: "listUnassigned", tag: "Bookings", who: staff,
-		summary: "List what a resource could take", about: "Who waits for it and who is on hold, oldest first.",
-	}, func(ctx context.Context, c caller, in *unassignedQuery) (list[BookingView], error) {
-		rows, token, err := s.o.Bookings.Unassigned(ctx, c.scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/bookings/unassigned", ID: "listUnassigned", Tag: "Bookings", Roles: api.Staff,
+		Summary: "List what a resource could take", About: "Who waits for it and who is on hold, oldest first.",
+	}, func(ctx context.Context, c api.Caller, in *unassignedQuery) (api.List[api.BookingView], error) {
+		rows, token, err := s.opts.Bookings.Unassigned(ctx, c.Scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
 		if err != nil {
-			return list[BookingView]{}, err
+			return api.List[api.BookingView]{}, err
 		}
-		views, err := s.showAll(ctx, c, true, rows)
-		return list[BookingView]{views, tokenOf(token)}, err
+		views, err := s.api.ViewBookings(ctx, c, true, rows)
+		return api.List[api.BookingView]{Result: views, Pagination: api.NextPage(token)}, err
 	})
 
-	register(s, operation{
-		method: http.MethodPost, path: "/management/bookings/assign", id: "assignBooking", tag: "Bookings", who: staff,
-		summary: "Assign a resource to a booking",
-		about:   "Of many who try, exactly one succeeds; the others get SCH-ALREADY_ASSIGNED, or BKS-110 after the timeout.",
-		example: map[string]any{"bookingId": exampleID, "resourceId": exampleOther},
-	}, func(ctx context.Context, c caller, in *with[assignBody]) (result[BookingView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/bookings/assign", ID: "assignBooking", Tag: "Bookings", Roles: api.Staff,
+		Summary: "Assign a resource to a booking",
+		About:   "Of many who try, exactly one succeeds; the others get SCH-ALREADY_ASSIGNED, or BKS-110 after the timeout.",
+		Example: map[string]any{"bookingId": exampleID, "resourceId": exampleOther},
+	}, func(ctx context.Context, c api.Caller, in *api.Body[assignBody]) (api.Result[api.BookingView], error) {
 		ctx = store.Because(ctx, in.Body.Reason)
-		return s.shown(ctx, c)(s.o.Bookings.Assign(ctx, c.scope(), in.Body.BookingID, in.Body.ResourceID))
+		return s.shown(ctx, c)(s.opts.Bookings.Assign(ctx, c.Scope(), in.Body.BookingID, in.Body.ResourceID))
 	})
-	register(s, operation{
-		method: http.MethodPost, path: "/management/bookings/cancel", id: "cancelBooking", tag: "Bookings", who: staff,
-		summary: "Cancel a booking", about: "Until it is being served.",
-		example: map[string]any{"bookingId": exampleID, "reason": "The patient called."},
-	}, func(ctx context.Context, c caller, in *with[cancelBody]) (result[BookingView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/bookings/cancel", ID: "cancelBooking", Tag: "Bookings", Roles: api.Staff,
+		Summary: "Cancel a booking", About: "Until it is being served.",
+		Example: map[string]any{"bookingId": exampleID, "reason": "The patient called."},
+	}, func(ctx context.Context, c api.Caller, in *api.Body[cancelBody]) (api.Result[api.BookingView], error) {
 		ctx = store.Because(ctx, in.Body.Reason)
-		return s.shown(ctx, c)(s.o.Bookings.Cancel(ctx, c.scope(), in.Body.BookingID, in.Body.Reason))
+		return s.shown(ctx, c)(s.opts.Bookings.Cancel(ctx, c.Scope(), in.Body.BookingID, in.Body.Reason))
 	})
 	for _, act := range []struct {
 		verb, summary, about string
 		do                   func(context.Context, booking.Scope, string) (*models.Booking, error)
 	}{
-		{"start", "Start a visit", "The patient who was called, or has an appointment, is being served.", s.o.Bookings.Start},
-		{"end", "End a visit", "Sets its real end.", s.o.Bookings.End},
-		{"noShow", "Record a no-show", "The patient did not come, when called or to their appointment.", s.o.Bookings.NoShow},
-		{"recall", "Call a patient again", "Not sooner than 60 seconds after the last call, and three times at most.", s.o.Bookings.Recall},
-		{"hold", "Hold a booking", "The patient steps aside: they keep their place in line, are passed over and count ahead of nobody.", s.o.Bookings.Hold},
+		{"start", "Start a visit", "The patient who was called, or has an appointment, is being served.", s.opts.Bookings.Start},
+		{"end", "End a visit", "Sets its real end.", s.opts.Bookings.End},
+		{"noShow", "Record a no-show", "The patient did not come, when called or to their appointment.", s.opts.Bookings.NoShow},
+		{"recall", "Call a patient again", "Not sooner than 60 seconds after the last call, and three times at most.", s.opts.Bookings.Recall},
+		{"hold", "Hold a booking", "The patient steps aside: they keep their place in line, are passed over and count ahead of nobody.", s.opts.Bookings.Hold},
 	} {
-		register(s, operation{
-			method: http.MethodPost, path: "/management/bookings/" + act.verb, id: act.verb + "Booking", tag: "Bookings", who: staff,
-			summary: act.summary, about: act.about, example: map[string]any{"bookingId": exampleID},
-		}, func(ctx context.Context, c caller, in *with[verbBody]) (result[BookingView], error) {
+		api.Register(s.api, api.Operation{
+			Method: http.MethodPost, Path: "/management/bookings/" + act.verb, ID: act.verb + "Booking", Tag: "Bookings", Roles: api.Staff,
+			Summary: act.summary, About: act.about, Example: map[string]any{"bookingId": exampleID},
+		}, func(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
 			ctx = store.Because(ctx, in.Body.Reason)
-			return s.shown(ctx, c)(act.do(ctx, c.scope(), in.Body.BookingID))
+			return s.shown(ctx, c)(act.do(ctx, c.Scope(), in.Body.BookingID))
 		})
 	}
-	register(s, operation{
-		method: http.MethodPost, path: "/management/bookings/undo", id: "undoBooking", tag: "Bookings", who: staff,
-		summary: "Undo the last step",
-		about: "Takes back the last assign, call, start, end, noShow, hold, return or cancel of a booking, within 30 seconds and while nothing else " +
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/bookings/undo", ID: "undoBooking", Tag: "Bookings", Roles: api.Staff,
+		Summary: "Undo the last step",
+		About: "Takes back the last assign, call, start, end, noShow, hold, return or cancel of a booking, within 30 seconds and while nothing else " +
 			"has happened to it. A patient whose call is undone waits again at their place in line.",
-		example: map[string]any{"bookingId": exampleID},
-	}, func(ctx context.Context, c caller, in *with[verbBody]) (result[BookingView], error) {
+		Example: map[string]any{"bookingId": exampleID},
+	}, func(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
 		ctx = store.Because(ctx, in.Body.Reason)
-		b, place, err := s.o.Bookings.Undo(ctx, c.scope(), in.Body.BookingID)
+		b, place, err := s.opts.Bookings.Undo(ctx, c.Scope(), in.Body.BookingID)
 		if err != nil {
-			return result[BookingView]{}, err
+			return api.Result[api.BookingView]{}, err
 		}
-		return result[BookingView]{s.showChanged(ctx, c, true, b, place)}, nil
+		return api.Result[api.BookingView]{Result: s.api.ViewChanged(ctx, c, true, b, place)}, nil
 	})
-	register(s, operation{
-		method: http.MethodPost, path: "/management/bookings/return", id: "returnBooking", tag: "Bookings", who: staff,
-		summary: "Return a held booking", about: "The patient is back at their place in line.", example: map[string]any{"bookingId": exampleID},
-	}, func(ctx context.Context, c caller, in *with[verbBody]) (result[BookingView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/bookings/return", ID: "returnBooking", Tag: "Bookings", Roles: api.Staff,
+		Summary: "Return a held booking", About: "The patient is back at their place in line.", Example: map[string]any{"bookingId": exampleID},
+	}, func(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
 		ctx = store.Because(ctx, in.Body.Reason)
-		b, place, err := s.o.Bookings.Return(ctx, c.scope(), in.Body.BookingID)
+		b, place, err := s.opts.Bookings.Return(ctx, c.Scope(), in.Body.BookingID)
 		if err != nil {
-			return result[BookingView]{}, err
+			return api.Result[api.BookingView]{}, err
 		}
-		return result[BookingView]{s.showChanged(ctx, c, true, b, place)}, nil
+		return api.Result[api.BookingView]{Result: s.api.ViewChanged(ctx, c, true, b, place)}, nil
 	})
 }
 
@@ -261,11 +261,21 @@ const (
 )
 
 // shown answers with a booking that was changed, customer included.
-func (s *Server) shown(ctx context.Context, c caller) func(*models.Booking, error) (result[BookingView], error) {
-	return func(b *models.Booking, err error) (result[BookingView], error) {
+func (s *Server) shown(ctx context.Context, c api.Caller) func(*models.Booking, error) (api.Result[api.BookingView], error) {
+	return func(b *models.Booking, err error) (api.Result[api.BookingView], error) {
 		if err != nil {
-			return result[BookingView]{}, err
+			return api.Result[api.BookingView]{}, err
 		}
-		return result[BookingView]{s.showChanged(ctx, c, true, b, nil)}, nil
+		return api.Result[api.BookingView]{Result: s.api.ViewChanged(ctx, c, true, b, nil)}, nil
 	}
+}
+
+// includes reports whether a comma-separated list names something.
+func includes(names, name string) bool {
+	return slices.Contains(fields(names), name)
+}
+
+// fields splits a comma-separated list.
+func fields(names string) []string {
+	return strings.FieldsFunc(names, func(r rune) bool { return r == ',' || r == ' ' })
 }

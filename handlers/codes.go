@@ -2,15 +2,13 @@ package handlers
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"strconv"
 	"time"
 
 	"github.com/go-redis/redis_rate/v10"
 
 	"nowserving/booking/access"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -34,41 +32,9 @@ const (
 	networkFactor = 3
 )
 
-// named is a budget with the name it is counted under.
-type named struct {
-	name  string
-	limit redis_rate.Limit
-}
-
-func per(n int, period time.Duration) redis_rate.Limit {
-	return redis_rate.Limit{Rate: n, Burst: n, Period: period}
-}
-
-// takeAll spends one request of each budget, or of none if one is spent. It
-// returns how long that one has to be waited for.
-func (l *limiter) takeAll(ctx context.Context, budgets []named) time.Duration {
-	for i, b := range budgets {
-		left := l.take(ctx, b.name, b.limit)
-		if left.wait <= 0 {
-			continue
-		}
-		for _, taken := range budgets[:i] {
-			l.give(ctx, taken.name, taken.limit)
-		}
-		return left.wait
-	}
-	return 0
-}
-
-// spent returns how long the first of the budgets that is spent has to be waited
-// for, without spending anything.
-func (l *limiter) spent(ctx context.Context, budgets []named) time.Duration {
-	for _, b := range budgets {
-		if wait := l.peek(ctx, b.name, b.limit); wait > 0 {
-			return wait
-		}
-	}
-	return 0
+// budget makes a budget of n in a period.
+func budget(name string, n int, period time.Duration) api.NamedLimit {
+	return api.NamedLimit{Name: name, Limit: redis_rate.Limit{Rate: n, Burst: n, Period: period}}
 }
 
 // codeBudgets are what a code that is sent counts for. From one address an
@@ -80,45 +46,33 @@ func (l *limiter) spent(ctx context.Context, budgets []named) time.Duration {
 //
 // An address that the organization names as its clinic's has five times as many in
 // ten minutes and twice as many in a day. All its addresses share the daily bound.
-func (s *Server) codeBudgets(c caller) []named {
-	daily := s.o.DailyCodes
+func (s *Server) codeBudgets(c api.Caller) []api.NamedLimit {
+	daily := s.opts.DailyCodes
 	few, many := max(codesAtLeast, daily*6/100), max(codesAtLeast, daily*30/100)
-	subscriber, network := s.hiddenNetworksOf(c.Address)
+	subscriber, network := s.api.HashedNetworksOf(c.Address)
 	of := func(part, span string) string { return "codes:" + c.OrganizationID + ":" + part + ":" + span }
-	if s.directory.clinicAt(c.Address, c.OrganizationID) != "" {
-		return []named{
-			{of(subscriber, "clinic10m"), per(clinicCodes*few, codesPeriod)},
-			{of("clinic", "10m"), per(networkFactor*clinicCodes*few, codesPeriod)},
-			{of("clinic", "day"), per(clinicDay*many, 24*time.Hour)},
+	if s.api.Directory.ClinicAt(c.Address, c.OrganizationID) != "" {
+		return []api.NamedLimit{
+			budget(of(subscriber, "clinic10m"), clinicCodes*few, codesPeriod),
+			budget(of("clinic", "10m"), networkFactor*clinicCodes*few, codesPeriod),
+			budget(of("clinic", "day"), clinicDay*many, 24*time.Hour),
 		}
 	}
-	return []named{
-		{of(subscriber, "10m"), per(few, codesPeriod)},
-		{of(network, "10m"), per(networkFactor*few, codesPeriod)},
-		{of(subscriber, "day"), per(many, 24*time.Hour)},
-		{of(network, "day"), per(2*many, 24*time.Hour)},
+	return []api.NamedLimit{
+		budget(of(subscriber, "10m"), few, codesPeriod),
+		budget(of(network, "10m"), networkFactor*few, codesPeriod),
+		budget(of(subscriber, "day"), many, 24*time.Hour),
+		budget(of(network, "day"), 2*many, 24*time.Hour),
 	}
-}
-
-// hiddenNetworksOf is networksOf as keyed hashes: these budgets are kept for up to
-// a day, which is longer than an erasure may leave an address.
-func (s *Server) hiddenNetworksOf(address string) (subscriber, network string) {
-	subscriber, network = networksOf(address)
-	hide := func(text string) string {
-		mac := hmac.New(sha256.New, s.o.Secret)
-		mac.Write([]byte("budgets of codes:" + text))
-		return hex.EncodeToString(mac.Sum(nil)[:16])
-	}
-	return hide(subscriber), hide(network)
 }
 
 // spendCode charges a code that will be sent to the address that asks for it. The
 // answer is the same for known and unknown people.
-func (s *Server) spendCode(ctx context.Context, c caller, method string) error {
-	if !s.o.Access.SendsCodes(method) {
+func (s *Server) spendCode(ctx context.Context, c api.Caller, method string) error {
+	if !s.opts.Access.SendsCodes(method) {
 		return nil // it costs nothing
 	}
-	wait := s.limiter.takeAll(ctx, s.codeBudgets(c))
+	wait := s.api.Limiter.TakeAll(ctx, s.codeBudgets(c))
 	if wait <= 0 {
 		return nil
 	}
@@ -128,33 +82,27 @@ func (s *Server) spendCode(ctx context.Context, c caller, method string) error {
 }
 
 // guessBudgets are what a wrong code counts for.
-func (s *Server) guessBudgets(address, whose string) []named {
-	subscriber, network := s.hiddenNetworksOf(address)
-	return []named{
-		{"guesses:" + subscriber, per(guessesOfAddress, codesPeriod)},
-		{"guesses:" + network, per(networkFactor*guessesOfAddress, codesPeriod)},
-		{"guesses:" + subscriber + ":" + whose, per(guessesAtContact, codesPeriod)},
+func (s *Server) guessBudgets(address, whose string) []api.NamedLimit {
+	subscriber, network := s.api.HashedNetworksOf(address)
+	return []api.NamedLimit{
+		budget("guesses:"+subscriber, guessesOfAddress, codesPeriod),
+		budget("guesses:"+network, networkFactor*guessesOfAddress, codesPeriod),
+		budget("guesses:"+subscriber+":"+whose, guessesAtContact, codesPeriod),
 	}
 }
 
 // verifyCode signs a person in with a one-time code. What a wrong code means to
 // the person: see access.VerifyCode.
-func (s *Server) verifyCode(ctx context.Context, c caller, to access.Contact, code string) (session access.Session, err error) {
-	contact, err := s.o.Access.ContactHash(c.OrganizationID, to)
+func (s *Server) verifyCode(ctx context.Context, c api.Caller, to access.Contact, code string) (session access.Session, err error) {
+	contact, err := s.opts.Access.ContactHash(c.OrganizationID, to)
 	if err != nil {
 		return access.Session{}, err
 	}
 	err = s.guess(ctx, c.Address, contact, func() error {
-		session, err = s.o.Access.VerifyCode(ctx, c.OrganizationID, to, code, s.guesser(c))
+		session, err = s.opts.Access.VerifyCode(ctx, c.OrganizationID, to, code, s.api.HashedNetwork(c))
 		return err
 	})
 	return session, err
-}
-
-// guesser names the network that a caller guesses from.
-func (s *Server) guesser(c caller) string {
-	subscriber, _ := s.hiddenNetworksOf(c.Address)
-	return subscriber
 }
 
 // guess does what takes the one-time code of a person. Wrong codes are charged to the address
@@ -162,7 +110,7 @@ func (s *Server) guesser(c caller) string {
 // around it, three times as many: beyond that it is not asked what a code is worth.
 func (s *Server) guess(ctx context.Context, address, whose string, use func() error) error {
 	budgets := s.guessBudgets(address, whose)
-	if wait := s.limiter.spent(ctx, budgets); wait > 0 {
+	if wait := s.api.Limiter.Spent(ctx, budgets); wait > 0 {
 		return &models.Error{
 			Code: models.CodeTooManyRequests, RetryAfter: wait,
 			Detail: "More than " + strconv.Itoa(guessesAtContact) + " wrong codes for one person, or too many at all, came from this network.",
@@ -171,7 +119,7 @@ func (s *Server) guess(ctx context.Context, address, whose string, use func() er
 	err := use()
 	if access.IsGuess(err) {
 		for _, b := range budgets {
-			s.limiter.take(ctx, b.name, b.limit)
+			s.api.Limiter.Take(ctx, b.Name, b.Limit)
 		}
 	}
 	return err

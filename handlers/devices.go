@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"nowserving/booking/access"
+	"nowserving/handlers/api"
 	"nowserving/models"
 	"nowserving/notify"
 )
@@ -27,8 +28,8 @@ type deviceRef struct {
 	Token string `json:"token" required:"true" minLength:"1" maxLength:"4096"`
 }
 
-// ownDevice is a device of whoever asks.
-func (c caller) ownDevice() *notify.Device {
+// deviceOf makes a device of the caller.
+func deviceOf(c api.Caller) *notify.Device {
 	d := &notify.Device{OrganizationID: c.OrganizationID}
 	if c.Kind == access.KindCustomer {
 		d.CustomerID = &c.SubjectID
@@ -42,27 +43,27 @@ func (c caller) ownDevice() *notify.Device {
 }
 
 func (s *Server) deviceRoutes() {
-	register(s, operation{
-		method: http.MethodPost, path: "/devices", id: "registerDevice", tag: "Devices", who: customers | members,
-		summary: "Get notifications on a device",
-		about:   "Of one's own bookings, or to a provider of those that wait. A token belongs to the last account that registered it. A person has 20 devices at most; one more removes the oldest. Signing out removes the devices of the session.",
-		example: map[string]any{"token": "cZ1xT…", "platform": "android", "lang": "ar"}, //nolint:gosec // an example
-	}, func(ctx context.Context, c caller, in *with[deviceBody]) (result[deviceView], error) {
-		d := c.ownDevice()
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/devices", ID: "registerDevice", Tag: "Devices", Roles: api.Customers | api.Members,
+		Summary: "Get notifications on a device",
+		About:   "Of one's own bookings, or to a provider of those that wait. A token belongs to the last account that registered it. A person has 20 devices at most; one more removes the oldest. Signing out removes the devices of the session.",
+		Example: map[string]any{"token": "cZ1xT…", "platform": "android", "lang": "ar"}, //nolint:gosec // an example
+	}, func(ctx context.Context, c api.Caller, in *api.Body[deviceBody]) (api.Result[deviceView], error) {
+		d := deviceOf(c)
 		d.Platform, d.Lang = in.Body.Platform, c.Lang
 		if in.Body.Lang != "" {
-			d.Lang = language(in.Body.Lang)
+			d.Lang = api.Language(in.Body.Lang)
 		}
-		if err := s.o.Notify.RegisterDevice(ctx, d, in.Body.Token); err != nil {
-			return result[deviceView]{}, err
+		if err := s.opts.Notify.RegisterDevice(ctx, d, in.Body.Token); err != nil {
+			return api.Result[deviceView]{}, err
 		}
-		return result[deviceView]{deviceView{d.ID, d.Platform, d.Lang, models.At(d.CreatedAt)}}, nil
+		return api.Result[deviceView]{Result: deviceView{d.ID, d.Platform, d.Lang, models.At(d.CreatedAt)}}, nil
 	})
-	register(s, operation{
-		method: http.MethodDelete, path: "/devices", id: "removeDevice", tag: "Devices", who: customers | members,
-		summary: "Get no more notifications on a device", about: "Before signing out; a token that is not registered is no error.",
-		example: map[string]any{"token": "cZ1xT…"}, //nolint:gosec // an example
-	}, func(ctx context.Context, c caller, in *with[deviceRef]) (message, error) {
-		return message{"The device gets no more notifications."}, s.o.Notify.RemoveDevice(ctx, c.ownDevice(), in.Body.Token)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodDelete, Path: "/devices", ID: "removeDevice", Tag: "Devices", Roles: api.Customers | api.Members,
+		Summary: "Get no more notifications on a device", About: "Before signing out; a token that is not registered is no error.",
+		Example: map[string]any{"token": "cZ1xT…"}, //nolint:gosec // an example
+	}, func(ctx context.Context, c api.Caller, in *api.Body[deviceRef]) (api.Message, error) {
+		return api.Message{Message: "The device gets no more notifications."}, s.opts.Notify.RemoveDevice(ctx, deviceOf(c), in.Body.Token)
 	})
 }

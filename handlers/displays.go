@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"nowserving/booking/access"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -41,29 +42,29 @@ type displayRef struct {
 }
 
 func (s *Server) displayRoutes() {
-	register(s, operation{
-		method: http.MethodGet, path: "/management/displays", id: "listDisplays", tag: "Displays", who: staff | screen, summary: "List displays",
-	}, func(ctx context.Context, c caller, in *paging) (list[DisplayView], error) {
-		page := in.page()
-		rows, err := s.o.Catalog.Displays(ctx, c.OrganizationID, page)
-		return listOf(rows, page.Limit, func(d *models.Display) string { return d.ID }, viewDisplay), err
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/displays", ID: "listDisplays", Tag: "Displays", Roles: api.Staff | api.Screen, Summary: "List displays",
+	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[DisplayView], error) {
+		page := in.Page()
+		rows, err := s.opts.Catalog.Displays(ctx, c.OrganizationID, page)
+		return api.ListOf(rows, page.Limit, func(d *models.Display) string { return d.ID }, viewDisplay), err
 	})
-	register(s, operation{
-		method: http.MethodPost, path: "/management/displays", id: "createDisplay", tag: "Displays", who: managers, scope: scopeAdmin,
-		summary: "Make a display", about: "Open the address in the answer on the screen; its token is shown once.",
-		example: map[string]any{"name": "Waiting room"},
-	}, func(ctx context.Context, c caller, in *with[displayBody]) (result[newDisplayView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/displays", ID: "createDisplay", Tag: "Displays", Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "Make a display", About: "Open the address in the answer on the screen; its token is shown once.",
+		Example: map[string]any{"name": "Waiting room"},
+	}, func(ctx context.Context, c api.Caller, in *api.Body[displayBody]) (api.Result[newDisplayView], error) {
 		d := &models.Display{OrganizationID: c.OrganizationID, Name: in.Body.Name, ResourceIDs: in.Body.ResourceIDs}
 		token := access.NewDisplayToken()
-		if err := s.o.Catalog.CreateDisplay(ctx, d, token); err != nil {
-			return result[newDisplayView]{}, err
+		if err := s.opts.Catalog.CreateDisplay(ctx, d, token); err != nil {
+			return api.Result[newDisplayView]{}, err
 		}
-		return result[newDisplayView]{newDisplayView{viewDisplay(d), token, s.o.PublicURL + "/display/" + d.ID + "#" + token}}, nil
+		return api.Result[newDisplayView]{Result: newDisplayView{viewDisplay(d), token, s.opts.PublicURL + "/display/" + d.ID + "#" + token}}, nil
 	})
-	register(s, operation{
-		method: http.MethodDelete, path: "/management/displays", id: "deleteDisplay", tag: "Displays", who: managers, scope: scopeAdmin,
-		summary: "Delete a display", about: "Its token is worthless from then on.", example: map[string]any{"id": exampleID},
-	}, func(ctx context.Context, c caller, in *with[displayRef]) (message, error) {
-		return message{"The display is deleted."}, s.o.Catalog.DeleteDisplay(ctx, c.OrganizationID, in.Body.ID)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodDelete, Path: "/management/displays", ID: "deleteDisplay", Tag: "Displays", Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "Delete a display", About: "Its token is worthless from then on.", Example: map[string]any{"id": exampleID},
+	}, func(ctx context.Context, c api.Caller, in *api.Body[displayRef]) (api.Message, error) {
+		return api.Message{Message: "The display is deleted."}, s.opts.Catalog.DeleteDisplay(ctx, c.OrganizationID, in.Body.ID)
 	})
 }

@@ -1,44 +1,27 @@
 package handlers
 
 import (
-	"context"
 	"net/http"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
+	"github.com/gin-gonic/gin"
+
+	"nowserving/handlers/api"
 )
 
-// BePatient lets requests take longer, and wait longer to be counted: what a
-// busy machine does late is not to count as what went wrong.
-func (s *Server) BePatient(patience time.Duration) {
-	s.timeout, s.limiter.patience = patience, patience
-}
-
-// ServeNothing adds operations that answer the same without doing anything: at
-// /nothing/bare to anybody, and at /nothing/known once it is known who asks.
+// ServeNothing adds routes that answer the same without doing anything: at
+// /nothing/bare to everybody, and at /nothing/known after authentication.
 func (s *Server) ServeNothing() {
-	type nothing struct {
-		Body struct {
-			Result string `json:"result"`
+	op := api.Operation{Method: http.MethodGet, Roles: api.Staff | api.Customers}
+	nothing := func(c *gin.Context) { c.JSON(http.StatusOK, gin.H{"result": ""}) }
+	s.api.Router.GET("/nothing/bare", nothing)
+	s.api.Router.GET("/nothing/known", func(c *gin.Context) {
+		if _, err := s.api.CallerFor(humagin.NewContext(&huma.Operation{}, c), op); err != nil {
+			s.api.WriteError(c, err)
 		}
-	}
-	handle := func(context.Context, *struct{}) (*nothing, error) { return &nothing{}, nil }
-	op := operation{method: http.MethodGet, who: staff | customers}
-	for path, before := range map[string]huma.Middlewares{
-		"/nothing/bare": nil,
-		"/nothing/known": {func(ctx huma.Context, next func(huma.Context)) {
-			c, err := s.callerFor(ctx, op)
-			if err != nil {
-				s.answer(humagin.Unwrap(ctx), err)
-				return
-			}
-			next(huma.WithValue(ctx, keyCaller, c))
-		}},
-	} {
-		huma.Register(s.api, huma.Operation{Method: op.method, Path: path, OperationID: path, Middlewares: before}, handle)
-	}
+	}, nothing)
 }
 
 // Document is the OpenAPI document.
-func (s *Server) Document() ([]byte, error) { return s.openAPI() }
+func (s *Server) Document() ([]byte, error) { return s.api.OpenAPI() }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"nowserving/booking/access"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -17,25 +18,25 @@ const (
 
 // admitGuest checks that the organization accepts guests, and the proof or code that
 // it asks them for.
-func (s *Server) admitGuest(ctx context.Context, c caller, body ownScheduleBody) error {
-	if c.organization.GuestJoin == models.GuestsOff || !body.queued() {
+func (s *Server) admitGuest(ctx context.Context, c api.Caller, body ownScheduleBody) error {
+	if c.Organization.GuestJoin == models.GuestsOff || !body.queued() {
 		return models.Errorf(models.CodeUnauthenticated, "Sign in first.")
 	}
-	if c.organization.GuestJoin == models.GuestsOnSite {
+	if c.Organization.GuestJoin == models.GuestsOnSite {
 		if err := s.checkOnSite(ctx, c, body.OnSiteCode); err != nil {
 			return err
 		}
-	} else if err := s.o.Access.CheckGuest(ctx, s.proof(OTPBody{Turnstile: body.Turnstile}, c)); err != nil {
+	} else if err := s.opts.Access.CheckGuest(ctx, s.proof(OTPBody{Turnstile: body.Turnstile}, c)); err != nil {
 		return err
 	}
 	few := guestsOfAddress
-	if s.directory.clinicAt(c.Address, c.OrganizationID) != "" {
+	if s.api.Directory.ClinicAt(c.Address, c.OrganizationID) != "" {
 		few *= clinicGuests
 	}
-	subscriber, network := s.hiddenNetworksOf(c.Address)
-	wait := s.limiter.takeAll(ctx, []named{
-		{"guests:" + c.OrganizationID + ":" + subscriber, per(few, codesPeriod)},
-		{"guests:" + c.OrganizationID + ":" + network, per(networkFactor*few, codesPeriod)},
+	subscriber, network := s.api.HashedNetworksOf(c.Address)
+	wait := s.api.Limiter.TakeAll(ctx, []api.NamedLimit{
+		budget("guests:"+c.OrganizationID+":"+subscriber, few, codesPeriod),
+		budget("guests:"+c.OrganizationID+":"+network, networkFactor*few, codesPeriod),
 	})
 	if wait <= 0 {
 		return nil
@@ -45,17 +46,17 @@ func (s *Server) admitGuest(ctx context.Context, c caller, body ownScheduleBody)
 
 // checkOnSite compares what a guest typed with the clinic's code. Wrong codes count
 // against the budget of guesses of the address.
-func (s *Server) checkOnSite(ctx context.Context, c caller, given string) error {
-	code, err := s.onSite.Open(c.organization.OnSiteCodeSealed)
+func (s *Server) checkOnSite(ctx context.Context, c api.Caller, given string) error {
+	code, err := s.onSite.Open(c.Organization.OnSiteCodeSealed)
 	if err != nil {
 		return err
 	}
-	subscriber, network := s.hiddenNetworksOf(c.Address)
-	budgets := []named{
-		{"guesses:" + subscriber, per(guessesOfAddress, codesPeriod)},
-		{"guesses:" + network, per(networkFactor*guessesOfAddress, codesPeriod)},
+	subscriber, network := s.api.HashedNetworksOf(c.Address)
+	budgets := []api.NamedLimit{
+		budget("guesses:"+subscriber, guessesOfAddress, codesPeriod),
+		budget("guesses:"+network, networkFactor*guessesOfAddress, codesPeriod),
 	}
-	if wait := s.limiter.spent(ctx, budgets); wait > 0 {
+	if wait := s.api.Limiter.Spent(ctx, budgets); wait > 0 {
 		return &models.Error{Code: models.CodeTooManyRequests, RetryAfter: wait, Detail: "Too many wrong codes came from this network."}
 	}
 	if access.SameOnSiteCode(given, code) {
@@ -65,7 +66,7 @@ func (s *Server) checkOnSite(ctx context.Context, c caller, given string) error 
 		return models.Errorf(models.CodeOnSite, "Type the code that the clinic shows at the entrance or the desk.")
 	}
 	for _, b := range budgets {
-		s.limiter.take(ctx, b.name, b.limit)
+		s.api.Limiter.Take(ctx, b.Name, b.Limit)
 	}
 	return models.Errorf(models.CodeOnSite, "This is not the code of the clinic. It is shown at the entrance or the desk.")
 }

@@ -32,6 +32,7 @@ import (
 	"nowserving/booking/store"
 	"nowserving/booking/store/storetest"
 	"nowserving/handlers"
+	"nowserving/handlers/api"
 	"nowserving/models"
 	"nowserving/notify"
 	"nowserving/realtime"
@@ -183,21 +184,27 @@ func (h *house) start(look func(*store.Store)) {
 	a, err := access.New(h.store, codes)
 	require.NoError(t, err)
 	h.access = a
+	kernel := api.Options{
+		Bookings: bookings, Catalog: c, Access: a, Store: h.store, Secret: secret, Log: log,
+		Redis: rdb, Alone: h.redis == nil, RateLimit: cmp.Or(h.limit, 1_000_000), TrustedProxies: h.proxies,
+		PublicURL: cmp.Or(h.public, publicURL+"/"), AllowedOrigins: []string{friend},
+	}
+	if !h.hasty {
+		kernel.Timeout, kernel.CountTimeout = patience, patience
+	}
 	h.server, err = handlers.New(handlers.Options{
-		Bookings: bookings, Catalog: c, Access: a, Mirrors: mirrors, Store: h.store, Secret: secret, Notify: h.notify,
-		Redis: rdb, Alone: h.redis == nil, RateLimit: cmp.Or(h.limit, 1_000_000), DailyCodes: h.daily, TrustedProxies: h.proxies,
+		Options: kernel, Mirrors: mirrors, Notify: h.notify, DailyCodes: h.daily,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Query().Has("panic") {
 				panic("a secret cause")
 			}
 			_, _ = io.WriteString(w, "up 1\n")
 		}),
-		Log: log, PublicURL: cmp.Or(h.public, publicURL+"/"), AllowedOrigins: []string{friend}, Development: !h.serious,
+		Development: !h.serious,
 	})
 	require.NoError(t, err)
 	patients := presence.NewConnections(rdb, time.Now)
 	if !h.hasty {
-		h.server.BePatient(patience)
 		patients.Patience = patience
 	}
 	hub := realtime.New(realtime.Options{

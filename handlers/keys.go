@@ -6,10 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gin-gonic/gin"
-
 	"nowserving/booking/access"
 	"nowserving/booking/store"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -43,13 +42,13 @@ func viewKey(k *access.APIKey) keyView {
 }
 
 // showKey shows a key that was just made.
-func showKey(k access.APIKey, secret string, err error) (result[keyView], error) {
+func showKey(k access.APIKey, secret string, err error) (api.Result[keyView], error) {
 	if err != nil {
-		return result[keyView]{}, err
+		return api.Result[keyView]{}, err
 	}
 	view := viewKey(&k)
 	view.Key = secret
-	return result[keyView]{view}, nil
+	return api.Result[keyView]{Result: view}, nil
 }
 
 // emptyView is the answer of deleting a key, as in the API document.
@@ -71,55 +70,49 @@ type keyRef struct {
 }
 
 func (s *Server) keyRoutes() {
-	s.keyRoutesAt("/management/apiKeys", "Keys", operation{who: managers, tag: "API keys"}, func(c caller) *string { return &c.OrganizationID })
-	s.keyRoutesAt("/management/account/apiKeys", "AccountKeys", operation{who: accountKey, tag: "Account API keys", tenancy: optional}, func(caller) *string { return nil })
+	s.keyRoutesAt("/management/apiKeys", "Keys", api.Operation{Roles: api.Managers, Tag: "API keys"}, func(c api.Caller) *string { return &c.OrganizationID })
+	s.keyRoutesAt("/management/account/apiKeys", "AccountKeys", api.Operation{Roles: api.AccountKey, Tag: "Account API keys", Tenant: api.TenantOptional}, func(api.Caller) *string { return nil })
 }
 
 // keyRoutesAt makes the routes of an organization's keys, and of the account's.
-func (s *Server) keyRoutesAt(path, nouns string, common operation, of func(c caller) *string) {
+func (s *Server) keyRoutesAt(path, nouns string, common api.Operation, of func(c api.Caller) *string) {
 	example := map[string]any{"name": "front desk"}
 	noun := strings.TrimSuffix(nouns, "s")
-	route := func(method, path, id, summary, about string, example any) operation {
+	route := func(method, path, id, summary, about string, example any) api.Operation {
 		op := common
-		op.method, op.path, op.id, op.scope, op.summary, op.about, op.example = method, path, id, scopeAdmin, summary, about, example
+		op.Method, op.Path, op.ID, op.Scope, op.Summary, op.About, op.Example = method, path, id, access.ScopeAdmin, summary, about, example
 		return op
 	}
-	register(s, route(http.MethodGet, path, "list"+nouns, "List API keys", "What they may do and were used for; the keys themselves are never shown again.", nil),
-		func(ctx context.Context, c caller, _ *struct{}) (result[[]keyView], error) {
-			keys, err := s.o.Access.Keys(ctx, of(c))
+	api.Register(s.api, route(http.MethodGet, path, "list"+nouns, "List API keys", "What they may do and were used for; the keys themselves are never shown again.", nil),
+		func(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[[]keyView], error) {
+			keys, err := s.opts.Access.Keys(ctx, of(c))
 			if err != nil {
-				return result[[]keyView]{}, err
+				return api.Result[[]keyView]{}, err
 			}
 			makers := make([]store.Audit, len(keys))
 			for i := range keys {
 				makers[i] = store.Audit{ActorKind: keys[i].MakerKind, ActorID: keys[i].MakerID}
 			}
-			names, err := s.o.Access.ActorNames(ctx, makers)
+			names, err := s.opts.Access.ActorNames(ctx, makers)
 			views := make([]keyView, len(keys))
 			for i := range keys {
 				views[i] = viewKey(&keys[i])
 				views[i].CreatedBy.Name = names[keys[i].MakerID]
 			}
-			return result[[]keyView]{views}, err
+			return api.Result[[]keyView]{Result: views}, err
 		})
-	register(s, route(http.MethodPost, path, "create"+noun, "Make an API key", "The key is shown once. It does no more than the member who made it, and loses the scope admin when they are no owner or admin any more.", map[string]any{"name": "front desk", "scopes": []string{"write"}}),
-		func(ctx context.Context, c caller, in *with[keyBody]) (result[keyView], error) {
-			return showKey(s.o.Access.CreateKey(ctx, of(c), access.KeyPlan{
+	api.Register(s.api, route(http.MethodPost, path, "create"+noun, "Make an API key", "The key is shown once. It does no more than the member who made it, and loses the scope admin when they are no owner or admin any more.", map[string]any{"name": "front desk", "scopes": []string{"write"}}),
+		func(ctx context.Context, c api.Caller, in *api.Body[keyBody]) (api.Result[keyView], error) {
+			return showKey(s.opts.Access.CreateKey(ctx, of(c), access.KeyPlan{
 				Name: in.Body.Name, Scopes: in.Body.Scopes, ExpiresAt: in.Body.ExpiresAt, By: c.Principal,
 			}))
 		})
-	register(s, route(http.MethodPost, path+"/rotate", "rotate"+noun, "Rotate an API key", "The new key is shown once; the old one works for another 24 hours, unless it expires before. An admin rotates the keys of admins. The new key is the rotating member's, so that a key whose maker is gone can be taken over.", example),
-		func(ctx context.Context, c caller, in *with[rotateBody]) (result[keyView], error) {
-			return showKey(s.o.Access.RotateKey(ctx, c.Principal, of(c), in.Body.Name, in.Body.ExpiresAt))
+	api.Register(s.api, route(http.MethodPost, path+"/rotate", "rotate"+noun, "Rotate an API key", "The new key is shown once; the old one works for another 24 hours, unless it expires before. An admin rotates the keys of admins. The new key is the rotating member's, so that a key whose maker is gone can be taken over.", example),
+		func(ctx context.Context, c api.Caller, in *api.Body[rotateBody]) (api.Result[keyView], error) {
+			return showKey(s.opts.Access.RotateKey(ctx, c.Principal, of(c), in.Body.Name, in.Body.ExpiresAt))
 		})
-	register(s, route(http.MethodDelete, path, "delete"+noun, "Delete an API key", "By its name, and those it replaced; they are refused from then on.", example),
-		func(ctx context.Context, c caller, in *with[keyRef]) (result[emptyView], error) {
-			return result[emptyView]{}, s.o.Access.DeleteKey(ctx, of(c), in.Body.Name)
+	api.Register(s.api, route(http.MethodDelete, path, "delete"+noun, "Delete an API key", "By its name, and those it replaced; they are refused from then on.", example),
+		func(ctx context.Context, c api.Caller, in *api.Body[keyRef]) (api.Result[emptyView], error) {
+			return api.Result[emptyView]{}, s.opts.Access.DeleteKey(ctx, of(c), in.Body.Name)
 		})
-}
-
-// countUse counts a request that ends for the API key it came with. A panic,
-// which is answered later, is an error too.
-func (s *Server) countUse(c *gin.Context, p access.Principal) {
-	s.o.Access.Used(p, !c.Writer.Written() || c.Writer.Status() >= http.StatusBadRequest)
 }

@@ -7,6 +7,7 @@ import (
 	"nowserving/booking"
 	"nowserving/booking/access"
 	"nowserving/booking/store"
+	"nowserving/handlers/api"
 	"nowserving/models"
 	"nowserving/realtime"
 )
@@ -23,15 +24,15 @@ func (s *Server) Live() *Live { return &Live{s} }
 // Authenticate implements realtime.Source.
 func (l *Live) Authenticate(ctx context.Context, token, address string) (realtime.Client, error) {
 	ctx = store.ForOrganization(ctx, "")
-	p, _, err := l.s.authenticate(ctx, address, token)
+	p, _, err := l.s.api.Authenticate(ctx, address, token)
 	if err == nil {
-		err = l.s.charge(ctx, p).tooMany()
+		err = l.s.api.Charge(ctx, p).Err()
 	}
 	if err != nil {
 		return realtime.Client{}, err
 	}
 	if p.OrganizationID != "" {
-		if err := l.s.enter(ctx, &caller{Principal: p, OrganizationID: p.OrganizationID}); err != nil {
+		if err := l.s.api.EnterOrganization(ctx, &api.Caller{Principal: p, OrganizationID: p.OrganizationID}); err != nil {
 			return realtime.Client{}, err
 		}
 	}
@@ -44,58 +45,58 @@ func (l *Live) Authenticate(ctx context.Context, token, address string) (realtim
 
 // OriginAllowed implements realtime.Source.
 func (l *Live) OriginAllowed(ctx context.Context, organizationID, origin string) (bool, error) {
-	return l.s.originAllowed(ctx, organizationID, origin)
+	return l.s.api.OriginAllowed(ctx, organizationID, origin)
 }
 
 // caller is who is connected. A connection names no organization, so for an
 // account key it is that of what is watched.
-func (l *Live) caller(ctx context.Context, c realtime.Client, id string, ownerOf func(context.Context, string) (string, error)) (caller, error) {
+func (l *Live) caller(ctx context.Context, c realtime.Client, id string, ownerOf func(context.Context, string) (string, error)) (api.Caller, error) {
 	p, ok := c.Opaque.(access.Principal)
 	if !ok {
-		return caller{}, models.Errorf(models.CodeUnauthenticated, "The connection has no credential.")
+		return api.Caller{}, models.Errorf(models.CodeUnauthenticated, "The connection has no credential.")
 	}
-	if !isText(id) {
-		return caller{}, models.Errorf(models.CodeForbidden, "This is no channel of ours.")
+	if !api.IsText(id) {
+		return api.Caller{}, models.Errorf(models.CodeForbidden, "This is no channel of ours.")
 	}
 	organizationID := p.OrganizationID
 	if p.Kind == access.KindAccount {
 		var err error
 		if organizationID, err = ownerOf(ctx, id); err != nil {
-			return caller{}, err
+			return api.Caller{}, err
 		}
 	}
-	who := caller{Principal: p, OrganizationID: organizationID, Lang: "en"}
-	if err := l.s.enter(ctx, &who); err != nil || who.Role != models.RoleProvider {
+	who := api.Caller{Principal: p, OrganizationID: organizationID, Lang: "en"}
+	if err := l.s.api.EnterOrganization(ctx, &who); err != nil || who.Role != models.RoleProvider {
 		return who, err
 	}
 	// A subscription lasts, so it begins with what is true now: whoever lost a
 	// resource was asked to come again, and the directory may not know it yet.
 	var err error
-	who.ResourceIDs, who.Views, err = l.s.o.Access.Reach(ctx, organizationID, p.SubjectID)
+	who.ResourceIDs, who.Views, err = l.s.opts.Access.Reach(ctx, organizationID, p.SubjectID)
 	return who, err
 }
 
 // Booking implements realtime.Source.
 func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (realtime.BookingSnapshot, error) {
 	ctx = store.ForOrganization(ctx, client.OrganizationID)
-	c, err := l.caller(ctx, client, id, l.s.o.Bookings.OwnerOf)
+	c, err := l.caller(ctx, client, id, l.s.opts.Bookings.OwnerOf)
 	if err != nil {
 		return realtime.BookingSnapshot{}, err
 	}
-	if (staff|patients)&whoIs(c.Principal) == 0 {
+	if (api.Staff|api.Patients)&api.RoleOf(c.Principal) == 0 {
 		return realtime.BookingSnapshot{}, models.Errorf(models.CodeForbidden, "This credential may not watch bookings.")
 	}
-	b, position, err := l.s.o.Bookings.Watch(ctx, c.scope(), id)
+	b, position, err := l.s.opts.Bookings.Watch(ctx, c.Scope(), id)
 	if err != nil {
 		return realtime.BookingSnapshot{}, err
 	}
-	at := l.s.o.Store.Time()
-	v, err := l.s.viewerFor(ctx, c.OrganizationID, c.Lang, false, []models.Booking{*b})
+	at := l.s.opts.Store.Time()
+	v, err := l.s.api.ViewerOf(ctx, c.OrganizationID, c.Lang, false, []models.Booking{*b})
 	if err != nil {
 		return realtime.BookingSnapshot{}, err
 	}
 	minutes := 0
-	if t := v.types[b.TypeID]; t != nil {
+	if t := v.TypeByID[b.TypeID]; t != nil {
 		minutes = t.Minutes
 	}
 	return realtime.BookingSnapshot{
@@ -104,13 +105,13 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 		Data: func(position int) (json.RawMessage, error) {
 			var place *booking.Place
 			if position > 0 && b.Waiting() {
-				p, err := l.s.o.Bookings.PlaceAt(ctx, b, position)
+				p, err := l.s.opts.Bookings.PlaceAt(ctx, b, position)
 				if err != nil {
 					return nil, err
 				}
 				place = &p
 			}
-			return json.Marshal(bookingSnapshot{models.EventSnapshot, v.show(b, place), models.At(at)})
+			return json.Marshal(bookingSnapshot{models.EventSnapshot, v.View(b, place), models.At(at)})
 		},
 	}, nil
 }
@@ -118,7 +119,7 @@ func (l *Live) Booking(ctx context.Context, client realtime.Client, id string) (
 // bookingSnapshot is the data of the reply to a subscription to a booking.
 type bookingSnapshot struct {
 	Type    models.EventType `json:"type"`
-	Booking BookingView      `json:"booking"`
+	Booking api.BookingView  `json:"booking"`
 	At      models.Moment    `json:"at"`
 }
 
@@ -144,19 +145,19 @@ type waiter struct {
 // Queue implements realtime.Source.
 func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID string) (realtime.QueueSnapshot, error) {
 	ctx = store.ForOrganization(ctx, client.OrganizationID)
-	c, err := l.caller(ctx, client, resourceID, l.s.o.Catalog.OwnerOf)
+	c, err := l.caller(ctx, client, resourceID, l.s.opts.Catalog.OwnerOf)
 	if err != nil {
 		return realtime.QueueSnapshot{}, err
 	}
-	if staff&whoIs(c.Principal) == 0 {
+	if api.Staff&api.RoleOf(c.Principal) == 0 {
 		return realtime.QueueSnapshot{}, models.Errorf(models.CodeForbidden, "This credential may not watch queues.")
 	}
-	at := l.s.o.Store.Time()
-	page, err := l.s.o.Bookings.Queue(ctx, c.scope(), resourceID, maxBookings, "")
+	at := l.s.opts.Store.Time()
+	page, err := l.s.opts.Bookings.Queue(ctx, c.Scope(), resourceID, maxBookings, "")
 	if err != nil {
 		return realtime.QueueSnapshot{}, err
 	}
-	r, err := l.s.o.Catalog.Resource(ctx, c.OrganizationID, resourceID)
+	r, err := l.s.opts.Catalog.Resource(ctx, c.OrganizationID, resourceID)
 	if err != nil {
 		return realtime.QueueSnapshot{}, err
 	}
@@ -179,14 +180,14 @@ func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID str
 // Display implements realtime.Source.
 func (l *Live) Display(ctx context.Context, client realtime.Client, id string) (realtime.DisplaySnapshot, error) {
 	ctx = store.ForOrganization(ctx, client.OrganizationID)
-	c, err := l.caller(ctx, client, id, l.s.o.Catalog.OwnerOf)
+	c, err := l.caller(ctx, client, id, l.s.opts.Catalog.OwnerOf)
 	if err != nil {
 		return realtime.DisplaySnapshot{}, err
 	}
-	if (staff|screen)&whoIs(c.Principal) == 0 && (c.Kind != access.KindDisplay || c.SubjectID != id) {
+	if (api.Staff|api.Screen)&api.RoleOf(c.Principal) == 0 && (c.Kind != access.KindDisplay || c.SubjectID != id) {
 		return realtime.DisplaySnapshot{}, models.Errorf(models.CodeForbidden, "This credential may not watch this display.")
 	}
-	d, err := l.s.o.Catalog.Display(ctx, c.OrganizationID, id)
+	d, err := l.s.opts.Catalog.Display(ctx, c.OrganizationID, id)
 	if err != nil {
 		return realtime.DisplaySnapshot{}, err
 	}
@@ -195,7 +196,7 @@ func (l *Live) Display(ctx context.Context, client realtime.Client, id string) (
 
 // States implements realtime.Source.
 func (l *Live) States(ctx context.Context, organizationID string, ids []string) ([]models.BookingEvent, error) {
-	return stateEvents(l.s.o.Bookings.ByIDs(ctx, organizationID, ids))
+	return stateEvents(l.s.opts.Bookings.ByIDs(ctx, organizationID, ids))
 }
 
 // maxCalls bounds the past calls in a display's snapshot.
@@ -203,7 +204,7 @@ const maxCalls = 50
 
 // Calls implements realtime.Source.
 func (l *Live) Calls(ctx context.Context, organizationID string) ([]models.BookingEvent, error) {
-	return stateEvents(l.s.o.Bookings.Calls(ctx, organizationID, maxCalls))
+	return stateEvents(l.s.opts.Bookings.Calls(ctx, organizationID, maxCalls))
 }
 
 func stateEvents(bookings []models.Booking, err error) ([]models.BookingEvent, error) {
@@ -217,11 +218,11 @@ func stateEvents(bookings []models.Booking, err error) ([]models.BookingEvent, e
 // Catalogue implements realtime.Source.
 func (l *Live) Catalogue(ctx context.Context, organizationID string, fresh bool) (realtime.Catalogue, error) {
 	if fresh {
-		l.s.directory.forget(organizationID)
+		l.s.api.Directory.Forget(organizationID)
 	}
-	o, err := l.s.directory.of(ctx, organizationID)
+	o, err := l.s.api.Directory.Get(ctx, organizationID)
 	if err != nil {
 		return realtime.Catalogue{}, err
 	}
-	return o.live, nil
+	return o.Live, nil
 }

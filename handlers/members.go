@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"nowserving/booking/access"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -38,9 +39,9 @@ type memberBody struct {
 	ViewRequests  *[]string    `json:"viewRequests" maxItems:"200" doc:"Likewise: those that wait for these resources."`
 }
 
-func (b memberBody) change(c caller) access.MemberChange {
+func (b memberBody) change(c api.Caller) access.MemberChange {
 	if b.Phone != nil {
-		phone := c.international(*b.Phone)
+		phone := c.International(*b.Phone)
 		b.Phone = &phone
 	}
 	return access.MemberChange{
@@ -49,12 +50,12 @@ func (b memberBody) change(c caller) access.MemberChange {
 	}
 }
 
-func (s *Server) showMember(c caller, m *models.Member, err error) (result[memberView], error) {
+func (s *Server) showMember(c api.Caller, m *models.Member, err error) (api.Result[memberView], error) {
 	if err != nil {
-		return result[memberView]{}, err
+		return api.Result[memberView]{}, err
 	}
-	s.directory.forget(c.OrganizationID)
-	return result[memberView]{viewMember(m)}, nil
+	s.api.Directory.Forget(c.OrganizationID)
+	return api.Result[memberView]{Result: viewMember(m)}, nil
 }
 
 type memberRef struct {
@@ -63,42 +64,42 @@ type memberRef struct {
 
 func (s *Server) memberRoutes() {
 	example := map[string]any{"phone": "+966500000002", "role": "provider", "firstName": "Sarah", "lastName": "Johnson", "resources": []string{exampleID}}
-	register(s, operation{
-		method: http.MethodGet, path: "/management/members", id: "listMembers", tag: "Members", who: managers, scope: scopeAdmin,
-		summary: "List members", about: "Everybody who works for the organization and may sign in.",
-	}, func(ctx context.Context, c caller, in *paging) (list[memberView], error) {
-		page := in.page()
-		rows, err := s.o.Access.Members(ctx, c.OrganizationID, page)
-		return listOf(rows, page.Limit, func(m *models.Member) string { return m.ID }, viewMember), err
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/members", ID: "listMembers", Tag: "Members", Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "List members", About: "Everybody who works for the organization and may sign in.",
+	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[memberView], error) {
+		page := in.Page()
+		rows, err := s.opts.Access.Members(ctx, c.OrganizationID, page)
+		return api.ListOf(rows, page.Limit, func(m *models.Member) string { return m.ID }, viewMember), err
 	})
-	register(s, operation{
-		method: http.MethodPost, path: "/management/members", id: "createMember", tag: "Members", who: managers, scope: scopeAdmin,
-		summary: "Make a member", about: "They sign in with a one-time code sent to their phone number or e-mail address. Only an owner or a key makes owners.",
-		example: example,
-	}, func(ctx context.Context, c caller, in *with[memberBody]) (result[memberView], error) {
-		m, err := s.o.Access.CreateMember(ctx, c.Principal, c.OrganizationID, in.Body.change(c))
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/members", ID: "createMember", Tag: "Members", Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "Make a member", About: "They sign in with a one-time code sent to their phone number or e-mail address. Only an owner or a key makes owners.",
+		Example: example,
+	}, func(ctx context.Context, c api.Caller, in *api.Body[memberBody]) (api.Result[memberView], error) {
+		m, err := s.opts.Access.CreateMember(ctx, c.Principal, c.OrganizationID, in.Body.change(c))
 		return s.showMember(c, m, err)
 	})
 	type memberChange struct {
 		ID   string `path:"id" maxLength:"64"`
 		Body memberBody
 	}
-	register(s, operation{
-		method: http.MethodPut, path: "/management/members/{id}", id: "updateMember", tag: "Members", who: managers, scope: scopeAdmin,
-		summary: "Change a member", about: "What is absent stays. A member whose role or address changes has to sign in again; API keys made by one who is no owner or admin any more lose the scope admin. Only an owner or a key changes owners, and one owner stays.",
-		example: example,
-	}, func(ctx context.Context, c caller, in *memberChange) (result[memberView], error) {
-		m, err := s.o.Access.UpdateMember(ctx, c.Principal, c.OrganizationID, in.ID, in.Body.change(c))
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPut, Path: "/management/members/{id}", ID: "updateMember", Tag: "Members", Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "Change a member", About: "What is absent stays. A member whose role or address changes has to sign in again; API keys made by one who is no owner or admin any more lose the scope admin. Only an owner or a key changes owners, and one owner stays.",
+		Example: example,
+	}, func(ctx context.Context, c api.Caller, in *memberChange) (api.Result[memberView], error) {
+		m, err := s.opts.Access.UpdateMember(ctx, c.Principal, c.OrganizationID, in.ID, in.Body.change(c))
 		return s.showMember(c, m, err)
 	})
-	register(s, operation{
-		method: http.MethodDelete, path: "/management/members", id: "deleteMember", tag: "Members", who: managers, scope: scopeAdmin,
-		summary: "Delete a member", about: "Their sessions and devices end at once, and the API keys they made lose the scope admin. Displays and webhooks they made stay: they are the organization's. You can't delete yourself, nor the last owner.", example: map[string]any{"id": exampleID},
-	}, func(ctx context.Context, c caller, in *with[memberRef]) (message, error) {
-		err := s.o.Access.DeleteMember(ctx, c.Principal, c.OrganizationID, in.Body.ID)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodDelete, Path: "/management/members", ID: "deleteMember", Tag: "Members", Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "Delete a member", About: "Their sessions and devices end at once, and the API keys they made lose the scope admin. Displays and webhooks they made stay: they are the organization's. You can't delete yourself, nor the last owner.", Example: map[string]any{"id": exampleID},
+	}, func(ctx context.Context, c api.Caller, in *api.Body[memberRef]) (api.Message, error) {
+		err := s.opts.Access.DeleteMember(ctx, c.Principal, c.OrganizationID, in.Body.ID)
 		if err == nil {
-			s.directory.forget(c.OrganizationID)
+			s.api.Directory.Forget(c.OrganizationID)
 		}
-		return message{"The member is deleted."}, err
+		return api.Message{Message: "The member is deleted."}, err
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"time"
 
+	"nowserving/booking/access"
+	"nowserving/handlers/api"
 	"nowserving/models"
 	"nowserving/notify"
 )
@@ -120,24 +122,24 @@ func viewMessageAttempt(a *notify.MessageAttempt) messageAttemptView {
 }
 
 func (s *Server) messageRoutes() {
-	register(s, operation{
-		method: http.MethodGet, path: "/management/messages", id: "getMessages", tag: "Messages", who: managers, scope: scopeAdmin,
-		summary: "Get the wording of messages", about: "And which reminders of appointments go out, and how.",
-	}, func(ctx context.Context, c caller, _ *struct{}) (result[messageSettingsView], error) {
-		m, err := s.o.Notify.MessageSettings(ctx, c.OrganizationID)
-		return result[messageSettingsView]{viewMessageSettings(m)}, err
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/messages", ID: "getMessages", Tag: "Messages", Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "Get the wording of messages", About: "And which reminders of appointments go out, and how.",
+	}, func(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[messageSettingsView], error) {
+		m, err := s.opts.Notify.MessageSettings(ctx, c.OrganizationID)
+		return api.Result[messageSettingsView]{Result: viewMessageSettings(m)}, err
 	})
-	register(s, operation{
-		method: http.MethodPut, path: "/management/messages", id: "setMessages", tag: "Messages", who: managers, scope: scopeAdmin,
-		summary: "Change the wording of messages", about: "And which reminders of appointments go out, and how. What is absent stays. " +
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPut, Path: "/management/messages", ID: "setMessages", Tag: "Messages", Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "Change the wording of messages", About: "And which reminders of appointments go out, and how. What is absent stays. " +
 			"WhatsApp takes templates only that it has approved, one for each message and language: without one, reminders go by the next method, and one-time codes are refused (AUT-NO_SENDER).",
-		example: map[string]any{
+		Example: map[string]any{
 			"templates": map[string]any{"otp": map[string]any{"en": map[string]any{"subject": "Your code", "text": "{{organization}}: your code is {{code}}."}}},
 			"reminders": map[string]any{"oneHourBeforeAppointment": []string{"whatsapp", "sms"}},
 		},
-	}, func(ctx context.Context, c caller, in *with[messageSettingsBody]) (result[messageSettingsView], error) {
-		m, err := s.o.Notify.SetMessages(ctx, c.OrganizationID, in.Body.change())
-		return result[messageSettingsView]{viewMessageSettings(m)}, err
+	}, func(ctx context.Context, c api.Caller, in *api.Body[messageSettingsBody]) (api.Result[messageSettingsView], error) {
+		m, err := s.opts.Notify.SetMessages(ctx, c.OrganizationID, in.Body.change())
+		return api.Result[messageSettingsView]{Result: viewMessageSettings(m)}, err
 	})
 	type logQuery struct {
 		Limit     int    `query:"limit" default:"10" minimum:"1" doc:"Items on a page; at most 100, more are not given."`
@@ -151,26 +153,26 @@ func (s *Server) messageRoutes() {
 		From      string `query:"from" doc:"A day (2026-03-01) of the organization, or a moment (RFC 3339)."`
 		To        string `query:"to" doc:"A day, to its end, or a moment."`
 	}
-	register(s, operation{
-		method: http.MethodGet, path: "/management/messages/log", id: "listMessageAttempts", tag: "Messages", who: managers, scope: scopeAdmin,
-		summary: "List what became of messages", about: "Every attempt of the last 30 days, the newest first; no text and no address.",
-	}, func(ctx context.Context, c caller, in *logQuery) (list[messageAttemptView], error) {
-		page := pageOf(in.Limit, in.Token)
-		o, err := s.directory.of(ctx, c.OrganizationID)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/messages/log", ID: "listMessageAttempts", Tag: "Messages", Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "List what became of messages", About: "Every attempt of the last 30 days, the newest first; no text and no address.",
+	}, func(ctx context.Context, c api.Caller, in *logQuery) (api.List[messageAttemptView], error) {
+		page := api.PageOf(in.Limit, in.Token)
+		o, err := s.api.Directory.Get(ctx, c.OrganizationID)
 		if err != nil {
-			return list[messageAttemptView]{}, err
+			return api.List[messageAttemptView]{}, err
 		}
 		f := notify.MessageFilter{
 			BookingID: in.BookingID, MessageID: in.MessageID, Template: in.Template, Method: in.Method, Status: notify.MessageStatus(in.Status),
 			Delivery: notify.MessageReceipt(in.Delivery),
 		}
-		if f.From, err = beginning(in.From, o.zone); err != nil {
-			return list[messageAttemptView]{}, err
+		if f.From, err = beginning(in.From, o.Zone); err != nil {
+			return api.List[messageAttemptView]{}, err
 		}
-		if f.To, err = ending(in.To, o.zone); err != nil {
-			return list[messageAttemptView]{}, err
+		if f.To, err = ending(in.To, o.Zone); err != nil {
+			return api.List[messageAttemptView]{}, err
 		}
-		rows, err := s.o.Notify.MessageLog(ctx, c.OrganizationID, f, page)
-		return listOf(rows, page.Limit, func(a *notify.MessageAttempt) string { return a.ID }, viewMessageAttempt), err
+		rows, err := s.opts.Notify.MessageLog(ctx, c.OrganizationID, f, page)
+		return api.ListOf(rows, page.Limit, func(a *notify.MessageAttempt) string { return a.ID }, viewMessageAttempt), err
 	})
 }

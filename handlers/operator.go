@@ -9,6 +9,7 @@ import (
 	"riverqueue.com/riverui"
 
 	"nowserving/booking/access"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -26,7 +27,7 @@ const operatorPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 
 func (s *Server) operatorRoutes() error {
 	// Not started: in its background it would only count jobs ahead of time.
 	pages, err := riverui.NewHandler(&riverui.HandlerOpts{
-		Endpoints: s.o.Notify.JobPages(), JobListHideArgsByDefault: true, Logger: s.o.Log, Prefix: jobsPath,
+		Endpoints: s.opts.Notify.JobPages(), JobListHideArgsByDefault: true, Logger: s.opts.Log, Prefix: jobsPath,
 	})
 	if err != nil {
 		return fmt.Errorf("make the pages of jobs: %w", err)
@@ -34,21 +35,21 @@ func (s *Server) operatorRoutes() error {
 	// A browser sends a password along with whatever another site makes it ask.
 	sameSite := http.NewCrossOriginProtection()
 	serve := func(c *gin.Context) {
-		if !s.admitOperator(c, scopeAdmin) {
+		if !s.admitOperator(c, access.ScopeAdmin) {
 			return
 		}
 		if err := sameSite.Check(c.Request); err != nil {
-			s.answer(c, models.Errorf(models.CodeForbidden, "Another site may not do this in your name."))
+			s.api.WriteError(c, models.Errorf(models.CodeForbidden, "Another site may not do this in your name."))
 			return
 		}
 		c.Header("Content-Security-Policy", operatorPolicy)
 		c.Header("Referrer-Policy", "no-referrer")
 		c.Header("Cache-Control", "no-store")
-		c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxBody)
+		c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, api.MaxBody)
 		pages.ServeHTTP(c.Writer, c.Request)
 	}
-	s.engine.Any(jobsPath, serve)
-	s.engine.Any(jobsPath+"/*path", serve)
+	s.api.Router.Any(jobsPath, serve)
+	s.api.Router.Any(jobsPath+"/*path", serve)
 	return nil
 }
 
@@ -56,36 +57,36 @@ func (s *Server) operatorRoutes() error {
 // Basic (RFC 7617), which a browser asks for. Any other credential is refused,
 // and charged to the address it comes from. It answers what it refuses.
 func (s *Server) admitOperator(c *gin.Context, needs access.Scope) bool {
-	key := credential(c.Request)
+	key := api.CredentialOf(c.Request)
 	if _, password, ok := c.Request.BasicAuth(); ok {
 		key = password
 	}
-	p, left, err := s.authenticate(c.Request.Context(), c.ClientIP(), key)
-	if err == nil && whoIs(p) != accountKey {
+	p, left, err := s.api.Authenticate(c.Request.Context(), c.ClientIP(), key)
+	if err == nil && api.RoleOf(p) != api.AccountKey {
 		err = models.Errorf(models.CodeUnauthenticated, "Only an account key opens this.")
-		left = s.limiter.takeAddress(c.Request.Context(), c.ClientIP())
-		err = cmp.Or(left.tooMany(), err)
+		left = s.api.Limiter.TakeAddress(c.Request.Context(), c.ClientIP())
+		err = cmp.Or(left.Err(), err)
 	}
 	if err == nil {
-		err = operation{scope: needs}.allows(p)
+		err = api.Operation{Scope: needs}.Allows(p)
 	}
 	if err == nil {
 		return true
 	}
-	if left.limit > 0 {
-		s.show(c, left)
+	if left.Limit > 0 {
+		s.api.SetLimitHeaders(c, left)
 	}
-	answer := s.problem(c.Request.Context(), err)
-	answer.challenge = `Basic realm="Account key as password", charset="UTF-8"`
-	writeProblem(c, answer)
+	answer := s.api.ProblemOf(c.Request.Context(), err)
+	answer.Challenge = `Basic realm="Account key as password", charset="UTF-8"`
+	api.WriteProblem(c, answer)
 	return false
 }
 
 // metrics shows the metrics of this node to operators: they tell how many
 // patients a clinic has and what the service is busy with.
 func (s *Server) metrics(c *gin.Context) {
-	if s.admitOperator(c, scopeRead) {
+	if s.admitOperator(c, access.ScopeRead) {
 		c.Header("Cache-Control", "no-store")
-		s.o.Metrics.ServeHTTP(c.Writer, c.Request)
+		s.opts.Metrics.ServeHTTP(c.Writer, c.Request)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"nowserving/booking/access"
 	"nowserving/booking/catalog"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -42,18 +43,18 @@ func viewOrganization(o *models.Organization) organizationView {
 	}
 }
 
-func (s *Server) showOrganization(c caller) func(o *models.Organization, err error) (result[organizationView], error) {
-	return func(o *models.Organization, err error) (result[organizationView], error) {
+func (s *Server) showOrganization(c api.Caller) func(o *models.Organization, err error) (api.Result[organizationView], error) {
+	return func(o *models.Organization, err error) (api.Result[organizationView], error) {
 		if err != nil {
-			return result[organizationView]{}, err
+			return api.Result[organizationView]{}, err
 		}
 		view := viewOrganization(o)
-		if managers&whoIs(c.Principal) != 0 && c.requires(scopeAdmin) == nil && o.OnSiteCodeSealed != "" {
+		if api.Managers&api.RoleOf(c.Principal) != 0 && c.RequireScope(access.ScopeAdmin) == nil && o.OnSiteCodeSealed != "" {
 			if view.OnSiteCode, err = s.onSite.Open(o.OnSiteCodeSealed); err != nil {
-				return result[organizationView]{}, err
+				return api.Result[organizationView]{}, err
 			}
 		}
-		return result[organizationView]{view}, nil
+		return api.Result[organizationView]{Result: view}, nil
 	}
 }
 
@@ -68,7 +69,7 @@ type DoorBody struct {
 // change is what the body changes. drawn says that there is an on-site code.
 func (s *Server) door(b DoorBody, drawn bool) (catalog.OrganizationChange, error) {
 	change := catalog.OrganizationChange{ShortName: b.ShortName, Country: b.Country, GuestJoin: b.GuestJoin}
-	if b.GuestJoin != nil && *b.GuestJoin == models.GuestsTurnstile && !s.o.Access.AsksTurnstile() {
+	if b.GuestJoin != nil && *b.GuestJoin == models.GuestsTurnstile && !s.opts.Access.AsksTurnstile() {
 		return change, models.Invalid("guestJoin", "The server is not set up with Turnstile (NOWSERVING_TURNSTILE_SECRET).")
 	}
 	var code string
@@ -120,39 +121,39 @@ type organizationChangeBody struct {
 }
 
 func (s *Server) organizationRoutes() {
-	register(s, operation{
-		method: http.MethodGet, path: "/management/organizations", id: "listOrganizations", tag: "Organizations", who: staff, tenancy: optional,
-		summary: "List organizations", about: "All of them for an account key; everybody else sees their own.",
-	}, func(ctx context.Context, c caller, in *paging) (list[organizationView], error) {
-		page := in.page()
-		rows, err := s.o.Catalog.Organizations(ctx, c.Principal.OrganizationID, page)
-		return listOf(rows, page.Limit, func(o *models.Organization) string { return o.ID }, viewOrganization), err
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/organizations", ID: "listOrganizations", Tag: "Organizations", Roles: api.Staff, Tenant: api.TenantOptional,
+		Summary: "List organizations", About: "All of them for an account key; everybody else sees their own.",
+	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[organizationView], error) {
+		page := in.Page()
+		rows, err := s.opts.Catalog.Organizations(ctx, c.Principal.OrganizationID, page)
+		return api.ListOf(rows, page.Limit, func(o *models.Organization) string { return o.ID }, viewOrganization), err
 	})
-	register(s, operation{
-		method: http.MethodPost, path: "/management/organizations", id: "createOrganization", tag: "Organizations", who: accountKey, scope: scopeAdmin, tenancy: optional,
-		summary: "Make an organization", example: models.Fields{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh"},
-	}, func(ctx context.Context, c caller, in *with[organizationBody]) (result[organizationView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/organizations", ID: "createOrganization", Tag: "Organizations", Roles: api.AccountKey, Scope: access.ScopeAdmin, Tenant: api.TenantOptional,
+		Summary: "Make an organization", Example: models.Fields{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh"},
+	}, func(ctx context.Context, c api.Caller, in *api.Body[organizationBody]) (api.Result[organizationView], error) {
 		o := &models.Organization{
 			Name: in.Body.Name, Timezone: in.Body.Timezone, BusinessTypeID: in.Body.BusinessTypeID, BusinessCustomConfig: in.Body.BusinessCustomConfig,
 			AllowedOrigins: in.Body.AllowedOrigins, ClinicAddresses: in.Body.ClinicAddresses, OTPDailyLimit: in.Body.OTPDailyLimit,
 		}
 		if err := checkConfig(in.Body.BusinessCustomConfig); err != nil {
-			return result[organizationView]{}, err
+			return api.Result[organizationView]{}, err
 		}
 		door, err := s.door(in.Body.DoorBody, false)
 		if err != nil {
-			return result[organizationView]{}, err
+			return api.Result[organizationView]{}, err
 		}
 		door.Apply(o)
-		return s.showOrganization(c)(o, s.o.Catalog.CreateOrganization(ctx, o))
+		return s.showOrganization(c)(o, s.opts.Catalog.CreateOrganization(ctx, o))
 	})
 	type byOrganization struct {
 		ID string `path:"id" maxLength:"64"`
 	}
 	// within makes a short name an id, and refuses the organizations of others to
 	// those who have one of their own.
-	within := func(ctx context.Context, c caller, id *string) (err error) {
-		if *id, err = s.directory.idOf(ctx, *id); err != nil {
+	within := func(ctx context.Context, c api.Caller, id *string) (err error) {
+		if *id, err = s.api.Directory.ResolveID(ctx, *id); err != nil {
 			return err
 		}
 		if own := c.Principal.OrganizationID; own != "" && own != *id {
@@ -160,74 +161,74 @@ func (s *Server) organizationRoutes() {
 		}
 		return nil
 	}
-	register(s, operation{
-		method: http.MethodGet, path: "/management/organizations/{id}", id: "getOrganization", tag: "Organizations", who: staff, tenancy: optional,
-		summary: "Get an organization",
-	}, func(ctx context.Context, c caller, in *byOrganization) (result[organizationView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/organizations/{id}", ID: "getOrganization", Tag: "Organizations", Roles: api.Staff, Tenant: api.TenantOptional,
+		Summary: "Get an organization",
+	}, func(ctx context.Context, c api.Caller, in *byOrganization) (api.Result[organizationView], error) {
 		if err := within(ctx, c, &in.ID); err != nil {
-			return result[organizationView]{}, err
+			return api.Result[organizationView]{}, err
 		}
-		return s.showOrganization(c)(s.o.Catalog.Organization(ctx, in.ID))
+		return s.showOrganization(c)(s.opts.Catalog.Organization(ctx, in.ID))
 	})
 	type organizationChange struct {
 		ID   string `path:"id" maxLength:"64"`
 		Body organizationChangeBody
 	}
-	register(s, operation{
-		method: http.MethodPut, path: "/management/organizations/{id}", id: "updateOrganization", tag: "Organizations", who: managers, scope: scopeAdmin, tenancy: optional,
-		summary: "Change an organization", about: "What is absent stays. Tickets are drawn for the local day of the new time zone from then on.",
-		example: models.Fields{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh", "allowedOrigins": []string{"https://clinic.example"}},
-	}, func(ctx context.Context, c caller, in *organizationChange) (result[organizationView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPut, Path: "/management/organizations/{id}", ID: "updateOrganization", Tag: "Organizations", Roles: api.Managers, Scope: access.ScopeAdmin, Tenant: api.TenantOptional,
+		Summary: "Change an organization", About: "What is absent stays. Tickets are drawn for the local day of the new time zone from then on.",
+		Example: models.Fields{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh", "allowedOrigins": []string{"https://clinic.example"}},
+	}, func(ctx context.Context, c api.Caller, in *organizationChange) (api.Result[organizationView], error) {
 		if err := within(ctx, c, &in.ID); err != nil {
-			return result[organizationView]{}, err
+			return api.Result[organizationView]{}, err
 		}
 		if err := checkConfig(in.Body.BusinessCustomConfig); err != nil {
-			return result[organizationView]{}, err
+			return api.Result[organizationView]{}, err
 		}
 		if in.Body.OTPDailyLimit != nil && c.Kind != access.KindAccount {
-			return result[organizationView]{}, models.Errorf(models.CodeForbidden, "Messages cost the operator: only an account key sets otpDailyLimit.")
+			return api.Result[organizationView]{}, models.Errorf(models.CodeForbidden, "Messages cost the operator: only an account key sets otpDailyLimit.")
 		}
-		before, err := s.o.Catalog.Organization(ctx, in.ID)
+		before, err := s.opts.Catalog.Organization(ctx, in.ID)
 		if err != nil {
-			return result[organizationView]{}, err
+			return api.Result[organizationView]{}, err
 		}
 		change, err := s.door(in.Body.DoorBody, before.OnSiteCodeSealed != "")
 		if err != nil {
-			return result[organizationView]{}, err
+			return api.Result[organizationView]{}, err
 		}
 		change.Name, change.Timezone, change.BusinessTypeID = in.Body.Name, in.Body.Timezone, in.Body.BusinessTypeID
 		change.BusinessCustomConfig, change.AllowedOrigins = in.Body.BusinessCustomConfig, in.Body.AllowedOrigins
 		change.ClinicAddresses, change.OTPDailyLimit = in.Body.ClinicAddresses, in.Body.OTPDailyLimit
-		o, err := s.o.Catalog.UpdateOrganization(ctx, in.ID, change)
-		s.directory.forget(in.ID)
+		o, err := s.opts.Catalog.UpdateOrganization(ctx, in.ID, change)
+		s.api.Directory.Forget(in.ID)
 		return s.showOrganization(c)(o, err)
 	})
 	type organizationDeletion struct {
 		ID   string `path:"id" maxLength:"64"`
 		Hard bool   `query:"hardDelete" doc:"Delete everything of it for good; in development only."`
 	}
-	register(s, operation{
-		method: http.MethodDelete, path: "/management/organizations/{id}", id: "deleteOrganization", tag: "Organizations", who: accountKey | owner, scope: scopeAdmin, tenancy: optional,
-		summary: "Delete an organization",
-		about: "It is hidden everywhere, its credentials are refused, its live connections closed, and nothing is sent for it any more. What it had stays in the database, " +
+	api.Register(s.api, api.Operation{
+		Method: http.MethodDelete, Path: "/management/organizations/{id}", ID: "deleteOrganization", Tag: "Organizations", Roles: api.AccountKey | api.Owner, Scope: access.ScopeAdmin, Tenant: api.TenantOptional,
+		Summary: "Delete an organization",
+		About: "It is hidden everywhere, its credentials are refused, its live connections closed, and nothing is sent for it any more. What it had stays in the database, " +
 			"unless hardDelete is asked for, which only a service in development carries out.",
-	}, func(ctx context.Context, c caller, in *organizationDeletion) (result[organizationView], error) {
+	}, func(ctx context.Context, c api.Caller, in *organizationDeletion) (api.Result[organizationView], error) {
 		if err := within(ctx, c, &in.ID); err != nil {
-			return result[organizationView]{}, err
+			return api.Result[organizationView]{}, err
 		}
-		defer s.directory.forget(in.ID)
+		defer s.api.Directory.Forget(in.ID)
 		if !in.Hard {
-			return s.showOrganization(c)(s.o.Catalog.DeleteOrganization(ctx, in.ID))
+			return s.showOrganization(c)(s.opts.Catalog.DeleteOrganization(ctx, in.ID))
 		}
-		if !s.o.Development {
-			return result[organizationView]{}, models.Errorf(models.CodeHardDelete, "Organizations are deleted for good in development only.")
+		if !s.opts.Development {
+			return api.Result[organizationView]{}, models.Errorf(models.CodeHardDelete, "Organizations are deleted for good in development only.")
 		}
-		o, err := s.o.Catalog.DropOrganization(ctx, in.ID)
+		o, err := s.opts.Catalog.DropOrganization(ctx, in.ID)
 		if err != nil {
-			return result[organizationView]{}, err
+			return api.Result[organizationView]{}, err
 		}
-		if err := s.o.Mirrors.Drop(ctx, in.ID); err != nil {
-			s.o.Log.Warn("the queue index of a deleted organization stays in Redis", "organization", in.ID, "error", err)
+		if err := s.opts.Mirrors.Drop(ctx, in.ID); err != nil {
+			s.opts.Log.Warn("the queue index of a deleted organization stays in Redis", "organization", in.ID, "error", err)
 		}
 		return s.showOrganization(c)(o, nil)
 	})

@@ -4,10 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"strings"
 
 	"nowserving/booking/access"
-	"nowserving/booking/store"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -76,65 +75,56 @@ func (s *Server) privacyRoutes() {
 	type byCustomer struct {
 		ID string `path:"customerId" maxLength:"64"`
 	}
-	register(s, operation{
-		method: http.MethodDelete, path: "/management/customers/{customerId}", id: "eraseCustomer", tag: "Customers", who: managers, scope: scopeAdmin,
-		summary: "Erase a customer", about: erasing,
-	}, func(ctx context.Context, c caller, in *byCustomer) (message, error) {
-		return message{"The customer is erased."}, s.erase(ctx, c, in.ID)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodDelete, Path: "/management/customers/{customerId}", ID: "eraseCustomer", Tag: "Customers", Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "Erase a customer", About: erasing,
+	}, func(ctx context.Context, c api.Caller, in *byCustomer) (api.Message, error) {
+		return api.Message{Message: "The customer is erased."}, s.erase(ctx, c, in.ID)
 	})
-	register(s, operation{
-		method: http.MethodDelete, path: "/customer/profile", id: "eraseMe", tag: "Customer", who: customers, summary: "Erase me", about: erasing + " Every session ends.",
-	}, func(ctx context.Context, c caller, _ *struct{}) (message, error) {
-		return message{"You are erased."}, s.erase(ctx, c, c.SubjectID)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodDelete, Path: "/customer/profile", ID: "eraseMe", Tag: "Customer", Roles: api.Customers, Summary: "Erase me", About: erasing + " Every session ends.",
+	}, func(ctx context.Context, c api.Caller, _ *struct{}) (api.Message, error) {
+		return api.Message{Message: "You are erased."}, s.erase(ctx, c, c.SubjectID)
 	})
-	register(s, operation{
-		method: http.MethodGet, path: "/management/customers/{customerId}/export", id: "exportCustomer", tag: "Customers", who: managers, scope: scopeAdmin,
-		summary: "Export everything held about a customer", about: exporting, file: "customer.json",
-	}, func(ctx context.Context, c caller, in *byCustomer) (exportView, error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/customers/{customerId}/export", ID: "exportCustomer", Tag: "Customers", Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "Export everything held about a customer", About: exporting, File: "customer.json",
+	}, func(ctx context.Context, c api.Caller, in *byCustomer) (exportView, error) {
 		return s.export(ctx, c, in.ID)
 	})
-	register(s, operation{
-		method: http.MethodGet, path: "/customer/profile/export", id: "exportMe", tag: "Customer", who: customers,
-		summary: "Export everything held about me", about: exporting, file: "customer.json",
-	}, func(ctx context.Context, c caller, _ *struct{}) (exportView, error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/customer/profile/export", ID: "exportMe", Tag: "Customer", Roles: api.Customers,
+		Summary: "Export everything held about me", About: exporting, File: "customer.json",
+	}, func(ctx context.Context, c api.Caller, _ *struct{}) (exportView, error) {
 		return s.export(ctx, c, c.SubjectID)
 	})
 }
 
 // erase cancels what a customer has ahead and then erases them; one that was cut
 // short goes on when it is asked for again.
-func (s *Server) erase(ctx context.Context, c caller, id string) error {
-	if _, err := s.o.Access.Customer(ctx, c.customers(), id); err != nil {
+func (s *Server) erase(ctx context.Context, c api.Caller, id string) error {
+	if _, err := s.opts.Access.Customer(ctx, c.CustomerScope(), id); err != nil {
 		return err
 	}
-	if err := s.o.Bookings.CancelAll(ctx, c.scope(), id); err != nil {
+	if err := s.opts.Bookings.CancelAll(ctx, c.Scope(), id); err != nil {
 		return err
 	}
-	return s.o.Access.Erase(ctx, c.customers(), id, s.o.Notify.Erase, s.eraseAnswers)
+	return s.opts.Access.Erase(ctx, c.CustomerScope(), id, s.opts.Notify.Erase, s.api.EraseAnswers)
 }
 
-// eraseAnswers takes a customer out of the answers that are kept for who repeats
-// a request. One that can't be read any more mentions nobody.
-func (s *Server) eraseAnswers(tx *store.Tx, e *store.Erasure) error {
-	return tx.LoseAnswers(e, func(sealed string) bool {
-		body, err := s.answers.Open(sealed)
-		return err == nil && strings.Contains(body, e.CustomerID)
-	})
-}
-
-func (s *Server) export(ctx context.Context, c caller, id string) (exportView, error) {
-	h, err := s.o.Access.Export(ctx, c.customers(), id)
+func (s *Server) export(ctx context.Context, c api.Caller, id string) (exportView, error) {
+	h, err := s.opts.Access.Export(ctx, c.CustomerScope(), id)
 	if err != nil {
 		return exportView{}, err
 	}
 	names := map[string]string{}
 	if c.Kind != access.KindCustomer { // who works there is no customer's business
-		if names, err = s.o.Access.ActorNames(ctx, h.Audit); err != nil {
+		if names, err = s.opts.Access.ActorNames(ctx, h.Audit); err != nil {
 			return exportView{}, err
 		}
 	}
 	view := exportView{
-		ExportedAt: models.At(s.o.Store.Time()), Customer: customerOf(h.Customer), Lang: h.Customer.Lang, Truncated: h.Truncated,
+		ExportedAt: models.At(s.opts.Store.Time()), Customer: customerOf(h.Customer), Lang: h.Customer.Lang, Truncated: h.Truncated,
 		Devices: h.Devices, Messages: h.Messages, Sessions: h.Sessions,
 		Bookings: make([]exportedBooking, len(h.Bookings)), Deliveries: make([]exportedDelivery, len(h.Deliveries)), Audit: make([]AuditLine, len(h.Audit)),
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"nowserving/booking/store"
+	"nowserving/handlers/api"
 )
 
 type queueRef struct {
@@ -14,23 +15,24 @@ type queueRef struct {
 
 // waitingList is a page of the bookings that wait for a resource.
 type waitingList struct {
-	Result     []BookingView `json:"result" nullable:"false"`
-	Pagination pagination    `json:"pagination"`
-	Total      int64         `json:"total" doc:"Who waits, on all pages."`
+	Result     []api.BookingView `json:"result" nullable:"false"`
+	Pagination api.Pagination    `json:"pagination"`
+	Total      int64             `json:"total" doc:"Who waits, on all pages."`
 }
 
-func (l *waitingList) page() *pagination { return &l.Pagination }
+// PageInfo implements api.PagedAnswer.
+func (l *waitingList) PageInfo() *api.Pagination { return &l.Pagination }
 
 func (s *Server) queueRoutes() {
 	example := map[string]any{"resourceId": exampleOther}
-	register(s, operation{
-		method: http.MethodPost, path: "/management/queue/next", id: "callNext", tag: "Queue", who: staff,
-		summary: "Call the next patient",
-		about:   "Takes the head of the resource's queue in one step: two who call at once get two different patients. QUE-EMPTY when nobody waits.",
-		example: example,
-	}, func(ctx context.Context, c caller, in *with[queueRef]) (result[BookingView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/queue/next", ID: "callNext", Tag: "Queue", Roles: api.Staff,
+		Summary: "Call the next patient",
+		About:   "Takes the head of the resource's queue in one step: two who call at once get two different patients. QUE-EMPTY when nobody waits.",
+		Example: example,
+	}, func(ctx context.Context, c api.Caller, in *api.Body[queueRef]) (api.Result[api.BookingView], error) {
 		ctx = store.Because(ctx, in.Body.Reason)
-		return s.shown(ctx, c)(s.o.Bookings.Next(ctx, c.scope(), in.Body.ResourceID))
+		return s.shown(ctx, c)(s.opts.Bookings.Next(ctx, c.Scope(), in.Body.ResourceID))
 	})
 
 	type queueQuery struct {
@@ -38,16 +40,16 @@ func (s *Server) queueRoutes() {
 		Limit      int    `query:"limit" default:"500" minimum:"1" doc:"At most 500; more are not given."`
 		Token      string `query:"nextPageToken"`
 	}
-	register(s, operation{
-		method: http.MethodGet, path: "/management/queue", id: "getQueue", tag: "Queue", who: staff,
-		summary: "List who waits for a resource", about: "The next to be served first.",
-	}, func(ctx context.Context, c caller, in *queueQuery) (waitingList, error) {
-		page, err := s.o.Bookings.Queue(ctx, c.scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/queue", ID: "getQueue", Tag: "Queue", Roles: api.Staff,
+		Summary: "List who waits for a resource", About: "The next to be served first.",
+	}, func(ctx context.Context, c api.Caller, in *queueQuery) (waitingList, error) {
+		page, err := s.opts.Bookings.Queue(ctx, c.Scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
 		if err != nil {
 			return waitingList{}, err
 		}
-		views, err := s.showAll(ctx, c, true, page.Bookings)
-		return waitingList{views, tokenOf(page.Next), page.Total}, err
+		views, err := s.api.ViewBookings(ctx, c, true, page.Bookings)
+		return waitingList{views, api.NextPage(page.Next), page.Total}, err
 	})
 
 	for _, set := range []struct {
@@ -57,16 +59,16 @@ func (s *Server) queueRoutes() {
 		{"pause", "Pause a queue", "Nobody is called until it is resumed; who waits keeps waiting.", true},
 		{"resume", "Resume a queue", "", false},
 	} {
-		register(s, operation{
-			method: http.MethodPost, path: "/management/queue/" + set.verb, id: set.verb + "Queue", tag: "Queue", who: staff,
-			summary: set.summary, about: set.about, example: example,
-		}, func(ctx context.Context, c caller, in *with[queueRef]) (result[resourceView], error) {
+		api.Register(s.api, api.Operation{
+			Method: http.MethodPost, Path: "/management/queue/" + set.verb, ID: set.verb + "Queue", Tag: "Queue", Roles: api.Staff,
+			Summary: set.summary, About: set.about, Example: example,
+		}, func(ctx context.Context, c api.Caller, in *api.Body[queueRef]) (api.Result[resourceView], error) {
 			ctx = store.Because(ctx, in.Body.Reason)
-			r, err := s.o.Bookings.SetPaused(ctx, c.scope(), in.Body.ResourceID, set.paused)
+			r, err := s.opts.Bookings.SetPaused(ctx, c.Scope(), in.Body.ResourceID, set.paused)
 			if err != nil {
-				return result[resourceView]{}, err
+				return api.Result[resourceView]{}, err
 			}
-			s.directory.forget(c.OrganizationID)
+			s.api.Directory.Forget(c.OrganizationID)
 			return showResource(r, c.Lang)
 		})
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -39,27 +40,27 @@ type part struct {
 func (s *Server) parts() []part {
 	return []part{
 		{"database", func(ctx context.Context) (condition, string) {
-			if err := s.o.Store.Writable(ctx); err != nil {
-				s.o.Log.Warn("the database takes no changes", "error", err)
+			if err := s.opts.Store.Writable(ctx); err != nil {
+				s.opts.Log.Warn("the database takes no changes", "error", err)
 				return down, "It takes no changes."
 			}
 			return works, ""
 		}},
 		{"redis", func(ctx context.Context) (condition, string) {
-			if err := s.o.Redis.Ping(ctx).Err(); err != nil {
-				s.o.Log.Warn("Redis does not answer", "error", err)
+			if err := s.opts.Redis.Ping(ctx).Err(); err != nil {
+				s.opts.Log.Warn("Redis does not answer", "error", err)
 				return degraded, "It does not answer."
 			}
 			return works, ""
 		}},
 		{"queueIndex", func(context.Context) (condition, string) {
-			if length, silent := s.o.Mirrors.Silence(); silent {
+			if length, silent := s.opts.Mirrors.Silence(); silent {
 				return degraded, fmt.Sprintf("Nothing heard from Redis for %.0f seconds; positions are marked with their age.", length.Seconds())
 			}
 			return works, ""
 		}},
 		{"clock", func(context.Context) (condition, string) {
-			wrong, err := s.o.Store.ClockError()
+			wrong, err := s.opts.Store.ClockError()
 			switch {
 			case wrong:
 				return down, err.Error()
@@ -76,11 +77,11 @@ type readiness struct {
 	mu      sync.Mutex // held while checking: many who ask at once share the checks
 	checked time.Time
 	worst   condition
-	found   []FieldError // the parts that do not work
+	found   []api.FieldError // the parts that do not work
 }
 
 // ready checks the parts, unless that was done a moment ago.
-func (s *Server) ready(ctx context.Context) (condition, []FieldError) {
+func (s *Server) ready(ctx context.Context) (condition, []api.FieldError) {
 	r := &s.readiness
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -101,7 +102,7 @@ func (s *Server) ready(ctx context.Context) (condition, []FieldError) {
 	for i, p := range parts {
 		if conditions[i] != works {
 			r.worst = max(r.worst, conditions[i])
-			r.found = append(r.found, FieldError{p.name, details[i]})
+			r.found = append(r.found, api.FieldError{Field: p.name, Message: details[i]})
 		}
 	}
 	return r.worst, r.found
@@ -111,14 +112,14 @@ func (s *Server) ready(ctx context.Context) (condition, []FieldError) {
 // process works, and a container that fails it is replaced. /readyz says whether
 // the node should get requests.
 func (s *Server) serviceRoutes() {
-	s.engine.Match([]string{http.MethodGet, http.MethodHead}, "/healthz", func(c *gin.Context) {
+	s.api.Router.Match([]string{http.MethodGet, http.MethodHead}, "/healthz", func(c *gin.Context) {
 		c.Header("Cache-Control", "no-store")
 		c.JSON(http.StatusOK, gin.H{"status": "ok"})
 	})
-	s.engine.Match([]string{http.MethodGet, http.MethodHead}, "/readyz", func(c *gin.Context) {
+	s.api.Router.Match([]string{http.MethodGet, http.MethodHead}, "/readyz", func(c *gin.Context) {
 		c.Header("Cache-Control", "no-store")
-		if s.stopping.Load() {
-			s.answer(c, stopping())
+		if s.api.Stopping() {
+			s.api.WriteError(c, stopping())
 			return
 		}
 		switch worst, found := s.ready(c.Request.Context()); worst {
@@ -127,12 +128,12 @@ func (s *Server) serviceRoutes() {
 		case degraded:
 			c.JSON(http.StatusOK, gin.H{"status": "degraded", "errors": found})
 		case down:
-			p := s.problem(c.Request.Context(), models.Errorf(models.CodeUnavailable, "A part of the service is not working."))
+			p := s.api.ProblemOf(c.Request.Context(), models.Errorf(models.CodeUnavailable, "A part of the service is not working."))
 			p.Errors = found
-			writeProblem(c, p)
+			api.WriteProblem(c, p)
 		}
 	})
-	if s.o.Metrics != nil {
-		s.engine.GET("/metrics", s.metrics)
+	if s.opts.Metrics != nil {
+		s.api.Router.GET("/metrics", s.metrics)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/go-redis/redis_rate/v10"
 
+	"nowserving/handlers/api"
 	"nowserving/models"
 	"nowserving/notify"
 )
@@ -18,31 +19,31 @@ const receiptShare = 30
 
 // receiptRoutes are for carriers, not for clients of the API, so the API document
 // does not list them.
-func (s *Server) receiptRoutes() { s.engine.POST(notify.ReceiptsPath, s.receipt) }
+func (s *Server) receiptRoutes() { s.api.Router.POST(notify.ReceiptsPath, s.receipt) }
 
 // receipt takes what Twilio reports of a message. Nothing is looked up for a
 // request that it did not sign, and such a request is charged to its address.
 func (s *Server) receipt(c *gin.Context) {
-	body, err := s.body(c)
+	body, err := s.api.ReadBody(c)
 	var form url.Values
 	if err == nil {
-		if form, err = url.ParseQuery(string(body)); err != nil || !isText(string(body)) || !isText(form.Get("MessageSid")) {
+		if form, err = url.ParseQuery(string(body)); err != nil || !api.IsText(string(body)) || !api.IsText(form.Get("MessageSid")) {
 			err = models.Errorf(models.CodeMalformed, "The body is not a form.")
 		}
 	}
 	if err == nil {
-		err = s.o.Notify.SignedReceipt(form, c.GetHeader("X-Twilio-Signature"))
+		err = s.opts.Notify.SignedReceipt(form, c.GetHeader("X-Twilio-Signature"))
 	}
 	if err != nil {
-		s.answer(c, cmp.Or(s.spendAddress(c), err))
+		s.api.WriteError(c, cmp.Or(s.api.ChargeAddress(c), err))
 		return
 	}
-	left := s.limiter.take(c.Request.Context(), "receipts", redis_rate.PerMinute(receiptShare*s.o.RateLimit))
-	if err = left.tooMany(); err == nil {
-		err = s.o.Notify.Receipt(c.Request.Context(), form)
+	left := s.api.Limiter.Take(c.Request.Context(), "receipts", redis_rate.PerMinute(receiptShare*s.opts.RateLimit))
+	if err = left.Err(); err == nil {
+		err = s.opts.Notify.Receipt(c.Request.Context(), form)
 	}
 	if err != nil {
-		s.answer(c, err)
+		s.api.WriteError(c, err)
 		return
 	}
 	c.Status(http.StatusNoContent)

@@ -8,6 +8,7 @@ import (
 	"nowserving/booking/access"
 	"nowserving/booking/catalog"
 	"nowserving/booking/store"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -60,10 +61,10 @@ func (b *resourceBody) apply(r *models.Resource, lang string) error {
 
 // change returns the change that the body asks for. Who names a provider may
 // make a member, and gives them access, which takes the scope admin.
-func (s *Server) change(c caller, b *resourceBody) (catalog.ResourceChange, error) {
+func (s *Server) change(c api.Caller, b *resourceBody) (catalog.ResourceChange, error) {
 	names := b.ProviderEmail != nil || b.ProviderPhone != nil
 	if names {
-		if err := c.requires(scopeAdmin); err != nil {
+		if err := c.RequireScope(access.ScopeAdmin); err != nil {
 			return nil, err
 		}
 	}
@@ -75,11 +76,11 @@ func (s *Server) change(c caller, b *resourceBody) (catalog.ResourceChange, erro
 			return nil
 		}
 		r.ProviderID = nil
-		phone, email := c.international(text(b.ProviderPhone)), text(b.ProviderEmail)
+		phone, email := c.International(text(b.ProviderPhone)), text(b.ProviderEmail)
 		if phone == "" && email == "" {
 			return nil
 		}
-		id, err := s.o.Access.EnsureProvider(tx, c.OrganizationID, phone, email)
+		id, err := s.opts.Access.EnsureProvider(tx, c.OrganizationID, phone, email)
 		r.ProviderID = &id
 		return err
 	}, nil
@@ -126,24 +127,20 @@ func viewResource(r *models.Resource, lang string) (resourceView, error) {
 	return resourceView{place, r.On, r.Activated, text(r.ProviderID), models.At(r.CreatedAt)}, err
 }
 
-func showResource(r *models.Resource, lang string) (result[resourceView], error) {
+func showResource(r *models.Resource, lang string) (api.Result[resourceView], error) {
 	view, err := viewResource(r, lang)
-	return result[resourceView]{view}, err
+	return api.Result[resourceView]{Result: view}, err
 }
 
-func (s *Server) listResources(ctx context.Context, c caller, f catalog.ResourceFilter, p paging) (list[resourceView], error) {
-	page := p.page()
-	rows, err := s.o.Catalog.Resources(ctx, c.OrganizationID, f, page)
+func (s *Server) listResources(ctx context.Context, c api.Caller, f catalog.ResourceFilter, p api.Paging) (api.List[resourceView], error) {
+	page := p.Page()
+	rows, err := s.opts.Catalog.Resources(ctx, c.OrganizationID, f, page)
 	if err != nil {
-		return list[resourceView]{}, err
+		return api.List[resourceView]{}, err
 	}
-	return listOf(rows, page.Limit, func(r *models.Resource) string { return r.ID }, func(r *models.Resource) resourceView {
-		view, broken := viewResource(r, c.Lang)
-		if broken != nil {
-			err = broken
-		}
-		return view
-	}), err
+	return api.TryListOf(rows, page.Limit, func(r *models.Resource) string { return r.ID }, func(r *models.Resource) (resourceView, error) {
+		return viewResource(r, c.Lang)
+	})
 }
 
 func (s *Server) resourceRoutes() {
@@ -151,24 +148,24 @@ func (s *Server) resourceRoutes() {
 		"name": "Dr. Sarah Johnson", "name_translations": map[string]any{"en": "Dr. Sarah Johnson", "ar": "د. سارة جونسون"},
 		"category": "doctors", "types": []string{exampleID}, "on": true, "activated": true, "providerPhone": "+966500000002",
 	}
-	register(s, operation{
-		method: http.MethodGet, path: "/management/resources", id: "listResources", tag: "Resources", who: staff, summary: "List resources",
-	}, func(ctx context.Context, c caller, in *paging) (list[resourceView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/resources", ID: "listResources", Tag: "Resources", Roles: api.Staff, Summary: "List resources",
+	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[resourceView], error) {
 		return s.listResources(ctx, c, catalog.ResourceFilter{}, *in)
 	})
-	register(s, operation{
-		method: http.MethodPost, path: "/management/resources", id: "createResource", tag: "Resources", who: managers,
-		summary: "Make a resource", about: "Bookings that wait and match it enter its queue.", example: example,
-	}, func(ctx context.Context, c caller, in *with[resourceBody]) (result[resourceView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/resources", ID: "createResource", Tag: "Resources", Roles: api.Managers,
+		Summary: "Make a resource", About: "Bookings that wait and match it enter its queue.", Example: example,
+	}, func(ctx context.Context, c api.Caller, in *api.Body[resourceBody]) (api.Result[resourceView], error) {
 		change, err := s.change(c, &in.Body)
 		if err != nil {
-			return result[resourceView]{}, err
+			return api.Result[resourceView]{}, err
 		}
-		r, err := s.o.Catalog.CreateResource(ctx, c.OrganizationID, change)
+		r, err := s.opts.Catalog.CreateResource(ctx, c.OrganizationID, change)
 		if err != nil {
-			return result[resourceView]{}, err
+			return api.Result[resourceView]{}, err
 		}
-		s.catalogueChanged(ctx, c.OrganizationID)
+		s.api.CatalogueChanged(ctx, c.OrganizationID)
 		return showResource(r, c.Lang)
 	})
 
@@ -176,14 +173,14 @@ func (s *Server) resourceRoutes() {
 		Limit int    `query:"limit" default:"100" minimum:"1" doc:"At most 100; more are not given."`
 		Token string `query:"nextPageToken"`
 	}
-	register(s, operation{
-		method: http.MethodGet, path: "/management/resources/mine", id: "listMyResources", tag: "Resources", who: staff,
-		summary: "List the resources I act for", about: "For a key: none, since it is nobody.",
-	}, func(ctx context.Context, c caller, in *mineQuery) (list[resourceView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/resources/mine", ID: "listMyResources", Tag: "Resources", Roles: api.Staff,
+		Summary: "List the resources I act for", About: "For a key: none, since it is nobody.",
+	}, func(ctx context.Context, c api.Caller, in *mineQuery) (api.List[resourceView], error) {
 		if c.Kind != access.KindMember {
-			return list[resourceView]{Result: []resourceView{}}, nil
+			return api.List[resourceView]{Result: []resourceView{}}, nil
 		}
-		return s.listResources(ctx, c, catalog.ResourceFilter{ProviderID: c.SubjectID}, paging{in.Limit, in.Token})
+		return s.listResources(ctx, c, catalog.ResourceFilter{ProviderID: c.SubjectID}, api.Paging{Limit: in.Limit, Token: in.Token})
 	})
 	for _, view := range []struct {
 		path, id, summary string
@@ -192,29 +189,29 @@ func (s *Server) resourceRoutes() {
 		{"confirmedViewable", "listConfirmedViewable", "List the resources whose confirmed bookings I may see", func(v access.Views) []string { return v.Confirmed }},
 		{"requestsViewable", "listRequestsViewable", "List the resources whose requests I may see", func(v access.Views) []string { return v.Requests }},
 	} {
-		register(s, operation{
-			method: http.MethodGet, path: "/management/resources/" + view.path, id: view.id, tag: "Resources", who: staff, summary: view.summary,
-			about: "Active ones: a provider's own and those they were let look at, everybody else's all.",
-		}, func(ctx context.Context, c caller, in *mineQuery) (list[resourceView], error) {
+		api.Register(s.api, api.Operation{
+			Method: http.MethodGet, Path: "/management/resources/" + view.path, ID: view.id, Tag: "Resources", Roles: api.Staff, Summary: view.summary,
+			About: "Active ones: a provider's own and those they were let look at, everybody else's all.",
+		}, func(ctx context.Context, c api.Caller, in *mineQuery) (api.List[resourceView], error) {
 			f := catalog.ResourceFilter{OnlyActive: true}
 			if c.Role == models.RoleProvider {
 				if f.IDs = slices.Concat(c.ResourceIDs, view.besides(c.Views)); len(f.IDs) == 0 {
-					return list[resourceView]{Result: []resourceView{}}, nil
+					return api.List[resourceView]{Result: []resourceView{}}, nil
 				}
 			}
-			return s.listResources(ctx, c, f, paging{in.Limit, in.Token})
+			return s.listResources(ctx, c, f, api.Paging{Limit: in.Limit, Token: in.Token})
 		})
 	}
 
 	type byResource struct {
 		ID string `path:"resourceId" maxLength:"64"`
 	}
-	register(s, operation{
-		method: http.MethodGet, path: "/management/resources/{resourceId}", id: "getResource", tag: "Resources", who: staff, summary: "Get a resource",
-	}, func(ctx context.Context, c caller, in *byResource) (result[resourceView], error) {
-		r, err := s.o.Catalog.Resource(ctx, c.OrganizationID, in.ID)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/resources/{resourceId}", ID: "getResource", Tag: "Resources", Roles: api.Staff, Summary: "Get a resource",
+	}, func(ctx context.Context, c api.Caller, in *byResource) (api.Result[resourceView], error) {
+		r, err := s.opts.Catalog.Resource(ctx, c.OrganizationID, in.ID)
 		if err != nil {
-			return result[resourceView]{}, err
+			return api.Result[resourceView]{}, err
 		}
 		return showResource(r, c.Lang)
 	})
@@ -222,30 +219,30 @@ func (s *Server) resourceRoutes() {
 		ID   string `path:"resourceId" maxLength:"64"`
 		Body resourceBody
 	}
-	register(s, operation{
-		method: http.MethodPut, path: "/management/resources/{resourceId}", id: "updateResource", tag: "Resources", who: managers,
-		summary: "Change a resource", about: "Omitted fields are unchanged. " + renaming + " Bookings that match it now enter its queue, those that no longer do leave it.",
-		example: map[string]any{"on": true, "types": []string{exampleID}},
-	}, func(ctx context.Context, c caller, in *resourceChange) (result[resourceView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPut, Path: "/management/resources/{resourceId}", ID: "updateResource", Tag: "Resources", Roles: api.Managers,
+		Summary: "Change a resource", About: "Omitted fields are unchanged. " + renaming + " Bookings that match it now enter its queue, those that no longer do leave it.",
+		Example: map[string]any{"on": true, "types": []string{exampleID}},
+	}, func(ctx context.Context, c api.Caller, in *resourceChange) (api.Result[resourceView], error) {
 		change, err := s.change(c, &in.Body)
 		if err != nil {
-			return result[resourceView]{}, err
+			return api.Result[resourceView]{}, err
 		}
-		r, err := s.o.Catalog.UpdateResource(ctx, c.OrganizationID, in.ID, change)
+		r, err := s.opts.Catalog.UpdateResource(ctx, c.OrganizationID, in.ID, change)
 		if err != nil {
-			return result[resourceView]{}, err
+			return api.Result[resourceView]{}, err
 		}
-		s.catalogueChanged(ctx, c.OrganizationID)
+		s.api.CatalogueChanged(ctx, c.OrganizationID)
 		return showResource(r, c.Lang)
 	})
-	register(s, operation{
-		method: http.MethodDelete, path: "/management/resources/{resourceId}", id: "deleteResource", tag: "Resources", who: managers,
-		summary: "Delete a resource", about: "Who waited for it alone keeps a place among those of the same type.",
-	}, func(ctx context.Context, c caller, in *byResource) (message, error) {
-		if err := s.o.Catalog.DeleteResource(ctx, c.OrganizationID, in.ID); err != nil {
-			return message{}, err
+	api.Register(s.api, api.Operation{
+		Method: http.MethodDelete, Path: "/management/resources/{resourceId}", ID: "deleteResource", Tag: "Resources", Roles: api.Managers,
+		Summary: "Delete a resource", About: "Who waited for it alone keeps a place among those of the same type.",
+	}, func(ctx context.Context, c api.Caller, in *byResource) (api.Message, error) {
+		if err := s.opts.Catalog.DeleteResource(ctx, c.OrganizationID, in.ID); err != nil {
+			return api.Message{}, err
 		}
-		s.catalogueChanged(ctx, c.OrganizationID)
-		return message{"The resource is deleted."}, nil
+		s.api.CatalogueChanged(ctx, c.OrganizationID)
+		return api.Message{Message: "The resource is deleted."}, nil
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"nowserving/booking"
 	"nowserving/booking/access"
 	"nowserving/booking/store"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -100,15 +101,15 @@ type ownScheduleBody struct {
 
 func (s *Server) schedulingRoutes() {
 	const about = "With a date and a time: an appointment, with the resource the filters name or any that is free. With assign: false: a place in the queue. "
-	register(s, operation{
-		method: http.MethodPut, path: "/management/scheduling/new", id: "createBooking", tag: "Bookings", who: staff,
-		summary: "Make an appointment, or put a patient into the queue",
-		about:   about + "The answer is the booking itself, not in result as elsewhere, with the token and the address of the patient's page.",
-		example: map[string]any{
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPut, Path: "/management/scheduling/new", ID: "createBooking", Tag: "Bookings", Roles: api.Staff,
+		Summary: "Make an appointment, or put a patient into the queue",
+		About:   about + "The answer is the booking itself, not in result as elsewhere, with the token and the address of the patient's page.",
+		Example: map[string]any{
 			"date": "2023-01-11", "time": 1800, "type": exampleID, "resourceFilters": map[string]any{"resource": exampleOther},
 			"customerIdentifier": map[string]any{"phone": "+966500000001", "firstName": "Mona"}, "note": "Regular appointment",
 		},
-	}, func(ctx context.Context, c caller, in *with[deskScheduleBody]) (joinedView, error) {
+	}, func(ctx context.Context, c api.Caller, in *api.Body[deskScheduleBody]) (joinedView, error) {
 		j, err := in.Body.join()
 		if err != nil {
 			return joinedView{}, err
@@ -116,7 +117,7 @@ func (s *Server) schedulingRoutes() {
 		j.Priority = in.Body.Priority
 		var ref access.CustomerRef
 		if w := in.Body.Customer; w != nil {
-			ref = access.CustomerRef{ID: w.ID, Phone: c.international(w.Phone), Email: w.Email, FirstName: w.FirstName, LastName: w.LastName}
+			ref = access.CustomerRef{ID: w.ID, Phone: c.International(w.Phone), Email: w.Email, FirstName: w.FirstName, LastName: w.LastName}
 		}
 		if in.Body.Customer != nil || in.Body.Replaces == "" {
 			if err := models.CheckNames("customerIdentifier.", ref.FirstName, ref.LastName); err != nil {
@@ -124,65 +125,72 @@ func (s *Server) schedulingRoutes() {
 			}
 			j.FirstName, j.LastName = ref.FirstName, ref.LastName
 			j.Customer = func(tx *store.Tx) (*models.Customer, error) {
-				return s.o.Access.ResolveCustomerIn(tx, c.customers(), ref)
+				return s.opts.Access.ResolveCustomerIn(tx, c.CustomerScope(), ref)
 			}
 		}
 		return s.schedule(ctx, c, in.Body.ScheduleBody, j, true)
 	})
 
-	register(s, operation{
-		method: http.MethodPut, path: "/customer/scheduling/new", id: "joinQueue", tag: "Customer", who: customers, guests: true,
-		summary: "Make an appointment, or join a queue",
-		about: about + "Answers the booking with a token and an address that show and cancel it without signing in. " +
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPut, Path: "/customer/scheduling/new", ID: "joinQueue", Tag: "Customer", Roles: api.Customers, Guests: true,
+		Summary: "Make an appointment, or join a queue",
+		About: about + "Answers the booking with a token and an address that show and cancel it without signing in. " +
 			"Where the organization lets guests join (guestJoin), joining a queue needs no credential: X-APP-ID names the organization, and the token is the credential from then on.",
-		example: map[string]any{"type": exampleID, "assign": false, "assignmentTimeout": 60},
-	}, func(ctx context.Context, c caller, in *with[ownScheduleBody]) (result[joinedView], error) {
+		Example: map[string]any{"type": exampleID, "assign": false, "assignmentTimeout": 60},
+	}, func(ctx context.Context, c api.Caller, in *api.Body[ownScheduleBody]) (api.Result[joinedView], error) {
 		j, err := in.Body.join()
 		if err != nil {
-			return result[joinedView]{}, err
+			return api.Result[joinedView]{}, err
 		}
 		j.FirstName, j.LastName, j.Offered = in.Body.FirstName, in.Body.LastName, !in.Body.ShowAll
 		if c.Kind == access.KindCustomer {
 			j.CustomerID = c.SubjectID
 		} else {
 			if err := s.admitGuest(ctx, c, in.Body); err != nil {
-				return result[joinedView]{}, err
+				return api.Result[joinedView]{}, err
 			}
 			j.Customer = func(tx *store.Tx) (*models.Customer, error) {
 				return access.NewGuest(tx, c.OrganizationID, j.FirstName, j.LastName)
 			}
 		}
 		view, err := s.schedule(ctx, c, in.Body.ScheduleBody, j, false)
-		return result[joinedView]{view}, err
+		return api.Result[joinedView]{Result: view}, err
 	})
 }
 
 // schedule makes an appointment, or a place in the queue.
-func (s *Server) schedule(ctx context.Context, c caller, body ScheduleBody, j booking.Join, withCustomer bool) (joinedView, error) {
+func (s *Server) schedule(ctx context.Context, c api.Caller, body ScheduleBody, j booking.Join, withCustomer bool) (joinedView, error) {
 	var token string
-	token, j.TicketHash = s.o.Access.NewTicketToken()
+	token, j.TicketHash = s.opts.Access.NewTicketToken()
 	b, place, err := s.book(ctx, c, body, j)
 	if err != nil {
 		return joinedView{}, err
 	}
 	return joinedView{
-		BookingView: s.showChanged(ctx, c, withCustomer, b, place),
-		TicketToken: token, TicketURL: s.o.PublicURL + "/ticket/" + b.ID + "#" + token,
+		BookingView: s.api.ViewChanged(ctx, c, withCustomer, b, place),
+		TicketToken: token, TicketURL: s.opts.PublicURL + "/ticket/" + b.ID + "#" + token,
 	}, nil
 }
 
-func (s *Server) book(ctx context.Context, c caller, body ScheduleBody, j booking.Join) (*models.Booking, *booking.Place, error) {
+func (s *Server) book(ctx context.Context, c api.Caller, body ScheduleBody, j booking.Join) (*models.Booking, *booking.Place, error) {
 	if body.queued() {
 		if body.Replaces != "" {
 			return nil, nil, models.Invalid("rescheduleBookingId", "A booking is rescheduled to an appointment, not to the queue.")
 		}
-		j.By = c.scope().Actor()
-		return s.o.Bookings.Join(ctx, c.OrganizationID, j)
+		j.By = c.Scope().Actor()
+		return s.opts.Bookings.Join(ctx, c.OrganizationID, j)
 	}
 	a, err := body.appointment(j)
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := s.o.Bookings.Schedule(ctx, c.scope(), a)
+	b, err := s.opts.Bookings.Schedule(ctx, c.Scope(), a)
 	return b, nil, err
+}
+
+// joinedView is the answer of joining.
+type joinedView struct {
+	api.BookingView
+	TicketToken string `json:"ticketToken" doc:"Shows and cancels this one booking; for the patient's page."`
+	TicketURL   string `json:"ticketUrl" doc:"The patient's page."`
 }

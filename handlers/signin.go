@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"nowserving/booking/access"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -20,20 +21,20 @@ type OTPBody struct {
 	Recaptcha string `json:"recaptchaToken" maxLength:"8192" doc:"Of Google reCAPTCHA v3, likewise."`
 }
 
-func (b OTPBody) contact(c caller) access.Contact {
-	return access.Contact{Method: b.Method, Phone: c.international(b.Phone), Email: b.Email, Member: b.IsMember}
+func (b OTPBody) contact(c api.Caller) access.Contact {
+	return access.Contact{Method: b.Method, Phone: c.International(b.Phone), Email: b.Email, Member: b.IsMember}
 }
 
 // proof is what came that a person asks. In development a proof may come from any
 // page, because the keys that verifiers offer for tests name pages of their own.
-func (s *Server) proof(b OTPBody, c caller) access.Proof {
+func (s *Server) proof(b OTPBody, c api.Caller) access.Proof {
 	p := access.Proof{Turnstile: b.Turnstile, Recaptcha: b.Recaptcha, Address: c.Address}
-	if s.o.Development {
+	if s.opts.Development {
 		return p
 	}
-	origins := append([]string{s.o.PublicURL}, s.o.AllowedOrigins...)
-	if c.organization != nil {
-		origins = append(origins, c.organization.AllowedOrigins...)
+	origins := append([]string{s.opts.PublicURL}, s.opts.AllowedOrigins...)
+	if c.Organization != nil {
+		origins = append(origins, c.Organization.AllowedOrigins...)
 	}
 	for _, origin := range origins {
 		if u, err := url.Parse(origin); err == nil && u.Hostname() != "" {
@@ -59,10 +60,10 @@ type ofPage[B any] struct {
 }
 
 // token is the refresh token that came: in the page's cookie, else in the body.
-func (b refreshBody) token(c caller) (string, error) {
+func (b refreshBody) token(c api.Caller) (string, error) {
 	token := b.RefreshToken
-	if c.page != nil {
-		token = c.page.refreshToken()
+	if c.Page != nil {
+		token = c.Page.RefreshToken()
 		if token == "" {
 			return "", models.Errorf(models.CodeUnauthenticated, "The page has no session.")
 		}
@@ -97,21 +98,23 @@ type userView struct {
 	ResourceIDs    []string    `json:"resourceIds,omitempty" nullable:"false" doc:"Of a member: the resources they act for."`
 }
 
-// signedIn shows a session to the caller. One of our pages gets its tokens as
+// viewSession makes the view of a session. One of our pages gets its tokens as
 // cookies.
-func (c caller) signedIn(x access.Session, err error) (sessionView, error) {
-	if err != nil {
-		return sessionView{}, err
+func viewSession(c api.Caller) func(access.Session, error) (sessionView, error) {
+	return func(x access.Session, err error) (sessionView, error) {
+		if err != nil {
+			return sessionView{}, err
+		}
+		u := x.User
+		v := sessionView{x.RefreshToken, x.AccessToken, models.At(x.AccessTokenExpiresAt), userView{
+			u.ID, u.Kind, u.Role, u.FirstName, u.LastName, u.Phone, u.Email, u.OrganizationID, u.ResourceIDs,
+		}}
+		if c.Page != nil {
+			c.Page.Keep(x)
+			v.RefreshToken, v.AccessToken = "", ""
+		}
+		return v, nil
 	}
-	u := x.User
-	v := sessionView{x.RefreshToken, x.AccessToken, models.At(x.AccessTokenExpiresAt), userView{
-		u.ID, u.Kind, u.Role, u.FirstName, u.LastName, u.Phone, u.Email, u.OrganizationID, u.ResourceIDs,
-	}}
-	if c.page != nil {
-		c.page.keep(x)
-		v.RefreshToken, v.AccessToken = "", ""
-	}
-	return v, nil
 }
 
 type setupBody struct {
@@ -119,86 +122,86 @@ type setupBody struct {
 }
 
 func (s *Server) signInRoutes() {
-	register(s, operation{
-		method: http.MethodPost, path: "/auth/setup", id: "setUp", tag: "Sign-in", tenancy: untold,
-		summary: "Make the first account key", about: "Once, with the token of the link that the first start prints. The link ends with the first account key, and after a day. The key is shown once.",
-		example: map[string]any{"token": "what follows # in the link"},
-	}, func(ctx context.Context, _ caller, in *with[setupBody]) (result[keyView], error) {
-		return showKey(s.o.Access.Setup(ctx, in.Body.Token))
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/auth/setup", ID: "setUp", Tag: "Sign-in", Tenant: api.NoTenant,
+		Summary: "Make the first account key", About: "Once, with the token of the link that the first start prints. The link ends with the first account key, and after a day. The key is shown once.",
+		Example: map[string]any{"token": "what follows # in the link"},
+	}, func(ctx context.Context, _ api.Caller, in *api.Body[setupBody]) (api.Result[keyView], error) {
+		return showKey(s.opts.Access.Setup(ctx, in.Body.Token))
 	})
 	example := map[string]any{"method": "sms", "phoneNumber": "+966500000001", "isOrgMember": false}
-	register(s, operation{
-		method: http.MethodPost, path: "/auth/otp/request", id: "requestCode", tag: "Sign-in", tenancy: fromHeader,
-		summary: "Ask for a one-time code",
-		about:   "It goes out by SMS, WhatsApp or e-mail, in the language asked for, and is valid for ten minutes; a contact gets five in ten minutes, and the network that asks and the organization have bounds as well (429 with Retry-After). The answer is the same whether the person is known or not.",
-		example: example,
-	}, func(ctx context.Context, c caller, in *with[OTPBody]) (result[codeSent], error) {
-		if err := s.o.Access.CheckProof(ctx, s.proof(in.Body, c), true); err != nil {
-			return result[codeSent]{}, err
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/auth/otp/request", ID: "requestCode", Tag: "Sign-in", Tenant: api.TenantFromHeader,
+		Summary: "Ask for a one-time code",
+		About:   "It goes out by SMS, WhatsApp or e-mail, in the language asked for, and is valid for ten minutes; a contact gets five in ten minutes, and the network that asks and the organization have bounds as well (429 with Retry-After). The answer is the same whether the person is known or not.",
+		Example: example,
+	}, func(ctx context.Context, c api.Caller, in *api.Body[OTPBody]) (api.Result[codeSent], error) {
+		if err := s.opts.Access.CheckProof(ctx, s.proof(in.Body, c), true); err != nil {
+			return api.Result[codeSent]{}, err
 		}
 		to := in.Body.contact(c)
 		to.Lang = c.Lang
 		if err := s.spendCode(ctx, c, to.Method); err != nil {
-			return result[codeSent]{}, err
+			return api.Result[codeSent]{}, err
 		}
-		expires, err := s.o.Access.RequestCode(ctx, c.OrganizationID, to)
-		return result[codeSent]{codeSent{models.At(expires)}}, err
+		expires, err := s.opts.Access.RequestCode(ctx, c.OrganizationID, to)
+		return api.Result[codeSent]{Result: codeSent{models.At(expires)}}, err
 	})
-	register(s, operation{
-		method: http.MethodPost, path: "/auth/otp/verify", id: "verifyCode", tag: "Sign-in", tenancy: fromHeader,
-		summary: "Sign in with a one-time code", about: "A customer who is new is made. The fifth wrong guess ends a code for the network it comes from; ask for a new one.",
-		example: map[string]any{"method": "sms", "phoneNumber": "+966500000001", "isOrgMember": false, "code": "123456"},
-	}, func(ctx context.Context, c caller, in *ofPage[otpVerifyBody]) (sessionView, error) {
-		if c.page != nil && (c.page.kind == access.KindMember) != in.Body.IsMember {
-			return sessionView{}, models.Invalid(sessionHeader, "It does not go with isOrgMember.")
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/auth/otp/verify", ID: "verifyCode", Tag: "Sign-in", Tenant: api.TenantFromHeader,
+		Summary: "Sign in with a one-time code", About: "A customer who is new is made. The fifth wrong guess ends a code for the network it comes from; ask for a new one.",
+		Example: map[string]any{"method": "sms", "phoneNumber": "+966500000001", "isOrgMember": false, "code": "123456"},
+	}, func(ctx context.Context, c api.Caller, in *ofPage[otpVerifyBody]) (sessionView, error) {
+		if c.Page != nil && (c.Page.Kind == access.KindMember) != in.Body.IsMember {
+			return sessionView{}, models.Invalid(api.SessionHeader, "It does not go with isOrgMember.")
 		}
-		if err := s.o.Access.CheckProof(ctx, s.proof(in.Body.OTPBody, c), false); err != nil {
+		if err := s.opts.Access.CheckProof(ctx, s.proof(in.Body.OTPBody, c), false); err != nil {
 			return sessionView{}, err
 		}
-		return c.signedIn(s.verifyCode(ctx, c, in.Body.contact(c), in.Body.Code))
+		return viewSession(c)(s.verifyCode(ctx, c, in.Body.contact(c), in.Body.Code))
 	})
 
-	register(s, operation{
-		method: http.MethodPost, path: "/auth/token", id: "refreshToken", tag: "Sign-in", tenancy: untold,
-		summary: "Get a new access token, and the next refresh token",
-		about:   "Each refresh token is good once. For ten seconds it gives the same successor again, in case the answer was lost; when it comes later than that, it is in two hands, and the session ends. A session lasts 30 days from its last refresh, and at most 180.",
-		example: map[string]any{"refreshToken": "…"},
-	}, func(ctx context.Context, c caller, in *ofPage[refreshBody]) (sessionView, error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/auth/token", ID: "refreshToken", Tag: "Sign-in", Tenant: api.NoTenant,
+		Summary: "Get a new access token, and the next refresh token",
+		About:   "Each refresh token is good once. For ten seconds it gives the same successor again, in case the answer was lost; when it comes later than that, it is in two hands, and the session ends. A session lasts 30 days from its last refresh, and at most 180.",
+		Example: map[string]any{"refreshToken": "…"},
+	}, func(ctx context.Context, c api.Caller, in *ofPage[refreshBody]) (sessionView, error) {
 		token, err := in.Body.token(c)
 		if err != nil {
 			return sessionView{}, err
 		}
-		return c.signedIn(s.o.Access.Refresh(ctx, c.OrganizationID, token))
+		return viewSession(c)(s.opts.Access.Refresh(ctx, c.OrganizationID, token))
 	})
 	type refreshQuery struct {
 		RefreshToken string `query:"refreshToken" required:"true" maxLength:"500"`
 	}
-	register(s, operation{
-		method: http.MethodGet, path: "/auth/token", id: "refreshTokenByQuery", tag: "Sign-in", tenancy: untold,
-		summary: "Get a new access token, as older clients do", about: "Prefer POST: an address may end up in a log.",
-	}, func(ctx context.Context, c caller, in *refreshQuery) (sessionView, error) {
-		c.page = nil
-		return c.signedIn(s.o.Access.Refresh(ctx, c.OrganizationID, in.RefreshToken))
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/auth/token", ID: "refreshTokenByQuery", Tag: "Sign-in", Tenant: api.NoTenant,
+		Summary: "Get a new access token, as older clients do", About: "Prefer POST: an address may end up in a log.",
+	}, func(ctx context.Context, c api.Caller, in *refreshQuery) (sessionView, error) {
+		c.Page = nil
+		return viewSession(c)(s.opts.Access.Refresh(ctx, c.OrganizationID, in.RefreshToken))
 	})
-	register(s, operation{
-		method: http.MethodPost, path: "/auth/logout", id: "logout", tag: "Sign-in", tenancy: untold,
-		summary: "End a session",
-		about:   "The refresh token and the access token are refused from then on, and live connections are closed. Without a refresh token, that of the access token in Authorization ends.",
-		example: map[string]any{"refreshToken": "…"},
-	}, func(ctx context.Context, c caller, in *ofPage[refreshBody]) (message, error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/auth/logout", ID: "logout", Tag: "Sign-in", Tenant: api.NoTenant,
+		Summary: "End a session",
+		About:   "The refresh token and the access token are refused from then on, and live connections are closed. Without a refresh token, that of the access token in Authorization ends.",
+		Example: map[string]any{"refreshToken": "…"},
+	}, func(ctx context.Context, c api.Caller, in *ofPage[refreshBody]) (api.Message, error) {
 		token, err := in.Body.token(c)
 		switch {
-		case token != "" || c.page != nil:
-			err = s.o.Access.Logout(ctx, token)
-		case c.came != "":
-			err = s.o.Access.LogoutBearer(ctx, c.came)
+		case token != "" || c.Page != nil:
+			err = s.opts.Access.Logout(ctx, token)
+		case c.HeaderCredential != "":
+			err = s.opts.Access.LogoutBearer(ctx, c.HeaderCredential)
 		}
 		if err != nil {
-			return message{}, err
+			return api.Message{}, err
 		}
-		if c.page != nil {
-			c.page.forget()
+		if c.Page != nil {
+			c.Page.Forget()
 		}
-		return message{"You are signed out."}, nil
+		return api.Message{Message: "You are signed out."}, nil
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 
+	"nowserving/booking/access"
+	"nowserving/handlers/api"
 	"nowserving/models"
 	"nowserving/notify"
 )
@@ -131,113 +133,113 @@ type replayed struct {
 }
 
 // span reads the bounds of a time in the organization's zone.
-func (s *Server) span(ctx context.Context, c caller, from, to string) (f notify.DeliveryFilter, err error) {
-	o, err := s.directory.of(ctx, c.OrganizationID)
+func (s *Server) span(ctx context.Context, c api.Caller, from, to string) (f notify.DeliveryFilter, err error) {
+	o, err := s.api.Directory.Get(ctx, c.OrganizationID)
 	if err != nil {
 		return f, err
 	}
-	if f.From, err = beginning(from, o.zone); err != nil {
+	if f.From, err = beginning(from, o.Zone); err != nil {
 		return f, err
 	}
-	f.To, err = ending(to, o.zone)
+	f.To, err = ending(to, o.Zone)
 	return f, err
 }
 
 func (s *Server) webhookRoutes() {
 	const tag = "Webhooks"
 	example := map[string]any{"trigger": "bookingAssigned", "url": "https://example.com/hooks/clinic"}
-	register(s, operation{
-		method: http.MethodGet, path: "/management/webhooks", id: "listWebhooks", tag: tag, who: managers, scope: scopeAdmin,
-		summary: "List webhooks", about: "All of them, at most 100.",
-	}, func(ctx context.Context, c caller, _ *struct{}) (result[[]WebhookView], error) {
-		rows, err := s.o.Notify.Webhooks(ctx, c.OrganizationID)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/webhooks", ID: "listWebhooks", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "List webhooks", About: "All of them, at most 100.",
+	}, func(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[[]WebhookView], error) {
+		rows, err := s.opts.Notify.Webhooks(ctx, c.OrganizationID)
 		views := make([]WebhookView, len(rows))
 		for i := range rows {
 			views[i] = viewWebhook(&rows[i])
 		}
-		return result[[]WebhookView]{views}, err
+		return api.Result[[]WebhookView]{Result: views}, err
 	})
-	register(s, operation{
-		method: http.MethodPost, path: "/management/webhooks", id: "addWebhook", tag: tag, who: managers, scope: scopeAdmin,
-		summary: "Add a webhook",
-		about: "Or change the one of the same trigger, url and reference, which enables it again. A secret that the service makes is shown in this answer and never again. " +
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/webhooks", ID: "addWebhook", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "Add a webhook",
+		About: "Or change the one of the same trigger, url and reference, which enables it again. A secret that the service makes is shown in this answer and never again. " +
 			"Deliveries are signed as Standard Webhooks says (webhook-id, webhook-timestamp, webhook-signature), and with x-icos-signature, " +
 			"the hex HMAC-SHA256 of the body whose key is the newest secret as it is written, whsec_ included. Any 2xx takes a delivery; redirects are failures. " +
 			"There are ten attempts: at once and 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h after the one before. " +
 			"A 410, and five days of nothing but failures, disable the webhook. Addresses inside a network are refused.",
-		example: example,
-	}, func(ctx context.Context, c caller, in *with[webhookBody]) (webhookDone, error) {
-		return doneWith(s.o.Notify.PutWebhook(ctx, c.OrganizationID, in.Body.key(), in.Body.Secret))
+		Example: example,
+	}, func(ctx context.Context, c api.Caller, in *api.Body[webhookBody]) (webhookDone, error) {
+		return doneWith(s.opts.Notify.PutWebhook(ctx, c.OrganizationID, in.Body.key(), in.Body.Secret))
 	})
-	register(s, operation{
-		method: http.MethodDelete, path: "/management/webhooks", id: "deleteWebhook", tag: tag, who: managers, scope: scopeAdmin,
-		summary: "Delete a webhook", about: "What was still to be delivered is dropped.", example: example,
-	}, func(ctx context.Context, c caller, in *with[WebhookRef]) (webhookDone, error) {
-		return webhookDone{Result: "success"}, s.o.Notify.DeleteWebhook(ctx, c.OrganizationID, in.Body.key())
+	api.Register(s.api, api.Operation{
+		Method: http.MethodDelete, Path: "/management/webhooks", ID: "deleteWebhook", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "Delete a webhook", About: "What was still to be delivered is dropped.", Example: example,
+	}, func(ctx context.Context, c api.Caller, in *api.Body[WebhookRef]) (webhookDone, error) {
+		return webhookDone{Result: "success"}, s.opts.Notify.DeleteWebhook(ctx, c.OrganizationID, in.Body.key())
 	})
-	register(s, operation{
-		method: http.MethodPost, path: "/management/webhooks/rotate", id: "rotateWebhook", tag: tag, who: managers, scope: scopeAdmin,
-		summary: "Give a webhook a new secret", about: "It is shown in this answer and never again. For 24 hours webhook-signature holds a signature of each; x-icos-signature is of the new one.",
-		example: example,
-	}, func(ctx context.Context, c caller, in *with[WebhookRef]) (webhookDone, error) {
-		return doneWith(s.o.Notify.RotateWebhook(ctx, c.OrganizationID, in.Body.key()))
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/webhooks/rotate", ID: "rotateWebhook", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "Give a webhook a new secret", About: "It is shown in this answer and never again. For 24 hours webhook-signature holds a signature of each; x-icos-signature is of the new one.",
+		Example: example,
+	}, func(ctx context.Context, c api.Caller, in *api.Body[WebhookRef]) (webhookDone, error) {
+		return doneWith(s.opts.Notify.RotateWebhook(ctx, c.OrganizationID, in.Body.key()))
 	})
-	register(s, operation{
-		method: http.MethodPost, path: "/management/webhooks/sample", id: "sampleWebhook", tag: tag, who: managers, scope: scopeAdmin,
-		summary: "Show what a trigger sends", example: map[string]any{"trigger": "bookingAssigned"},
-	}, func(ctx context.Context, c caller, in *with[TriggerRef]) ([]notify.Payload, error) {
-		o, err := s.o.Catalog.Organization(ctx, c.OrganizationID)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/webhooks/sample", ID: "sampleWebhook", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "Show what a trigger sends", Example: map[string]any{"trigger": "bookingAssigned"},
+	}, func(ctx context.Context, c api.Caller, in *api.Body[TriggerRef]) ([]notify.Payload, error) {
+		o, err := s.opts.Catalog.Organization(ctx, c.OrganizationID)
 		if err != nil {
 			return nil, err
 		}
 		return []notify.Payload{notify.SamplePayload(in.Body.Trigger, o)}, nil
 	})
-	register(s, operation{
-		method: http.MethodGet, path: "/management/webhooks/deliveries", id: "listDeliveries", tag: tag, who: managers, scope: scopeAdmin,
-		summary: "List deliveries", about: "Of the last 30 days, the newest first, with their attempts.",
-	}, func(ctx context.Context, c caller, in *deliveryQuery) (list[deliveryView], error) {
-		page := pageOf(min(in.Limit, maxDeliveries), in.Token)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/webhooks/deliveries", ID: "listDeliveries", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "List deliveries", About: "Of the last 30 days, the newest first, with their attempts.",
+	}, func(ctx context.Context, c api.Caller, in *deliveryQuery) (api.List[deliveryView], error) {
+		page := api.PageOf(min(in.Limit, maxDeliveries), in.Token)
 		f, err := s.span(ctx, c, in.From, in.To)
 		if err != nil {
-			return list[deliveryView]{}, err
+			return api.List[deliveryView]{}, err
 		}
 		f.WebhookID, f.BookingID, f.Trigger = in.WebhookID, in.BookingID, in.Trigger
 		if in.Status != "" {
 			f.Statuses = []notify.DeliveryStatus{in.Status}
 		}
-		rows, err := s.o.Notify.Deliveries(ctx, c.OrganizationID, f, page)
-		return listOf(rows, page.Limit, func(d *notify.Delivery) string { return d.ID }, viewDelivery), err
+		rows, err := s.opts.Notify.Deliveries(ctx, c.OrganizationID, f, page)
+		return api.ListOf(rows, page.Limit, func(d *notify.Delivery) string { return d.ID }, viewDelivery), err
 	})
 	type byDelivery struct {
 		ID string `path:"deliveryId" maxLength:"64"`
 	}
-	register(s, operation{
-		method: http.MethodPost, path: "/management/webhooks/deliveries/{deliveryId}/replay", id: "replayDelivery", tag: tag, who: managers, scope: scopeAdmin,
-		summary: "Send a delivery again", about: "At once, whatever became of it, with all its attempts and under the same webhook-id.",
-	}, func(ctx context.Context, c caller, in *byDelivery) (result[deliveryView], error) {
-		d, err := s.o.Notify.Replay(ctx, c.OrganizationID, in.ID)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/webhooks/deliveries/{deliveryId}/replay", ID: "replayDelivery", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "Send a delivery again", About: "At once, whatever became of it, with all its attempts and under the same webhook-id.",
+	}, func(ctx context.Context, c api.Caller, in *byDelivery) (api.Result[deliveryView], error) {
+		d, err := s.opts.Notify.Replay(ctx, c.OrganizationID, in.ID)
 		if err != nil {
-			return result[deliveryView]{}, err
+			return api.Result[deliveryView]{}, err
 		}
-		return result[deliveryView]{viewDelivery(d)}, nil
+		return api.Result[deliveryView]{Result: viewDelivery(d)}, nil
 	})
-	register(s, operation{
-		method: http.MethodPost, path: "/management/webhooks/deliveries/replay", id: "replayDeliveries", tag: tag, who: managers, scope: scopeAdmin,
-		summary: "Send the deliveries of a span again", about: "At most 1,000; those of webhooks that are disabled or deleted are left out.",
-		example: map[string]any{"from": "2026-03-01T08:00:00Z", "to": "2026-03-01T09:00:00Z"},
-	}, func(ctx context.Context, c caller, in *with[replayBody]) (result[replayed], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/webhooks/deliveries/replay", ID: "replayDeliveries", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
+		Summary: "Send the deliveries of a span again", About: "At most 1,000; those of webhooks that are disabled or deleted are left out.",
+		Example: map[string]any{"from": "2026-03-01T08:00:00Z", "to": "2026-03-01T09:00:00Z"},
+	}, func(ctx context.Context, c api.Caller, in *api.Body[replayBody]) (api.Result[replayed], error) {
 		f, err := s.span(ctx, c, in.Body.From, in.Body.To)
 		if err != nil {
-			return result[replayed]{}, err
+			return api.Result[replayed]{}, err
 		}
 		if f.To.Before(f.From) {
-			return result[replayed]{}, models.Invalid("to", "The span ends before it begins.")
+			return api.Result[replayed]{}, models.Invalid("to", "The span ends before it begins.")
 		}
 		f.WebhookID, f.Statuses = in.Body.WebhookID, []notify.DeliveryStatus{notify.DeliveryFailed, notify.DeliveryDropped}
 		if in.Body.Status != "" {
 			f.Statuses = []notify.DeliveryStatus{in.Body.Status}
 		}
-		n, err := s.o.Notify.ReplaySpan(ctx, c.OrganizationID, f)
-		return result[replayed]{replayed{n}}, err
+		n, err := s.opts.Notify.ReplaySpan(ctx, c.OrganizationID, f)
+		return api.Result[replayed]{Result: replayed{n}}, err
 	})
 }

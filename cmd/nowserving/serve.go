@@ -25,6 +25,7 @@ import (
 	"nowserving/booking/queue"
 	"nowserving/booking/store"
 	"nowserving/handlers"
+	"nowserving/handlers/api"
 	"nowserving/notify"
 	"nowserving/realtime"
 	"nowserving/realtime/presence"
@@ -148,21 +149,24 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	// Handlers answer what the live server asks, and the live server is one of
 	// the addresses they serve.
 	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
-	api, err := handlers.New(handlers.Options{
-		Bookings: bookings, Catalog: catalogue, Access: people, Mirrors: mirrors, Notify: notifier, Store: db, Secret: secret,
-		Redis: rdb, Alone: c.RedisURL == "", RateLimit: c.RateLimit, DailyCodes: c.OTPDailyLimit, TrustedProxies: c.TrustedProxies,
-		Metrics: metrics,
-		Log:     log, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins, Development: c.Env == "development", Challenges: c.challenges(),
+	service, err := handlers.New(handlers.Options{
+		Options: api.Options{
+			Bookings: bookings, Catalog: catalogue, Access: people, Store: db, Secret: secret, Log: log,
+			Redis: rdb, Alone: c.RedisURL == "", RateLimit: c.RateLimit, TrustedProxies: c.TrustedProxies,
+			PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins,
+		},
+		Mirrors: mirrors, Notify: notifier, DailyCodes: c.OTPDailyLimit, Metrics: metrics,
+		Development: c.Env == "development", Challenges: c.challenges(),
 	})
 	if err != nil {
 		return err
 	}
 	patients := presence.NewConnections(rdb, db.Time)
 	hub := realtime.New(realtime.Options{
-		Source: api.Live(), Mirrors: mirrors, Connections: patients, Log: log, Now: db.Time,
+		Source: service.Live(), Mirrors: mirrors, Connections: patients, Log: log, Now: db.Time,
 		AllowedOrigins: c.AllowedOrigins, PublicURL: c.PublicURL, PositionTick: c.PositionTick, Version: version(),
 	})
-	api.ServeLive(hub)
+	service.ServeLive(hub)
 	measure(registry, db, hub, index, mirrors, bookings, notifier, log)
 	if c.DebugAddr != "" {
 		stopDebug, err := serveDebug(ctx, c.DebugAddr, metrics, log)
@@ -173,7 +177,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	}
 	inUse := newConnections()
 	server := &http.Server{
-		Handler: api, MaxHeaderBytes: maxHeaderBytes, ConnState: inUse.note,
+		Handler: service, MaxHeaderBytes: maxHeaderBytes, ConnState: inUse.note,
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
@@ -251,7 +255,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	defer cancel()
 	// Who asks goes on being answered, and is told to go elsewhere next; live
 	// clients are told to; then the door is closed.
-	api.Stop()
+	service.Stop()
 	err = errors.Join(err, hub.Shutdown(drain))
 	unused := quiet
 	if c.DatabaseURL == "" {

@@ -8,6 +8,7 @@ import (
 	"nowserving/booking"
 	"nowserving/booking/access"
 	"nowserving/booking/store"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -32,11 +33,11 @@ func customerOf(c *models.Customer) customerView {
 	return customerView{c.ID, phone, email, c.FirstName, c.LastName, c.Note, data, models.At(c.CreatedAt)}
 }
 
-func viewCustomer(c *models.Customer, err error) (result[customerView], error) {
+func viewCustomer(c *models.Customer, err error) (api.Result[customerView], error) {
 	if err != nil {
-		return result[customerView]{}, err
+		return api.Result[customerView]{}, err
 	}
-	return result[customerView]{customerOf(c)}, nil
+	return api.Result[customerView]{Result: customerOf(c)}, nil
 }
 
 // CustomerBody changes a customer: what is absent stays, an empty text clears.
@@ -58,23 +59,25 @@ type profileBody struct {
 	Code string `json:"code" maxLength:"20" doc:"The one-time code that went to a new phone number or e-mail address (/auth/otp/request). With it they sign in with the new one from then on; without, it is shown and written to, and they sign in with the one before."`
 }
 
-func (s *Server) updateCustomer(ctx context.Context, c caller, id string, b CustomerBody, code string) (result[customerView], error) {
+func (s *Server) updateCustomer(ctx context.Context, c api.Caller, id string, b CustomerBody, code string) (api.Result[customerView], error) {
 	data, err := json.Marshal(b.Data)
 	if err != nil {
-		return result[customerView]{}, err
+		return api.Result[customerView]{}, err
 	}
 	if len(data) > maxData {
-		return result[customerView]{}, models.Invalid("data", "Custom fields take at most %d bytes.", maxData)
+		return api.Result[customerView]{}, models.Invalid("data", "Custom fields take at most %d bytes.", maxData)
 	}
 	if b.Phone != nil {
-		phone := c.international(*b.Phone)
+		phone := c.International(*b.Phone)
 		b.Phone = &phone
 	}
 	change := access.CustomerChange{
 		Phone: b.Phone, Email: b.Email, FirstName: b.FirstName, LastName: b.LastName, Note: b.Note, Data: b.Data,
-		Own: c.Kind == access.KindCustomer, Code: code, Network: s.guesser(c),
+		Own: c.Kind == access.KindCustomer, Code: code, Network: s.api.HashedNetwork(c),
 	}
-	update := func() (*models.Customer, error) { return s.o.Access.UpdateCustomer(ctx, c.customers(), id, change) }
+	update := func() (*models.Customer, error) {
+		return s.opts.Access.UpdateCustomer(ctx, c.CustomerScope(), id, change)
+	}
 	if code == "" {
 		return viewCustomer(update())
 	}
@@ -98,53 +101,60 @@ func set[T any](value *T, given *T) {
 const providerCustomers = "A provider reaches the customers with a booking that has one of their resources or waits for one."
 
 func (s *Server) peopleRoutes() {
-	register(s, operation{
-		method: http.MethodGet, path: "/management/customers", id: "listCustomers", tag: "Customers", who: staff, summary: "List customers",
-		about: providerCustomers,
-	}, func(ctx context.Context, c caller, in *paging) (list[customerView], error) {
-		page := in.page()
-		rows, err := s.o.Access.Customers(ctx, c.customers(), page)
-		return listOf(rows, page.Limit, func(c *models.Customer) string { return c.ID }, customerOf), err
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/customers", ID: "listCustomers", Tag: "Customers", Roles: api.Staff, Summary: "List customers",
+		About: providerCustomers,
+	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[customerView], error) {
+		page := in.Page()
+		rows, err := s.opts.Access.Customers(ctx, c.CustomerScope(), page)
+		return api.ListOf(rows, page.Limit, func(c *models.Customer) string { return c.ID }, customerOf), err
 	})
 	type byCustomer struct {
 		ID string `path:"customerId" maxLength:"64"`
 	}
-	register(s, operation{
-		method: http.MethodGet, path: "/management/customers/{customerId}", id: "getCustomer", tag: "Customers", who: staff, summary: "Get a customer",
-		about: providerCustomers,
-	}, func(ctx context.Context, c caller, in *byCustomer) (result[customerView], error) {
-		return viewCustomer(s.o.Access.Customer(ctx, c.customers(), in.ID))
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/customers/{customerId}", ID: "getCustomer", Tag: "Customers", Roles: api.Staff, Summary: "Get a customer",
+		About: providerCustomers,
+	}, func(ctx context.Context, c api.Caller, in *byCustomer) (api.Result[customerView], error) {
+		return viewCustomer(s.opts.Access.Customer(ctx, c.CustomerScope(), in.ID))
 	})
 	type mergeBody struct {
 		CustomerID  string `json:"customerId" required:"true" minLength:"1" maxLength:"64" doc:"The record that stays."`
 		DuplicateID string `json:"duplicateId" required:"true" minLength:"1" maxLength:"64" doc:"The record whose bookings it takes over."`
 	}
-	register(s, operation{
-		method: http.MethodPost, path: "/management/customers/merge", id: "mergeCustomers", tag: "Customers", who: staff &^ provider,
-		summary: "Merge two records of one person",
-		about: "customerId stays: it takes over every booking of duplicateId, and the address, name, note and data that it lacks. Each booking keeps the name " +
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/customers/merge", ID: "mergeCustomers", Tag: "Customers", Roles: api.Staff &^ api.Provider,
+		Summary: "Merge two records of one person",
+		About: "customerId stays: it takes over every booking of duplicateId, and the address, name, note and data that it lacks. Each booking keeps the name " +
 			"it was made for. The duplicate's sessions end; with an address of it that the record did not lack nobody signs in any more.",
-		example: map[string]any{"customerId": exampleID, "duplicateId": exampleOther},
-	}, func(ctx context.Context, c caller, in *with[mergeBody]) (result[customerView], error) {
+		Example: map[string]any{"customerId": exampleID, "duplicateId": exampleOther},
+	}, func(ctx context.Context, c api.Caller, in *api.Body[mergeBody]) (api.Result[customerView], error) {
 		var waiting []models.Booking
-		merged, err := s.o.Access.Merge(ctx, c.customers(), in.Body.CustomerID, in.Body.DuplicateID,
+		merged, err := s.opts.Access.Merge(ctx, c.CustomerScope(), in.Body.CustomerID, in.Body.DuplicateID,
 			func(tx *store.Tx, keep, duplicate *models.Customer) (err error) {
 				waiting, err = booking.Reassign(tx, duplicate, keep)
 				return err
 			})
-		s.o.Bookings.Republish(ctx, waiting)
+		s.opts.Bookings.Republish(ctx, waiting)
 		return viewCustomer(merged, err)
 	})
 	type customerChange struct {
 		ID   string `path:"customerId" maxLength:"64"`
 		Body CustomerBody
 	}
-	register(s, operation{
-		method: http.MethodPut, path: "/management/customers/{customerId}", id: "updateCustomer", tag: "Customers", who: staff,
-		summary: "Change a customer",
-		about:   "Omitted fields are unchanged. Another phone number or e-mail address ends the customer's sessions; a provider may not change it. " + providerCustomers,
-		example: map[string]any{"firstName": "Mona", "note": "Uses a wheelchair."},
-	}, func(ctx context.Context, c caller, in *customerChange) (result[customerView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPut, Path: "/management/customers/{customerId}", ID: "updateCustomer", Tag: "Customers", Roles: api.Staff,
+		Summary: "Change a customer",
+		About:   "Omitted fields are unchanged. Another phone number or e-mail address ends the customer's sessions; a provider may not change it. " + providerCustomers,
+		Example: map[string]any{"firstName": "Mona", "note": "Uses a wheelchair."},
+	}, func(ctx context.Context, c api.Caller, in *customerChange) (api.Result[customerView], error) {
 		return s.updateCustomer(ctx, c, in.ID, in.Body, "")
 	})
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }

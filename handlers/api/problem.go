@@ -1,4 +1,4 @@
-package handlers
+package api
 
 import (
 	"cmp"
@@ -32,7 +32,8 @@ type Problem struct { //nolint:errname // the RFC's word, and the schema's name
 	Errors    []FieldError `json:"errors,omitempty" doc:"The fields that are missing or wrong."`
 
 	retryAfter int
-	challenge  string // how to sign in, where Bearer is not the way
+	// Challenge is the header WWW-Authenticate of a 401. Default Bearer.
+	Challenge string `json:"-"`
 }
 
 // FieldError says what is wrong with one field.
@@ -54,7 +55,7 @@ func (p *Problem) GetHeaders() http.Header {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
 	}
 	if p.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", cmp.Or(p.challenge, "Bearer"))
+		h.Set("WWW-Authenticate", cmp.Or(p.Challenge, "Bearer"))
 	}
 	return h
 }
@@ -81,13 +82,13 @@ func failureOf(code models.Code) models.Failure {
 // unavailablePause is when to come again after a 503 that names no time itself.
 const unavailablePause = 2 * time.Second
 
-// problem is the one place that turns an error into an answer. A failure of a
+// ProblemOf is the one place that turns an error into an answer. A failure of a
 // rule is told as it is; of anything else the caller learns the request's id
 // only, and the log the cause.
-func (s *Server) problem(ctx context.Context, err error) *Problem {
+func (a *API) ProblemOf(ctx context.Context, err error) *Problem {
 	e, ok := errors.AsType[*models.Error](err)
 	if !ok {
-		e = s.hide(ctx, err)
+		e = a.hide(ctx, err)
 	}
 	f := failureOf(e.Code)
 	lang := langOf(ctx)
@@ -96,7 +97,7 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 		pause = unavailablePause
 	}
 	p := &Problem{
-		Type: s.o.PublicURL + "/docs#" + string(f.Code), Title: f.MeaningIn(lang), Status: f.Status, Detail: e.Detail, Code: f.Code, RequestID: requestID(ctx),
+		Type: a.opts.PublicURL + "/docs#" + string(f.Code), Title: f.MeaningIn(lang), Status: f.Status, Detail: e.Detail, Code: f.Code, RequestID: requestID(ctx),
 		retryAfter: int(math.Ceil(pause.Seconds())),
 	}
 	if lang == "ar" { // what is special about this request is known in English only
@@ -109,8 +110,8 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 }
 
 // hide logs an error that is not for the caller and says what may be told.
-func (s *Server) hide(ctx context.Context, err error) *models.Error {
-	log := s.o.Log.With("requestId", requestID(ctx), "error", err)
+func (a *API) hide(ctx context.Context, err error) *models.Error {
+	log := a.opts.Log.With("requestId", requestID(ctx), "error", err)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		// The caller has gone; nobody reads the answer.
@@ -124,8 +125,8 @@ func (s *Server) hide(ctx context.Context, err error) *models.Error {
 	return models.Errorf(models.CodeInternal, "Something went wrong on our side.")
 }
 
-// writeProblem answers outside the API's operations.
-func writeProblem(c *gin.Context, p *Problem) {
+// WriteProblem answers outside the API's operations.
+func WriteProblem(c *gin.Context, p *Problem) {
 	for name, values := range p.GetHeaders() {
 		c.Writer.Header()[name] = values
 	}
@@ -139,13 +140,13 @@ func writeProblem(c *gin.Context, p *Problem) {
 	c.Data(p.Status, problemType, append(body, '\n'))
 }
 
-func (s *Server) answer(c *gin.Context, err error) {
-	writeProblem(c, s.problem(c.Request.Context(), err))
+func (a *API) WriteError(c *gin.Context, err error) {
+	WriteProblem(c, a.ProblemOf(c.Request.Context(), err))
 }
 
-func (s *Server) refuse(code models.Code, detail string) gin.HandlerFunc {
+func (a *API) refuse(code models.Code, detail string) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		s.answer(c, cmp.Or(s.spendAddress(c), error(models.Errorf(code, "%s", detail))))
+		a.WriteError(c, cmp.Or(a.ChargeAddress(c), error(models.Errorf(code, "%s", detail))))
 	}
 }
 
@@ -153,7 +154,7 @@ var missingProperty = regexp.MustCompile(`property (\S+) `)
 
 // translate turns the API framework's own answers, which are about the form of
 // a request, into a Problem. It is a huma.Transformer.
-func (s *Server) translate(ctx huma.Context, _ string, body any) (any, error) {
+func (a *API) translate(ctx huma.Context, _ string, body any) (any, error) {
 	m, ok := body.(*huma.ErrorModel)
 	if !ok {
 		return body, nil
@@ -161,18 +162,18 @@ func (s *Server) translate(ctx huma.Context, _ string, body any) (any, error) {
 	e := models.Errorf(models.CodeInvalid, "A field is missing or has a wrong type or value.")
 	if m.Status != http.StatusUnprocessableEntity {
 		if m.Status >= http.StatusInternalServerError {
-			s.o.Log.Error("a request failed", "requestId", requestID(ctx.Context()), "error", m)
+			a.opts.Log.Error("a request failed", "requestId", requestID(ctx.Context()), "error", m)
 			e = models.Errorf(models.CodeInternal, "Something went wrong on our side.")
 		} else {
 			e = models.Errorf(models.CodeMalformed, "The request can't be read.")
 		}
 	}
-	p := s.problem(ctx.Context(), e)
+	p := a.ProblemOf(ctx.Context(), e)
 	p.Status = m.Status // it is sent already
 	if e.Code != models.CodeInternal {
 		for _, d := range m.Errors {
 			f := fieldError(d)
-			if message, unknown := s.unknownMember(ctx.Operation(), d); unknown {
+			if message, unknown := a.unknownMember(ctx.Operation(), d); unknown {
 				f.Message = message
 			}
 			p.Errors = append(p.Errors, FieldError{f.Field, fieldMessage(langOf(ctx.Context()), f.Message)})

@@ -1,4 +1,4 @@
-package handlers
+package api
 
 import (
 	"context"
@@ -20,7 +20,7 @@ const apiPolicy = "default-src 'none'; frame-ancestors 'none'"
 
 // secureHeaders sets the headers that every answer has. Pages then say in their
 // own policies what they need.
-func (s *Server) secureHeaders(c *gin.Context) {
+func (a *API) secureHeaders(c *gin.Context) {
 	c.Header("Content-Security-Policy", apiPolicy)
 	c.Header("X-Content-Type-Options", "nosniff")
 	c.Header("X-Frame-Options", "DENY")
@@ -28,7 +28,7 @@ func (s *Server) secureHeaders(c *gin.Context) {
 	c.Header("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
 	c.Header("Cross-Origin-Opener-Policy", "same-origin")
 	c.Header("Vary", "Origin")
-	if s.secure() || s.proxies.trust(c.RemoteIP()) && c.GetHeader("X-Forwarded-Proto") == "https" {
+	if a.secure() || a.proxies.trust(c.RemoteIP()) && c.GetHeader("X-Forwarded-Proto") == "https" {
 		c.Header("Strict-Transport-Security", "max-age=31536000")
 	}
 	c.Next()
@@ -61,19 +61,19 @@ func (p proxies) trust(address string) bool {
 // answerPreflight tells browsers which requests pages of other origins may make.
 // No cookie counts without a header that isn't among those, so nothing has to be
 // kept from the others: they are merely not helped.
-func (s *Server) answerPreflight(c *gin.Context) {
+func (a *API) answerPreflight(c *gin.Context) {
 	origin := c.GetHeader("Origin")
 	preflight := c.Request.Method == http.MethodOptions && c.GetHeader("Access-Control-Request-Method") != ""
 	if preflight {
-		if err := s.spendAddress(c); err != nil {
-			s.answer(c, err)
+		if err := a.ChargeAddress(c); err != nil {
+			a.WriteError(c, err)
 			return
 		}
 	}
 	switch {
-	case slices.Contains(s.o.AllowedOrigins, origin):
+	case slices.Contains(a.opts.AllowedOrigins, origin):
 		shareWith(c, origin)
-	case preflight && s.mayCall(c.Request.Context(), "", origin):
+	case preflight && a.mayCall(c.Request.Context(), "", origin):
 		shareWith(c, origin) // for which organization is told by the request itself
 	default:
 		c.Next()
@@ -92,15 +92,15 @@ func (s *Server) answerPreflight(c *gin.Context) {
 // share lets the page that made a request read the answer, if its origin may
 // call for the organization. Nothing is looked up for a request that is refused
 // because of its number, so its page sees why only if the origin is known.
-func (s *Server) share(c *gin.Context, organizationID string, refused error) {
+func (a *API) share(c *gin.Context, organizationID string, refused error) {
 	origin := c.GetHeader("Origin")
 	if models.CodeOf(refused) == models.CodeTooManyRequests {
-		if slices.Contains(s.o.AllowedOrigins, origin) || s.origins.remembered(origin) {
+		if slices.Contains(a.opts.AllowedOrigins, origin) || a.origins.remembered(origin) {
 			shareWith(c, origin)
 		}
 		return
 	}
-	if s.mayCall(c.Request.Context(), organizationID, origin) {
+	if a.mayCall(c.Request.Context(), organizationID, origin) {
 		shareWith(c, origin)
 	}
 }
@@ -114,20 +114,20 @@ func shareWith(c *gin.Context, origin string) {
 // mayCall reports whether pages of an origin may call the API for an
 // organization or, where none is known, for any. While that can't be read, they
 // may not.
-func (s *Server) mayCall(ctx context.Context, organizationID, origin string) bool {
-	allowed, err := s.originAllowed(ctx, organizationID, origin)
+func (a *API) mayCall(ctx context.Context, organizationID, origin string) bool {
+	allowed, err := a.OriginAllowed(ctx, organizationID, origin)
 	if err != nil && ctx.Err() == nil {
-		s.o.Log.Warn("read whether an origin may call", "error", err)
+		a.opts.Log.Warn("read whether an origin may call", "error", err)
 	}
 	return allowed
 }
 
-func (s *Server) originAllowed(ctx context.Context, organizationID, origin string) (bool, error) {
-	if origin == "" || slices.Contains(s.o.AllowedOrigins, origin) {
+func (a *API) OriginAllowed(ctx context.Context, organizationID, origin string) (bool, error) {
+	if origin == "" || slices.Contains(a.opts.AllowedOrigins, origin) {
 		return origin != "", nil
 	}
 	if organizationID != "" {
-		o, err := s.directory.of(ctx, organizationID)
+		o, err := a.Directory.Get(ctx, organizationID)
 		if err == nil {
 			return slices.Contains(o.AllowedOrigins, origin), nil
 		}
@@ -135,22 +135,22 @@ func (s *Server) originAllowed(ctx context.Context, organizationID, origin strin
 			return false, err
 		}
 	}
-	return s.origins.known(ctx, origin)
+	return a.origins.known(ctx, origin)
 }
 
-// framers are the origins that may show an organization's widget in a frame.
-func (s *Server) framers(ctx context.Context, organizationID string) []string {
-	organizationID, err := s.directory.idOf(ctx, organizationID)
+// Framers are the origins that may show an organization's widget in a frame.
+func (a *API) Framers(ctx context.Context, organizationID string) []string {
+	organizationID, err := a.Directory.ResolveID(ctx, organizationID)
 	if err != nil {
 		return nil
 	}
-	if !isText(organizationID) {
+	if !IsText(organizationID) {
 		return nil
 	}
-	o, err := s.directory.of(ctx, organizationID)
+	o, err := a.Directory.Get(ctx, organizationID)
 	if err != nil {
 		if models.CodeOf(err) != models.CodeOrgMissing && ctx.Err() == nil {
-			s.o.Log.Warn("it is not known who may frame a page", "error", err)
+			a.opts.Log.Warn("it is not known who may frame a page", "error", err)
 		}
 		return nil
 	}
@@ -188,7 +188,7 @@ func (o *origins) remembered(origin string) bool {
 }
 
 func (o *origins) known(ctx context.Context, origin string) (bool, error) {
-	if len(origin) > maxOrigin || !isText(origin) || !strings.Contains(origin, "://") {
+	if len(origin) > maxOrigin || !IsText(origin) || !strings.Contains(origin, "://") {
 		return false, nil
 	}
 	now := time.Now()

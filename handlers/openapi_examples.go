@@ -6,26 +6,27 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"nowserving/handlers/api"
 	"nowserving/models"
 	"nowserving/notify"
 )
 
 // addExamples gives the main answers an example. Answers of one type share it.
-func addExamples(api *huma.OpenAPI, publicURL string) {
+func addExamples(document *huma.OpenAPI, publicURL string) {
 	examples := answerExamples(publicURL)
-	api.Components.Examples = map[string]*huma.Example{}
-	for _, item := range api.Paths {
-		for _, op := range operationsOf(item) {
+	document.Components.Examples = map[string]*huma.Example{}
+	for _, item := range document.Paths {
+		for _, op := range api.OperationsOf(item) {
 			media := op.Responses["200"].Content["application/json"]
 			if media == nil || media.Schema.Ref == "" {
 				continue
 			}
-			value, ok := examples[api.Components.Schemas.TypeFromRef(media.Schema.Ref)]
+			value, ok := examples[document.Components.Schemas.TypeFromRef(media.Schema.Ref)]
 			if !ok {
 				continue
 			}
-			name := media.Schema.Ref[len(schemaPrefix):]
-			api.Components.Examples[name] = &huma.Example{Value: value}
+			name := media.Schema.Ref[len(api.SchemaPrefix):]
+			document.Components.Examples[name] = &huma.Example{Value: value}
 			media.Examples = map[string]*huma.Example{"answer": {Ref: "#/components/examples/" + name}}
 		}
 	}
@@ -41,13 +42,13 @@ func answerExamples(publicURL string) map[reflect.Type]any {
 	}
 	general, doctor := models.Translation{En: "General", Ar: "عام"}, models.Translation{En: "Dr. Sarah", Ar: "د. سارة"}
 	position, wait := 2, 20
-	booking := BookingView{
+	booking := api.BookingView{
 		ID: exampleID, Status: models.StatusPendingAssignment, Stage: models.StageWaiting, Ticket: "A042",
-		TypeID: "d3q1v5s8k7c0a1b2c3f0", Type: &typeRef{"d3q1v5s8k7c0a1b2c3f0", general.En, general, 10},
-		CustomerID: exampleOther, Customer: &customerRef{ID: exampleOther, FirstName: "Mona", LastName: "Abdullah", Phone: "+966500000001"},
+		TypeID: "d3q1v5s8k7c0a1b2c3f0", Type: &api.TypeRef{ID: "d3q1v5s8k7c0a1b2c3f0", Name: general.En, NameTranslations: general, Minutes: 10},
+		CustomerID: exampleOther, Customer: &api.CustomerRef{ID: exampleOther, FirstName: "Mona", LastName: "Abdullah", Phone: "+966500000001"},
 		QueuePosition: &position, EstimatedWaitMinutes: &wait, EstimatedWait: &models.Estimate{Low: 12, Likely: 18, High: 30},
 		PendingSince: models.AtOrNil(&at), CreatedAt: models.At(at), ExpiresAt: models.AtOrNil(later(60)), Duration: new(10), Info: models.Fields{"reason": "Checkup"},
-		Display: displayText{Type: general.En, Status: word(models.StatusPendingAssignment, "en"), Stage: word(models.StageWaiting, "en")}, Version: 1,
+		Display: api.DisplayText{Type: general.En, Status: api.Word(models.StatusPendingAssignment, "en"), Stage: api.Word(models.StageWaiting, "en")}, Version: 1,
 	}
 	joined := joinedView{booking, "the-ticket-token", publicURL + "/ticket/" + exampleID + "#the-ticket-token"}
 	offer := OfferView{
@@ -70,7 +71,7 @@ func answerExamples(publicURL string) map[reflect.Type]any {
 	})
 	addExample(all, DisplayView{exampleID, "Waiting room", []string{exampleOther}, models.At(at)})
 	all[reflect.TypeFor[joinedView]()] = joined
-	all[reflect.TypeFor[message]()] = message{"Deleted."}
+	all[reflect.TypeFor[api.Message]()] = api.Message{Message: "Deleted."}
 	all[reflect.TypeFor[sessionView]()] = sessionView{
 		RefreshToken: "the-refresh-token", AccessToken: "the-access-token", AccessTokenExpiresAt: models.At(*later(15)),
 		User: userView{ID: exampleID, Kind: "customer", FirstName: "Mona", LastName: "Abdullah", Phone: "+966500000001", OrganizationID: exampleOther},
@@ -83,6 +84,6 @@ func answerExamples(publicURL string) map[reflect.Type]any {
 
 // addExample adds the answer with one of a kind, and the list of them.
 func addExample[T any](all map[reflect.Type]any, one T) {
-	all[reflect.TypeFor[result[T]]()] = result[T]{one}
-	all[reflect.TypeFor[list[T]]()] = list[T]{Result: []T{one}}
+	all[reflect.TypeFor[api.Result[T]]()] = api.Result[T]{Result: one}
+	all[reflect.TypeFor[api.List[T]]()] = api.List[T]{Result: []T{one}}
 }

@@ -1,4 +1,4 @@
-package handlers
+package api
 
 import (
 	"net/http"
@@ -12,19 +12,19 @@ import (
 	"nowserving/models"
 )
 
-// sessionHeader is how our own pages ask for their session to be kept in
+// SessionHeader is how our own pages ask for their session to be kept in
 // cookies, and to be known by them: member or customer. Without it no cookie is
 // ever looked at, and a page of another site can't send it: it is none of the
 // headers such a page may be allowed.
-const sessionHeader = "X-Session"
+const SessionHeader = "X-Session"
 
 // sessionQuery says the same where a live connection begins, because browsers
 // send no headers of ours there.
 const sessionQuery = "session"
 
-// page is one of our own pages: no script can read the tokens of its session.
-type page struct {
-	kind    access.Kind
+// Page is one of our own pages: no script can read the tokens of its session.
+type Page struct {
+	Kind    access.Kind
 	request *http.Request
 	writer  http.ResponseWriter
 	secure  bool
@@ -33,8 +33,8 @@ type page struct {
 
 // pageOf returns the page a request comes from; nil for other clients. A page of
 // another origin is refused.
-func (s *Server) pageOf(c *gin.Context) (*page, error) {
-	values := c.Request.Header.Values(sessionHeader)
+func (a *API) pageOf(c *gin.Context) (*Page, error) {
+	values := c.Request.Header.Values(SessionHeader)
 	if len(values) == 0 {
 		return nil, nil //nolint:nilnil // other clients are nothing wrong
 	}
@@ -44,36 +44,36 @@ func (s *Server) pageOf(c *gin.Context) (*page, error) {
 	}
 	asked := *c.Request
 	asked.Method = http.MethodPost // the rules let GET through; here nothing is shown to strangers either
-	if err := s.ownOrigin.Check(&asked); err != nil {
+	if err := a.ownOrigin.Check(&asked); err != nil {
 		return nil, models.Errorf(models.CodeForbidden, "Another site may not do this in your name.")
 	}
-	return &page{kind, c.Request, c.Writer, s.secure(), s.o.Store.Time}, nil
+	return &Page{kind, c.Request, c.Writer, a.secure(), a.opts.Store.Time}, nil
 }
 
 func sessionKind(value string) (access.Kind, error) {
 	if kind := access.Kind(value); kind == access.KindMember || kind == access.KindCustomer {
 		return kind, nil
 	}
-	return "", models.Invalid(sessionHeader, "A page's session is one of a member or of a customer.")
+	return "", models.Invalid(SessionHeader, "A page's session is one of a member or of a customer.")
 }
 
 // secure reports whether people come by https only: then cookies do, too.
-func (s *Server) secure() bool { return strings.HasPrefix(s.o.PublicURL, "https://") }
+func (a *API) secure() bool { return strings.HasPrefix(a.opts.PublicURL, "https://") }
 
 // credential is the access token of the page's session, if it has one.
-func (p *page) credential() string {
+func (p *Page) credential() string {
 	if p == nil {
 		return ""
 	}
-	return p.cookie(accessCookie(p.kind, p.secure))
+	return p.cookie(accessCookie(p.Kind, p.secure))
 }
 
-// refreshToken is that of the page's session, if it has one.
-func (p *page) refreshToken() string { return p.cookie(refreshCookie(p.kind, p.secure)) }
+// RefreshToken is that of the page's session, if it has one.
+func (p *Page) RefreshToken() string { return p.cookie(refreshCookie(p.Kind, p.secure)) }
 
 // cookie returns a cookie's value. One that came twice is none: somebody else
 // may have set the other.
-func (p *page) cookie(name string) string {
+func (p *Page) cookie(name string) string {
 	if found := p.request.CookiesNamed(name); len(found) == 1 {
 		return found[0].Value
 	}
@@ -97,19 +97,19 @@ func refreshCookie(kind access.Kind, secure bool) string {
 	return "ns_" + string(kind) + "_refresh"
 }
 
-// keep gives the page the tokens of a session.
-func (p *page) keep(x access.Session) {
-	p.set(accessCookie(p.kind, p.secure), "/", x.AccessToken, x.AccessTokenExpiresAt)
-	p.set(refreshCookie(p.kind, p.secure), "/auth", x.RefreshToken, x.RefreshTokenExpiresAt)
+// Keep gives the page the tokens of a session.
+func (p *Page) Keep(x access.Session) {
+	p.set(accessCookie(p.Kind, p.secure), "/", x.AccessToken, x.AccessTokenExpiresAt)
+	p.set(refreshCookie(p.Kind, p.secure), "/auth", x.RefreshToken, x.RefreshTokenExpiresAt)
 }
 
-// forget takes them back.
-func (p *page) forget() {
-	p.set(accessCookie(p.kind, p.secure), "/", "", time.Time{})
-	p.set(refreshCookie(p.kind, p.secure), "/auth", "", time.Time{})
+// Forget takes them back.
+func (p *Page) Forget() {
+	p.set(accessCookie(p.Kind, p.secure), "/", "", time.Time{})
+	p.set(refreshCookie(p.Kind, p.secure), "/auth", "", time.Time{})
 }
 
-func (p *page) set(name, path, value string, expires time.Time) {
+func (p *Page) set(name, path, value string, expires time.Time) {
 	age := -1 // delete it
 	if !expires.IsZero() {
 		age = max(1, int(expires.Sub(p.now()).Seconds()))
@@ -119,10 +119,10 @@ func (p *page) set(name, path, value string, expires time.Time) {
 	})
 }
 
-// pageConnects lets a live connection of one of our pages begin with the session
-// in its cookies. Browsers send cookies with whatever page asks, so the page must
+// AuthenticatePage gives a request that opens a live connection the credential of the
+// session that one of our pages keeps in its cookies. Browsers send cookies with whatever page asks, so the page must
 // be of this very host, and say so.
-func (s *Server) pageConnects(r *http.Request) error {
+func (a *API) AuthenticatePage(r *http.Request) error {
 	asked := r.URL.Query().Get(sessionQuery)
 	if asked == "" || r.Header.Get("Authorization") != "" {
 		return nil
@@ -132,18 +132,18 @@ func (s *Server) pageConnects(r *http.Request) error {
 		return err
 	}
 	origin, err := url.Parse(r.Header.Get("Origin"))
-	if err != nil || origin.Host == "" || origin.Host != r.Host && origin.Scheme+"://"+origin.Host != s.publicOrigin() {
+	if err != nil || origin.Host == "" || origin.Host != r.Host && origin.Scheme+"://"+origin.Host != a.publicOrigin() {
 		return models.Errorf(models.CodeForbidden, "Another site may not do this in your name.")
 	}
-	if token := (&page{kind: kind, request: r, secure: s.secure()}).credential(); token != "" {
+	if token := (&Page{Kind: kind, request: r, secure: a.secure()}).credential(); token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
 	return nil
 }
 
 // publicOrigin is where our own pages come from, as far as is known.
-func (s *Server) publicOrigin() string {
-	u, err := url.Parse(s.o.PublicURL)
+func (a *API) publicOrigin() string {
+	u, err := url.Parse(a.opts.PublicURL)
 	if err != nil || u.Host == "" {
 		return ""
 	}
@@ -151,9 +151,9 @@ func (s *Server) publicOrigin() string {
 }
 
 // newOwnOrigin makes the check that a request comes from a page of ours.
-func (s *Server) newOwnOrigin() (*http.CrossOriginProtection, error) {
+func (a *API) newOwnOrigin() (*http.CrossOriginProtection, error) {
 	check := http.NewCrossOriginProtection()
-	if origin := s.publicOrigin(); origin != "" {
+	if origin := a.publicOrigin(); origin != "" {
 		return check, check.AddTrustedOrigin(origin)
 	}
 	return check, nil

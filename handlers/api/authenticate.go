@@ -1,4 +1,4 @@
-package handlers
+package api
 
 import (
 	"cmp"
@@ -10,27 +10,28 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 	"github.com/gin-gonic/gin"
 
+	"nowserving/booking/access"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
 
 // admit lets a request through to an operation when its credential is one the
 // operation names and its organization is one the credential acts for.
-func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
+func (a *API) admit(op Operation) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		ctx.SetHeader("Cache-Control", "no-store")
-		c, err := s.callerFor(ctx, op)
-		defer s.countUse(humagin.Unwrap(ctx), c.Principal)
-		s.share(humagin.Unwrap(ctx), c.OrganizationID, err)
+		c, err := a.CallerFor(ctx, op)
+		defer a.countUse(humagin.Unwrap(ctx), c.Principal)
+		a.share(humagin.Unwrap(ctx), c.OrganizationID, err)
 		if err != nil {
-			s.answer(humagin.Unwrap(ctx), err)
+			a.WriteError(humagin.Unwrap(ctx), err)
 			return
 		}
-		c.binding = bindingOf(ctx, op, c.OrganizationID)
+		c.pageBinding = bindingOf(ctx, op, c.OrganizationID)
 		if token := ctx.Query(pageTokenName); token != "" {
-			place, err := s.pages.open(token, c.binding)
+			place, err := a.pages.open(token, c.pageBinding)
 			if err != nil {
-				s.answer(humagin.Unwrap(ctx), err)
+				a.WriteError(humagin.Unwrap(ctx), err)
 				return
 			}
 			ctx = opened{ctx, place}
@@ -41,28 +42,28 @@ func (s *Server) admit(op operation) func(huma.Context, func(huma.Context)) {
 	}
 }
 
-// callerFor authenticates a request and charges it to its credential or, without
+// CallerFor authenticates a request and charges it to its credential or, without
 // a valid one, to its address. Nothing is looked up for it before. On refusal it
 // still returns what is known of the caller.
-func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
+func (a *API) CallerFor(ctx huma.Context, op Operation) (Caller, error) {
 	request := humagin.Unwrap(ctx)
-	c := caller{Lang: langOf(ctx.Context()), Address: request.ClientIP(), came: credential(request.Request)}
+	c := Caller{Lang: langOf(ctx.Context()), Address: request.ClientIP(), HeaderCredential: CredentialOf(request.Request)}
 	var err error
-	if c.page, err = s.pageOf(request); err != nil {
-		return c, cmp.Or(s.spendAddress(request), err)
+	if c.Page, err = a.pageOf(request); err != nil {
+		return c, cmp.Or(a.ChargeAddress(request), err)
 	}
 	named := ctx.Header("X-APP-ID") // an id or a short name, until the request is charged
 	// An operation that needs no credential still takes the organization from one.
-	guest := op.guests && named != "" && c.credential() == ""
-	signedIn := op.who != nobody && !guest
-	if signedIn || named == "" && op.tenancy == fromHeader && c.credential() != "" {
-		err = s.recognise(request, &c)
+	guest := op.Guests && named != "" && c.credential() == ""
+	signedIn := op.Roles != Public && !guest
+	if signedIn || named == "" && op.Tenant == TenantFromHeader && c.credential() != "" {
+		err = a.recognise(request, &c)
 	} else {
-		err = s.spendAddress(request)
+		err = a.ChargeAddress(request)
 	}
 	if err == nil && named != "" {
 		var id string
-		id, err = s.directory.idOf(ctx.Context(), named)
+		id, err = a.Directory.ResolveID(ctx.Context(), named)
 		switch {
 		case err == nil:
 			named = id
@@ -72,21 +73,21 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 	}
 	if err == nil && c.Principal.OrganizationID != "" {
 		c.OrganizationID = c.Principal.OrganizationID
-		err = s.enter(ctx.Context(), &c)
+		err = a.EnterOrganization(ctx.Context(), &c)
 	}
 	if err != nil {
 		return c, err
 	}
 	if signedIn {
-		if op.who&whoIs(c.Principal) == 0 {
+		if op.Roles&RoleOf(c.Principal) == 0 {
 			return c, models.Errorf(models.CodeForbidden, "This credential may not do this.")
 		}
-		if err := op.allows(c.Principal); err != nil {
+		if err := op.Allows(c.Principal); err != nil {
 			return c, err
 		}
 	}
 	switch {
-	case op.tenancy == untold:
+	case op.Tenant == NoTenant:
 		c.OrganizationID = named
 		return c, nil
 	case c.OrganizationID != "" && named != "" && named != c.OrganizationID:
@@ -95,8 +96,8 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 		return c, nil
 	case named != "":
 		c.OrganizationID = named
-		return c, s.enter(ctx.Context(), &c)
-	case op.tenancy == optional:
+		return c, a.EnterOrganization(ctx.Context(), &c)
+	case op.Tenant == TenantOptional:
 		return c, nil
 	}
 	return c, models.Errorf(models.CodeAppRequired, "Name the organization in the header X-APP-ID.")
@@ -104,26 +105,26 @@ func (s *Server) callerFor(ctx huma.Context, op operation) (caller, error) {
 
 // recognise finds the principal of a request's credential and charges the
 // request.
-func (s *Server) recognise(request *gin.Context, c *caller) error {
-	p, left, err := s.authenticate(request.Request.Context(), c.Address, c.credential())
+func (a *API) recognise(request *gin.Context, c *Caller) error {
+	p, left, err := a.Authenticate(request.Request.Context(), c.Address, c.credential())
 	if err == nil {
-		c.Principal, left = p, s.charge(request.Request.Context(), p)
-		err = left.tooMany()
+		c.Principal, left = p, a.Charge(request.Request.Context(), p)
+		err = left.Err()
 	}
-	if left.limit > 0 {
-		s.show(request, left)
+	if left.Limit > 0 {
+		a.SetLimitHeaders(request, left)
 	}
 	return err
 }
 
-// enter looks up the caller's organization: it must exist, and still exist for
+// EnterOrganization looks up the caller's organization: it must exist, and still exist for
 // a credential made earlier. A provider acts for the resources that name them.
-func (s *Server) enter(ctx context.Context, c *caller) error {
-	o, err := s.directory.of(ctx, c.OrganizationID)
+func (a *API) EnterOrganization(ctx context.Context, c *Caller) error {
+	o, err := a.Directory.Get(ctx, c.OrganizationID)
 	if err != nil && c.Principal.OrganizationID != "" && models.CodeOf(err) == models.CodeOrgMissing {
 		return models.Errorf(models.CodeUnauthenticated, "The organization is gone, and this credential with it.")
 	}
-	c.organization = o
+	c.Organization = o
 	if err == nil && c.Role == models.RoleProvider {
 		c.ResourceIDs, c.Views = o.actedForBy(c.SubjectID), o.views[c.SubjectID]
 	}
@@ -131,7 +132,7 @@ func (s *Server) enter(ctx context.Context, c *caller) error {
 }
 
 // origin is who asks, as it is written down with what they change.
-func (c caller) origin(ctx huma.Context) store.Origin {
+func (c Caller) origin(ctx huma.Context) store.Origin {
 	kind := string(c.Kind)
 	if kind == "" {
 		kind = "nobody"
@@ -143,21 +144,27 @@ func (c caller) origin(ctx huma.Context) store.Origin {
 
 // credential is what the caller came with: that of the headers, else that of
 // the page.
-func (c caller) credential() string {
-	if c.came != "" {
-		return c.came
+func (c Caller) credential() string {
+	if c.HeaderCredential != "" {
+		return c.HeaderCredential
 	}
-	return c.page.credential()
+	return c.Page.credential()
 }
 
-// credential is what came in Authorization or X-API-KEY. A header that came
+// CredentialOf is what came in Authorization or X-API-KEY. A header that came
 // twice counts as one with both values (RFC 9110, section 5.3), which is no
 // credential.
-func credential(r *http.Request) string {
+func CredentialOf(r *http.Request) string {
 	only := func(name string) string { return strings.Join(r.Header.Values(name), ", ") }
 	scheme, token, _ := strings.Cut(only("Authorization"), " ")
 	if strings.EqualFold(scheme, "Bearer") {
 		return strings.TrimSpace(token)
 	}
 	return only("X-API-KEY") // another scheme is for a proxy in between
+}
+
+// countUse counts a request that ends for the API key it came with. A panic,
+// which is answered later, is an error too.
+func (a *API) countUse(c *gin.Context, p access.Principal) {
+	a.opts.Access.Used(p, !c.Writer.Written() || c.Writer.Status() >= http.StatusBadRequest)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"nowserving/handlers/api"
 	"nowserving/models"
 	"nowserving/realtime"
 )
@@ -34,7 +35,7 @@ var channels = []channel{
 // liveDocument writes the AsyncAPI document of the live connection. Its schemas
 // come from the types that are sent.
 func liveDocument(info *huma.Info, publicURL string) ([]byte, error) {
-	registry := huma.NewMapRegistry(schemaPrefix, huma.DefaultSchemaNamer)
+	registry := huma.NewMapRegistry(api.SchemaPrefix, huma.DefaultSchemaNamer)
 	registry.RegisterTypeAlias(reflect.TypeFor[models.Moment](), reflect.TypeFor[time.Time]())
 	messages, all, operations := map[string]any{}, map[string]any{}, map[string]any{}
 	// add describes a message of a channel and returns its name.
@@ -97,7 +98,7 @@ func liveDocument(info *huma.Info, publicURL string) ([]byte, error) {
 			protocol = "ws"
 		}
 		document["servers"] = map[string]any{"service": map[string]any{
-			"host": u.Host, "pathname": u.Path + livePath, "protocol": protocol, "description": "The Centrifuge client protocol.",
+			"host": u.Host, "pathname": u.Path + api.LivePath, "protocol": protocol, "description": "The Centrifuge client protocol.",
 			"security": []any{reference("/components/securitySchemes/token")},
 		}}
 	}
@@ -110,7 +111,7 @@ func liveDocument(info *huma.Info, publicURL string) ([]byte, error) {
 	if err := json.Unmarshal(written, &plain); err != nil {
 		return nil, err
 	}
-	referAlone(plain)
+	api.WrapReferences(plain)
 	return json.Marshal(plain)
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"nowserving/booking/catalog"
+	"nowserving/handlers/api"
 	"nowserving/models"
 )
 
@@ -213,13 +214,13 @@ func viewType(t *models.BookingType, lang string, pending int) (typeView, error)
 	return typeView{offer, t.Prefix, t.On, t.AutoConfirm, t.ComeNowAtPosition, t.ComeNowAtMinutes, t.QueueTimeoutMinutes, models.At(t.CreatedAt)}, err
 }
 
-func (s *Server) showType(ctx context.Context, c caller, t *models.BookingType) (result[typeView], error) {
-	counts, err := s.o.Bookings.PendingCounts(ctx, c.OrganizationID, []string{t.ID})
+func (s *Server) showType(ctx context.Context, c api.Caller, t *models.BookingType) (api.Result[typeView], error) {
+	counts, err := s.opts.Bookings.PendingCounts(ctx, c.OrganizationID, []string{t.ID})
 	if err != nil {
-		return result[typeView]{}, err
+		return api.Result[typeView]{}, err
 	}
 	view, err := viewType(t, c.Lang, counts[t.ID])
-	return result[typeView]{view}, err
+	return api.Result[typeView]{Result: view}, err
 }
 
 type byType struct {
@@ -231,51 +232,47 @@ func (s *Server) typeRoutes() {
 		"name": "General consultation", "name_translations": map[string]any{"en": "General consultation", "ar": "استشارة عامة"},
 		"minutes": 15, "price": "0.00", "prefix": "A", "on": true,
 	}
-	register(s, operation{
-		method: http.MethodGet, path: "/management/types", id: "listTypes", tag: "Types", who: staff, summary: "List booking types",
-	}, func(ctx context.Context, c caller, in *paging) (list[typeView], error) {
-		page := in.page()
-		rows, err := s.o.Catalog.Types(ctx, c.OrganizationID, false, page)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/types", ID: "listTypes", Tag: "Types", Roles: api.Staff, Summary: "List booking types",
+	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[typeView], error) {
+		page := in.Page()
+		rows, err := s.opts.Catalog.Types(ctx, c.OrganizationID, false, page)
 		if err != nil {
-			return list[typeView]{}, err
+			return api.List[typeView]{}, err
 		}
 		ids := make([]string, len(rows))
 		for i := range rows {
 			ids[i] = rows[i].ID
 		}
-		counts, err := s.o.Bookings.PendingCounts(ctx, c.OrganizationID, ids)
+		counts, err := s.opts.Bookings.PendingCounts(ctx, c.OrganizationID, ids)
 		if err != nil {
-			return list[typeView]{}, err
+			return api.List[typeView]{}, err
 		}
-		return listOf(rows, page.Limit, func(t *models.BookingType) string { return t.ID }, func(t *models.BookingType) typeView {
-			view, broken := viewType(t, c.Lang, counts[t.ID])
-			if broken != nil {
-				err = broken
-			}
-			return view
-		}), err
+		return api.TryListOf(rows, page.Limit, func(t *models.BookingType) string { return t.ID }, func(t *models.BookingType) (typeView, error) {
+			return viewType(t, c.Lang, counts[t.ID])
+		})
 	})
-	register(s, operation{
-		method: http.MethodPost, path: "/management/types", id: "createType", tag: "Types", who: managers,
-		summary: "Make a booking type", example: example,
-	}, func(ctx context.Context, c caller, in *with[typeBody]) (result[typeView], error) {
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/types", ID: "createType", Tag: "Types", Roles: api.Managers,
+		Summary: "Make a booking type", Example: example,
+	}, func(ctx context.Context, c api.Caller, in *api.Body[typeBody]) (api.Result[typeView], error) {
 		t := &models.BookingType{OrganizationID: c.OrganizationID, On: true, BookFromWebsite: true}
 		if err := in.Body.apply(t, c.Lang); err != nil {
-			return result[typeView]{}, err
+			return api.Result[typeView]{}, err
 		}
-		if err := s.o.Catalog.CreateType(ctx, t); err != nil {
-			return result[typeView]{}, err
+		if err := s.opts.Catalog.CreateType(ctx, t); err != nil {
+			return api.Result[typeView]{}, err
 		}
-		s.catalogueChanged(ctx, c.OrganizationID)
+		s.api.CatalogueChanged(ctx, c.OrganizationID)
 		view, err := viewType(t, c.Lang, 0) // nobody can have joined yet
-		return result[typeView]{view}, err
+		return api.Result[typeView]{Result: view}, err
 	})
-	register(s, operation{
-		method: http.MethodGet, path: "/management/types/{id}", id: "getType", tag: "Types", who: staff, summary: "Get a booking type",
-	}, func(ctx context.Context, c caller, in *byType) (result[typeView], error) {
-		t, err := s.o.Catalog.Type(ctx, c.OrganizationID, in.ID)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/types/{id}", ID: "getType", Tag: "Types", Roles: api.Staff, Summary: "Get a booking type",
+	}, func(ctx context.Context, c api.Caller, in *byType) (api.Result[typeView], error) {
+		t, err := s.opts.Catalog.Type(ctx, c.OrganizationID, in.ID)
 		if err != nil {
-			return result[typeView]{}, err
+			return api.Result[typeView]{}, err
 		}
 		return s.showType(ctx, c, t)
 	})
@@ -283,38 +280,38 @@ func (s *Server) typeRoutes() {
 		ID   string `path:"id" maxLength:"64"`
 		Body typeBody
 	}
-	register(s, operation{
-		method: http.MethodPut, path: "/management/types/{id}", id: "updateType", tag: "Types", who: managers,
-		summary: "Change a booking type", about: "Omitted fields are unchanged. " + renaming, example: map[string]any{"minutes": 20, "on": true},
-	}, func(ctx context.Context, c caller, in *typeChange) (result[typeView], error) {
-		t, err := s.o.Catalog.Type(ctx, c.OrganizationID, in.ID)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPut, Path: "/management/types/{id}", ID: "updateType", Tag: "Types", Roles: api.Managers,
+		Summary: "Change a booking type", About: "Omitted fields are unchanged. " + renaming, Example: map[string]any{"minutes": 20, "on": true},
+	}, func(ctx context.Context, c api.Caller, in *typeChange) (api.Result[typeView], error) {
+		t, err := s.opts.Catalog.Type(ctx, c.OrganizationID, in.ID)
 		if err != nil {
-			return result[typeView]{}, err
+			return api.Result[typeView]{}, err
 		}
 		if err := in.Body.apply(t, c.Lang); err != nil {
-			return result[typeView]{}, err
+			return api.Result[typeView]{}, err
 		}
 		// Counted before the change, so that nothing can fail after it.
-		counts, err := s.o.Bookings.PendingCounts(ctx, c.OrganizationID, []string{t.ID})
+		counts, err := s.opts.Bookings.PendingCounts(ctx, c.OrganizationID, []string{t.ID})
 		if err != nil {
-			return result[typeView]{}, err
+			return api.Result[typeView]{}, err
 		}
-		if err := s.o.Catalog.UpdateType(ctx, t); err != nil {
-			return result[typeView]{}, err
+		if err := s.opts.Catalog.UpdateType(ctx, t); err != nil {
+			return api.Result[typeView]{}, err
 		}
-		s.o.Bookings.ForgetType(t.ID)
-		s.catalogueChanged(ctx, c.OrganizationID)
+		s.opts.Bookings.ForgetType(t.ID)
+		s.api.CatalogueChanged(ctx, c.OrganizationID)
 		view, err := viewType(t, c.Lang, counts[t.ID])
-		return result[typeView]{view}, err
+		return api.Result[typeView]{Result: view}, err
 	})
-	register(s, operation{
-		method: http.MethodDelete, path: "/management/types/{id}", id: "deleteType", tag: "Types", who: managers,
-		summary: "Delete a booking type", about: "Not while anybody waits for it.",
-	}, func(ctx context.Context, c caller, in *byType) (message, error) {
-		if err := s.o.Catalog.DeleteType(ctx, c.OrganizationID, in.ID); err != nil {
-			return message{}, err
+	api.Register(s.api, api.Operation{
+		Method: http.MethodDelete, Path: "/management/types/{id}", ID: "deleteType", Tag: "Types", Roles: api.Managers,
+		Summary: "Delete a booking type", About: "Not while anybody waits for it.",
+	}, func(ctx context.Context, c api.Caller, in *byType) (api.Message, error) {
+		if err := s.opts.Catalog.DeleteType(ctx, c.OrganizationID, in.ID); err != nil {
+			return api.Message{}, err
 		}
-		s.catalogueChanged(ctx, c.OrganizationID)
-		return message{"The booking type is deleted."}, nil
+		s.api.CatalogueChanged(ctx, c.OrganizationID)
+		return api.Message{Message: "The booking type is deleted."}, nil
 	})
 }

@@ -1,4 +1,4 @@
-package handlers
+package api
 
 import (
 	"cmp"
@@ -30,7 +30,7 @@ func completeSchemas(api *huma.OpenAPI) {
 	asked, answered := schemasIn{api, map[string]bool{}}, schemasIn{api, map[string]bool{}}
 	answers := []map[string]*huma.MediaType{}
 	for _, item := range api.Paths {
-		for _, op := range operationsOf(item) {
+		for _, op := range OperationsOf(item) {
 			if op.RequestBody != nil {
 				asked.content(op.RequestBody.Content)
 			}
@@ -52,7 +52,7 @@ func completeSchemas(api *huma.OpenAPI) {
 	second := map[string]string{} // by the reference that requests have
 	for name := range answered.names {
 		if asked.names[name] {
-			second[schemaPrefix+name] = schemaPrefix + name + "View"
+			second[SchemaPrefix+name] = SchemaPrefix + name + "View"
 		}
 	}
 	for name := range answered.names {
@@ -67,7 +67,7 @@ func completeSchemas(api *huma.OpenAPI) {
 				property.Nullable = false
 			}
 		}
-		schema.Required = alwaysThere(api.Components.Schemas.TypeFromRef(schemaPrefix + name))
+		schema.Required = alwaysThere(api.Components.Schemas.TypeFromRef(SchemaPrefix + name))
 	}
 	for name, schema := range schemas {
 		if !asked.names[name] {
@@ -154,10 +154,10 @@ func shareAnswers(api *huma.OpenAPI) {
 	uses := map[string]int{}
 	each := func(do func(op *huma.Operation, name string)) {
 		for _, item := range api.Paths {
-			for _, op := range operationsOf(item) {
+			for _, op := range OperationsOf(item) {
 				media := op.Responses["200"].Content["application/json"]
 				if media != nil && media.Schema.Ref != "" {
-					do(op, strings.TrimPrefix(media.Schema.Ref, schemaPrefix))
+					do(op, strings.TrimPrefix(media.Schema.Ref, SchemaPrefix))
 				}
 			}
 		}
@@ -171,7 +171,7 @@ func shareAnswers(api *huma.OpenAPI) {
 	})
 }
 
-const schemaPrefix = "#/components/schemas/"
+const SchemaPrefix = "#/components/schemas/"
 
 // schemasIn collects the names of the schemas that something refers to.
 type schemasIn struct {
@@ -189,7 +189,7 @@ func (in schemasIn) schema(schema *huma.Schema) {
 	if schema == nil {
 		return
 	}
-	if name, ok := strings.CutPrefix(schema.Ref, schemaPrefix); ok {
+	if name, ok := strings.CutPrefix(schema.Ref, SchemaPrefix); ok {
 		if in.names[name] {
 			return
 		}
@@ -201,7 +201,7 @@ func (in schemasIn) schema(schema *huma.Schema) {
 	}
 }
 
-func operationsOf(item *huma.PathItem) []*huma.Operation {
+func OperationsOf(item *huma.PathItem) []*huma.Operation {
 	var found []*huma.Operation
 	for _, op := range []*huma.Operation{item.Get, item.Post, item.Put, item.Delete} {
 		if op != nil {

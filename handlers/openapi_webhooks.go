@@ -5,6 +5,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"nowserving/handlers/api"
 	"nowserving/models"
 	"nowserving/notify"
 )
@@ -52,20 +53,20 @@ var triggerTexts = map[notify.Trigger][2]string{
 }
 
 // addWebhooks describes what receivers are sent.
-func addWebhooks(api *huma.OpenAPI) {
-	payload := api.Components.Schemas.Schema(reflect.TypeFor[notify.Payload](), true, "")
+func addWebhooks(document *huma.OpenAPI) {
+	payload := document.Components.Schemas.Schema(reflect.TypeFor[notify.Payload](), true, "")
 	var headers []*huma.Param
 	for _, h := range webhookHeaders {
 		shared := *h
 		shared.In, shared.Required, shared.Schema = "header", true, &huma.Schema{Type: huma.TypeString}
-		api.Components.Parameters[h.Name] = &shared
-		headers = append(headers, &huma.Param{Ref: parameterPrefix + h.Name})
+		document.Components.Parameters[h.Name] = &shared
+		headers = append(headers, &huma.Param{Ref: api.ParameterPrefix + h.Name})
 	}
 	clinic := &models.Organization{ID: exampleOther, Name: "Al Noor", Timezone: "Asia/Riyadh"}
-	api.Webhooks = map[string]*huma.PathItem{}
+	document.Webhooks = map[string]*huma.PathItem{}
 	for _, trigger := range notify.Triggers {
 		texts := triggerTexts[trigger]
-		api.Webhooks[string(trigger)] = &huma.PathItem{Post: &huma.Operation{
+		document.Webhooks[string(trigger)] = &huma.PathItem{Post: &huma.Operation{
 			OperationID: string(trigger) + "Webhook", Tags: []string{"Webhooks"}, Summary: texts[0], Parameters: headers,
 			Description: join(texts[1], "Sent to the webhooks with the trigger "+string(trigger)+"."), Security: []map[string][]string{},
 			RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {

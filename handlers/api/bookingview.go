@@ -1,4 +1,4 @@
-package handlers
+package api
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"nowserving/booking"
@@ -20,11 +19,11 @@ type BookingView struct {
 	Stage      models.Stage  `json:"stage,omitempty" enum:"WAITING,HELD,CALLED,SERVING,DONE,NO_SHOW,LEFT"`
 	Ticket     string        `json:"ticket" example:"A042" doc:"The number to show and to call."`
 	TypeID     string        `json:"typeId"`
-	Type       *typeRef      `json:"type,omitempty"`
+	Type       *TypeRef      `json:"type,omitempty"`
 	ResourceID string        `json:"resourceId,omitempty" doc:"Once assigned."`
 	Resource   *resourceRef  `json:"resource,omitempty"`
 	CustomerID string        `json:"customerId"`
-	Customer   *customerRef  `json:"customer,omitempty" doc:"With includes=customer."`
+	Customer   *CustomerRef  `json:"customer,omitempty" doc:"With includes=customer."`
 	Priority   int           `json:"priority" doc:"0 is routine; a higher band is served first."`
 
 	QueuePosition        *int             `json:"queuePosition,omitempty" doc:"1 is the next to be served; only while waiting."`
@@ -50,18 +49,11 @@ type BookingView struct {
 	RecallCount int           `json:"recallCount"`
 	Note        string        `json:"note,omitempty"`
 	Info        models.Fields `json:"info"`
-	Display     displayText   `json:"display"`
+	Display     DisplayText   `json:"display"`
 	Version     int64         `json:"version" doc:"Grows with every change."`
 }
 
-// joinedView is the answer of joining.
-type joinedView struct {
-	BookingView
-	TicketToken string `json:"ticketToken" doc:"Shows and cancels this one booking; for the patient's page."`
-	TicketURL   string `json:"ticketUrl" doc:"The patient's page."`
-}
-
-type typeRef struct {
+type TypeRef struct {
 	ID               string             `json:"id"`
 	Name             string             `json:"name"`
 	NameTranslations models.Translation `json:"name_translations"`
@@ -74,7 +66,7 @@ type resourceRef struct {
 	NameTranslations models.Translation `json:"name_translations"`
 }
 
-type customerRef struct {
+type CustomerRef struct {
 	ID        string `json:"id"`
 	FirstName string `json:"firstName" doc:"Of who comes: the booking's own name, where it was made with another than its customer has."`
 	LastName  string `json:"lastName"`
@@ -82,8 +74,8 @@ type customerRef struct {
 	Email     string `json:"email,omitempty"`
 }
 
-// displayText is what a person reads, in the caller's language.
-type displayText struct {
+// DisplayText is what a person reads, in the caller's language.
+type DisplayText struct {
 	Type     string `json:"type"`
 	Resource string `json:"resource,omitempty"`
 	Status   string `json:"status"`
@@ -107,43 +99,43 @@ var words = map[string]models.Translation{
 	string(models.StageLeft):               {En: "Left", Ar: "غادر"},
 }
 
-func word[T ~string](w T, lang string) string { return words[string(w)].In(lang, string(w)) }
+func Word[T ~string](w T, lang string) string { return words[string(w)].In(lang, string(w)) }
 
-// viewer shows bookings of one organization in one language.
-type viewer struct {
-	o         *organization
-	types     map[string]*models.BookingType
-	resources map[string]*models.Resource
-	people    map[string]*models.Customer // nil: customers are not shown
-	lang      string
+// Viewer shows bookings of one organization in one language.
+type Viewer struct {
+	o            *Organization
+	TypeByID     map[string]*models.BookingType
+	ResourceByID map[string]*models.Resource
+	people       map[string]*models.Customer // nil: customers are not shown
+	lang         string
 }
 
-// show makes the view of a booking. place is nil when it does not wait.
-func (v viewer) show(b *models.Booking, place *booking.Place) BookingView {
+// View makes the view of a booking. place is nil when it does not wait.
+func (v Viewer) View(b *models.Booking, place *booking.Place) BookingView {
 	out := BookingView{
 		ID: b.ID, Status: b.Status, Stage: b.Stage, Ticket: b.Ticket, TypeID: b.TypeID, CustomerID: b.CustomerID, Priority: b.Priority,
 		PendingSince: models.AtOrNil(b.PendingAt), CreatedAt: models.At(b.CreatedAt), CalledAt: models.AtOrNil(b.LastCalledAt), StartedAt: models.AtOrNil(b.StartedAt), EndedAt: models.AtOrNil(b.EndedAt), UndoUntil: models.AtOrNil(b.UndoUntil),
 		RecallCount: b.RecallCount, Note: b.Note, Info: b.Info, Version: b.Version,
-		Display: displayText{Status: word(b.Status, v.lang)},
+		Display: DisplayText{Status: Word(b.Status, v.lang)},
 	}
 	if out.Info == nil {
 		out.Info = models.Fields{}
 	}
 	if b.Stage != models.StageNone {
-		out.Display.Stage = word(b.Stage, v.lang)
+		out.Display.Stage = Word(b.Stage, v.lang)
 	}
 	if b.Status == models.StatusPendingAssignment {
 		out.ExpiresAt = models.AtOrNil(b.AssignmentDeadline)
 	}
 	minutes := 0
-	if t := v.types[b.TypeID]; t != nil {
+	if t := v.TypeByID[b.TypeID]; t != nil {
 		minutes = t.Minutes
 		out.Display.Type = t.NameTranslations.In(v.lang, t.Name)
-		out.Type = &typeRef{t.ID, out.Display.Type, t.NameTranslations, t.Minutes}
+		out.Type = &TypeRef{t.ID, out.Display.Type, t.NameTranslations, t.Minutes}
 	}
 	if b.ResourceID != nil {
 		out.ResourceID = *b.ResourceID
-		if r := v.resources[*b.ResourceID]; r != nil {
+		if r := v.ResourceByID[*b.ResourceID]; r != nil {
 			out.Display.Resource = r.NameTranslations.In(v.lang, r.Name)
 			out.Resource = &resourceRef{r.ID, out.Display.Resource, r.NameTranslations}
 		}
@@ -151,7 +143,7 @@ func (v viewer) show(b *models.Booking, place *booking.Place) BookingView {
 	if c := v.people[b.CustomerID]; c != nil {
 		phone, email := c.Contact()
 		first, last := b.Name(c)
-		out.Customer = &customerRef{c.ID, first, last, phone, email}
+		out.Customer = &CustomerRef{c.ID, first, last, phone, email}
 	}
 	if place != nil {
 		out.QueuePosition, out.EstimatedWaitMinutes, out.EstimatedWait = &place.Position, &place.WaitMinutes, &place.Estimate
@@ -168,7 +160,7 @@ func (v viewer) show(b *models.Booking, place *booking.Place) BookingView {
 // begins when it is started or, before that, called. An appointment begins when
 // it was to begin, and takes what was kept for it until it has taken its time. If
 // it was over sooner than planned, it has the times that it really had.
-func (v viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
+func (v Viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 	if minutes > 0 {
 		out.Duration = &minutes
 	}
@@ -182,7 +174,7 @@ func (v viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 	if start == nil {
 		return
 	}
-	local := start.In(v.o.zone)
+	local := start.In(v.o.Zone)
 	military := local.Hour()*100 + local.Minute()
 	out.StartDateTime, out.StartDate, out.StartTime = models.AtOrNil(start), local.Format(time.DateOnly), &military
 	end := start.Add(time.Duration(minutes) * time.Minute).UTC()
@@ -201,73 +193,66 @@ func (v viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 	out.EndDateTime = models.AtOrNil(&end)
 }
 
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
-}
-
-// viewerFor reads what showing some bookings takes.
-func (s *Server) viewerFor(ctx context.Context, organizationID, lang string, withCustomers bool, bookings []models.Booking) (viewer, error) {
-	o, err := s.directory.of(ctx, organizationID)
+// ViewerOf reads what showing some bookings takes.
+func (a *API) ViewerOf(ctx context.Context, organizationID, lang string, withCustomers bool, bookings []models.Booking) (Viewer, error) {
+	o, err := a.Directory.Get(ctx, organizationID)
 	if err != nil {
-		return viewer{}, err
+		return Viewer{}, err
 	}
-	v := viewer{o: o, types: o.typeAt, resources: o.resAt, lang: lang}
-	if err := s.findMissing(ctx, &v, bookings); err != nil {
-		return viewer{}, err
+	v := Viewer{o: o, TypeByID: o.TypeByID, ResourceByID: o.ResourceByID, lang: lang}
+	if err := a.findMissing(ctx, &v, bookings); err != nil {
+		return Viewer{}, err
 	}
 	if !withCustomers || len(bookings) == 0 {
 		return v, nil
 	}
-	v.people, err = s.o.Access.CustomersOf(ctx, organizationID, bookings)
+	v.people, err = a.opts.Access.CustomersOf(ctx, organizationID, bookings)
 	return v, err
 }
 
 // findMissing reads the types and resources of bookings that the directory
 // doesn't know: deleted ones, and those another node made a moment ago.
-func (s *Server) findMissing(ctx context.Context, v *viewer, bookings []models.Booking) error {
+func (a *API) findMissing(ctx context.Context, v *Viewer, bookings []models.Booking) error {
 	types, resources := map[string]bool{}, map[string]bool{}
 	for i := range bookings {
 		b := &bookings[i]
-		if v.types[b.TypeID] == nil {
+		if v.TypeByID[b.TypeID] == nil {
 			types[b.TypeID] = true
 		}
-		if b.ResourceID != nil && v.resources[*b.ResourceID] == nil {
+		if b.ResourceID != nil && v.ResourceByID[*b.ResourceID] == nil {
 			resources[*b.ResourceID] = true
 		}
 	}
 	if len(types) > 0 {
-		rows, err := s.o.Catalog.TypesByID(ctx, v.o.ID, slices.Collect(maps.Keys(types)))
+		rows, err := a.opts.Catalog.TypesByID(ctx, v.o.ID, slices.Collect(maps.Keys(types)))
 		if err != nil {
 			return err
 		}
-		v.types = maps.Clone(v.types) // the directory's own is never changed
+		v.TypeByID = maps.Clone(v.TypeByID) // the directory's own is never changed
 		for i := range rows {
-			v.types[rows[i].ID] = &rows[i]
+			v.TypeByID[rows[i].ID] = &rows[i]
 		}
 	}
 	if len(resources) > 0 {
-		rows, err := s.o.Catalog.ResourcesByID(ctx, v.o.ID, slices.Collect(maps.Keys(resources)))
+		rows, err := a.opts.Catalog.ResourcesByID(ctx, v.o.ID, slices.Collect(maps.Keys(resources)))
 		if err != nil {
 			return err
 		}
-		v.resources = maps.Clone(v.resources)
+		v.ResourceByID = maps.Clone(v.ResourceByID)
 		for i := range rows {
-			v.resources[rows[i].ID] = &rows[i]
+			v.ResourceByID[rows[i].ID] = &rows[i]
 		}
 	}
 	return nil
 }
 
-// showAll makes the views of some bookings, with their places in the queue.
-func (s *Server) showAll(ctx context.Context, c caller, withCustomers bool, bookings []models.Booking) ([]BookingView, error) {
-	v, err := s.viewerFor(ctx, c.OrganizationID, c.Lang, withCustomers, bookings)
+// ViewBookings makes the views of some bookings, with their places in the queue.
+func (a *API) ViewBookings(ctx context.Context, c Caller, withCustomers bool, bookings []models.Booking) ([]BookingView, error) {
+	v, err := a.ViewerOf(ctx, c.OrganizationID, c.Lang, withCustomers, bookings)
 	if err != nil {
 		return nil, err
 	}
-	places, err := s.o.Bookings.Places(ctx, c.OrganizationID, bookings)
+	places, err := a.opts.Bookings.Places(ctx, c.OrganizationID, bookings)
 	if err != nil {
 		return nil, err
 	}
@@ -278,60 +263,50 @@ func (s *Server) showAll(ctx context.Context, c caller, withCustomers bool, book
 		if p, waits := places[b.ID]; waits {
 			place = &p
 		}
-		views[i] = v.show(b, place)
+		views[i] = v.View(b, place)
 	}
 	return views, nil
 }
 
-// showOne is showAll for one booking; to staff it shows the customer.
-func (s *Server) showOne(ctx context.Context, c caller, withCustomer bool, b *models.Booking) (BookingView, error) {
-	views, err := s.showAll(ctx, c, withCustomer, []models.Booking{*b})
+// ViewBooking is showAll for one booking; to staff it shows the customer.
+func (a *API) ViewBooking(ctx context.Context, c Caller, withCustomer bool, b *models.Booking) (BookingView, error) {
+	views, err := a.ViewBookings(ctx, c, withCustomer, []models.Booking{*b})
 	if err != nil {
 		return BookingView{}, err
 	}
 	return views[0], nil
 }
 
-// showAt makes the view of a booking whose place is known; nil when it does not
+// ViewBookingAt makes the view of a booking whose place is known; nil when it does not
 // wait.
-func (s *Server) showAt(ctx context.Context, c caller, withCustomer bool, b *models.Booking, place *booking.Place) (BookingView, error) {
-	v, err := s.viewerFor(ctx, c.OrganizationID, c.Lang, withCustomer, []models.Booking{*b})
+func (a *API) ViewBookingAt(ctx context.Context, c Caller, withCustomer bool, b *models.Booking, place *booking.Place) (BookingView, error) {
+	v, err := a.ViewerOf(ctx, c.OrganizationID, c.Lang, withCustomer, []models.Booking{*b})
 	if err != nil {
 		return BookingView{}, err
 	}
-	return v.show(b, place), nil
+	return v.View(b, place), nil
 }
 
 // afterTimeout bounds what is read for an answer after the commit.
 const afterTimeout = time.Second
 
-// showChanged makes the view of a booking whose change is committed. It answers
+// ViewChanged makes the view of a booking whose change is committed. It answers
 // with the committed row, whatever happens after the commit: a name or a customer
 // that can't be read within afterTimeout is left out, and the request's own
 // deadline does not count any more. place is nil when the booking does not wait.
-func (s *Server) showChanged(ctx context.Context, c caller, withCustomer bool, b *models.Booking, place *booking.Place) BookingView {
+func (a *API) ViewChanged(ctx context.Context, c Caller, withCustomer bool, b *models.Booking, place *booking.Place) BookingView {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterTimeout)
 	defer cancel()
-	v := viewer{o: c.organization, types: c.organization.typeAt, resources: c.organization.resAt, lang: c.Lang}
+	v := Viewer{o: c.Organization, TypeByID: c.Organization.TypeByID, ResourceByID: c.Organization.ResourceByID, lang: c.Lang}
 	one := []models.Booking{*b}
-	err := s.findMissing(ctx, &v, one)
+	err := a.findMissing(ctx, &v, one)
 	if withCustomer {
 		var unread error
-		v.people, unread = s.o.Access.CustomersOf(ctx, c.OrganizationID, one)
+		v.people, unread = a.opts.Access.CustomersOf(ctx, c.OrganizationID, one)
 		err = errors.Join(err, unread)
 	}
 	if err != nil {
-		s.o.Log.Warn("the answer to a committed change is incomplete", "requestId", requestID(ctx), "booking", b.ID, "error", err)
+		a.opts.Log.Warn("the answer to a committed change is incomplete", "requestId", requestID(ctx), "booking", b.ID, "error", err)
 	}
-	return v.show(b, place)
-}
-
-// includes reports whether a comma-separated list names something.
-func includes(names, name string) bool {
-	return slices.Contains(fields(names), name)
-}
-
-// fields splits a comma-separated list.
-func fields(names string) []string {
-	return strings.FieldsFunc(names, func(r rune) bool { return r == ',' || r == ' ' })
+	return v.View(b, place)
 }

@@ -1,4 +1,4 @@
-package handlers
+package api
 
 import (
 	"cmp"
@@ -21,15 +21,15 @@ const unknownField = "Unknown member"
 
 // unknownMember reports whether an error of the framework is about a member that
 // the operation does not know, and says which known member was probably meant.
-func (s *Server) unknownMember(op *huma.Operation, d *huma.ErrorDetail) (message string, unknown bool) {
+func (a *API) unknownMember(op *huma.Operation, d *huma.ErrorDetail) (message string, unknown bool) {
 	if d.Message != validation.MsgUnexpectedProperty || op == nil || op.RequestBody == nil {
 		return "", false
 	}
 	schema := op.RequestBody.Content["application/json"].Schema
 	rest, _ := strings.CutPrefix(d.Location, "body.")
-	for schema = s.resolved(schema); schema != nil; {
+	for schema = a.resolved(schema); schema != nil; {
 		name, further, more := strings.Cut(rest, ".")
-		next := s.member(schema, name)
+		next := a.member(schema, name)
 		if !more || next == nil || next.Type != huma.TypeObject {
 			break // the name of the unknown member may itself have dots
 		}
@@ -49,9 +49,9 @@ func (s *Server) unknownMember(op *huma.Operation, d *huma.ErrorDetail) (message
 	return unknownField + ".", true
 }
 
-func (s *Server) resolved(schema *huma.Schema) *huma.Schema {
+func (a *API) resolved(schema *huma.Schema) *huma.Schema {
 	for schema != nil && schema.Ref != "" {
-		schema = s.api.OpenAPI().Components.Schemas.SchemaFromRef(schema.Ref)
+		schema = a.huma.OpenAPI().Components.Schemas.SchemaFromRef(schema.Ref)
 	}
 	return schema
 }
@@ -60,15 +60,15 @@ var index = regexp.MustCompile(`\[\d+\]`)
 
 // member is the schema of a member, or of an item if the name ends in an index;
 // nil if there is none.
-func (s *Server) member(schema *huma.Schema, name string) *huma.Schema {
+func (a *API) member(schema *huma.Schema, name string) *huma.Schema {
 	plain := index.ReplaceAllString(name, "")
 	items := len(index.FindAllString(name, -1))
 	next := schema.Properties[plain]
 	if next == nil {
 		next, _ = schema.AdditionalProperties.(*huma.Schema)
 	}
-	for next = s.resolved(next); items > 0 && next != nil; items-- {
-		next = s.resolved(next.Items)
+	for next = a.resolved(next); items > 0 && next != nil; items-- {
+		next = a.resolved(next.Items)
 	}
 	return next
 }

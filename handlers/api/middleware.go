@@ -1,4 +1,4 @@
-package handlers
+package api
 
 import (
 	"bytes"
@@ -26,15 +26,18 @@ import (
 )
 
 const (
-	// requestTimeout bounds the work on one request.
+	// requestTimeout bounds the work on one request, by default.
 	requestTimeout = 15 * time.Second
 	// bodyTimeout bounds how long a caller may take to send a body.
 	bodyTimeout = 10 * time.Second
-	// maxBody bounds a request's body.
-	maxBody = 1 << 20
+	// MaxBody bounds a request's body.
+	MaxBody = 1 << 20
 	// maxRequestID bounds a request id that the caller chose.
 	maxRequestID = 64
 )
+
+// LivePath is where clients open live connections. They have no deadline.
+const LivePath = "/connection/websocket"
 
 type contextKey int
 
@@ -54,9 +57,9 @@ func langOf(ctx context.Context) string {
 	return lang
 }
 
-// language is what we speak that is nearest to what a caller asks for: ar for
+// Language is what we speak that is nearest to what a caller asks for: ar for
 // ar, AR, ar-SA, ar_SA.UTF-8 or a list that begins with one of them, else en.
-func language(asked string) string {
+func Language(asked string) string {
 	primary := strings.FieldsFunc(strings.ToLower(asked), func(r rune) bool { return !unicode.IsLetter(r) })
 	if len(primary) > 0 && (primary[0] == "ar" || primary[0] == "ara") {
 		return "ar"
@@ -67,27 +70,27 @@ func language(asked string) string {
 // identify gives the request an id, its own if that is a sane one, and logs
 // its end. Addresses are logged as templates: a path, a query or a header may
 // hold what nobody should read in a log.
-func (s *Server) identify(c *gin.Context) {
+func (a *API) identify(c *gin.Context) {
 	began := time.Now()
 	id := c.GetHeader("X-Request-Id")
 	if !saneID(id) {
 		id = models.NewID()
 	}
 	c.Header("X-Request-Id", id)
-	if s.stopping.Load() {
+	if a.stopping.Load() {
 		c.Header("Connection", "close")
 	}
 	if forwarded := c.Request.Header.Values(forwardedFor); len(forwarded) > 0 {
 		c.Request.Header.Set(forwardedFor, withoutPorts(strings.Join(forwarded, ",")))
 	}
 	ctx := context.WithValue(c.Request.Context(), keyRequestID, id)
-	c.Request = c.Request.WithContext(context.WithValue(ctx, keyLang, language(c.GetHeader("lang"))))
+	c.Request = c.Request.WithContext(context.WithValue(ctx, keyLang, Language(c.GetHeader("lang"))))
 	c.Next()
 
 	route := c.FullPath()
-	log := s.o.Log.Info
+	log := a.opts.Log.Info
 	if c.Request.Method == http.MethodGet && c.Writer.Status() < http.StatusInternalServerError || route == "" {
-		log = s.o.Log.Debug
+		log = a.opts.Log.Debug
 	}
 	log("request", "method", c.Request.Method, "route", route, "status", c.Writer.Status(),
 		"ms", float64(time.Since(began).Microseconds())/1000, "requestId", id)
@@ -119,7 +122,7 @@ func saneID(id string) bool {
 }
 
 // recover answers when a handler panics.
-func (s *Server) recover(c *gin.Context) {
+func (a *API) recover(c *gin.Context) {
 	defer func() {
 		cause := recover()
 		if cause == nil {
@@ -129,27 +132,27 @@ func (s *Server) recover(c *gin.Context) {
 			panic(cause) // net/http's way to cut a connection
 		}
 		if err, ok := cause.(error); ok && c.Writer.Written() && c.Request.Context().Err() != nil {
-			s.o.Log.Debug("the caller has gone before the answer", "requestId", requestID(c.Request.Context()), "error", err)
+			a.opts.Log.Debug("the caller has gone before the answer", "requestId", requestID(c.Request.Context()), "error", err)
 			c.Abort()
 			return
 		}
-		s.o.Log.Error("a handler panicked", "requestId", requestID(c.Request.Context()), "error", fmt.Sprint(cause), "stack", string(debug.Stack()))
+		a.opts.Log.Error("a handler panicked", "requestId", requestID(c.Request.Context()), "error", fmt.Sprint(cause), "stack", string(debug.Stack()))
 		if c.Writer.Written() {
 			c.Abort()
 			return
 		}
-		writeProblem(c, s.problem(c.Request.Context(), models.Errorf(models.CodeInternal, "Something went wrong on our side.")))
+		WriteProblem(c, a.ProblemOf(c.Request.Context(), models.Errorf(models.CodeInternal, "Something went wrong on our side.")))
 	}()
 	c.Next()
 }
 
 // limitTime gives every request but a live connection a deadline, and its turn
 // among requests of unknown organizations until its own is known.
-func (s *Server) limitTime(c *gin.Context) {
+func (a *API) limitTime(c *gin.Context) {
 	ctx := store.ForOrganization(c.Request.Context(), "")
-	if c.FullPath() != livePath {
+	if c.FullPath() != LivePath {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.timeout)
+		ctx, cancel = context.WithTimeout(ctx, a.opts.Timeout)
 		defer cancel()
 	}
 	c.Request = c.Request.WithContext(ctx)
@@ -157,40 +160,40 @@ func (s *Server) limitTime(c *gin.Context) {
 }
 
 // checkAddress refuses an address no database would take.
-func (s *Server) checkAddress(c *gin.Context) {
+func (a *API) checkAddress(c *gin.Context) {
 	query, err := url.ParseQuery(c.Request.URL.RawQuery)
-	clean := isText(c.Request.URL.Path) && isText(c.GetHeader("X-APP-ID"))
+	clean := IsText(c.Request.URL.Path) && IsText(c.GetHeader("X-APP-ID"))
 	for name, values := range query {
-		clean = clean && isText(name) && !slices.ContainsFunc(values, func(v string) bool { return !isText(v) })
+		clean = clean && IsText(name) && !slices.ContainsFunc(values, func(v string) bool { return !IsText(v) })
 	}
 	if err != nil || !clean {
-		s.refuse(models.CodeMalformed, "The address holds something that is not text in UTF-8.")(c)
+		a.refuse(models.CodeMalformed, "The address holds something that is not text in UTF-8.")(c)
 		return
 	}
 	c.Next()
 }
 
-// isText reports whether a database can store the text: UTF-8 without NUL.
-func isText(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }
+// IsText reports whether a database can store the text: UTF-8 without NUL.
+func IsText(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }
 
 // readBody reads the body of an API request before the framework does, so that
 // too much of it and what is no JSON in UTF-8 are told apart.
-func (s *Server) readBody(ctx huma.Context, next func(huma.Context)) {
+func (a *API) readBody(ctx huma.Context, next func(huma.Context)) {
 	c := humagin.Unwrap(ctx)
-	body, err := s.body(c)
+	body, err := a.ReadBody(c)
 	if err != nil {
-		s.answer(c, err)
+		a.WriteError(c, err)
 		return
 	}
 	if len(bytes.TrimSpace(body)) == 0 {
 		body = []byte("{}") // so that what is missing is named
 	}
 	if !utf8.Valid(body) {
-		s.answer(c, models.Errorf(models.CodeMalformed, "The body is not UTF-8."))
+		a.WriteError(c, models.Errorf(models.CodeMalformed, "The body is not UTF-8."))
 		return
 	}
 	if !json.Valid(body) {
-		s.answer(c, models.Errorf(models.CodeMalformed, "The body is not one JSON value."))
+		a.WriteError(c, models.Errorf(models.CodeMalformed, "The body is not one JSON value."))
 		return
 	}
 	c.Request.Body = io.NopCloser(bytes.NewReader(body))
@@ -198,15 +201,15 @@ func (s *Server) readBody(ctx huma.Context, next func(huma.Context)) {
 	next(ctx)
 }
 
-func (s *Server) body(c *gin.Context) ([]byte, error) {
-	if c.Request.ContentLength > maxBody {
+func (a *API) ReadBody(c *gin.Context) ([]byte, error) {
+	if c.Request.ContentLength > MaxBody {
 		return nil, models.Errorf(models.CodeTooLarge, "The body is larger than 1 MiB.")
 	}
 	control := http.NewResponseController(c.Writer)
 	if err := control.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, MaxBody))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, models.Errorf(models.CodeTooLarge, "The body is larger than 1 MiB.")
 	}

@@ -1,4 +1,4 @@
-package handlers
+package api
 
 import (
 	"context"
@@ -30,35 +30,35 @@ const (
 	maxDirectories = 1000
 )
 
-// organization is what an organization offers, as it was a moment ago. It is
+// Organization is what an organization offers, as it was a moment ago. It is
 // never changed after it was read.
-type organization struct {
+type Organization struct {
 	models.Organization
-	zone      *time.Location
-	types     []models.BookingType // in the order they were made
-	resources []models.Resource
-	typeAt    map[string]*models.BookingType
-	resAt     map[string]*models.Resource
-	views     map[string]access.Views // by member
-	live      realtime.Catalogue
-	networks  []netip.Prefix // that its patients share
-	read      time.Time
+	Zone         *time.Location
+	Types        []models.BookingType // in the order they were made
+	Resources    []models.Resource
+	TypeByID     map[string]*models.BookingType
+	ResourceByID map[string]*models.Resource
+	views        map[string]access.Views // by member
+	Live         realtime.Catalogue
+	networks     []netip.Prefix // that its patients share
+	read         time.Time
 }
 
 // actedForBy lists the resources that name a member as their provider.
-func (o *organization) actedForBy(memberID string) []string {
+func (o *Organization) actedForBy(memberID string) []string {
 	ids := []string{}
-	for i := range o.resources {
-		if text(o.resources[i].ProviderID) == memberID {
-			ids = append(ids, o.resources[i].ID)
+	for i := range o.Resources {
+		if provider := o.Resources[i].ProviderID; provider != nil && *provider == memberID {
+			ids = append(ids, o.Resources[i].ID)
 		}
 	}
 	return ids
 }
 
-// directory keeps what every booking shown needs from the catalogue: names,
+// Directory keeps what every booking shown needs from the catalogue: names,
 // minutes and the time zone, and who may see it. A change made through this node is seen at once.
-type directory struct {
+type Directory struct {
 	catalog *catalog.Catalog
 	access  *access.Access
 
@@ -79,17 +79,17 @@ type entry struct {
 	reading chan struct{} // holds one while a request reads for all
 
 	// Guarded by directory.mu.
-	known   *organization
+	known   *Organization
 	changes int // made since the start; tells a reading that it is outdated
 }
 
-func newDirectory(c *catalog.Catalog, a *access.Access) *directory {
-	return &directory{catalog: c, access: a, entries: map[string]*entry{}, ids: map[string]knownID{}, clinics: map[netip.Prefix]string{}}
+func newDirectory(c *catalog.Catalog, a *access.Access) *Directory {
+	return &Directory{catalog: c, access: a, entries: map[string]*entry{}, ids: map[string]knownID{}, clinics: map[netip.Prefix]string{}}
 }
 
-// idOf returns the id that an organization's id or short name stands for. It fails
+// ResolveID returns the id that an organization's id or short name stands for. It fails
 // with CodeOrgMissing if no organization has the short name.
-func (d *directory) idOf(ctx context.Context, name string) (string, error) {
+func (d *Directory) ResolveID(ctx context.Context, name string) (string, error) {
 	lower := strings.ToLower(name)
 	if !catalog.IsShortName(lower) {
 		return name, nil
@@ -114,8 +114,8 @@ func (d *directory) idOf(ctx context.Context, name string) (string, error) {
 	return id, nil
 }
 
-// of returns an organization that exists, as it was read a moment ago.
-func (d *directory) of(ctx context.Context, organizationID string) (*organization, error) {
+// Get returns an organization that exists, as it was read a moment ago.
+func (d *Directory) Get(ctx context.Context, organizationID string) (*Organization, error) {
 	d.mu.Lock()
 	e := d.entries[organizationID]
 	if e == nil {
@@ -157,21 +157,21 @@ func (d *directory) of(ctx context.Context, organizationID string) (*organizatio
 	if err != nil {
 		gone := e.known == nil || models.CodeOf(err) == models.CodeOrgMissing
 		if gone && d.entries[organizationID] == e {
-			d.place(e.known, nil)
+			d.index(e.known, nil)
 			delete(d.entries, organizationID) // it was deleted, or somebody made the name up
 		}
 		return nil, err
 	}
 	if changes == e.changes && d.entries[organizationID] == e {
-		d.place(e.known, fresh)
+		d.index(e.known, fresh)
 		e.known = fresh
 	}
 	return fresh, nil
 }
 
-// place replaces the networks of an organization in clinics. The caller holds the
+// index replaces the networks of an organization in clinics. The caller holds the
 // lock.
-func (d *directory) place(before, after *organization) {
+func (d *Directory) index(before, after *Organization) {
 	if before != nil {
 		for _, network := range before.networks {
 			if d.clinics[network] == before.ID {
@@ -186,9 +186,9 @@ func (d *directory) place(before, after *organization) {
 	}
 }
 
-// clinicAt returns the organization that names an address as its clinic's: the
+// ClinicAt returns the organization that names an address as its clinic's: the
 // one that is asked for, else any. It looks at what was read and reads nothing.
-func (d *directory) clinicAt(address, organizationID string) string {
+func (d *Directory) ClinicAt(address, organizationID string) string {
 	ip, err := netip.ParseAddr(address)
 	if err != nil {
 		return ""
@@ -221,49 +221,49 @@ func (d *directory) clinicAt(address, organizationID string) string {
 const leastClinicBits = 24
 
 // atClinic reports whether an address is one of the clinic's.
-func (o *organization) atClinic(ip netip.Addr) bool {
+func (o *Organization) atClinic(ip netip.Addr) bool {
 	return slices.ContainsFunc(o.networks, func(network netip.Prefix) bool { return network.Contains(ip) })
 }
 
-// catalogueChanged makes every node, and the pages that are open, see what an
+// CatalogueChanged makes every node, and the pages that are open, see what an
 // organization offers now.
-func (s *Server) catalogueChanged(ctx context.Context, organizationID string) {
-	s.directory.forget(organizationID)
-	s.o.Bookings.AnnounceCatalogue(ctx, organizationID)
+func (a *API) CatalogueChanged(ctx context.Context, organizationID string) {
+	a.Directory.Forget(organizationID)
+	a.opts.Bookings.AnnounceCatalogue(ctx, organizationID)
 }
 
-// forget makes the next look read an organization again, after a change.
-func (d *directory) forget(organizationID string) {
+// Forget makes the next look read an organization again, after a change.
+func (d *Directory) Forget(organizationID string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if e := d.entries[organizationID]; e != nil {
-		d.place(e.known, nil)
+		d.index(e.known, nil)
 		e.known = nil
 		e.changes++
 	}
 	maps.DeleteFunc(d.ids, func(_ string, known knownID) bool { return known.id == organizationID })
 }
 
-func (d *directory) load(ctx context.Context, organizationID string) (*organization, error) {
-	o := &organization{
-		typeAt: map[string]*models.BookingType{}, resAt: map[string]*models.Resource{}, read: time.Now(),
-		live: realtime.Catalogue{Resources: map[string]realtime.Resource{}, Types: map[string]realtime.Type{}, Read: time.Now()},
+func (d *Directory) load(ctx context.Context, organizationID string) (*Organization, error) {
+	o := &Organization{
+		TypeByID: map[string]*models.BookingType{}, ResourceByID: map[string]*models.Resource{}, read: time.Now(),
+		Live: realtime.Catalogue{Resources: map[string]realtime.Resource{}, Types: map[string]realtime.Type{}, Read: time.Now()},
 	}
 	row, err := d.catalog.Organization(ctx, organizationID)
 	if err != nil {
 		return nil, err
 	}
 	o.Organization, o.networks = *row, catalog.Networks(row)
-	if o.zone, err = time.LoadLocation(o.Timezone); err != nil {
+	if o.Zone, err = time.LoadLocation(o.Timezone); err != nil {
 		return nil, fmt.Errorf("time zone of organization %s: %w", organizationID, err)
 	}
-	o.types, err = readAll(func(page store.Page) ([]models.BookingType, error) {
+	o.Types, err = readAll(func(page store.Page) ([]models.BookingType, error) {
 		return d.catalog.Types(ctx, organizationID, false, page)
 	}, func(t models.BookingType) string { return t.ID })
 	if err != nil {
 		return nil, err
 	}
-	o.resources, err = readAll(func(page store.Page) ([]models.Resource, error) {
+	o.Resources, err = readAll(func(page store.Page) ([]models.Resource, error) {
 		return d.catalog.Resources(ctx, organizationID, catalog.ResourceFilter{}, page)
 	}, func(r models.Resource) string { return r.ID })
 	if err != nil {
@@ -272,15 +272,15 @@ func (d *directory) load(ctx context.Context, organizationID string) (*organizat
 	if o.views, err = d.access.Views(ctx, organizationID); err != nil {
 		return nil, err
 	}
-	for i := range o.types {
-		t := &o.types[i]
-		o.typeAt[t.ID] = t
-		o.live.Types[t.ID] = realtime.Type{Name: t.Name, Translations: t.NameTranslations, Minutes: t.Minutes}
+	for i := range o.Types {
+		t := &o.Types[i]
+		o.TypeByID[t.ID] = t
+		o.Live.Types[t.ID] = realtime.Type{Name: t.Name, Translations: t.NameTranslations, Minutes: t.Minutes}
 	}
-	for i := range o.resources {
-		r := &o.resources[i]
-		o.resAt[r.ID] = r
-		o.live.Resources[r.ID] = realtime.Resource{Name: r.Name, Translations: r.NameTranslations}
+	for i := range o.Resources {
+		r := &o.Resources[i]
+		o.ResourceByID[r.ID] = r
+		o.Live.Resources[r.ID] = realtime.Resource{Name: r.Name, Translations: r.NameTranslations}
 	}
 	return o, nil
 }

@@ -1,4 +1,4 @@
-package handlers
+package api
 
 import (
 	"crypto/sha256"
@@ -28,29 +28,46 @@ type pageTokens struct {
 	now    func() time.Time
 }
 
-// pagedAnswer is an answer that is a page of a list.
-type pagedAnswer interface{ page() *pagination }
+// PagedAnswer is an answer with a page of a list. On the way out, its page token
+// is sealed.
+type PagedAnswer interface{ PageInfo() *Pagination }
 
-// pagedBody is an input whose page token comes in its body.
-type pagedBody interface {
-	pageToken() *string
-	// query is what the body asks for, whatever the page.
-	query() any
+// PagedBody is an input with a page token in its body. On the way in, the token is
+// replaced by the position that it holds.
+type PagedBody interface {
+	PageToken() *string
+	// Query returns the body without the members that choose a page, so that the
+	// token of one page is valid for the next.
+	Query() any
 }
 
-// bindingOf names the query of a request, whatever the page and its length.
-func bindingOf(ctx huma.Context, op operation, organizationID string) string {
+// bindingOf identifies the query of a request without the members that choose a page.
+func bindingOf(ctx huma.Context, op Operation, organizationID string) string {
 	u := ctx.URL()
 	query := u.Query()
 	query.Del(pageTokenName)
 	query.Del("limit")
-	return fmt.Sprintf("%s %s %s?%s", op.id, organizationID, u.Path, query.Encode())
+	return fmt.Sprintf("%s %s %s?%s", op.ID, organizationID, u.Path, query.Encode())
 }
 
-// bound adds what a body asks for.
-func bound(binding string, b pagedBody) (string, error) {
-	asked, err := json.Marshal(b.query())
-	return binding + "\n" + string(asked), err
+// openBody opens the page token of a body, and binds the tokens of the answer to
+// the body.
+func (p pageTokens) openBody(c *Caller, b PagedBody) error {
+	query, err := json.Marshal(b.Query())
+	if err != nil {
+		return fmt.Errorf("bind a page token: %w", err)
+	}
+	c.pageBinding += "\n" + string(query)
+	*b.PageToken(), err = p.open(*b.PageToken(), c.pageBinding)
+	return err
+}
+
+// sealAnswer seals the page token of an answer.
+func (p pageTokens) sealAnswer(c Caller, answer PagedAnswer) {
+	if page := answer.PageInfo(); page.NextPageToken != nil {
+		token := p.seal(*page.NextPageToken, c.pageBinding)
+		page.NextPageToken = &token
+	}
 }
 
 func fingerprint(binding string) string {

@@ -1,4 +1,4 @@
-package handlers
+package api
 
 import (
 	"encoding/json"
@@ -48,7 +48,7 @@ const about = "A clinic's live queue. Patients join and watch their place move; 
 
 // document configures the framework: one JSON format, no pages of its own and
 // no links to schemas in answers.
-func (s *Server) document() huma.Config {
+func (a *API) document() huma.Config {
 	config := huma.DefaultConfig("Now Serving", "1.0")
 	config.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[models.Moment](), reflect.TypeFor[time.Time]())
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
@@ -57,18 +57,18 @@ func (s *Server) document() huma.Config {
 	config.FieldsOptionalByDefault = true
 	format := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: unmarshal}
 	config.Formats = map[string]huma.Format{"application/json": format, "json": format}
-	config.Transformers = []huma.Transformer{s.translate}
+	config.Transformers = []huma.Transformer{a.translate}
 	config.Info.Description = about
 	config.Info.License = &huma.License{Name: "MIT", URL: "https://opensource.org/license/mit"}
-	config.Info.Contact = &huma.Contact{Name: "Now Serving contributors", URL: s.o.PublicURL}
+	config.Info.Contact = &huma.Contact{Name: "Now Serving contributors", URL: a.opts.PublicURL}
 	config.Tags = tags
-	if s.o.PublicURL != "" {
-		config.Servers = []*huma.Server{{URL: s.o.PublicURL}}
+	if a.opts.PublicURL != "" {
+		config.Servers = []*huma.Server{{URL: a.opts.PublicURL}}
 	}
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"bearerAuth": {Type: "http", Scheme: "bearer", Description: "An access token, or an API key."},
 		"apiKey":     {Type: "apiKey", In: "header", Name: "X-API-KEY", Description: "An API key."},
-		"session":    {Type: "apiKey", In: "header", Name: sessionHeader, Description: "member or customer: the session that our own pages keep in cookies."},
+		"session":    {Type: "apiKey", In: "header", Name: SessionHeader, Description: "member or customer: the session that our own pages keep in cookies."},
 	}
 	config.Components.Headers = limitHeaders
 	config.Components.Parameters = maps.Clone(sharedParameters)
@@ -155,8 +155,8 @@ func storable(v any) bool {
 }
 
 // refusal is the name of the shared answer of a status that is a failure.
-func (s *Server) refusal(status int) string {
-	api := s.api.OpenAPI()
+func (a *API) refusal(status int) string {
+	api := a.huma.OpenAPI()
 	name := strings.ReplaceAll(http.StatusText(status), " ", "")
 	if api.Components.Responses == nil {
 		api.Components.Responses = map[string]*huma.Response{}
@@ -170,7 +170,7 @@ func (s *Server) refusal(status int) string {
 	return name
 }
 
-const parameterPrefix = "#/components/parameters/"
+const ParameterPrefix = "#/components/parameters/"
 
 // sharedParameters are those that many operations have, by the name of their
 // component. Those of a list come from the type paging.
@@ -194,13 +194,13 @@ var sharedParameters = map[string]*huma.Param{
 }
 
 // documented describes an operation for the framework and the document.
-func (s *Server) documented(op operation) huma.Operation {
+func (a *API) documented(op Operation) huma.Operation {
 	d := huma.Operation{
-		Method: op.method, Path: op.path, OperationID: op.id, Tags: []string{op.tag}, Summary: op.summary, Description: op.description(),
+		Method: op.Method, Path: op.Path, OperationID: op.ID, Tags: []string{op.Tag}, Summary: op.Summary, Description: op.description(),
 		// The middleware bounds the body and the time to send it.
 		MaxBodyBytes: -1, BodyReadTimeout: -1,
 		Responses:  map[string]*huma.Response{},
-		Extensions: map[string]any{"x-who": op.who.names()},
+		Extensions: map[string]any{"x-who": op.Roles.names()},
 		Security:   []map[string][]string{},
 	}
 	// Where nobody has to say who they are, a code, a token or a page's session may be refused.
@@ -208,28 +208,28 @@ func (s *Server) documented(op operation) huma.Operation {
 		http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity,
 		http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable,
 	}
-	if op.method != http.MethodGet {
+	if op.Method != http.MethodGet {
 		statuses = append(statuses, http.StatusConflict, http.StatusRequestEntityTooLarge)
 	}
 	for _, status := range statuses {
-		d.Responses[strconv.Itoa(status)] = &huma.Response{Ref: "#/components/responses/" + s.refusal(status)}
+		d.Responses[strconv.Itoa(status)] = &huma.Response{Ref: "#/components/responses/" + a.refusal(status)}
 	}
-	if op.who != nobody {
-		if op.who&anyKey != 0 {
+	if op.Roles != Public {
+		if op.Roles&AnyKey != 0 {
 			d.Extensions["x-scope"] = op.scopeNeeded()
 		}
 		d.Security = []map[string][]string{{"bearerAuth": {}}, {"apiKey": {}}}
-		if op.who&people != 0 {
+		if op.Roles&People != 0 {
 			d.Security = append(d.Security, map[string][]string{"session": {}})
 		}
-		if op.guests {
+		if op.Guests {
 			d.Security = append(d.Security, map[string][]string{}) // or none
 		}
 	}
-	parameter := func(name string) { d.Parameters = append(d.Parameters, &huma.Param{Ref: parameterPrefix + name}) }
-	switch op.tenancy {
-	case untold:
-	case fromHeader:
+	parameter := func(name string) { d.Parameters = append(d.Parameters, &huma.Param{Ref: ParameterPrefix + name}) }
+	switch op.Tenant {
+	case NoTenant:
+	case TenantFromHeader:
 		parameter("X-APP-ID-required")
 	default:
 		parameter("X-APP-ID")
@@ -242,32 +242,32 @@ func (s *Server) documented(op operation) huma.Operation {
 }
 
 // finish adds to the document what the framework has no field for.
-func (s *Server) finish(op operation) {
-	api := s.api.OpenAPI()
-	operations := operationsOf(api.Paths[op.path])
-	d := operations[slices.IndexFunc(operations, func(d *huma.Operation) bool { return d.Method == op.method })]
+func (a *API) finish(op Operation) {
+	api := a.huma.OpenAPI()
+	operations := OperationsOf(api.Paths[op.Path])
+	d := operations[slices.IndexFunc(operations, func(d *huma.Operation) bool { return d.Method == op.Method })]
 	for status, answer := range d.Responses {
 		if answer.Ref == "" {
 			code, _ := strconv.Atoi(status) // the framework made it from a number
 			answer.Headers = headersOf(code)
 		}
 	}
-	if d.RequestBody != nil && op.example != nil {
-		d.RequestBody.Content["application/json"].Example = op.example
+	if d.RequestBody != nil && op.Example != nil {
+		d.RequestBody.Content["application/json"].Example = op.Example
 	}
 	for i, p := range d.Parameters {
 		if !isPaging(p) {
 			continue
 		}
 		api.Components.Parameters[p.Name] = p
-		d.Parameters[i] = &huma.Param{Ref: parameterPrefix + p.Name}
+		d.Parameters[i] = &huma.Param{Ref: ParameterPrefix + p.Name}
 	}
 }
 
 // isPaging reports whether a parameter comes from the type paging: some lists
 // have other limits of their own.
 func isPaging(p *huma.Param) bool {
-	for _, field := range reflect.VisibleFields(reflect.TypeFor[paging]()) {
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[Paging]()) {
 		if p.In == "query" && p.Name == field.Tag.Get("query") && p.Description == field.Tag.Get("doc") {
 			return true
 		}
@@ -275,25 +275,29 @@ func isPaging(p *huma.Param) bool {
 	return false
 }
 
-// serveDocuments completes the OpenAPI document, now that all operations are in
-// it, and serves it. It is written when it is first asked for.
-func (s *Server) serveDocuments() {
-	api := s.api.OpenAPI()
+// ServeOpenAPI serves the OpenAPI document of the operations registered so far, in
+// OpenAPI 3.1 and 3.0. complete adds to it first. It is written when it is first
+// asked for.
+func (a *API) ServeOpenAPI(complete func(*huma.OpenAPI)) {
+	api := a.huma.OpenAPI()
 	// The framework registers its own error; every answer is a Problem.
 	schemas := api.Components.Schemas.Map()
 	delete(schemas, "ErrorModel")
 	delete(schemas, "ErrorDetail")
-	addWebhooks(api)
-	addExamples(api, s.o.PublicURL)
+	complete(api)
 	completeSchemas(api)
 	shareAnswers(api)
-	s.openAPI = sync.OnceValues(func() ([]byte, error) { return json.Marshal(api) })
-	s.serveDocument("/openapi.json", s.openAPI)
-	s.serveDocument("/openapi-3.0.json", sync.OnceValues(func() ([]byte, error) { return olderOpenAPI(*api) }))
-	s.serveDocument("/asyncapi.json", sync.OnceValues(func() ([]byte, error) { return liveDocument(api.Info, s.o.PublicURL) }))
+	a.OpenAPI = sync.OnceValues(func() ([]byte, error) { return json.Marshal(api) })
+	a.ServeDocument("/openapi.json", a.OpenAPI)
+	a.ServeDocument("/openapi-3.0.json", func() ([]byte, error) { return olderOpenAPI(*api) })
 }
 
-func (s *Server) serveDocument(path string, document func() ([]byte, error)) {
+// Info is what the documents say of the API as a whole.
+func (a *API) Info() *huma.Info { return a.huma.OpenAPI().Info }
+
+// ServeDocument serves a JSON document to everybody. It is written when it is
+// first asked for.
+func (a *API) ServeDocument(path string, document func() ([]byte, error)) {
 	file := sync.OnceValues(func() (web.File, error) {
 		written, err := document()
 		if err != nil {
@@ -301,10 +305,10 @@ func (s *Server) serveDocument(path string, document func() ([]byte, error)) {
 		}
 		return web.NewFile("application/json", written)
 	})
-	s.engine.GET(path, s.countPage, func(c *gin.Context) {
+	a.Router.GET(path, a.CountPage, func(c *gin.Context) {
 		f, err := file()
 		if err != nil {
-			s.answer(c, fmt.Errorf("write the document %s: %w", path, err))
+			a.WriteError(c, fmt.Errorf("write the document %s: %w", path, err))
 			return
 		}
 		c.Header("Cache-Control", "no-cache")

@@ -1,21 +1,26 @@
-package handlers
+package api
 
 import (
 	"encoding/json"
 	"maps"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 )
 
 // olderOpenAPI writes the document for tools that know OpenAPI 3.0 only. That has
-// no webhooks. What the framework's own conversion leaves of 3.1 is converted here.
+// no webhooks. What only those use is left out too. What the framework's own conversion leaves of 3.1 is converted here.
 func olderOpenAPI(api huma.OpenAPI) ([]byte, error) {
 	api.Webhooks = nil
+	operations, err := json.Marshal(api.Paths)
+	if err != nil {
+		return nil, err
+	}
 	components := *api.Components
 	components.Parameters = maps.Clone(components.Parameters)
-	for _, h := range webhookHeaders {
-		delete(components.Parameters, h.Name)
-	}
+	maps.DeleteFunc(components.Parameters, func(name string, _ *huma.Param) bool {
+		return !strings.Contains(string(operations), `"`+ParameterPrefix+name+`"`)
+	})
 	api.Components = &components
 	written, err := api.Downgrade()
 	if err != nil {
@@ -26,7 +31,7 @@ func olderOpenAPI(api huma.OpenAPI) ([]byte, error) {
 		return nil, err
 	}
 	oneExample(document)
-	referAlone(document)
+	WrapReferences(document)
 	return json.Marshal(document)
 }
 
@@ -40,8 +45,8 @@ func oneExample(value any) {
 	})
 }
 
-// referAlone moves references that something stands beside, which would be ignored.
-func referAlone(value any) {
+// WrapReferences moves references that something stands beside, which would be ignored.
+func WrapReferences(value any) {
 	eachObject(value, func(v map[string]any) {
 		if ref, ok := v["$ref"].(string); ok && len(v) > 1 {
 			delete(v, "$ref")

@@ -1,4 +1,4 @@
-package handlers
+package api
 
 import (
 	"bytes"
@@ -28,22 +28,22 @@ const (
 
 // repeatable reports whether a request of the operation may come with an
 // Idempotency-Key: whoever may change something, except those who sign in.
-func (op operation) repeatable() bool {
-	return op.who != nobody && (op.method == http.MethodPost || op.method == http.MethodPut)
+func (op Operation) repeatable() bool {
+	return op.Roles != Public && (op.Method == http.MethodPost || op.Method == http.MethodPut)
 }
 
 // onlyOnce carries out a request with an Idempotency-Key once, and answers the
 // same request again with the same answer. It comes after admit and readBody.
-func (s *Server) onlyOnce(ctx huma.Context, next func(huma.Context)) {
+func (a *API) onlyOnce(ctx huma.Context, next func(huma.Context)) {
 	key := ctx.Header(idempotencyKey)
 	if key == "" {
 		next(ctx)
 		return
 	}
 	c := humagin.Unwrap(ctx)
-	claim, err := s.claim(c, callerOf(ctx.Context()), key)
+	claim, err := a.claim(c, CallerOf(ctx.Context()), key)
 	if err != nil {
-		s.answer(c, err)
+		a.WriteError(c, err)
 		return
 	}
 	if claim == nil { // answered as before
@@ -55,7 +55,7 @@ func (s *Server) onlyOnce(ctx huma.Context, next func(huma.Context)) {
 	defer func() {
 		// The answer is kept before it is sent, so that who has it can count on it.
 		c.Writer = answer.ResponseWriter
-		s.settle(ctx.Context(), claim, answer)
+		a.settle(ctx.Context(), claim, answer)
 		answer.send()
 	}()
 	next(huma.WithContext(ctx, store.WithIdempotency(ctx.Context(), claim)))
@@ -64,7 +64,7 @@ func (s *Server) onlyOnce(ctx huma.Context, next func(huma.Context)) {
 
 // claim gets the right to carry out a request. It is nil when the request has
 // been answered as it was before.
-func (s *Server) claim(c *gin.Context, who caller, key string) (*store.Claim, error) {
+func (a *API) claim(c *gin.Context, who Caller, key string) (*store.Claim, error) {
 	if len(key) > maxIdempotencyKey || strings.IndexFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) >= 0 {
 		return nil, models.Invalid(idempotencyKey, "It has at most %d printable characters of ASCII.", maxIdempotencyKey)
 	}
@@ -75,11 +75,11 @@ func (s *Server) claim(c *gin.Context, who caller, key string) (*store.Claim, er
 	c.Request.Body = io.NopCloser(bytes.NewReader(body))
 	subject := string(who.Kind) + ":" + who.SubjectID
 	if who.Kind == "" { // guests of one network; their keys are random
-		subject = "guest:" + s.guesser(who)
+		subject = "guest:" + a.HashedNetwork(who)
 	}
 	what := fmt.Sprintf("%s %q %q\n", c.Request.Method, c.Request.URL.Path, c.Request.URL.RawQuery)
 	hash := models.HashSecret(what + string(body))
-	claim, earlier, err := s.o.Store.Claim(c.Request.Context(), store.Request{
+	claim, earlier, err := a.opts.Store.Claim(c.Request.Context(), store.Request{
 		OrganizationID: who.OrganizationID, Subject: subject, Key: key, Hash: hash,
 	})
 	if err != nil || claim != nil {
@@ -89,7 +89,7 @@ func (s *Server) claim(c *gin.Context, who caller, key string) (*store.Claim, er
 	case earlier.Hash != hash:
 		return nil, models.Errorf(models.CodeRequestMismatch, "This Idempotency-Key came with another request before.")
 	case earlier.State == store.RequestDone:
-		return nil, s.repeat(c, earlier)
+		return nil, a.repeat(c, earlier)
 	case earlier.Lost:
 		what := "The request was carried out, but its answer was lost."
 		if earlier.BookingID != "" {
@@ -108,36 +108,36 @@ var keptHeaders = []string{"Content-Type", "Retry-After"}
 
 // settle keeps an answer, or lets the request be made again where the answer
 // says nothing about the request itself.
-func (s *Server) settle(ctx context.Context, claim *store.Claim, a *keptAnswer) {
+func (a *API) settle(ctx context.Context, claim *store.Claim, kept *keptAnswer) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	var err error
-	if a.passing() {
-		err = s.o.Store.Release(ctx, claim)
+	if kept.passing() {
+		err = a.opts.Store.Release(ctx, claim)
 	} else {
 		header := map[string]string{}
 		for _, name := range keptHeaders {
-			if value := a.Header().Get(name); value != "" {
+			if value := kept.Header().Get(name); value != "" {
 				header[name] = value
 			}
 		}
 		var encoded []byte
 		if encoded, err = json.Marshal(header); err == nil {
-			err = s.o.Store.Settle(ctx, claim, a.status, s.answers.Seal(string(encoded)), s.answers.Seal(a.body.String()))
+			err = a.opts.Store.Settle(ctx, claim, kept.status, a.answers.Seal(string(encoded)), a.answers.Seal(kept.body.String()))
 		}
 	}
 	if err != nil {
-		s.o.Log.Warn("an answer was not kept; who repeats the request is told so", "requestId", requestID(ctx), "error", err)
+		a.opts.Log.Warn("an answer was not kept; who repeats the request is told so", "requestId", requestID(ctx), "error", err)
 	}
 }
 
 // repeat answers as before.
-func (s *Server) repeat(c *gin.Context, earlier store.Earlier) error {
-	encoded, err := s.answers.Open(earlier.Header)
+func (a *API) repeat(c *gin.Context, earlier store.Earlier) error {
+	encoded, err := a.answers.Open(earlier.Header)
 	if err != nil {
 		return err
 	}
-	body, err := s.answers.Open(earlier.Body)
+	body, err := a.answers.Open(earlier.Body)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (s *Server) repeat(c *gin.Context, earlier store.Earlier) error {
 	c.Header("Idempotency-Replayed", "true")
 	c.Status(earlier.Status)
 	if _, err := c.Writer.WriteString(body); err != nil {
-		s.o.Log.Debug("the caller has gone before the answer", "requestId", requestID(c.Request.Context()), "error", err)
+		a.opts.Log.Debug("the caller has gone before the answer", "requestId", requestID(c.Request.Context()), "error", err)
 	}
 	return nil
 }
@@ -202,3 +202,12 @@ func (a *keptAnswer) Size() int { return a.body.Len() }
 
 // Written implements gin.ResponseWriter.
 func (a *keptAnswer) Written() bool { return a.body.Len() > 0 }
+
+// EraseAnswers takes a customer out of the answers that are kept for who repeats
+// a request. One that can't be read any more mentions nobody.
+func (a *API) EraseAnswers(tx *store.Tx, e *store.Erasure) error {
+	return tx.LoseAnswers(e, func(sealed string) bool {
+		body, err := a.answers.Open(sealed)
+		return err == nil && strings.Contains(body, e.CustomerID)
+	})
+}
