@@ -106,7 +106,7 @@ func liveDocument(info *huma.Info, publicURL string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// AsyncAPI, too, ignores what stands beside a reference.
+	// AsyncAPI ignores members beside a reference too.
 	var plain any
 	if err := json.Unmarshal(written, &plain); err != nil {
 		return nil, err

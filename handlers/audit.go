@@ -12,7 +12,7 @@ import (
 	"nowserving/models"
 )
 
-// AuditLine is who did what.
+// AuditLine is one entry of the audit.
 type AuditLine struct {
 	ID      string        `json:"id"`
 	At      models.Moment `json:"at"`
@@ -24,15 +24,15 @@ type AuditLine struct {
 	Request string        `json:"requestId"`
 }
 
-// AuditSubject is what something was done to.
+// AuditSubject is the object of an entry.
 type AuditSubject struct {
 	Kind string `json:"kind" example:"booking"`
 	ID   string `json:"id"`
 }
 
-// AuditActor is who did something.
+// AuditActor is the caller who made the change.
 type AuditActor struct {
-	Kind string      `json:"kind" enum:"account,organization,member,customer,ticket,display,nobody,system" doc:"account and organization: a key. ticket: whoever holds it. nobody: who did not sign in. system: a deadline that passed."`
+	Kind string      `json:"kind" enum:"account,organization,member,customer,ticket,display,nobody,system" doc:"account and organization: a key. ticket: the holder of a ticket link. nobody: a request without a credential. system: a deadline that passed."`
 	ID   string      `json:"id"`
 	Role models.Role `json:"role,omitempty" doc:"A member's, at the time."`
 	Name string      `json:"name,omitempty" doc:"A member's or key's, as it is now."`
@@ -73,7 +73,7 @@ func (q auditQuery) filter(zone *time.Location) (access.AuditFilter, error) {
 func (s *Server) auditRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/audit", ID: "listAudit", Tag: "Audit", Roles: api.AnyKey | api.Owner, Scope: access.ScopeAdmin,
-		Summary: "Read who did what", About: "The newest first. Nobody can change or delete a line; when a patient is erased, only the address and reason of theirs are emptied.",
+		Summary: "List audit entries", About: "Newest first. Entries can't be changed or deleted; erasing a patient only empties the address and the reason of their entries.",
 	}, func(ctx context.Context, c api.Caller, in *auditQuery) (api.List[AuditLine], error) {
 		o, err := s.api.Directory.Get(ctx, c.OrganizationID)
 		if err != nil {
@@ -83,7 +83,7 @@ func (s *Server) auditRoutes() {
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/account/audit", ID: "listAccountAudit", Tag: "Audit", Roles: api.AccountKey, Scope: access.ScopeAdmin, Tenant: api.NoTenant,
-		Summary: "Read who did what to the account", About: "What concerns no organization: account keys. Days are those of UTC.",
+		Summary: "List audit entries of the account", About: "Changes that belong to no organization, such as account keys. Days are in UTC.",
 	}, func(ctx context.Context, _ api.Caller, in *auditQuery) (api.List[AuditLine], error) {
 		return s.audit(ctx, "", *in, time.UTC)
 	})

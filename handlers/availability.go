@@ -28,7 +28,7 @@ func (q OfferQuery) page() store.Page {
 	return api.PageOf(limit, q.Token)
 }
 
-// offerInput asks for what can be joined.
+// offerInput is the input of the list of booking types.
 type offerInput struct{ Body OfferQuery }
 
 // PageToken implements api.PagedBody.
@@ -47,7 +47,7 @@ type placeQuery struct {
 	Direction string `json:"sortByDirection" enum:"asc,desc" default:"asc"`
 }
 
-// placeInput asks for the resources that can be chosen.
+// placeInput is the input of the list of resources.
 type placeInput struct{ Body placeQuery }
 
 // PageToken implements api.PagedBody.
@@ -69,8 +69,8 @@ func (q OfferQuery) allows(r *models.Resource) bool {
 		(f.Category == "" || f.Category == r.Category)
 }
 
-// pageAfter cuts a page, and one item more, out of a whole list: what comes after
-// a place in its order.
+// pageAfter returns a page of a whole list, with one more item if there is one. The
+// page begins after a position in the order of the list.
 func pageAfter[T any](all []*T, page store.Page, beyond func(item *T, place string) bool) []T {
 	if page.After != "" {
 		i := slices.IndexFunc(all, func(item *T) bool { return beyond(item, page.After) })
@@ -99,7 +99,7 @@ type doorView struct {
 func (s *Server) availabilityRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/availability/organization", ID: "getOfferingOrganization", Tag: "Availability", Tenant: api.TenantFromHeader,
-		Summary: "Get who offers it", About: "What a page needs before anybody has signed in.",
+		Summary: "Get the organization", About: "What a page needs before sign-in.",
 	}, func(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[doorView], error) {
 		o, err := s.api.Directory.Get(ctx, c.OrganizationID)
 		if err != nil {
@@ -110,7 +110,7 @@ func (s *Server) availabilityRoutes() {
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/availability/types", ID: "listOfferedTypes", Tag: "Availability", Tenant: api.TenantFromHeader,
-		Summary: "List what can be joined", About: "With pendingCount: how many wait for each just now.", Example: map[string]any{"limit": 10},
+		Summary: "List booking types that customers can join", About: "With pendingCount: how many wait for each just now.", Example: map[string]any{"limit": 10},
 	}, func(ctx context.Context, c api.Caller, in *offerInput) (api.List[OfferView], error) {
 		page := in.Body.page()
 		o, err := s.api.Directory.Get(ctx, c.OrganizationID)

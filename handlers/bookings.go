@@ -13,7 +13,7 @@ import (
 	"nowserving/models"
 )
 
-// BookingRef is the body of what happens to one booking.
+// BookingRef names a booking in a body.
 type BookingRef struct {
 	BookingID string `json:"bookingId" required:"true" minLength:"1" maxLength:"64"`
 }
@@ -23,7 +23,7 @@ type Why struct {
 	Reason string `json:"reason" maxLength:"500" doc:"Why; it is kept in the audit."`
 }
 
-// verbBody is what most of what happens to a booking takes.
+// verbBody is the body of most actions on a booking.
 type verbBody struct {
 	BookingRef
 	Why
@@ -36,7 +36,7 @@ type cancelBody struct {
 }
 
 type assignBody struct {
-	BookingRef // not verbBody: what is required is looked for one level deep
+	BookingRef // not verbBody: the framework looks for required members one level deep
 	Why
 	ResourceID string `json:"resourceId" required:"true" minLength:"1" maxLength:"64"`
 }
@@ -182,7 +182,7 @@ func (s *Server) bookingRoutes() {
 	}
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/bookings/unassigned", ID: "listUnassigned", Tag: "Bookings", Roles: api.Staff,
-		Summary: "List what a resource could take", About: "Who waits for it and who is on hold, oldest first.",
+		Summary: "List bookings that a resource could take", About: "Waiting and held bookings that match the resource, oldest first.",
 	}, func(ctx context.Context, c api.Caller, in *unassignedQuery) (api.List[api.BookingView], error) {
 		rows, token, err := s.opts.Bookings.Unassigned(ctx, c.Scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
 		if err != nil {
@@ -195,7 +195,7 @@ func (s *Server) bookingRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/bookings/assign", ID: "assignBooking", Tag: "Bookings", Roles: api.Staff,
 		Summary: "Assign a resource to a booking",
-		About:   "Of many who try, exactly one succeeds; the others get SCH-ALREADY_ASSIGNED, or BKS-110 after the timeout.",
+		About:   "Of concurrent requests exactly one succeeds; the others get SCH-ALREADY_ASSIGNED, or BKS-110 after the timeout.",
 		Example: map[string]any{"bookingId": exampleID, "resourceId": exampleOther},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[assignBody]) (api.Result[api.BookingView], error) {
 		ctx = store.Because(ctx, in.Body.Reason)

@@ -35,7 +35,8 @@ type TypeDetails struct {
 // maxDetails bounds the details of a type or a resource, in bytes.
 const maxDetails = 64 << 10
 
-// typeBody makes or changes a type: what is absent gets its default, or stays.
+// typeBody creates or changes a type. Omitted fields get their defaults or are
+// unchanged.
 type typeBody struct {
 	Name                    *string          `json:"name" maxLength:"200"`
 	NameTranslations        *translationBody `json:"name_translations"`
@@ -56,8 +57,7 @@ type typeBody struct {
 	TypeDetails
 }
 
-// apply changes a type by what the body holds. Texts are in lang where no
-// translations say more.
+// apply changes a type. A text without translations is in lang.
 func (b *typeBody) apply(t *models.BookingType, lang string) error {
 	setText(&t.Name, &t.NameTranslations, b.Name, b.NameTranslations, lang)
 	if t.Name == "" { // one language is enough
@@ -111,7 +111,7 @@ func (b *typeBody) checkDecimals() error {
 	return nil
 }
 
-// renaming is what the API reference says of a name that has translations.
+// renaming describes in the API reference how a name and its translations change.
 const renaming = "A name or description is in the language of the header lang: a translation for that language changes with it, unless the request has one too."
 
 // setText changes a text and its translations. A reader sees the translation of
@@ -254,7 +254,7 @@ func (s *Server) typeRoutes() {
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/types", ID: "createType", Tag: "Types", Roles: api.Managers,
-		Summary: "Make a booking type", Example: example,
+		Summary: "Create a booking type", Example: example,
 	}, func(ctx context.Context, c api.Caller, in *api.Body[typeBody]) (api.Result[typeView], error) {
 		t := &models.BookingType{OrganizationID: c.OrganizationID, On: true, BookFromWebsite: true}
 		if err := in.Body.apply(t, c.Lang); err != nil {
@@ -264,7 +264,7 @@ func (s *Server) typeRoutes() {
 			return api.Result[typeView]{}, err
 		}
 		s.api.CatalogueChanged(ctx, c.OrganizationID)
-		view, err := viewType(t, c.Lang, 0) // nobody can have joined yet
+		view, err := viewType(t, c.Lang, 0) // no booking can wait for it yet
 		return api.Result[typeView]{Result: view}, err
 	})
 	api.Register(s.api, api.Operation{

@@ -15,8 +15,8 @@ import (
 const (
 	// codesPeriod is the shorter of the two periods in which codes are bounded.
 	codesPeriod = 10 * time.Minute
-	// codesAtLeast is what an address may always ask for in it: sixty patients on
-	// a clinic's Wi-Fi who sign in within some minutes.
+	// codesAtLeast is how many codes an address may always ask for in codesPeriod:
+	// sixty patients who sign in on a clinic's Wi-Fi.
 	codesAtLeast = 60
 	// guessesOfAddress is how many wrong codes come from an address in
 	// codesPeriod, and guessesAtContact how many of them for one contact: three
@@ -37,12 +37,12 @@ func budget(name string, n int, period time.Duration) api.NamedLimit {
 	return api.NamedLimit{Name: name, Limit: redis_rate.Limit{Rate: n, Burst: n, Period: period}}
 }
 
-// codeBudgets are what a code that is sent counts for. From one address an
-// organization sends 6 % of its daily messages in ten minutes, at least 60, and
-// 30 % in a day; from the network around it three times and twice as many. So a
-// stranger can neither run up the bill nor leave a clinic without codes for the
-// day, and a clinic whose patients share one address gets through its day: with
-// the default of 1,000 messages, 60 sign-ins in ten minutes and 300 in a day.
+// codeBudgets are the budgets that a sent code is charged to. An address may ask for
+// 6 % of the organization's daily messages in ten minutes, at least 60, and for 30 %
+// in a day; the network around it for three times and twice as many. So a stranger
+// can neither run up the bill nor use up a clinic's codes, and the default of 1,000
+// messages is enough for 60 sign-ins in ten minutes and 300 in a day from one
+// address.
 //
 // An address that the organization names as its clinic's has five times as many in
 // ten minutes and twice as many in a day. All its addresses share the daily bound.
@@ -66,8 +66,8 @@ func (s *Server) codeBudgets(c api.Caller) []api.NamedLimit {
 	}
 }
 
-// spendCode charges a code that will be sent to the address that asks for it. The
-// answer is the same for known and unknown people.
+// spendCode charges a code that will be sent to the caller's address. The answer is
+// the same whether or not the person is known.
 func (s *Server) spendCode(ctx context.Context, c api.Caller, method string) error {
 	if !s.opts.Access.SendsCodes(method) {
 		return nil // it costs nothing
@@ -81,7 +81,7 @@ func (s *Server) spendCode(ctx context.Context, c api.Caller, method string) err
 	}
 }
 
-// guessBudgets are what a wrong code counts for.
+// guessBudgets are the budgets that a wrong code is charged to.
 func (s *Server) guessBudgets(address, whose string) []api.NamedLimit {
 	subscriber, network := s.api.HashedNetworksOf(address)
 	return []api.NamedLimit{
@@ -105,9 +105,9 @@ func (s *Server) verifyCode(ctx context.Context, c api.Caller, to access.Contact
 	return session, err
 }
 
-// guess does what takes the one-time code of a person. Wrong codes are charged to the address
-// they come from, 60 in ten minutes and 15 for one person, and to the network
-// around it, three times as many: beyond that it is not asked what a code is worth.
+// guess calls use, which checks a one-time code. Wrong codes are charged to the
+// caller's address, 60 in ten minutes and 15 for one person, and to the network
+// around it, three times as many. Beyond that, use is not called.
 func (s *Server) guess(ctx context.Context, address, whose string, use func() error) error {
 	budgets := s.guessBudgets(address, whose)
 	if wait := s.api.Limiter.Spent(ctx, budgets); wait > 0 {

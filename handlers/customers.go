@@ -40,7 +40,8 @@ func viewCustomer(c *models.Customer, err error) (api.Result[customerView], erro
 	return api.Result[customerView]{Result: customerOf(c)}, nil
 }
 
-// CustomerBody changes a customer: what is absent stays, an empty text clears.
+// CustomerBody changes a customer. Omitted fields are unchanged; empty ones are
+// cleared.
 type CustomerBody struct {
 	Phone     *string       `json:"phone" maxLength:"40" example:"+966500000001"`
 	Email     *string       `json:"email" maxLength:"254"`
@@ -53,7 +54,7 @@ type CustomerBody struct {
 // maxData bounds the custom fields of a customer, in bytes.
 const maxData = 32 << 10
 
-// profileBody changes the customer who asks.
+// profileBody changes the calling customer.
 type profileBody struct {
 	CustomerBody
 	Code string `json:"code" maxLength:"20" doc:"The one-time code that went to a new phone number or e-mail address (/auth/otp/request). With it they sign in with the new one from then on; without, it is shown and written to, and they sign in with the one before."`
@@ -96,8 +97,8 @@ func set[T any](value *T, given *T) {
 	}
 }
 
-// providerCustomers is what the API reference says of the customers that a
-// provider reaches.
+// providerCustomers describes in the API reference which customers a provider
+// reaches.
 const providerCustomers = "A provider reaches the customers with a booking that has one of their resources or waits for one."
 
 func (s *Server) peopleRoutes() {

@@ -45,7 +45,7 @@ func deviceOf(c api.Caller) *notify.Device {
 func (s *Server) deviceRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/devices", ID: "registerDevice", Tag: "Devices", Roles: api.Customers | api.Members,
-		Summary: "Get notifications on a device",
+		Summary: "Register a device for notifications",
 		About:   "Of one's own bookings, or to a provider of those that wait. A token belongs to the last account that registered it. A person has 20 devices at most; one more removes the oldest. Signing out removes the devices of the session.",
 		Example: map[string]any{"token": "cZ1xT…", "platform": "android", "lang": "ar"}, //nolint:gosec // an example
 	}, func(ctx context.Context, c api.Caller, in *api.Body[deviceBody]) (api.Result[deviceView], error) {
@@ -61,7 +61,7 @@ func (s *Server) deviceRoutes() {
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodDelete, Path: "/devices", ID: "removeDevice", Tag: "Devices", Roles: api.Customers | api.Members,
-		Summary: "Get no more notifications on a device", About: "Before signing out; a token that is not registered is no error.",
+		Summary: "Unregister a device", About: "Before signing out; a token that is not registered is no error.",
 		Example: map[string]any{"token": "cZ1xT…"}, //nolint:gosec // an example
 	}, func(ctx context.Context, c api.Caller, in *api.Body[deviceRef]) (api.Message, error) {
 		return api.Message{Message: "The device gets no more notifications."}, s.opts.Notify.RemoveDevice(ctx, deviceOf(c), in.Body.Token)

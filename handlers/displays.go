@@ -51,7 +51,7 @@ func (s *Server) displayRoutes() {
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/displays", ID: "createDisplay", Tag: "Displays", Roles: api.Managers, Scope: access.ScopeAdmin,
-		Summary: "Make a display", About: "Open the address in the answer on the screen; its token is shown once.",
+		Summary: "Create a display", About: "Open the address in the answer on the screen; its token is shown once.",
 		Example: map[string]any{"name": "Waiting room"},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[displayBody]) (api.Result[newDisplayView], error) {
 		d := &models.Display{OrganizationID: c.OrganizationID, Name: in.Body.Name, ResourceIDs: in.Body.ResourceIDs}

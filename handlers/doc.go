@@ -1,14 +1,10 @@
-// Package handlers is the service's front door: routes, request and response
-// types, authentication, the mapping of errors and the OpenAPI document. Every
-// route is one operation that says who may call it as data; the one document
-// is made from the same operations.
+// Package handlers holds the routes of the product: the HTTP API, the snapshots of
+// the live connection, and what the operator calls. Each file is one resource of
+// the API; what its operations have in common is in package api.
 //
-// It also answers the live server's questions (Live), so that a snapshot shows
-// the same booking as an HTTP answer.
+// Handlers decide how a request and an answer look. The rules are in the packages
+// below: booking, access, catalog and notify.
 //
-// A struct that others embed in a request or an answer has an exported name:
-// the API framework overlooks the fields of any other.
-//
-// It decides who may ask. What may happen to a booking is decided in booking,
-// and no query, transaction or Redis command lives here.
+// The live server asks a [Live] for snapshots, so a snapshot shows the same booking
+// as an HTTP answer.
 package handlers

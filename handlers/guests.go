@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	// guestsOfAddress is how many guests join from an address in codesPeriod, and
-	// clinicGuests how many times as many from one that the organization names as
-	// its clinic's: the patients on its Wi-Fi, but no program that fills a queue.
+	// guestsOfAddress is how many guests may join from an address in codesPeriod, and
+	// clinicGuests the factor for an address that the organization names as its
+	// clinic's. That is enough for the patients on its Wi-Fi, and too little to flood
+	// a queue.
 	guestsOfAddress = 60
 	clinicGuests    = 5
 )
@@ -44,8 +45,8 @@ func (s *Server) admitGuest(ctx context.Context, c api.Caller, body ownScheduleB
 	return &models.Error{Code: models.CodeTooManyRequests, RetryAfter: wait, Detail: "Too many guests have joined from this network."}
 }
 
-// checkOnSite compares what a guest typed with the clinic's code. Wrong codes count
-// against the budget of guesses of the address.
+// checkOnSite compares a code with the clinic's on-site code. Wrong codes are charged
+// to the address.
 func (s *Server) checkOnSite(ctx context.Context, c api.Caller, given string) error {
 	code, err := s.onSite.Open(c.Organization.OnSiteCodeSealed)
 	if err != nil {

@@ -21,13 +21,13 @@ type keyView struct {
 	ExpiresAt  *models.Moment `json:"expiresAt" nullable:"true" doc:"Null: never."`
 	ReplacedAt *models.Moment `json:"replacedAt" nullable:"true" doc:"When a successor of the same name was made; this one works until expiresAt."`
 	CreatedBy  keyMaker       `json:"createdBy"`
-	Reduced    bool           `json:"reduced" doc:"The member who made it, or who made the key that did, is no owner or admin any more: it has lost the scope admin. Rotate it to take it over."`
+	Reduced    bool           `json:"reduced" doc:"The member who created the key, or the key that created it, is no longer an owner or admin, so the key has lost the scope admin. Rotate it to take it over."`
 	LastUsedAt *models.Moment `json:"lastUsedAt" nullable:"true" doc:"As of some seconds ago, like the counts."`
 	Requests   int64          `json:"requests"`
 	Errors     int64          `json:"errors" doc:"Requests that were answered with 400 or above."`
 }
 
-// keyMaker is who made an API key.
+// keyMaker is the creator of an API key.
 type keyMaker struct {
 	Kind string `json:"kind" enum:"member,organization,account,system," doc:"A member, a key of the organization, an account key, or the command line. Empty: not known."`
 	ID   string `json:"id"`

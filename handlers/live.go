@@ -18,7 +18,7 @@ type Live struct{ s *Server }
 
 var _ realtime.Source = (*Live)(nil)
 
-// Live returns what the live server asks.
+// Live returns the source of the live server's snapshots and rights.
 func (s *Server) Live() *Live { return &Live{s} }
 
 // Authenticate implements realtime.Source.
@@ -48,8 +48,8 @@ func (l *Live) OriginAllowed(ctx context.Context, organizationID, origin string)
 	return l.s.api.OriginAllowed(ctx, organizationID, origin)
 }
 
-// caller is who is connected. A connection names no organization, so for an
-// account key it is that of what is watched.
+// caller returns the caller of a connection. An account key names no organization, so
+// it gets that of the subscribed channel.
 func (l *Live) caller(ctx context.Context, c realtime.Client, id string, ownerOf func(context.Context, string) (string, error)) (api.Caller, error) {
 	p, ok := c.Opaque.(access.Principal)
 	if !ok {
@@ -69,8 +69,9 @@ func (l *Live) caller(ctx context.Context, c realtime.Client, id string, ownerOf
 	if err := l.s.api.EnterOrganization(ctx, &who); err != nil || who.Role != models.RoleProvider {
 		return who, err
 	}
-	// A subscription lasts, so it begins with what is true now: whoever lost a
-	// resource was asked to come again, and the directory may not know it yet.
+	// The rights of a subscription are read from the database: the directory may be
+	// up to 4 s behind, and a provider who lost a resource has just been asked to
+	// reconnect.
 	var err error
 	who.ResourceIDs, who.Views, err = l.s.opts.Access.Reach(ctx, organizationID, p.SubjectID)
 	return who, err

@@ -31,7 +31,7 @@ func (s *Server) customerRoutes() {
 	}
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/customer/bookings/{bookingId}", ID: "getMyBooking", Tag: "Customer", Roles: api.Patients,
-		Summary: "Get my booking", About: "Also with the token of its ticket.",
+		Summary: "Get my booking", About: "A ticket token is accepted too.",
 	}, func(ctx context.Context, c api.Caller, in *myBooking) (api.Result[api.BookingView], error) {
 		b, position, err := s.opts.Bookings.Watch(ctx, c.Scope(), in.ID)
 		if err != nil {
@@ -51,7 +51,7 @@ func (s *Server) customerRoutes() {
 
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/customer/bookings/cancel", ID: "cancelMyBooking", Tag: "Customer", Roles: api.Patients,
-		Summary: "Leave the queue, or cancel an appointment", About: "Until the visit begins. Also with the token of its ticket.",
+		Summary: "Leave the queue, or cancel an appointment", About: "Until the visit begins. A ticket token is accepted too.",
 		Example: map[string]any{"bookingId": exampleID},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[cancelBody]) (api.Result[api.BookingView], error) {
 		ctx = store.Because(ctx, in.Body.Reason)
@@ -69,7 +69,7 @@ func (s *Server) customerRoutes() {
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPut, Path: "/customer/profile", ID: "updateMyProfile", Tag: "Customer", Roles: api.Customers,
-		Summary: "Change my profile", About: "What is absent stays. Another phone number or e-mail address to sign in with needs the code that went there.", Example: map[string]any{"firstName": "Mona", "lastName": "Abdullah"},
+		Summary: "Change my profile", About: "Omitted fields are unchanged. Another phone number or e-mail address to sign in with needs the code that went there.", Example: map[string]any{"firstName": "Mona", "lastName": "Abdullah"},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[profileBody]) (api.Result[customerView], error) {
 		return s.updateCustomer(ctx, c, c.SubjectID, in.Body.CustomerBody, in.Body.Code)
 	})

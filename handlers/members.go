@@ -9,7 +9,7 @@ import (
 	"nowserving/models"
 )
 
-// memberView is a member as those who manage members see them.
+// memberView is a member as managers see it.
 type memberView struct {
 	ID            string        `json:"id"`
 	Role          models.Role   `json:"role"`
@@ -27,14 +27,14 @@ func viewMember(m *models.Member) memberView {
 	return memberView{m.ID, m.Role, text(m.Phone), text(m.Email), m.FirstName, m.LastName, m.ResourceIDs, m.ViewConfirmed, m.ViewRequests, models.At(m.CreatedAt)}
 }
 
-// memberBody changes a member: what is absent stays.
+// memberBody changes a member. Omitted fields are unchanged.
 type memberBody struct {
 	Phone         *string      `json:"phone" maxLength:"40" example:"+966500000002" doc:"They sign in with it, or with the e-mail address."`
 	Email         *string      `json:"email" maxLength:"254"`
 	Role          *models.Role `json:"role" enum:"owner,admin,provider,receptionist,screen"`
 	FirstName     *string      `json:"firstName" maxLength:"200"`
 	LastName      *string      `json:"lastName" maxLength:"200"`
-	Resources     *[]string    `json:"resources" maxItems:"200" doc:"The ids of the resources they act for, no others; each is taken from whom it had."`
+	Resources     *[]string    `json:"resources" maxItems:"200" doc:"The ids of all resources the member acts for. A resource has one provider; naming it here removes it from the previous one."`
 	ViewConfirmed *[]string    `json:"viewConfirmed" maxItems:"200" doc:"Whose bookings a provider may look at besides, without acting for them: those that these resources have taken."`
 	ViewRequests  *[]string    `json:"viewRequests" maxItems:"200" doc:"Likewise: those that wait for these resources."`
 }
@@ -66,7 +66,7 @@ func (s *Server) memberRoutes() {
 	example := map[string]any{"phone": "+966500000002", "role": "provider", "firstName": "Sarah", "lastName": "Johnson", "resources": []string{exampleID}}
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/members", ID: "listMembers", Tag: "Members", Roles: api.Managers, Scope: access.ScopeAdmin,
-		Summary: "List members", About: "Everybody who works for the organization and may sign in.",
+		Summary: "List members", About: "The people who work for the organization and can sign in.",
 	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[memberView], error) {
 		page := in.Page()
 		rows, err := s.opts.Access.Members(ctx, c.OrganizationID, page)
@@ -74,7 +74,7 @@ func (s *Server) memberRoutes() {
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/members", ID: "createMember", Tag: "Members", Roles: api.Managers, Scope: access.ScopeAdmin,
-		Summary: "Make a member", About: "They sign in with a one-time code sent to their phone number or e-mail address. Only an owner or a key makes owners.",
+		Summary: "Create a member", About: "They sign in with a one-time code sent to their phone number or e-mail address. Only an owner or a key makes owners.",
 		Example: example,
 	}, func(ctx context.Context, c api.Caller, in *api.Body[memberBody]) (api.Result[memberView], error) {
 		m, err := s.opts.Access.CreateMember(ctx, c.Principal, c.OrganizationID, in.Body.change(c))
@@ -86,7 +86,7 @@ func (s *Server) memberRoutes() {
 	}
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPut, Path: "/management/members/{id}", ID: "updateMember", Tag: "Members", Roles: api.Managers, Scope: access.ScopeAdmin,
-		Summary: "Change a member", About: "What is absent stays. A member whose role or address changes has to sign in again; API keys made by one who is no owner or admin any more lose the scope admin. Only an owner or a key changes owners, and one owner stays.",
+		Summary: "Change a member", About: "Omitted fields are unchanged. A member whose role or address changes has to sign in again; API keys made by one who is no owner or admin any more lose the scope admin. Only an owner or a key changes owners, and one owner stays.",
 		Example: example,
 	}, func(ctx context.Context, c api.Caller, in *memberChange) (api.Result[memberView], error) {
 		m, err := s.opts.Access.UpdateMember(ctx, c.Principal, c.OrganizationID, in.ID, in.Body.change(c))

@@ -55,8 +55,8 @@ func viewMessageSettings(m notify.MessageSettings) messageSettingsView {
 	return v
 }
 
-// messageTextBody is a wording; what is absent or empty is ours. With a template
-// of WhatsApp alone the wording stays.
+// messageTextBody is a wording. Omitted and empty parts get the default wording. A
+// body with only a WhatsApp template leaves the wording unchanged.
 type messageTextBody struct {
 	Subject  *string       `json:"subject"`
 	Text     *string       `json:"text"`
@@ -131,7 +131,7 @@ func (s *Server) messageRoutes() {
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPut, Path: "/management/messages", ID: "setMessages", Tag: "Messages", Roles: api.Managers, Scope: access.ScopeAdmin,
-		Summary: "Change the wording of messages", About: "And which reminders of appointments go out, and how. What is absent stays. " +
+		Summary: "Change the wording of messages", About: "And which reminders of appointments go out, and how. Omitted fields are unchanged. " +
 			"WhatsApp takes templates only that it has approved, one for each message and language: without one, reminders go by the next method, and one-time codes are refused (AUT-NO_SENDER).",
 		Example: map[string]any{
 			"templates": map[string]any{"otp": map[string]any{"en": map[string]any{"subject": "Your code", "text": "{{organization}}: your code is {{code}}."}}},
@@ -155,7 +155,7 @@ func (s *Server) messageRoutes() {
 	}
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/messages/log", ID: "listMessageAttempts", Tag: "Messages", Roles: api.Managers, Scope: access.ScopeAdmin,
-		Summary: "List what became of messages", About: "Every attempt of the last 30 days, the newest first; no text and no address.",
+		Summary: "List sent messages", About: "Every attempt of the last 30 days, the newest first; no text and no address.",
 	}, func(ctx context.Context, c api.Caller, in *logQuery) (api.List[messageAttemptView], error) {
 		page := api.PageOf(in.Limit, in.Token)
 		o, err := s.api.Directory.Get(ctx, c.OrganizationID)

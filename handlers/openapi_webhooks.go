@@ -25,7 +25,7 @@ var webhookHeaders = []*huma.Param{
 	},
 }
 
-// triggerTexts say what each trigger tells of, and more where that helps.
+// triggerTexts are the summary and the description of each trigger.
 var triggerTexts = map[notify.Trigger][2]string{
 	notify.TriggerNewBooking:                  {"An appointment asks for approval", "Only where types are not confirmed by themselves."},
 	notify.TriggerNewAppointment:              {"An appointment is confirmed", ""},
@@ -52,7 +52,7 @@ var triggerTexts = map[notify.Trigger][2]string{
 	notify.TriggerBookingReturned:             {"A held booking waits again", ""},
 }
 
-// addWebhooks describes what receivers are sent.
+// addWebhooks describes the deliveries in the OpenAPI document.
 func addWebhooks(document *huma.OpenAPI) {
 	payload := document.Components.Schemas.Schema(reflect.TypeFor[notify.Payload](), true, "")
 	var headers []*huma.Param

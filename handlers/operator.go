@@ -22,8 +22,8 @@ const jobsPath = "/operator/jobs"
 const operatorPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; " +
 	"img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// operatorRoutes are for those who run the service: they see every organization
-// at once, so nothing but an account key opens them.
+// operatorRoutes are for the operator of the service. They show all organizations at
+// once, so they need an account key.
 func (s *Server) operatorRoutes() error {
 	// Not started: in its background it would only count jobs ahead of time.
 	pages, err := riverui.NewHandler(&riverui.HandlerOpts{
@@ -53,9 +53,9 @@ func (s *Server) operatorRoutes() error {
 	return nil
 }
 
-// admitOperator lets account keys with a scope in: as everywhere, or as the password of HTTP
-// Basic (RFC 7617), which a browser asks for. Any other credential is refused,
-// and charged to the address it comes from. It answers what it refuses.
+// admitOperator reports whether a request has an account key with a scope, as
+// elsewhere or as the password of HTTP Basic (RFC 7617), for browsers. Otherwise it
+// charges the address and answers the request.
 func (s *Server) admitOperator(c *gin.Context, needs access.Scope) bool {
 	key := api.CredentialOf(c.Request)
 	if _, password, ok := c.Request.BasicAuth(); ok {
@@ -82,8 +82,8 @@ func (s *Server) admitOperator(c *gin.Context, needs access.Scope) bool {
 	return false
 }
 
-// metrics shows the metrics of this node to operators: they tell how many
-// patients a clinic has and what the service is busy with.
+// metrics answers with the metrics of this node. They need an account key, because
+// they show how many patients wait.
 func (s *Server) metrics(c *gin.Context) {
 	if s.admitOperator(c, access.ScopeRead) {
 		c.Header("Cache-Control", "no-store")

@@ -23,9 +23,9 @@ type organizationView struct {
 	ShortName            string           `json:"shortName" example:"al-noor" doc:"Works wherever the id does; empty: there is none."`
 	Country              string           `json:"country" example:"SA" doc:"Whose phone numbers need no country code (ISO 3166-1); by default that of the time zone."`
 	GuestJoin            models.GuestJoin `json:"guestJoin" enum:"off,turnstile,onSite" doc:"Whether people join a queue without signing in: not at all, with a proof of Cloudflare Turnstile, or with the code that the clinic shows."`
-	OnSiteCode           string           `json:"onSiteCode,omitempty" example:"K7MX4Q" doc:"What guests type who are there; to those who may change it."`
+	OnSiteCode           string           `json:"onSiteCode,omitempty" example:"K7MX4Q" doc:"The code that guests at the clinic type. Shown to callers who may change it."`
 	CreatedAt            models.Moment    `json:"createdAt"`
-	IsDeleted            bool             `json:"isDeleted" doc:"True in the answer to its deletion only: nobody finds it any more."`
+	IsDeleted            bool             `json:"isDeleted" doc:"True only in the answer to the deletion; a deleted organization can't be read."`
 }
 
 func viewOrganization(o *models.Organization) organizationView {
@@ -63,10 +63,11 @@ type DoorBody struct {
 	ShortName  *string           `json:"shortName" maxLength:"40" example:"al-noor" doc:"Works wherever the id does: 3 to 40 lower-case letters and digits, with single hyphens between. Empty: none."`
 	Country    *string           `json:"country" maxLength:"2" example:"SA" doc:"Whose phone numbers need no country code (ISO 3166-1). Empty: that of the time zone."`
 	GuestJoin  *models.GuestJoin `json:"guestJoin" enum:"off,turnstile,onSite" doc:"Whether people join a queue without signing in. Default off."`
-	OnSiteCode *string           `json:"onSiteCode" maxLength:"40" example:"K7MX4Q" doc:"What guests type who are there: 4 to 20 letters and digits. Empty, or not given where there is none yet: one is drawn."`
+	OnSiteCode *string           `json:"onSiteCode" maxLength:"40" example:"K7MX4Q" doc:"The code that guests at the clinic type: 4 to 20 letters and digits. If it is empty, or omitted where there is none yet, a random one is made."`
 }
 
-// change is what the body changes. drawn says that there is an on-site code.
+// door returns the change that the body describes. drawn reports whether the
+// organization has an on-site code.
 func (s *Server) door(b DoorBody, drawn bool) (catalog.OrganizationChange, error) {
 	change := catalog.OrganizationChange{ShortName: b.ShortName, Country: b.Country, GuestJoin: b.GuestJoin}
 	if b.GuestJoin != nil && *b.GuestJoin == models.GuestsTurnstile && !s.opts.Access.AsksTurnstile() {
@@ -108,7 +109,7 @@ type organizationBody struct {
 	DoorBody
 }
 
-// organizationChangeBody changes an organization: what is absent stays.
+// organizationChangeBody changes an organization. Omitted fields are unchanged.
 type organizationChangeBody struct {
 	Name                 *string       `json:"name" minLength:"1" maxLength:"200"`
 	Timezone             *string       `json:"timezone" minLength:"1" maxLength:"100" example:"Asia/Riyadh" doc:"IANA name."`
@@ -123,7 +124,7 @@ type organizationChangeBody struct {
 func (s *Server) organizationRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/organizations", ID: "listOrganizations", Tag: "Organizations", Roles: api.Staff, Tenant: api.TenantOptional,
-		Summary: "List organizations", About: "All of them for an account key; everybody else sees their own.",
+		Summary: "List organizations", About: "All of them for an account key; other callers see their own.",
 	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[organizationView], error) {
 		page := in.Page()
 		rows, err := s.opts.Catalog.Organizations(ctx, c.Principal.OrganizationID, page)
@@ -131,7 +132,7 @@ func (s *Server) organizationRoutes() {
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/organizations", ID: "createOrganization", Tag: "Organizations", Roles: api.AccountKey, Scope: access.ScopeAdmin, Tenant: api.TenantOptional,
-		Summary: "Make an organization", Example: models.Fields{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh"},
+		Summary: "Create an organization", Example: models.Fields{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh"},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[organizationBody]) (api.Result[organizationView], error) {
 		o := &models.Organization{
 			Name: in.Body.Name, Timezone: in.Body.Timezone, BusinessTypeID: in.Body.BusinessTypeID, BusinessCustomConfig: in.Body.BusinessCustomConfig,
@@ -150,8 +151,8 @@ func (s *Server) organizationRoutes() {
 	type byOrganization struct {
 		ID string `path:"id" maxLength:"64"`
 	}
-	// within makes a short name an id, and refuses the organizations of others to
-	// those who have one of their own.
+	// within replaces a short name by its id, and refuses other organizations to a
+	// credential of one.
 	within := func(ctx context.Context, c api.Caller, id *string) (err error) {
 		if *id, err = s.api.Directory.ResolveID(ctx, *id); err != nil {
 			return err
@@ -176,7 +177,7 @@ func (s *Server) organizationRoutes() {
 	}
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPut, Path: "/management/organizations/{id}", ID: "updateOrganization", Tag: "Organizations", Roles: api.Managers, Scope: access.ScopeAdmin, Tenant: api.TenantOptional,
-		Summary: "Change an organization", About: "What is absent stays. Tickets are drawn for the local day of the new time zone from then on.",
+		Summary: "Change an organization", About: "Omitted fields are unchanged. Tickets are drawn for the local day of the new time zone from then on.",
 		Example: models.Fields{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh", "allowedOrigins": []string{"https://clinic.example"}},
 	}, func(ctx context.Context, c api.Caller, in *organizationChange) (api.Result[organizationView], error) {
 		if err := within(ctx, c, &in.ID); err != nil {

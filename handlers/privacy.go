@@ -18,7 +18,7 @@ type exportView struct {
 	Bookings   []exportedBooking    `json:"bookings" nullable:"false"`
 	Devices    []access.HeldDevice  `json:"devices" nullable:"false"`
 	Messages   []access.HeldMessage `json:"messages" nullable:"false" doc:"Attempts to send one; no text is kept."`
-	Deliveries []exportedDelivery   `json:"deliveries" nullable:"false" doc:"What webhooks were told about them."`
+	Deliveries []exportedDelivery   `json:"deliveries" nullable:"false" doc:"Webhook deliveries about the customer."`
 	Sessions   []access.HeldSession `json:"sessions" nullable:"false"`
 	Audit      []AuditLine          `json:"audit" nullable:"false" doc:"What they did, and what was done to them and their bookings."`
 	Truncated  bool                 `json:"truncated" doc:"A list has more than the 10,000 newest that are shown."`
@@ -33,12 +33,12 @@ type exportedBooking struct {
 	Ticket       string           `json:"ticket"`
 	LocalDay     string           `json:"localDay"`
 	Priority     int              `json:"priority"`
-	FirstName    string           `json:"firstName" doc:"Who came, where the booking was made with another name than the profile has."`
+	FirstName    string           `json:"firstName" doc:"The visitor's name, if the booking was made with another name than the profile's."`
 	LastName     string           `json:"lastName"`
 	Note         string           `json:"note"`
 	Info         models.Fields    `json:"info"`
 	CancelReason string           `json:"cancelReason"`
-	Quoted       *models.Estimate `json:"quotedWait,omitempty" doc:"The wait they were told, in minutes."`
+	Quoted       *models.Estimate `json:"quotedWait,omitempty" doc:"The estimated wait at joining, in minutes."`
 	CreatedAt    models.Moment    `json:"createdAt"`
 	PendingAt    *models.Moment   `json:"pendingAt,omitempty"`
 	CalledAt     *models.Moment   `json:"calledAt,omitempty"`
@@ -82,26 +82,26 @@ func (s *Server) privacyRoutes() {
 		return api.Message{Message: "The customer is erased."}, s.erase(ctx, c, in.ID)
 	})
 	api.Register(s.api, api.Operation{
-		Method: http.MethodDelete, Path: "/customer/profile", ID: "eraseMe", Tag: "Customer", Roles: api.Customers, Summary: "Erase me", About: erasing + " Every session ends.",
+		Method: http.MethodDelete, Path: "/customer/profile", ID: "eraseMe", Tag: "Customer", Roles: api.Customers, Summary: "Erase my account", About: erasing + " Every session ends.",
 	}, func(ctx context.Context, c api.Caller, _ *struct{}) (api.Message, error) {
 		return api.Message{Message: "You are erased."}, s.erase(ctx, c, c.SubjectID)
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/customers/{customerId}/export", ID: "exportCustomer", Tag: "Customers", Roles: api.Managers, Scope: access.ScopeAdmin,
-		Summary: "Export everything held about a customer", About: exporting, File: "customer.json",
+		Summary: "Export a customer's data", About: exporting, File: "customer.json",
 	}, func(ctx context.Context, c api.Caller, in *byCustomer) (exportView, error) {
 		return s.export(ctx, c, in.ID)
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/customer/profile/export", ID: "exportMe", Tag: "Customer", Roles: api.Customers,
-		Summary: "Export everything held about me", About: exporting, File: "customer.json",
+		Summary: "Export my data", About: exporting, File: "customer.json",
 	}, func(ctx context.Context, c api.Caller, _ *struct{}) (exportView, error) {
 		return s.export(ctx, c, c.SubjectID)
 	})
 }
 
-// erase cancels what a customer has ahead and then erases them; one that was cut
-// short goes on when it is asked for again.
+// erase cancels a customer's bookings and then erases the customer. An erasure that
+// was interrupted continues when it is requested again.
 func (s *Server) erase(ctx context.Context, c api.Caller, id string) error {
 	if _, err := s.opts.Access.Customer(ctx, c.CustomerScope(), id); err != nil {
 		return err
@@ -118,7 +118,7 @@ func (s *Server) export(ctx context.Context, c api.Caller, id string) (exportVie
 		return exportView{}, err
 	}
 	names := map[string]string{}
-	if c.Kind != access.KindCustomer { // who works there is no customer's business
+	if c.Kind != access.KindCustomer { // customers don't see the names of staff
 		if names, err = s.opts.Access.ActorNames(ctx, h.Audit); err != nil {
 			return exportView{}, err
 		}

@@ -17,7 +17,7 @@ type queueRef struct {
 type waitingList struct {
 	Result     []api.BookingView `json:"result" nullable:"false"`
 	Pagination api.Pagination    `json:"pagination"`
-	Total      int64             `json:"total" doc:"Who waits, on all pages."`
+	Total      int64             `json:"total" doc:"Waiting bookings on all pages."`
 }
 
 // PageInfo implements api.PagedAnswer.
@@ -28,7 +28,7 @@ func (s *Server) queueRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/queue/next", ID: "callNext", Tag: "Queue", Roles: api.Staff,
 		Summary: "Call the next patient",
-		About:   "Takes the head of the resource's queue in one step: two who call at once get two different patients. QUE-EMPTY when nobody waits.",
+		About:   "Takes the head of the resource's queue in one step: concurrent calls get different patients. QUE-EMPTY if nobody waits.",
 		Example: example,
 	}, func(ctx context.Context, c api.Caller, in *api.Body[queueRef]) (api.Result[api.BookingView], error) {
 		ctx = store.Because(ctx, in.Body.Reason)
@@ -42,7 +42,7 @@ func (s *Server) queueRoutes() {
 	}
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/queue", ID: "getQueue", Tag: "Queue", Roles: api.Staff,
-		Summary: "List who waits for a resource", About: "The next to be served first.",
+		Summary: "List the waiting bookings of a resource", About: "In the order in which they are called.",
 	}, func(ctx context.Context, c api.Caller, in *queueQuery) (waitingList, error) {
 		page, err := s.opts.Bookings.Queue(ctx, c.Scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
 		if err != nil {

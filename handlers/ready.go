@@ -16,7 +16,7 @@ import (
 const (
 	// readyTimeout bounds each check of /readyz.
 	readyTimeout = 2 * time.Second
-	// readyLife is how long /readyz answers from what it found before.
+	// readyLife is how long /readyz repeats its last result.
 	readyLife = 500 * time.Millisecond
 )
 
@@ -36,7 +36,7 @@ type part struct {
 	check func(context.Context) (condition, string)
 }
 
-// parts are what /readyz checks.
+// parts are the dependencies that /readyz checks.
 func (s *Server) parts() []part {
 	return []part{
 		{"database", func(ctx context.Context) (condition, string) {
@@ -72,9 +72,9 @@ func (s *Server) parts() []part {
 	}
 }
 
-// readiness is what the checks found last.
+// readiness is the last result of the checks.
 type readiness struct {
-	mu      sync.Mutex // held while checking: many who ask at once share the checks
+	mu      sync.Mutex // held while checking, so concurrent requests share one check
 	checked time.Time
 	worst   condition
 	found   []api.FieldError // the parts that do not work
@@ -108,9 +108,9 @@ func (s *Server) ready(ctx context.Context) (condition, []api.FieldError) {
 	return r.worst, r.found
 }
 
-// serviceRoutes are for those who run the service. /healthz says that the
-// process works, and a container that fails it is replaced. /readyz says whether
-// the node should get requests.
+// serviceRoutes are the probes and metrics. /healthz reports that the process works;
+// a container that fails it is replaced. /readyz reports whether the node should get
+// requests.
 func (s *Server) serviceRoutes() {
 	s.api.Router.Match([]string{http.MethodGet, http.MethodHead}, "/healthz", func(c *gin.Context) {
 		c.Header("Cache-Control", "no-store")

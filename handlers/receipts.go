@@ -21,8 +21,8 @@ const receiptShare = 30
 // does not list them.
 func (s *Server) receiptRoutes() { s.api.Router.POST(notify.ReceiptsPath, s.receipt) }
 
-// receipt takes what Twilio reports of a message. Nothing is looked up for a
-// request that it did not sign, and such a request is charged to its address.
+// receipt takes a delivery receipt of Twilio. A request without its signature looks
+// nothing up and is charged to its address.
 func (s *Server) receipt(c *gin.Context) {
 	body, err := s.api.ReadBody(c)
 	var form url.Values

@@ -20,8 +20,8 @@ type ResourceDetails struct {
 	Meta   models.Fields   `json:"meta,omitzero" doc:"Whatever the organization keeps with it; staff only."`
 }
 
-// resourceBody makes or changes a resource: what is absent gets its default,
-// or stays.
+// resourceBody creates or changes a resource. Omitted fields get their defaults or
+// are unchanged.
 type resourceBody struct {
 	ID                      string           `json:"id" maxLength:"64" doc:"Not used: the service chooses ids, and the path names the resource."`
 	Name                    *string          `json:"name" maxLength:"200"`
@@ -33,13 +33,13 @@ type resourceBody struct {
 	Activated               *bool            `json:"activated" doc:"true by default."`
 	BookFromWebsite         *bool            `json:"bookFromWebsite" doc:"true by default."`
 	Types                   *[]string        `json:"types" maxItems:"200" doc:"The ids of the types it serves."`
-	ProviderEmail           *string          `json:"providerEmail" maxLength:"254" doc:"The member who acts for it; a new one with the role provider is created. Empty: no member. An API key needs the scope admin. Never shown."`
+	ProviderEmail           *string          `json:"providerEmail" maxLength:"254" doc:"The member who acts for the resource. A new member with the role provider is created. Empty removes the member. An API key needs the scope admin. Write-only."`
 	ProviderPhone           *string          `json:"providerPhone" maxLength:"40" doc:"The same by phone number."`
 	ResourceDetails
 }
 
-// apply changes a resource by what the body holds, its provider excepted. Texts
-// are in lang where no translations say more.
+// apply changes a resource, except for its provider. A text without translations is
+// in lang.
 func (b *resourceBody) apply(r *models.Resource, lang string) error {
 	setText(&r.Name, &r.NameTranslations, b.Name, b.NameTranslations, lang)
 	if r.Name == "" { // one language is enough
@@ -59,8 +59,8 @@ func (b *resourceBody) apply(r *models.Resource, lang string) error {
 	return err
 }
 
-// change returns the change that the body asks for. Who names a provider may
-// make a member, and gives them access, which takes the scope admin.
+// change returns the change that the body describes. Naming a provider may create a
+// member and gives access, so an API key needs the scope admin for it.
 func (s *Server) change(c api.Caller, b *resourceBody) (catalog.ResourceChange, error) {
 	names := b.ProviderEmail != nil || b.ProviderPhone != nil
 	if names {
@@ -155,7 +155,7 @@ func (s *Server) resourceRoutes() {
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/resources", ID: "createResource", Tag: "Resources", Roles: api.Managers,
-		Summary: "Make a resource", About: "Bookings that wait and match it enter its queue.", Example: example,
+		Summary: "Create a resource", About: "Bookings that wait and match it enter its queue.", Example: example,
 	}, func(ctx context.Context, c api.Caller, in *api.Body[resourceBody]) (api.Result[resourceView], error) {
 		change, err := s.change(c, &in.Body)
 		if err != nil {
@@ -175,7 +175,7 @@ func (s *Server) resourceRoutes() {
 	}
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/resources/mine", ID: "listMyResources", Tag: "Resources", Roles: api.Staff,
-		Summary: "List the resources I act for", About: "For a key: none, since it is nobody.",
+		Summary: "List the resources I act for", About: "Empty for API keys, which have no resources of their own.",
 	}, func(ctx context.Context, c api.Caller, in *mineQuery) (api.List[resourceView], error) {
 		if c.Kind != access.KindMember {
 			return api.List[resourceView]{Result: []resourceView{}}, nil
@@ -191,7 +191,7 @@ func (s *Server) resourceRoutes() {
 	} {
 		api.Register(s.api, api.Operation{
 			Method: http.MethodGet, Path: "/management/resources/" + view.path, ID: view.id, Tag: "Resources", Roles: api.Staff, Summary: view.summary,
-			About: "Active ones: a provider's own and those they were let look at, everybody else's all.",
+			About: "Only active resources. A provider sees their own and those shared with them; other callers see all.",
 		}, func(ctx context.Context, c api.Caller, in *mineQuery) (api.List[resourceView], error) {
 			f := catalog.ResourceFilter{OnlyActive: true}
 			if c.Role == models.RoleProvider {

@@ -12,15 +12,15 @@ import (
 	"nowserving/models"
 )
 
-// ScheduleBody is what a new booking takes, from the patient or from the desk.
+// ScheduleBody is the body of a new booking, made by the patient or at the desk.
 type ScheduleBody struct {
 	Type     string        `json:"type" required:"true" minLength:"1" maxLength:"64" doc:"The booking type's id."`
 	Assign   *bool         `json:"assign" default:"true" doc:"true makes an appointment at date and time; false joins the queue."`
 	Date     *string       `json:"date" example:"2023-01-11" doc:"The day of an appointment, in the organization's time zone."`
 	Time     *int          `json:"time" example:"1820" doc:"Its military time there: 0 is midnight, 1820 twenty past six in the evening."`
 	Replaces string        `json:"rescheduleBookingId" maxLength:"64" doc:"A booking that is canceled because the appointment takes its place. Its customer stays, and its note, info and resource unless others are named."`
-	Timeout  *float64      `json:"assignmentTimeout" doc:"Of a queued booking: minutes until it expires if nobody takes it: 5 to 180, what is beyond is clamped; the type's queueTimeoutMinutes by default."`
-	Resource *filterBody   `json:"resourceFilters" doc:"Limits who may take the booking."`
+	Timeout  *float64      `json:"assignmentTimeout" doc:"Minutes until a queued booking expires if no resource takes it: 5 to 180; other values are clamped. Default: the type's queueTimeoutMinutes."`
+	Resource *filterBody   `json:"resourceFilters" doc:"Limits the resources that may take the booking."`
 	Note     string        `json:"note" maxLength:"2000"`
 	Info     models.Fields `json:"bookingInfoCustomFields" doc:"Custom fields, kept and given back as info."`
 
@@ -50,10 +50,10 @@ func (f *filterBody) filters() booking.Filters {
 // maxInfo bounds the custom fields of a booking, in bytes.
 const maxInfo = 32 << 10
 
-// queued reports whether the body asks for a place in the queue.
+// queued reports whether the body joins the queue.
 func (b ScheduleBody) queued() bool { return b.Assign != nil && !*b.Assign }
 
-// join reads what both kinds of bookings take.
+// join returns the part that queued bookings and appointments have in common.
 func (b ScheduleBody) join() (booking.Join, error) {
 	info, err := json.Marshal(b.Info)
 	if err != nil {
@@ -65,7 +65,7 @@ func (b ScheduleBody) join() (booking.Join, error) {
 	return booking.Join{TypeID: b.Type, Timeout: b.Timeout, Filters: b.Resource.filters(), Note: b.Note, Info: b.Info}, nil
 }
 
-// appointment completes j with what an appointment takes.
+// appointment adds the date and time of an appointment to j.
 func (b ScheduleBody) appointment(j booking.Join) (booking.Appointment, error) {
 	if b.Date == nil {
 		return booking.Appointment{}, models.Invalid("date", "An appointment has a date; to join the queue, send assign: false.")
@@ -90,10 +90,10 @@ type deskScheduleBody struct {
 	Priority int                 `json:"priority" minimum:"0" maximum:"100" doc:"0 is routine; a higher band is served first."`
 }
 
-// ownScheduleBody is what patients ask for themselves.
+// ownScheduleBody is the body of a booking that patients make themselves.
 type ownScheduleBody struct {
 	ScheduleBody
-	FirstName  string `json:"firstName" maxLength:"200" doc:"Who comes, where that is somebody else than the customer; of a guest, if they say."`
+	FirstName  string `json:"firstName" maxLength:"200" doc:"The visitor's first name, if it is not the customer or if it is a guest."`
 	LastName   string `json:"lastName" maxLength:"200"`
 	OnSiteCode string `json:"onSiteCode" maxLength:"40" doc:"Of a guest, where guestJoin is onSite: the code that the clinic shows."`
 	Turnstile  string `json:"turnstileToken" maxLength:"8192" doc:"Of a guest, where guestJoin is turnstile: a fresh proof of Cloudflare Turnstile."`
@@ -103,7 +103,7 @@ func (s *Server) schedulingRoutes() {
 	const about = "With a date and a time: an appointment, with the resource the filters name or any that is free. With assign: false: a place in the queue. "
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPut, Path: "/management/scheduling/new", ID: "createBooking", Tag: "Bookings", Roles: api.Staff,
-		Summary: "Make an appointment, or put a patient into the queue",
+		Summary: "Make an appointment, or add a patient to the queue",
 		About:   about + "The answer is the booking itself, not in result as elsewhere, with the token and the address of the patient's page.",
 		Example: map[string]any{
 			"date": "2023-01-11", "time": 1800, "type": exampleID, "resourceFilters": map[string]any{"resource": exampleOther},

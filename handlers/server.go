@@ -23,12 +23,13 @@ type Options struct {
 	api.Options
 	Mirrors *queue.Mirrors
 	Notify  *notify.Service
-	// DailyCodes is how many messages with codes an organization sends in a day;
-	// what an address and a network may ask for follows from it. Default 1,000.
+	// DailyCodes is how many messages with codes an organization sends in a day. The
+	// limits of addresses and networks derive from it. Default 1,000.
 	DailyCodes int
 	// Metrics answers GET /metrics, to account keys only; nil leaves it out.
 	Metrics http.Handler
-	// Challenges are what our own pages run before they ask for a one-time code.
+	// Challenges are the captchas that our own pages run before they ask for a
+	// one-time code. Optional.
 	Challenges []web.Challenge
 	// Development lets organizations be deleted for good.
 	Development bool
@@ -94,9 +95,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.api.Serve
 // ServeLive sets the handler of live connections.
 func (s *Server) ServeLive(h http.Handler) { s.live.Store(&h) }
 
-// Stop prepares the end of the node: it is not ready any more, takes no live
-// connections, and asks callers to send their next request elsewhere. Requests
-// that come all the same are served.
+// Stop prepares the node's end: it reports not ready, refuses live connections, and
+// asks clients to send their next request to another node. Requests are still served.
 func (s *Server) Stop() { s.api.Stop() }
 
 // connectShare is how many times the budget of its requests an address may open

@@ -15,7 +15,7 @@ type OTPBody struct {
 	Method   string `json:"method" required:"true" enum:"sms,whatsapp,email"`
 	Phone    string `json:"phoneNumber" maxLength:"40" example:"+966500000001"`
 	Email    string `json:"email" maxLength:"254"`
-	IsMember bool   `json:"isOrgMember" doc:"true for those who work there, false for customers."`
+	IsMember bool   `json:"isOrgMember" doc:"true for members, false for customers."`
 
 	Turnstile string `json:"turnstileToken" maxLength:"8192" doc:"Of Cloudflare Turnstile. Asking for a code needs it where the server is set up with it; signing in checks it only if it is there, as most are good once only."`
 	Recaptcha string `json:"recaptchaToken" maxLength:"8192" doc:"Of Google reCAPTCHA v3, likewise."`
@@ -25,8 +25,8 @@ func (b OTPBody) contact(c api.Caller) access.Contact {
 	return access.Contact{Method: b.Method, Phone: c.International(b.Phone), Email: b.Email, Member: b.IsMember}
 }
 
-// proof is what came that a person asks. In development a proof may come from any
-// page, because the keys that verifiers offer for tests name pages of their own.
+// proof returns the captcha proofs of a request. In development they are accepted
+// from any page, because the test keys of the providers name pages of their own.
 func (s *Server) proof(b OTPBody, c api.Caller) access.Proof {
 	p := access.Proof{Turnstile: b.Turnstile, Recaptcha: b.Recaptcha, Address: c.Address}
 	if s.opts.Development {
@@ -124,7 +124,7 @@ type setupBody struct {
 func (s *Server) signInRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/auth/setup", ID: "setUp", Tag: "Sign-in", Tenant: api.NoTenant,
-		Summary: "Make the first account key", About: "Once, with the token of the link that the first start prints. The link ends with the first account key, and after a day. The key is shown once.",
+		Summary: "Create the first account key", About: "Once, with the token of the link that the first start prints. The link ends with the first account key, and after a day. The key is shown once.",
 		Example: map[string]any{"token": "what follows # in the link"},
 	}, func(ctx context.Context, _ api.Caller, in *api.Body[setupBody]) (api.Result[keyView], error) {
 		return showKey(s.opts.Access.Setup(ctx, in.Body.Token))
@@ -149,7 +149,7 @@ func (s *Server) signInRoutes() {
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/auth/otp/verify", ID: "verifyCode", Tag: "Sign-in", Tenant: api.TenantFromHeader,
-		Summary: "Sign in with a one-time code", About: "A customer who is new is made. The fifth wrong guess ends a code for the network it comes from; ask for a new one.",
+		Summary: "Sign in with a one-time code", About: "A new customer is created. After five wrong codes from a network the code is no longer accepted from it; ask for a new one.",
 		Example: map[string]any{"method": "sms", "phoneNumber": "+966500000001", "isOrgMember": false, "code": "123456"},
 	}, func(ctx context.Context, c api.Caller, in *ofPage[otpVerifyBody]) (sessionView, error) {
 		if c.Page != nil && (c.Page.Kind == access.KindMember) != in.Body.IsMember {

@@ -35,7 +35,7 @@ type webhookMade struct {
 	Secret string `json:"secret,omitempty" doc:"Shown once, when it is made."`
 }
 
-// webhookDone is the document's answer to a change, and what it made.
+// webhookDone is the API document's answer to a change, with the webhook beside it.
 type webhookDone struct {
 	Result  string       `json:"result" enum:"success"`
 	Webhook *webhookMade `json:"webhook,omitempty"`
@@ -179,7 +179,7 @@ func (s *Server) webhookRoutes() {
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/webhooks/rotate", ID: "rotateWebhook", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
-		Summary: "Give a webhook a new secret", About: "It is shown in this answer and never again. For 24 hours webhook-signature holds a signature of each; x-icos-signature is of the new one.",
+		Summary: "Rotate the secret of a webhook", About: "It is shown in this answer and never again. For 24 hours webhook-signature holds a signature of each; x-icos-signature is of the new one.",
 		Example: example,
 	}, func(ctx context.Context, c api.Caller, in *api.Body[WebhookRef]) (webhookDone, error) {
 		return doneWith(s.opts.Notify.RotateWebhook(ctx, c.OrganizationID, in.Body.key()))
@@ -225,7 +225,7 @@ func (s *Server) webhookRoutes() {
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/webhooks/deliveries/replay", ID: "replayDeliveries", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
-		Summary: "Send the deliveries of a span again", About: "At most 1,000; those of webhooks that are disabled or deleted are left out.",
+		Summary: "Send the deliveries of a period again", About: "At most 1,000; those of webhooks that are disabled or deleted are left out.",
 		Example: map[string]any{"from": "2026-03-01T08:00:00Z", "to": "2026-03-01T09:00:00Z"},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[replayBody]) (api.Result[replayed], error) {
 		f, err := s.span(ctx, c, in.Body.From, in.Body.To)

@@ -15,8 +15,8 @@ import (
 	"nowserving/models"
 )
 
-// admit lets a request through to an operation when its credential is one the
-// operation names and its organization is one the credential acts for.
+// admit calls the operation if the caller's credential has one of its roles and acts
+// for the organization of the request.
 func (a *API) admit(op Operation) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		ctx.SetHeader("Cache-Control", "no-store")
@@ -42,9 +42,9 @@ func (a *API) admit(op Operation) func(huma.Context, func(huma.Context)) {
 	}
 }
 
-// CallerFor authenticates a request and charges it to its credential or, without
-// a valid one, to its address. Nothing is looked up for it before. On refusal it
-// still returns what is known of the caller.
+// CallerFor authenticates a request and charges it to its credential or, without a
+// valid one, to its address, before anything else is looked up. On refusal it still
+// returns the caller, as far as known.
 func (a *API) CallerFor(ctx huma.Context, op Operation) (Caller, error) {
 	request := humagin.Unwrap(ctx)
 	c := Caller{Lang: langOf(ctx.Context()), Address: request.ClientIP(), HeaderCredential: CredentialOf(request.Request)}
@@ -103,8 +103,8 @@ func (a *API) CallerFor(ctx huma.Context, op Operation) (Caller, error) {
 	return c, models.Errorf(models.CodeAppRequired, "Name the organization in the header X-APP-ID.")
 }
 
-// recognise finds the principal of a request's credential and charges the
-// request.
+// recognise finds the principal of a request's credential and charges the request to
+// it.
 func (a *API) recognise(request *gin.Context, c *Caller) error {
 	p, left, err := a.Authenticate(request.Request.Context(), c.Address, c.credential())
 	if err == nil {
@@ -117,8 +117,9 @@ func (a *API) recognise(request *gin.Context, c *Caller) error {
 	return err
 }
 
-// EnterOrganization looks up the caller's organization: it must exist, and still exist for
-// a credential made earlier. A provider acts for the resources that name them.
+// EnterOrganization sets the caller's Organization and, of a provider, the resources.
+// It fails with CodeOrgMissing if there is no such organization, and with
+// CodeUnauthenticated if the credential is of a deleted one.
 func (a *API) EnterOrganization(ctx context.Context, c *Caller) error {
 	o, err := a.Directory.Get(ctx, c.OrganizationID)
 	if err != nil && c.Principal.OrganizationID != "" && models.CodeOf(err) == models.CodeOrgMissing {
@@ -131,7 +132,7 @@ func (a *API) EnterOrganization(ctx context.Context, c *Caller) error {
 	return err
 }
 
-// origin is who asks, as it is written down with what they change.
+// origin describes the caller for the audit.
 func (c Caller) origin(ctx huma.Context) store.Origin {
 	kind := string(c.Kind)
 	if kind == "" {
@@ -142,8 +143,8 @@ func (c Caller) origin(ctx huma.Context) store.Origin {
 	}
 }
 
-// credential is what the caller came with: that of the headers, else that of
-// the page.
+// credential returns the credential in the headers, or else that of the page's
+// session.
 func (c Caller) credential() string {
 	if c.HeaderCredential != "" {
 		return c.HeaderCredential
@@ -151,9 +152,9 @@ func (c Caller) credential() string {
 	return c.Page.credential()
 }
 
-// CredentialOf is what came in Authorization or X-API-KEY. A header that came
-// twice counts as one with both values (RFC 9110, section 5.3), which is no
-// credential.
+// CredentialOf returns the credential in Authorization or X-API-KEY. A header that is
+// sent twice is one header with both values (RFC 9110, section 5.3), which is no
+// valid credential.
 func CredentialOf(r *http.Request) string {
 	only := func(name string) string { return strings.Join(r.Header.Values(name), ", ") }
 	scheme, token, _ := strings.Cut(only("Authorization"), " ")
@@ -163,8 +164,8 @@ func CredentialOf(r *http.Request) string {
 	return only("X-API-KEY") // another scheme is for a proxy in between
 }
 
-// countUse counts a request that ends for the API key it came with. A panic,
-// which is answered later, is an error too.
+// countUse counts a finished request for its API key. A request without an answer yet
+// panicked, so it counts as an error.
 func (a *API) countUse(c *gin.Context, p access.Principal) {
 	a.opts.Access.Used(p, !c.Writer.Written() || c.Writer.Status() >= http.StatusBadRequest)
 }

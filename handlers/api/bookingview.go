@@ -29,11 +29,11 @@ type BookingView struct {
 	QueuePosition        *int             `json:"queuePosition,omitempty" doc:"1 is the next to be served; only while waiting."`
 	QueuePositionAge     *float64         `json:"queuePositionAgeSeconds,omitempty" doc:"While the service can't follow the queue as it moves: how old queuePosition may be. 0 when it has just been counted; absent while it is live."`
 	EstimatedWaitMinutes *int             `json:"estimatedWaitMinutes,omitempty" doc:"queuePosition times the minutes of the type."`
-	EstimatedWait        *models.Estimate `json:"estimatedWait,omitempty" doc:"The better estimate, in minutes: from who is present and how long visits take."`
+	EstimatedWait        *models.Estimate `json:"estimatedWait,omitempty" doc:"The better estimate, in minutes, from the resources that are present and the durations of recent visits."`
 
 	PendingSince *models.Moment `json:"pendingSince,omitempty"`
 	CreatedAt    models.Moment  `json:"createdAt"`
-	ExpiresAt    *models.Moment `json:"expiresAt,omitempty" doc:"When the booking expires if nobody takes it."`
+	ExpiresAt    *models.Moment `json:"expiresAt,omitempty" doc:"When the booking expires if no resource takes it."`
 	CalledAt     *models.Moment `json:"calledAt,omitempty" doc:"The last call."`
 	StartedAt    *models.Moment `json:"startedAt,omitempty"`
 	EndedAt      *models.Moment `json:"endedAt,omitempty"`
@@ -68,7 +68,7 @@ type resourceRef struct {
 
 type CustomerRef struct {
 	ID        string `json:"id"`
-	FirstName string `json:"firstName" doc:"Of who comes: the booking's own name, where it was made with another than its customer has."`
+	FirstName string `json:"firstName" doc:"The visitor's name: the booking's own, if it was made with another name than the customer's."`
 	LastName  string `json:"lastName"`
 	Phone     string `json:"phone,omitempty"`
 	Email     string `json:"email,omitempty"`
@@ -156,10 +156,10 @@ func (v Viewer) View(b *models.Booking, place *booking.Place) BookingView {
 	return out
 }
 
-// showTimes sets when the visit begins and how long it takes. A queued visit
-// begins when it is started or, before that, called. An appointment begins when
-// it was to begin, and takes what was kept for it until it has taken its time. If
-// it was over sooner than planned, it has the times that it really had.
+// showTimes sets the times and the duration of the visit. A queued visit begins when
+// it is started or, before that, when it is called. An appointment has its planned
+// times. It gets the actual duration when it ends, and the actual times if it ended
+// before its planned start.
 func (v Viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 	if minutes > 0 {
 		out.Duration = &minutes
@@ -193,7 +193,8 @@ func (v Viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 	out.EndDateTime = models.AtOrNil(&end)
 }
 
-// ViewerOf reads what showing some bookings takes.
+// ViewerOf reads the names and, if asked for, the customers that the views of some
+// bookings show.
 func (a *API) ViewerOf(ctx context.Context, organizationID, lang string, withCustomers bool, bookings []models.Booking) (Viewer, error) {
 	o, err := a.Directory.Get(ctx, organizationID)
 	if err != nil {
@@ -246,7 +247,7 @@ func (a *API) findMissing(ctx context.Context, v *Viewer, bookings []models.Book
 	return nil
 }
 
-// ViewBookings makes the views of some bookings, with their places in the queue.
+// ViewBookings makes the views of some bookings, with their positions in the queue.
 func (a *API) ViewBookings(ctx context.Context, c Caller, withCustomers bool, bookings []models.Booking) ([]BookingView, error) {
 	v, err := a.ViewerOf(ctx, c.OrganizationID, c.Lang, withCustomers, bookings)
 	if err != nil {
@@ -277,8 +278,8 @@ func (a *API) ViewBooking(ctx context.Context, c Caller, withCustomer bool, b *m
 	return views[0], nil
 }
 
-// ViewBookingAt makes the view of a booking whose place is known; nil when it does not
-// wait.
+// ViewBookingAt makes the view of a booking whose position is known. place is nil if
+// the booking does not wait.
 func (a *API) ViewBookingAt(ctx context.Context, c Caller, withCustomer bool, b *models.Booking, place *booking.Place) (BookingView, error) {
 	v, err := a.ViewerOf(ctx, c.OrganizationID, c.Lang, withCustomer, []models.Booking{*b})
 	if err != nil {
@@ -287,13 +288,13 @@ func (a *API) ViewBookingAt(ctx context.Context, c Caller, withCustomer bool, b 
 	return v.View(b, place), nil
 }
 
-// afterTimeout bounds what is read for an answer after the commit.
+// afterTimeout bounds the reads for an answer after the commit.
 const afterTimeout = time.Second
 
-// ViewChanged makes the view of a booking whose change is committed. It answers
-// with the committed row, whatever happens after the commit: a name or a customer
-// that can't be read within afterTimeout is left out, and the request's own
-// deadline does not count any more. place is nil when the booking does not wait.
+// ViewChanged makes the view of a booking whose change is committed. It never fails,
+// because the caller would repeat a change that succeeded: names and customers that
+// can't be read within afterTimeout are left out. The request's own deadline is
+// ignored. place is nil if the booking does not wait.
 func (a *API) ViewChanged(ctx context.Context, c Caller, withCustomer bool, b *models.Booking, place *booking.Place) BookingView {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterTimeout)
 	defer cancel()

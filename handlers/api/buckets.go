@@ -8,12 +8,13 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// maxBuckets bounds the buckets a node keeps, about 10 MB. Beyond it the one
-// that was used least recently is dropped: to empty one's own bucket that way
-// takes requests from as many other addresses.
+// maxBuckets bounds the buckets of a node, about 10 MB. Beyond it the least recently
+// used one is dropped. To reset its own bucket that way, a client needs requests from
+// as many other addresses.
 const maxBuckets = 50_000
 
-// buckets are the budgets as one node counts them: the moment each is full again.
+// buckets are the budgets that one node counts. A bucket is stored as the moment at
+// which it is full again.
 type buckets struct {
 	mu   sync.Mutex
 	full *simplelru.LRU[string, time.Time]

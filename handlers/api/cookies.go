@@ -12,17 +12,16 @@ import (
 	"nowserving/models"
 )
 
-// SessionHeader is how our own pages ask for their session to be kept in
-// cookies, and to be known by them: member or customer. Without it no cookie is
-// ever looked at, and a page of another site can't send it: it is none of the
-// headers such a page may be allowed.
+// SessionHeader is the header with which our own pages keep their session in cookies:
+// member or customer. Without it cookies are ignored. It is not in the CORS
+// allow-list, so other sites cannot send it.
 const SessionHeader = "X-Session"
 
-// sessionQuery says the same where a live connection begins, because browsers
-// send no headers of ours there.
+// sessionQuery is the same as a query parameter, for live connections: browsers can't
+// set headers on a WebSocket.
 const sessionQuery = "session"
 
-// Page is one of our own pages: no script can read the tokens of its session.
+// Page is one of our own pages. Its session is in cookies that no script can read.
 type Page struct {
 	Kind    access.Kind
 	request *http.Request
@@ -31,8 +30,8 @@ type Page struct {
 	now     func() time.Time
 }
 
-// pageOf returns the page a request comes from; nil for other clients. A page of
-// another origin is refused.
+// pageOf returns the page that sent a request, or nil for other clients. It refuses
+// pages of other origins.
 func (a *API) pageOf(c *gin.Context) (*Page, error) {
 	values := c.Request.Header.Values(SessionHeader)
 	if len(values) == 0 {
@@ -57,10 +56,10 @@ func sessionKind(value string) (access.Kind, error) {
 	return "", models.Invalid(SessionHeader, "A page's session is one of a member or of a customer.")
 }
 
-// secure reports whether people come by https only: then cookies do, too.
+// secure reports whether the public URL is https. Cookies are then marked Secure.
 func (a *API) secure() bool { return strings.HasPrefix(a.opts.PublicURL, "https://") }
 
-// credential is the access token of the page's session, if it has one.
+// credential returns the access token of the page's session, or "".
 func (p *Page) credential() string {
 	if p == nil {
 		return ""
@@ -68,11 +67,11 @@ func (p *Page) credential() string {
 	return p.cookie(accessCookie(p.Kind, p.secure))
 }
 
-// RefreshToken is that of the page's session, if it has one.
+// RefreshToken returns the refresh token of the page's session, or "".
 func (p *Page) RefreshToken() string { return p.cookie(refreshCookie(p.Kind, p.secure)) }
 
-// cookie returns a cookie's value. One that came twice is none: somebody else
-// may have set the other.
+// cookie returns a cookie's value. A cookie that is sent twice is ignored: another
+// site of the domain may have set one of them.
 func (p *Page) cookie(name string) string {
 	if found := p.request.CookiesNamed(name); len(found) == 1 {
 		return found[0].Value
@@ -80,9 +79,8 @@ func (p *Page) cookie(name string) string {
 	return ""
 }
 
-// The cookies' names bind them to this very host by https (RFC 6265bis,
-// section 4.1.3), where people come by that. The refresh token goes to sign-in
-// only, so it is not of the whole host.
+// With https, the prefixes bind the cookies to this host (RFC 6265bis, section
+// 4.1.3). The refresh token has the path /auth, which __Host- does not allow.
 func accessCookie(kind access.Kind, secure bool) string {
 	if secure {
 		return "__Host-ns_" + string(kind)
@@ -97,13 +95,13 @@ func refreshCookie(kind access.Kind, secure bool) string {
 	return "ns_" + string(kind) + "_refresh"
 }
 
-// Keep gives the page the tokens of a session.
+// Keep stores the tokens of a session in the page's cookies.
 func (p *Page) Keep(x access.Session) {
 	p.set(accessCookie(p.Kind, p.secure), "/", x.AccessToken, x.AccessTokenExpiresAt)
 	p.set(refreshCookie(p.Kind, p.secure), "/auth", x.RefreshToken, x.RefreshTokenExpiresAt)
 }
 
-// Forget takes them back.
+// Forget deletes the page's cookies.
 func (p *Page) Forget() {
 	p.set(accessCookie(p.Kind, p.secure), "/", "", time.Time{})
 	p.set(refreshCookie(p.Kind, p.secure), "/auth", "", time.Time{})
@@ -119,9 +117,9 @@ func (p *Page) set(name, path, value string, expires time.Time) {
 	})
 }
 
-// AuthenticatePage gives a request that opens a live connection the credential of the
-// session that one of our pages keeps in its cookies. Browsers send cookies with whatever page asks, so the page must
-// be of this very host, and say so.
+// AuthenticatePage authenticates a live connection of one of our pages with the
+// session in its cookies. Browsers send cookies for pages of any site, so the request
+// needs sessionQuery and an Origin of this host.
 func (a *API) AuthenticatePage(r *http.Request) error {
 	asked := r.URL.Query().Get(sessionQuery)
 	if asked == "" || r.Header.Get("Authorization") != "" {
@@ -141,7 +139,7 @@ func (a *API) AuthenticatePage(r *http.Request) error {
 	return nil
 }
 
-// publicOrigin is where our own pages come from, as far as is known.
+// publicOrigin returns the origin of the public URL, or "" if there is none.
 func (a *API) publicOrigin() string {
 	u, err := url.Parse(a.opts.PublicURL)
 	if err != nil || u.Host == "" {
@@ -150,7 +148,7 @@ func (a *API) publicOrigin() string {
 	return u.Scheme + "://" + u.Host
 }
 
-// newOwnOrigin makes the check that a request comes from a page of ours.
+// newOwnOrigin makes the check that a request comes from a page of this service.
 func (a *API) newOwnOrigin() (*http.CrossOriginProtection, error) {
 	check := http.NewCrossOriginProtection()
 	if origin := a.publicOrigin(); origin != "" {

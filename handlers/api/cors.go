@@ -14,12 +14,12 @@ import (
 	"nowserving/models"
 )
 
-// apiPolicy is the Content-Security-Policy of answers that are no pages: should
-// a browser show one all the same, nothing in it is carried out.
+// apiPolicy is the Content-Security-Policy of answers that are not pages. If a
+// browser shows one anyway, it runs nothing in it.
 const apiPolicy = "default-src 'none'; frame-ancestors 'none'"
 
-// secureHeaders sets the headers that every answer has. Pages then say in their
-// own policies what they need.
+// secureHeaders sets the security headers of every answer. Pages replace the policy
+// with their own.
 func (a *API) secureHeaders(c *gin.Context) {
 	c.Header("Content-Security-Policy", apiPolicy)
 	c.Header("X-Content-Type-Options", "nosniff")
@@ -34,7 +34,7 @@ func (a *API) secureHeaders(c *gin.Context) {
 	c.Next()
 }
 
-// proxies are the networks of proxies that are believed.
+// proxies are the networks of trusted proxies.
 type proxies []netip.Prefix
 
 func newProxies(list []string) (proxies, error) {
@@ -58,9 +58,9 @@ func (p proxies) trust(address string) bool {
 	return err == nil && slices.ContainsFunc(p, func(network netip.Prefix) bool { return network.Contains(ip.Unmap()) })
 }
 
-// answerPreflight tells browsers which requests pages of other origins may make.
-// No cookie counts without a header that isn't among those, so nothing has to be
-// kept from the others: they are merely not helped.
+// answerPreflight answers CORS preflights. Cookies need a header that is not in the
+// allow-list, so a page of an origin that is not allowed can read nothing; it only
+// gets no CORS headers.
 func (a *API) answerPreflight(c *gin.Context) {
 	origin := c.GetHeader("Origin")
 	preflight := c.Request.Method == http.MethodOptions && c.GetHeader("Access-Control-Request-Method") != ""
@@ -89,9 +89,9 @@ func (a *API) answerPreflight(c *gin.Context) {
 	c.AbortWithStatus(http.StatusNoContent)
 }
 
-// share lets the page that made a request read the answer, if its origin may
-// call for the organization. Nothing is looked up for a request that is refused
-// because of its number, so its page sees why only if the origin is known.
+// share lets the page that made a request read the answer if the organization allows
+// its origin. A request over its limit looks nothing up; its page may read the
+// refusal only if the origin is remembered.
 func (a *API) share(c *gin.Context, organizationID string, refused error) {
 	origin := c.GetHeader("Origin")
 	if models.CodeOf(refused) == models.CodeTooManyRequests {
@@ -111,9 +111,8 @@ func shareWith(c *gin.Context, origin string) {
 		"X-Request-Id, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Idempotency-Replayed")
 }
 
-// mayCall reports whether pages of an origin may call the API for an
-// organization or, where none is known, for any. While that can't be read, they
-// may not.
+// mayCall reports whether pages of an origin may call the API for an organization or,
+// if organizationID is empty, for any. It reports false if that can't be read.
 func (a *API) mayCall(ctx context.Context, organizationID, origin string) bool {
 	allowed, err := a.OriginAllowed(ctx, organizationID, origin)
 	if err != nil && ctx.Err() == nil {
@@ -138,7 +137,7 @@ func (a *API) OriginAllowed(ctx context.Context, organizationID, origin string) 
 	return a.origins.known(ctx, origin)
 }
 
-// Framers are the origins that may show an organization's widget in a frame.
+// Framers returns the origins that may show an organization's pages in a frame.
 func (a *API) Framers(ctx context.Context, organizationID string) []string {
 	organizationID, err := a.Directory.ResolveID(ctx, organizationID)
 	if err != nil {
@@ -158,15 +157,15 @@ func (a *API) Framers(ctx context.Context, organizationID string) []string {
 }
 
 const (
-	// originLife is how long it is remembered whether some organization allows an
-	// origin, and maxOrigins of how many.
+	// originLife is how long an answer about an origin is remembered, and maxOrigins
+	// how many answers are.
 	originLife = 5 * time.Second
 	maxOrigins = 1000
 	// maxOrigin bounds an origin, in bytes.
 	maxOrigin = 255
 )
 
-// origins remembers which origins some organization allows.
+// origins remembers which origins at least one organization allows.
 type origins struct {
 	ask func(ctx context.Context, origin string) (bool, error)
 
@@ -179,7 +178,7 @@ type originAnswer struct {
 	until   time.Time
 }
 
-// remembered reports whether some organization allowed an origin a moment ago.
+// remembered reports whether an origin is remembered as allowed.
 func (o *origins) remembered(origin string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -18,20 +18,20 @@ import (
 )
 
 const (
-	// directoryLife is how long another node's change of a name may stay unseen,
-	// and twice that while it is being read.
+	// directoryLife is how long another node's change may stay unseen. It is twice
+	// that while a request reads the change.
 	directoryLife = 2 * time.Second
-	// directoryPage is how many rows are read at once, and directoryLimit how
-	// many of a kind are kept for one organization.
+	// directoryPage is how many rows a query reads, and directoryLimit how many rows
+	// of a kind are kept for one organization.
 	directoryPage  = 500
 	directoryLimit = 5000
-	// maxDirectories bounds the organizations kept; beyond it the directory
-	// starts over.
+	// maxDirectories bounds the organizations that are kept. Beyond it all are
+	// dropped.
 	maxDirectories = 1000
 )
 
-// Organization is what an organization offers, as it was a moment ago. It is
-// never changed after it was read.
+// Organization is an organization with its catalogue, as read at one moment. It must
+// not be modified.
 type Organization struct {
 	models.Organization
 	Zone         *time.Location
@@ -45,7 +45,7 @@ type Organization struct {
 	read         time.Time
 }
 
-// actedForBy lists the resources that name a member as their provider.
+// actedForBy returns the resources that name a member as their provider.
 func (o *Organization) actedForBy(memberID string) []string {
 	ids := []string{}
 	for i := range o.Resources {
@@ -56,8 +56,9 @@ func (o *Organization) actedForBy(memberID string) []string {
 	return ids
 }
 
-// Directory keeps what every booking shown needs from the catalogue: names,
-// minutes and the time zone, and who may see it. A change made through this node is seen at once.
+// Directory caches the organizations with their catalogues: names, minutes, time
+// zones and the rights of providers. A change through this node is seen at once, and
+// one through another node within 2 s.
 type Directory struct {
 	catalog *catalog.Catalog
 	access  *access.Access
@@ -69,7 +70,7 @@ type Directory struct {
 	ids     map[string]knownID // by short name
 }
 
-// knownID is what a short name stood for a moment ago.
+// knownID is the id that a short name stood for when it was read.
 type knownID struct {
 	id   string
 	read time.Time
@@ -114,7 +115,8 @@ func (d *Directory) ResolveID(ctx context.Context, name string) (string, error) 
 	return id, nil
 }
 
-// Get returns an organization that exists, as it was read a moment ago.
+// Get returns an organization, at most 4 s old. It fails with CodeOrgMissing if there
+// is none.
 func (d *Directory) Get(ctx context.Context, organizationID string) (*Organization, error) {
 	d.mu.Lock()
 	e := d.entries[organizationID]
@@ -169,8 +171,7 @@ func (d *Directory) Get(ctx context.Context, organizationID string) (*Organizati
 	return fresh, nil
 }
 
-// index replaces the networks of an organization in clinics. The caller holds the
-// lock.
+// index replaces the networks of an organization in clinics. d.mu must be held.
 func (d *Directory) index(before, after *Organization) {
 	if before != nil {
 		for _, network := range before.networks {
@@ -186,8 +187,8 @@ func (d *Directory) index(before, after *Organization) {
 	}
 }
 
-// ClinicAt returns the organization that names an address as its clinic's: the
-// one that is asked for, else any. It looks at what was read and reads nothing.
+// ClinicAt returns the organization that names an address as its clinic's, or "":
+// organizationID or, if that is empty, any. It looks at cached organizations only.
 func (d *Directory) ClinicAt(address, organizationID string) string {
 	ip, err := netip.ParseAddr(address)
 	if err != nil {
@@ -217,7 +218,8 @@ func (d *Directory) ClinicAt(address, organizationID string) string {
 	return ""
 }
 
-// leastClinicBits is the width of the widest network that an organization names.
+// leastClinicBits is the prefix length of the widest network that an organization may
+// name.
 const leastClinicBits = 24
 
 // atClinic reports whether an address is one of the clinic's.
@@ -225,14 +227,14 @@ func (o *Organization) atClinic(ip netip.Addr) bool {
 	return slices.ContainsFunc(o.networks, func(network netip.Prefix) bool { return network.Contains(ip) })
 }
 
-// CatalogueChanged makes every node, and the pages that are open, see what an
-// organization offers now.
+// CatalogueChanged makes this node, other nodes and open pages read an organization's
+// catalogue again.
 func (a *API) CatalogueChanged(ctx context.Context, organizationID string) {
 	a.Directory.Forget(organizationID)
 	a.opts.Bookings.AnnounceCatalogue(ctx, organizationID)
 }
 
-// Forget makes the next look read an organization again, after a change.
+// Forget drops an organization after a change, so that the next Get reads it.
 func (d *Directory) Forget(organizationID string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -22,18 +22,18 @@ const (
 	idempotencyKey = "Idempotency-Key"
 	// maxIdempotencyKey bounds the key, in bytes.
 	maxIdempotencyKey = 255
-	// settleTime bounds how long an answer waits to be kept.
+	// settleTime bounds how long storing an answer takes.
 	settleTime = 5 * time.Second
 )
 
-// repeatable reports whether a request of the operation may come with an
-// Idempotency-Key: whoever may change something, except those who sign in.
+// repeatable reports whether the operation takes an Idempotency-Key: every POST and
+// PUT except those of signing in.
 func (op Operation) repeatable() bool {
 	return op.Roles != Public && (op.Method == http.MethodPost || op.Method == http.MethodPut)
 }
 
-// onlyOnce carries out a request with an Idempotency-Key once, and answers the
-// same request again with the same answer. It comes after admit and readBody.
+// onlyOnce carries out a request with an Idempotency-Key once, and answers
+// repetitions with the same answer. It runs after admit and readBody.
 func (a *API) onlyOnce(ctx huma.Context, next func(huma.Context)) {
 	key := ctx.Header(idempotencyKey)
 	if key == "" {
@@ -53,7 +53,8 @@ func (a *API) onlyOnce(ctx huma.Context, next func(huma.Context)) {
 	answer := &keptAnswer{ResponseWriter: c.Writer, status: http.StatusOK}
 	c.Writer = answer
 	defer func() {
-		// The answer is kept before it is sent, so that who has it can count on it.
+		// The answer is stored before it is sent: a client that got it gets the same
+		// again.
 		c.Writer = answer.ResponseWriter
 		a.settle(ctx.Context(), claim, answer)
 		answer.send()
@@ -62,8 +63,8 @@ func (a *API) onlyOnce(ctx huma.Context, next func(huma.Context)) {
 	answer.whole = true
 }
 
-// claim gets the right to carry out a request. It is nil when the request has
-// been answered as it was before.
+// claim gets the right to carry out a request. It returns nil if it has written the
+// stored answer of an earlier request instead.
 func (a *API) claim(c *gin.Context, who Caller, key string) (*store.Claim, error) {
 	if len(key) > maxIdempotencyKey || strings.IndexFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) >= 0 {
 		return nil, models.Invalid(idempotencyKey, "It has at most %d printable characters of ASCII.", maxIdempotencyKey)
@@ -103,11 +104,11 @@ func (a *API) claim(c *gin.Context, who Caller, key string) (*store.Claim, error
 	}
 }
 
-// keptHeaders are the headers that are kept with an answer.
+// keptHeaders are the headers that are stored with an answer.
 var keptHeaders = []string{"Content-Type", "Retry-After"}
 
-// settle keeps an answer, or lets the request be made again where the answer
-// says nothing about the request itself.
+// settle stores an answer, or gives the claim back if a repetition may get another
+// answer.
 func (a *API) settle(ctx context.Context, claim *store.Claim, kept *keptAnswer) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
@@ -131,7 +132,7 @@ func (a *API) settle(ctx context.Context, claim *store.Claim, kept *keptAnswer) 
 	}
 }
 
-// repeat answers as before.
+// repeat writes a stored answer.
 func (a *API) repeat(c *gin.Context, earlier store.Earlier) error {
 	encoded, err := a.answers.Open(earlier.Header)
 	if err != nil {
@@ -156,7 +157,7 @@ func (a *API) repeat(c *gin.Context, earlier store.Earlier) error {
 	return nil
 }
 
-// keptAnswer holds an answer back until it is kept.
+// keptAnswer holds an answer back until it is stored.
 type keptAnswer struct {
 	gin.ResponseWriter
 	status int
@@ -164,7 +165,7 @@ type keptAnswer struct {
 	whole  bool // the handler did not panic
 }
 
-// passing reports whether the same request may be answered otherwise later.
+// passing reports whether the same request may get another answer later.
 func (a *keptAnswer) passing() bool {
 	switch a.status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
@@ -173,7 +174,7 @@ func (a *keptAnswer) passing() bool {
 	return !a.whole || a.status >= http.StatusInternalServerError
 }
 
-// send writes the answer out, unless a panic has yet to make one.
+// send writes the answer. After a panic there is none yet.
 func (a *keptAnswer) send() {
 	if !a.whole {
 		return
@@ -203,8 +204,8 @@ func (a *keptAnswer) Size() int { return a.body.Len() }
 // Written implements gin.ResponseWriter.
 func (a *keptAnswer) Written() bool { return a.body.Len() > 0 }
 
-// EraseAnswers takes a customer out of the answers that are kept for who repeats
-// a request. One that can't be read any more mentions nobody.
+// EraseAnswers deletes the stored answers that mention a customer. An answer that
+// can't be opened any more counts as one that does not.
 func (a *API) EraseAnswers(tx *store.Tx, e *store.Erasure) error {
 	return tx.LoseAnswers(e, func(sealed string) bool {
 		body, err := a.answers.Open(sealed)

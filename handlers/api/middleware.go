@@ -26,13 +26,13 @@ import (
 )
 
 const (
-	// requestTimeout bounds the work on one request, by default.
+	// requestTimeout is the default of Options.Timeout.
 	requestTimeout = 15 * time.Second
-	// bodyTimeout bounds how long a caller may take to send a body.
+	// bodyTimeout bounds how long a client may take to send a body.
 	bodyTimeout = 10 * time.Second
-	// MaxBody bounds a request's body.
+	// MaxBody bounds a request's body, in bytes.
 	MaxBody = 1 << 20
-	// maxRequestID bounds a request id that the caller chose.
+	// maxRequestID bounds a request id that the client chose, in bytes.
 	maxRequestID = 64
 )
 
@@ -57,8 +57,8 @@ func langOf(ctx context.Context) string {
 	return lang
 }
 
-// Language is what we speak that is nearest to what a caller asks for: ar for
-// ar, AR, ar-SA, ar_SA.UTF-8 or a list that begins with one of them, else en.
+// Language returns the supported language that is nearest to a language tag: ar for
+// ar, AR, ar-SA, ar_SA.UTF-8 or a list that begins with one of them, otherwise en.
 func Language(asked string) string {
 	primary := strings.FieldsFunc(strings.ToLower(asked), func(r rune) bool { return !unicode.IsLetter(r) })
 	if len(primary) > 0 && (primary[0] == "ar" || primary[0] == "ara") {
@@ -67,9 +67,8 @@ func Language(asked string) string {
 	return "en"
 }
 
-// identify gives the request an id, its own if that is a sane one, and logs
-// its end. Addresses are logged as templates: a path, a query or a header may
-// hold what nobody should read in a log.
+// identify gives the request an id, by default a new one, and logs its end. It logs
+// the route's pattern, because paths, queries and headers may hold secrets or names.
 func (a *API) identify(c *gin.Context) {
 	began := time.Now()
 	id := c.GetHeader("X-Request-Id")
@@ -96,11 +95,11 @@ func (a *API) identify(c *gin.Context) {
 		"ms", float64(time.Since(began).Microseconds())/1000, "requestId", id)
 }
 
-// forwardedFor is the header in which proxies name those before them.
+// forwardedFor is the header in which proxies name the addresses before them.
 const forwardedFor = "X-Forwarded-For"
 
-// withoutPorts takes the ports out of a list of addresses, which some proxies
-// write with them: the framework takes such an address for none.
+// withoutPorts removes the ports from a list of addresses. Some proxies write them,
+// and the framework ignores such an address.
 func withoutPorts(list string) string {
 	addresses := strings.Split(list, ",")
 	for i, address := range addresses {
@@ -121,7 +120,7 @@ func saneID(id string) bool {
 	}) < 0
 }
 
-// recover answers when a handler panics.
+// recover answers 500 if a handler panics.
 func (a *API) recover(c *gin.Context) {
 	defer func() {
 		cause := recover()
@@ -146,8 +145,9 @@ func (a *API) recover(c *gin.Context) {
 	c.Next()
 }
 
-// limitTime gives every request but a live connection a deadline, and its turn
-// among requests of unknown organizations until its own is known.
+// limitTime gives every request but a live connection a deadline. Until the
+// organization is known, the request shares the database budget of unknown
+// organizations.
 func (a *API) limitTime(c *gin.Context) {
 	ctx := store.ForOrganization(c.Request.Context(), "")
 	if c.FullPath() != LivePath {
@@ -159,7 +159,7 @@ func (a *API) limitTime(c *gin.Context) {
 	c.Next()
 }
 
-// checkAddress refuses an address no database would take.
+// checkAddress refuses a URL with text that no database stores.
 func (a *API) checkAddress(c *gin.Context) {
 	query, err := url.ParseQuery(c.Request.URL.RawQuery)
 	clean := IsText(c.Request.URL.Path) && IsText(c.GetHeader("X-APP-ID"))
@@ -176,8 +176,8 @@ func (a *API) checkAddress(c *gin.Context) {
 // IsText reports whether a database can store the text: UTF-8 without NUL.
 func IsText(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }
 
-// readBody reads the body of an API request before the framework does, so that
-// too much of it and what is no JSON in UTF-8 are told apart.
+// readBody reads the body before the framework does, so that a body that is too large
+// and one that is not JSON in UTF-8 get different errors.
 func (a *API) readBody(ctx huma.Context, next func(huma.Context)) {
 	c := humagin.Unwrap(ctx)
 	body, err := a.ReadBody(c)

@@ -21,7 +21,7 @@ import (
 	"nowserving/models"
 )
 
-// The tags of the API reference, in its order.
+// tags group the API reference, in this order.
 var tags = []*huma.Tag{
 	{Name: "Sign-in", Description: "One-time codes and tokens. An access token lives 15 minutes; the refresh token gets the next one."},
 	{Name: "Availability", Description: "What an organization offers and how many wait for it. Public: X-APP-ID is all it takes."},
@@ -46,8 +46,8 @@ const about = "A clinic's live queue. Patients join and watch their place move; 
 	"Answers come as {\"result\": …}, lists with \"pagination\"; failures as application/problem+json with a stable code. " +
 	"Credentials travel in Authorization: Bearer or X-API-KEY; X-APP-ID names the organization where the credential does not; lang (en, ar) chooses the language."
 
-// document configures the framework: one JSON format, no pages of its own and
-// no links to schemas in answers.
+// document configures the framework: one JSON format, no pages of its own, and no
+// links to schemas in answers.
 func (a *API) document() huma.Config {
 	config := huma.DefaultConfig("Now Serving", "1.0")
 	config.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[models.Moment](), reflect.TypeFor[time.Time]())
@@ -80,8 +80,8 @@ func (a *API) document() huma.Config {
 	return config
 }
 
-// unmarshal reads JSON and refuses texts no database would store. A number too
-// large for its field, or broken, is told as a wrong type of that field.
+// unmarshal reads JSON and refuses text that no database stores. A number that is too
+// large for its field is reported as a wrong type of the field.
 func unmarshal(data []byte, v any) error {
 	err := json.Unmarshal(data, v)
 	for range maxWhole {
@@ -110,7 +110,7 @@ func unmarshal(data []byte, v any) error {
 	return err
 }
 
-// maxWhole bounds the numbers of a body that are rewritten by wholeNumber.
+// maxWhole bounds how many numbers of a body wholeNumber rewrites.
 const maxWhole = 50
 
 // wholeNumber rewrites the number that could not be read into an integer if its
@@ -154,7 +154,7 @@ func storable(v any) bool {
 	return true
 }
 
-// refusal is the name of the shared answer of a status that is a failure.
+// refusal returns the name of the shared response of a status that is a failure.
 func (a *API) refusal(status int) string {
 	api := a.huma.OpenAPI()
 	name := strings.ReplaceAll(http.StatusText(status), " ", "")
@@ -241,7 +241,7 @@ func (a *API) documented(op Operation) huma.Operation {
 	return d
 }
 
-// finish adds to the document what the framework has no field for.
+// finish adds to the document what the framework has no option for.
 func (a *API) finish(op Operation) {
 	api := a.huma.OpenAPI()
 	operations := OperationsOf(api.Paths[op.Path])

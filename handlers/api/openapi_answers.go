@@ -21,11 +21,10 @@ func (*Problem) TransformSchema(_ huma.Registry, schema *huma.Schema) *huma.Sche
 	return schema
 }
 
-// completeSchemas adds to the schemas of answers what the framework does not say:
-// every member is required unless it is omitted when it is empty, no array is null,
-// and more members may come with a later version. Requests are checked by their
-// schemas, so a type that is in requests and in answers gets a second schema, for
-// answers.
+// completeSchemas completes the schemas of answers: every member is required unless
+// it is omitted when it is empty, no array is null, and later versions may add
+// members. Requests are validated by their schemas, so a type of both requests and
+// answers gets a second schema for answers.
 func completeSchemas(api *huma.OpenAPI) {
 	asked, answered := schemasIn{api, map[string]bool{}}, schemasIn{api, map[string]bool{}}
 	answers := []map[string]*huma.MediaType{}

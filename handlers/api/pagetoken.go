@@ -13,11 +13,10 @@ import (
 	"nowserving/models"
 )
 
-// pageTokenLife is how long a page token is good.
+// pageTokenLife is how long a page token is valid.
 const pageTokenLife = 24 * time.Hour
 
-// pageTokenName is the parameter, and the member of a body, that a page token
-// comes in.
+// pageTokenName is the query parameter, or the member of a body, with the page token.
 const pageTokenName = "nextPageToken"
 
 // pageTokens seals and opens page tokens. A token is opaque, valid for its own query
@@ -85,7 +84,7 @@ func (p pageTokens) seal(place, binding string) string {
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// open returns the place that a token holds. An empty token is that of the first
+// open returns the position that a token holds. An empty token is that of the first
 // page.
 func (p pageTokens) open(token, binding string) (string, error) {
 	if token == "" {

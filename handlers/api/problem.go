@@ -79,12 +79,12 @@ func failureOf(code models.Code) models.Failure {
 	return internal
 }
 
-// unavailablePause is when to come again after a 503 that names no time itself.
+// unavailablePause is the Retry-After of a 503 whose error names no time.
 const unavailablePause = 2 * time.Second
 
-// ProblemOf is the one place that turns an error into an answer. A failure of a
-// rule is told as it is; of anything else the caller learns the request's id
-// only, and the log the cause.
+// ProblemOf turns any error into an answer; nothing else does. A *models.Error is
+// answered as it is. Any other error is logged, and the client learns only the
+// request id.
 func (a *API) ProblemOf(ctx context.Context, err error) *Problem {
 	e, ok := errors.AsType[*models.Error](err)
 	if !ok {
@@ -109,12 +109,12 @@ func (a *API) ProblemOf(ctx context.Context, err error) *Problem {
 	return p
 }
 
-// hide logs an error that is not for the caller and says what may be told.
+// hide logs an error that is not for the client and returns one that is.
 func (a *API) hide(ctx context.Context, err error) *models.Error {
 	log := a.opts.Log.With("requestId", requestID(ctx), "error", err)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
-		// The caller has gone; nobody reads the answer.
+		// The client has disconnected and reads no answer.
 		log.Debug("a request was given up")
 		return models.Errorf(models.CodeUnavailable, "The request was given up.")
 	case ctx.Err() != nil || store.IsUnavailable(err):
@@ -125,7 +125,7 @@ func (a *API) hide(ctx context.Context, err error) *models.Error {
 	return models.Errorf(models.CodeInternal, "Something went wrong on our side.")
 }
 
-// WriteProblem answers outside the API's operations.
+// WriteProblem answers requests that are no operations.
 func WriteProblem(c *gin.Context, p *Problem) {
 	for name, values := range p.GetHeaders() {
 		c.Writer.Header()[name] = values

@@ -39,11 +39,11 @@ const (
 	clinicShare = 10
 )
 
-// Limiter counts the requests of budgets. Each budget is a bucket that holds a
-// number of requests and fills up within a period (GCRA). Every node counts what
-// it gets itself and refuses what exceeds the budget; the rest is counted in
-// Redis, for all nodes together. So while Redis is slow or away each node still
-// keeps the whole limit. A node that runs alone does not use Redis.
+// Limiter counts requests against budgets. A budget is a bucket that holds a number
+// of requests and fills up within a period (GCRA). A node first counts its own
+// requests and refuses those over the budget; the rest are counted in Redis for all
+// nodes together. While Redis is slow or away, each node alone still keeps the limit.
+// A node that runs alone does not use Redis.
 type Limiter struct {
 	shared *redis_rate.Limiter // nil: the node is alone
 	own    *buckets
@@ -66,7 +66,7 @@ func newLimiter(o Options) *Limiter {
 	return l
 }
 
-// Budget is what is left of one.
+// Budget is the state of a budget after a request.
 type Budget struct {
 	Limit     int
 	Remaining int
@@ -230,7 +230,7 @@ func (l *Limiter) takeClinic(ctx context.Context, address, organizationID string
 	return left
 }
 
-// giveAddress returns what takeAddress spent.
+// giveAddress returns what TakeAddress spent.
 func (l *Limiter) giveAddress(ctx context.Context, address string) {
 	subscriber, network := NetworksOf(address)
 	l.Give(ctx, "address:"+subscriber, l.perMinute)
@@ -253,7 +253,7 @@ func NetworksOf(address string) (subscriber, network string) {
 	return netip.PrefixFrom(ip, 64).Masked().String(), netip.PrefixFrom(ip, 48).Masked().String()
 }
 
-// Err is the error of a budget that is spent, nil while it is not.
+// Err returns an error with CodeTooManyRequests if the request was over the budget.
 func (b Budget) Err() error {
 	if b.Wait <= 0 {
 		return nil
@@ -264,11 +264,10 @@ func (b Budget) Err() error {
 	}
 }
 
-// Authenticate returns the principal that a credential belongs to. A credential
-// that is not valid is charged to the address it comes from. So is a look-up in
-// the database, until the credential turns out to be valid: for an address that
-// has spent its budget nothing is looked up. left is what the address has left,
-// zero where it was not charged.
+// Authenticate returns the principal of a credential. An invalid credential is
+// charged to its address. A look-up in the database is charged to the address too,
+// and returned if the credential is valid: nothing is looked up for an address over
+// its budget. left is the budget of the address, or zero if it was not charged.
 func (a *API) Authenticate(ctx context.Context, address, token string) (p access.Principal, left Budget, err error) {
 	charged := false
 	p, err = a.opts.Access.Authenticate(ctx, token, func() error {
@@ -290,14 +289,13 @@ func (a *API) Authenticate(ctx context.Context, address, token string) (p access
 	return p, left, err
 }
 
-// Charge spends one request of the budget of a principal.
+// Charge spends one request of a principal's budget.
 func (a *API) Charge(ctx context.Context, p access.Principal) Budget {
 	return a.Limiter.Take(ctx, string(p.Kind)+":"+p.SubjectID, a.Limiter.perMinute)
 }
 
 // ChargeAddress charges a request without a credential to its address, once. An
-// organization may have named that as its clinic's; this is known from what was
-// read before, and nothing is read for it.
+// address that a cached organization names as its clinic's has a larger budget.
 func (a *API) ChargeAddress(c *gin.Context) error {
 	const charged = "charged"
 	if c.GetBool(charged) {
@@ -314,22 +312,22 @@ func (a *API) ChargeAddress(c *gin.Context) error {
 	return left.Err()
 }
 
-// CountPage charges a page to the address that asks for it. Pages carry no
-// credential, and that of a queue looks up its organization.
+// CountPage charges a page to its address. Pages have no credential, and some look up
+// an organization.
 func (a *API) CountPage(c *gin.Context) {
 	if err := a.ChargeAddress(c); err != nil {
 		a.WriteError(c, err)
 	}
 }
 
-// SetLimitHeaders sets the headers that say what is left of a budget.
+// SetLimitHeaders sets the headers about a budget.
 func (a *API) SetLimitHeaders(c *gin.Context, b Budget) {
 	c.Header("X-RateLimit-Limit", strconv.Itoa(b.Limit))
 	c.Header("X-RateLimit-Remaining", strconv.Itoa(b.Remaining))
 	c.Header("X-RateLimit-Reset", strconv.FormatInt(a.opts.Store.Time().Add(b.Resets+time.Second-1).Unix(), 10))
 }
 
-// limitHeaders describe the headers about limits.
+// limitHeaders describe the headers about budgets.
 var limitHeaders = map[string]*huma.Header{
 	"X-RateLimit-Limit":     numberHeader("Requests a minute that the credential has; without a valid one, the address, its network or its clinic."),
 	"X-RateLimit-Remaining": numberHeader("Requests that may follow at once."),
@@ -354,8 +352,8 @@ func headersOf(status int) map[string]*huma.Header {
 	return headers
 }
 
-// HashedNetworksOf is networksOf as keyed hashes: these budgets are kept for up to
-// a day, which is longer than an erasure may leave an address.
+// HashedNetworksOf is NetworksOf as keyed hashes, for budgets that last up to a day:
+// an erasure must not leave an address for that long.
 func (a *API) HashedNetworksOf(address string) (subscriber, network string) {
 	subscriber, network = NetworksOf(address)
 	hide := func(text string) string {
@@ -366,7 +364,7 @@ func (a *API) HashedNetworksOf(address string) (subscriber, network string) {
 	return hide(subscriber), hide(network)
 }
 
-// HashedNetwork names the network that a caller guesses from.
+// HashedNetwork returns the first of HashedNetworksOf for a caller's address.
 func (a *API) HashedNetwork(c Caller) string {
 	subscriber, _ := a.HashedNetworksOf(c.Address)
 	return subscriber

@@ -20,7 +20,7 @@ func (op Operation) scopeNeeded() access.Scope {
 	return access.ScopeWrite
 }
 
-// description says what the operation is about, and for whom it is.
+// description returns About with the roles and the scope.
 func (op Operation) description() string {
 	if op.Roles == Public {
 		return op.About
@@ -32,9 +32,9 @@ func (op Operation) description() string {
 	return strings.TrimSpace(op.About + " " + text + ".")
 }
 
-// Allows refuses an API key whose scopes don't reach to the operation, or that
-// was made by a member who may not. People, tickets and displays have no scopes:
-// what they are says what they may do.
+// Allows refuses an API key without the scope that the operation needs, and one made
+// by a member who may not call the operation. Other credentials have no scopes; their
+// role decides.
 func (op Operation) Allows(p access.Principal) error {
 	if p.Kind != access.KindAccount && p.Kind != access.KindOrganization {
 		return nil
@@ -45,8 +45,7 @@ func (op Operation) Allows(p access.Principal) error {
 	return requireScope(p, op.scopeNeeded())
 }
 
-// RequireScope refuses an API key without the scope that a part of an operation
-// needs.
+// RequireScope refuses an API key without the scope that part of an operation needs.
 func (c Caller) RequireScope(needed access.Scope) error { return requireScope(c.Principal, needed) }
 
 func requireScope(p access.Principal, needed access.Scope) error {
