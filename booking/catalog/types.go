@@ -1,0 +1,181 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// Type finds a booking type that is not deleted.
+func (c *Catalog) Type(ctx context.Context, organizationID, id string) (*models.BookingType, error) {
+	var t models.BookingType
+	err := c.store.Read(ctx).Where("organization_id = ? AND id = ? AND deleted_at IS NULL", organizationID, id).Take(&t).Error
+	return found(&t, err, models.CodeTypeMissing, "booking type")
+}
+
+// Types lists booking types; with onlyOn, those a customer may choose.
+func (c *Catalog) Types(ctx context.Context, organizationID string, onlyOn bool, page store.Page) ([]models.BookingType, error) {
+	q := c.store.Read(ctx).Where("organization_id = ? AND deleted_at IS NULL", organizationID)
+	if onlyOn {
+		q = q.Where("is_on")
+	}
+	var list []models.BookingType
+	err := page.Apply(q).Find(&list).Error
+	return list, err
+}
+
+// TypesByID returns those of the booking types that exist or once did: a past
+// booking still shows the name of a deleted type.
+func (c *Catalog) TypesByID(ctx context.Context, organizationID string, ids []string) ([]models.BookingType, error) {
+	var list []models.BookingType
+	err := c.store.Read(ctx).Where("organization_id = ? AND id IN ?", organizationID, ids).Find(&list).Error
+	return list, err
+}
+
+// Decimal returns a price or percentage in the form of the API document, d+.d{2},
+// which adds the digits of a whole number. Empty is empty.
+func Decimal(text string) (normal string, ok bool) {
+	if text == "" {
+		return "", true
+	}
+	if !pricePattern.MatchString(text) {
+		return text, false
+	}
+	if !strings.Contains(text, ".") {
+		text += ".00"
+	}
+	return text, true
+}
+
+// hundredths is a decimal without its point: 150.00 is 15000. Empty, or what is no
+// decimal, is 0.
+func hundredths(text string) int64 {
+	normal, ok := Decimal(text)
+	if !ok {
+		return 0
+	}
+	n, err := strconv.ParseInt(strings.ReplaceAll(normal, ".", ""), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func checkType(t *models.BookingType) error {
+	price, isPrice := Decimal(t.Price)
+	t.Price = price
+	deposit, _ := t.Details["depositAmount"].(string)
+	switch {
+	case strings.TrimSpace(t.Name) == "":
+		return models.Invalid("name", "A booking type needs a name.")
+	case t.Minutes < 1 || t.Minutes > 24*60:
+		return models.Invalid("minutes", "A visit takes 1 to 1440 minutes.")
+	case t.Prefix != "" && !prefixPattern.MatchString(t.Prefix):
+		return models.Invalid("prefix", "A ticket prefix is one to three capital letters.")
+	case !isPrice:
+		return models.Invalid("price", "A price is a decimal with two digits, such as 150.00.")
+	case hundredths(deposit) > hundredths(t.Price):
+		return models.Invalid("depositAmount", "The deposit is larger than the price.")
+	}
+	return nil
+}
+
+// CreateType makes a booking type. Without a prefix it gets the next free one.
+func (c *Catalog) CreateType(ctx context.Context, t *models.BookingType) error {
+	if err := checkType(t); err != nil {
+		return err
+	}
+	if t.QueueTimeoutMinutes == 0 {
+		t.QueueTimeoutMinutes = models.DefaultAssignmentTimeout
+	}
+	return c.store.Tx(ctx, func(tx *store.Tx) error {
+		t.ID, t.CreatedAt, t.UpdatedAt = models.NewID(), tx.Now, tx.Now
+		if err := choosePrefix(tx, t); err != nil {
+			return err
+		}
+		if err := c.saveType(tx.Create(t).Error, t); err != nil {
+			return err
+		}
+		return tx.Audit(t.OrganizationID, "createType", "type", t.ID)
+	})
+}
+
+// UpdateType stores a changed booking type. Waiting tickets keep their number.
+func (c *Catalog) UpdateType(ctx context.Context, t *models.BookingType) error {
+	if err := checkType(t); err != nil {
+		return err
+	}
+	return c.store.Tx(ctx, func(tx *store.Tx) error {
+		t.UpdatedAt = tx.Now
+		if err := choosePrefix(tx, t); err != nil {
+			return err
+		}
+		if err := c.saveType(tx.Save(t).Error, t); err != nil {
+			return err
+		}
+		return tx.Audit(t.OrganizationID, "updateType", "type", t.ID)
+	})
+}
+
+func (c *Catalog) saveType(err error, t *models.BookingType) error {
+	if store.IsDuplicate(err) {
+		return models.Errorf(models.CodePrefixTaken, "Another booking type of the organization has the prefix %s.", t.Prefix)
+	}
+	return err
+}
+
+func choosePrefix(tx *store.Tx, t *models.BookingType) error {
+	if t.Prefix != "" {
+		return nil
+	}
+	var taken []string
+	if err := tx.Model(t).Where("organization_id = ? AND deleted_at IS NULL", t.OrganizationID).Pluck("prefix", &taken).Error; err != nil {
+		return fmt.Errorf("read ticket prefixes: %w", err)
+	}
+	for n := 0; ; n++ {
+		if t.Prefix = letters(n); !slices.Contains(taken, t.Prefix) {
+			return nil
+		}
+	}
+}
+
+// letters counts A, B, … Z, AA, AB, …
+func letters(n int) string {
+	if n < 26 {
+		return string(rune('A' + n))
+	}
+	return letters(n/26-1) + string(rune('A'+n%26))
+}
+
+// DeleteType removes a booking type nobody waits for.
+func (c *Catalog) DeleteType(ctx context.Context, organizationID, id string) error {
+	return c.store.Tx(ctx, func(tx *store.Tx) error {
+		// Those who are joining are counted, and who comes later finds it deleted.
+		var ids []string
+		err := c.store.LockReferred(tx).Table("booking_types").Where("organization_id = ? AND id = ?", organizationID, id).Pluck("id", &ids).Error
+		if err != nil {
+			return fmt.Errorf("lock booking type: %w", err)
+		}
+		var waiting int64
+		err = tx.Table("bookings").Where("organization_id = ? AND type_id = ? AND status IN ('PENDING_ASSIGNMENT', 'PENDING_PAYMENT', 'PENDING_APPROVAL')",
+			organizationID, id).Count(&waiting).Error
+		if err != nil {
+			return fmt.Errorf("count waiting bookings: %w", err)
+		}
+		if waiting > 0 {
+			return models.Errorf(models.CodeTypeInUse, "%d bookings of this type are waiting.", waiting)
+		}
+		if err := markDeleted(tx, &models.BookingType{}, organizationID, id, models.CodeTypeMissing, "booking type"); err != nil {
+			return err
+		}
+		if err := tx.Exec("DELETE FROM resource_types WHERE type_id = ?", id).Error; err != nil {
+			return fmt.Errorf("delete booking type: %w", err)
+		}
+		return tx.Audit(organizationID, "deleteType", "type", id)
+	})
+}

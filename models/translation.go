@@ -1,0 +1,19 @@
+package models
+
+// Translation holds a text in the languages the product speaks.
+type Translation struct {
+	En string `json:"en,omitempty"`
+	Ar string `json:"ar,omitempty"`
+}
+
+// In returns the text in a language, or fallback where there is none.
+func (t Translation) In(lang, fallback string) string {
+	text := t.En
+	if lang == "ar" {
+		text = t.Ar
+	}
+	if text == "" {
+		return fallback
+	}
+	return text
+}
