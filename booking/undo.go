@@ -18,10 +18,10 @@ func nothingToUndo() map[string]any {
 // Undo reverts the last action of staff on a booking, within models.UndoWindow and only
 // if nothing else has happened to the booking since. A booking that waits again keeps
 // its join sequence and the time it had left before it expires; Undo returns its place.
-// It fails with CodeNothingToUndo, CodeTypeMissing or CodeSlotTaken.
+// It fails with CodeNothingToUndo, CodeTypeMissing,
+// CodeResourceMissing or CodeSlotTaken.
 func (s *Service) Undo(ctx context.Context, sc Scope, id string) (*models.Booking, *Place, error) {
 	var b *models.Booking
-	var event models.BookingEvent
 	err := s.store.Tx(ctx, func(tx *store.Tx) error {
 		before, err := s.get(s.store.Lock(tx), sc.OrganizationID, id)
 		if err != nil {
@@ -34,6 +34,7 @@ func (s *Service) Undo(ctx context.Context, sc Scope, id string) (*models.Bookin
 			return models.Errorf(models.CodeNothingToUndo, "Nothing was done to booking %s in the last %d seconds that can be taken back.",
 				before.Ticket, int(models.UndoWindow.Seconds()))
 		}
+		undone := before.UndoAction // the update below changes before, too
 		set := restored(before, tx.Now)
 		maps.Copy(set, nothingToUndo())
 		err = tx.Model(before).UpdateColumns(set).Error
@@ -48,16 +49,14 @@ func (s *Service) Undo(ctx context.Context, sc Scope, id string) (*models.Bookin
 		if b, err = s.get(tx.DB, sc.OrganizationID, id); err != nil {
 			return err
 		}
-		if b.Status == models.StatusPendingAssignment { // no resource could take it without its type
-			if err := typeIsLeft(tx.DB, b.TypeID); err != nil {
-				return err
-			}
+		if err := isLeft(tx, b); err != nil {
+			return err
 		}
-		event = models.EventOf(models.EventUpdated, b)
-		if before.UndoAction == models.ActionCancel && b.StartsAt != nil {
+		event := models.EventOf(models.EventUpdated, b)
+		if undone == models.ActionCancel && b.StartsAt != nil {
 			event.Type = models.EventScheduled // the customer was told that it is canceled
 		}
-		event.Action, event.By, event.Undone = models.ActionUndo, sc.Actor(), before.UndoAction
+		event.Action, event.By, event.Undone = models.ActionUndo, sc.Actor(), undone
 		return tx.Emit(b.OrganizationID, event)
 	})
 	if err != nil {
@@ -68,6 +67,15 @@ func (s *Service) Undo(ctx context.Context, sc Scope, id string) (*models.Bookin
 		return b, nil, nil
 	}
 	return b, s.placeAfter(ctx, b, at), nil
+}
+
+// isLeft refuses a booking whose type or resource has been deleted.
+func isLeft(tx *store.Tx, b *models.Booking) error {
+	if err := typeIsLeft(tx.DB, b.TypeID); err != nil || b.ResourceID == nil {
+		return err
+	}
+	_, err := existingResource(tx, b.OrganizationID, *b.ResourceID)
+	return err
 }
 
 // restored are the columns of a booking as they were before its last action.

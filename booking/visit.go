@@ -84,6 +84,16 @@ func (s *Service) Next(ctx context.Context, sc Scope, resourceID string) (*model
 }
 
 func activeResource(tx *store.Tx, organizationID, id string) (*models.Resource, error) {
+	r, err := existingResource(tx, organizationID, id)
+	if err == nil && !r.Active() {
+		return nil, models.Errorf(models.CodeResourceOff, "%s is switched off.", r.Name)
+	}
+	return r, err
+}
+
+// existingResource returns a resource that is not deleted. It fails with
+// CodeResourceMissing.
+func existingResource(tx *store.Tx, organizationID, id string) (*models.Resource, error) {
 	var r models.Resource
 	err := tx.Where("organization_id = ? AND id = ? AND deleted_at IS NULL", organizationID, id).Take(&r).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
@@ -91,9 +101,6 @@ func activeResource(tx *store.Tx, organizationID, id string) (*models.Resource, 
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read resource: %w", err)
-	}
-	if !r.Active() {
-		return nil, models.Errorf(models.CodeResourceOff, "%s is switched off.", r.Name)
 	}
 	return &r, nil
 }

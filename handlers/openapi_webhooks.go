@@ -49,7 +49,7 @@ var triggerTexts = map[notify.Trigger][2]string{
 	notify.TriggerBookingEnded:                {"A visit ends", ""},
 	notify.TriggerBookingNoShow:               {"A patient did not come", ""},
 	notify.TriggerBookingHeld:                 {"A waiting booking is put on hold", ""},
-	notify.TriggerBookingReturned:             {"A held booking waits again", ""},
+	notify.TriggerBookingReturned:             {"A booking waits again", "It was held, or its call was undone (data.undone is assign)."},
 }
 
 // addWebhooks describes the deliveries in the OpenAPI document.

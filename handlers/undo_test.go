@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ func TestACallIsTakenBack(t *testing.T) {
 	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
 		c := h.newClinic()
 		r := newReceiver(t, nil)
-		for _, trigger := range []notify.Trigger{notify.TriggerBookingCalled, notify.TriggerBookingReturned} {
+		for _, trigger := range []notify.Trigger{notify.TriggerBookingCalled, notify.TriggerBookingReturned, notify.TriggerNewAppointment} {
 			c.hook(string(trigger), r.url, nil)
 		}
 		kind := c.newType(nil)
@@ -59,12 +60,22 @@ func TestACallIsTakenBack(t *testing.T) {
 		assert.Equal(t, id, c.next(room).ok().str("result.id"))
 		nextOf(t, ticket, "MY_BOOKING_ASSIGNED")
 		nextOf(t, display, "NOW_SERVING")
+		c.act("start", id, nil).ok()
+		c.act("undo", id, nil).ok()
+		visit := c.schedule(kind, 1000, nil).ok().str("id")
+		c.act("cancel", visit, nil).ok()
+		c.act("undo", visit, nil).ok()
 		var told []string
-		for _, a := range r.await(3) {
-			told = append(told, a.trigger())
+		for _, a := range r.await(6) {
+			undone, _ := at(a.body, "data.undone").(string)
+			told = append(told, strings.TrimSpace(a.trigger()+" "+undone))
 		}
-		assert.ElementsMatch(t, []string{"bookingCalled", "bookingReturned", "bookingCalled"}, told)
-		assert.Equal(t, []string{"join by organization", "assign by organization", "undo by organization", "assign by organization"}, c.auditOf(id))
+		assert.ElementsMatch(t, []string{
+			"bookingCalled", "bookingReturned assign", "bookingCalled", "bookingCalled start", "newAppointment", "newAppointment cancel",
+		}, told, "receivers can tell a step that is taken back")
+		assert.Equal(t, []string{
+			"join by organization", "assign by organization", "undo by organization", "assign by organization", "start by organization", "undo by organization",
+		}, c.auditOf(id))
 	})
 }
 
@@ -131,6 +142,8 @@ func TestEveryStepIsTakenBack(t *testing.T) {
 			c.act("undo", step.id, nil).ok()
 			assert.Equal(t, before, see(), name)
 			assert.Equal(t, next, reminder(), name)
+			events := h.eventsOf(step.id)
+			assert.Equal(t, step.verb, string(events[len(events)-1].Undone), name)
 			c.act("undo", step.id, nil).refused(http.StatusConflict, models.CodeNothingToUndo)
 		}
 	})
@@ -179,6 +192,17 @@ func TestWhatCannotBeTakenBack(t *testing.T) {
 		c.staff(http.MethodDelete, "/management/types/"+gone, nil).ok()
 		c.act("undo", stranded, nil).refused(http.StatusNotFound, models.CodeTypeMissing) // nobody could call them
 		assert.Equal(t, "CALLED", c.staff(http.MethodGet, "/management/bookings/"+stranded, nil).ok().str("result.stage"))
+
+		for _, verb := range []string{"cancel", "noShow"} {
+			leaving := c.newType(nil)
+			closing := c.newResource(nil, leaving)
+			visit := c.schedule(leaving, 1000, nil).ok().str("id")
+			c.act(verb, visit, nil).ok()
+			c.staff(http.MethodDelete, "/management/resources/"+closing, nil).ok()
+			c.act("undo", visit, nil).refused(http.StatusNotFound, models.CodeResourceMissing)
+			c.staff(http.MethodDelete, "/management/types/"+leaving, nil).ok()
+			c.act("undo", visit, nil).refused(http.StatusNotFound, models.CodeTypeMissing)
+		}
 
 		elsewhere := h.newClinic()
 		held := c.join(kind, nil).str("id")
