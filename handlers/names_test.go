@@ -1,6 +1,7 @@
 package handlers_test
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 
@@ -105,5 +106,70 @@ func TestTwoRecordsOfOnePersonAreMerged(t *testing.T) {
 		mine := h.send(request{method: http.MethodGet, path: "/customer/bookings", token: token}).ok()
 		assert.Len(t, mine.list("result"), 2)
 		h.send(request{method: http.MethodPost, path: "/customer/bookings/cancel", token: token, body: object{"bookingId": waits.str("id")}}).ok()
+	})
+}
+
+// Erasing a customer erases the duplicates that were merged into them, and the export
+// has what was kept about them.
+func TestAMergedDuplicateIsErasedAndExportedToo(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		kind := c.newType(nil)
+		duplicate, session := c.leaveTraces(kind, c.newResource(nil, kind))
+		keep := func(phone string) string {
+			return c.join(kind, object{"customerIdentifier": object{"phone": phone, "firstName": "Mona"}}).str("customerId")
+		}
+		first, last := keep("+966500000061"), keep("+966500000062")
+		for _, pair := range [][2]string{{first, duplicate}, {last, first}} {
+			c.staff(http.MethodPost, "/management/customers/merge", object{"customerId": pair[0], "duplicateId": pair[1]}).ok()
+		}
+		held := c.staff(http.MethodGet, "/management/customers/"+last+"/export", nil).ok()
+		assert.NotEmpty(t, held.list("sessions"))
+		assert.Contains(t, held.pluck("audit", "actor.id"), duplicate)
+		assert.Contains(t, held.pluck("audit", "subject.id"), duplicate)
+
+		c.staff(http.MethodDelete, "/management/customers/"+last, nil).ok()
+		assert.Empty(t, h.traces())
+		h.once("desk", request{method: http.MethodPut, path: "/management/customers/" + duplicate, token: c.key, body: object{"note": "Planted by the desk"}}).
+			refused(http.StatusConflict, models.CodeAnswerLost)
+		h.send(request{method: http.MethodGet, path: "/customer/profile", token: session.str("accessToken")}).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+	}, outgoing)
+}
+
+// The desk merges a patient who is called, held, served and canceled meanwhile.
+func TestMergingGoesBesideTheQueue(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		kind := c.newType(nil)
+		room := c.newResource(nil, kind)
+		keep := c.join(kind, object{"customerIdentifier": object{"phone": "+966500000071"}}).str("customerId")
+		for round := range 20 {
+			phone := fmt.Sprintf("+96650000%04d", 1000+round)
+			var ids []string
+			customer := ""
+			for range 6 {
+				b := c.join(kind, object{"customerIdentifier": object{"phone": phone}, "priority": 1})
+				ids, customer = append(ids, b.str("id")), b.str("customerId")
+			}
+			post := func(path string, body object) request {
+				return request{method: http.MethodPost, path: path, token: c.key, body: body}
+			}
+			together := []request{
+				post("/management/customers/merge", object{"customerId": keep, "duplicateId": customer}),
+				post("/management/queue/next", object{"resourceId": room}),
+				post("/management/queue/next", object{"resourceId": room}),
+				post("/management/bookings/hold", object{"bookingId": ids[3]}),
+				post("/management/bookings/cancel", object{"bookingId": ids[4]}),
+				post("/management/bookings/cancel", object{"bookingId": ids[5]}),
+			}
+			for i, a := range h.atOnce(len(together), func(i int) request { return together[i] }) {
+				assert.Less(t, a.status, http.StatusInternalServerError, "%s: %s", together[i].path, a.raw)
+			}
+			for _, id := range ids {
+				assert.Equal(t, keep, c.staff(http.MethodGet, "/management/bookings/"+id, nil).ok().str("result.customerId"))
+			}
+		}
 	})
 }

@@ -11,7 +11,8 @@ import (
 // Merge merges two records of one person. The record keepID stays, and takes over
 // the phone number, e-mail address, name, note and data that it lacks. The sessions
 // and devices of duplicateID end, and its row is emptied as by an erasure: the
-// addresses that were not taken over no longer sign in. also runs in the same
+// addresses that were not taken over no longer sign in. The audit has a line about
+// each of the two. also runs in the same
 // transaction, for what other packages keep. Merge fails with CodeCustomerMissing
 // if the scope does not include both records, and with CodeSameCustomer if both ids
 // are the same.
@@ -23,7 +24,7 @@ func (a *Access) Merge(
 	}
 	var keep *models.Customer
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
-		if err := tx.Erasing(sc.organizationID); err != nil {
+		if err := tx.Erasing(sc.organizationID, duplicateID); err != nil {
 			return err
 		}
 		var duplicate *models.Customer
@@ -46,6 +47,13 @@ func (a *Access) Merge(
 		if err != nil {
 			return fmt.Errorf("empty a duplicate: %w", err)
 		}
+		// An erasure or export of the record that stays includes its duplicates, and
+		// those that were merged into them before.
+		err = tx.Exec("UPDATE customers SET merged_into = ? WHERE organization_id = ? AND (id = ? OR merged_into = ?)",
+			keepID, sc.organizationID, duplicateID, duplicateID).Error
+		if err != nil {
+			return fmt.Errorf("link a duplicate: %w", err)
+		}
 		takeOver(keep, duplicate)
 		keep.UpdatedAt = tx.Now
 		if err := a.retire(tx, sc.organizationID, KindCustomer, left(duplicate.Phone, duplicate.Email, keep.Phone, keep.Email)); err != nil {
@@ -54,7 +62,10 @@ func (a *Access) Merge(
 		if err := tx.Save(keep).Error; err != nil {
 			return fmt.Errorf("store customer: %w", err)
 		}
-		return tx.Audit(sc.organizationID, "mergeCustomers", "customer", keep.ID)
+		if err := tx.Audit(sc.organizationID, "mergeCustomers", "customer", duplicateID); err != nil {
+			return err
+		}
+		return tx.Audit(sc.organizationID, "mergeCustomers", "customer", keepID)
 	})
 	if err != nil {
 		return nil, err

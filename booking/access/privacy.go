@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -19,7 +20,11 @@ import (
 func (a *Access) Erase(ctx context.Context, sc CustomerScope, id string, also ...func(*store.Tx, *store.Erasure) error) error {
 	organizationID := sc.organizationID
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
-		if err := tx.Erasing(organizationID); err != nil {
+		ids, err := merged(tx.DB, organizationID, id)
+		if err != nil {
+			return err
+		}
+		if err := tx.Erasing(organizationID, ids...); err != nil {
 			return err
 		}
 		// A change of their profile that is under way ends first: its address is
@@ -28,7 +33,7 @@ func (a *Access) Erase(ctx context.Context, sc CustomerScope, id string, also ..
 		if err != nil {
 			return err
 		}
-		e := &store.Erasure{OrganizationID: organizationID, CustomerID: id, BookingIDs: []string{""}, Contacts: []string{""}}
+		e := &store.Erasure{OrganizationID: organizationID, CustomerIDs: ids, BookingIDs: []string{""}, Contacts: []string{""}}
 		for _, contact := range []*string{c.Phone, c.Email, c.ClaimedPhone, c.ClaimedEmail} {
 			if contact != nil {
 				e.Contacts = append(e.Contacts, *contact)
@@ -71,13 +76,23 @@ func (a *Access) Erase(ctx context.Context, sc CustomerScope, id string, also ..
 	return nil
 }
 
+// merged returns a customer's id and those of the duplicates merged into them.
+func merged(db *gorm.DB, organizationID, id string) ([]string, error) {
+	var duplicates []string
+	err := db.Table("customers").Where("organization_id = ? AND merged_into = ?", organizationID, id).Order("id").Pluck("id", &duplicates).Error
+	if err != nil {
+		return nil, fmt.Errorf("find merged duplicates: %w", err)
+	}
+	return append([]string{id}, duplicates...), nil
+}
+
 // scrubTimeout bounds how long the database's log is emptied after an erasure.
 const scrubTimeout = 5 * time.Second
 
 // bookingsOf lists a customer's bookings, none of which may be open.
 func bookingsOf(tx *store.Tx, e *store.Erasure) error {
 	var list []models.Booking
-	err := tx.Select("id, status, stage, ends_at").Where("organization_id = ? AND customer_id = ?", e.OrganizationID, e.CustomerID).Find(&list).Error
+	err := tx.Select("id, status, stage, ends_at").Where("organization_id = ? AND customer_id IN ?", e.OrganizationID, e.CustomerIDs).Find(&list).Error
 	if err != nil {
 		return fmt.Errorf("list a customer's bookings: %w", err)
 	}
@@ -98,9 +113,9 @@ func eraseRows(tx *store.Tx, e *store.Erasure) error {
 		sql  string
 		args []any
 	}{
-		{"UPDATE bookings SET first_name = '', last_name = '', note = '', info = NULL, cancel_reason = '' WHERE organization_id = ? AND customer_id = ?", []any{e.OrganizationID, e.CustomerID}},
-		{"DELETE FROM devices WHERE organization_id = ? AND customer_id = ?", []any{e.OrganizationID, e.CustomerID}},
-		{"DELETE FROM sessions WHERE organization_id = ? AND kind = 'customer' AND subject_id = ?", []any{e.OrganizationID, e.CustomerID}},
+		{"UPDATE bookings SET first_name = '', last_name = '', note = '', info = NULL, cancel_reason = '' WHERE organization_id = ? AND customer_id IN ?", []any{e.OrganizationID, e.CustomerIDs}},
+		{"DELETE FROM devices WHERE organization_id = ? AND customer_id IN ?", []any{e.OrganizationID, e.CustomerIDs}},
+		{"DELETE FROM sessions WHERE organization_id = ? AND kind = 'customer' AND subject_id IN ?", []any{e.OrganizationID, e.CustomerIDs}},
 	} {
 		if err := tx.Exec(step.sql, step.args...).Error; err != nil {
 			return fmt.Errorf("erase what is kept of a customer: %w", err)
@@ -172,6 +187,7 @@ type HeldSession struct {
 // did.
 func (a *Access) Export(ctx context.Context, sc CustomerScope, id string) (*Held, error) {
 	h, organizationID := &Held{}, sc.organizationID
+	var ids []string
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
 		// From where they asked must not be written down after their erasure.
 		err := tx.Naming(organizationID)
@@ -179,6 +195,9 @@ func (a *Access) Export(ctx context.Context, sc CustomerScope, id string) (*Held
 			return err
 		}
 		if h.Customer, err = sc.find(tx.DB, id); err != nil {
+			return err
+		}
+		if ids, err = merged(tx.DB, organizationID, id); err != nil {
 			return err
 		}
 		return tx.Audit(organizationID, "exportCustomer", "customer", id)
@@ -203,15 +222,15 @@ func (a *Access) Export(ctx context.Context, sc CustomerScope, id string) (*Held
 			return held(&h.Deliveries, db.Table("webhook_deliveries").Where(theirs, organizationID, id).Order("id DESC"))
 		},
 		func() (int, error) {
-			return held(&h.Sessions, db.Table("sessions").Where("organization_id = ? AND kind = 'customer' AND subject_id = ?", organizationID, id).Order("created_at DESC"))
+			return held(&h.Sessions, db.Table("sessions").Where("organization_id = ? AND kind = 'customer' AND subject_id IN ?", organizationID, ids).Order("created_at DESC"))
 		},
 		func() (int, error) {
 			// Ids, unlike a query for them, let indexes lead to the lines.
-			subjects := []string{id}
+			subjects := slices.Clone(ids)
 			for i := range h.Bookings {
 				subjects = append(subjects, h.Bookings[i].ID)
 			}
-			return held(&h.Audit, db.Where("organization_id = ? AND (actor_id = ? AND actor_kind = 'customer' OR subject_id IN ?)", organizationID, id, subjects).Order("id DESC"))
+			return held(&h.Audit, db.Where("organization_id = ? AND (actor_id IN ? AND actor_kind = 'customer' OR subject_id IN ?)", organizationID, ids, subjects).Order("id DESC"))
 		},
 	} {
 		n, err := read()

@@ -105,7 +105,7 @@ func (tx *Tx) EraseAudit(e *Erasure) error {
 		reason  = "reason = '', reason_salt = ?"
 	)
 	none := []byte{} // a salt
-	about := append([]string{e.CustomerID}, e.BookingIDs...)
+	about := slices.Concat(e.CustomerIDs, e.BookingIDs)
 	for _, step := range []struct {
 		sql  string
 		args []any
@@ -114,13 +114,13 @@ func (tx *Tx) EraseAudit(e *Erasure) error {
 		// credential: the session tells that it was theirs.
 		{
 			"UPDATE audit SET " + address + ` WHERE organization_id = ? AND subject_kind = 'session' AND subject_id IN (
-				SELECT subject_id FROM audit WHERE organization_id = ? AND actor_kind = 'customer' AND actor_id = ? AND subject_kind = 'session')`,
-			[]any{none, e.OrganizationID, e.OrganizationID, e.CustomerID},
+				SELECT subject_id FROM audit WHERE organization_id = ? AND actor_kind = 'customer' AND actor_id IN ? AND subject_kind = 'session')`,
+			[]any{none, e.OrganizationID, e.OrganizationID, e.CustomerIDs},
 		},
 		{
 			"UPDATE audit SET " + address + ", " + reason + ` WHERE organization_id = ?
-				AND (actor_kind = 'customer' AND actor_id = ? OR actor_kind = 'ticket' AND actor_id IN ?)`,
-			[]any{none, none, e.OrganizationID, e.CustomerID, e.BookingIDs},
+				AND (actor_kind = 'customer' AND actor_id IN ? OR actor_kind = 'ticket' AND actor_id IN ?)`,
+			[]any{none, none, e.OrganizationID, e.CustomerIDs, e.BookingIDs},
 		},
 		{"UPDATE audit SET " + reason + " WHERE organization_id = ? AND subject_id IN ?", []any{none, e.OrganizationID, about}},
 	} {
@@ -131,7 +131,7 @@ func (tx *Tx) EraseAudit(e *Erasure) error {
 	// The lines of this transaction are not written yet.
 	for i := range tx.audit {
 		line := &tx.audit[i]
-		if line.ActorKind == "customer" && line.ActorID == e.CustomerID || line.ActorKind == "ticket" && slices.Contains(e.BookingIDs, line.ActorID) {
+		if line.ActorKind == "customer" && slices.Contains(e.CustomerIDs, line.ActorID) || line.ActorKind == "ticket" && slices.Contains(e.BookingIDs, line.ActorID) {
 			line.Address, line.Reason = "", ""
 		}
 		if slices.Contains(about, line.SubjectID) {

@@ -12,16 +12,27 @@ import (
 // erase their share of it.
 type Erasure struct {
 	OrganizationID string
-	CustomerID     string
+	// CustomerIDs are the customer's own id, first, and those of the duplicates that
+	// were merged into them.
+	CustomerIDs []string
 	// BookingIDs are all of theirs, and Contacts their phone number and e-mail
 	// address. Each begins with "", for no query's list may be empty.
 	BookingIDs, Contacts []string
 }
 
-// Erasing begins the erasure of a customer: it waits until whoever is writing
-// down who customers of the organization are, and has called Naming, is done,
-// and they wait for it.
-func (tx *Tx) Erasing(organizationID string) error {
+// Erasing begins the erasure or the merging of customers. It waits for the
+// transactions that may write their identity, which have called Naming or have
+// written an event, and later ones wait for it.
+//
+// The bookings are locked before the organization, as by a transition, which locks
+// its booking and then writes an event.
+func (tx *Tx) Erasing(organizationID string, customerIDs ...string) error {
+	var locked []int64
+	err := tx.Table("bookings").Clauses(clause.Locking{Strength: "NO KEY UPDATE"}).
+		Where("organization_id = ? AND customer_id IN ?", organizationID, customerIDs).Order("seq").Pluck("seq", &locked).Error
+	if err != nil {
+		return fmt.Errorf("lock a customer's bookings: %w", err)
+	}
 	return tx.lockOrganization(organizationID, clause.LockingStrengthUpdate)
 }
 
@@ -105,7 +116,10 @@ const answersAtOnce = 500
 // that are about their bookings or mention them otherwise: whoever repeats one of
 // those learns that the answer is lost, and nothing is done twice.
 func (tx *Tx) LoseAnswers(e *Erasure, mentions func(sealed string) bool) error {
-	own := []string{"customer:" + e.CustomerID}
+	var own []string
+	for _, id := range e.CustomerIDs {
+		own = append(own, "customer:"+id)
+	}
 	for _, id := range e.BookingIDs {
 		own = append(own, "ticket:"+id)
 	}

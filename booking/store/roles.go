@@ -158,8 +158,12 @@ func (s *Store) createRole(ctx context.Context, role, password string) error {
 		sql += " PASSWORD '" + verifier + "'"
 	}
 	_, err := s.pool.Exec(ctx, sql)
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "42710" || pg.Code == "23505") {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if ok && (pg.Code == "42710" || pg.Code == "23505") {
 		return nil // another process was faster
+	}
+	if ok && pg.Code == "42501" {
+		return fmt.Errorf("the owner of the schema may not create roles: run CREATE ROLE %s LOGIN PASSWORD '…' as a superuser, with the password in DATABASE_URL, and migrate again: %w", role, err)
 	}
 	return err
 }

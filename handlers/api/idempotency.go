@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +51,7 @@ func (a *API) onlyOnce(ctx huma.Context, next func(huma.Context)) {
 		c.Abort()
 		return
 	}
-	answer := &keptAnswer{ResponseWriter: c.Writer, status: http.StatusOK}
+	answer := &keptAnswer{ResponseWriter: c.Writer, status: http.StatusOK, guest: CallerOf(ctx.Context()).Kind == ""}
 	c.Writer = answer
 	defer func() {
 		// The answer is stored before it is sent: a client that got it gets the same
@@ -163,6 +164,7 @@ type keptAnswer struct {
 	status int
 	body   bytes.Buffer
 	whole  bool // the handler did not panic
+	guest  bool // nothing is stored for a guest who is refused
 }
 
 // passing reports whether the same request may get another answer later.
@@ -171,7 +173,7 @@ func (a *keptAnswer) passing() bool {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
 		return true
 	}
-	return !a.whole || a.status >= http.StatusInternalServerError
+	return !a.whole || a.status >= http.StatusInternalServerError || a.guest && a.status >= http.StatusBadRequest
 }
 
 // send writes the answer. After a panic there is none yet.
@@ -209,6 +211,6 @@ func (a *keptAnswer) Written() bool { return a.body.Len() > 0 }
 func (a *API) EraseAnswers(tx *store.Tx, e *store.Erasure) error {
 	return tx.LoseAnswers(e, func(sealed string) bool {
 		body, err := a.answers.Open(sealed)
-		return err == nil && strings.Contains(body, e.CustomerID)
+		return err == nil && slices.ContainsFunc(e.CustomerIDs, func(id string) bool { return strings.Contains(body, id) })
 	})
 }
