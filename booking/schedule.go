@@ -205,15 +205,15 @@ func candidates(tx *store.Tx, sc Scope, j Join, b, replaced *models.Booking) ([]
 	if f.Category != "" {
 		q = q.Where("r.category = ?", f.Category)
 	}
-	if j.Offered {
-		q = q.Where("r.book_from_website")
-	}
-	if sc.Provider {
-		q = q.Where("r.id IN ?", append([]string{""}, sc.Resources...))
-	}
 	first := ""
 	if replaced != nil && replaced.ResourceID != nil {
 		first = *replaced.ResourceID
+	}
+	if j.Offered { // a rescheduled appointment keeps the resource that the desk chose
+		q = q.Where("r.book_from_website OR r.id = ?", first)
+	}
+	if sc.Provider {
+		q = q.Where("r.id IN ?", append([]string{""}, sc.Resources...))
 	}
 	var ids []string
 	err := q.Order(clause.OrderBy{Expression: gorm.Expr("CASE r.id WHEN ? THEN 0 ELSE 1 END, r.id", first)}).Limit(maxCandidates).Pluck("r.id", &ids).Error

@@ -31,6 +31,12 @@ func TestPatientsBookOnlyWhatTheWebsiteOffers(t *testing.T) {
 		assert.Equal(t, room, visit.str("result.resource.id"))
 		h.unchanged(book(appointment(offered, day(4), 1000, nil))).refused(http.StatusConflict, models.CodeSlotTaken)
 
+		given := c.staff(http.MethodPut, "/management/scheduling/new", appointment(offered, day(5), 1000, object{
+			"resourceFilters": object{"resource": back}, "customerIdentifier": object{"phone": "+966500000051"},
+		})).ok().str("id")
+		moved := h.send(book(appointment(offered, day(5), 1100, object{"rescheduleBookingId": given}))).ok()
+		assert.Equal(t, back, moved.str("result.resource.id"), "the resource that the desk chose")
+
 		both := with(back)
 		both["showAll"] = true
 		h.send(book(joining(deskOnly, both))).ok()
