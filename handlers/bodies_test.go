@@ -2,9 +2,12 @@ package handlers_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"nowserving/models"
 )
 
 // A new name is shown to those who read the language it was sent in.
@@ -94,5 +97,29 @@ func TestWhatIsSentEmptyIsEmptied(t *testing.T) {
 				assert.Equal(t, before, c.staff(http.MethodGet, path, nil).ok().members("result"), name)
 			}
 		}
+	})
+}
+
+// What a stranger sends costs little, and neither fills an answer nor the database.
+func TestBodiesWithManyMistakesAreAnsweredBriefly(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		c.newType(nil)
+		join := func(body string) request {
+			return request{method: http.MethodPut, path: "/customer/scheduling/new", app: c.id, body: body}
+		}
+		numbers := func(n int) string {
+			return `{"type":"x","assign":false,"resourceFilters":{"resources":[` + strings.TrimSuffix(strings.Repeat("1,", n), ",") + `]}}`
+		}
+		h.once("many", join(numbers(500_000))).refused(http.StatusRequestEntityTooLarge, models.CodeTooLarge)
+		h.send(request{method: http.MethodPost, path: "/availability/types", app: c.id, body: `[` + strings.TrimSuffix(strings.Repeat("[],", 300_000), ",") + `]`}).
+			refused(http.StatusRequestEntityTooLarge, models.CodeTooLarge)
+
+		some := h.once("some", join(numbers(9_000))).refused(http.StatusUnprocessableEntity, models.CodeInvalid)
+		assert.Len(t, some.list("errors"), 20)
+		long := h.once("long", join(`{"`+strings.Repeat("ü", 400_000)+`":1}`)).refused(http.StatusUnprocessableEntity, models.CodeInvalid)
+		assert.Less(t, len(long.raw), 2_000)
+		assert.Zero(t, scalar[int](h, "SELECT count(*) FROM idempotency_keys WHERE subject LIKE 'guest:%' AND body <> ''"))
 	})
 }

@@ -53,6 +53,7 @@ type BookingView struct {
 	Version     int64         `json:"version" doc:"Grows with every change."`
 }
 
+// TypeRef names a booking's type.
 type TypeRef struct {
 	ID               string             `json:"id"`
 	Name             string             `json:"name"`
@@ -66,6 +67,7 @@ type resourceRef struct {
 	NameTranslations models.Translation `json:"name_translations"`
 }
 
+// CustomerRef names a booking's customer.
 type CustomerRef struct {
 	ID        string `json:"id"`
 	FirstName string `json:"firstName" doc:"The visitor's name: the booking's own, if it was made with another name than the customer's."`
@@ -99,6 +101,7 @@ var words = map[string]models.Translation{
 	string(models.StageLeft):               {En: "Left", Ar: "غادر"},
 }
 
+// Word is the display text of a status or stage in a language.
 func Word[T ~string](w T, lang string) string { return words[string(w)].In(lang, string(w)) }
 
 // Viewer shows bookings of one organization in one language.

@@ -121,6 +121,7 @@ func (a *API) mayCall(ctx context.Context, organizationID, origin string) bool {
 	return allowed
 }
 
+// OriginAllowed is mayCall that also returns why it can't be read.
 func (a *API) OriginAllowed(ctx context.Context, organizationID, origin string) (bool, error) {
 	if origin == "" || slices.Contains(a.opts.AllowedOrigins, origin) {
 		return origin != "", nil

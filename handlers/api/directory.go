@@ -198,7 +198,7 @@ func (d *Directory) ClinicAt(address, organizationID string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if organizationID != "" {
-		if known, ok := d.ids[organizationID]; ok { // it was a short name
+		if known, ok := d.ids[strings.ToLower(organizationID)]; ok { // it was a short name
 			organizationID = known.id
 		}
 		e := d.entries[organizationID]

@@ -170,6 +170,7 @@ func (a *API) refusal(status int) string {
 	return name
 }
 
+// ParameterPrefix begins the references to shared parameters.
 const ParameterPrefix = "#/components/parameters/"
 
 // sharedParameters are those that many operations have, by the name of their
@@ -177,7 +178,7 @@ const ParameterPrefix = "#/components/parameters/"
 var sharedParameters = map[string]*huma.Param{
 	"X-APP-ID": {
 		Name: "X-APP-ID", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
-		Description: "The organization's id. An account key needs it; other credentials may name their own only.",
+		Description: "The organization's id or short name. An account key needs it; other credentials may name their own only.",
 	},
 	"X-APP-ID-required": {
 		Name: "X-APP-ID", In: "header", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Description: "The organization's id or short name.",

@@ -170,6 +170,7 @@ func shareAnswers(api *huma.OpenAPI) {
 	})
 }
 
+// SchemaPrefix begins the references to schemas.
 const SchemaPrefix = "#/components/schemas/"
 
 // schemasIn collects the names of the schemas that something refers to.
@@ -200,6 +201,7 @@ func (in schemasIn) schema(schema *huma.Schema) {
 	}
 }
 
+// OperationsOf returns the operations of a path.
 func OperationsOf(item *huma.PathItem) []*huma.Operation {
 	var found []*huma.Operation
 	for _, op := range []*huma.Operation{item.Get, item.Post, item.Put, item.Delete} {

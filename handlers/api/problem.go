@@ -29,7 +29,7 @@ type Problem struct { //nolint:errname // the RFC's word, and the schema's name
 	Code   models.Code `json:"code" example:"BKS-NOT_FOUND" doc:"Stable; see the error codes."`
 	// RequestID is also in the header X-Request-Id and in the log.
 	RequestID string       `json:"requestId"`
-	Errors    []FieldError `json:"errors,omitempty" doc:"The fields that are missing or wrong."`
+	Errors    []FieldError `json:"errors,omitempty" doc:"The fields that are missing or wrong, at most 20 of them."`
 
 	retryAfter int
 	// Challenge is the header WWW-Authenticate of a 401. Default Bearer.
@@ -140,6 +140,7 @@ func WriteProblem(c *gin.Context, p *Problem) {
 	c.Data(p.Status, problemType, append(body, '\n'))
 }
 
+// WriteError answers a request with the Problem of an error.
 func (a *API) WriteError(c *gin.Context, err error) {
 	WriteProblem(c, a.ProblemOf(c.Request.Context(), err))
 }
@@ -171,17 +172,34 @@ func (a *API) translate(ctx huma.Context, _ string, body any) (any, error) {
 	p := a.ProblemOf(ctx.Context(), e)
 	p.Status = m.Status // it is sent already
 	if e.Code != models.CodeInternal {
-		for _, d := range m.Errors {
+		// The framework finds unknown members in no order.
+		slices.SortStableFunc(m.Errors, func(a, b *huma.ErrorDetail) int { return strings.Compare(a.Location, b.Location) })
+		for _, d := range m.Errors[:min(len(m.Errors), maxFieldErrors)] {
 			f := fieldError(d)
 			if message, unknown := a.unknownMember(ctx.Operation(), d); unknown {
 				f.Message = message
 			}
-			p.Errors = append(p.Errors, FieldError{f.Field, fieldMessage(langOf(ctx.Context()), f.Message)})
+			p.Errors = append(p.Errors, FieldError{shortened(f.Field), fieldMessage(langOf(ctx.Context()), shortened(f.Message))})
 		}
-		// The framework finds unknown members in no order.
 		slices.SortStableFunc(p.Errors, func(a, b FieldError) int { return strings.Compare(a.Field, b.Field) })
 	}
 	return p, nil
+}
+
+const (
+	// maxFieldErrors is how many wrong fields a Problem lists.
+	maxFieldErrors = 20
+	// maxFieldName bounds the names and messages in it, in bytes: a client chooses
+	// the names of unknown members.
+	maxFieldName = 200
+)
+
+// shortened cuts a text that is longer than maxFieldName.
+func shortened(text string) string {
+	if len(text) <= maxFieldName {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxFieldName], "") + "…"
 }
 
 // fieldError names the field plainly: "resourceId", not "body.resourceId".
