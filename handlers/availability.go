@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 
 	"nowserving/booking/store"
 	"nowserving/handlers/api"
@@ -17,7 +18,7 @@ type OfferQuery struct {
 	Filters *filterBody `json:"resourceFilters"`
 	ShowAll bool        `json:"showAll" doc:"Also what is not offered on the website."`
 	Limit   *int        `json:"limit" minimum:"1" doc:"10 by default, at most 100; more are not given."`
-	Token   string      `json:"nextPageToken" maxLength:"200"`
+	Token   string      `json:"nextPageToken" maxLength:"2000"`
 
 	FiltersCustom models.Fields `json:"resourceFiltersCustomFields" doc:"Not used yet."`
 }
@@ -140,8 +141,9 @@ func (s *Server) availabilityRoutes() {
 		if err != nil {
 			return api.List[PlaceView]{}, err
 		}
-		rows := pageAfter(in.Body.resources(o, c.Lang), page, in.Body.beyond(c.Lang))
-		return api.TryListOf(rows, page.Limit, in.Body.place(c.Lang), func(r *models.Resource) (PlaceView, error) {
+		order := in.Body.language(c.Lang)
+		rows := pageAfter(in.Body.resources(o, order), page, in.Body.beyond(order))
+		return api.TryListOf(rows, page.Limit, in.Body.place(order), func(r *models.Resource) (PlaceView, error) {
 			view, err := viewPlace(r, c.Lang)
 			view.Meta = nil
 			return view, err
@@ -190,14 +192,24 @@ func (q OfferQuery) types(o *api.Organization) []*models.BookingType {
 	return types
 }
 
-// place is where a resource stands in the order asked for.
+// place returns the position of a resource in the order of the list. The order by
+// name is that of a language, which the position begins with.
 func (q placeQuery) place(lang string) func(r *models.Resource) string {
 	return func(r *models.Resource) string {
 		if q.SortBy == "name" {
-			return r.NameTranslations.In(lang, r.Name) + "\x00" + r.ID
+			return lang + "\x00" + r.NameTranslations.In(lang, r.Name) + "\x00" + r.ID
 		}
 		return r.ID
 	}
+}
+
+// language returns the language that the list is ordered in: that of the first page,
+// which later pages continue, or lang for the first page.
+func (q placeQuery) language(lang string) string {
+	if first, _, found := strings.Cut(q.Token, "\x00"); found {
+		return first
+	}
+	return lang
 }
 
 // beyond reports whether a resource comes after a place.

@@ -56,6 +56,13 @@ func TestAWholeClinicJoinsFromOneAddress(t *testing.T) {
 		assert.Equal(t, 60, joined("203.0.113.7", 60))
 		h.exec("DELETE FROM one_time_codes")
 		assert.Less(t, joined("203.0.113.8", 60), 60, "an address that is not named")
+
+		c.change(object{"shortName": "al-noor"}).ok()
+		for _, name := range []string{"al-noor", "AL-NOOR"} {
+			h.send(request{method: http.MethodGet, path: "/availability/organization", app: "al-noor"}).ok()
+			a := c.send(c.from("203.0.113.7", request{method: http.MethodGet, path: "/availability/organization", app: name}))
+			assert.Equal(t, "1000", a.header.Get("X-RateLimit-Limit"), name)
+		}
 	}, limitedTo(100), behindProxy)
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +60,34 @@ func TestPageTokensAreBoundToTheirQuery(t *testing.T) {
 }
 
 // A list goes on where it was when the row that a page ended with is gone.
+func TestPagesByNameGoOnInTheLanguageOfTheFirst(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		c := h.newClinic()
+		kind := c.newType(nil)
+		long := strings.Repeat("ع", 199) // longer than any limit for tokens would allow if it counted
+		want := []string{}
+		for i, english := range []string{"c", "b", "a"} {
+			name := object{"en": english, "ar": long + fmt.Sprint(i)}
+			want = append(want, c.newResource(object{"name": english, "name_translations": name}, kind))
+		}
+		for _, languages := range [][]string{{"ar", "ar", "ar"}, {"ar", "en", "en"}} {
+			got, token := []string{}, ""
+			for _, lang := range languages {
+				body := object{"limit": 1, "sortBy": "name"}
+				if token != "" {
+					body["nextPageToken"] = token
+				}
+				a := h.send(request{method: http.MethodPost, path: "/availability/resources", app: c.id, lang: lang, body: body}).ok()
+				got = append(got, a.str("result.0.id"))
+				token, _ = at(a.body, "pagination.nextPageToken").(string)
+			}
+			assert.Equal(t, want, got, "%v", languages)
+			assert.Empty(t, token)
+		}
+	})
+}
+
 func TestAListGoesOnWhenItsAnchorIsGone(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {

@@ -62,7 +62,7 @@ func NormalPhone(phone string) (string, error) {
 	}
 	number, err := phonenumbers.Parse(text, "ZZ")
 	if err != nil || !phonenumbers.IsPossibleNumber(number) {
-		return "", models.Invalid("phoneNumber", "Give the phone number in international form, such as +966500000001.")
+		return "", models.Invalid("phoneNumber", "Give the phone number in international form, such as +966500000001, or a local number of the organization's country.")
 	}
 	return phonenumbers.Format(number, phonenumbers.E164), nil
 }

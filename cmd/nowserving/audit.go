@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"nowserving/booking/catalog"
 	"nowserving/booking/store"
+	"nowserving/models"
 )
 
 // account is how the audit of the account, which has no organization, is shown.
@@ -28,7 +31,7 @@ func auditCommands() *cobra.Command {
 		}
 		return withStore(ctx, c, func(s *store.Store) error { return auditVerify(ctx, os.Stdout, s, organization, kept) })
 	})
-	verify.Flags().StringVar(&organization, "organization", "", `the id of one organization, or "account"; empty: all`)
+	verify.Flags().StringVar(&organization, "organization", "", `the id or short name of one organization, or "account"; empty: all`)
 	verify.Flags().StringVar(&heads, "heads", "", "a file that `audit heads` wrote earlier: its lines must still be there")
 	cmd := &cobra.Command{Use: "audit", Short: "Verify the audit"}
 	cmd.AddCommand(verify, command("heads", "Print the last line's number and hash of each chain, to keep outside the database", auditHeads))
@@ -87,6 +90,14 @@ func readHeads(path string) (map[string]store.AuditHead, error) {
 // auditVerify checks the chains of one organization or of all, and of every
 // organization in kept.
 func auditVerify(ctx context.Context, out io.Writer, s *store.Store, only string, kept map[string]store.AuditHead) error {
+	if name := strings.ToLower(only); only != account && catalog.IsShortName(name) {
+		id, err := catalog.New(s, nil).IDOf(ctx, name)
+		if err == nil {
+			only = id
+		} else if models.CodeOf(err) != models.CodeOrgMissing { // a deleted one may still have an audit
+			return err
+		}
+	}
 	ids, err := s.AuditedOrganizations(ctx)
 	if err != nil {
 		return err

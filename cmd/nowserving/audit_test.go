@@ -47,6 +47,10 @@ func TestAuditVerify(t *testing.T) {
 	report, err = verify(account, nil)
 	require.NoError(t, err)
 	assert.Equal(t, 1, strings.Count(report, "\n"))
+	write("INSERT INTO organizations (id, name, timezone, short_name, created_at) VALUES ('clinic', 'Al Noor', 'Asia/Riyadh', 'al-noor', CURRENT_TIMESTAMP)")
+	report, err = verify("Al-Noor", nil)
+	require.NoError(t, err)
+	assert.Contains(t, report, "clinic: 2 lines")
 	_, err = verify("elsewhere", nil)
 	require.ErrorContains(t, err, `no audit of an organization "elsewhere"`)
 

@@ -121,7 +121,7 @@ function confirmService(type) {
 // ---- joining without signing in ----
 
 /** What a guest is asked: a name if they like, and the clinic's code where it wants one. */
-const guestForm = (type, failed) => {
+const guestForm = (type) => {
   const code = new URLSearchParams(location.hash.slice(1)).get('code') ?? '';
   return h('form', {
     class: 'panel', novalidate: true, 'data-testid': 'guest', onfocusin: guests === 'turnstile' ? prepareProof : null,
@@ -136,15 +136,19 @@ const guestForm = (type, failed) => {
         const { ticketToken, ...booking } = answer.result;
         kept.set(ticketKey, { bookingId: booking.id, guest: ticketToken });
         go(() => showTicket(booking.id, ticketToken, booking));
-      }, failed);
+      }, (error) => {
+        hook('guest-problem').textContent = error instanceof Problem ? error.text : t('error.server');
+        hook(guests === 'onSite' ? 'on-site-code' : 'join-guest').focus();
+      });
     },
   },
     h('h2', {}, t('guest.title')),
     h('label', { class: 'field' }, h('span', {}, t('guest.name')),
       h('input', { 'data-testid': 'guest-name', autocomplete: 'given-name', maxlength: '80', dir: 'auto' })),
     guests === 'onSite' && h('label', { class: 'field' }, h('span', {}, t('guest.code')),
-      h('input', { 'data-testid': 'on-site-code', class: 'code', dir: 'ltr', autocomplete: 'off', autocapitalize: 'characters', spellcheck: 'false', maxlength: '20', value: code }),
+      h('input', { 'data-testid': 'on-site-code', class: 'code', dir: 'ltr', autocomplete: 'off', autocapitalize: 'characters', spellcheck: 'false', maxlength: '20', value: code, 'aria-describedby': 'guest-problem' }),
       h('small', {}, t('guest.codeHint'))),
+    h('p', { class: 'problem', id: 'guest-problem', 'data-testid': 'guest-problem', role: 'alert' }),
     h('button', { class: 'button primary tall wide', 'data-testid': 'join-guest' }, t('guest.join')));
 };
 
@@ -208,7 +212,7 @@ function signIn(type) {
       ? h('header', {}, h('h1', {}, t('join.title')), h('p', { class: 'lead' }, t('join.lead')))
       : h('header', {}, h('h1', {}, t(sent ? 'signIn.codeTitle' : 'signIn.title')), h('p', { class: 'lead' }, t('signIn.lead'))),
     !sent && chosen(type),
-    !sent && guests !== 'off' && [guestForm(type, failed('guest')), h('p', { class: 'or' }, t('guest.or'))],
+    !sent && guests !== 'off' && [guestForm(type), h('p', { class: 'or' }, t('guest.or'))],
     sent ? askCode() : askPhone()));
   view();
   leaveStep = cancelProof;
