@@ -5,11 +5,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,59 +24,69 @@ import (
 	"nowserving/notify"
 )
 
-// config is everything that can be set, by environment only. A name ending in
-// _FILE gives the path of a file that holds the value of the name without it.
+// config holds all settings. They come from the environment only. `config list`
+// prints the tag about of each.
 type config struct {
-	DatabaseURL string `env:"DATABASE_URL"`
-	RedisURL    string `env:"REDIS_URL"`
-	MigrateURL  string `env:"NOWSERVING_MIGRATE_URL"`
+	DatabaseURL string `env:"DATABASE_URL" about:"PostgreSQL, not through a pooler that shares sessions. Default: embedded SQLite"`
+	MigrateURL  string `env:"NOWSERVING_MIGRATE_URL" about:"the owner of the PostgreSQL schema, for migrate alone; serve and keys refuse it"`
+	RedisURL    string `env:"REDIS_URL" about:"redis://, rediss://, redis+sentinel://…?master_name= or redis+cluster://…?addr=. Default: in this process"`
+	Data        string `env:"NOWSERVING_DATA" envDefault:"./data" about:"folder of the embedded database and the secret key"`
+	SQLiteSync  string `env:"NOWSERVING_SQLITE_SYNC" about:"of the embedded database: full waits for the disk with every change; normal does not, and a power cut can lose the last seconds. Default: full"`
 
-	Addr      string `env:"NOWSERVING_ADDR" envDefault:":8080"`
-	PublicURL string `env:"NOWSERVING_PUBLIC_URL"`
-	Data      string `env:"NOWSERVING_DATA" envDefault:"./data"`
-	Env       string `env:"NOWSERVING_ENV" envDefault:"development"`
+	Env       string `env:"NOWSERVING_ENV" envDefault:"development" about:"development or production"`
+	Addr      string `env:"NOWSERVING_ADDR" envDefault:":8080" about:"address to listen on"`
+	PublicURL string `env:"NOWSERVING_PUBLIC_URL" about:"URL under which people reach the service. Default: the address to listen on"`
+	DebugAddr string `env:"NOWSERVING_DEBUG_ADDR" about:"address of /metrics and /debug/pprof/ for operators, such as 127.0.0.1:6060. Default: off"`
 
-	SQLiteSync string `env:"NOWSERVING_SQLITE_SYNC"` // full, the default, or normal
+	SecretKey    string `env:"NOWSERVING_SECRET_KEY" about:"signs tokens and hashes keys; 32 bytes or more, the same on every node. Default: made and kept in the data folder when embedded"`
+	BootstrapKey string `env:"NOWSERVING_BOOTSTRAP_KEY" about:"an account API key that exists from the first start"`
 
-	SecretKey    string `env:"NOWSERVING_SECRET_KEY"`
-	BootstrapKey string `env:"NOWSERVING_BOOTSTRAP_KEY"`
-	OTPFixedCode string `env:"NOWSERVING_OTP_FIXED_CODE"`
+	AllowedOrigins []string `env:"NOWSERVING_ALLOWED_ORIGINS" about:"origins of other sites whose pages may call for every organization; each organization has allowedOrigins of its own"`
+	TrustedProxies []string `env:"NOWSERVING_TRUSTED_PROXIES" about:"addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted. Without it, all clients behind a proxy share one address's requests"`
+	RateLimit      int      `env:"NOWSERVING_RATE_LIMIT" envDefault:"100" about:"requests a minute for each credential, and for each address without one. In IPv6 the first 64 bits are an address, and 48 bits have five times as many. An address in an organization's clinicAddresses has ten times as many, all of them together fifty times"`
 
-	OTPDailyLimit int      `env:"NOWSERVING_OTP_DAILY_LIMIT" envDefault:"1000"`
-	OTPCountries  []string `env:"NOWSERVING_OTP_COUNTRIES"`
+	OTPDailyLimit int      `env:"NOWSERVING_OTP_DAILY_LIMIT" envDefault:"1000" about:"messages with codes that an organization sends its customers in a day of UTC; account keys set otpDailyLimit for one"`
+	OTPCountries  []string `env:"NOWSERVING_OTP_COUNTRIES" about:"calling codes of the customers' countries, such as 966,971; other countries get a tenth of the daily limit. Default: those of the members' phones"`
+	OTPFixedCode  string   `env:"NOWSERVING_OTP_FIXED_CODE" about:"every one-time code; development only"`
 
-	AllowedOrigins []string `env:"NOWSERVING_ALLOWED_ORIGINS"`
-	TrustedProxies []string `env:"NOWSERVING_TRUSTED_PROXIES"`
-	RateLimit      int      `env:"NOWSERVING_RATE_LIMIT" envDefault:"100"`
+	SMTPURL string `env:"NOWSERVING_SMTP_URL" about:"e-mail: smtp://user:password@host:587?from=queue@clinic.example, or smtps://. Default: the console in development"`
+	SMSURL  string `env:"NOWSERVING_SMS_URL" about:"SMS and WhatsApp by Twilio: https://account:token@api.twilio.com/2010-04-01?from=%2B15005550006&whatsappFrom=…, or messagingServiceSid=MG… instead of from; SMS by Unifonic: unifonic+https://appsid@el.cloud.unifonic.com/rest/SMS/messages?sender=Clinic; both, separated by a space. Default: the console in development"`
 
-	PositionTick time.Duration `env:"NOWSERVING_POSITION_TICK" envDefault:"0s"`
-	DebugAddr    string        `env:"NOWSERVING_DEBUG_ADDR"`
+	FCMCredentials      string `env:"NOWSERVING_FCM_CREDENTIALS" about:"a Firebase service account, as JSON. Default: no pushes"`
+	FCMEndpoint         string `env:"NOWSERVING_FCM_ENDPOINT" about:"another server that speaks the protocol of FCM, for tests"`
+	FCMHoldLive         bool   `env:"NOWSERVING_FCM_HOLD_LIVE" about:"send no position to a phone whose live connection has shown it"`
+	WebhookAllowPrivate bool   `env:"NOWSERVING_WEBHOOK_ALLOW_PRIVATE" about:"let webhooks go to addresses inside the network, for tests"`
 
-	FCMCredentials      string `env:"NOWSERVING_FCM_CREDENTIALS"`
-	FCMEndpoint         string `env:"NOWSERVING_FCM_ENDPOINT"`
-	FCMHoldLive         bool   `env:"NOWSERVING_FCM_HOLD_LIVE"`
-	WebhookAllowPrivate bool   `env:"NOWSERVING_WEBHOOK_ALLOW_PRIVATE"`
-	SMTPURL             string `env:"NOWSERVING_SMTP_URL"`
-	SMSURL              string `env:"NOWSERVING_SMS_URL"`
+	PositionTick time.Duration `env:"NOWSERVING_POSITION_TICK" envDefault:"0s" about:"positions beyond the 20th are sent at most this often, 0s to 1s"`
 
-	TurnstileSecret  string `env:"NOWSERVING_TURNSTILE_SECRET"`
-	TurnstileSiteKey string `env:"NOWSERVING_TURNSTILE_SITE_KEY"`
-	TurnstileURL     string `env:"NOWSERVING_TURNSTILE_URL" envDefault:"https://challenges.cloudflare.com/turnstile/v0/siteverify"`
-	RecaptchaSecret  string `env:"NOWSERVING_RECAPTCHA_SECRET"`
-	RecaptchaSiteKey string `env:"NOWSERVING_RECAPTCHA_SITE_KEY"`
-	RecaptchaURL     string `env:"NOWSERVING_RECAPTCHA_URL" envDefault:"https://www.google.com/recaptcha/api/siteverify"`
-
-	// Settings that are checked like the others; ahead names those that nothing
-	// reads yet.
-	OTELEndpoint string `env:"NOWSERVING_OTEL_ENDPOINT"`
+	TurnstileSecret  string `env:"NOWSERVING_TURNSTILE_SECRET" about:"require a proof of Cloudflare Turnstile before a one-time code is sent"`
+	TurnstileSiteKey string `env:"NOWSERVING_TURNSTILE_SITE_KEY" about:"the site key that our own pages use"`
+	TurnstileURL     string `env:"NOWSERVING_TURNSTILE_URL" envDefault:"https://challenges.cloudflare.com/turnstile/v0/siteverify" about:"another verifier, with its script beside it"`
+	RecaptchaSecret  string `env:"NOWSERVING_RECAPTCHA_SECRET" about:"require a proof of reCAPTCHA v3 before a one-time code is sent"`
+	RecaptchaSiteKey string `env:"NOWSERVING_RECAPTCHA_SITE_KEY" about:"the site key that our own pages use"`
+	RecaptchaURL     string `env:"NOWSERVING_RECAPTCHA_URL" envDefault:"https://www.google.com/recaptcha/api/siteverify" about:"another verifier, with its script beside it"`
 
 	endlessCodes bool // set by demo alone
 }
 
-// ahead are settings of the design that this version accepts and does not use;
-// the start says so for each that is set.
-var ahead = []string{
-	"NOWSERVING_OTEL_ENDPOINT",
+// configList prints every setting with its default and its meaning.
+func configList(out io.Writer) error {
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[config]()) {
+		name := field.Tag.Get("env")
+		if name == "" {
+			continue
+		}
+		if slices.Contains(secrets, name) {
+			name += " (or " + name + "_FILE)"
+		}
+		if value := field.Tag.Get("envDefault"); value != "" {
+			name += " = " + value
+		}
+		if _, err := fmt.Fprintf(out, "%s\n    %s\n", name, field.Tag.Get("about")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // secrets are the names that _FILE works for.
@@ -212,7 +224,7 @@ func (c *config) check() error {
 		}
 	}
 	for _, setting := range []struct{ name, value string }{
-		{"NOWSERVING_PUBLIC_URL", c.PublicURL}, {"NOWSERVING_FCM_ENDPOINT", c.FCMEndpoint}, {"NOWSERVING_OTEL_ENDPOINT", c.OTELEndpoint},
+		{"NOWSERVING_PUBLIC_URL", c.PublicURL}, {"NOWSERVING_FCM_ENDPOINT", c.FCMEndpoint},
 		{"NOWSERVING_TURNSTILE_URL", c.TurnstileURL}, {"NOWSERVING_RECAPTCHA_URL", c.RecaptchaURL},
 	} {
 		if u, err := url.Parse(setting.value); setting.value != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {

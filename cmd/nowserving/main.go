@@ -45,8 +45,9 @@ func (redisLog) Printf(ctx context.Context, format string, v ...any) {
 func root() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "nowserving",
+		Version:       version(),
 		Short:         "The live queue of a clinic",
-		Long:          "Now Serving is the live queue of a clinic. It is configured by the environment; see config check.",
+		Long:          "Now Serving is the live queue of a clinic. It is configured by the environment; see config list.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -56,13 +57,26 @@ func root() *cobra.Command {
 		command("status", "List the migrations", migrateStatus),
 	)
 	conf := &cobra.Command{Use: "config", Short: "Look at the configuration"}
-	conf.AddCommand(command("check", "Check the configuration and say what is wrong", configCheck))
+	conf.AddCommand(
+		command("check", "Check the configuration and say what is wrong", configCheck),
+		&cobra.Command{
+			Use: "list", Short: "List the settings with their defaults", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error { return configList(cmd.OutOrStdout()) },
+		},
+	)
 	keys := &cobra.Command{Use: "keys", Short: "Manage account API keys"}
 	keys.AddCommand(keysCreate())
 	cmd.AddCommand(
 		command("serve", "Serve until told to stop", func(ctx context.Context, c config) error { return serve(ctx, c, nil) }),
 		demo(), migrate, conf, keys, auditCommands(),
 		command("healthcheck", "Ask the server on this machine whether it works", healthcheck),
+		&cobra.Command{
+			Use: "version", Short: "Print the version of this build", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), version())
+				return err
+			},
+		},
 	)
 	return cmd
 }

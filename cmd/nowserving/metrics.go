@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +25,10 @@ func measure(registry *prometheus.Registry, db *store.Store, hub *realtime.Hub, 
 	counter := func(name, help string, read func() float64) {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "nowserving_" + name, Help: help}, read))
 	}
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "nowserving_build_info", Help: "1, with the version of this build.",
+		ConstLabels: prometheus.Labels{"version": version(), "go": runtime.Version()},
+	}, func() float64 { return 1 }))
 	gauge("clock_offset_seconds", "How far this machine's clock is ahead of the database's; negative if it is behind.",
 		func() float64 { return db.ClockOffset().Seconds() })
 	gauge("redis_linked", "1 while the subscription to Redis answers.", func() float64 {
@@ -55,6 +60,7 @@ func measure(registry *prometheus.Registry, db *store.Store, hub *realtime.Hub, 
 	gauge("subscriptions", "Channels watched by live connections.", func() float64 { return float64(hub.Stats().Subscriptions) })
 	counter("publications_total", "Publications sent to live connections.", func() float64 { return float64(hub.Stats().Publications) })
 	counter("conflated_total", "Positions replaced by a newer one before they were sent.", func() float64 { return float64(hub.Stats().Conflated) })
+	counter("uncounted_connections_total", "Live connections that the limit of a patient's connections did not count.", func() float64 { return float64(hub.Stats().Uncounted) })
 	counter("dropped_total", "Live connections closed because they did not read.", func() float64 { return float64(hub.Stats().Dropped) })
 }
 

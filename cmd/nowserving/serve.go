@@ -47,11 +47,6 @@ const (
 // and gets the node's address; when it fails, the node stops.
 func serve(ctx context.Context, c config, beside func(ctx context.Context, url string) error) (err error) {
 	log := slog.Default()
-	for _, name := range ahead {
-		if os.Getenv(name) != "" {
-			log.Warn("this version accepts the setting and does not use it yet", "setting", name)
-		}
-	}
 	if (c.DatabaseURL == "") != (c.RedisURL == "") {
 		log.Warn("only one of DATABASE_URL and REDIS_URL is set: run a single node, several must share both")
 	}
@@ -153,7 +148,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		Options: api.Options{
 			Bookings: bookings, Catalog: catalogue, Access: people, Store: db, Secret: secret, Log: log,
 			Redis: rdb, Alone: c.RedisURL == "", RateLimit: c.RateLimit, TrustedProxies: c.TrustedProxies,
-			PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins,
+			PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins, Version: version(),
 		},
 		Mirrors: mirrors, Notify: notifier, DailyCodes: c.OTPDailyLimit, Metrics: metrics,
 		Development: c.Env == "development", Challenges: c.challenges(),
@@ -266,11 +261,12 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	return err
 }
 
-// version is that of the build: the module's, or the commit of a local build.
+// version returns the version of the build: a tag, or a pseudo-version with the
+// commit of a local build.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
 	}
 	return info.Main.Version
 }

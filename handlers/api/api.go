@@ -48,7 +48,9 @@ type Options struct {
 	// PublicURL is where people reach the service; it begins the addresses of
 	// tickets and displays.
 	PublicURL string
-	Log       *slog.Logger
+	// Version is that of the OpenAPI document. Default "(devel)".
+	Version string
+	Log     *slog.Logger
 	// Timeout bounds the work on one request. Default 15 s.
 	Timeout time.Duration
 	// CountTimeout is how long a request waits to be counted in Redis; then only
@@ -87,6 +89,7 @@ func New(o Options) (*API, error) {
 		return nil, errors.New("api: an option is missing")
 	}
 	o.Timeout, o.CountTimeout = cmp.Or(o.Timeout, requestTimeout), cmp.Or(o.CountTimeout, countTimeout)
+	o.Version = cmp.Or(o.Version, "(devel)")
 	o.PublicURL = strings.TrimRight(o.PublicURL, "/")
 	answers, err := models.NewSealer(o.Secret, models.SealAnswers)
 	if err != nil {

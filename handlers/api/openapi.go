@@ -49,7 +49,7 @@ const about = "A clinic's live queue. Patients join and watch their place move; 
 // document configures the framework: one JSON format, no pages of its own, and no
 // links to schemas in answers.
 func (a *API) document() huma.Config {
-	config := huma.DefaultConfig("Now Serving", "1.0")
+	config := huma.DefaultConfig("Now Serving", a.opts.Version)
 	config.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[models.Moment](), reflect.TypeFor[time.Time]())
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
 	config.CreateHooks = nil
