@@ -129,6 +129,39 @@ func TestDamageToTheSortedSetsIsRepaired(t *testing.T) {
 	require.Eventually(t, func() bool { return c.mirrored(last.ID) == 5 }, heal, 20*time.Millisecond)
 }
 
+// A pause is no booking: the index keeps nothing of it, and says on which version it
+// stands.
+func TestAPauseIsAnnouncedAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	h := realHouse(t)
+	c := h.node(false).clinic(t)
+	kind := c.newType(10)
+	room := c.newResource(kind)
+	waits := c.join(kind)
+	require.Equal(t, 1, c.mirrored(waits.ID))
+	options, err := redis.ParseURL(h.redis.URL)
+	require.NoError(t, err)
+	rdb := redis.NewClient(options)
+	defer func() { require.NoError(t, rdb.Close()) }()
+	contents := func() (version int, keys []string) {
+		version, err := rdb.HGet(t.Context(), "ns:{"+c.id+"}:state", "version").Int()
+		require.NoError(t, err)
+		keys, err = rdb.Keys(t.Context(), "ns:{"+c.id+"}:*").Result()
+		require.NoError(t, err)
+		return version, keys
+	}
+	version, before := contents()
+	for _, paused := range []bool{true, false} {
+		_, err := c.bookings.SetPaused(t.Context(), c.scope(), room.ID, paused)
+		require.NoError(t, err)
+	}
+	c.bookings.AnnounceCatalogue(t.Context(), c.id)
+	now, after := contents()
+	require.Equal(t, version+3, now)
+	require.ElementsMatch(t, before, after)
+	require.Equal(t, 1, c.mirrored(waits.ID))
+}
+
 func TestNodesOnOneRedisAgree(t *testing.T) {
 	t.Parallel()
 	h := realHouse(t)

@@ -103,8 +103,12 @@ const expandTimeout = 10 * time.Second
 // expandAll expands events together or, when that fails, each by itself, so
 // that one cannot hold up the others.
 func (w *announcer) expandAll(ctx context.Context, g *group) {
-	if w.expand(ctx, g.events) == nil {
+	err := w.expand(ctx, g.events)
+	if err == nil {
 		return
+	}
+	if len(g.events) > 1 {
+		w.s.log.Warn("events could not be announced together; trying each by itself", "events", len(g.events), "error", err)
 	}
 	for _, id := range g.events {
 		g.failed[id] = w.expand(ctx, []int64{id})

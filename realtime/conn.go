@@ -274,14 +274,15 @@ func (c *conn) introduced(client Client) uint32 {
 	return uint32(max(1, (client.ExpiresAt.Sub(c.hub.o.Now())+time.Second-1)/time.Second))
 }
 
-// count counts a patient's connection. Whoever can't be counted comes in all
-// the same.
+// count counts a patient's connection. If it can't be counted, the client connects
+// without a limit, and Stats.Uncounted says so.
 func (c *conn) count(ctx context.Context, client *Client) {
 	if c.hub.o.Connections == nil || client.Patient == "" {
 		return
 	}
 	if err := c.hub.o.Connections.Add(ctx, client.OrganizationID, client.Patient, c.id); err != nil {
-		c.hub.o.Log.Debug("a live connection is not bounded", "error", err)
+		c.hub.uncounted.Add(1)
+		c.hub.o.Log.Debug("a live connection is not counted", "error", err)
 	}
 }
 
@@ -291,7 +292,7 @@ func (c *conn) uncount() {
 		return
 	}
 	if err := c.hub.o.Connections.Remove(c.hub.ctx, client.OrganizationID, client.Patient, c.id); err != nil {
-		c.hub.o.Log.Debug("a live connection is counted on", "error", err)
+		c.hub.o.Log.Debug("a closed live connection is still counted", "error", err)
 	}
 }
 

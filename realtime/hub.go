@@ -72,6 +72,9 @@ type Stats struct {
 	// Publications were sent; Conflated were replaced by a newer one before
 	// they were sent; Dropped were given up for a client too slow for them.
 	Publications, Conflated, Dropped int64
+	// Uncounted connected without the limit of a patient's connections, because
+	// Redis did not count them.
+	Uncounted int64
 }
 
 // Hub holds this node's live connections. It is an http.Handler for the
@@ -93,7 +96,7 @@ type Hub struct {
 	gone          chan struct{} // closed when the hub is closing and no connection is left
 	organizations map[string]*organization
 
-	subscriptions, publications, conflated, dropped atomic.Int64
+	subscriptions, publications, conflated, dropped, uncounted atomic.Int64
 }
 
 // New starts a hub. Call it before Mirrors.Run.
@@ -338,7 +341,7 @@ func (h *Hub) Stats() Stats {
 	h.mu.RUnlock()
 	return Stats{
 		Connections: int64(connections), Subscriptions: h.subscriptions.Load(),
-		Publications: h.publications.Load(), Conflated: h.conflated.Load(), Dropped: h.dropped.Load(),
+		Publications: h.publications.Load(), Conflated: h.conflated.Load(), Dropped: h.dropped.Load(), Uncounted: h.uncounted.Load(),
 	}
 }
 

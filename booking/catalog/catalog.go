@@ -54,6 +54,14 @@ func found[T any](row *T, err error, code models.Code, what string) (*T, error) 
 	return row, nil
 }
 
+// listed says which list could not be read.
+func listed(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("list %s: %w", what, err)
+	}
+	return nil
+}
+
 // OwnerOf returns the organization that a resource or display belongs to, for
 // a credential that acts for every organization.
 func (c *Catalog) OwnerOf(ctx context.Context, id string) (organizationID string, err error) {

@@ -33,7 +33,7 @@ func (c *Catalog) CreateDisplay(ctx context.Context, d *models.Display, token st
 func (c *Catalog) Displays(ctx context.Context, organizationID string, page store.Page) ([]models.Display, error) {
 	var list []models.Display
 	err := page.Apply(c.store.Read(ctx).Where("organization_id = ?", organizationID)).Find(&list).Error
-	return list, err
+	return list, listed("displays", err)
 }
 
 // Display finds a display by its id.

@@ -69,7 +69,7 @@ func (c *Catalog) Resources(ctx context.Context, organizationID string, f Resour
 func (c *Catalog) ResourcesByID(ctx context.Context, organizationID string, ids []string) ([]models.Resource, error) {
 	var list []models.Resource
 	err := c.store.Read(ctx).Where("organization_id = ? AND id IN ?", organizationID, ids).Find(&list).Error
-	return list, err
+	return list, listed("resources", err)
 }
 
 func withTypes(db *gorm.DB, list []models.Resource) error {

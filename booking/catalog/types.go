@@ -26,7 +26,7 @@ func (c *Catalog) Types(ctx context.Context, organizationID string, onlyOn bool,
 	}
 	var list []models.BookingType
 	err := page.Apply(q).Find(&list).Error
-	return list, err
+	return list, listed("booking types", err)
 }
 
 // TypesByID returns those of the booking types that exist or once did: a past
@@ -34,7 +34,7 @@ func (c *Catalog) Types(ctx context.Context, organizationID string, onlyOn bool,
 func (c *Catalog) TypesByID(ctx context.Context, organizationID string, ids []string) ([]models.BookingType, error) {
 	var list []models.BookingType
 	err := c.store.Read(ctx).Where("organization_id = ? AND id IN ?", organizationID, ids).Find(&list).Error
-	return list, err
+	return list, listed("booking types", err)
 }
 
 // Decimal returns a price or percentage in the form of the API document, d+.d{2},

@@ -18,8 +18,12 @@ import (
 	"nowserving/models"
 )
 
-//go:embed apply.lua
-var applySource string
+var (
+	//go:embed apply.lua
+	applySource string
+	//go:embed announce.lua
+	announceSource string
+)
 
 // tombstoneLife is how long the index remembers the version of a booking that
 // has left, so that a delayed older change can't bring it back. The comparison
@@ -70,7 +74,13 @@ type Sum struct{ Waiting, Weight int64 }
 type Delta struct {
 	Epoch   string `json:"epoch"`
 	Version int64  `json:"version"`
-	// BookingID is empty when the delta announces a rebuilt index.
+	Change
+}
+
+// Change is the part of a Delta that does not depend on the index.
+type Change struct {
+	// BookingID is empty if no booking has moved: the index was rebuilt, or the event
+	// is about a resource or the whole catalogue.
 	BookingID      string `json:"bookingId,omitempty"`
 	BookingVersion int64  `json:"bookingVersion,omitempty"`
 	// Waiting says whether the booking now stands in the queues named.
@@ -102,7 +112,7 @@ type Index struct {
 	truth Truth
 	log   *slog.Logger
 
-	apply, begin, fill, finish *redis.Script
+	apply, announce, begin, fill, finish *redis.Script
 
 	repairs, rebuilds atomic.Int64
 
@@ -122,7 +132,7 @@ const (
 func NewIndex(rdb redis.UniversalClient, truth Truth, log *slog.Logger) *Index {
 	return &Index{
 		rdb: rdb, truth: truth, log: log,
-		apply: redis.NewScript(applySource),
+		apply: redis.NewScript(applySource), announce: redis.NewScript(announceSource),
 		begin: redis.NewScript(beginSource), fill: redis.NewScript(fillSource), finish: redis.NewScript(finishSource),
 	}
 }
@@ -174,14 +184,14 @@ func keysOf(organizationID string) keys {
 
 // Put applies a change in which the booking now waits. event may be nil.
 func (ix *Index) Put(ctx context.Context, organizationID string, e Entry, event *models.BookingEvent) (Moment, error) {
-	d := e.delta()
-	d.Event = event
-	return ix.change(ctx, organizationID, d, e.record(), false)
+	c := e.change()
+	c.Event = event
+	return ix.change(ctx, organizationID, c, e.record(), false)
 }
 
-// delta is a change after which the booking waits.
-func (e Entry) delta() Delta {
-	return Delta{
+// change is a change after which the booking waits.
+func (e Entry) change() Change {
+	return Change{
 		BookingID: e.BookingID, BookingVersion: e.Version, Waiting: true, Score: e.Score,
 		Queues: strings.Split(e.queues(), ","), Ticket: e.Ticket, TypeID: e.TypeID,
 	}
@@ -190,17 +200,29 @@ func (e Entry) delta() Delta {
 // Remove applies a change after which the booking waits nowhere, or which did
 // not concern its waiting at all. event may be nil.
 func (ix *Index) Remove(ctx context.Context, organizationID, bookingID string, version int64, event *models.BookingEvent) (Moment, error) {
-	return ix.change(ctx, organizationID, Delta{BookingID: bookingID, BookingVersion: version, Event: event}, "", false)
+	return ix.change(ctx, organizationID, Change{BookingID: bookingID, BookingVersion: version, Event: event}, "", false)
 }
 
 // Announce publishes a change of a resource's queue that moved no booking, such as a
 // pause. Without a resource it publishes a change of the organization's names or
 // durations.
 func (ix *Index) Announce(ctx context.Context, organizationID, resourceID string, at time.Time) error {
-	// To the index it is a booking that waits nowhere, named after the resource.
-	event := &models.BookingEvent{Type: models.EventQueueUpdated, ResourceID: resourceID, At: at}
-	_, err := ix.Remove(ctx, organizationID, "resource:"+resourceID, at.UnixMicro(), event)
+	c := Change{Event: &models.BookingEvent{Type: models.EventQueueUpdated, ResourceID: resourceID, At: at}}
+	_, err := ix.retried(ctx, organizationID, func() (Moment, error) { return ix.tryAnnounce(ctx, organizationID, c) })
 	return err
+}
+
+func (ix *Index) tryAnnounce(ctx context.Context, organizationID string, c Change) (Moment, error) {
+	k := keysOf(organizationID)
+	tail, err := c.tail()
+	if err != nil {
+		return Moment{}, err
+	}
+	publish, err := ix.publishCommand(ctx)
+	if err != nil {
+		return Moment{}, err
+	}
+	return outcome(ix.announce.Run(ctx, ix.rdb, []string{k.state, k.building}, k.channel, tail, publish).Slice())
 }
 
 // ErrLost says that there is no index. A change does not rebuild a large one,
@@ -211,13 +233,19 @@ var ErrLost = errors.New("the index is lost")
 // mended.
 var errStale = errors.New("the index has a newer version of the booking")
 
-// change applies a change. With replace, the booking is first taken out of all
+// change applies a change. With replace, the booking is first removed from all
 // queues, whatever its record says.
-func (ix *Index) change(ctx context.Context, organizationID string, d Delta, record string, replace bool) (Moment, error) {
-	at, err := ix.tryChange(ctx, organizationID, d, record, replace)
+func (ix *Index) change(ctx context.Context, organizationID string, c Change, record string, replace bool) (Moment, error) {
+	return ix.retried(ctx, organizationID, func() (Moment, error) { return ix.tryChange(ctx, organizationID, c, record, replace) })
+}
+
+// retried makes a change. If the index is lost, it rebuilds a small one and makes
+// the change once more.
+func (ix *Index) retried(ctx context.Context, organizationID string, try func() (Moment, error)) (Moment, error) {
+	at, err := try()
 	if errors.Is(err, ErrLost) {
 		if err = ix.rebuildSmall(ctx, organizationID); err == nil {
-			at, err = ix.tryChange(ctx, organizationID, d, record, replace)
+			at, err = try()
 		}
 	}
 	if err != nil {
@@ -226,33 +254,52 @@ func (ix *Index) change(ctx context.Context, organizationID string, d Delta, rec
 	return at, nil
 }
 
-func (ix *Index) tryChange(ctx context.Context, organizationID string, d Delta, record string, replace bool) (Moment, error) {
+// tail is the part of a Delta that follows epoch and version, which a script writes.
+func (c Change) tail() (string, error) {
+	encoded, err := json.Marshal(c)
+	if err != nil {
+		return "", err
+	}
+	if string(encoded) == "{}" {
+		return "", nil
+	}
+	return "," + string(encoded[1:len(encoded)-1]), nil
+}
+
+func (ix *Index) tryChange(ctx context.Context, organizationID string, d Change, record string, replace bool) (Moment, error) {
 	k := keysOf(organizationID)
-	rest, err := json.Marshal(d)
+	tail, err := d.tail()
 	if err != nil {
 		return Moment{}, err
 	}
-	// The script writes epoch and version; what follows them is ours.
-	tail := rest[strings.Index(string(rest), `,"bookingId"`) : len(rest)-1]
 	publish, err := ix.publishCommand(ctx)
 	if err != nil {
 		return Moment{}, err
 	}
-	reply, err := ix.apply.Run(ctx, ix.rdb, []string{k.state, k.members, k.queues, k.building},
+	at, err := outcome(ix.apply.Run(ctx, ix.rdb, []string{k.state, k.members, k.queues, k.building},
 		d.BookingID, d.BookingVersion, d.Score, record, strings.Join(d.Queues, ","), k.queue, k.channel,
-		int(tombstoneLife.Seconds()), string(tail), flag(d.Event != nil), publish, flag(replace), k.tombstone).Slice()
+		int(tombstoneLife.Seconds()), tail, flag(d.Event != nil), publish, flag(replace), k.tombstone).Slice())
+	if errors.Is(err, errStale) && !replace {
+		err = nil
+	}
+	return at, err
+}
+
+// outcome reads the reply of a script that makes a change. An unknown reply is an
+// error: it must not count as applied.
+func outcome(reply []any, err error) (Moment, error) {
 	if err != nil {
 		return Moment{}, err
 	}
-	outcome, _ := reply[0].(string)
+	if len(reply) != 3 {
+		return Moment{}, fmt.Errorf("unknown reply of a script: %v", reply)
+	}
+	what, _ := reply[0].(string)
 	epoch, _ := reply[1].(string)
 	version, _ := reply[2].(int64)
-	switch outcome {
+	switch what {
 	case "stale":
-		if replace {
-			return Moment{}, errStale
-		}
-		return Moment{epoch, version}, nil
+		return Moment{epoch, version}, errStale
 	case "applied", "same":
 		return Moment{epoch, version}, nil
 	case "building":
@@ -260,7 +307,7 @@ func (ix *Index) tryChange(ctx context.Context, organizationID string, d Delta, 
 	case "lost":
 		return Moment{}, ErrLost
 	default:
-		return Moment{}, fmt.Errorf("unknown outcome %q", outcome)
+		return Moment{}, fmt.Errorf("unknown outcome of a script: %q", what)
 	}
 }
 

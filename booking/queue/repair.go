@@ -369,9 +369,9 @@ func (ix *Index) mendAll(ctx context.Context, organizationID, epoch string, wron
 		return ix.renew(ctx, organizationID, epoch)
 	}
 	for _, d := range wrong {
-		change, record := Delta{BookingID: d.entry.BookingID, BookingVersion: d.entry.Version}, ""
+		change, record := Change{BookingID: d.entry.BookingID, BookingVersion: d.entry.Version}, ""
 		if d.waits {
-			change, record = d.entry.delta(), d.entry.record()
+			change, record = d.entry.change(), d.entry.record()
 		}
 		_, err := ix.change(ctx, organizationID, change, record, true)
 		if errors.Is(err, errStale) {
