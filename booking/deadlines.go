@@ -16,15 +16,16 @@ const (
 	sweepEvery = 500 * time.Millisecond
 	// sweepBatch bounds what one transaction claims.
 	sweepBatch = 100
-	// sweepContended is the pause when what is due is being settled elsewhere.
+	// sweepContended is the pause while another node settles the deadlines that have
+	// passed.
 	sweepContended = 20 * time.Millisecond
 	// sweepRetry is the pause after a failure.
 	sweepRetry = time.Second
 )
 
-// Sweep settles what is due, on every node: it sleeps until the next deadline
-// and claims what has passed, skipping what another node is claiming. It ends
-// with ctx.
+// Sweep settles deadlines, on every node. It sleeps until the next deadline and
+// claims those that have passed, skipping rows that another node is claiming. It
+// returns when ctx ends.
 func (s *Service) Sweep(ctx context.Context) {
 	for ctx.Err() == nil {
 		s.rosters.tidy()
@@ -102,8 +103,9 @@ func (s *Service) expire(ctx context.Context) (int, error) {
 	return len(expired), nil
 }
 
-// deleteUnpaid deletes bookings that were not paid in time, as the document's
-// chapter on online payments has it. Nobody was told of them, so nobody is.
+// deleteUnpaid deletes bookings that were not paid in time (the document's chapter on
+// online payments). No event is emitted, because none was emitted when they were
+// made.
 func (s *Service) deleteUnpaid(ctx context.Context) (int, error) {
 	var due []models.Booking
 	err := s.store.Tx(ctx, func(tx *store.Tx) error {

@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// serviceLife is how long an observation of a type's service is believed, and
-	// twice that while somebody looks again.
+	// serviceLife is how long the observed service times of a type are used. It is
+	// twice that while a request reads them again.
 	serviceLife = 2 * time.Second
-	// observedVisits is how many finished visits of today the mean is taken
-	// over, and enoughVisits how many it takes to trust it at all.
+	// observedVisits is how many of today's finished visits the mean covers, and
+	// enoughVisits the least number for which the mean is used.
 	observedVisits = 50
 	enoughVisits   = 5
-	// maxServices bounds the cache; beyond it the cache starts over.
+	// maxServices bounds the cache. Beyond it the cache is cleared.
 	maxServices = 10_000
 )
 
-// service is what is known about how fast a type is served just now.
+// service holds how fast a type is served at present.
 type service struct {
 	minutes int     // of the type: what the document's formula uses
 	mean    float64 // observed minutes of a visit, or minutes until enough are seen
@@ -39,7 +39,7 @@ type serviceTimes struct {
 	byType map[string]*observed
 }
 
-// observed is what was last seen of a type.
+// observed is the cache entry of a type.
 type observed struct {
 	looking chan struct{} // holds one while somebody looks for all
 	service               // guarded by serviceTimes.mu
@@ -47,7 +47,7 @@ type observed struct {
 
 func newServiceTimes() *serviceTimes { return &serviceTimes{byType: map[string]*observed{}} }
 
-// of returns what is known of a type, and whether that is still believed.
+// of returns the entry of a type, its service, and whether that is recent enough.
 func (st *serviceTimes) of(typeID string) (o *observed, known service, ok bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -93,8 +93,8 @@ func (s *Service) serviceOf(ctx context.Context, organizationID, typeID string) 
 	return fresh, nil
 }
 
-// ForgetType makes the next estimate of a type look at it anew, after it was
-// changed through this node; other nodes look again within serviceLife.
+// ForgetType drops a type after a change through this node, so that the next estimate
+// reads it again. Other nodes read it within serviceLife.
 func (s *Service) ForgetType(typeID string) {
 	s.stats.mu.Lock()
 	defer s.stats.mu.Unlock()

@@ -25,19 +25,19 @@ type Filters struct {
 // maxFilterResources bounds Filters.Resources.
 const maxFilterResources = 100
 
-// Join is what a customer, or the desk for them, asks for.
+// Join is a request for a queued booking, by a customer or by the desk.
 type Join struct {
-	// CustomerID is set when customers ask themselves.
+	// CustomerID is set if customers join by themselves.
 	CustomerID string
-	// Customer, when CustomerID is empty, finds or makes the customer in the
-	// transaction that makes the booking.
+	// Customer, if CustomerID is empty, finds or creates the customer in the
+	// transaction that creates the booking.
 	Customer func(tx *store.Tx) (*models.Customer, error)
-	// FirstName and LastName name the visitor. Empty: the customer's name.
+	// FirstName and LastName name the visitor. Default: the customer's name.
 	FirstName, LastName string
 	TypeID              string
 	Priority            int
-	// Timeout is the assignment timeout in minutes; it is clamped, and a
-	// fraction is dropped. Nil: the default.
+	// Timeout is the assignment timeout in minutes. It is clamped, and a fraction is
+	// dropped. Default: the type's.
 	Timeout *float64
 	Filters Filters
 	// Offered allows only what patients can book themselves: types and
@@ -45,9 +45,9 @@ type Join struct {
 	Offered bool
 	Note    string
 	Info    models.Fields
-	// TicketHash is that of the ticket's token; empty: it has none.
+	// TicketHash is the hash of the ticket's token. It is empty if there is none.
 	TicketHash string
-	// By is who asks: the customer, or the desk for them.
+	// By is the customer or the desk.
 	By models.Actor
 }
 
@@ -113,7 +113,7 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 			return models.Errorf(models.CodeNobodyServes, "No active resource that the booking may have serves %s.", t.Name)
 		}
 		if !b.Waiting() {
-			// Nobody is told before it is paid.
+			// No event is emitted before the payment.
 			return tx.Audit(organizationID, string(models.ActionJoin), "booking", b.ID)
 		}
 		event := models.EventOf(models.EventNewPending, b)
@@ -167,13 +167,12 @@ func typeIsLeft(db *gorm.DB, id string) error {
 	return nil
 }
 
-// errErased says that the customer of a booking is erased: it does not begin, and
-// changes no more.
+// errErased is returned for a booking of an erased customer, which can neither be
+// made nor changed.
 var errErased = models.Errorf(models.CodeCustomerMissing, "The customer has been erased.")
 
-// outline checks what is asked for and makes as much of the booking as a queued
-// one and an appointment have in common. It returns the type and the
-// organization's time zone too.
+// outline validates j and returns the part of the booking that queued bookings and
+// appointments have in common, with its type and the organization's time zone.
 func (s *Service) outline(ctx context.Context, organizationID string, j Join) (*models.Booking, *models.BookingType, *time.Location, error) {
 	if j.Priority < models.MinPriority || j.Priority > models.MaxPriority {
 		return nil, nil, nil, models.Invalid("priority", "A priority is %d to %d.", models.MinPriority, models.MaxPriority)

@@ -30,9 +30,9 @@ type Filter struct {
 	After string
 }
 
-// visitMoment is what a list is about, and in the order of: the beginning of an
-// appointment, and for a queued booking the call or, before that, the joining. An
-// index has it.
+// visitMoment is the moment that lists are filtered and ordered by: the start of an
+// appointment, and for a queued booking the call or, before that, the joining. It is
+// indexed.
 const visitMoment = "COALESCE(starts_at, called_at, created_at)"
 
 func visitMomentOf(b *models.Booking) time.Time {
@@ -45,8 +45,8 @@ func visitMomentOf(b *models.Booking) time.Time {
 	return b.CreatedAt
 }
 
-// List returns a page of bookings in the order of the moment that From and To
-// apply to, and the place where the next page goes on, empty on the last.
+// List returns a page of bookings in the order of the moment that From and To apply
+// to, and the position of the next page, which is empty on the last page.
 func (s *Service) List(ctx context.Context, sc Scope, f Filter) ([]models.Booking, string, error) {
 	q := sc.view(s.store.Read(ctx).Where("organization_id = ?", sc.OrganizationID))
 	if f.CustomerID != "" {
@@ -156,8 +156,7 @@ func (s *Service) Queue(ctx context.Context, sc Scope, resourceID string, limit 
 	return page, nil
 }
 
-// Unassigned lists what a resource could take, oldest first: who waits and who
-// is on hold.
+// Unassigned lists the waiting and held bookings that match a resource, oldest first.
 func (s *Service) Unassigned(ctx context.Context, sc Scope, resourceID string, limit int, after string) ([]models.Booking, string, error) {
 	if !sc.seesRequests(resourceID) {
 		return nil, "", forbiddenResource()

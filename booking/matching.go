@@ -51,7 +51,7 @@ func NewTruth(s *store.Store) Truth { return Truth{s} }
 // waitingPage bounds the bookings that one query reads.
 const waitingPage = 5000
 
-// waitingRow is what the index needs of a booking.
+// waitingRow holds the columns of a booking that the index needs.
 type waitingRow struct {
 	seq             int64
 	id, typeID      string

@@ -19,17 +19,18 @@ type Place struct {
 	// WaitMinutes is Position times the minutes of its type: the document's
 	// formula for estimatedWaitMinutes.
 	WaitMinutes int
-	// Estimate is the better answer, from who is present and how long visits take.
+	// Estimate is the better answer: it uses the resources that are present and the
+	// durations of recent visits.
 	Estimate models.Estimate
 	// Age is how old Position may be while the link to Redis is silent; nil
 	// while it is right now.
 	Age *time.Duration
 }
 
-// Places returns the place of each of the bookings that wait. Positions come
-// from the mirror when it shows all that the index holds, and are counted in
-// the database otherwise. A booking that turns out to have left its queue since
-// it was read is replaced by what it is now. All are of one organization.
+// Places returns the place of each waiting booking of one organization. Positions
+// come from the mirror if it is as new as the index, and are counted in the database
+// otherwise. A booking that has left its queue since it was read is overwritten with
+// its present row.
 func (s *Service) Places(ctx context.Context, organizationID string, bookings []models.Booking) (map[string]Place, error) {
 	places := map[string]Place{}
 	var mirror *queue.Mirror
@@ -56,8 +57,8 @@ func (s *Service) Places(ctx context.Context, organizationID string, bookings []
 	return places, nil
 }
 
-// placeOf is the place of a booking that was waiting a moment ago; nil when it
-// has left the queue since, and then it is replaced by what it is now.
+// placeOf returns the place of a booking that was waiting when it was read. If it has
+// left the queue since, placeOf overwrites it with its present row and returns nil.
 func (s *Service) placeOf(ctx context.Context, mirror *queue.Mirror, b *models.Booking) (*Place, error) {
 	position, age, err := s.position(ctx, mirror, b)
 	if err != nil || position == 0 {
@@ -68,11 +69,11 @@ func (s *Service) placeOf(ctx context.Context, mirror *queue.Mirror, b *models.B
 	return &place, err
 }
 
-// position returns the place of a booking that was waiting a moment ago, and
-// how old it may be: from the mirror if there is one, else from one that is
-// a few seconds old if a crowd waits, else from the database. When the booking
-// has left the queue since, it is replaced by what it is now, and its position
-// is 0. age is nil when the position is right now and changes are heard.
+// position returns the position of a booking that was waiting when it was read, and
+// its age. It comes from the given mirror; without one, from a mirror that is a few
+// seconds old if many wait; and otherwise from the database. If the booking has left
+// the queue since, it is overwritten with its present row and its position is 0. age
+// is nil if the position is current.
 func (s *Service) position(ctx context.Context, mirror *queue.Mirror, b *models.Booking) (position int, age *time.Duration, err error) {
 	if mirror == nil {
 		if m, ok := s.mirrors.Recent(b.OrganizationID); ok {
@@ -127,9 +128,10 @@ func (s *Service) PlaceAt(ctx context.Context, b *models.Booking, position int) 
 	return place, nil
 }
 
-// placeAfter says where a booking stands after a change of it that the index
-// had taken in at a moment; nil when it does not wait any more. The change is
-// made, so a failure is none of the caller's: they would try it again.
+// placeAfter returns the place of a booking after a change that the index has applied
+// at the given position of its stream, or nil if it no longer waits. The change is
+// already committed, so errors are logged, not returned: the caller would retry a
+// change that succeeded.
 func (s *Service) placeAfter(ctx context.Context, b *models.Booking, at queue.Moment) *Place {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
@@ -149,9 +151,9 @@ func (s *Service) tryPlaceAfter(ctx context.Context, b *models.Booking, at queue
 	return s.placeOf(ctx, mirror, b)
 }
 
-// countPosition counts in the database who stands ahead of a waiting booking,
-// all at one moment. With no active resource to wait for, it counts among those
-// of its type. It returns 0 when the booking does not wait any more.
+// countPosition counts in one statement the bookings ahead of a waiting one. If no
+// active resource matches the booking, it counts those of the same type. It returns 0
+// if the booking no longer waits.
 func countPosition(db *gorm.DB, seq int64) (int, error) {
 	ahead := `SELECT count(*) FROM bookings x WHERE x.organization_id = b.organization_id AND x.stage = 'WAITING'
 		AND (x.priority > b.priority OR x.priority = b.priority AND x.seq < b.seq) AND `

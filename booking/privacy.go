@@ -8,10 +8,9 @@ import (
 	"nowserving/models"
 )
 
-// CancelAll cancels what a customer waits for and the appointments they have
-// ahead, each as Cancel does, so that who waits behind moves up. It fails with
-// CodeBeingServed, before it cancels anything, while they are called or served.
-// One that is cut short goes on when it is called again.
+// CancelAll cancels a customer's waiting bookings and future appointments, each like
+// Cancel. It fails with CodeBeingServed, before it cancels anything, while the
+// customer is called or served. If it was interrupted, calling it again continues.
 func (s *Service) CancelAll(ctx context.Context, sc Scope, customerID string) error {
 	now, err := s.store.Now(ctx)
 	if err != nil {

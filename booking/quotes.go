@@ -14,9 +14,8 @@ import (
 // maxQuotes bounds the quotes that wait to be written.
 const maxQuotes = 10_000
 
-// quote is the first estimate that joining answered, and the place: Answered is
-// what it was, and Position what the customer was told of it, 0 when the desk
-// joined for them.
+// quote is the estimate and the position that joining answered. Position is 0 if the
+// desk joined for the customer, who then has not seen it.
 type quote struct {
 	BookingID string `gorm:"primaryKey"`
 	Position  int

@@ -27,14 +27,15 @@ func setReminder(b *models.Booking, i int) {
 	}
 }
 
-// scheduleReminders leaves out what is past already when an appointment is made.
+// scheduleReminders sets the first reminder of a new appointment that is not in the
+// past.
 func scheduleReminders(b *models.Booking, now time.Time) {
 	i := slices.IndexFunc(models.Reminders, func(r models.Reminder) bool { return due(b, r).After(now) })
 	setReminder(b, i)
 }
 
-// settle fits the reminders of an appointment, and its end, to what has become
-// of it: nobody is reminded to come who is there, or of what won't be.
+// settle adapts the reminders and the end of an appointment to its stage: a patient
+// who has come, or whose appointment is canceled, gets no reminder to come.
 func settle(tx *store.Tx, b *models.Booking) error {
 	next := len(models.Reminders)
 	switch b.Stage {

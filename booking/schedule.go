@@ -21,18 +21,17 @@ const (
 	maxCandidates = 500
 )
 
-// Appointment is what is asked for when a visit has a date and a time.
+// Appointment is a request for a visit at a date and a time.
 type Appointment struct {
-	// Join is who comes for what. One of the resources its filters allow is
-	// taken, and its timeout means nothing.
+	// Join has the customer, the type and the filters. Its timeout is ignored.
 	Join
-	// Date and Time are the beginning as the organization's clock shows it: a
-	// day, 2023-01-11, and military time, 1820 for twenty past six.
+	// Date and Time are the start in the organization's time zone: a day such as
+	// 2023-01-11, and military time such as 1820 for twenty past six.
 	Date string
 	Time int
-	// Replaces is the id of the booking that is rescheduled, if any. What is
-	// not asked for anew stays: its customer, its note and info, and its
-	// resource if that is free.
+	// Replaces is the id of the booking that is rescheduled, if any. The customer
+	// stays the same; so do the note, the info and, if it is free, the resource,
+	// unless others are given.
 	Replaces string
 }
 
@@ -61,8 +60,8 @@ func (s *Service) Schedule(ctx context.Context, sc Scope, a Appointment) (*model
 		case starts.After(tx.Now.Add(maxAhead)):
 			return models.Invalid("date", "An appointment is at most five years ahead.")
 		}
-		// One at a time in an organization: appointments made at once would else
-		// wait for each other's rows, each for what the other holds.
+		// One at a time in an organization: concurrent appointments would otherwise
+		// deadlock on each other's rows.
 		var id string
 		if err := s.store.Lock(tx).Table("organizations").Where("id = ?", sc.OrganizationID).Pluck("id", &id).Error; err != nil {
 			return fmt.Errorf("lock the organization: %w", err)

@@ -10,7 +10,7 @@ import (
 	"nowserving/models"
 )
 
-// Scope limits what a caller may touch.
+// Scope limits the bookings that a caller may see and change.
 type Scope struct {
 	OrganizationID string
 	// CustomerID, when set, limits to that customer's own bookings.
@@ -39,7 +39,7 @@ func (sc Scope) Customers() access.CustomerScope {
 	return access.AllCustomers(sc.OrganizationID)
 }
 
-// Actor is who the caller is to those who are told of a change.
+// Actor returns whether events name the customer or the staff as the actor.
 func (sc Scope) Actor() models.Actor {
 	if sc.CustomerID != "" || sc.BookingID != "" {
 		return models.ActorCustomer
@@ -52,7 +52,8 @@ func (sc Scope) serves(resourceID string) bool {
 	return !sc.Provider || slices.Contains(sc.Resources, resourceID)
 }
 
-// seesRequests reports whether the caller may look at who waits for a resource.
+// seesRequests reports whether the caller may see the bookings that wait for a
+// resource.
 func (sc Scope) seesRequests(resourceID string) bool {
 	return sc.serves(resourceID) || slices.Contains(sc.Requests, resourceID)
 }
@@ -61,12 +62,12 @@ func forbiddenResource() error {
 	return models.Errorf(models.CodeForbidden, "You do not act for this resource.")
 }
 
-// limit narrows a query to what the caller may touch. A provider acts for
-// bookings of their resources, and for those that no resource has taken yet and
-// that match one of theirs.
+// limit narrows a query to the bookings that the caller may change. A provider
+// changes bookings of their resources, and unassigned ones that match one of their
+// resources.
 func (sc Scope) limit(q *gorm.DB) *gorm.DB { return sc.within(q, sc.Resources, sc.Resources) }
 
-// view narrows a query to what the caller may look at.
+// view narrows a query to the bookings that the caller may see.
 func (sc Scope) view(q *gorm.DB) *gorm.DB {
 	return sc.within(q, slices.Concat(sc.Resources, sc.Confirmed), slices.Concat(sc.Resources, sc.Requests))
 }
@@ -86,14 +87,14 @@ func (sc Scope) within(q *gorm.DB, confirmed, requests []string) *gorm.DB {
 	return q
 }
 
-// mayTouch says why the caller may not change a booking, or nil.
+// mayTouch returns an error if the caller may not change a booking.
 func (sc Scope) mayTouch(db *gorm.DB, b *models.Booking) error { return sc.allows(db, b, sc.limit) }
 
-// mayView says why the caller may not look at a booking, or nil.
+// mayView returns an error if the caller may not see a booking.
 func (sc Scope) mayView(db *gorm.DB, b *models.Booking) error { return sc.allows(db, b, sc.view) }
 
-// allows asks whether a booking is among those that narrow leaves. To a customer
-// somebody else's booking looks like none.
+// allows returns an error if narrow excludes a booking. To a customer, another
+// customer's booking does not exist.
 func (sc Scope) allows(db *gorm.DB, b *models.Booking, narrow func(*gorm.DB) *gorm.DB) error {
 	if sc.CustomerID != "" && b.CustomerID != sc.CustomerID || sc.BookingID != "" && b.ID != sc.BookingID {
 		return models.Errorf(models.CodeBookingNotFound, "There is no such booking in the organization.")

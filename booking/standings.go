@@ -21,8 +21,8 @@ func (s *Service) Matched(ctx context.Context, organizationID, bookingID string)
 	return matchingResources(s.store.Read(ctx), b.Seq)
 }
 
-// Free returns the head of a resource's queue and the resources that could
-// take it now: active, not paused and serving nobody. Without a head, "".
+// Free returns the first booking in a resource's queue and the resources that could
+// take it now: active, not paused and idle. bookingID is empty if nobody waits.
 func (s *Service) Free(ctx context.Context, organizationID, resourceID string) (bookingID string, resources []string, err error) {
 	db := s.store.Read(ctx)
 	var head models.Booking
@@ -44,8 +44,8 @@ func (s *Service) Free(ctx context.Context, organizationID, resourceID string) (
 	return head.ID, resources, nil
 }
 
-// oneMoment has a transaction read everything as it is when it begins. On
-// SQLite every transaction does.
+// oneMoment makes a transaction read one snapshot of the database. On SQLite every
+// transaction does.
 func (s *Service) oneMoment() *sql.TxOptions {
 	if s.store.Postgres() {
 		return &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
@@ -53,9 +53,9 @@ func (s *Service) oneMoment() *sql.TxOptions {
 	return nil
 }
 
-// Standings returns where every waiting booking of an organization stands, all
-// at one moment. It asks the database: the index may be a moment behind it, and
-// whoever is told by this has no later chance to hear better.
+// Standings returns the positions of all waiting bookings of an organization in one
+// snapshot. It reads the database, because the index may be behind and a push sent
+// from it would not be corrected.
 func (s *Service) Standings(ctx context.Context, organizationID string) ([]models.Standing, error) {
 	var waiting []queue.Entry
 	err := s.store.Read(ctx).Transaction(func(db *gorm.DB) error {

@@ -15,12 +15,11 @@ import (
 	"nowserving/models"
 )
 
-// errLost says that no row was in the state a change starts from.
+// errLost is returned if no row was in the state that a change starts from.
 var errLost = errors.New("booking is in another state")
 
-// change makes one legal transition of the one booking that where names, and
-// the event that tells of it. It reports errLost when the booking is in no
-// state the transition starts from.
+// change makes one transition of the booking that where names, and emits its event.
+// It returns errLost if the booking is in no state that the transition starts from.
 func (s *Service) change(tx *store.Tx, where *gorm.DB, a models.Action, by models.Actor, set map[string]any) (*models.Booking, error) {
 	if by == models.ActorStaff && a.Undoable() {
 		set["undo_action"], set["undo_until"] = a, tx.Now.Add(models.UndoWindow)

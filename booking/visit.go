@@ -64,8 +64,8 @@ func (s *Service) Next(ctx context.Context, sc Scope, resourceID string) (*model
 		if r.Paused {
 			return models.Errorf(models.CodeQueuePaused, "%s has paused.", r.Name)
 		}
-		// A row that somebody else is taking right now is passed over, so two
-		// resources that call at once get two different patients.
+		// A row that another call is claiming is skipped, so concurrent calls get
+		// different patients.
 		head := s.store.SkipLocked(tx).Table("bookings AS b").Select("b.seq").
 			Where("b.organization_id = ? AND b.stage = 'WAITING' AND b.assignment_deadline > ?", sc.OrganizationID, tx.Now).
 			Where("EXISTS (SELECT 1 FROM resources r WHERE r.id = ? AND "+matches("b")+")", resourceID).
@@ -105,8 +105,8 @@ func existingResource(tx *store.Tx, organizationID, id string) (*models.Resource
 	return &r, nil
 }
 
-// assign gives the booking that where names to a resource if nobody has, and
-// reports errLost otherwise.
+// assign assigns the booking that where names to a resource. It returns errLost if
+// the booking is already assigned or expired.
 func (s *Service) assign(tx *store.Tx, where *gorm.DB, resourceID string) (*models.Booking, error) {
 	return s.change(tx, where.Where("resource_id IS NULL AND assignment_deadline > ?", tx.Now), models.ActionAssign, models.ActorStaff,
 		map[string]any{"resource_id": resourceID, "called_at": tx.Now, "last_called_at": tx.Now})
@@ -123,8 +123,8 @@ func (s *Service) See(ctx context.Context, sc Scope, id string) (*models.Booking
 
 func nothing(time.Time) map[string]any { return map[string]any{} }
 
-// Start says that the called patient is being served, or whoever came to their
-// appointment; being let in is then the one call they get.
+// Start begins the visit of a called patient, or of one who came to an appointment,
+// which then counts as called.
 func (s *Service) Start(ctx context.Context, sc Scope, id string) (*models.Booking, error) {
 	return s.act(ctx, sc, id, models.ActionStart, func(now time.Time) map[string]any {
 		return map[string]any{
@@ -155,13 +155,13 @@ func (s *Service) Recall(ctx context.Context, sc Scope, id string) (*models.Book
 	})
 }
 
-// Hold lets a waiting patient step aside: the booking keeps its sequence, is
-// skipped by Next and counts ahead of nobody.
+// Hold puts a waiting booking on hold: it keeps its join sequence, is skipped by Next
+// and counts ahead of no other.
 func (s *Service) Hold(ctx context.Context, sc Scope, id string) (*models.Booking, error) {
 	return s.act(ctx, sc, id, models.ActionHold, nothing, nil)
 }
 
-// Return puts a held patient back at their join sequence and says where that is.
+// Return puts a held booking back at its join sequence and returns its place.
 func (s *Service) Return(ctx context.Context, sc Scope, id string) (*models.Booking, *Place, error) {
 	b, at, err := s.actAt(ctx, sc, id, models.ActionReturn, nothing, nil)
 	if err != nil {
@@ -170,15 +170,14 @@ func (s *Service) Return(ctx context.Context, sc Scope, id string) (*models.Book
 	return b, s.placeAfter(ctx, b, at), nil
 }
 
-// Cancel takes a booking out before it is served: a customer leaves the queue,
-// or the desk cancels.
+// Cancel cancels a booking that is not being served.
 func (s *Service) Cancel(ctx context.Context, sc Scope, id, reason string) (*models.Booking, error) {
 	return s.act(ctx, sc, id, models.ActionCancel, func(now time.Time) map[string]any {
 		return map[string]any{"cancel_reason": reason, "ended_at": now}
 	}, nil)
 }
 
-// SetPaused pauses or resumes a resource's queue and tells who watches it.
+// SetPaused pauses or resumes a resource's queue and announces it to live clients.
 func (s *Service) SetPaused(ctx context.Context, sc Scope, resourceID string, paused bool) (*models.Resource, error) {
 	if !sc.serves(resourceID) {
 		return nil, forbiddenResource()

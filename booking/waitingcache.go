@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// rosterLife is how long a roster is kept after it last spared a reading, and
-	// warmLife how long one that was read before anybody asked.
+	// rosterLife is how long rows are kept after they last saved a query, and
+	// warmLife how long rows that Warm has read.
 	rosterLife = 5 * time.Second
 	warmLife   = 30 * time.Second
 	// rosterRows bounds the rows of one roster, and maxRosterRows those of all.
@@ -20,23 +20,21 @@ const (
 	maxRosterRows = 50_000
 	// rosterTimeout bounds the reading of one.
 	rosterTimeout = 10 * time.Second
-	// Within missWindow, fewMisses bookings are read one by one before all are
-	// read together, or as many as cost about the same as that.
+	// Within missWindow, this many bookings are read one by one before all are read
+	// together: fewMisses, or one in rowsPerMiss if that is more.
 	missWindow  = time.Second
 	fewMisses   = 32
 	rowsPerMiss = 32
-	// organizationLife is how long an organization nobody asks about is
-	// remembered.
+	// organizationLife is how long an organization without requests is remembered.
 	organizationLife = 10 * time.Minute
 )
 
-// rosters keep the rows of an organization's waiting bookings for a moment. A
-// crowd that comes at once, after a restart of this node or of another, then
-// costs one reading of the database and not one for each.
+// rosters cache the rows of waiting bookings for some seconds, by organization. Many
+// clients that reconnect at once, after the restart of a node, then cost one query
+// and not one each.
 //
-// A row is used only when a mirror that shows the index or the database as it
-// is now has the booking waiting with the row's own version, so it can't be
-// older than what any change that was answered has left.
+// A row is used only if a current mirror has the booking waiting at the row's own
+// version, so it includes every change that has been answered.
 type rosters struct {
 	mu             sync.Mutex
 	byOrganization map[string]*roster
@@ -99,12 +97,11 @@ func (s *Service) Watch(ctx context.Context, sc Scope, id string) (*models.Booki
 	return b, position, err
 }
 
-// warmOrganizations bounds those that a node reads before anybody asks.
+// warmOrganizations bounds the organizations that Warm reads.
 const warmOrganizations = 50
 
-// Warm prepares a node for those who come back after a restart, while nobody
-// waits for that: it reads the index of the organizations where most wait, and
-// their bookings.
+// Warm prepares a starting node for clients that reconnect: it reads the index and
+// the waiting bookings of the organizations with the longest queues.
 func (s *Service) Warm(ctx context.Context) error {
 	var busy []string
 	err := s.store.Read(ctx).Raw(`SELECT organization_id FROM bookings WHERE stage = 'WAITING'
@@ -157,8 +154,8 @@ func (s *Service) readRoster(ctx context.Context, organizationID string, under *
 	s.rosters.keep(organizationID, list, life)
 }
 
-// find returns a row that is kept, or a reading to wait for, which the first
-// one told of it has to do, or neither.
+// find returns a cached row, or else a reading to wait for, or neither. first reports
+// whether the caller has to do the reading.
 func (rs *rosters) find(organizationID, id string, version int64) (b *models.Booking, under *reading, first bool) {
 	now := time.Now()
 	rs.mu.Lock()
@@ -182,8 +179,8 @@ func (rs *rosters) find(organizationID, id string, version int64) (b *models.Boo
 	if now.Sub(r.since) > missWindow {
 		r.misses, r.since = 0, now
 	}
-	// Somebody nobody has asked about yet: this node has just started, and
-	// everybody will come.
+	// A first miss means that this node has just started, and that all clients will
+	// reconnect.
 	if r.misses++; met && r.misses <= max(fewMisses, len(r.rows)/rowsPerMiss) {
 		return nil, nil, false
 	}
@@ -191,15 +188,15 @@ func (rs *rosters) find(organizationID, id string, version int64) (b *models.Boo
 	return nil, r.reading, true
 }
 
-// have returns a row that is kept.
+// have returns a cached row, or nil.
 func (rs *rosters) have(organizationID, id string, version int64) *models.Booking {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	return rs.byOrganization[organizationID].have(id, version)
 }
 
-// have returns a copy, so that callers share nothing but what none of them
-// changes: its texts, times and info.
+// have returns a shallow copy of a row, or nil. Strings, times and Info are shared
+// and must not be modified.
 func (r *roster) have(id string, version int64) *models.Booking {
 	if r == nil || r.rows[id] == nil || r.rows[id].Version != version {
 		return nil
@@ -208,7 +205,7 @@ func (r *roster) have(id string, version int64) *models.Booking {
 	return &b
 }
 
-// keep ends a reading.
+// keep stores the rows of a reading.
 func (rs *rosters) keep(organizationID string, list []models.Booking, life time.Duration) {
 	rows := make(map[string]*models.Booking, len(list))
 	for i := range list {
@@ -232,7 +229,7 @@ func (rs *rosters) drop(r *roster) {
 	r.rows = nil
 }
 
-// tidy drops what has not been of use for a while.
+// tidy drops rows that have not been used for a while.
 func (rs *rosters) tidy() {
 	now := time.Now()
 	rs.mu.Lock()
