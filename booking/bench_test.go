@@ -46,7 +46,7 @@ func BenchmarkComparison(b *testing.B) {
 		}
 		return nil
 	}))
-	truth := booking.NewTruth(s)
+	truth := booking.NewSource(s)
 	index := queue.NewIndex(rdb, truth, slog.New(slog.DiscardHandler))
 	_, err = index.Put(ctx, "o", queue.Entry{BookingID: models.NewID(), Version: 1, TypeID: "t"}, nil)
 	require.NoError(b, err)

@@ -28,7 +28,7 @@ const (
 // returns when ctx ends.
 func (s *Service) Sweep(ctx context.Context) {
 	for ctx.Err() == nil {
-		s.rosters.tidy()
+		s.waiting.tidy()
 		pause, err := s.sweep(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("sweep deadlines", "error", err)

@@ -75,7 +75,7 @@ func (h *house) node(sweep bool) *node {
 	}
 	rdb, closeRedis, err := store.OpenRedis(url)
 	require.NoError(h.t, err)
-	index := queue.NewIndex(rdb, booking.NewTruth(s), slog.Default())
+	index := queue.NewIndex(rdb, booking.NewSource(s), slog.Default())
 	mirrors := queue.NewMirrors(index, time.Now, slog.Default())
 	c := catalog.New(s, func(ctx context.Context, organizationID string) {
 		assert.NoError(h.t, index.Rematch(ctx, organizationID))

@@ -42,11 +42,11 @@ func entryOf(b *models.Booking, resources []string) queue.Entry {
 	}
 }
 
-// Truth answers the queue index from the database.
-type Truth struct{ store *store.Store }
+// Source answers the queue index from the database.
+type Source struct{ store *store.Store }
 
-// NewTruth makes the Truth of a store.
-func NewTruth(s *store.Store) Truth { return Truth{s} }
+// NewSource makes the Source of a store.
+func NewSource(s *store.Store) Source { return Source{s} }
 
 // waitingPage bounds the bookings that one query reads.
 const waitingPage = 5000
@@ -65,9 +65,9 @@ type waitingRow struct {
 
 const waitingColumns = "seq, id, type_id, ticket, priority, version, stage, filter_category, filter_resources"
 
-// Waiting implements queue.Truth. It reads the bookings page by page in the
+// Waiting implements queue.Source. It reads the bookings page by page in the
 // order of an index, band after band, so that each query is short.
-func (t Truth) Waiting(ctx context.Context, organizationID string, each func([]queue.Entry) error) error {
+func (t Source) Waiting(ctx context.Context, organizationID string, each func([]queue.Entry) error) error {
 	return eachWaiting(t.store.Read(ctx), organizationID, each)
 }
 
@@ -194,8 +194,8 @@ func (m *matcher) entries(bookings []waitingRow) ([]queue.Entry, error) {
 	return entries, nil
 }
 
-// Sum implements queue.Truth.
-func (t Truth) Sum(ctx context.Context, organizationID string) (queue.Sum, error) {
+// Sum implements queue.Source.
+func (t Source) Sum(ctx context.Context, organizationID string) (queue.Sum, error) {
 	var sum queue.Sum
 	err := t.store.Read(ctx).Raw(`SELECT count(*) AS waiting, CAST(COALESCE(sum(seq * version), 0) AS bigint) AS weight
 		FROM bookings WHERE organization_id = ? AND stage = ?`, organizationID, models.StageWaiting).Scan(&sum).Error
@@ -208,8 +208,8 @@ func (t Truth) Sum(ctx context.Context, organizationID string) (queue.Sum, error
 // lookupChunk bounds the ids in one query.
 const lookupChunk = 1000
 
-// Lookup implements queue.Truth.
-func (t Truth) Lookup(
+// Lookup implements queue.Source.
+func (t Source) Lookup(
 	ctx context.Context, organizationID string, ids []string,
 ) (waiting []queue.Entry, versions map[string]int64, err error) {
 	db := t.store.Read(ctx)

@@ -132,7 +132,7 @@ func (s *Service) PlaceAt(ctx context.Context, b *models.Booking, position int) 
 // at the given position of its stream, or nil if it no longer waits. The change is
 // already committed, so errors are logged, not returned: the caller would retry a
 // change that succeeded.
-func (s *Service) placeAfter(ctx context.Context, b *models.Booking, at queue.Moment) *Place {
+func (s *Service) placeAfter(ctx context.Context, b *models.Booking, at queue.StreamPosition) *Place {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
 	place, err := s.tryPlaceAfter(ctx, b, at)
@@ -143,7 +143,7 @@ func (s *Service) placeAfter(ctx context.Context, b *models.Booking, at queue.Mo
 	return place
 }
 
-func (s *Service) tryPlaceAfter(ctx context.Context, b *models.Booking, at queue.Moment) (*Place, error) {
+func (s *Service) tryPlaceAfter(ctx context.Context, b *models.Booking, at queue.StreamPosition) (*Place, error) {
 	mirror, ok := s.mirrors.At(ctx, b.OrganizationID, at)
 	if !ok {
 		mirror = nil

@@ -44,7 +44,7 @@ type Service struct {
 	log     *slog.Logger
 
 	stats   *serviceTimes
-	rosters *rosters
+	waiting *waitingCache
 	quotes  quotes
 
 	remindersDropped atomic.Uint64
@@ -54,7 +54,7 @@ type Service struct {
 func New(s *store.Store, c *catalog.Catalog, ix *queue.Index, mirrors *queue.Mirrors, log *slog.Logger) *Service {
 	return &Service{
 		store: s, catalog: c, index: ix, mirrors: mirrors, log: log,
-		stats: newServiceTimes(), rosters: newRosters(),
+		stats: newServiceTimes(), waiting: newRosters(),
 	}
 }
 
@@ -62,11 +62,11 @@ func New(s *store.Store, c *catalog.Catalog, ix *queue.Index, mirrors *queue.Mir
 // after a committed change, and returns the moment the index took it in. A
 // failure loses nothing: the index is compared with the database as soon as it
 // can be.
-func (s *Service) publish(ctx context.Context, b *models.Booking, t models.EventType) queue.Moment {
+func (s *Service) publish(ctx context.Context, b *models.Booking, t models.EventType) queue.StreamPosition {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
 	event := models.EventOf(t, b)
-	var at queue.Moment
+	var at queue.StreamPosition
 	err := errUnlinked
 	if s.mirrors.Reaches(b.OrganizationID) {
 		at, err = s.put(ctx, b, &event)
@@ -75,7 +75,7 @@ func (s *Service) publish(ctx context.Context, b *models.Booking, t models.Event
 	case errors.Is(err, queue.ErrLost):
 		s.mirrors.Lost(b.OrganizationID)
 	case err != nil:
-		s.mirrors.Distrust(b.OrganizationID)
+		s.mirrors.Invalidate(b.OrganizationID)
 		s.log.Warn("the queue index did not take a change; it will be repaired", "booking", b.ID, "error", err)
 	}
 	return at
@@ -83,13 +83,13 @@ func (s *Service) publish(ctx context.Context, b *models.Booking, t models.Event
 
 var errUnlinked = errors.New("no link to Redis")
 
-func (s *Service) put(ctx context.Context, b *models.Booking, event *models.BookingEvent) (queue.Moment, error) {
+func (s *Service) put(ctx context.Context, b *models.Booking, event *models.BookingEvent) (queue.StreamPosition, error) {
 	if !b.Waiting() {
 		return s.index.Remove(ctx, b.OrganizationID, b.ID, b.Version, event)
 	}
 	resources, err := matchingResources(s.store.Read(ctx), b.Seq)
 	if err != nil {
-		return queue.Moment{}, err
+		return queue.StreamPosition{}, err
 	}
 	return s.index.Put(ctx, b.OrganizationID, entryOf(b, resources), event)
 }

@@ -71,7 +71,7 @@ func (s *Service) act(ctx context.Context, sc Scope, id string, a models.Action,
 // actAt is act that also returns the moment the index took the change in.
 func (s *Service) actAt(ctx context.Context, sc Scope, id string, a models.Action, set func(now time.Time) map[string]any,
 	also func(tx *store.Tx, q *gorm.DB) *gorm.DB,
-) (*models.Booking, queue.Moment, error) {
+) (*models.Booking, queue.StreamPosition, error) {
 	var b *models.Booking
 	err := s.store.Tx(ctx, func(tx *store.Tx) error {
 		where := sc.limit(tx.Where("organization_id = ? AND id = ?", sc.OrganizationID, id))
@@ -86,7 +86,7 @@ func (s *Service) actAt(ctx context.Context, sc Scope, id string, a models.Actio
 		return err
 	})
 	if err != nil {
-		return nil, queue.Moment{}, err
+		return nil, queue.StreamPosition{}, err
 	}
 	return b, s.publish(ctx, b, models.TransitionOf(a).Event), nil
 }

@@ -11,15 +11,16 @@ import (
 )
 
 const (
-	// rosterLife is how long rows are kept after they last saved a query, and
+	// waitingLife is how long rows are kept after they last saved a query, and
 	// warmLife how long rows that Warm has read.
-	rosterLife = 5 * time.Second
-	warmLife   = 30 * time.Second
-	// rosterRows bounds the rows of one roster, and maxRosterRows those of all.
-	rosterRows    = 20_000
-	maxRosterRows = 50_000
-	// rosterTimeout bounds the reading of one.
-	rosterTimeout = 10 * time.Second
+	waitingLife = 5 * time.Second
+	warmLife    = 30 * time.Second
+	// maxWaitingRows bounds the rows of one organization, and maxCachedRows those of
+	// all.
+	maxWaitingRows = 20_000
+	maxCachedRows  = 50_000
+	// waitingTimeout bounds the reading of one.
+	waitingTimeout = 10 * time.Second
 	// Within missWindow, this many bookings are read one by one before all are read
 	// together: fewMisses, or one in rowsPerMiss if that is more.
 	missWindow  = time.Second
@@ -29,19 +30,19 @@ const (
 	organizationLife = 10 * time.Minute
 )
 
-// rosters cache the rows of waiting bookings for some seconds, by organization. Many
+// waitingCache cache the rows of waiting bookings for some seconds, by organization. Many
 // clients that reconnect at once, after the restart of a node, then cost one query
 // and not one each.
 //
 // A row is used only if a current mirror has the booking waiting at the row's own
 // version, so it includes every change that has been answered.
-type rosters struct {
+type waitingCache struct {
 	mu             sync.Mutex
-	byOrganization map[string]*roster
+	byOrganization map[string]*waitingRows
 	rows           int // in all
 }
 
-type roster struct {
+type waitingRows struct {
 	rows    map[string]*models.Booking // never changed; nil when none are kept
 	reading *reading                   // under way, or nil
 	until   time.Time                  // when they are dropped, unless they are of use
@@ -50,13 +51,13 @@ type roster struct {
 	since   time.Time
 }
 
-// reading is one of the whole roster.
+// reading is a query for all waiting bookings of an organization.
 type reading struct {
 	done chan struct{}
 	err  error
 }
 
-func newRosters() *rosters { return &rosters{byOrganization: map[string]*roster{}} }
+func newRosters() *waitingCache { return &waitingCache{byOrganization: map[string]*waitingRows{}} }
 
 // Watch finds a booking that the caller may see, as it is now, and its place in
 // the queue, 0 when it does not wait.
@@ -111,8 +112,8 @@ func (s *Service) Warm(ctx context.Context) error {
 	}
 	for _, id := range busy {
 		s.mirrors.Get(ctx, id)
-		if _, under, first := s.rosters.find(id, "", 0); first {
-			s.readRoster(ctx, id, under, warmLife)
+		if _, under, first := s.waiting.find(id, "", 0); first {
+			s.readWaiting(ctx, id, under, warmLife)
 			if under.err != nil {
 				return under.err
 			}
@@ -121,15 +122,15 @@ func (s *Service) Warm(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// waitingRow returns a booking from the roster if it is there with a version,
+// waitingRow returns a booking from the cache if it is there with a version,
 // and nil if it has to be read by itself.
 func (s *Service) waitingRow(ctx context.Context, organizationID, id string, version int64) (*models.Booking, error) {
-	b, under, first := s.rosters.find(organizationID, id, version)
+	b, under, first := s.waiting.find(organizationID, id, version)
 	if under == nil {
 		return b, nil
 	}
 	if first {
-		s.readRoster(context.WithoutCancel(ctx), organizationID, under, rosterLife)
+		s.readWaiting(context.WithoutCancel(ctx), organizationID, under, waitingLife)
 	}
 	select {
 	case <-under.done:
@@ -139,36 +140,36 @@ func (s *Service) waitingRow(ctx context.Context, organizationID, id string, ver
 	if under.err != nil {
 		return nil, under.err
 	}
-	return s.rosters.have(organizationID, id, version), nil
+	return s.waiting.have(organizationID, id, version), nil
 }
 
-func (s *Service) readRoster(ctx context.Context, organizationID string, under *reading, life time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, rosterTimeout)
+func (s *Service) readWaiting(ctx context.Context, organizationID string, under *reading, life time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, waitingTimeout)
 	defer cancel()
 	defer close(under.done)
 	var list []models.Booking
-	err := s.store.Read(ctx).Where("organization_id = ? AND stage = ?", organizationID, models.StageWaiting).Limit(rosterRows).Find(&list).Error
+	err := s.store.Read(ctx).Where("organization_id = ? AND stage = ?", organizationID, models.StageWaiting).Limit(maxWaitingRows).Find(&list).Error
 	if err != nil {
 		under.err = fmt.Errorf("read who waits: %w", err)
 	}
-	s.rosters.keep(organizationID, list, life)
+	s.waiting.keep(organizationID, list, life)
 }
 
 // find returns a cached row, or else a reading to wait for, or neither. first reports
 // whether the caller has to do the reading.
-func (rs *rosters) find(organizationID, id string, version int64) (b *models.Booking, under *reading, first bool) {
+func (rs *waitingCache) find(organizationID, id string, version int64) (b *models.Booking, under *reading, first bool) {
 	now := time.Now()
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	r := rs.byOrganization[organizationID]
 	met := r != nil
 	if !met {
-		r = &roster{}
+		r = &waitingRows{}
 		rs.byOrganization[organizationID] = r
 	}
 	r.asked = now
 	if b := r.have(id, version); b != nil {
-		if until := now.Add(rosterLife); until.After(r.until) {
+		if until := now.Add(waitingLife); until.After(r.until) {
 			r.until = until
 		}
 		return b, nil, false
@@ -189,7 +190,7 @@ func (rs *rosters) find(organizationID, id string, version int64) (b *models.Boo
 }
 
 // have returns a cached row, or nil.
-func (rs *rosters) have(organizationID, id string, version int64) *models.Booking {
+func (rs *waitingCache) have(organizationID, id string, version int64) *models.Booking {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	return rs.byOrganization[organizationID].have(id, version)
@@ -197,7 +198,7 @@ func (rs *rosters) have(organizationID, id string, version int64) *models.Bookin
 
 // have returns a shallow copy of a row, or nil. Strings, times and Info are shared
 // and must not be modified.
-func (r *roster) have(id string, version int64) *models.Booking {
+func (r *waitingRows) have(id string, version int64) *models.Booking {
 	if r == nil || r.rows[id] == nil || r.rows[id].Version != version {
 		return nil
 	}
@@ -206,7 +207,7 @@ func (r *roster) have(id string, version int64) *models.Booking {
 }
 
 // keep stores the rows of a reading.
-func (rs *rosters) keep(organizationID string, list []models.Booking, life time.Duration) {
+func (rs *waitingCache) keep(organizationID string, list []models.Booking, life time.Duration) {
 	rows := make(map[string]*models.Booking, len(list))
 	for i := range list {
 		rows[list[i].ID] = &list[i]
@@ -215,7 +216,7 @@ func (rs *rosters) keep(organizationID string, list []models.Booking, life time.
 	defer rs.mu.Unlock()
 	r := rs.byOrganization[organizationID]
 	rs.drop(r)
-	if rs.rows+len(rows) > maxRosterRows {
+	if rs.rows+len(rows) > maxCachedRows {
 		for _, other := range rs.byOrganization {
 			rs.drop(other)
 		}
@@ -224,13 +225,13 @@ func (rs *rosters) keep(organizationID string, list []models.Booking, life time.
 	r.rows, r.until, r.reading = rows, time.Now().Add(life), nil
 }
 
-func (rs *rosters) drop(r *roster) {
+func (rs *waitingCache) drop(r *waitingRows) {
 	rs.rows -= len(r.rows)
 	r.rows = nil
 }
 
 // tidy drops rows that have not been used for a while.
-func (rs *rosters) tidy() {
+func (rs *waitingCache) tidy() {
 	now := time.Now()
 	rs.mu.Lock()
 	defer rs.mu.Unlock()

@@ -19,7 +19,7 @@ func TestARosterIsReadForACrowdOnly(t *testing.T) {
 			for i, id := range ids {
 				list[i] = models.Booking{ID: id, Version: 1}
 			}
-			rs.keep("o", list, rosterLife)
+			rs.keep("o", list, waitingLife)
 		}
 		// misses counts the askers that are sent to the database by themselves
 		// before all are read.
@@ -75,18 +75,18 @@ func TestRostersAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		rs := newRosters()
-		rows := make([]models.Booking, rosterRows)
+		rows := make([]models.Booking, maxWaitingRows)
 		for i := range rows {
 			rows[i] = models.Booking{ID: models.NewID(), Version: 1}
 		}
 		for _, o := range []string{"a", "b", "c"} {
 			rs.find(o, "x", 1)
-			rs.keep(o, rows, rosterLife)
-			require.LessOrEqual(t, rs.rows, maxRosterRows)
+			rs.keep(o, rows, waitingLife)
+			require.LessOrEqual(t, rs.rows, maxCachedRows)
 		}
 		b, _, _ := rs.find("c", rows[0].ID, 1)
 		require.NotNil(t, b, "the newest is kept")
-		<-time.After(2 * rosterLife)
+		<-time.After(2 * waitingLife)
 		rs.tidy()
 		require.Zero(t, rs.rows)
 		<-time.After(2 * organizationLife)

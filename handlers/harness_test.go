@@ -151,7 +151,7 @@ func (h *house) start(look func(*store.Store)) {
 	rdb, closeRedis, err := store.OpenRedis(redisURL)
 	require.NoError(t, err)
 	h.rdb = rdb
-	index := queue.NewIndex(rdb, booking.NewTruth(h.store), log)
+	index := queue.NewIndex(rdb, booking.NewSource(h.store), log)
 	mirrors := queue.NewMirrors(index, time.Now, log)
 	c := catalog.New(h.store, func(ctx context.Context, organizationID string) {
 		if err := errors.Join(index.Rematch(ctx, organizationID), h.notify.Moved(ctx, organizationID)); err != nil {

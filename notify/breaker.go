@@ -42,7 +42,7 @@ type receiver struct {
 	places chan struct{}
 	// users are the jobs that look at it: it is forgotten only without any.
 	users    int
-	underway map[*place]struct{}
+	underway map[*slot]struct{}
 	took     time.Duration // of late, on average
 	turn     time.Time     // the last turn given out
 
@@ -53,8 +53,8 @@ type receiver struct {
 	probing   bool
 }
 
-// place is the right to make one attempt.
-type place struct {
+// slot is the right to make one attempt.
+type slot struct {
 	of     *receivers
 	name   string
 	began  time.Time
@@ -67,7 +67,7 @@ func newReceivers(now func() time.Time) *receivers {
 }
 
 // enter returns a place, or how long to wait before asking again.
-func (r *receivers) enter(ctx context.Context, name string) (*place, time.Duration) {
+func (r *receivers) enter(ctx context.Context, name string) (*slot, time.Duration) {
 	rc := r.use(name)
 	r.mu.Lock()
 	now := r.now()
@@ -95,7 +95,7 @@ func (r *receivers) enter(ctx context.Context, name string) (*place, time.Durati
 		r.release(name, rc)
 		return nil, wait
 	}
-	p := &place{of: r, name: name, began: now, parent: rc, probe: !rc.openUntil.IsZero()}
+	p := &slot{of: r, name: name, began: now, parent: rc, probe: !rc.openUntil.IsZero()}
 	rc.probing = rc.probing || p.probe
 	rc.underway[p] = struct{}{}
 	return p, 0
@@ -128,7 +128,7 @@ func (r *receivers) use(name string) *receiver {
 	defer r.mu.Unlock()
 	rc := r.of[name]
 	if rc == nil {
-		rc = &receiver{places: make(chan struct{}, placesOfReceiver), underway: map[*place]struct{}{}}
+		rc = &receiver{places: make(chan struct{}, placesOfReceiver), underway: map[*slot]struct{}{}}
 		r.of[name] = rc
 	}
 	rc.users++
@@ -199,7 +199,7 @@ const (
 )
 
 // leave gives the place back.
-func (p *place) leave(o health) {
+func (p *slot) leave(o health) {
 	r, rc := p.of, p.parent
 	r.mu.Lock()
 	defer r.mu.Unlock()

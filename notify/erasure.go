@@ -81,7 +81,7 @@ func erased(tx *store.Tx, organizationID string, bookingIDs []string) (map[strin
 }
 
 // erase empties the letters to a customer, and those about their bookings.
-func (p *post) erase(tx *store.Tx, e *store.Erasure) error {
+func (p *messages) erase(tx *store.Tx, e *store.Erasure) error {
 	jobs, err := tx.SealedJobs(models.Message{}.Kind(), e.OrganizationID, false)
 	if err != nil {
 		return err

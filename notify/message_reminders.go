@@ -21,7 +21,7 @@ var remindersByDefault = map[models.Reminder][]string{
 
 // plan writes a message when a reminder is due: to the patient, by the first
 // method the organization prefers that can be sent and has an address.
-func (p *post) plan(ctx context.Context, a *announcement) (step, error) {
+func (p *messages) plan(ctx context.Context, a *announcement) (step, error) {
 	if a.Event.Type != models.EventReminder {
 		return nil, nil
 	}
@@ -104,7 +104,7 @@ func readVisit(db *gorm.DB, a *announcement) (*visit, error) {
 }
 
 // reminder makes the message.
-func (p *post) reminder(a *announcement, v *visit, lang, method, to string) (models.Message, error) {
+func (p *messages) reminder(a *announcement, v *visit, lang, method, to string) (models.Message, error) {
 	zone, err := time.LoadLocation(v.organization.Timezone)
 	if err != nil {
 		return models.Message{}, fmt.Errorf("the time zone of an organization: %w", err)
@@ -134,7 +134,7 @@ func customerLanguage(db *gorm.DB, c *models.Customer) (string, error) {
 }
 
 // obsolete reports whether what a message says is no longer so.
-func (p *post) obsolete(ctx context.Context, m *models.Message) (bool, error) {
+func (p *messages) obsolete(ctx context.Context, m *models.Message) (bool, error) {
 	living, err := p.s.living(ctx, m.OrganizationID)
 	if err != nil || !living {
 		return true, err

@@ -303,7 +303,7 @@ func (s *Service) MessageLog(ctx context.Context, organizationID string, f Messa
 }
 
 // tidy deletes the log from before a moment.
-func (p *post) tidy(ctx context.Context, before time.Time) error {
+func (p *messages) tidy(ctx context.Context, before time.Time) error {
 	return p.s.store.Tx(ctx, func(tx *store.Tx) error {
 		return tx.Where("created_at < ?", before).Delete(&MessageAttempt{}).Error
 	})

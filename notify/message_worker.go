@@ -97,8 +97,8 @@ func unreachable(err error) *sendError {
 	return e
 }
 
-// carrier is a sender with its places.
-type carrier struct {
+// provider is a sender with its places.
+type provider struct {
 	sender
 	setting string // that configures it
 	places  chan struct{}
@@ -109,21 +109,21 @@ type carrier struct {
 	rests time.Time
 }
 
-func newCarrier(s sender, setting string, places chan struct{}) *carrier {
-	return &carrier{sender: s, setting: setting, places: places}
+func newCarrier(s sender, setting string, places chan struct{}) *provider {
+	return &provider{sender: s, setting: setting, places: places}
 }
 
 func newPlaces() chan struct{} { return make(chan struct{}, maxSending) }
 
 // resting is how long no message is offered yet; 0: it may be.
-func (c *carrier) resting(now time.Time) time.Duration {
+func (c *provider) resting(now time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return max(0, c.rests.Sub(now))
 }
 
 // rest makes the carrier rest and reports whether it did not already.
-func (c *carrier) rest(now time.Time) bool {
+func (c *provider) rest(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	begins := !c.rests.After(now)
@@ -131,18 +131,18 @@ func (c *carrier) rest(now time.Time) bool {
 	return begins
 }
 
-// post sends messages to people.
-type post struct {
-	s        *Service
-	sealer   *models.Sealer
-	carriers map[string]*carrier // by method
+// messages sends messages to people.
+type messages struct {
+	s         *Service
+	sealer    *models.Sealer
+	providers map[string]*provider // by method
 	// configured are the methods with a carrier other than the console.
 	configured map[string]bool
 	reporting  []*twilio // whose receipts are believed
 }
 
-func newPost(s *Service) (*post, error) {
-	p := &post{s: s, carriers: map[string]*carrier{}, configured: map[string]bool{}}
+func newPost(s *Service) (*messages, error) {
+	p := &messages{s: s, providers: map[string]*provider{}, configured: map[string]bool{}}
 	var err error
 	if p.sealer, err = models.NewSealer(s.o.Secret, models.SealMessages); err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ func newPost(s *Service) (*post, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the URL of the mail server: %w", err)
 		}
-		p.carriers[methodEmail] = newCarrier(mail, settingSMTP, newPlaces())
+		p.providers[methodEmail] = newCarrier(mail, settingSMTP, newPlaces())
 	}
 	if s.o.SMSURL != "" {
 		callback := ""
@@ -166,22 +166,22 @@ func newPost(s *Service) (*post, error) {
 		for _, senders := range providers {
 			places := newPlaces() // of one provider, whatever the method
 			for method, sender := range senders {
-				p.carriers[method] = newCarrier(sender, settingSMS, places)
+				p.providers[method] = newCarrier(sender, settingSMS, places)
 				if t, ok := sender.(*twilio); ok {
 					p.reporting = append(p.reporting, t)
 				}
 			}
 		}
 	}
-	for method := range p.carriers {
+	for method := range p.providers {
 		p.configured[method] = true
 	}
 	if s.o.Console == nil {
 		return p, nil
 	}
 	for _, method := range methods {
-		if p.carriers[method] == nil {
-			p.carriers[method] = newCarrier(&console{method: method, out: s.o.Console}, "", newPlaces())
+		if p.providers[method] == nil {
+			p.providers[method] = newCarrier(&console{method: method, out: s.o.Console}, "", newPlaces())
 		}
 	}
 	return p, nil
@@ -204,7 +204,7 @@ var methods = []string{methodEmail, methodSMS, methodWhatsApp}
 
 // CanSend reports whether messages can be sent by a method: sms, whatsapp or
 // email.
-func (s *Service) CanSend(method string) bool { return s.post.carriers[method] != nil }
+func (s *Service) CanSend(method string) bool { return s.post.providers[method] != nil }
 
 // Configured is CanSend without the console.
 func (s *Service) Configured(method string) bool { return s.post.configured[method] }
@@ -233,13 +233,13 @@ func loopback(u *url.URL) bool {
 	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// courier sends one message. It is a river.Worker.
-type courier struct {
+// messageWorker sends one message. It is a river.Worker.
+type messageWorker struct {
 	river.WorkerDefaults[models.Message]
-	p *post
+	p *messages
 }
 
-func (p *post) register(workers *river.Workers) { river.AddWorker(workers, &courier{p: p}) }
+func (p *messages) register(workers *river.Workers) { river.AddWorker(workers, &messageWorker{p: p}) }
 
 // messageID names a message: the same for each attempt to send it, and never
 // again for another, even when the database is made anew.
@@ -250,7 +250,7 @@ func messageID(job *rivertype.JobRow) string {
 // Work implements river.Worker: one attempt. What became of it is written down
 // before the job ends, so a message goes out twice only if the node dies
 // between the two, or the carrier's answer is lost.
-func (w *courier) Work(ctx context.Context, job *river.Job[models.Message]) error {
+func (w *messageWorker) Work(ctx context.Context, job *river.Job[models.Message]) error {
 	p, m := w.p, &job.Args
 	a := &MessageAttempt{
 		OrganizationID: m.OrganizationID, MessageID: messageID(job.JobRow), BookingID: m.BookingID, Template: m.Template, Method: m.Method,
@@ -302,7 +302,7 @@ func (w *courier) Work(ctx context.Context, job *river.Job[models.Message]) erro
 	}
 	pause := max(failure.After, pauseAfter(a.Attempt))
 	if failure.Operator {
-		pause = p.carriers[a.Method].waitForOperator(p.s.o.Now(), p.s.log, failure)
+		pause = p.providers[a.Method].waitForOperator(p.s.o.Now(), p.s.log, failure)
 	}
 	status := MessageRetried
 	if failure.Final || !now.Add(pause).Before(until) {
@@ -317,8 +317,8 @@ func (w *courier) Work(ctx context.Context, job *river.Job[models.Message]) erro
 
 // send hands a message to its carrier, once there is a place, and notes how
 // long that took and what the carrier calls it.
-func (p *post) send(ctx context.Context, t outgoing, a *MessageAttempt) error {
-	via := p.carriers[a.Method]
+func (p *messages) send(ctx context.Context, t outgoing, a *MessageAttempt) error {
+	via := p.providers[a.Method]
 	if via == nil { // another node may be set up already
 		return &sendError{Code: "no sender"}
 	}
@@ -348,7 +348,7 @@ func (p *post) send(ctx context.Context, t outgoing, a *MessageAttempt) error {
 
 // waitForOperator makes the carrier rest because of an error and returns how long
 // the message has to wait. Nothing is lost before its time is over.
-func (c *carrier) waitForOperator(now time.Time, log *slog.Logger, cause *sendError) time.Duration {
+func (c *provider) waitForOperator(now time.Time, log *slog.Logger, cause *sendError) time.Duration {
 	if c.rest(now) {
 		log.Error("the carrier does not accept our settings: messages are kept and tried again every minute, and at once after a restart with other settings",
 			"setting", c.setting, "error", cause)
@@ -374,7 +374,7 @@ var results = map[MessageStatus]string{
 }
 
 // end writes down what became of an attempt, even while the node stops.
-func (p *post) end(ctx context.Context, a *MessageAttempt, status MessageStatus, code string) error {
+func (p *messages) end(ctx context.Context, a *MessageAttempt, status MessageStatus, code string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
 	defer cancel()
 	a.ID, a.Status, a.Error = models.NewID(), status, code
@@ -395,7 +395,7 @@ func (p *post) end(ctx context.Context, a *MessageAttempt, status MessageStatus,
 
 // word opens a message and puts it into words. A *sendError says that this will
 // never be possible.
-func (p *post) word(ctx context.Context, m *models.Message) (outgoing, error) {
+func (p *messages) word(ctx context.Context, m *models.Message) (outgoing, error) {
 	tmpl, ok := templates[m.Template]
 	if !ok {
 		return outgoing{}, &sendError{Code: "no template", Final: true}
@@ -437,7 +437,7 @@ func (p *post) word(ctx context.Context, m *models.Message) (outgoing, error) {
 }
 
 // member reports whether a member of an organization has an address.
-func (p *post) member(ctx context.Context, organizationID, address string) (bool, error) {
+func (p *messages) member(ctx context.Context, organizationID, address string) (bool, error) {
 	var known int64
 	err := p.s.store.Read(ctx).Model(&models.Member{}).Where("organization_id = ? AND (phone = ? OR email = ?)", organizationID, address, address).Count(&known).Error
 	if err != nil {

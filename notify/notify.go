@@ -63,8 +63,8 @@ type Service struct {
 	jobs    store.JobClient
 	devices *devices
 	pushes  *pushes
-	hooks   *hooks
-	post    *post
+	hooks   *webhooks
+	post    *messages
 	stats   stats
 }
 

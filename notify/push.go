@@ -21,7 +21,7 @@ import (
 type pushes struct {
 	s      *Service
 	client *messaging.Client // nil: FCM is not configured
-	line   *line
+	line   *throttledTransport
 }
 
 func newPushes(ctx context.Context, s *Service) (*pushes, error) {

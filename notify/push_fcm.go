@@ -49,7 +49,7 @@ const (
 
 // newMessaging makes the client of FCM that sends over a line; both are nil when
 // nothing is configured.
-func newMessaging(ctx context.Context, o FCMOptions) (*messaging.Client, *line, error) {
+func newMessaging(ctx context.Context, o FCMOptions) (*messaging.Client, *throttledTransport, error) {
 	if o.Credentials == "" && o.Endpoint == "" {
 		return nil, nil, nil
 	}
@@ -81,7 +81,7 @@ func newMessaging(ctx context.Context, o FCMOptions) (*messaging.Client, *line, 
 			return nil, nil, fmt.Errorf("use NOWSERVING_FCM_CREDENTIALS: %w", err)
 		}
 	}
-	l := &line{way: way}
+	l := &throttledTransport{way: way}
 	app, err := firebase.NewApp(ctx, &firebase.Config{ProjectID: account.ProjectID}, append(options, option.WithHTTPClient(&http.Client{Transport: l}))...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("set FCM up: %w", err)
@@ -93,11 +93,11 @@ func newMessaging(ctx context.Context, o FCMOptions) (*messaging.Client, *line, 
 	return client, l, nil
 }
 
-// line is the way to FCM. The SDK would send again by itself what got a 503 or
+// throttledTransport is the way to FCM. The SDK would send again by itself what got a 503 or
 // no answer, knowing neither of Retry-After for the others nor that what may
 // arrive twice has to say so. So here an attempt is one request, and trying
 // again is up to whoever asked. After a 429 nobody sends until FCM allows it.
-type line struct {
+type throttledTransport struct {
 	way http.RoundTripper
 
 	mu     sync.Mutex
@@ -105,13 +105,13 @@ type line struct {
 }
 
 // wait is how long the line is closed.
-func (l *line) wait() time.Duration {
+func (l *throttledTransport) wait() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return max(time.Until(l.closed), 0)
 }
 
-func (l *line) close(d time.Duration) {
+func (l *throttledTransport) close(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if until := time.Now().Add(d); until.After(l.closed) {
@@ -126,7 +126,7 @@ const (
 )
 
 // RoundTrip implements http.RoundTripper. It never fails.
-func (l *line) RoundTrip(r *http.Request) (*http.Response, error) {
+func (l *throttledTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if wait := l.wait(); wait > 0 {
 		if r.Body != nil {
 			_ = r.Body.Close() // it was never read

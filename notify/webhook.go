@@ -99,8 +99,8 @@ var ofStage = map[models.Stage][]Trigger{
 	models.StageNoShow:  {TriggerBookingNoShow},
 }
 
-// hooks tell other systems by webhooks.
-type hooks struct {
+// webhooks tell other systems by webhooks.
+type webhooks struct {
 	s         *Service
 	sealer    *models.Sealer // of secrets
 	letters   *models.Sealer // of what owners are told
@@ -110,8 +110,8 @@ type hooks struct {
 	timeout   time.Duration // of one attempt
 }
 
-func newHooks(s *Service) (*hooks, error) {
-	h := &hooks{s: s, receivers: newReceivers(s.o.Now), timeout: cmp.Or(s.o.AttemptTimeout, attemptTimeout)}
+func newHooks(s *Service) (*webhooks, error) {
+	h := &webhooks{s: s, receivers: newReceivers(s.o.Now), timeout: cmp.Or(s.o.AttemptTimeout, attemptTimeout)}
 	var err error
 	if h.sealer, err = models.NewSealer(s.o.Secret, "webhooks"); err != nil {
 		return nil, err
@@ -126,15 +126,15 @@ func newHooks(s *Service) (*hooks, error) {
 	return h, nil
 }
 
-func (h *hooks) register(workers *river.Workers) { river.AddWorker(workers, &deliverer{h: h}) }
+func (h *webhooks) register(workers *river.Workers) { river.AddWorker(workers, &deliveryWorker{h: h}) }
 
 // stop closes the connections that are kept open between deliveries.
-func (h *hooks) stop() { h.client.CloseIdleConnections() }
+func (h *webhooks) stop() { h.client.CloseIdleConnections() }
 
 // plan makes a delivery to each webhook that wants to be told of an event, for
 // events of one organization. What it tells is read now, and kept: a retry sends
 // the same bytes.
-func (h *hooks) plan(ctx context.Context, list []*announcement) (map[int64]step, error) {
+func (h *webhooks) plan(ctx context.Context, list []*announcement) (map[int64]step, error) {
 	db := h.s.store.Read(ctx)
 	to := map[Trigger][]Webhook{}
 	var bookings []string // of which somebody is told
@@ -172,7 +172,7 @@ func (h *hooks) plan(ctx context.Context, list []*announcement) (map[int64]step,
 				return nil, err
 			}
 			if found {
-				steps = append(steps, func(tx *store.Tx) error { return enqueue(tx, to[trigger], trigger, []told{{a.Event.BookingID, body}}) })
+				steps = append(steps, func(tx *store.Tx) error { return enqueue(tx, to[trigger], trigger, []item{{a.Event.BookingID, body}}) })
 			}
 		}
 		if len(steps) > 0 {
@@ -201,14 +201,14 @@ type positionUpdate struct {
 }
 
 // wants reports whether an organization has a webhook for a trigger.
-func (h *hooks) wants(ctx context.Context, organizationID, trigger string) (bool, error) {
+func (h *webhooks) wants(ctx context.Context, organizationID, trigger string) (bool, error) {
 	to, err := active(h.s.store.Read(ctx), organizationID, Trigger(trigger))
 	return len(to) > 0, err
 }
 
 // positions writes deliveries of queuePositionUpdated in the transaction that
 // remembers the places as told.
-func (h *hooks) positions(tx *store.Tx, organizationID string, list []positionUpdate) error {
+func (h *webhooks) positions(tx *store.Tx, organizationID string, list []positionUpdate) error {
 	to, err := active(tx.DB, organizationID, TriggerQueuePositionUpdated)
 	if err != nil || len(to) == 0 || len(list) == 0 {
 		return err
@@ -221,7 +221,7 @@ func (h *hooks) positions(tx *store.Tx, organizationID string, list []positionUp
 	if err != nil {
 		return err
 	}
-	news := make([]told, 0, len(list))
+	news := make([]item, 0, len(list))
 	for _, p := range list {
 		b := f.bookings[p.Standing.BookingID]
 		if b == nil {
@@ -234,7 +234,7 @@ func (h *hooks) positions(tx *store.Tx, organizationID string, list []positionUp
 		if err != nil {
 			return err
 		}
-		news = append(news, told{b.ID, body})
+		news = append(news, item{b.ID, body})
 	}
 	return enqueue(tx, to, TriggerQueuePositionUpdated, news)
 }
@@ -251,14 +251,14 @@ func active(db *gorm.DB, organizationID string, trigger Trigger) ([]Webhook, err
 	return to, nil
 }
 
-// told is what is told of a booking.
-type told struct{ bookingID, payload string }
+// item is what is told of a booking.
+type item struct{ bookingID, payload string }
 
 // rowsAtOnce bounds the rows of one statement.
 const rowsAtOnce = 200
 
 // enqueue writes a delivery and its job for each webhook and each thing told.
-func enqueue(tx *store.Tx, to []Webhook, trigger Trigger, news []told) error {
+func enqueue(tx *store.Tx, to []Webhook, trigger Trigger, news []item) error {
 	if len(to) == 0 || len(news) == 0 {
 		return nil
 	}
@@ -313,7 +313,7 @@ func receiverOf(address string) (string, error) {
 
 // tidy deletes the log of what was created before a moment, a piece at a time,
 // and webhooks deleted before it.
-func (h *hooks) tidy(ctx context.Context, before time.Time) error {
+func (h *webhooks) tidy(ctx context.Context, before time.Time) error {
 	h.receivers.forget()
 	for {
 		deleted := 0

@@ -74,9 +74,9 @@ func (deliver) Kind() string { return "webhook" }
 // Queue implements store.Job.
 func (deliver) Queue() string { return queueWebhooks }
 
-type deliverer struct {
+type deliveryWorker struct {
 	river.WorkerDefaults[deliver]
-	h *hooks
+	h *webhooks
 }
 
 // dueDelivery is a delivery and what its webhook says about it.
@@ -98,7 +98,7 @@ type dueDelivery struct {
 }
 
 // Work implements river.Worker.
-func (w *deliverer) Work(ctx context.Context, job *river.Job[deliver]) error {
+func (w *deliveryWorker) Work(ctx context.Context, job *river.Job[deliver]) error {
 	p, wait := w.h.receivers.enter(ctx, job.Args.Receiver)
 	if p == nil {
 		return river.JobSnooze(wait)
@@ -121,7 +121,7 @@ func (w *deliverer) Work(ctx context.Context, job *river.Job[deliver]) error {
 
 // send makes an attempt if one is due; nil if there is nothing left to send. It
 // gives the place back: what follows is the database's, not the receiver's.
-func (h *hooks) send(ctx context.Context, job deliver, p *place) (*dueDelivery, *attempt, error) {
+func (h *webhooks) send(ctx context.Context, job deliver, p *slot) (*dueDelivery, *attempt, error) {
 	seen := healthUnknown
 	defer func() { p.leave(seen) }()
 	var d dueDelivery
@@ -170,7 +170,7 @@ func (a *attempt) health() health {
 
 // attempt sends a delivery once. It fails only where nothing can be said of the
 // receiver: the secret can't be read, or the service is stopping.
-func (h *hooks) attempt(ctx context.Context, d *dueDelivery) (*attempt, error) {
+func (h *webhooks) attempt(ctx context.Context, d *dueDelivery) (*attempt, error) {
 	a := &attempt{at: h.s.o.Now()}
 	within, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
@@ -219,7 +219,7 @@ func (h *hooks) attempt(ctx context.Context, d *dueDelivery) (*attempt, error) {
 // sign sets the signatures: those of Standard Webhooks, one for each secret
 // that is valid, and the hex HMAC-SHA256 of the body under the newest secret as
 // it is written, "whsec_" and all (iclinicos, "Webhooks").
-func (h *hooks) sign(header http.Header, d *dueDelivery, at time.Time) error {
+func (h *webhooks) sign(header http.Header, d *dueDelivery, at time.Time) error {
 	secret, err := h.sealer.Open(d.Secret)
 	if err != nil {
 		return fmt.Errorf("webhook %s: %w", d.WebhookID, err)
@@ -270,12 +270,12 @@ type verdict struct {
 
 // settle writes down an attempt and returns how long to wait for the next one;
 // 0: there is none.
-func (h *hooks) settle(ctx context.Context, d *dueDelivery, a *attempt) (time.Duration, error) {
+func (h *webhooks) settle(ctx context.Context, d *dueDelivery, a *attempt) (time.Duration, error) {
 	var v verdict
 	err := h.s.store.Tx(ctx, func(tx *store.Tx) (err error) {
 		// The webhook is changed before its deliveries, here and elsewhere, so
 		// that two transactions can't wait for each other.
-		if v, err = h.judge(tx, d, a); err != nil {
+		if v, err = h.classify(tx, d, a); err != nil {
 			return err
 		}
 		set := map[string]any{"status": v.status, "reason": v.reason, "next_attempt_at": nil, "finished_at": tx.Now}
@@ -306,8 +306,8 @@ func (h *hooks) settle(ctx context.Context, d *dueDelivery, a *attempt) (time.Du
 	return v.wait, nil
 }
 
-// judge decides what follows from an attempt, for the delivery and its webhook.
-func (h *hooks) judge(tx *store.Tx, d *dueDelivery, a *attempt) (verdict, error) {
+// classify decides what follows from an attempt, for the delivery and its webhook.
+func (h *webhooks) classify(tx *store.Tx, d *dueDelivery, a *attempt) (verdict, error) {
 	webhook := tx.Table("webhooks").Where("id = ?", d.WebhookID)
 	if a.delivered() {
 		v := verdict{status: DeliveryDelivered, result: resultSent}

@@ -134,7 +134,7 @@ func (s *Service) PutWebhook(ctx context.Context, organizationID string, k Webho
 }
 
 // add makes a webhook within a transaction.
-func (h *hooks) add(tx *store.Tx, organizationID string, k WebhookKey, secret string) (w *Webhook, made string, err error) {
+func (h *webhooks) add(tx *store.Tx, organizationID string, k WebhookKey, secret string) (w *Webhook, made string, err error) {
 	var others int64
 	if err := tx.Model(&Webhook{}).Where("organization_id = ? AND deleted_at IS NULL", organizationID).Count(&others).Error; err != nil {
 		return nil, "", fmt.Errorf("count webhooks: %w", err)
@@ -232,7 +232,7 @@ func findWebhook(tx *store.Tx, organizationID string, k WebhookKey) (*Webhook, e
 
 // changeSecret lets a webhook sign with a secret, and for a while with the one
 // before.
-func (h *hooks) changeSecret(tx *store.Tx, w *Webhook, secret string) error {
+func (h *webhooks) changeSecret(tx *store.Tx, w *Webhook, secret string) error {
 	before, err := h.sealer.Open(w.Secret)
 	if err != nil {
 		return fmt.Errorf("webhook %s: %w", w.ID, err)
@@ -267,7 +267,7 @@ func checkSecret(secret string) error {
 // checkAddress refuses an address that no delivery could or should reach. A
 // name is looked up as well; one that is not found yet is let through, because
 // what it leads to is checked again whenever it is dialled.
-func (h *hooks) checkAddress(ctx context.Context, address string) error {
+func (h *webhooks) checkAddress(ctx context.Context, address string) error {
 	refuse := func(why string) error { return models.Invalid("url", "%s", why) }
 	u, err := url.Parse(address)
 	switch {
@@ -307,7 +307,7 @@ func (h *hooks) checkAddress(ctx context.Context, address string) error {
 
 // disable ends a webhook until it is posted again, drops what else it had to
 // deliver, and tells the owners. It returns how many deliveries it dropped.
-func (h *hooks) disable(tx *store.Tx, d *dueDelivery, reason string) (int, error) {
+func (h *webhooks) disable(tx *store.Tx, d *dueDelivery, reason string) (int, error) {
 	if err := lockWebhooks(tx, d.OrganizationID); err != nil {
 		return 0, err
 	}
@@ -338,7 +338,7 @@ func drop(tx *store.Tx, webhookID, but, reason string) (int, error) {
 }
 
 // tellOwners writes to the owners of an organization that a webhook is off.
-func (h *hooks) tellOwners(tx *store.Tx, d *dueDelivery, reason string) error {
+func (h *webhooks) tellOwners(tx *store.Tx, d *dueDelivery, reason string) error {
 	u, err := url.Parse(d.URL)
 	if err != nil {
 		return err

@@ -127,13 +127,13 @@ func saveApproved(tx *store.Tx, row whatsAppTemplate) error {
 
 // needsApproved reports whether a method takes approved templates only: WhatsApp,
 // unless its messages go to the console.
-func (p *post) needsApproved(method string) bool {
+func (p *messages) needsApproved(method string) bool {
 	return method == methodWhatsApp && p.configured[method]
 }
 
 // canWord reports whether a message can go out by a method, as far as that
 // depends on the organization.
-func (p *post) canWord(db *gorm.DB, organizationID, name, method, lang string) (bool, error) {
+func (p *messages) canWord(db *gorm.DB, organizationID, name, method, lang string) (bool, error) {
 	if !p.needsApproved(method) {
 		return true, nil
 	}
@@ -148,7 +148,7 @@ func (s *Service) CanSendCode(ctx context.Context, organizationID, method, lang 
 }
 
 // checkReminders refuses reminders by WhatsApp for which there is no template.
-func (p *post) checkReminders(chosen map[models.Reminder][]string, m MessageSettings) error {
+func (p *messages) checkReminders(chosen map[models.Reminder][]string, m MessageSettings) error {
 	for _, reminder := range sorted(chosen) {
 		if !slices.ContainsFunc(chosen[reminder], p.needsApproved) {
 			continue

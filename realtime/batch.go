@@ -38,13 +38,13 @@ func newBatch() *batch {
 	return &batch{from: map[string]int64{}, moved: map[*booking]struct{}{}, queues: map[string]*models.BookingEvent{}}
 }
 
-// take applies one change. The caller holds the lock.
-func (o *organization) take(c *change, b *batch) {
+// apply applies one change. The caller holds the lock.
+func (o *tenantHub) apply(c *change, b *batch) {
 	switch {
 	case c.delta != nil:
-		o.takeDelta(c.delta, c.dirty, b)
+		o.applyDelta(c.delta, c.dirty, b)
 	case c.loaded:
-		o.takeLoad(b)
+		o.applyLoad(b)
 	case c.state != nil:
 		if w := o.bookings[c.state.BookingID]; w != nil {
 			o.tell(w, c.state)
@@ -56,7 +56,7 @@ func (o *organization) take(c *change, b *batch) {
 	}
 }
 
-func (o *organization) takeDelta(d *queue.Delta, dirty []queue.Dirty, b *batch) {
+func (o *tenantHub) applyDelta(d *queue.Delta, dirty []queue.Dirty, b *batch) {
 	if w := o.bookings[d.BookingID]; w != nil {
 		b.moved[w] = struct{}{}
 		if d.Event != nil {
@@ -117,8 +117,8 @@ func leftUnserved(e *models.BookingEvent) bool {
 	}
 }
 
-// takeLoad follows a load of the mirror: anything may have changed unheard.
-func (o *organization) takeLoad(b *batch) {
+// applyLoad follows a load of the mirror: anything may have changed unheard.
+func (o *tenantHub) applyLoad(b *batch) {
 	b.everyone, b.displays = true, true
 	for id, q := range o.queues {
 		if len(q.consoles) > 0 {

@@ -15,7 +15,7 @@ func isCatalogueChange(e *models.BookingEvent) bool {
 
 // readCatalogue asks the source for names and durations. If one of the changes is a
 // change of the catalogue, the source reads them again.
-func (o *organization) readCatalogue(changes []change) Catalogue {
+func (o *tenantHub) readCatalogue(changes []change) Catalogue {
 	fresh := slices.ContainsFunc(changes, func(c change) bool { return c.delta != nil && isCatalogueChange(c.delta.Event) })
 	ctx, cancel := context.WithTimeout(o.hub.ctx, o.hub.o.SourceTimeout)
 	defer cancel()
@@ -33,7 +33,7 @@ func (o *organization) readCatalogue(changes []change) Catalogue {
 
 // renew replaces the catalogue and publishes its changes to the watchers of bookings.
 // The caller holds the lock.
-func (o *organization) renew(next Catalogue, b *batch) {
+func (o *tenantHub) renew(next Catalogue, b *batch) {
 	old := o.catalogue
 	o.catalogue = next
 	if old.Read.IsZero() || old.Read.Equal(next.Read) {
@@ -55,7 +55,7 @@ func (o *organization) renew(next Catalogue, b *batch) {
 
 // tellNews tells a watcher that the type or the resource of its booking was changed.
 // Its position is published again, because other minutes mean another wait.
-func (o *organization) tellNews(w *booking, s *subscription, ofType, ofResource bool, b *batch) {
+func (o *tenantHub) tellNews(w *booking, s *subscription, ofType, ofResource bool, b *batch) {
 	p := bookingUpdated{Publication: publication(models.EventUpdated), BookingID: w.id}
 	if ofType {
 		t := o.catalogue.Types[s.typeID]

@@ -9,7 +9,7 @@ import (
 )
 
 // askSource starts to ask about what is unsure. The caller holds the lock.
-func (o *organization) askSource() {
+func (o *tenantHub) askSource() {
 	if !o.asking && (len(o.unsure) > 0 || o.callsUnsure) {
 		o.asking = o.hub.spawn(o.ask)
 	}
@@ -17,7 +17,7 @@ func (o *organization) askSource() {
 
 // ask asks the source about what is unsure until nothing is. The answers come
 // back as changes.
-func (o *organization) ask() {
+func (o *tenantHub) ask() {
 	pause := 50 * time.Millisecond
 	for {
 		ids, calls := o.questions()
@@ -41,7 +41,7 @@ func (o *organization) ask() {
 }
 
 // questions takes out what to ask next; asking ends when there is nothing.
-func (o *organization) questions() (ids []string, calls bool) {
+func (o *tenantHub) questions() (ids []string, calls bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for id := range o.unsure {
@@ -62,7 +62,7 @@ func (o *organization) questions() (ids []string, calls bool) {
 	return ids, calls
 }
 
-func (o *organization) askAbout(ids []string, calls bool) error {
+func (o *tenantHub) askAbout(ids []string, calls bool) error {
 	ctx, cancel := context.WithTimeout(o.hub.ctx, o.hub.o.SourceTimeout)
 	defer cancel()
 	if calls {

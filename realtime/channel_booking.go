@@ -24,13 +24,13 @@ type booking struct {
 	pass   uint64 // that looked at it last
 }
 
-// place is where a watched booking stands at the moment of a pass.
-type place struct {
+// lastPosition is where a watched booking stands at the moment of a pass.
+type lastPosition struct {
 	booking  *booking
 	position int
 }
 
-func (o *organization) addBooking(s *subscription) {
+func (o *tenantHub) addBooking(s *subscription) {
 	w := o.bookings[s.id]
 	if w == nil {
 		w = &booking{id: s.id}
@@ -39,7 +39,7 @@ func (o *organization) addBooking(s *subscription) {
 	w.watchers = append(w.watchers, s)
 }
 
-func (o *organization) removeBooking(s *subscription) {
+func (o *tenantHub) removeBooking(s *subscription) {
 	w := o.bookings[s.id]
 	if i := slices.Index(w.watchers, s); i >= 0 {
 		w.watchers = slices.Delete(w.watchers, i, i+1)
@@ -51,7 +51,7 @@ func (o *organization) removeBooking(s *subscription) {
 }
 
 // locate lists a booking in the queues it waits in now.
-func (o *organization) locate(w *booking, waiter *queue.Waiter) {
+func (o *tenantHub) locate(w *booking, waiter *queue.Waiter) {
 	if w.waiter == waiter {
 		return
 	}
@@ -92,11 +92,11 @@ func (w *booking) knownToWait() bool {
 
 // settleBooking decides what a new watcher is told: the state that was read,
 // with the mirror's position. Any later position and any newer event follows.
-func (o *organization) settleBooking(ctx context.Context, s *subscription, snapshot BookingSnapshot, reply replier) error {
+func (o *tenantHub) settleBooking(ctx context.Context, s *subscription, snapshot BookingSnapshot, reply replier) error {
 	o.awaitMirror(ctx)
 	fresh, _ := o.mirror.Fresh()
 	_, live := o.mirror.AsOf()
-	var at queue.Moment
+	var at queue.StreamPosition
 	o.mu.Lock()
 	s.marked, s.own = !live, snapshot.Own
 	s.typeID, s.resourceID = snapshot.TypeID, snapshot.ResourceID
@@ -134,12 +134,12 @@ func (o *organization) settleBooking(ctx context.Context, s *subscription, snaps
 	}
 	s.early = nil
 	b := &batch{moved: map[*booking]struct{}{o.bookings[s.id]: {}}}
-	o.tellPositions(b)
+	o.broadcastPositions(b)
 	return nil
 }
 
 // tell tells the watchers of a booking what happened to it, each once.
-func (o *organization) tell(w *booking, e *models.BookingEvent) {
+func (o *tenantHub) tell(w *booking, e *models.BookingEvent) {
 	t := newTelling(e, o.catalogue.Resources)
 	for _, s := range w.watchers {
 		switch {
@@ -155,7 +155,7 @@ func (o *organization) tell(w *booking, e *models.BookingEvent) {
 
 // tellOne tells a watcher of an event, unless it knows as much already. However
 // the event comes, being assigned is told exactly once to who saw it wait.
-func (o *organization) tellOne(s *subscription, e *models.BookingEvent, t *telling) {
+func (o *tenantHub) tellOne(s *subscription, e *models.BookingEvent, t *encodedEvent) {
 	if e.Version <= s.version {
 		return
 	}
@@ -181,7 +181,7 @@ func (o *organization) tellOne(s *subscription, e *models.BookingEvent, t *telli
 	o.publish(s, t, typ)
 }
 
-func (o *organization) publish(s *subscription, t *telling, typ models.EventType) {
+func (o *tenantHub) publish(s *subscription, t *encodedEvent, typ models.EventType) {
 	data, err := t.as(typ)
 	if err != nil {
 		o.hub.o.Log.Error("encode an event", "error", err)
@@ -200,10 +200,10 @@ func taken(stage models.Stage) bool {
 	}
 }
 
-// tellPositions computes the positions that may have changed, all at one
+// broadcastPositions computes the positions that may have changed, all at one
 // moment of the mirror, and tells each watcher whose own did. The caller holds
 // the lock.
-func (o *organization) tellPositions(b *batch) {
+func (o *tenantHub) broadcastPositions(b *batch) {
 	if fresh, _ := o.mirror.Fresh(); !fresh {
 		return // the load that follows brings everyone up to date
 	}
@@ -214,7 +214,7 @@ func (o *organization) tellPositions(b *batch) {
 	o.pass++
 	places := o.places[:0]
 	moved := 0
-	var near queue.Near
+	var near queue.Cursor
 	o.mirror.View(func(v queue.View) {
 		look := func(w *booking) {
 			if w.pass == o.pass {
@@ -225,7 +225,7 @@ func (o *organization) tellPositions(b *batch) {
 				return
 			}
 			if position, ok := v.PositionOf(w.waiter, &near); ok {
-				places = append(places, place{w, position})
+				places = append(places, lastPosition{w, position})
 			}
 		}
 		if b.everyone {
@@ -269,30 +269,30 @@ func (o *organization) tellPositions(b *batch) {
 			}
 		}
 		if len(served) >= blockSize { // the first are told while the last are decided
-			o.hub.sending.add(served...)
+			o.hub.writers.add(served...)
 			served = served[:0]
 		}
 	}
-	o.hub.sending.add(served...)
+	o.hub.writers.add(served...)
 	clear(places)
 	clear(served)
 	o.places, o.served = places, served
 }
 
-// telling is an event on its way to watchers, encoded once for all of them.
-type telling struct {
+// encodedEvent is an event on its way to watchers, encoded once for all of them.
+type encodedEvent struct {
 	event *models.BookingEvent
 	name  string
 	typ   models.EventType
 	data  []byte
 }
 
-func newTelling(e *models.BookingEvent, names map[string]Resource) *telling {
-	return &telling{event: e, name: names[e.ResourceID].Name}
+func newTelling(e *models.BookingEvent, names map[string]Resource) *encodedEvent {
+	return &encodedEvent{event: e, name: names[e.ResourceID].Name}
 }
 
 // as encodes the event as one of a type.
-func (t *telling) as(typ models.EventType) ([]byte, error) {
+func (t *encodedEvent) as(typ models.EventType) ([]byte, error) {
 	if t.typ == typ {
 		return t.data, nil
 	}

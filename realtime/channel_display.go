@@ -35,7 +35,7 @@ func (d *display) shows(resourceID string) bool {
 	return ok || d.resources == nil
 }
 
-func (o *organization) addDisplay(s *subscription) {
+func (o *tenantHub) addDisplay(s *subscription) {
 	d := o.displays[s.id]
 	if d == nil {
 		d = &display{id: s.id}
@@ -44,7 +44,7 @@ func (o *organization) addDisplay(s *subscription) {
 	d.watchers = append(d.watchers, s)
 }
 
-func (o *organization) removeDisplay(s *subscription) {
+func (o *tenantHub) removeDisplay(s *subscription) {
 	d := o.displays[s.id]
 	if i := slices.Index(d.watchers, s); i >= 0 {
 		d.watchers = slices.Delete(d.watchers, i, i+1)
@@ -59,7 +59,7 @@ func (o *organization) removeDisplay(s *subscription) {
 }
 
 // settleDisplay answers a display with everything it shows.
-func (o *organization) settleDisplay(ctx context.Context, s *subscription, resourceIDs []string, reply replier) error {
+func (o *tenantHub) settleDisplay(ctx context.Context, s *subscription, resourceIDs []string, reply replier) error {
 	catalogue := o.readCatalogue(nil)
 	o.awaitMirror(ctx)
 	o.mu.Lock()
@@ -77,7 +77,7 @@ func (o *organization) settleDisplay(ctx context.Context, s *subscription, resou
 	defer o.mu.Unlock()
 	b := newBatch()
 	o.renew(catalogue, b)
-	o.tellPositions(b)
+	o.broadcastPositions(b)
 	if b.displays { // the others show names that have changed
 		o.displaysDue = time.Now()
 		o.put(change{})
@@ -108,13 +108,13 @@ func (o *organization) settleDisplay(ctx context.Context, s *subscription, resou
 }
 
 // withTime completes a state that was encoded without its type and moment.
-func (o *organization) withTime(head string, state []byte) []byte {
+func (o *tenantHub) withTime(head string, state []byte) []byte {
 	data := append([]byte(head), state[1:len(state)-1]...)
 	return append(data, `,"at":"`+o.now()+`"}`...)
 }
 
 // tellDisplays sends the displays their new state. The caller holds the lock.
-func (o *organization) tellDisplays() {
+func (o *tenantHub) tellDisplays() {
 	for _, d := range o.displays {
 		state, _, err := o.screen(d)
 		if err != nil {
@@ -135,7 +135,7 @@ func (o *organization) tellDisplays() {
 }
 
 // screen builds and encodes what a display shows, but for the time.
-func (o *organization) screen(d *display) ([]byte, queue.Moment, error) {
+func (o *tenantHub) screen(d *display) ([]byte, queue.StreamPosition, error) {
 	c := Screen{NowServing: []call{}, LastCalled: []call{}, Next: []string{}}
 	for _, e := range o.newestCalls() {
 		if !d.shows(e.ResourceID) {
@@ -148,7 +148,7 @@ func (o *organization) screen(d *display) ([]byte, queue.Moment, error) {
 			c.LastCalled = append(c.LastCalled, o.call(&e))
 		}
 	}
-	var at queue.Moment
+	var at queue.StreamPosition
 	o.mirror.View(func(v queue.View) {
 		at = v.At()
 		c.Next = o.next(d, v)
@@ -159,7 +159,7 @@ func (o *organization) screen(d *display) ([]byte, queue.Moment, error) {
 }
 
 // next lists the tickets that are called next at the resources of a display.
-func (o *organization) next(d *display, v queue.View) []string {
+func (o *tenantHub) next(d *display, v queue.View) []string {
 	var first []*queue.Waiter
 	for id := range o.catalogue.Resources {
 		if d.shows(id) {
@@ -184,13 +184,13 @@ func active(e *models.BookingEvent) bool {
 func wasCalled(e *models.BookingEvent) bool { return e.CalledAt != nil && e.ResourceID != "" }
 
 // newestCalls lists the calls, the newest first.
-func (o *organization) newestCalls() []models.BookingEvent {
+func (o *tenantHub) newestCalls() []models.BookingEvent {
 	return slices.SortedFunc(maps.Values(o.calls), func(a, b models.BookingEvent) int {
 		return cmp.Or(b.CalledAt.Compare(*a.CalledAt), cmp.Compare(a.BookingID, b.BookingID))
 	})
 }
 
-func (o *organization) call(e *models.BookingEvent) call {
+func (o *tenantHub) call(e *models.BookingEvent) call {
 	r := o.catalogue.Resources[e.ResourceID]
 	return call{
 		Ticket: e.Ticket, ResourceID: e.ResourceID, ResourceName: r.Name, Translations: r.Translations,
@@ -199,7 +199,7 @@ func (o *organization) call(e *models.BookingEvent) call {
 }
 
 // mergeCalls takes over what the source says of calls.
-func (o *organization) mergeCalls(events []models.BookingEvent) {
+func (o *tenantHub) mergeCalls(events []models.BookingEvent) {
 	events = slices.Clone(events)
 	events = slices.DeleteFunc(events, func(e models.BookingEvent) bool { return !wasCalled(&e) })
 	slices.SortStableFunc(events, func(a, b models.BookingEvent) int { return a.CalledAt.Compare(*b.CalledAt) })
@@ -210,7 +210,7 @@ func (o *organization) mergeCalls(events []models.BookingEvent) {
 
 // recallCalls is mergeCalls after a gap: who was being served when the source
 // was asked, and is not in its answer, has gone unheard.
-func (o *organization) recallCalls(events []models.BookingEvent) {
+func (o *tenantHub) recallCalls(events []models.BookingEvent) {
 	for i := range events {
 		delete(o.callsAsked, events[i].BookingID)
 	}
@@ -224,7 +224,7 @@ func (o *organization) recallCalls(events []models.BookingEvent) {
 }
 
 // active returns the versions of the calls being served.
-func (o *organization) active() map[string]int64 {
+func (o *tenantHub) active() map[string]int64 {
 	versions := map[string]int64{}
 	for id, e := range o.calls {
 		if active(&e) {
@@ -236,7 +236,7 @@ func (o *organization) active() map[string]int64 {
 
 // mergeCall remembers the newest state of a call, and announces a call or
 // recall that is new.
-func (o *organization) mergeCall(e models.BookingEvent) {
+func (o *tenantHub) mergeCall(e models.BookingEvent) {
 	old, known := o.calls[e.BookingID]
 	if known && e.Version <= old.Version {
 		return
@@ -261,7 +261,7 @@ func (o *organization) mergeCall(e models.BookingEvent) {
 }
 
 // forgetCalls keeps the calls bounded: those being served, then the newest.
-func (o *organization) forgetCalls() {
+func (o *tenantHub) forgetCalls() {
 	if len(o.calls) <= 2*maxCalls {
 		return
 	}

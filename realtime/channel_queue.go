@@ -13,9 +13,9 @@ const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
 // settleQueue answers a console with the waiting list that was read. What
 // changed since, it is told in one message.
-func (o *organization) settleQueue(ctx context.Context, s *subscription, data json.RawMessage, reply replier) {
+func (o *tenantHub) settleQueue(ctx context.Context, s *subscription, data json.RawMessage, reply replier) {
 	o.awaitMirror(ctx)
-	var at queue.Moment
+	var at queue.StreamPosition
 	o.mirror.View(func(v queue.View) { at = v.At() })
 	answer, ok := reply(data, at)
 	if !ok {
@@ -30,7 +30,7 @@ func (o *organization) settleQueue(ctx context.Context, s *subscription, data js
 }
 
 // tellJoin tells the consoles of the queues a new booking has joined.
-func (o *organization) tellJoin(d *queue.Delta) {
+func (o *tenantHub) tellJoin(d *queue.Delta) {
 	for _, id := range d.Queues {
 		o.tellPending(id, d.BookingID)
 	}
@@ -38,7 +38,7 @@ func (o *organization) tellJoin(d *queue.Delta) {
 
 // tellAvailable tells the consoles of a resource that has just ended a visit
 // who waits for it next ("End Booking" of the document).
-func (o *organization) tellAvailable(resourceID string) {
+func (o *tenantHub) tellAvailable(resourceID string) {
 	var next string
 	o.mirror.View(func(v queue.View) {
 		for _, w := range v.First(resourceID, 1) {
@@ -50,7 +50,7 @@ func (o *organization) tellAvailable(resourceID string) {
 	}
 }
 
-func (o *organization) tellPending(resourceID, bookingID string) {
+func (o *tenantHub) tellPending(resourceID, bookingID string) {
 	q := o.queues[resourceID]
 	if q == nil || len(q.consoles) == 0 {
 		return
@@ -65,7 +65,7 @@ func (o *organization) tellPending(resourceID, bookingID string) {
 
 // tellConsoles tells the consoles of queues that something concerns. The
 // caller holds the lock.
-func (o *organization) tellConsoles(b *batch) {
+func (o *tenantHub) tellConsoles(b *batch) {
 	for id, event := range b.queues {
 		q := o.queues[id]
 		if q == nil || len(q.consoles) == 0 {
@@ -82,7 +82,7 @@ func (o *organization) tellConsoles(b *batch) {
 	}
 }
 
-func (o *organization) renewConsole(s *subscription, data []byte) {
+func (o *tenantHub) renewConsole(s *subscription, data []byte) {
 	if data != nil {
 		s.conn.renew(s, data)
 	}
@@ -90,7 +90,7 @@ func (o *organization) renewConsole(s *subscription, data []byte) {
 
 // queueUpdated is what consoles are told of a queue; event is what happened
 // last, nil when that is not known.
-func (o *organization) queueUpdated(resourceID string, event *models.BookingEvent) []byte {
+func (o *tenantHub) queueUpdated(resourceID string, event *models.BookingEvent) []byte {
 	p := queueUpdated{Publication: publication(models.EventQueueUpdated), ResourceID: resourceID, At: o.now()}
 	o.mirror.View(func(v queue.View) { p.Waiting = v.Len(resourceID) })
 	if event != nil {
@@ -99,10 +99,10 @@ func (o *organization) queueUpdated(resourceID string, event *models.BookingEven
 	return o.encode(p)
 }
 
-func (o *organization) now() string { return o.hub.o.Now().UTC().Format(timeFormat) }
+func (o *tenantHub) now() string { return o.hub.o.Now().UTC().Format(timeFormat) }
 
 // encode makes the data of a publication, nil when it can't.
-func (o *organization) encode(p any) []byte {
+func (o *tenantHub) encode(p any) []byte {
 	data, err := json.Marshal(p)
 	if err != nil {
 		o.hub.o.Log.Error("encode a publication", "error", err)

@@ -158,7 +158,7 @@ func (c *conn) subscribe(id uint32, request *protocol.SubscribeRequest) bool {
 	channel := strings.Clone(request.Channel) // the decoder's strings share the frame
 	s := &subscription{conn: c, channel: channel, kind: kind, id: channel[len(channel)-len(target):]}
 	// reply makes the answer for the snapshot that the subscription settles on.
-	reply := func(data json.RawMessage, at queue.Moment) ([]byte, bool) {
+	reply := func(data json.RawMessage, at queue.StreamPosition) ([]byte, bool) {
 		return c.encode(&protocol.Reply{Id: id, Subscribe: &protocol.SubscribeResult{
 			Data: protocol.Raw(data), Epoch: at.Epoch, Offset: uint64(at.Version),
 			// The library then says where it was when it comes back; the answer is

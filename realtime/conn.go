@@ -46,11 +46,11 @@ type conn struct {
 	pushed   int // bytes of publications among messages
 	replied  int // bytes of replies among messages
 	moved    []*subscription
-	due      bool      // among those that a worker will serve, or is serving
-	stalled  bool      // the socket is full: nothing is sent until it has room
-	bye      *farewell // set once: nothing more is taken in
-	parting  bool      // everything is sent but the goodbye
-	dead     bool      // hung up: nothing more is sent
+	due      bool        // among those that a worker will serve, or is serving
+	stalled  bool        // the socket is full: nothing is sent until it has room
+	bye      *disconnect // set once: nothing more is taken in
+	parting  bool        // everything is sent but the goodbye
+	dead     bool        // hung up: nothing more is sent
 
 	introduceBy time.Time
 	heard       time.Time // when the client's last frame came
@@ -179,7 +179,7 @@ func (c *conn) hangUp() {
 
 // cut ends the connection of a client that does not respond: it writes the close
 // frame if the socket takes it and waits for nothing. The caller holds the lock.
-func (c *conn) cut(why farewell) {
+func (c *conn) cut(why disconnect) {
 	c.bye, c.dead = &why, true
 	c.room.Broadcast()
 	_, err := c.socket.send(why.frame())
@@ -189,13 +189,13 @@ func (c *conn) cut(why farewell) {
 }
 
 // close sends what waits to be sent, then says goodbye.
-func (c *conn) close(why farewell) {
+func (c *conn) close(why disconnect) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closeLocked(why)
 }
 
-func (c *conn) closeLocked(why farewell) {
+func (c *conn) closeLocked(why disconnect) {
 	if c.bye != nil || c.dead {
 		return
 	}

@@ -87,14 +87,14 @@ type Hub struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	sending sending
+	writers writeScheduler
 
 	mu            sync.RWMutex
 	leaving       bool // takes nobody in any more
 	closing       bool // and starts nothing more for those who are here
 	conns         map[*conn]struct{}
 	gone          chan struct{} // closed when the hub is closing and no connection is left
-	organizations map[string]*organization
+	organizations map[string]*tenantHub
 
 	subscriptions, publications, conflated, dropped, uncounted atomic.Int64
 }
@@ -118,9 +118,9 @@ func New(o Options) *Hub {
 	}
 	h := &Hub{
 		o: o, origins: slices.Clone(o.AllowedOrigins),
-		conns: map[*conn]struct{}{}, gone: make(chan struct{}), organizations: map[string]*organization{},
+		conns: map[*conn]struct{}{}, gone: make(chan struct{}), organizations: map[string]*tenantHub{},
 	}
-	h.sending.hub = h
+	h.writers.hub = h
 	if u, err := url.Parse(o.PublicURL); err == nil && u.Host != "" {
 		h.origins = append(h.origins, u.Host)
 	}
@@ -449,7 +449,7 @@ func (h *Hub) forget(c *conn) {
 	h.mu.Unlock()
 }
 
-func (h *Hub) organization(id string) *organization {
+func (h *Hub) organization(id string) *tenantHub {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.organizations[id]
@@ -457,7 +457,7 @@ func (h *Hub) organization(id string) *organization {
 
 // enter returns an organization for one more subscription. Each enter is
 // followed by one leave.
-func (h *Hub) enter(id string) *organization {
+func (h *Hub) enter(id string) *tenantHub {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	o := h.organizations[id]
@@ -471,7 +471,7 @@ func (h *Hub) enter(id string) *organization {
 	return o
 }
 
-func (h *Hub) leave(o *organization) {
+func (h *Hub) leave(o *tenantHub) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.subscriptions.Add(-1)

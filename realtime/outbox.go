@@ -28,7 +28,7 @@ func (m *message) cost() int { return len(m.data) + len(m.to.channel) + 40 }
 // wake sees to it that what waits is sent. The caller holds the lock.
 func (c *conn) wake() {
 	if c.claim() {
-		c.hub.sending.add(c)
+		c.hub.writers.add(c)
 	}
 }
 
@@ -218,7 +218,7 @@ func (c *conn) renew(s *subscription, data []byte) {
 	}
 	s.latest = data
 	if c.list(s) {
-		c.hub.sending.add(c)
+		c.hub.writers.add(c)
 	}
 }
 

@@ -56,35 +56,35 @@ func (f format) seal(frame []byte) []byte {
 	return frame
 }
 
-// farewell is why a connection is closed. Codes 3000–3499 make the client's
+// disconnect is why a connection is closed. Codes 3000–3499 make the client's
 // library connect again, 3500–3999 make it give up. The numbers are Centrifuge's.
-type farewell struct {
+type disconnect struct {
 	code   websocket.StatusCode
 	reason string
 }
 
 // frame encodes the close frame (RFC 6455, section 5.5.1).
-func (f farewell) frame() []byte {
+func (f disconnect) frame() []byte {
 	const final, opClose = 0x80, 8
 	frame := []byte{final | opClose, byte(2 + len(f.reason))} // reasons are short
 	return append(binary.BigEndian.AppendUint16(frame, uint16(f.code)), f.reason...)
 }
 
 var (
-	closeShutdown     = farewell{3001, "shutdown"}
-	closeSilent       = farewell{3002, "no connect command"}
-	closeUnchecked    = farewell{3004, "credential can't be checked"}
-	closeExpired      = farewell{3005, "connection expired"}
-	closeSlow         = farewell{3008, "slow"}
-	closeGone         = farewell{3011, "force reconnect"}
-	closeNoPong       = farewell{3012, "no pong"}
-	closeChanged      = farewell{3014, "state invalidated"} // the library drops its token, whose role may be old
-	closeBadToken     = farewell{3500, "bad token"}
-	closeRevoked      = farewell{3501, "revoked"}
-	closeBadRequest   = farewell{3502, "bad request"}
-	closeOrigin       = farewell{3503, "origin not allowed"}
-	closeTooMany      = farewell{3504, "too many connections"}
-	closeNotAvailable = farewell{3508, "not available"}
+	closeShutdown     = disconnect{3001, "shutdown"}
+	closeSilent       = disconnect{3002, "no connect command"}
+	closeUnchecked    = disconnect{3004, "credential can't be checked"}
+	closeExpired      = disconnect{3005, "connection expired"}
+	closeSlow         = disconnect{3008, "slow"}
+	closeGone         = disconnect{3011, "force reconnect"}
+	closeNoPong       = disconnect{3012, "no pong"}
+	closeChanged      = disconnect{3014, "state invalidated"} // the library drops its token, whose role may be old
+	closeBadToken     = disconnect{3500, "bad token"}
+	closeRevoked      = disconnect{3501, "revoked"}
+	closeBadRequest   = disconnect{3502, "bad request"}
+	closeOrigin       = disconnect{3503, "origin not allowed"}
+	closeTooMany      = disconnect{3504, "too many connections"}
+	closeNotAvailable = disconnect{3508, "not available"}
 )
 
 // The errors of the protocol, by their numbers in the client libraries.

@@ -42,7 +42,7 @@ type CodeText struct {
 	Retry bool `json:"retry"`
 }
 
-func closing(f farewell, about string) CodeText {
+func closing(f disconnect, about string) CodeText {
 	const terminal = 3500 // and up to 3999; below, the libraries connect again
 	return CodeText{int(f.code), f.reason, about, f.code < terminal}
 }

@@ -5,7 +5,7 @@ package realtime
 // watches a booking does not count.
 func (h *Hub) Shown() map[string]map[string]int {
 	h.mu.RLock()
-	organizations := make([]*organization, 0, len(h.organizations))
+	organizations := make([]*tenantHub, 0, len(h.organizations))
 	for _, o := range h.organizations {
 		organizations = append(organizations, o)
 	}

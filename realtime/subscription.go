@@ -16,7 +16,7 @@ type subscription struct {
 	kind    channelKind
 	id      string // what the channel is about
 
-	organization *organization // set by the connection's reading goroutine
+	organization *tenantHub // set by the connection's reading goroutine
 
 	// Guarded by organization.mu.
 
@@ -56,7 +56,7 @@ func (s *subscription) learn(version int64, stage models.Stage) {
 }
 
 // replier makes the answer to a subscribe command.
-type replier func(data json.RawMessage, at queue.Moment) ([]byte, bool)
+type replier func(data json.RawMessage, at queue.StreamPosition) ([]byte, bool)
 
 // begin registers the subscription, reads the state and queues the answer, in
 // this order, so that no change is lost. After an error it must be left.

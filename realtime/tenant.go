@@ -36,9 +36,9 @@ const (
 	maxStates = 1000
 )
 
-// organization holds the subscriptions of one organization on this node. It
+// tenantHub holds the subscriptions of one organization on this node. It
 // exists while there are any.
-type organization struct {
+type tenantHub struct {
 	hub     *Hub
 	id      string
 	mirror  *queue.Mirror // held until release
@@ -56,7 +56,7 @@ type organization struct {
 	// Of the pass over the watched positions: its number, and room for what it
 	// finds.
 	pass   uint64
-	places []place
+	places []lastPosition
 	served []*conn
 	// far says from which score on a queue has moved since positions that are
 	// not nearby were told, at farTold.
@@ -92,8 +92,8 @@ func (q *watchedQueue) find(score int64) int {
 	return sort.Search(len(q.waiting), func(i int) bool { return q.waiting[i].waiter.Score >= score })
 }
 
-func newOrganization(h *Hub, id string) *organization {
-	return &organization{
+func newOrganization(h *Hub, id string) *tenantHub {
+	return &tenantHub{
 		hub: h, id: id,
 		bookings: map[string]*booking{}, queues: map[string]*watchedQueue{}, displays: map[string]*display{},
 		nudge: make(chan struct{}, 1), far: map[string]int64{},
@@ -102,7 +102,7 @@ func newOrganization(h *Hub, id string) *organization {
 }
 
 // watchers lists the subscriptions.
-func (o *organization) watchers() []*subscription {
+func (o *tenantHub) watchers() []*subscription {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var all []*subscription
@@ -120,7 +120,7 @@ func (o *organization) watchers() []*subscription {
 
 // queue returns a watched queue. The caller holds the lock, and calls tidy
 // when it has taken something out.
-func (o *organization) queue(id string) *watchedQueue {
+func (o *tenantHub) queue(id string) *watchedQueue {
 	q := o.queues[id]
 	if q == nil {
 		q = &watchedQueue{consoles: map[*subscription]struct{}{}}
@@ -129,7 +129,7 @@ func (o *organization) queue(id string) *watchedQueue {
 	return q
 }
 
-func (o *organization) tidy(queueID string) {
+func (o *tenantHub) tidy(queueID string) {
 	if q := o.queues[queueID]; q != nil && len(q.waiting) == 0 && len(q.consoles) == 0 {
 		delete(o.queues, queueID)
 	}
@@ -137,17 +137,17 @@ func (o *organization) tidy(queueID string) {
 
 // awaitMirror waits a little until the mirror is fresh, so that what happens
 // from now on is heard as it happens. When it fails, the state follows later.
-func (o *organization) awaitMirror(ctx context.Context) {
+func (o *tenantHub) awaitMirror(ctx context.Context) {
 	if fresh, _ := o.mirror.Fresh(); fresh {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, mirrorPatience)
 	defer cancel()
-	o.mirror.Await(ctx, queue.Moment{})
+	o.mirror.Await(ctx, queue.StreamPosition{})
 }
 
 // put hands a change to the organization's goroutine. It never blocks.
-func (o *organization) put(c change) {
+func (o *tenantHub) put(c change) {
 	o.inboxMu.Lock()
 	defer o.inboxMu.Unlock()
 	if len(o.inbox) >= maxInbox {
@@ -165,7 +165,7 @@ func (o *organization) put(c change) {
 }
 
 // work tells the subscribers of what is in the inbox until it is empty.
-func (o *organization) work() {
+func (o *tenantHub) work() {
 	for ratio := firstRest; ; ratio = laterRest {
 		o.inboxMu.Lock()
 		changes := o.inbox
@@ -194,11 +194,11 @@ func (o *organization) work() {
 
 // rest lets changes gather after a pass: for a time and, while there is much
 // to send, up to another. It returns false when the hub ends.
-func (o *organization) rest(least, most time.Duration) bool {
+func (o *tenantHub) rest(least, most time.Duration) bool {
 	if !wait(o.hub.ctx, least) {
 		return false
 	}
-	for rested := least; rested < most && o.hub.sending.behind(); rested += debounce {
+	for rested := least; rested < most && o.hub.writers.saturated(); rested += debounce {
 		if !wait(o.hub.ctx, debounce) {
 			return false
 		}
@@ -207,7 +207,7 @@ func (o *organization) rest(least, most time.Duration) bool {
 }
 
 // sleep waits for a time or the next change. It returns false when the hub ends.
-func (o *organization) sleep(d time.Duration) bool {
+func (o *tenantHub) sleep(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -221,18 +221,18 @@ func (o *organization) sleep(d time.Duration) bool {
 
 // process tells the subscribers of changes. It returns after what time there
 // is more to tell without another change, 0 when there is nothing.
-func (o *organization) process(changes []change) time.Duration {
+func (o *tenantHub) process(changes []change) time.Duration {
 	catalogue := o.readCatalogue(changes)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	b := newBatch()
 	o.renew(catalogue, b)
 	for i := range changes {
-		o.take(&changes[i], b)
+		o.apply(&changes[i], b)
 	}
 	now := time.Now()
-	o.holdBack(b, now)
-	o.tellPositions(b)
+	o.throttle(b, now)
+	o.broadcastPositions(b)
 	o.tellConsoles(b)
 	if b.displays && o.displaysDue.IsZero() && len(o.displays) > 0 {
 		o.displaysDue = o.displaysTold.Add(displayPause)
@@ -252,9 +252,9 @@ func (o *organization) process(changes []change) time.Duration {
 	return later
 }
 
-// holdBack keeps the moves of distant positions for when the tick is due. The
+// throttle keeps the moves of distant positions for when the tick is due. The
 // first after a quiet time are told at once.
-func (o *organization) holdBack(b *batch, now time.Time) {
+func (o *tenantHub) throttle(b *batch, now time.Time) {
 	if o.hub.o.PositionTick == 0 || b.everyone {
 		clear(o.far)
 		return

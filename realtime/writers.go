@@ -8,51 +8,51 @@ import (
 // blockSize is how many connections a worker takes at once.
 const blockSize = 64
 
-// sending holds the connections that have something to be sent, in the order
+// writeScheduler holds the connections that have something to be sent, in the order
 // in which they came to have it. A few workers serve them, and exist only while
 // there are any: each connection gets everything it waits for in one write,
 // which never blocks.
-type sending struct {
+type writeScheduler struct {
 	hub *Hub
 
 	mu      sync.Mutex
-	due     []*conn
+	pending []*conn
 	workers int
 }
 
 // add lets connections be served. Each is added by whoever set its due.
-func (s *sending) add(conns ...*conn) {
+func (s *writeScheduler) add(conns ...*conn) {
 	if len(conns) == 0 {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.due = append(s.due, conns...)
-	for s.workers < runtime.GOMAXPROCS(0) && s.workers*blockSize < len(s.due) {
+	s.pending = append(s.pending, conns...)
+	for s.workers < runtime.GOMAXPROCS(0) && s.workers*blockSize < len(s.pending) {
 		s.workers++
 		s.hub.wg.Go(s.work)
 	}
 }
 
-// behind reports whether the workers have more to do than takes them about as
+// saturated reports whether the workers have more to do than takes them about as
 // long as the next pass.
-func (s *sending) behind() bool {
+func (s *writeScheduler) saturated() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.due) > 32*blockSize
+	return len(s.pending) > 32*blockSize
 }
 
 // take moves the next connections into a block. When there are none, the
 // worker has ended.
-func (s *sending) take(block []*conn) []*conn {
+func (s *writeScheduler) take(block []*conn) []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := min(len(s.due), cap(block))
-	block = append(block[:0], s.due[:n]...)
-	clear(s.due[:n])
-	s.due = s.due[n:]
+	n := min(len(s.pending), cap(block))
+	block = append(block[:0], s.pending[:n]...)
+	clear(s.pending[:n])
+	s.pending = s.pending[n:]
 	if n == 0 {
-		s.due = nil // its array is as long as the longest queue there was
+		s.pending = nil // its array is as long as the longest queue there was
 		s.workers--
 	}
 	return block
@@ -67,7 +67,7 @@ type workspace struct {
 	published int64
 }
 
-func (s *sending) work() {
+func (s *writeScheduler) work() {
 	space, _ := workspaces.Get().(*workspace)
 	defer workspaces.Put(space)
 	for {

@@ -139,7 +139,7 @@ type Access struct {
 	bootstrap  string // hash
 
 	revocations revocations
-	known       known
+	known       credentialCache
 	uses        uses
 
 	tickets       []byte

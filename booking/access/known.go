@@ -15,25 +15,25 @@ const (
 	maxKnown = 10_000
 )
 
-// known are the credentials that were found to be good a moment ago: no database
+// credentialCache are the credentials that were found to be good a moment ago: no database
 // was asked about a token, but reading one costs more than a request's own work.
 // What was not good is not kept: nobody can fill the memory with guesses.
-type known struct {
+type credentialCache struct {
 	mu sync.RWMutex
-	by map[string]acquaintance // hash of the secret
+	by map[string]cacheEntry // hash of the secret
 	// changes counts the revocations learnt; it tells a look at the database
 	// that it may be outdated.
 	changes int
 }
 
-type acquaintance struct {
+type cacheEntry struct {
 	principal Principal
 	until     time.Time
 }
 
 // find returns who came with a secret before, or what to give keep once they
 // have been found elsewhere.
-func (k *known) find(hash string, now time.Time) (p Principal, changes int, ok bool) {
+func (k *credentialCache) find(hash string, now time.Time) (p Principal, changes int, ok bool) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	a, ok := k.by[hash]
@@ -42,27 +42,27 @@ func (k *known) find(hash string, now time.Time) (p Principal, changes int, ok b
 
 // wasGood reports whether a secret was found to be valid before, however long
 // ago, and has not been revoked since.
-func (k *known) wasGood(hash string) bool {
+func (k *credentialCache) wasGood(hash string) bool {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	_, ok := k.by[hash]
 	return ok
 }
 
-func (k *known) keep(hash string, p Principal, now time.Time, changes int) {
+func (k *credentialCache) keep(hash string, p Principal, now time.Time, changes int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if changes != k.changes {
 		return
 	}
 	if k.by == nil || len(k.by) >= maxKnown {
-		k.by = map[string]acquaintance{}
+		k.by = map[string]cacheEntry{}
 	}
-	k.by[hash] = acquaintance{p, now.Add(knownLife)}
+	k.by[hash] = cacheEntry{p, now.Add(knownLife)}
 }
 
 // forget drops whom revocations are about.
-func (k *known) forget(list []store.Revocation) {
+func (k *credentialCache) forget(list []store.Revocation) {
 	ended := map[string]bool{}
 	for _, r := range list {
 		if r.Kind != store.RevokedSession { // nobody comes here with one

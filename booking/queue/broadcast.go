@@ -10,8 +10,8 @@ import (
 // broadcastChannel carries announcements of ended credentials.
 const broadcastChannel = "ns:revocations"
 
-// Broadcast carries announcements to all nodes over Redis pub/sub. One that is
-// sent while Redis or the link to it is down is lost.
+// Broadcast sends announcements to all nodes over Redis pub/sub. An announcement is
+// lost if Redis is down.
 type Broadcast struct{ rdb redis.UniversalClient }
 
 // NewBroadcast makes a Broadcast.

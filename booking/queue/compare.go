@@ -12,21 +12,21 @@ import (
 )
 
 const (
-	// looks is how often the sums are compared before the whole is.
+	// looks is how often the sums are compared before everything is.
 	looks = 6
-	// watchEvery is how often each node looks where the index of each mirror
-	// stands. It bounds how long a lost index goes unnoticed.
+	// watchEvery is how often each node reads the version of each mirrored index. It
+	// bounds how long a lost index goes unnoticed.
 	watchEvery = time.Second
 	// compareEvery is how often each mirrored organization's index is compared
 	// with the database, by one of the nodes.
 	compareEvery = 2 * time.Second
-	// wholeEvery is how often everything is compared, though nothing seems to
-	// differ: the sorted sets may have been changed behind our back.
+	// wholeEvery is how often everything is compared even if the sums agree:
+	// something else may have changed the sorted sets.
 	wholeEvery = 15 * time.Second
 )
 
-// compare looks after the mirrored organizations: the index against the
-// database, the mirror against the index, and mirrors that are not used.
+// compare compares the mirrored organizations' indexes with the database and mirrors
+// with their index, and drops unused mirrors.
 func (ms *Mirrors) compare(ctx context.Context) {
 	for {
 		// Jitter keeps the nodes from comparing at the same moment.
@@ -52,8 +52,7 @@ func (ms *Mirrors) compare(ctx context.Context) {
 	}
 }
 
-// inUse drops the mirrors that have not been read for idleLife and returns the
-// others.
+// inUse drops the mirrors that were not read for idleLife, and returns the others.
 func (ms *Mirrors) inUse() []*Mirror {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
@@ -68,10 +67,9 @@ func (ms *Mirrors) inUse() []*Mirror {
 	return used
 }
 
-// compareOne looks after one organization. One node at a time compares the
-// database with the index; the others trust it. What costs little, how many
-// wait and with what versions, is compared every time, and everything when
-// that differs, and now and then.
+// compareOne compares one organization. One node at a time compares its database with
+// its index. The sums of waiting bookings and versions are compared every time, and
+// everything if they differ or wholeEvery has passed.
 func (ms *Mirrors) compareOne(ctx context.Context, m *Mirror) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
@@ -99,13 +97,13 @@ func (ms *Mirrors) compareOne(ctx context.Context, m *Mirror) error {
 	return err
 }
 
-// follows returns where the index stands. A mirror that does not show it soon,
-// or shows what the index has forgotten, has missed something: it is loaded.
-func (ms *Mirrors) follows(ctx context.Context, m *Mirror) (Moment, error) {
+// follows returns the stream position of the index. A mirror that does not reach it
+// soon, or is ahead of it, has missed something and is loaded.
+func (ms *Mirrors) follows(ctx context.Context, m *Mirror) (StreamPosition, error) {
 	m.mu.RLock()
 	before, following := m.at, m.follows()
 	m.mu.RUnlock()
-	at, err := ms.index.moment(ctx, m.OrganizationID)
+	at, err := ms.index.position(ctx, m.OrganizationID)
 	if err != nil || !following {
 		return at, err
 	}
@@ -121,7 +119,8 @@ func (ms *Mirrors) follows(ctx context.Context, m *Mirror) (Moment, error) {
 	return at, nil
 }
 
-// lease says that this node, and no other for a while, is to do something.
+// lease reports whether this node gets the lease for a task, which keeps other nodes
+// from it for a while.
 func (ms *Mirrors) lease(ctx context.Context, m *Mirror, name string, life time.Duration) (bool, error) {
 	key := keysOf(m.OrganizationID).all + name
 	err := ms.rdb.SetArgs(ctx, key, "1", redis.SetArgs{Mode: "NX", TTL: life}).Err()
@@ -134,15 +133,15 @@ func (ms *Mirrors) lease(ctx context.Context, m *Mirror, name string, life time.
 	return true, nil
 }
 
-// differs reports whether the database sums up to something else than the
-// mirror, for longer than a change is on its way. It looks several times: while
-// the queues move, some of the looks fall between two changes.
+// differs reports whether the sums of database and mirror differ for longer than a
+// change is on its way. It compares several times, because some comparisons fall
+// between the commit and the delta of a change.
 func (ms *Mirrors) differs(ctx context.Context, m *Mirror) (bool, error) {
 	for look := range looks {
 		if look > 0 {
 			wait(ctx, settleTime/looks+mathrand.N(settleTime/looks)) //nolint:gosec // jitter, not a secret
 		}
-		sum, err := ms.index.truth.Sum(ctx, m.OrganizationID)
+		sum, err := ms.index.source.Sum(ctx, m.OrganizationID)
 		if err != nil {
 			return false, fmt.Errorf("sum up who waits: %w", err)
 		}

@@ -121,7 +121,7 @@ func (ix *Index) read(ctx context.Context, organizationID string) (*state, error
 // mirror.
 func (ix *Index) truthState(ctx context.Context, organizationID string) (*state, error) {
 	var all []member
-	err := ix.truth.Waiting(ctx, organizationID, func(entries []Entry) error {
+	err := ix.source.Waiting(ctx, organizationID, func(entries []Entry) error {
 		for _, e := range entries {
 			all = append(all, memberOf(e))
 		}
@@ -162,13 +162,13 @@ func scoreOf(answer any) (score int64, ok bool, err error) {
 func stateOf(all []member) *state {
 	s := newState(len(all))
 	slices.SortStableFunc(all, func(a, b member) int { return cmp.Compare(a.score, b.score) })
-	standing := map[*line][]*Waiter{}
+	standing := map[*rankedList][]*Waiter{}
 	for _, m := range all {
 		if s.waiters[m.id] != nil {
 			continue
 		}
 		w := s.enter(&Waiter{BookingID: m.id, Version: m.version, Ticket: m.ticket, Score: m.score}, m.queues)
-		for _, l := range w.group.lines {
+		for _, l := range w.group.lists {
 			standing[l] = append(standing[l], w)
 		}
 	}

@@ -7,31 +7,31 @@ import (
 )
 
 const (
-	// currentTimeout is how long a reader waits for Redis to say where an index
-	// stands, and then for a delta that is on its way. A crowd may slow both
-	// down, and counting in the database for each of it would slow it for good.
+	// currentTimeout is how long a reader waits for Redis to report an index's
+	// version, and then for a delta that is on its way. Many readers may slow both
+	// down, and counting in the database for each of them would be slower still.
 	currentTimeout = 2 * time.Second
-	// recentLife is how old the positions of a mirror may be that is not live, to
-	// be answered with their age; crowd is how many must wait for that. Fewer are
-	// read from the database, which is right and takes some milliseconds.
+	// recentLife is how old the positions of a stale mirror may be to be answered,
+	// with their age. crowd is how many bookings have to wait for that: the positions
+	// of fewer are counted in the database, which takes some milliseconds.
 	recentLife = 15 * time.Second
 	crowd      = 2000
-	// loadPatience is how long a reader waits while the whole index is being read
-	// into the mirror: all readers wait for the same, and to count for each of
-	// them in the database would only delay it.
+	// loadPatience is how long a reader waits for a mirror that is being loaded. All
+	// readers wait for the same load, and counting in the database for each of them
+	// would delay it.
 	loadPatience = 5 * time.Second
 )
 
-// Current returns an organization's mirror once it shows everything that the
-// index holds at this moment, and false when it can't be had in time: then
-// the index is not to be trusted, and the database has to answer.
+// Current returns an organization's mirror once it is as new as the index at the time
+// of the call. It returns false after currentTimeout; then positions have to come
+// from the database.
 func (ms *Mirrors) Current(ctx context.Context, organizationID string) (*Mirror, bool) {
 	if !ms.Hears(organizationID) {
 		return nil, false
 	}
 	m := ms.hold(organizationID, 0)
-	at, err := m.asked.ask(ctx, func(ctx context.Context) (Moment, error) {
-		at, err := ms.index.moment(ctx, organizationID)
+	at, err := m.asked.ask(ctx, func(ctx context.Context) (StreamPosition, error) {
+		at, err := ms.index.position(ctx, organizationID)
 		if err == nil && at.Epoch == "" {
 			ms.loadLost(m)
 		}
@@ -43,9 +43,9 @@ func (ms *Mirrors) Current(ctx context.Context, organizationID string) (*Mirror,
 	return m, err == nil && ms.reach(ctx, m, at)
 }
 
-// Recent returns an organization's mirror when it can't be had live, a crowd
-// waits, and what it shows was right a few seconds ago. To read a crowd from the
-// database takes a second or more, in which its index is to be rebuilt.
+// Recent returns an organization's stale mirror if it is at most recentLife old and
+// at least crowd bookings wait. To read so many from the database takes a second or
+// more, which the rebuilding of the index needs.
 func (ms *Mirrors) Recent(organizationID string) (*Mirror, bool) {
 	ms.mu.Lock()
 	m := ms.mirrors[organizationID]
@@ -60,9 +60,9 @@ func (m *Mirror) recent() bool {
 	return m.sum.Waiting >= crowd && m.owner.now().Sub(asOf) < recentLife
 }
 
-// At is Current for who has just been told a moment of the index, by a change
-// of their own: Redis need not be asked again.
-func (ms *Mirrors) At(ctx context.Context, organizationID string, at Moment) (*Mirror, bool) {
+// At is Current for a caller that has just made a change, and so knows the position
+// of the index's stream. It does not ask Redis again.
+func (ms *Mirrors) At(ctx context.Context, organizationID string, at StreamPosition) (*Mirror, bool) {
 	if !ms.Hears(organizationID) || at.Epoch == "" {
 		return nil, false
 	}
@@ -70,8 +70,8 @@ func (ms *Mirrors) At(ctx context.Context, organizationID string, at Moment) (*M
 	return m, ms.reach(ctx, m, at)
 }
 
-// reach waits until a mirror shows a moment.
-func (ms *Mirrors) reach(ctx context.Context, m *Mirror, at Moment) bool {
+// reach waits until a mirror has reached a stream position.
+func (ms *Mirrors) reach(ctx context.Context, m *Mirror, at StreamPosition) bool {
 	ctx, cancel := context.WithTimeout(ctx, loadPatience)
 	defer cancel()
 	for {
@@ -84,9 +84,9 @@ func (ms *Mirrors) reach(ctx context.Context, m *Mirror, at Moment) bool {
 	}
 }
 
-// Counted returns an organization's queues as the database has them, with every
-// change that was committed before the call. Nothing feeds the mirror later.
-// Those who ask while the database is being read share the next reading.
+// Counted returns a mirror that is read from the database, with every change that was
+// committed before the call. It is not updated later. Callers that come during a
+// reading share the next one.
 func (ms *Mirrors) Counted(ctx context.Context, organizationID string) (*Mirror, error) {
 	ms.mu.Lock()
 	c := ms.counts[organizationID]
@@ -114,15 +114,15 @@ func (ms *Mirrors) Counted(ctx context.Context, organizationID string) (*Mirror,
 	})
 }
 
-// count is the readings of an organization's queues from the database.
+// count holds the readings of an organization's queues from the database.
 type count struct {
 	inquiry[*Mirror]
 	waiting int // callers; guarded by Mirrors.mu
 }
 
-// inquiry asks a question whose answer is the same for all. Callers that come
-// while it is being asked share the next time, so a crowd costs a few questions,
-// and each answer is to a question that was asked after its caller came.
+// inquiry shares the answers to a question among callers. Callers that come while it
+// is being asked share the next answer, so each answer is newer than its caller's
+// call, and many callers cost few questions.
 type inquiry[T any] struct {
 	timeout time.Duration // of one question
 	asking  chan struct{} // holds one while a question is on its way
@@ -151,7 +151,7 @@ func (q *inquiry[T]) ask(ctx context.Context, question func(context.Context) (T,
 	}
 	q.mu.Unlock()
 	if first {
-		// Others wait for it too, so it is asked also when this caller has gone.
+		// Other callers wait for it too, so it does not end with this caller.
 		q.send(context.WithoutCancel(ctx), a, question)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*q.timeout)
@@ -165,7 +165,7 @@ func (q *inquiry[T]) ask(ctx context.Context, question func(context.Context) (T,
 	}
 }
 
-// send asks for all who wait for the answer.
+// send asks the question for all waiting callers.
 func (q *inquiry[T]) send(ctx context.Context, a *answer[T], question func(context.Context) (T, error)) {
 	defer close(a.done)
 	ctx, cancel := context.WithTimeout(ctx, q.timeout)

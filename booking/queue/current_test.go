@@ -17,13 +17,13 @@ func TestACrowdSharesCommands(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		q := newInquiry[Moment](currentTimeout)
+		q := newInquiry[StreamPosition](currentTimeout)
 		var sent []time.Time
-		read := func(context.Context) (Moment, error) {
+		read := func(context.Context) (StreamPosition, error) {
 			at := time.Now()
 			sent = append(sent, at) // one at a time, or the race detector tells
 			<-time.After(10 * time.Millisecond)
-			return Moment{"e", int64(at.Sub(began))}, nil
+			return StreamPosition{"e", int64(at.Sub(began))}, nil
 		}
 		var crowd sync.WaitGroup
 		for i := range 100 {
@@ -46,10 +46,10 @@ func TestACrowdSharesCommands(t *testing.T) {
 func TestAnInquiryOutlivesWhoBeganIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		q := newInquiry[Moment](currentTimeout)
-		stuck := func(ctx context.Context) (Moment, error) {
+		q := newInquiry[StreamPosition](currentTimeout)
+		stuck := func(ctx context.Context) (StreamPosition, error) {
 			<-ctx.Done()
-			return Moment{}, ctx.Err()
+			return StreamPosition{}, ctx.Err()
 		}
 		var asking sync.WaitGroup
 		asking.Go(func() {
@@ -60,7 +60,7 @@ func TestAnInquiryOutlivesWhoBeganIt(t *testing.T) {
 		})
 		synctest.Wait()
 		gone, leave := context.WithCancel(t.Context())
-		fine := func(context.Context) (Moment, error) { return Moment{"e", 7}, nil }
+		fine := func(context.Context) (StreamPosition, error) { return StreamPosition{"e", 7}, nil }
 		asking.Go(func() { _, _ = q.ask(gone, fine) }) // waits for the stuck one
 		synctest.Wait()
 		asking.Go(func() {
@@ -74,6 +74,6 @@ func TestAnInquiryOutlivesWhoBeganIt(t *testing.T) {
 		asking.Wait()
 		at, err := q.ask(t.Context(), fine)
 		require.NoError(t, err)
-		require.Equal(t, Moment{"e", 7}, at)
+		require.Equal(t, StreamPosition{"e", 7}, at)
 	})
 }

@@ -44,5 +44,5 @@
 // when that differs and every fifteen seconds.
 //
 // Nothing here knows HTTP, live connections or the rules of a visit; the
-// waiting bookings come in through the interface Truth.
+// waiting bookings come in through the interface Source.
 package queue

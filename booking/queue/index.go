@@ -93,8 +93,8 @@ type Change struct {
 	Event *models.BookingEvent `json:"event,omitempty"`
 }
 
-// Truth answers what the database says. booking implements it.
-type Truth interface {
+// Source answers what the database says. booking implements it.
+type Source interface {
 	// Waiting calls each with the organization's waiting bookings in the order
 	// of their scores, some thousand at a time, until each returns an error. A
 	// booking that changes meanwhile may come twice, or not at all.
@@ -108,9 +108,9 @@ type Truth interface {
 
 // Index is the queue index in Redis. It is safe for concurrent use.
 type Index struct {
-	rdb   redis.UniversalClient
-	truth Truth
-	log   *slog.Logger
+	rdb    redis.UniversalClient
+	source Source
+	log    *slog.Logger
 
 	apply, announce, begin, fill, finish *redis.Script
 
@@ -129,9 +129,9 @@ const (
 )
 
 // NewIndex makes an index over a Redis (single, Sentinel or Cluster).
-func NewIndex(rdb redis.UniversalClient, truth Truth, log *slog.Logger) *Index {
+func NewIndex(rdb redis.UniversalClient, truth Source, log *slog.Logger) *Index {
 	return &Index{
-		rdb: rdb, truth: truth, log: log,
+		rdb: rdb, source: truth, log: log,
 		apply: redis.NewScript(applySource), announce: redis.NewScript(announceSource),
 		begin: redis.NewScript(beginSource), fill: redis.NewScript(fillSource), finish: redis.NewScript(finishSource),
 	}
@@ -164,8 +164,8 @@ func (ix *Index) Repairs() (bookings, rebuilds int64) {
 	return ix.repairs.Load(), ix.rebuilds.Load()
 }
 
-// Moment is a position in the life of an index.
-type Moment struct {
+// StreamPosition is a position in the life of an index.
+type StreamPosition struct {
 	Epoch   string
 	Version int64
 }
@@ -183,7 +183,7 @@ func keysOf(organizationID string) keys {
 }
 
 // Put applies a change in which the booking now waits. event may be nil.
-func (ix *Index) Put(ctx context.Context, organizationID string, e Entry, event *models.BookingEvent) (Moment, error) {
+func (ix *Index) Put(ctx context.Context, organizationID string, e Entry, event *models.BookingEvent) (StreamPosition, error) {
 	c := e.change()
 	c.Event = event
 	return ix.change(ctx, organizationID, c, e.record(), false)
@@ -199,7 +199,7 @@ func (e Entry) change() Change {
 
 // Remove applies a change after which the booking waits nowhere, or which did
 // not concern its waiting at all. event may be nil.
-func (ix *Index) Remove(ctx context.Context, organizationID, bookingID string, version int64, event *models.BookingEvent) (Moment, error) {
+func (ix *Index) Remove(ctx context.Context, organizationID, bookingID string, version int64, event *models.BookingEvent) (StreamPosition, error) {
 	return ix.change(ctx, organizationID, Change{BookingID: bookingID, BookingVersion: version, Event: event}, "", false)
 }
 
@@ -208,19 +208,19 @@ func (ix *Index) Remove(ctx context.Context, organizationID, bookingID string, v
 // durations.
 func (ix *Index) Announce(ctx context.Context, organizationID, resourceID string, at time.Time) error {
 	c := Change{Event: &models.BookingEvent{Type: models.EventQueueUpdated, ResourceID: resourceID, At: at}}
-	_, err := ix.retried(ctx, organizationID, func() (Moment, error) { return ix.tryAnnounce(ctx, organizationID, c) })
+	_, err := ix.retried(ctx, organizationID, func() (StreamPosition, error) { return ix.tryAnnounce(ctx, organizationID, c) })
 	return err
 }
 
-func (ix *Index) tryAnnounce(ctx context.Context, organizationID string, c Change) (Moment, error) {
+func (ix *Index) tryAnnounce(ctx context.Context, organizationID string, c Change) (StreamPosition, error) {
 	k := keysOf(organizationID)
 	tail, err := c.tail()
 	if err != nil {
-		return Moment{}, err
+		return StreamPosition{}, err
 	}
 	publish, err := ix.publishCommand(ctx)
 	if err != nil {
-		return Moment{}, err
+		return StreamPosition{}, err
 	}
 	return outcome(ix.announce.Run(ctx, ix.rdb, []string{k.state, k.building}, k.channel, tail, publish).Slice())
 }
@@ -235,13 +235,13 @@ var errStale = errors.New("the index has a newer version of the booking")
 
 // change applies a change. With replace, the booking is first removed from all
 // queues, whatever its record says.
-func (ix *Index) change(ctx context.Context, organizationID string, c Change, record string, replace bool) (Moment, error) {
-	return ix.retried(ctx, organizationID, func() (Moment, error) { return ix.tryChange(ctx, organizationID, c, record, replace) })
+func (ix *Index) change(ctx context.Context, organizationID string, c Change, record string, replace bool) (StreamPosition, error) {
+	return ix.retried(ctx, organizationID, func() (StreamPosition, error) { return ix.tryChange(ctx, organizationID, c, record, replace) })
 }
 
 // retried makes a change. If the index is lost, it rebuilds a small one and makes
 // the change once more.
-func (ix *Index) retried(ctx context.Context, organizationID string, try func() (Moment, error)) (Moment, error) {
+func (ix *Index) retried(ctx context.Context, organizationID string, try func() (StreamPosition, error)) (StreamPosition, error) {
 	at, err := try()
 	if errors.Is(err, ErrLost) {
 		if err = ix.rebuildSmall(ctx, organizationID); err == nil {
@@ -249,7 +249,7 @@ func (ix *Index) retried(ctx context.Context, organizationID string, try func() 
 		}
 	}
 	if err != nil {
-		return Moment{}, fmt.Errorf("change the queue index: %w", err)
+		return StreamPosition{}, fmt.Errorf("change the queue index: %w", err)
 	}
 	return at, nil
 }
@@ -266,15 +266,15 @@ func (c Change) tail() (string, error) {
 	return "," + string(encoded[1:len(encoded)-1]), nil
 }
 
-func (ix *Index) tryChange(ctx context.Context, organizationID string, d Change, record string, replace bool) (Moment, error) {
+func (ix *Index) tryChange(ctx context.Context, organizationID string, d Change, record string, replace bool) (StreamPosition, error) {
 	k := keysOf(organizationID)
 	tail, err := d.tail()
 	if err != nil {
-		return Moment{}, err
+		return StreamPosition{}, err
 	}
 	publish, err := ix.publishCommand(ctx)
 	if err != nil {
-		return Moment{}, err
+		return StreamPosition{}, err
 	}
 	at, err := outcome(ix.apply.Run(ctx, ix.rdb, []string{k.state, k.members, k.queues, k.building},
 		d.BookingID, d.BookingVersion, d.Score, record, strings.Join(d.Queues, ","), k.queue, k.channel,
@@ -287,27 +287,27 @@ func (ix *Index) tryChange(ctx context.Context, organizationID string, d Change,
 
 // outcome reads the reply of a script that makes a change. An unknown reply is an
 // error: it must not count as applied.
-func outcome(reply []any, err error) (Moment, error) {
+func outcome(reply []any, err error) (StreamPosition, error) {
 	if err != nil {
-		return Moment{}, err
+		return StreamPosition{}, err
 	}
 	if len(reply) != 3 {
-		return Moment{}, fmt.Errorf("unknown reply of a script: %v", reply)
+		return StreamPosition{}, fmt.Errorf("unknown reply of a script: %v", reply)
 	}
 	what, _ := reply[0].(string)
 	epoch, _ := reply[1].(string)
 	version, _ := reply[2].(int64)
 	switch what {
 	case "stale":
-		return Moment{epoch, version}, errStale
+		return StreamPosition{epoch, version}, errStale
 	case "applied", "same":
-		return Moment{epoch, version}, nil
+		return StreamPosition{epoch, version}, nil
 	case "building":
-		return Moment{}, nil // the epoch is not known before the index is whole
+		return StreamPosition{}, nil // the epoch is not known before the index is whole
 	case "lost":
-		return Moment{}, ErrLost
+		return StreamPosition{}, ErrLost
 	default:
-		return Moment{}, fmt.Errorf("unknown outcome of a script: %q", what)
+		return StreamPosition{}, fmt.Errorf("unknown outcome of a script: %q", what)
 	}
 }
 
@@ -343,20 +343,20 @@ func (ix *Index) drop(ctx context.Context, organizationID string) error {
 	return nil
 }
 
-// moment reads where the index stands; the epoch is empty when it was lost.
-func (ix *Index) moment(ctx context.Context, organizationID string) (Moment, error) {
+// position reads where the index stands; the epoch is empty when it was lost.
+func (ix *Index) position(ctx context.Context, organizationID string) (StreamPosition, error) {
 	state, err := ix.rdb.HMGet(ctx, keysOf(organizationID).state, "epoch", "version").Result()
 	if err != nil {
-		return Moment{}, fmt.Errorf("read the version of the queue index: %w", err)
+		return StreamPosition{}, fmt.Errorf("read the version of the queue index: %w", err)
 	}
 	epoch, _ := state[0].(string)
 	text, _ := state[1].(string)
 	if epoch == "" {
-		return Moment{}, nil
+		return StreamPosition{}, nil
 	}
 	version, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		return Moment{}, fmt.Errorf("read the version of the queue index: %w", err)
+		return StreamPosition{}, fmt.Errorf("read the version of the queue index: %w", err)
 	}
-	return Moment{epoch, version}, nil
+	return StreamPosition{epoch, version}, nil
 }

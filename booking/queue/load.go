@@ -156,7 +156,7 @@ func (ms *Mirrors) tryLoad(ctx context.Context, m *Mirror) (bool, error) {
 			return false, err
 		}
 	}
-	to, err := ms.index.moment(ctx, m.OrganizationID)
+	to, err := ms.index.position(ctx, m.OrganizationID)
 	if err != nil || to.Epoch != from.Epoch {
 		return false, err
 	}
@@ -179,15 +179,15 @@ func (ms *Mirrors) tryLoad(ctx context.Context, m *Mirror) (bool, error) {
 }
 
 // begin returns where an index stands, which it rebuilds if it was lost.
-func (ms *Mirrors) begin(ctx context.Context, organizationID string) (at Moment, rebuilt bool, err error) {
-	at, err = ms.index.moment(ctx, organizationID)
+func (ms *Mirrors) begin(ctx context.Context, organizationID string) (at StreamPosition, rebuilt bool, err error) {
+	at, err = ms.index.position(ctx, organizationID)
 	if err != nil || at.Epoch != "" {
 		return at, false, err
 	}
 	if err = ms.index.Rebuild(ctx, organizationID); err != nil {
 		return at, false, err
 	}
-	at, err = ms.index.moment(ctx, organizationID)
+	at, err = ms.index.position(ctx, organizationID)
 	if err == nil && at.Epoch == "" {
 		err = ErrLost
 	}

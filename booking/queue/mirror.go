@@ -31,20 +31,20 @@ type group struct {
 	state  *state
 	name   string // its queues, joined by commas
 	queues []string
-	lines  []*line // of the queues
+	lists  []*rankedList // of the queues
 	size   int
 }
 
 // state is who waits where.
 type state struct {
 	waiters map[string]*Waiter
-	queues  map[string]*line
+	queues  map[string]*rankedList
 	groups  map[string]*group // by their queues, joined by commas
 	sum     Sum
 }
 
 func newState(waiting int) *state {
-	return &state{make(map[string]*Waiter, waiting), map[string]*line{}, map[string]*group{}, Sum{}}
+	return &state{make(map[string]*Waiter, waiting), map[string]*rankedList{}, map[string]*group{}, Sum{}}
 }
 
 // WaitsFor returns the queues that count for its position: those of its
@@ -87,7 +87,7 @@ type Mirror struct {
 	// that the listener hears of changes in their order.
 	telling sync.Mutex
 	mu      sync.RWMutex
-	at      Moment
+	at      StreamPosition
 	fresh   bool
 	// asOf is when the mirror was last known to be right, unless it follows the
 	// index.
@@ -100,19 +100,19 @@ type Mirror struct {
 	loading bool
 	again   bool // a load was asked for while one was running
 
-	asked inquiry[Moment] // where the index stands
+	asked inquiry[StreamPosition] // where the index stands
 
 	// Guarded by owner.mu.
 	holders  int
 	lastUsed time.Time
-	link     *link         // nil while the shards are unknown
+	link     *subscriber   // nil while the shards are unknown
 	heard    chan struct{} // closed while changes are heard of
 }
 
 func newMirror(owner *Mirrors, organizationID string) *Mirror {
 	return &Mirror{
 		OrganizationID: organizationID, owner: owner,
-		state: newState(0), moved: make(chan struct{}), asked: newInquiry[Moment](currentTimeout), heard: make(chan struct{}),
+		state: newState(0), moved: make(chan struct{}), asked: newInquiry[StreamPosition](currentTimeout), heard: make(chan struct{}),
 	}
 }
 
@@ -136,7 +136,7 @@ func (m *Mirror) AsOf() (t time.Time, live bool) {
 	switch {
 	case !m.follows():
 		return m.asOf, false
-	case now.Sub(heard) < linkTimeout:
+	case now.Sub(heard) < pongTimeout:
 		return now, true
 	default: // silent, though nobody has noticed yet
 		return heard, false
@@ -145,7 +145,7 @@ func (m *Mirror) AsOf() (t time.Time, live bool) {
 
 // Await waits until the mirror is fresh and has seen a moment of the index.
 // It returns false when ctx ends first.
-func (m *Mirror) Await(ctx context.Context, at Moment) bool {
+func (m *Mirror) Await(ctx context.Context, at StreamPosition) bool {
 	for {
 		m.mu.RLock()
 		reached := m.fresh && (at.Epoch == "" || m.at.Epoch == at.Epoch && m.at.Version >= at.Version)
@@ -206,7 +206,7 @@ func (m *Mirror) View(fn func(View)) {
 type View struct{ m *Mirror }
 
 // At is the moment of the index the view shows.
-func (v View) At() Moment { return v.m.at }
+func (v View) At() StreamPosition { return v.m.at }
 
 // Position is Mirror.Position.
 func (v View) Position(bookingID string) (int, bool) {
@@ -220,7 +220,7 @@ func (v View) Position(bookingID string) (int, bool) {
 // PositionOf is Position of a waiter that this mirror has shown before. Asked
 // for one after another in the order of a queue, with the same Near, it costs
 // next to nothing.
-func (v View) PositionOf(w *Waiter, near *Near) (int, bool) {
+func (v View) PositionOf(w *Waiter, near *Cursor) (int, bool) {
 	if w.group.state != v.m.state {
 		return v.Position(w.BookingID) // the mirror was loaded anew since
 	}
@@ -228,8 +228,8 @@ func (v View) PositionOf(w *Waiter, near *Near) (int, bool) {
 		return 0, false
 	}
 	ahead := -1
-	for i, l := range w.group.lines[:w.group.counting()] {
-		if n := l.rankNear(w.Score, near, i); ahead < 0 || n < ahead {
+	for i, l := range w.group.lists[:w.group.counting()] {
+		if n := l.rankFrom(w.Score, near, i); ahead < 0 || n < ahead {
 			ahead = n
 		}
 	}
@@ -268,7 +268,7 @@ func (v View) Count(among func(queue string) bool) int {
 }
 
 func (m *Mirror) position(w *Waiter) int {
-	lines := w.group.lines[:w.group.counting()]
+	lines := w.group.lists[:w.group.counting()]
 	ahead := lines[0].rank(w.Score)
 	for _, l := range lines[1:] {
 		ahead = min(ahead, l.rank(w.Score))
@@ -307,7 +307,7 @@ func (m *Mirror) receive(d *Delta) {
 // follow makes the next change and tells of it. The caller holds telling.
 func (m *Mirror) follow(d *Delta) {
 	m.mu.Lock()
-	m.at = Moment{d.Epoch, d.Version}
+	m.at = StreamPosition{d.Epoch, d.Version}
 	m.move()
 	dirty := m.apply(d)
 	m.mu.Unlock()
@@ -343,7 +343,7 @@ func (s *state) apply(d *Delta) []Dirty {
 			BookingID: d.BookingID, Version: d.BookingVersion, Ticket: d.Ticket, Score: d.Score,
 		}, strings.Join(d.Queues, ","))
 		for i, q := range w.Queues {
-			w.group.lines[i].insert(w)
+			w.group.lists[i].insert(w)
 			dirty = append(dirty, Dirty{q, w.Score})
 		}
 	}
@@ -361,9 +361,9 @@ func (s *state) enter(w *Waiter, queues string) *Waiter {
 		g = &group{state: s, name: queues, queues: strings.Split(queues, ",")}
 		for _, q := range g.queues {
 			if s.queues[q] == nil {
-				s.queues[q] = &line{}
+				s.queues[q] = &rankedList{}
 			}
-			g.lines = append(g.lines, s.queues[q])
+			g.lists = append(g.lists, s.queues[q])
 		}
 		s.groups[queues] = g
 	}
@@ -384,7 +384,7 @@ func (s *state) leave(w *Waiter) {
 	if w.group.size--; w.group.size == 0 {
 		delete(s.groups, w.group.name)
 	}
-	for i, l := range w.group.lines {
+	for i, l := range w.group.lists {
 		// A line that is empty has no group any more that knows it.
 		if l.remove(w.Score); l.len() == 0 {
 			delete(s.queues, w.Queues[i])
@@ -397,14 +397,14 @@ func (s *state) leave(w *Waiter) {
 func (m *Mirror) show(s *state, asOf time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.state, m.at, m.fresh = s, Moment{Epoch: rand.Text(), Version: 1}, true
+	m.state, m.at, m.fresh = s, StreamPosition{Epoch: rand.Text(), Version: 1}, true
 	m.asOf = asOf
 	m.move()
 }
 
 // arrived waits until every change up to a moment has come in. It returns false
 // when ctx ends first.
-func (m *Mirror) arrived(ctx context.Context, from, to Moment) bool {
+func (m *Mirror) arrived(ctx context.Context, from, to StreamPosition) bool {
 	for {
 		m.mu.RLock()
 		here := from == to || slices.ContainsFunc(m.buffer, func(d *Delta) bool {
@@ -427,7 +427,7 @@ func (m *Mirror) arrived(ctx context.Context, from, to Moment) bool {
 // moments, and applies what has changed from the first to the second. It
 // returns the later changes, which are still to be applied, and false when a
 // change is missing.
-func (m *Mirror) install(s *state, from, to Moment) (later []*Delta, ok bool) {
+func (m *Mirror) install(s *state, from, to StreamPosition) (later []*Delta, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.again {

@@ -11,61 +11,61 @@ import (
 )
 
 const (
-	// idleLife is how long a mirror is kept when nobody looks at it.
+	// idleLife is how long an unused mirror is kept.
 	idleLife = 10 * time.Minute
-	// maxLoads bounds how many organizations a node reads at the same time.
+	// maxLoads bounds how many organizations a node loads at the same time.
 	maxLoads = 16
 )
 
-// Mirrors holds this node's mirrors and the links that feed them.
+// Mirrors holds this node's mirrors and the subscribers that feed them.
 type Mirrors struct {
 	index    *Index
 	rdb      redis.UniversalClient
 	now      func() time.Time
 	log      *slog.Logger
 	listener Listener
-	// reading holds a token for each organization that is being read.
+	// reading holds a token for each organization that is being loaded.
 	reading chan struct{}
 	up      chan struct{} // closed when Redis has answered for the first time
 	since   time.Time     // when the mirrors were made
 
 	mu      sync.Mutex
 	mirrors map[string]*Mirror
-	counts  map[string]*count // by organization
-	links   map[string]*link  // by shard
-	lost    int64             // times a link has broken
+	counts  map[string]*count      // by organization
+	links   map[string]*subscriber // by shard
+	lost    int64                  // times a link has broken
 
 	linking, loads sync.WaitGroup
 	ctx            context.Context // ends the links and the loads; set by Run
 }
 
-// NewMirrors makes the node's mirrors over an index.
+// NewMirrors makes the mirrors of an index.
 func NewMirrors(index *Index, now func() time.Time, log *slog.Logger) *Mirrors {
 	return &Mirrors{
-		index: index, rdb: index.rdb, now: now, log: log, listener: deaf{},
+		index: index, rdb: index.rdb, now: now, log: log, listener: nopListener{},
 		reading: make(chan struct{}, maxLoads), up: make(chan struct{}), since: now(),
-		mirrors: map[string]*Mirror{}, counts: map[string]*count{}, links: map[string]*link{},
+		mirrors: map[string]*Mirror{}, counts: map[string]*count{}, links: map[string]*subscriber{},
 	}
 }
 
-// deaf is the listener until Listen is called.
-type deaf struct{}
+// nopListener is the listener until Listen is called.
+type nopListener struct{}
 
-func (deaf) Applied(*Mirror, *Delta, []Dirty) {}
-func (deaf) Loaded(*Mirror)                   {}
-func (deaf) Stale(*Mirror)                    {}
+func (nopListener) Applied(*Mirror, *Delta, []Dirty) {}
+func (nopListener) Loaded(*Mirror)                   {}
+func (nopListener) Stale(*Mirror)                    {}
 
-// Listen sets who is told of changes. Call it before Run.
+// Listen sets the listener of the mirrors. Call it before Run.
 func (ms *Mirrors) Listen(l Listener) { ms.listener = l }
 
-// Linked reports whether Redis answers, with all its shards.
+// Linked reports whether all shards of Redis answer.
 func (ms *Mirrors) Linked() bool {
 	_, silent := ms.Silence()
 	return !silent
 }
 
-// Silence reports whether Redis, or a shard of it, does not answer, and for how
-// long it has not.
+// Silence reports whether Redis or one of its shards does not answer, and for how
+// long.
 func (ms *Mirrors) Silence() (length time.Duration, silent bool) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
@@ -74,49 +74,49 @@ func (ms *Mirrors) Silence() (length time.Duration, silent bool) {
 		return now.Sub(ms.since), true
 	}
 	for _, l := range ms.links {
-		if l.silent(now) {
-			length, silent = max(length, now.Sub(l.heard)), true
+		if l.stale(now) {
+			length, silent = max(length, now.Sub(l.lastPong)), true
 		}
 	}
 	return length, silent
 }
 
-// LinksLost is how often a link to Redis has broken since the start.
+// LinksLost returns how often a subscriber has lost its connection since the start.
 func (ms *Mirrors) LinksLost() int64 {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	return ms.lost
 }
 
-// Hears reports whether the node hears of an organization's changes, as far as
-// it knows.
+// Hears reports whether the deltas of an organization arrive, as far as the node
+// knows.
 func (ms *Mirrors) Hears(organizationID string) bool {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	l := ms.linkOf(organizationID)
-	return l == nil || !l.silent(ms.now())
+	l := ms.subscriberOf(organizationID)
+	return l == nil || !l.stale(ms.now())
 }
 
-// Reaches reports whether the part of Redis that has an organization's index
-// takes commands, as far as the node knows. It may, though nothing is heard.
+// Reaches reports whether the shard with an organization's index takes commands, as
+// far as the node knows. That can be true while no deltas arrive.
 func (ms *Mirrors) Reaches(organizationID string) bool {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	l := ms.linkOf(organizationID)
+	l := ms.subscriberOf(organizationID)
 	return l == nil || l.up || l.reachable
 }
 
-// linkOf is the link that hears of an organization; nil when it is not known.
-// The caller holds ms.mu.
-func (ms *Mirrors) linkOf(organizationID string) *link {
+// subscriberOf returns the subscriber of an organization's shard, or nil if the shard
+// is not known. ms.mu must be held.
+func (ms *Mirrors) subscriberOf(organizationID string) *subscriber {
 	if m := ms.mirrors[organizationID]; m != nil && m.link != nil {
 		return m.link
 	}
 	return ms.links[""]
 }
 
-// AsOf is Mirror.AsOf of an organization. Without a mirror that shows anything,
-// whoever knows a position has just counted it.
+// AsOf is Mirror.AsOf of an organization. Without a loaded mirror it returns the
+// present time, because positions are then counted in the database.
 func (ms *Mirrors) AsOf(organizationID string) (t time.Time, live bool) {
 	ms.mu.Lock()
 	m := ms.mirrors[organizationID]
@@ -130,24 +130,24 @@ func (ms *Mirrors) AsOf(organizationID string) (t time.Time, live bool) {
 	return t, live
 }
 
-// heardAt is the last moment up to which a mirror has heard of all changes.
+// heardAt returns the time up to which a mirror has received all deltas.
 func (ms *Mirrors) heardAt(m *Mirror) time.Time {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	if m.link == nil {
 		return ms.since
 	}
-	return m.link.heard
+	return m.link.lastPong
 }
 
-// Up is closed when Redis has answered for the first time.
+// Up returns a channel that is closed when Redis has answered for the first time.
 func (ms *Mirrors) Up() <-chan struct{} { return ms.up }
 
-// Get returns an organization's mirror and waits until it is fresh. When ctx
-// ends first, it returns the mirror all the same; ask it whether it is fresh.
+// Get returns an organization's mirror and waits until it is fresh. If ctx ends
+// first, it returns a mirror that may not be fresh.
 func (ms *Mirrors) Get(ctx context.Context, organizationID string) *Mirror {
 	m := ms.hold(organizationID, 0)
-	m.Await(ctx, Moment{})
+	m.Await(ctx, StreamPosition{})
 	return m
 }
 
@@ -157,9 +157,9 @@ func (ms *Mirrors) Hold(organizationID string) (m *Mirror, release func()) {
 	return m, sync.OnceFunc(func() { ms.hold(organizationID, -1) })
 }
 
-// Distrust makes the node compare an organization's index with the database
-// now, after a change that could not be applied.
-func (ms *Mirrors) Distrust(organizationID string) {
+// Invalidate makes the node compare an organization's index with the database at
+// once. Call it after a change that could not be applied.
+func (ms *Mirrors) Invalidate(organizationID string) {
 	ms.mu.Lock()
 	m := ms.mirrors[organizationID]
 	ms.mu.Unlock()
@@ -168,11 +168,11 @@ func (ms *Mirrors) Distrust(organizationID string) {
 	}
 }
 
-// Lost makes the node rebuild an organization's index that a change did not
-// find. What was committed before is in the database that it is built from.
+// Lost makes the node rebuild an organization's index. Call it after ErrLost: changes
+// committed before are in the database that it is built from.
 func (ms *Mirrors) Lost(organizationID string) { ms.loadLost(ms.hold(organizationID, 0)) }
 
-// Drop deletes the index of an organization that is no more.
+// Drop deletes the index of a deleted organization.
 func (ms *Mirrors) Drop(ctx context.Context, organizationID string) error {
 	ms.mu.Lock()
 	if m := ms.mirrors[organizationID]; m != nil {
@@ -182,7 +182,7 @@ func (ms *Mirrors) Drop(ctx context.Context, organizationID string) error {
 	return ms.index.drop(ctx, organizationID)
 }
 
-// forget lets go of a mirror. The caller holds ms.mu.
+// forget drops a mirror. ms.mu must be held.
 func (ms *Mirrors) forget(m *Mirror) {
 	delete(ms.mirrors, m.OrganizationID)
 	if m.link != nil {
@@ -211,7 +211,7 @@ func (ms *Mirrors) hold(organizationID string, n int) *Mirror {
 	return m
 }
 
-// Run feeds the mirrors and keeps the index right until ctx ends.
+// Run feeds the mirrors and repairs the index until ctx ends.
 func (ms *Mirrors) Run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

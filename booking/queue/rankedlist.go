@@ -5,33 +5,33 @@ import (
 	"sort"
 )
 
-// maxBlock bounds the places of one block of a line.
+// maxBlock bounds the entries of a block.
 const maxBlock = 512
 
-// line is one queue in order. It is cut into blocks that know how many stand
-// before them: a change moves the places of one block only, and a rank takes
-// two binary searches, however long the queue is.
-type line struct {
+// rankedList is one queue in order. It consists of blocks that know how many entries
+// are before them: a change moves the entries of one block only, and a rank takes two
+// binary searches, however long the queue is.
+type rankedList struct {
 	blocks []block
 }
 
 type block struct {
 	before int // places in the blocks before this one
-	places []place
+	places []rank
 }
 
-type place struct {
+type rank struct {
 	score  int64
 	waiter *Waiter
 }
 
-// newLine makes a line of waiters in the order of their scores.
-func newLine(sorted []*Waiter) line {
-	l := line{}
+// newLine makes a list of waiters that are in the order of their scores.
+func newLine(sorted []*Waiter) rankedList {
+	l := rankedList{}
 	for chunk := range slices.Chunk(sorted, maxBlock/2) {
-		places := make([]place, len(chunk), maxBlock)
+		places := make([]rank, len(chunk), maxBlock)
 		for i, w := range chunk {
-			places[i] = place{w.Score, w}
+			places[i] = rank{w.Score, w}
 		}
 		l.blocks = append(l.blocks, block{places: places})
 	}
@@ -39,7 +39,7 @@ func newLine(sorted []*Waiter) line {
 	return l
 }
 
-func (l *line) len() int {
+func (l *rankedList) len() int {
 	if len(l.blocks) == 0 {
 		return 0
 	}
@@ -47,8 +47,8 @@ func (l *line) len() int {
 	return last.before + len(last.places)
 }
 
-// find returns the block in which a score stands or would stand, and where.
-func (l *line) find(score int64) (b, i int) {
+// find returns the block and the index at which a score is or would be.
+func (l *rankedList) find(score int64) (b, i int) {
 	b = sort.Search(len(l.blocks), func(b int) bool { return l.blocks[b].places[0].score > score }) - 1
 	if b < 0 {
 		return 0, 0
@@ -57,8 +57,8 @@ func (l *line) find(score int64) (b, i int) {
 	return b, sort.Search(len(places), func(i int) bool { return places[i].score >= score })
 }
 
-// rank is how many stand before a score.
-func (l *line) rank(score int64) int {
+// rank returns how many entries are before a score.
+func (l *rankedList) rank(score int64) int {
 	if len(l.blocks) == 0 {
 		return 0
 	}
@@ -66,18 +66,17 @@ func (l *line) rank(score int64) int {
 	return l.blocks[b].before + i
 }
 
-// Near remembers where the last booking was found in each of its queues, so
-// that the next one is found at once when it stands behind it. The zero value
-// remembers nothing.
-type Near struct {
+// Cursor remembers where the last booking was found in each of its queues, so that
+// the next one behind it is found at once. The zero value is ready to use.
+type Cursor struct {
 	found [4]struct {
-		line *line
+		line *rankedList
 		b, i int
 	}
 }
 
-// rankNear is rank for the n-th queue of a booking.
-func (l *line) rankNear(score int64, near *Near, n int) int {
+// rankFrom is rank for the n-th queue of a booking.
+func (l *rankedList) rankFrom(score int64, near *Cursor, n int) int {
 	if n >= len(near.found) {
 		return l.rank(score)
 	}
@@ -96,14 +95,14 @@ func (l *line) rankNear(score int64, near *Near, n int) int {
 	return l.blocks[b].before + i
 }
 
-func (l *line) insert(w *Waiter) {
+func (l *rankedList) insert(w *Waiter) {
 	if len(l.blocks) == 0 {
-		l.blocks = []block{{places: []place{{w.Score, w}}}}
+		l.blocks = []block{{places: []rank{{w.Score, w}}}}
 		return
 	}
 	b, i := l.find(w.Score)
 	full := &l.blocks[b]
-	full.places = slices.Insert(full.places, i, place{w.Score, w})
+	full.places = slices.Insert(full.places, i, rank{w.Score, w})
 	if n := len(full.places); n > maxBlock {
 		rest := slices.Clone(full.places[n/2:])
 		clear(full.places[n/2:])
@@ -113,8 +112,8 @@ func (l *line) insert(w *Waiter) {
 	l.count(b)
 }
 
-// remove takes out the waiter with a score, if there is one.
-func (l *line) remove(score int64) {
+// remove removes the waiter with a score, if there is one.
+func (l *rankedList) remove(score int64) {
 	if len(l.blocks) == 0 {
 		return
 	}
@@ -124,7 +123,7 @@ func (l *line) remove(score int64) {
 		return
 	}
 	l.blocks[b].places = slices.Delete(places, i, i+1)
-	// Small neighbours become one, so that the blocks stay few.
+	// Small neighbours are merged, so that the blocks stay few.
 	if b+1 < len(l.blocks) && len(places)-1+len(l.blocks[b+1].places) <= maxBlock/2 {
 		l.blocks[b].places = append(l.blocks[b].places, l.blocks[b+1].places...)
 		l.blocks = slices.Delete(l.blocks, b+1, b+2)
@@ -135,8 +134,8 @@ func (l *line) remove(score int64) {
 	l.count(b)
 }
 
-// count brings what stands before each block up to date, from one block on.
-func (l *line) count(from int) {
+// count updates the number of entries before each block, from one block on.
+func (l *rankedList) count(from int) {
 	for b := from; b < len(l.blocks); b++ {
 		if b == 0 {
 			l.blocks[b].before = 0
@@ -146,8 +145,8 @@ func (l *line) count(from int) {
 	}
 }
 
-// first returns the waiters at the head, n at most.
-func (l *line) first(n int) []*Waiter {
+// first returns the first n waiters.
+func (l *rankedList) first(n int) []*Waiter {
 	head := make([]*Waiter, 0, min(n, l.len()))
 	for i := range l.blocks {
 		for _, p := range l.blocks[i].places {

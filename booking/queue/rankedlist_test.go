@@ -49,15 +49,15 @@ func TestALineIsASortedList(t *testing.T) {
 			require.Equal(t, want, l.rank(ask))
 		}
 		require.Equal(t, plain[:min(10, len(plain))], append([]*Waiter(nil), l.first(10)...))
-		var near Near
+		var near Cursor
 		for i, w := range plain {
 			require.Equal(t, i, l.rank(w.Score))
-			require.Equal(t, i, l.rankNear(w.Score, &near, 0))
+			require.Equal(t, i, l.rankFrom(w.Score, &near, 0))
 			if i%7 == 0 { // and out of order
-				require.Equal(t, i/2, l.rankNear(plain[i/2].Score, &near, 0))
+				require.Equal(t, i/2, l.rankFrom(plain[i/2].Score, &near, 0))
 			}
 		}
-		require.Equal(t, len(plain), l.rankNear(1<<40, &near, 0), "behind the last")
+		require.Equal(t, len(plain), l.rankFrom(1<<40, &near, 0), "behind the last")
 		require.LessOrEqual(t, len(l.blocks), 2+4*len(plain)/maxBlock, "blocks stay few")
 		for _, b := range l.blocks {
 			require.NotEmpty(t, b.places)

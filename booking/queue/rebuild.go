@@ -46,7 +46,7 @@ func (ix *Index) Rebuild(ctx context.Context, organizationID string) error {
 
 // rebuildSmall rebuilds an index that takes little time.
 func (ix *Index) rebuildSmall(ctx context.Context, organizationID string) error {
-	sum, err := ix.truth.Sum(ctx, organizationID)
+	sum, err := ix.source.Sum(ctx, organizationID)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (ix *Index) fillAll(ctx context.Context, organizationID, token string) (bui
 	if err != nil {
 		return false, 0, err
 	}
-	err = ix.truth.Waiting(ctx, organizationID, func(entries []Entry) error {
+	err = ix.source.Waiting(ctx, organizationID, func(entries []Entry) error {
 		for piece := range pieces(entries) {
 			args := make([]any, 0, 4+3*len(piece))
 			args = append(args, token, k.queue, k.tombstone, builderLife.Milliseconds())

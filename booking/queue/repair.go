@@ -13,17 +13,17 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// How long a difference between index and database must last before it is
-// mended, for a change that was committed a moment ago is on its way: in the
-// background, and when a caller waits for the index to be loaded.
+// How long a difference between index and database has to last before it is repaired,
+// because a change that has just been committed is on its way: in the background, and
+// while a caller waits for a load.
 const (
 	settleTime = 500 * time.Millisecond
 	settleSoon = 50 * time.Millisecond
 )
 
 const (
-	// maxMended is how many bookings are mended one by one. When more differ,
-	// the index is built again.
+	// maxMended is how many bookings are repaired one by one. If more differ, the
+	// index is rebuilt.
 	maxMended = 1000
 	// rematchTries bounds how often an index is built for one change of the catalogue.
 	rematchTries = 3
@@ -33,10 +33,9 @@ const (
 	maxScanned = 8
 )
 
-// Repair compares the index with the database and mends each booking that
-// differs for as long as settle, by the same script as any change. It returns
-// how many it mended. Bookings that change meanwhile are safe: an older version
-// never wins.
+// Repair compares the index with the database and repairs each booking that differs
+// for as long as settle, with the same script as any change. It returns how many it
+// repaired. Concurrent changes are safe, because an older version is refused.
 func (ix *Index) Repair(ctx context.Context, organizationID string, settle time.Duration) (int, error) {
 	if err := ix.Rebuild(ctx, organizationID); err != nil { // does nothing to a whole one
 		return 0, err
@@ -48,9 +47,9 @@ func (ix *Index) Repair(ctx context.Context, organizationID string, settle time.
 	return ix.repair(ctx, organizationID, suspects, settle)
 }
 
-// repair is Repair for bookings that seem to differ.
+// repair is Repair for suspected bookings.
 func (ix *Index) repair(ctx context.Context, organizationID string, suspects []string, settle time.Duration) (int, error) {
-	at, err := ix.moment(ctx, organizationID)
+	at, err := ix.position(ctx, organizationID)
 	if err != nil || len(suspects) == 0 {
 		return 0, err
 	}
@@ -63,7 +62,7 @@ func (ix *Index) repair(ctx context.Context, organizationID string, suspects []s
 	if err != nil {
 		return 0, err
 	}
-	now, err := ix.moment(ctx, organizationID)
+	now, err := ix.position(ctx, organizationID)
 	if err != nil || now.Epoch != at.Epoch || now.Epoch == "" {
 		return 0, err // lost and rebuilt meanwhile
 	}
@@ -80,19 +79,17 @@ func (ix *Index) repair(ctx context.Context, organizationID string, suspects []s
 	return len(still), nil
 }
 
-// Rematch brings the index in line with a catalogue that has just changed:
-// whose queues a booking waits in is decided there, and no change of the
-// booking itself would tell. Several bookings change at one moment, in a new life
-// of the index: one after another, they would stand for a while where they never
-// stood.
+// Rematch updates the index after a change of the catalogue, which decides in which
+// queues a booking waits. Several bookings move at one moment, in a new epoch: one
+// after another, they would show positions that never were.
 func (ix *Index) Rematch(ctx context.Context, organizationID string) error {
 	// Another node may have begun to build before the catalogue changed. What still
-	// differs after some tries is on its way, or for Repair.
+	// differs after some tries is on its way, or left to Repair.
 	for range rematchTries {
 		if err := ix.Rebuild(ctx, organizationID); err != nil {
 			return err
 		}
-		at, err := ix.moment(ctx, organizationID)
+		at, err := ix.position(ctx, organizationID)
 		if err != nil {
 			return err
 		}
@@ -104,7 +101,7 @@ func (ix *Index) Rematch(ctx context.Context, organizationID string) error {
 		if err != nil {
 			return err
 		}
-		// Others are on their way out, or for Repair.
+		// Others are on their way out, or left to Repair.
 		maps.DeleteFunc(wrong, func(_ string, d difference) bool { return !d.waits })
 		if len(wrong) <= 1 {
 			return ix.mendAll(ctx, organizationID, at.Epoch, wrong)
@@ -116,15 +113,14 @@ func (ix *Index) Rematch(ctx context.Context, organizationID string) error {
 	return nil
 }
 
-// difference is a booking that the index has otherwise than the database.
+// difference is a booking that differs between index and database.
 type difference struct {
 	entry Entry // as the database has it; only id and version when it waits nowhere
 	waits bool
 }
 
-// suspects lists the bookings that seem to stand elsewhere in the index than
-// in the database. It reads both in pieces while they change, so it may list
-// bookings that are right.
+// suspects lists the bookings that seem to differ between index and database. It
+// reads both in pieces while they change, so it may list bookings that are right.
 func (ix *Index) suspects(ctx context.Context, organizationID string) ([]string, error) {
 	type expected struct {
 		member
@@ -132,7 +128,7 @@ func (ix *Index) suspects(ctx context.Context, organizationID string) ([]string,
 		places   int // found where they should be
 	}
 	waiting := map[string]*expected{}
-	err := ix.truth.Waiting(ctx, organizationID, func(entries []Entry) error {
+	err := ix.source.Waiting(ctx, organizationID, func(entries []Entry) error {
 		for _, e := range entries {
 			waiting[e.BookingID] = &expected{member: memberOf(e)}
 		}
@@ -181,7 +177,7 @@ func (ix *Index) suspects(ctx context.Context, organizationID string) ([]string,
 func (ix *Index) compareState(ctx context.Context, organizationID string, s *state) ([]string, error) {
 	var suspects []string
 	right := map[string]bool{}
-	err := ix.truth.Waiting(ctx, organizationID, func(entries []Entry) error {
+	err := ix.source.Waiting(ctx, organizationID, func(entries []Entry) error {
 		for _, e := range entries {
 			w := s.waiters[e.BookingID]
 			right[e.BookingID] = w != nil && w.Version == e.Version && w.Score == e.Score && w.Ticket == e.Ticket &&
@@ -205,7 +201,7 @@ func (ix *Index) compareState(ctx context.Context, organizationID string, s *sta
 	return suspects, nil
 }
 
-// stands reports whether a queue is among others, joined by commas.
+// stands reports whether a queue is in a list that is joined by commas.
 func stands(queues, queue string) bool {
 	for q := range strings.SplitSeq(queues, ",") {
 		if q == queue {
@@ -215,7 +211,7 @@ func stands(queues, queue string) bool {
 	return false
 }
 
-// scanQueues calls each with every place of every queue. Places that change
+// scanQueues calls each with every entry of every queue. Entries that change
 // meanwhile may come twice, or not at all.
 func (ix *Index) scanQueues(ctx context.Context, organizationID string, each func(queue, id string, score float64)) error {
 	k := keysOf(organizationID)
@@ -257,9 +253,9 @@ func (ix *Index) scanQueues(ctx context.Context, organizationID string, each fun
 	return nil
 }
 
-// check compares some bookings in the index with the database. It reads the
-// index first, so a booking which the database no longer has waiting has left.
-// It stops when more differ than are mended one by one.
+// check compares some bookings in the index with the database. It reads the index
+// first, so a booking that no longer waits in the database has left. It stops when
+// more than maxMended differ.
 func (ix *Index) check(ctx context.Context, organizationID string, ids []string) (map[string]difference, error) {
 	wrong := map[string]difference{}
 	for some := range slices.Chunk(ids, maxChecked) {
@@ -267,7 +263,7 @@ func (ix *Index) check(ctx context.Context, organizationID string, ids []string)
 		if err != nil {
 			return nil, err
 		}
-		waiting, versions, err := ix.truth.Lookup(ctx, organizationID, some)
+		waiting, versions, err := ix.source.Lookup(ctx, organizationID, some)
 		if err != nil {
 			return nil, fmt.Errorf("compare the queue index: %w", err)
 		}
@@ -291,13 +287,13 @@ func (ix *Index) check(ctx context.Context, organizationID string, ids []string)
 	return wrong, nil
 }
 
-// standing is where the index has a booking.
+// standing is a booking's entry in the index.
 type standing struct {
 	member                  // its record; the zero member without one
 	scores map[string]int64 // in each queue
 }
 
-// right reports whether a booking stands where it should.
+// right reports whether a booking's entry is as it should be.
 func (f *standing) right(should member) bool {
 	if f == nil || len(f.scores) != 1+strings.Count(should.queues, ",") {
 		return false
@@ -312,8 +308,7 @@ func (f *standing) right(should member) bool {
 	return recorded == should
 }
 
-// find reads where the index has some bookings. It leaves out those that are
-// not there.
+// find reads the entries of some bookings. It omits those without one.
 func (ix *Index) find(ctx context.Context, organizationID string, ids []string) (map[string]*standing, error) {
 	k := keysOf(organizationID)
 	queues, err := ix.rdb.SMembers(ctx, k.queues).Result()
@@ -362,8 +357,7 @@ func (ix *Index) find(ctx context.Context, organizationID string, ids []string) 
 	return found, nil
 }
 
-// mendAll makes the index, found wrong in an epoch, have bookings as the
-// database has them.
+// mendAll writes bookings that were found wrong in an epoch as the database has them.
 func (ix *Index) mendAll(ctx context.Context, organizationID, epoch string, wrong map[string]difference) error {
 	if len(wrong) > maxMended {
 		return ix.renew(ctx, organizationID, epoch)
@@ -384,8 +378,8 @@ func (ix *Index) mendAll(ctx context.Context, organizationID, epoch string, wron
 	return nil
 }
 
-// renew replaces an index that can't be mended: too much of it differs, or it
-// has versions that the database, restored to an earlier moment, does not have.
+// renew replaces an index that can't be repaired: too much differs, or it has
+// versions that a restored database does not have.
 func (ix *Index) renew(ctx context.Context, organizationID, epoch string) error {
 	if err := ix.build(ctx, organizationID, epoch); err != nil {
 		return fmt.Errorf("renew the queue index: %w", err)

@@ -15,20 +15,21 @@ import (
 )
 
 const (
-	// linkTimeout is how long Redis may be silent before mirrors are stale.
-	linkTimeout = 3 * time.Second
-	// pingEvery keeps a link from being silent.
+	// pongTimeout is how long Redis may be silent before mirrors are stale.
+	pongTimeout = 3 * time.Second
+	// pingEvery is the pause between two pings.
 	pingEvery = time.Second
 )
 
-// errMoved says that a shard no longer has what it was asked to tell of.
+// errMoved is returned when a shard no longer has a channel that it was subscribed
+// to.
 var errMoved = errors.New("an organization has moved to another shard")
 
-// link is the connection over which the node hears of changes: the only one,
-// or one for each shard of a cluster with sharded pub/sub.
-type link struct {
+// subscriber receives the deltas over one connection to Redis. A node has one or, on
+// a cluster with sharded pub/sub, one for each shard.
+type subscriber struct {
 	ms *Mirrors
-	// shard is the address of the shard; empty when the link is the only one.
+	// shard is the address of the shard. It is empty if there is one subscriber only.
 	shard  string
 	client redis.UniversalClient
 	wake   chan struct{} // there is something to subscribe to, or no longer
@@ -37,46 +38,47 @@ type link struct {
 	// Guarded by ms.mu.
 	up   bool
 	once bool // it has been up before
-	// reachable says of a link that is down whether commands go through.
+	// reachable reports whether Redis takes commands while the subscriber is down.
 	reachable bool
-	// heard is when the last ping that was answered was sent: whatever was
-	// published before that has arrived, for answers come in order.
-	heard     time.Time
+	// lastPong is when the last answered ping was sent. Replies come in order, so
+	// everything published before it has arrived.
+	lastPong  time.Time
 	following []string // channels to subscribe to
 	leaving   []string // channels to leave
 }
 
-func newLink(ms *Mirrors, shard string, client redis.UniversalClient) *link {
-	return &link{ms: ms, shard: shard, client: client, wake: make(chan struct{}, 1), heard: ms.now()}
+func newLink(ms *Mirrors, shard string, client redis.UniversalClient) *subscriber {
+	return &subscriber{ms: ms, shard: shard, client: client, wake: make(chan struct{}, 1), lastPong: ms.now()}
 }
 
-// follow and leave ask for the changes of an organization, or for no more of
-// them. The caller holds ms.mu.
-func (l *link) follow(organizationID string) {
+// follow and leave subscribe to an organization's channel, and unsubscribe. ms.mu
+// must be held.
+func (l *subscriber) follow(organizationID string) {
 	l.following = append(l.following, keysOf(organizationID).channel)
 	l.nudge()
 }
 
-func (l *link) leave(organizationID string) {
+func (l *subscriber) leave(organizationID string) {
 	l.leaving = append(l.leaving, keysOf(organizationID).channel)
 	l.nudge()
 }
 
-func (l *link) nudge() {
+func (l *subscriber) nudge() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
 }
 
-// silent reports whether Redis does not answer. The caller holds ms.mu.
-func (l *link) silent(now time.Time) bool { return !l.up || now.Sub(l.heard) >= linkTimeout }
+// stale reports whether Redis has not answered for pongTimeout. ms.mu must be held.
+func (l *subscriber) stale(now time.Time) bool { return !l.up || now.Sub(l.lastPong) >= pongTimeout }
 
-// run keeps the link until ctx ends or its shard is none any more.
-func (l *link) run(ctx context.Context) {
+// run keeps the subscriber connected until ctx ends or its shard has left the
+// cluster.
+func (l *subscriber) run(ctx context.Context) {
 	pause := newBackoff()
 	for ctx.Err() == nil {
-		err := l.hear(ctx, pause)
+		err := l.receive(ctx, pause)
 		if ctx.Err() != nil {
 			return
 		}
@@ -85,17 +87,17 @@ func (l *link) run(ctx context.Context) {
 		if l.shard == "" {
 			continue
 		}
-		// It may have broken because the cluster has changed.
+		// The connection may have failed because the cluster has changed.
 		if err := l.ms.findShards(ctx); err != nil && ctx.Err() == nil {
 			l.ms.log.Debug("find the shards of the Redis cluster", "error", err)
 		}
 	}
 }
 
-// hear subscribes to everything on a connection of its own and hands on what
-// it hears until the connection breaks or is silent. Each confirmed
-// subscription loads its mirror, so nothing missed before is lost.
-func (l *link) hear(ctx context.Context, pause *backoff) error {
+// receive subscribes to all channels on a new connection and passes deltas on until
+// the connection fails or is silent. Each confirmed subscription loads its mirror,
+// which recovers what was missed before.
+func (l *subscriber) receive(ctx context.Context, pause *backoff) error {
 	ctx, cancel := context.WithCancel(ctx)
 	pubsub := l.client.Subscribe(ctx) // connects with its first command
 	var commanding sync.WaitGroup
@@ -103,13 +105,13 @@ func (l *link) hear(ctx context.Context, pause *backoff) error {
 	defer cancel()
 	commanding.Go(func() {
 		l.command(ctx, pubsub)
-		// This also ends a Receive that waits.
+		// This ends a waiting Receive, too.
 		if err := pubsub.Close(); err != nil {
 			l.ms.log.Debug("close the subscription", "error", err)
 		}
 	})
 	for {
-		message, err := pubsub.ReceiveTimeout(ctx, linkTimeout)
+		message, err := pubsub.ReceiveTimeout(ctx, pongTimeout)
 		if err != nil {
 			return err
 		}
@@ -143,10 +145,9 @@ func (l *link) hear(ctx context.Context, pause *backoff) error {
 	}
 }
 
-// command sends the commands of the subscription: channels, and pings that
-// keep it from being silent. A command that fails shows to the receiver as an
-// error or as silence, and it connects anew.
-func (l *link) command(ctx context.Context, pubsub *redis.PubSub) {
+// command sends the commands of the subscriber: subscriptions and pings. If one
+// fails, the receiver sees an error or silence, and reconnects.
+func (l *subscriber) command(ctx context.Context, pubsub *redis.PubSub) {
 	ticker := time.NewTicker(pingEvery)
 	defer ticker.Stop()
 	l.ms.mu.Lock()
@@ -158,7 +159,7 @@ func (l *link) command(ctx context.Context, pubsub *redis.PubSub) {
 	}
 	l.ms.mu.Unlock()
 	for {
-		// Channels first: an answered ping says that they are subscribed to.
+		// Channels first: an answered ping proves that they are subscribed to.
 		if err := l.subscribe(ctx, pubsub); err != nil && ctx.Err() == nil {
 			l.ms.log.Debug("subscribe to the queue index", "error", err)
 		}
@@ -174,13 +175,13 @@ func (l *link) command(ctx context.Context, pubsub *redis.PubSub) {
 	}
 }
 
-// ping asks for an answer that says when it was asked for.
-func (l *link) ping(ctx context.Context, pubsub *redis.PubSub) error {
+// ping sends a ping that carries the time at which it was sent.
+func (l *subscriber) ping(ctx context.Context, pubsub *redis.PubSub) error {
 	return pubsub.Ping(ctx, strconv.FormatInt(l.ms.now().UnixNano(), 10))
 }
 
-// subscribe joins and leaves what channels there are to join and leave.
-func (l *link) subscribe(ctx context.Context, pubsub *redis.PubSub) error {
+// subscribe sends the outstanding subscriptions and their ends.
+func (l *subscriber) subscribe(ctx context.Context, pubsub *redis.PubSub) error {
 	l.ms.mu.Lock()
 	following, leaving := l.following, l.leaving
 	l.following, l.leaving = nil, nil
@@ -195,7 +196,7 @@ func (l *link) subscribe(ctx context.Context, pubsub *redis.PubSub) error {
 		}
 		return errors.Join(errs...)
 	}
-	// One command may name channels of one slot only.
+	// A command may name channels of one slot only.
 	for _, channel := range leaving {
 		errs = append(errs, pubsub.SUnsubscribe(ctx, channel))
 	}
@@ -205,8 +206,8 @@ func (l *link) subscribe(ctx context.Context, pubsub *redis.PubSub) error {
 	return errors.Join(errs...)
 }
 
-// answered notes that Redis has answered a ping.
-func (l *link) answered(payload string) {
+// answered records the answer to a ping.
+func (l *subscriber) answered(payload string) {
 	ms := l.ms
 	sent, err := strconv.ParseInt(payload, 10, 64)
 	if err != nil {
@@ -215,7 +216,7 @@ func (l *link) answered(payload string) {
 	}
 	ms.mu.Lock()
 	was := l.up
-	l.up, l.once, l.heard = true, true, time.Unix(0, sent)
+	l.up, l.once, l.lastPong = true, true, time.Unix(0, sent)
 	select {
 	case <-ms.up:
 	default:
@@ -227,8 +228,8 @@ func (l *link) answered(payload string) {
 	}
 }
 
-// confirmed notes that the changes of a mirror's organization will be heard.
-func (l *link) confirmed(m *Mirror) {
+// confirmed records that deltas of a mirror's organization will arrive from now on.
+func (l *subscriber) confirmed(m *Mirror) {
 	l.ms.mu.Lock()
 	defer l.ms.mu.Unlock()
 	if m.link == l && !m.isHeard() {
@@ -236,8 +237,7 @@ func (l *link) confirmed(m *Mirror) {
 	}
 }
 
-// isHeard reports whether the changes of its organization are heard. The caller
-// holds ms.mu.
+// isHeard reports whether deltas of the organization arrive. ms.mu must be held.
 func (m *Mirror) isHeard() bool {
 	select {
 	case <-m.heard:
@@ -247,22 +247,22 @@ func (m *Mirror) isHeard() bool {
 	}
 }
 
-// unheard notes that changes may be missed from now on. The caller holds ms.mu.
+// unheard records that deltas may be missed from now on. ms.mu must be held.
 func (m *Mirror) unheard() {
 	if m.isHeard() {
 		m.heard = make(chan struct{})
 	}
 }
 
-// probe reports whether Redis takes commands, on another connection.
-func (l *link) probe(ctx context.Context) bool {
+// probe reports whether Redis takes commands on another connection.
+func (l *subscriber) probe(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, currentTimeout)
 	defer cancel()
 	return l.client.Ping(ctx).Err() == nil
 }
 
-// down marks the mirrors that the link feeds stale.
-func (l *link) down(cause error, reachable bool) {
+// down marks the subscriber's mirrors as stale.
+func (l *subscriber) down(cause error, reachable bool) {
 	ms := l.ms
 	ms.mu.Lock()
 	was := l.up
@@ -286,7 +286,7 @@ func (l *link) down(cause error, reachable bool) {
 	}
 }
 
-// discover finds out what links a cluster takes, and starts them.
+// discover starts the subscribers that a cluster needs.
 func (ms *Mirrors) discover(ctx context.Context) {
 	pause := newBackoff()
 	for ctx.Err() == nil {
@@ -310,7 +310,8 @@ func (ms *Mirrors) discover(ctx context.Context) {
 	}
 }
 
-// findShards brings the links in line with the shards the cluster has now.
+// findShards starts and stops subscribers so that there is one for each shard of the
+// cluster.
 func (ms *Mirrors) findShards(ctx context.Context) error {
 	cluster, ok := ms.rdb.(*redis.ClusterClient)
 	if !ok {
@@ -344,15 +345,15 @@ func (ms *Mirrors) findShards(ctx context.Context) error {
 	return nil
 }
 
-// start runs a new link. The caller holds ms.mu.
-func (ms *Mirrors) start(l *link) {
+// start runs a new subscriber. ms.mu must be held.
+func (ms *Mirrors) start(l *subscriber) {
 	ctx, stop := context.WithCancel(ms.ctx)
 	l.stop = stop
 	ms.links[l.shard] = l
 	ms.linking.Go(func() { l.run(ctx) })
 }
 
-// attach gives every mirror the link that hears of its organization now.
+// attach assigns every mirror to the subscriber of its organization's shard.
 func (ms *Mirrors) attach() {
 	var moved []*Mirror
 	ms.mu.Lock()
@@ -367,12 +368,12 @@ func (ms *Mirrors) attach() {
 	}
 }
 
-// attachOne is attach for one mirror. It returns whether the link is another
-// than before. The caller holds ms.mu.
+// attachOne is attach for one mirror. It reports whether the subscriber changed.
+// ms.mu must be held.
 func (ms *Mirrors) attachOne(m *Mirror) bool {
 	l := ms.links[""]
 	if cluster, ok := ms.rdb.(*redis.ClusterClient); ok && l == nil && len(ms.links) > 0 {
-		// The cluster's map is at hand, since the links were made from it.
+		// The cluster's map is cached, since the subscribers were made from it.
 		master, err := cluster.MasterForKey(ms.ctx, keysOf(m.OrganizationID).state)
 		if err != nil {
 			ms.log.Debug("find the shard of an organization", "organization", m.OrganizationID, "error", err)
@@ -401,7 +402,7 @@ func (b *backoff) wait(ctx context.Context) {
 	b.next = min(b.next*2, time.Second)
 }
 
-// wait waits for a time or until ctx ends.
+// wait sleeps for a time or until ctx ends.
 func wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -227,12 +227,12 @@ func (t pgxTx) Conn() *pgx.Conn { return t.conn }
 
 // sqliteJobs reaches River through the one connection that writes.
 type sqliteJobs struct {
-	driver bellDriver
+	driver notifierDriver
 	writer *river.Client[*sql.Tx]
 }
 
-func newSQLiteJobs(db *sql.DB, bell *bell, log *slog.Logger) (*sqliteJobs, error) {
-	driver := bellDriver{riversqlite.New(db), bell}
+func newSQLiteJobs(db *sql.DB, bell *inProcessNotifier, log *slog.Logger) (*sqliteJobs, error) {
+	driver := notifierDriver{riversqlite.New(db), bell}
 	writer, err := river.NewClient(driver, &river.Config{FetchCooldown: jobFetchPause, Logger: jobLog(log)})
 	return &sqliteJobs{driver, writer}, err
 }

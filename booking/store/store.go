@@ -42,16 +42,16 @@ type Options struct {
 
 // Store is an open database. It is safe for concurrent use.
 type Store struct {
-	write, read *gorm.DB        // one and the same with PostgreSQL
-	aside       *gorm.DB        // has a connection of its own with PostgreSQL
-	pool        *pgxpool.Pool   // PostgreSQL only: for the service's own work
-	requests    *requestPool    // PostgreSQL only
-	cutter      *cutter         // PostgreSQL only
-	direct      *pgx.ConnConfig // PostgreSQL only: of connections for one purpose, which are not cut
-	resetAt     atomic.Int64    // PostgreSQL only: when the pools were last reset, in Unix nanoseconds
-	readOnly    atomic.Bool     // PostgreSQL only: a write was refused since the last that Writable made
-	lock        *folderLock     // SQLite only
-	bell        *bell           // SQLite only
+	write, read *gorm.DB           // one and the same with PostgreSQL
+	aside       *gorm.DB           // has a connection of its own with PostgreSQL
+	pool        *pgxpool.Pool      // PostgreSQL only: for the service's own work
+	requests    *requestPool       // PostgreSQL only
+	cutter      *cutter            // PostgreSQL only
+	direct      *pgx.ConnConfig    // PostgreSQL only: of connections for one purpose, which are not cut
+	resetAt     atomic.Int64       // PostgreSQL only: when the pools were last reset, in Unix nanoseconds
+	readOnly    atomic.Bool        // PostgreSQL only: a write was refused since the last that Writable made
+	lock        *folderLock        // SQLite only
+	bell        *inProcessNotifier // SQLite only
 	jobs        jobs
 	boot        string // names this process
 	underway    underway
@@ -155,7 +155,7 @@ func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 		return err
 	}
 	if s.bell != nil {
-		s.bell.ring(tx.jobs)
+		s.bell.notify(tx.jobs)
 	}
 	if claim != nil {
 		claim.wasCommitted(tx.bookingID)

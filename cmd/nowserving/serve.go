@@ -80,12 +80,12 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	}
 	opened = append(opened, closeRedis)
 
-	index := queue.NewIndex(rdb, booking.NewTruth(db), log)
+	index := queue.NewIndex(rdb, booking.NewSource(db), log)
 	mirrors := queue.NewMirrors(index, time.Now, log)
 	var notifier *notify.Service // made below, before anything can change
 	catalogue := catalog.New(db, func(ctx context.Context, organizationID string) {
 		if err := index.Rematch(ctx, organizationID); err != nil {
-			mirrors.Distrust(organizationID)
+			mirrors.Invalidate(organizationID)
 			log.Warn("the queue index did not take a change of the catalogue; it will be repaired", "organization", organizationID, "error", err)
 		}
 		if err := notifier.Moved(ctx, organizationID); err != nil {
