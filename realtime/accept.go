@@ -23,7 +23,7 @@ const (
 	writeBuffer = 128
 )
 
-// slimHijacker hands a connection over as a socket with small buffers.
+// slimHijacker hands over a connection as a socket with small buffers.
 type slimHijacker struct {
 	http.ResponseWriter
 	hub *Hub
@@ -49,7 +49,7 @@ func (s *slimHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("take over the connection: %w", err)
 	}
-	// What the client has sent already moves into the new buffer.
+	// Bytes that the client has already sent move into the new buffer.
 	early, err := large.Peek(large.Reader.Buffered())
 	if err == nil {
 		s.socket, err = newSocket(conn, s.hub)
@@ -70,12 +70,12 @@ func (s *slimHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return s.socket, bufio.NewReadWriter(s.reader, bufio.NewWriterSize(s.socket, writeBuffer)), nil
 }
 
-// controlled notes that a whole control frame has been read. The goroutine that
-// reads calls it.
+// controlled records that a whole control frame has been read. The reading goroutine
+// calls it.
 func (s *slimHijacker) controlled() { s.socket.awaitFrame(s.reader.Buffered() > 0) }
 
-// bearerOf returns the token of the Authorization header, if there is one. Two
-// of them are none that is good.
+// bearerOf returns the token of the Authorization header, or "". If the header
+// appears twice, the request has no valid token.
 func bearerOf(r *http.Request) string {
 	scheme, token, ok := strings.Cut(strings.Join(r.Header.Values("Authorization"), ", "), " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {

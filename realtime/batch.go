@@ -7,29 +7,30 @@ import (
 	"nowserving/models"
 )
 
-// change is something to tell the subscribers of an organization. One of its
-// fields is set, or delta and dirty.
+// change is a change that the subscribers of an organization may have to be sent. One
+// of its fields is set, or delta and dirty.
 type change struct {
 	delta *queue.Delta
 	dirty []queue.Dirty
-	// loaded says that the mirror was reloaded.
+	// loaded reports that the mirror was reloaded.
 	loaded bool
-	// state is what the source says became of a booking.
+	// state is the present state of a booking, from the source.
 	state *models.BookingEvent
-	// calls are what the source says of those being served.
+	// calls are the calls of the organization, from the source.
 	calls []models.BookingEvent
 }
 
-// batch is what a number of changes adds up to.
+// batch is the sum of several changes.
 type batch struct {
-	// from says from which score on a queue has moved.
+	// from is the score from which on each queue has moved.
 	from map[string]int64
-	// moved are bookings that changed themselves; everyone says that all did.
+	// moved are the bookings that have changed. everyone means all of them.
 	moved    map[*booking]struct{}
 	everyone bool
-	// nearby: of the others, only those near the head are told yet.
+	// nearby: of the other bookings, only those near the head are sent their
+	// positions yet.
 	nearby bool
-	// queues are those whose consoles are told, with what happened last.
+	// queues are those whose consoles get an update, with the last event.
 	queues   map[string]*models.BookingEvent
 	displays bool
 }
@@ -38,7 +39,7 @@ func newBatch() *batch {
 	return &batch{from: map[string]int64{}, moved: map[*booking]struct{}{}, queues: map[string]*models.BookingEvent{}}
 }
 
-// apply applies one change. The caller holds the lock.
+// apply applies one change. o.mu must be held.
 func (o *tenantHub) apply(c *change, b *batch) {
 	switch {
 	case c.delta != nil:
@@ -80,8 +81,8 @@ func (o *tenantHub) applyDelta(d *queue.Delta, dirty []queue.Dirty, b *batch) {
 		b.queues[d.Event.ResourceID] = d.Event
 	}
 	if len(dirty) == 0 && !d.Waiting && (leftUnserved(d.Event) || isCatalogueChange(d.Event)) {
-		// It was on hold, so no queue of ours says whose consoles list it; or they
-		// show names that have changed.
+		// The booking was on hold, so no queue tells which consoles list it; or the
+		// consoles show names that have changed.
 		for id, q := range o.queues {
 			if len(q.consoles) > 0 {
 				b.queues[id] = d.Event
@@ -117,7 +118,7 @@ func leftUnserved(e *models.BookingEvent) bool {
 	}
 }
 
-// applyLoad follows a load of the mirror: anything may have changed unheard.
+// applyLoad handles a load of the mirror: anything may have changed.
 func (o *tenantHub) applyLoad(b *batch) {
 	b.everyone, b.displays = true, true
 	for id, q := range o.queues {

@@ -7,14 +7,14 @@ import (
 	"nowserving/models"
 )
 
-// isCatalogueChange reports whether an event says that names or durations of the
-// organization have changed: it is about no booking and no resource's queue.
+// isCatalogueChange reports whether an event is a change of the organization's names
+// or durations: it is about no booking and no resource.
 func isCatalogueChange(e *models.BookingEvent) bool {
 	return e != nil && e.Type == models.EventQueueUpdated && e.ResourceID == ""
 }
 
-// readCatalogue asks the source for names and durations. If one of the changes is a
-// change of the catalogue, the source reads them again.
+// readCatalogue gets names and durations from the source, which reads them again if
+// the catalogue is among the changes.
 func (o *tenantHub) readCatalogue(changes []change) Catalogue {
 	fresh := slices.ContainsFunc(changes, func(c change) bool { return c.delta != nil && isCatalogueChange(c.delta.Event) })
 	ctx, cancel := context.WithTimeout(o.hub.ctx, o.hub.o.SourceTimeout)
@@ -32,7 +32,7 @@ func (o *tenantHub) readCatalogue(changes []change) Catalogue {
 }
 
 // renew replaces the catalogue and publishes its changes to the watchers of bookings.
-// The caller holds the lock.
+// o.mu must be held.
 func (o *tenantHub) renew(next Catalogue, b *batch) {
 	old := o.catalogue
 	o.catalogue = next
@@ -53,8 +53,8 @@ func (o *tenantHub) renew(next Catalogue, b *batch) {
 	}
 }
 
-// tellNews tells a watcher that the type or the resource of its booking was changed.
-// Its position is published again, because other minutes mean another wait.
+// tellNews publishes a change of the booking's type or resource to a watcher. The
+// position is published again, because other minutes mean another wait.
 func (o *tenantHub) tellNews(w *booking, s *subscription, ofType, ofResource bool, b *batch) {
 	p := bookingUpdated{Publication: publication(models.EventUpdated), BookingID: w.id}
 	if ofType {

@@ -8,14 +8,15 @@ import (
 	"nowserving/models"
 )
 
-// askSource starts to ask about what is unsure. The caller holds the lock.
+// askSource starts to ask the source about bookings and calls that are unsure. o.mu
+// must be held.
 func (o *tenantHub) askSource() {
 	if !o.asking && (len(o.unsure) > 0 || o.callsUnsure) {
 		o.asking = o.hub.spawn(o.ask)
 	}
 }
 
-// ask asks the source about what is unsure until nothing is. The answers come
+// ask asks the source about bookings and calls until none is unsure. The answers come
 // back as changes.
 func (o *tenantHub) ask() {
 	pause := 50 * time.Millisecond
@@ -40,7 +41,8 @@ func (o *tenantHub) ask() {
 	}
 }
 
-// questions takes out what to ask next; asking ends when there is nothing.
+// questions removes and returns the next bookings to ask about. If there are none,
+// asking ends.
 func (o *tenantHub) questions() (ids []string, calls bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -11,20 +11,21 @@ import (
 	"nowserving/models"
 )
 
-// maxEarly bounds the events kept for a subscription whose state is being read.
+// maxEarly bounds the events that are kept for a subscription while its state is
+// being read.
 const maxEarly = 16
 
-// booking is one that somebody on this node watches.
+// booking is a booking with watchers on this node.
 type booking struct {
 	id       string
 	watchers []*subscription
-	// waiter is it in the mirror, nil when it does not wait; it is listed in
-	// the queues that count.
+	// waiter is the booking's entry in the mirror, or nil if it does not wait. queues
+	// list it.
 	waiter *queue.Waiter
 	pass   uint64 // that looked at it last
 }
 
-// lastPosition is where a watched booking stands at the moment of a pass.
+// lastPosition is the position of a watched booking in a pass.
 type lastPosition struct {
 	booking  *booking
 	position int
@@ -50,7 +51,7 @@ func (o *tenantHub) removeBooking(s *subscription) {
 	}
 }
 
-// locate lists a booking in the queues it waits in now.
+// locate lists a booking in the queues that it now waits in.
 func (o *tenantHub) locate(w *booking, waiter *queue.Waiter) {
 	if w.waiter == waiter {
 		return
@@ -72,7 +73,7 @@ func (o *tenantHub) locate(w *booking, waiter *queue.Waiter) {
 	}
 }
 
-// waitsFor is Waiter.WaitsFor, none for nobody.
+// waitsFor is Waiter.WaitsFor, or nothing for nil.
 func waitsFor(w *queue.Waiter) []string {
 	if w == nil {
 		return nil
@@ -80,7 +81,7 @@ func waitsFor(w *queue.Waiter) []string {
 	return w.WaitsFor()
 }
 
-// knownToWait reports whether every watcher knows the booking as waiting.
+// knownToWait reports whether every watcher was last sent that the booking waits.
 func (w *booking) knownToWait() bool {
 	for _, s := range w.watchers {
 		if !s.waits {
@@ -90,8 +91,8 @@ func (w *booking) knownToWait() bool {
 	return true
 }
 
-// settleBooking decides what a new watcher is told: the state that was read,
-// with the mirror's position. Any later position and any newer event follows.
+// settleBooking makes the snapshot of a new watcher: the state that was read, with
+// the mirror's position. Later positions and newer events follow it.
 func (o *tenantHub) settleBooking(ctx context.Context, s *subscription, snapshot BookingSnapshot, reply replier) error {
 	o.awaitMirror(ctx)
 	fresh, _ := o.mirror.Fresh()
@@ -138,7 +139,7 @@ func (o *tenantHub) settleBooking(ctx context.Context, s *subscription, snapshot
 	return nil
 }
 
-// tell tells the watchers of a booking what happened to it, each once.
+// tell publishes an event to the watchers of a booking, once to each.
 func (o *tenantHub) tell(w *booking, e *models.BookingEvent) {
 	t := newTelling(e, o.catalogue.Resources)
 	for _, s := range w.watchers {
@@ -153,8 +154,9 @@ func (o *tenantHub) tell(w *booking, e *models.BookingEvent) {
 	}
 }
 
-// tellOne tells a watcher of an event, unless it knows as much already. However
-// the event comes, being assigned is told exactly once to who saw it wait.
+// tellOne publishes an event to a watcher, unless it is not newer than what the
+// watcher knows. A watcher that saw the booking wait gets its assignment exactly
+// once, however the event arrives.
 func (o *tenantHub) tellOne(s *subscription, e *models.BookingEvent, t *encodedEvent) {
 	if e.Version <= s.version {
 		return
@@ -166,7 +168,7 @@ func (o *tenantHub) tellOne(s *subscription, e *models.BookingEvent, t *encodedE
 	case typ == models.EventAssigned && s.taken:
 		typ = models.EventUpdated // told before: assigned once is assigned for good
 	}
-	// Whoever missed the assignment hears of it before anything later; an
+	// A watcher that missed the assignment gets it before anything later. An
 	// appointment has a resource from the start.
 	missed := !s.taken && taken(e.Stage) && typ != models.EventAssigned && e.StartsAt == nil
 	s.learn(e.Version, e.Stage)
@@ -190,7 +192,7 @@ func (o *tenantHub) publish(s *subscription, t *encodedEvent, typ models.EventTy
 	s.conn.publish(s, data)
 }
 
-// taken reports whether a resource had taken the booking by this stage.
+// taken reports whether a booking in this stage has been assigned.
 func taken(stage models.Stage) bool {
 	switch stage {
 	case models.StageCalled, models.StageServing, models.StageDone, models.StageNoShow:
@@ -200,9 +202,8 @@ func taken(stage models.Stage) bool {
 	}
 }
 
-// broadcastPositions computes the positions that may have changed, all at one
-// moment of the mirror, and tells each watcher whose own did. The caller holds
-// the lock.
+// broadcastPositions computes the positions that may have changed, all at one version
+// of the mirror, and publishes each that has to its watchers. o.mu must be held.
 func (o *tenantHub) broadcastPositions(b *batch) {
 	if fresh, _ := o.mirror.Fresh(); !fresh {
 		return // the load that follows brings everyone up to date
@@ -256,7 +257,8 @@ func (o *tenantHub) broadcastPositions(b *batch) {
 			continue
 		}
 		for _, s := range p.booking.watchers {
-			// A place told with its age is told again once it is live.
+			// A position that was sent with its age is sent again once the mirror is
+			// live.
 			news := s.told != p.position || s.marked && asOf == 0
 			if s.ready && s.waits && news {
 				s.told, s.marked = p.position, asOf != 0
@@ -279,7 +281,7 @@ func (o *tenantHub) broadcastPositions(b *batch) {
 	o.places, o.served = places, served
 }
 
-// encodedEvent is an event on its way to watchers, encoded once for all of them.
+// encodedEvent is an event that is encoded once for all its watchers.
 type encodedEvent struct {
 	event *models.BookingEvent
 	name  string
@@ -291,7 +293,7 @@ func newTelling(e *models.BookingEvent, names map[string]Resource) *encodedEvent
 	return &encodedEvent{event: e, name: names[e.ResourceID].Name}
 }
 
-// as encodes the event as one of a type.
+// as encodes the event with a type.
 func (t *encodedEvent) as(typ models.EventType) ([]byte, error) {
 	if t.typ == typ {
 		return t.data, nil

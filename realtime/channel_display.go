@@ -21,11 +21,11 @@ const (
 	maxNext   = 10 // tickets announced as next
 )
 
-// display is a screen that hangs somewhere, perhaps more than once.
+// display is a display with watchers on this node.
 type display struct {
 	id       string
 	watchers []*subscription
-	// resources are the ids of those it shows; nil means all.
+	// resources are the ids of those it shows. Nil means all.
 	resources map[string]struct{}
 	state     []byte // told last
 }
@@ -58,7 +58,7 @@ func (o *tenantHub) removeDisplay(s *subscription) {
 	}
 }
 
-// settleDisplay answers a display with everything it shows.
+// settleDisplay makes the snapshot of a display.
 func (o *tenantHub) settleDisplay(ctx context.Context, s *subscription, resourceIDs []string, reply replier) error {
 	catalogue := o.readCatalogue(nil)
 	o.awaitMirror(ctx)
@@ -107,13 +107,13 @@ func (o *tenantHub) settleDisplay(ctx context.Context, s *subscription, resource
 	return nil
 }
 
-// withTime completes a state that was encoded without its type and moment.
+// withTime adds the type and the time to an encoded state.
 func (o *tenantHub) withTime(head string, state []byte) []byte {
 	data := append([]byte(head), state[1:len(state)-1]...)
 	return append(data, `,"at":"`+o.now()+`"}`...)
 }
 
-// tellDisplays sends the displays their new state. The caller holds the lock.
+// tellDisplays publishes the new state of the displays. o.mu must be held.
 func (o *tenantHub) tellDisplays() {
 	for _, d := range o.displays {
 		state, _, err := o.screen(d)
@@ -134,7 +134,7 @@ func (o *tenantHub) tellDisplays() {
 	}
 }
 
-// screen builds and encodes what a display shows, but for the time.
+// screen encodes the state of a display, without its type and time.
 func (o *tenantHub) screen(d *display) ([]byte, queue.StreamPosition, error) {
 	c := Screen{NowServing: []call{}, LastCalled: []call{}, Next: []string{}}
 	for _, e := range o.newestCalls() {
@@ -158,7 +158,7 @@ func (o *tenantHub) screen(d *display) ([]byte, queue.StreamPosition, error) {
 	return data, at, err
 }
 
-// next lists the tickets that are called next at the resources of a display.
+// next returns the next tickets of a display's resources.
 func (o *tenantHub) next(d *display, v queue.View) []string {
 	var first []*queue.Waiter
 	for id := range o.catalogue.Resources {
@@ -198,7 +198,7 @@ func (o *tenantHub) call(e *models.BookingEvent) call {
 	}
 }
 
-// mergeCalls takes over what the source says of calls.
+// mergeCalls merges the calls that the source returned.
 func (o *tenantHub) mergeCalls(events []models.BookingEvent) {
 	events = slices.Clone(events)
 	events = slices.DeleteFunc(events, func(e models.BookingEvent) bool { return !wasCalled(&e) })
@@ -208,8 +208,8 @@ func (o *tenantHub) mergeCalls(events []models.BookingEvent) {
 	}
 }
 
-// recallCalls is mergeCalls after a gap: who was being served when the source
-// was asked, and is not in its answer, has gone unheard.
+// recallCalls is mergeCalls after a gap: a visit that was under way when the source
+// was asked, and is not in its answer, has ended.
 func (o *tenantHub) recallCalls(events []models.BookingEvent) {
 	for i := range events {
 		delete(o.callsAsked, events[i].BookingID)
@@ -234,8 +234,8 @@ func (o *tenantHub) active() map[string]int64 {
 	return versions
 }
 
-// mergeCall remembers the newest state of a call, and announces a call or
-// recall that is new.
+// mergeCall stores the newest state of a call, and publishes a call or recall that is
+// new.
 func (o *tenantHub) mergeCall(e models.BookingEvent) {
 	old, known := o.calls[e.BookingID]
 	if known && e.Version <= old.Version {

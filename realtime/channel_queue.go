@@ -11,8 +11,8 @@ import (
 // timeFormat is RFC 3339 with milliseconds.
 const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
-// settleQueue answers a console with the waiting list that was read. What
-// changed since, it is told in one message.
+// settleQueue makes the snapshot of a console from the waiting list that was read.
+// Changes since then follow in one message.
 func (o *tenantHub) settleQueue(ctx context.Context, s *subscription, data json.RawMessage, reply replier) {
 	o.awaitMirror(ctx)
 	var at queue.StreamPosition
@@ -29,15 +29,15 @@ func (o *tenantHub) settleQueue(ctx context.Context, s *subscription, data json.
 	}
 }
 
-// tellJoin tells the consoles of the queues a new booking has joined.
+// tellJoin publishes a new booking to the consoles of its queues.
 func (o *tenantHub) tellJoin(d *queue.Delta) {
 	for _, id := range d.Queues {
 		o.tellPending(id, d.BookingID)
 	}
 }
 
-// tellAvailable tells the consoles of a resource that has just ended a visit
-// who waits for it next ("End Booking" of the document).
+// tellAvailable publishes the next waiting booking to the consoles of a resource that
+// has just ended a visit ("End Booking" of the document).
 func (o *tenantHub) tellAvailable(resourceID string) {
 	var next string
 	o.mirror.View(func(v queue.View) {
@@ -63,8 +63,7 @@ func (o *tenantHub) tellPending(resourceID, bookingID string) {
 	}
 }
 
-// tellConsoles tells the consoles of queues that something concerns. The
-// caller holds the lock.
+// tellConsoles publishes the batch's queues to their consoles. o.mu must be held.
 func (o *tenantHub) tellConsoles(b *batch) {
 	for id, event := range b.queues {
 		q := o.queues[id]
@@ -88,8 +87,8 @@ func (o *tenantHub) renewConsole(s *subscription, data []byte) {
 	}
 }
 
-// queueUpdated is what consoles are told of a queue; event is what happened
-// last, nil when that is not known.
+// queueUpdated is the publication about a queue. Without a last event, that is not
+// known.
 func (o *tenantHub) queueUpdated(resourceID string, event *models.BookingEvent) []byte {
 	p := queueUpdated{Publication: publication(models.EventQueueUpdated), ResourceID: resourceID, At: o.now()}
 	o.mirror.View(func(v queue.View) { p.Waiting = v.Len(resourceID) })
@@ -101,7 +100,7 @@ func (o *tenantHub) queueUpdated(resourceID string, event *models.BookingEvent) 
 
 func (o *tenantHub) now() string { return o.hub.o.Now().UTC().Format(timeFormat) }
 
-// encode makes the data of a publication, nil when it can't.
+// encode makes the data of a publication, or nil after an error, which it logs.
 func (o *tenantHub) encode(p any) []byte {
 	data, err := json.Marshal(p)
 	if err != nil {

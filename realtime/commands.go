@@ -13,8 +13,8 @@ import (
 	"nowserving/models"
 )
 
-// handle carries out one command. It returns false when the connection is
-// closing and the rest of the frame does not matter.
+// handle carries out one command. It returns false if the connection is closing, so
+// that the rest of the frame is skipped.
 func (c *conn) handle(command *protocol.Command) bool {
 	introduced := c.who() != nil
 	switch {
@@ -44,7 +44,7 @@ func (c *conn) handle(command *protocol.Command) bool {
 	}
 }
 
-// isPong reports whether a command asks for nothing.
+// isPong reports whether a command is empty, as the answer to a ping is.
 func isPong(command *protocol.Command) bool {
 	return command.Connect == nil && command.Subscribe == nil && command.Unsubscribe == nil &&
 		command.Publish == nil && command.Presence == nil && command.PresenceStats == nil &&
@@ -52,13 +52,13 @@ func isPong(command *protocol.Command) bool {
 		command.Refresh == nil && command.SubRefresh == nil
 }
 
-// ask returns a context that ends when the frame has to be answered.
+// ask returns a context that bounds the questions to the source of one frame.
 func (c *conn) ask() (context.Context, context.CancelFunc) {
 	return context.WithDeadline(c.hub.ctx, c.answerBy)
 }
 
-// authenticate asks who holds a token. When it returns false, it has answered the
-// command or closed the connection.
+// authenticate asks the source for the client of a token. If it returns false, it has
+// answered the command or closed the connection.
 func (c *conn) authenticate(ctx context.Context, id uint32, token string) (client Client, ok bool) {
 	if token == "" {
 		c.close(closeBadToken)
@@ -111,8 +111,8 @@ func (c *conn) connect(id uint32, token string) bool {
 	}})
 }
 
-// welcome reports whether the client's page may connect: one of a foreign origin
-// needs an organization that allows the origin.
+// welcome reports whether the client's page may connect. A foreign origin has to be
+// allowed by the client's organization.
 func (c *conn) welcome(ctx context.Context, client Client) (bool, error) {
 	if c.guest == "" || client.OrganizationID == "" {
 		return c.guest == "", nil
@@ -161,8 +161,8 @@ func (c *conn) subscribe(id uint32, request *protocol.SubscribeRequest) bool {
 	reply := func(data json.RawMessage, at queue.StreamPosition) ([]byte, bool) {
 		return c.encode(&protocol.Reply{Id: id, Subscribe: &protocol.SubscribeResult{
 			Data: protocol.Raw(data), Epoch: at.Epoch, Offset: uint64(at.Version),
-			// The library then says where it was when it comes back; the answer is
-			// always a snapshot, never what was missed.
+			// The library then sends its stream position when it resubscribes. The
+			// answer is a snapshot all the same.
 			Recoverable: true, Positioned: true, WasRecovering: request.Recover,
 		}})
 	}
@@ -182,7 +182,7 @@ func (c *conn) subscribe(id uint32, request *protocol.SubscribeRequest) bool {
 	return c.await()
 }
 
-// open reports whether the connection goes on.
+// open reports whether the connection is not closing.
 func (c *conn) open() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 	"nowserving/models"
 )
 
-// maxSubscriptions bounds those of one connection.
+// maxSubscriptions bounds the subscriptions of a connection.
 const maxSubscriptions = 100
 
 // conn is one live connection.
@@ -40,8 +40,8 @@ type conn struct {
 	room   sync.Cond // signaled when replies have been sent, or never will be
 	client *Client   // nil until it has introduced itself
 	busy   bool      // a command is being handled; it may take the source a while
-	// What is to be sent, in this order: messages, then the newest state of
-	// subscriptions in moved.
+	// To be sent, in this order: messages, then the newest state of the subscriptions
+	// in moved.
 	messages []message
 	pushed   int // bytes of publications among messages
 	replied  int // bytes of replies among messages
@@ -78,9 +78,9 @@ func hostOf(remote string) string {
 	return host
 }
 
-// A connection always has one goroutine: it awaits, on the smallest of stacks,
-// that the client sends something, and then another takes that in, on the
-// larger stack it needs, and ends.
+// A connection always has one goroutine. While it waits for the client, its stack is
+// as small as possible; another goroutine with a larger stack then handles what has
+// come, and ends.
 
 func (c *conn) listen() {
 	if c.socket.await() {
@@ -90,7 +90,7 @@ func (c *conn) listen() {
 	c.end(net.ErrClosed)
 }
 
-// read takes in what the client has sent.
+// read handles the frames that the client has sent.
 func (c *conn) read() {
 	for more := true; more; more = c.done() {
 		_, frame, err := c.ws.Read(context.Background()) // hanging up ends it
@@ -109,8 +109,8 @@ func (c *conn) read() {
 	c.hub.wg.Go(c.listen)
 }
 
-// done notes that a frame has been handled. It returns true when there may be
-// another that no socket will announce.
+// done records that a frame has been handled. It returns true if another may be in
+// the buffer, which the socket would not announce.
 func (c *conn) done() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -120,7 +120,7 @@ func (c *conn) done() bool {
 	return more
 }
 
-// subscription returns that of a channel, nil when there is none.
+// subscription returns the subscription of a channel, or nil.
 func (c *conn) subscription(channel string) *subscription {
 	for _, s := range c.subscriptions {
 		if s.channel == channel {
@@ -130,8 +130,8 @@ func (c *conn) subscription(channel string) *subscription {
 	return nil
 }
 
-// begin notes that a frame has arrived. It returns false when nothing more is
-// taken in.
+// begin records that a frame has arrived. It returns false if the connection takes no
+// more.
 func (c *conn) begin() bool {
 	now := time.Now()
 	c.answerBy = now.Add(c.hub.o.SourceTimeout)
@@ -142,7 +142,7 @@ func (c *conn) begin() bool {
 	return c.busy
 }
 
-// end gives up everything the connection held.
+// end releases everything that the connection holds.
 func (c *conn) end(cause error) {
 	defer c.hub.forget(c)
 	defer c.uncount()
@@ -155,7 +155,7 @@ func (c *conn) end(cause error) {
 	c.room.Broadcast()
 	c.mu.Unlock()
 	if errors.Is(cause, websocket.ErrMessageTooBig) {
-		// The code is sent; take in the rest so that the client can read it.
+		// The close frame is sent; read the rest so that the client can receive it.
 		if err := c.ws.Close(websocket.StatusMessageTooBig, ""); err != nil {
 			c.hub.o.Log.Debug("close a live connection", "error", err)
 		}
@@ -166,7 +166,8 @@ func (c *conn) end(cause error) {
 	}
 }
 
-// hangUp ends the connection without a word; the reading goroutine finds out.
+// hangUp closes the connection without a close frame. The reading goroutine then
+// ends.
 func (c *conn) hangUp() {
 	c.mu.Lock()
 	c.dead = true
@@ -177,8 +178,8 @@ func (c *conn) hangUp() {
 	}
 }
 
-// cut ends the connection of a client that does not respond: it writes the close
-// frame if the socket takes it and waits for nothing. The caller holds the lock.
+// cut closes the connection of a client that does not respond. It writes the close
+// frame if the socket takes it, and does not wait. c.mu must be held.
 func (c *conn) cut(why disconnect) {
 	c.bye, c.dead = &why, true
 	c.room.Broadcast()
@@ -188,7 +189,7 @@ func (c *conn) cut(why disconnect) {
 	}
 }
 
-// close sends what waits to be sent, then says goodbye.
+// close sends pending messages and then the close frame.
 func (c *conn) close(why disconnect) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -204,7 +205,8 @@ func (c *conn) closeLocked(why disconnect) {
 	c.wake()
 }
 
-// look sends a ping when one is due and ends what has lasted too long.
+// look sends a ping if one is due, and closes the connection if a deadline has
+// passed.
 func (c *conn) look(now, stored time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -228,10 +230,10 @@ func (c *conn) look(now, stored time.Time) {
 	}
 }
 
-// probe brings the next ping forward after a publication, so that a client that
-// has stopped reading is found within WriteTimeout: it is pinged within a quarter
-// of it, and has PongTimeout to answer. The pings of a fan-out are spread. The
-// caller holds the lock.
+// probe brings the next ping forward after a publication, so that a client that has
+// stopped reading is found within WriteTimeout: it is pinged within a quarter of it,
+// and has PongTimeout to answer. The pings of a fan-out are spread. c.mu must be
+// held.
 func (c *conn) probe() {
 	soon := c.hub.o.WriteTimeout / 8
 	at := time.Now().Add(soon + rand.N(soon+1)) //nolint:gosec // no secret
@@ -243,28 +245,28 @@ func (c *conn) probe() {
 	}
 }
 
-// dependsOn reports whether the client came with one of the credentials, or for
-// one of the organizations.
+// dependsOn reports whether the client's credential or organization is one of the
+// ids.
 func (c *conn) dependsOn(ids map[string]bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.client != nil && (ids[c.client.CredentialID] || ids[c.client.OrganizationID])
 }
 
-// belongsTo reports whether the client is one of those with the ids.
+// belongsTo reports whether the client's user is one of the ids.
 func (c *conn) belongsTo(ids map[string]bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.client != nil && ids[c.client.UserID]
 }
 
-// introduced sets who the client is, and returns how many seconds its token
-// lasts, at least 1; 0 when it does not expire.
+// introduced sets the client, and returns the seconds until its token expires, at
+// least 1, or 0 if it does not.
 func (c *conn) introduced(client Client) uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.client == nil {
-		// Spread the pings of clients that came together.
+		// Spread the pings of clients that connected together.
 		c.nextPing = time.Now().Add(c.hub.o.PingInterval/2 + rand.N(c.hub.o.PingInterval/2+1)) //nolint:gosec // no secret
 	}
 	c.client = &client
@@ -296,16 +298,15 @@ func (c *conn) uncount() {
 	}
 }
 
-// who returns who the client is, nil until it has introduced itself.
+// who returns the client, or nil until it is authenticated.
 func (c *conn) who() *Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.client
 }
 
-// answer sends the reply to a command. When the client does not take its
-// replies, no more commands are handled until it does. It returns false when
-// the connection is closing.
+// answer sends the reply to a command. If the client does not read its replies, it
+// waits until the client does. It returns false if the connection is closing.
 func (c *conn) answer(r *protocol.Reply) bool {
 	data, ok := c.encode(r)
 	if !ok {

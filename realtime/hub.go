@@ -20,30 +20,31 @@ import (
 	"nowserving/realtime/presence"
 )
 
-// Options are what a Hub needs. Source, Mirrors, Log and Now must be set; the
-// durations have defaults.
+// Options configure a Hub. Source, Mirrors, Log and Now are required. The durations
+// have defaults.
 type Options struct {
 	Source  Source
 	Mirrors *queue.Mirrors
-	// Connections bounds those of each patient; nil for no bound.
+	// Connections bounds the connections of each patient. Nil: no bound.
 	Connections *presence.Connections
 	Log         *slog.Logger
-	// Now is the clock of times that come from outside the node: when tokens
-	// expire, and what clients are sent. Pauses are measured by time.Now.
+	// Now is the clock for the expiry of tokens and the times in publications. Pauses
+	// are measured by time.Now.
 	Now func() time.Time
 	// AllowedOrigins are hosts or origins (scheme://host) of pages that may
 	// connect besides those of the host itself, of PublicURL, and for an
 	// organization those that the source allows.
 	AllowedOrigins []string
 	PublicURL      string
-	// Version is told to clients as the server's.
+	// Version is sent to clients as the server's version.
 	Version string
 
-	// PingInterval is the time between pings (25 s).
+	// PingInterval is the time between pings. Default 25 s.
 	PingInterval time.Duration
 	// PongTimeout is how long a ping may go unanswered. Default 6 s.
 	PongTimeout time.Duration
-	// ConnectTimeout is how long a client may take to introduce itself (10 s).
+	// ConnectTimeout is how long a client may take to send the connect command.
+	// Default 10 s.
 	ConnectTimeout time.Duration
 	// WriteTimeout is how long a client may read nothing of what it is sent. A
 	// client that was sent a publication is pinged within a quarter of it. Default
@@ -55,13 +56,13 @@ type Options struct {
 	// FrameTimeout is how long the rest of a frame may take to arrive once it has
 	// begun. Default 10 s.
 	FrameTimeout time.Duration
-	// PositionTick is the least time between two positions a client is told while
-	// it is not among the first 20 of its queue; 0 holds nothing back.
+	// PositionTick is the least time between two positions of a client that is not
+	// among the first 20 of its queue. Default 0: no limit.
 	PositionTick time.Duration
-	// SocketBuffer is how many bytes the kernel may hold for a client that takes
-	// nothing (32 KiB): the fewer, the newer is what it hears in the end.
+	// SocketBuffer is how many bytes the kernel buffers for a client that does not
+	// read. With fewer, what the client reads in the end is newer. Default 32 KiB.
 	SocketBuffer int
-	// RefreshGrace is how long an expired token is borne with (10 s).
+	// RefreshGrace is how long an expired token is still accepted. Default 10 s.
 	RefreshGrace time.Duration
 }
 
@@ -69,8 +70,8 @@ type Options struct {
 type Stats struct {
 	// Connections and Subscriptions exist now.
 	Connections, Subscriptions int64
-	// Publications were sent; Conflated were replaced by a newer one before
-	// they were sent; Dropped were given up for a client too slow for them.
+	// Publications were sent, Conflated were replaced by a newer one before they were
+	// sent, and Dropped were discarded for a slow client.
 	Publications, Conflated, Dropped int64
 	// Uncounted connected without the limit of a patient's connections, because
 	// Redis did not count them.
@@ -130,8 +131,8 @@ func New(o Options) *Hub {
 	return h
 }
 
-// ServeHTTP makes a request a live connection and returns at once. The request's
-// RemoteAddr must be the client's: behind a proxy the caller puts it there.
+// ServeHTTP upgrades a request to a live connection and returns at once. The
+// request's RemoteAddr must be the client's: behind a proxy the caller sets it.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.closed() {
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
@@ -183,10 +184,10 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// guest reports whether a client may connect, and returns the origin of a page
-// that may because some organization allows its origin. The origin is empty for
-// pages of this host and of the operator's origins, and for clients that are no
-// pages.
+// guest reports whether a client may connect. It returns the origin of a page that
+// may only because an organization allows its origin; the client's own organization
+// has to allow it, too. The origin is empty for pages of this host and of
+// AllowedOrigins, and for clients that are not pages.
 func (h *Hub) guest(r *http.Request) (origin string, allowed bool, err error) {
 	origin = r.Header.Get("Origin")
 	if origin == "" {
@@ -211,17 +212,16 @@ func (h *Hub) guest(r *http.Request) (origin string, allowed bool, err error) {
 }
 
 const (
-	// dismissRate is how many clients a second are asked to reconnect, unless
-	// that takes longer than dismissTime.
+	// dismissRate is how many clients a second are asked to reconnect, or more if
+	// that would take longer than dismissTime.
 	dismissRate = 2000
 	dismissTime = 5 * time.Second
 	dismissStep = 10 * time.Millisecond
 )
 
-// Shutdown asks every client to reconnect elsewhere, waits until they have
-// gone and ends the hub. When ctx ends first, it hangs up on the rest. Many
-// clients are asked over some seconds, for the nodes that they go to; until
-// it is asked, each goes on being told what happens.
+// Shutdown asks every client to reconnect elsewhere, waits until they have, and stops
+// the hub. When ctx ends, it closes the remaining connections. Many clients are asked
+// over some seconds, to spare the other nodes; until then each is served.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	h.leaving = true
@@ -248,8 +248,8 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	return late
 }
 
-// dismiss asks clients to reconnect elsewhere, in random order and spread over
-// a time that grows with their number: a few at once.
+// dismiss asks clients to reconnect elsewhere, in random order and spread over a time
+// that grows with their number.
 func dismiss(ctx context.Context, conns []*conn) {
 	rand.Shuffle(len(conns), func(i, j int) { conns[i], conns[j] = conns[j], conns[i] }) //nolint:gosec // no secret
 	spread := min(time.Duration(len(conns))*time.Second/dismissRate, dismissTime)
@@ -264,11 +264,9 @@ func dismiss(ctx context.Context, conns []*conn) {
 	}
 }
 
-// Revoke closes the connections on this node whose credential, or whose
-// organization, has one of the ids and is no longer good. Whoever has one of the
-// ids themselves, or watches something of an organization with one of them, and
-// has still a good credential, is asked to come again: what they may watch is
-// another from now on.
+// Revoke closes this node's connections whose credential or organization is one of
+// the ids. Clients whose user is one of the ids, or that watch an organization with
+// one, are asked to reconnect, because what they may watch has changed.
 func (h *Hub) Revoke(ids ...string) {
 	ended := make(map[string]bool, len(ids))
 	for _, id := range ids {
@@ -290,8 +288,8 @@ func (h *Hub) Revoke(ids ...string) {
 	}
 }
 
-// CloseUnchecked closes the connections of all clients that have introduced
-// themselves: their credentials may have ended. They may reconnect.
+// CloseUnchecked closes the connections of all authenticated clients, because their
+// credentials can't be checked at present. They may reconnect.
 func (h *Hub) CloseUnchecked() {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -306,7 +304,7 @@ func (h *Hub) CloseUnchecked() {
 }
 
 // part closes the connections of clients that watch deleted organizations. They
-// reconnect with the same token, for the other organizations that they watch.
+// reconnect with the same token, for the other organizations they watch.
 func (h *Hub) part(ids []string) {
 	for _, id := range ids {
 		o := h.organization(id) // mostly none
@@ -319,8 +317,8 @@ func (h *Hub) part(ids []string) {
 	}
 }
 
-// TooMany closes those of some connections that are here, because their patients
-// have newer ones.
+// TooMany closes connections whose patients have too many newer ones. It ignores ids
+// of other nodes.
 func (h *Hub) TooMany(ids []string) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -359,11 +357,11 @@ func (h *Hub) Loaded(m *queue.Mirror) {
 	}
 }
 
-// Stale implements queue.Listener. Nothing is told while the mirror is stale;
-// Loaded brings everybody up to date.
+// Stale implements queue.Listener. Nothing is published while the mirror is stale;
+// Loaded brings all clients up to date.
 func (h *Hub) Stale(*queue.Mirror) {}
 
-// watch looks after pings and deadlines until the hub ends.
+// watch handles pings and deadlines until the hub ends.
 func (h *Hub) watch() {
 	every := min(h.o.PingInterval, h.o.PongTimeout, h.o.ConnectTimeout, h.o.RefreshGrace) / 10
 	var memory trimmer
@@ -386,17 +384,16 @@ func (h *Hub) watch() {
 	}
 }
 
-// trimmer gives memory back to the system when many connections have come or
-// gone and it is quiet again: what they needed for a moment, the runtime would
-// keep for long.
+// trimmer returns memory to the system after many connections have come or gone. The
+// runtime would keep for long what they needed for a moment.
 type trimmer struct {
 	trimmed, last int // connections then
 	since         time.Time
 }
 
 const (
-	// trimStep is how many connections have to come or go, and trimQuiet how
-	// long their number has to stay about the same.
+	// trimStep is how many connections have to come or go, and trimQuiet how long
+	// their number then has to be about the same.
 	trimStep  = 1000
 	trimQuiet = 5 * time.Second
 )
@@ -412,8 +409,8 @@ func (t *trimmer) look(now time.Time, connections int) {
 	}
 }
 
-// spawn runs f in a goroutine that Shutdown waits for. It returns false when
-// the hub is closing.
+// spawn runs f in a goroutine that Shutdown waits for. It returns false if the hub is
+// closing.
 func (h *Hub) spawn(f func()) bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -430,7 +427,7 @@ func (h *Hub) closed() bool {
 	return h.leaving
 }
 
-// all lists the connections. The caller holds the lock.
+// all lists the connections. h.mu must be held.
 func (h *Hub) all() []*conn {
 	all := make([]*conn, 0, len(h.conns))
 	for c := range h.conns {
@@ -455,8 +452,8 @@ func (h *Hub) organization(id string) *tenantHub {
 	return h.organizations[id]
 }
 
-// enter returns an organization for one more subscription. Each enter is
-// followed by one leave.
+// enter returns the tenantHub of an organization for one more subscription. Each
+// enter has to be followed by one leave.
 func (h *Hub) enter(id string) *tenantHub {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -3,37 +3,38 @@ package realtime
 import "slices"
 
 const (
-	// maxPushed bounds the publications that wait for one client, in bytes; a
-	// client that lets so many pile up is told to come back.
+	// maxPushed bounds the pending publications of a client, in bytes. Beyond it the
+	// client is closed with 3008 and may reconnect.
 	maxPushed = 64 << 10
-	// maxReplied is how many bytes of replies may wait before no more commands
-	// are handled.
+	// maxReplied bounds the pending replies, in bytes. Beyond it no more commands are
+	// handled.
 	maxReplied = 64 << 10
-	// maxJoined is about how long a frame of several messages may grow.
+	// maxJoined is about how long a frame of several messages becomes, in bytes.
 	maxJoined = 64 << 10
-	// maxUnsent bounds the messages of one queue or display that wait; more are
-	// given up for the newest state.
+	// maxUnsent bounds the pending messages of one queue or display. Beyond it they
+	// are replaced by the newest state.
 	maxUnsent = 64
 )
 
-// message is a reply (encoded, subscription nil) or the data of a publication.
+// message is an encoded reply, without a subscription, or the data of a publication.
 type message struct {
 	to   *subscription
 	data []byte
 }
 
-// cost is about what a publication takes in a frame.
+// cost is about how many bytes a publication takes in a frame.
 func (m *message) cost() int { return len(m.data) + len(m.to.channel) + 40 }
 
-// wake sees to it that what waits is sent. The caller holds the lock.
+// wake schedules the connection for writing if anything is pending. c.mu must be
+// held.
 func (c *conn) wake() {
 	if c.claim() {
 		c.hub.writers.add(c)
 	}
 }
 
-// claim reports whether the caller has to add the connection to those that are
-// served. The caller holds the lock.
+// claim reports whether the caller has to add the connection to the write scheduler.
+// c.mu must be held.
 func (c *conn) claim() bool {
 	if c.due || c.stalled || c.dead {
 		return false
@@ -42,11 +43,11 @@ func (c *conn) claim() bool {
 	return true
 }
 
-// waits reports whether anything is to be sent. The caller holds the lock.
+// waits reports whether anything is pending. c.mu must be held.
 func (c *conn) waits() bool { return len(c.messages) > 0 || len(c.moved) > 0 }
 
-// next puts what waits into a frame that begins with headerRoom, and counts the
-// publications in it. The caller holds the lock.
+// next appends pending messages to a frame that begins with headerRoom, and counts
+// the publications in it. c.mu must be held.
 func (c *conn) next(frame []byte) (_ []byte, published int64) {
 	n := 0
 	for ; n < len(c.messages) && len(frame) < maxJoined; n++ {
@@ -92,8 +93,8 @@ func (c *conn) next(frame []byte) (_ []byte, published int64) {
 	return frame, published
 }
 
-// ageOf is how old a subscription's newest place is, in milliseconds; -1 while
-// it is live.
+// ageOf returns the age of a subscription's newest position, in milliseconds, or -1
+// while it is live.
 func (c *conn) ageOf(s *subscription) int64 {
 	if s.asOf == 0 {
 		return -1
@@ -101,7 +102,7 @@ func (c *conn) ageOf(s *subscription) int64 {
 	return max(0, c.hub.o.Now().UnixMilli()-s.asOf)
 }
 
-// reply queues the answer to a command. The caller holds the lock.
+// reply queues the answer to a command. c.mu must be held.
 func (c *conn) reply(data []byte) {
 	if c.bye != nil || c.dead {
 		return
@@ -111,7 +112,7 @@ func (c *conn) reply(data []byte) {
 	c.wake()
 }
 
-// await waits until there is room for another reply. The caller holds the lock.
+// await waits until there is room for another reply. c.mu must be held.
 func (c *conn) await() bool {
 	for c.replied >= maxReplied && c.bye == nil && !c.dead {
 		c.room.Wait()
@@ -140,8 +141,8 @@ func (c *conn) publish(s *subscription, data []byte) {
 	c.wake()
 }
 
-// drop gives up the messages that wait for a subscription, though not its
-// newest state. It returns how many they were. The caller holds the lock.
+// drop discards the pending messages of a subscription, but not its newest state. It
+// returns their number. c.mu must be held.
 func (c *conn) drop(s *subscription) int {
 	kept := c.messages[:0]
 	for _, m := range c.messages {
@@ -158,8 +159,8 @@ func (c *conn) drop(s *subscription) int {
 	return dropped
 }
 
-// tooSlow sends the client away: what waits for it is given up. The caller
-// holds the lock.
+// tooSlow closes the connection with 3008 and discards what is pending. c.mu must be
+// held.
 func (c *conn) tooSlow() {
 	for _, m := range c.messages {
 		if m.to != nil {
@@ -170,11 +171,10 @@ func (c *conn) tooSlow() {
 	c.closeLocked(closeSlow)
 }
 
-// move queues a position for a subscription, in place of an unsent one, and what
-// a place is worth now, if that is known. asOf is when the position was known to
-// be right, 0 when it is live. Position 0 takes an unsent one back:
-// the booking does not wait any more. It returns true when the caller has to add
-// the connection to those that are served.
+// move queues a position for a subscription, in place of an unsent one, with the
+// minutes of its type if they are known. asOf is when the position was right, or 0 if
+// it is live. Position 0 removes an unsent one, because the booking no longer waits.
+// It returns true if the caller has to add the connection to the write scheduler.
 func (c *conn) move(s *subscription, position, minutes int, asOf int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -198,15 +198,14 @@ func (c *conn) move(s *subscription, position, minutes int, asOf int64) bool {
 	return c.list(s)
 }
 
-// worth sets what a place of a subscription's booking is worth.
+// worth sets the minutes of the type of a subscription's booking.
 func (c *conn) worth(s *subscription, minutes int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.minutes = minutes
 }
 
-// renew queues the newest state of a queue or display, in place of an unsent
-// one.
+// renew queues the newest state of a queue or display, in place of an unsent one.
 func (c *conn) renew(s *subscription, data []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -222,8 +221,8 @@ func (c *conn) renew(s *subscription, data []byte) {
 	}
 }
 
-// list notes that a subscription has a newest state to send. It returns what
-// claim does. The caller holds the lock.
+// list marks a subscription as having a newest state to send. It returns what claim
+// does. c.mu must be held.
 func (c *conn) list(s *subscription) bool {
 	if !s.listed {
 		s.listed = true

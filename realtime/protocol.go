@@ -24,8 +24,8 @@ const (
 	formatProtobuf format = true
 )
 
-// headerRoom stands at the beginning of a frame until seal puts the header
-// there: the longest has as many bytes.
+// headerRoom is the room at the beginning of a frame for its header, as long as the
+// longest header.
 const headerRoom = "0123456789"
 
 // seal puts the WebSocket header of one whole message (RFC 6455, section 5.2)
@@ -56,8 +56,9 @@ func (f format) seal(frame []byte) []byte {
 	return frame
 }
 
-// disconnect is why a connection is closed. Codes 3000–3499 make the client's
-// library connect again, 3500–3999 make it give up. The numbers are Centrifuge's.
+// disconnect is the code and reason of a closed connection. The client's library
+// reconnects after 3000–3499 and gives up after 3500–3999. The numbers are
+// Centrifuge's.
 type disconnect struct {
 	code   websocket.StatusCode
 	reason string
@@ -99,8 +100,8 @@ var (
 	errTokenExpired      = &protocol.Error{Code: 109, Message: "token expired"}
 )
 
-// passing returns the error for a failure that may be over when the client tries
-// again, and nil for any other. Errors without a code are failures of the server.
+// passing returns the error for a temporary failure, after which the client tries
+// again, and nil for any other. Errors without a code are temporary.
 func passing(err error) *protocol.Error {
 	switch models.CodeOf(err) {
 	case models.CodeInternal, models.CodeUnavailable:
@@ -112,8 +113,8 @@ func passing(err error) *protocol.Error {
 	}
 }
 
-// errorOf returns the error for a subscription that was refused. The library
-// subscribes again after a temporary one only.
+// errorOf returns the error for a refused subscription. The library subscribes again
+// only after a temporary one.
 func errorOf(err error) *protocol.Error {
 	if temporary := passing(err); temporary != nil {
 		return temporary
@@ -126,7 +127,7 @@ func errorOf(err error) *protocol.Error {
 	}
 }
 
-// channelKind says what a channel is about.
+// channelKind is the kind of a channel.
 type channelKind uint8
 
 const (
@@ -135,8 +136,7 @@ const (
 	channelDisplay
 )
 
-// parseChannel reads the name of a channel. Names it accepts need no escaping
-// in JSON.
+// parseChannel parses the name of a channel. Accepted names need no escaping in JSON.
 func parseChannel(name string) (kind channelKind, id string, ok bool) {
 	prefix, id, ok := strings.Cut(name, ":")
 	if !ok || id == "" || len(id) > 64 {
@@ -212,8 +212,8 @@ const (
 	tagPubData     = 4<<3 | 2
 )
 
-// appendPush adds a publication to a frame. It is the path every position
-// takes, so it writes the bytes of protocol.Reply itself.
+// appendPush appends a publication to a frame. Every position takes this path, so it
+// writes the bytes of protocol.Reply itself.
 func (f format) appendPush(frame []byte, channel string, data []byte) []byte {
 	if f == formatJSON {
 		if len(frame) > len(headerRoom) {
@@ -244,9 +244,8 @@ func sizeVarint(n int) int {
 	return size
 }
 
-// appendPosition writes the data of QUEUE_POSITION_UPDATED. age, in
-// milliseconds, marks a position that does not come from a live mirror; -1 for
-// one that does.
+// appendPosition appends the data of QUEUE_POSITION_UPDATED. age is that of the
+// position, in milliseconds, or -1 if it comes from a live mirror.
 func appendPosition(b []byte, bookingID string, position, minutes int, age int64) []byte {
 	b = append(b, `{"via":"`+models.Via+`","type":"`+string(models.EventPositionUpdated)+`","bookingId":"`...)
 	b = append(b, bookingID...)

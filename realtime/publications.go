@@ -2,7 +2,7 @@ package realtime
 
 import "nowserving/models"
 
-// Publication is what the data of every publication begins with.
+// Publication is the beginning of every publication's data.
 type Publication struct {
 	Via  string           `json:"via" enum:"scheduling-system"`
 	Type models.EventType `json:"type"`
@@ -10,7 +10,7 @@ type Publication struct {
 
 func publication(t models.EventType) Publication { return Publication{models.Via, t} }
 
-// positionUpdated is what appendPosition writes.
+// positionUpdated documents the data that appendPosition writes.
 type positionUpdated struct {
 	Publication
 	BookingID            string   `json:"bookingId"`
@@ -89,7 +89,7 @@ type nowServing struct {
 	Call call `json:"call"`
 }
 
-// call is a ticket that was called, as screens show it.
+// call is a called ticket on a display.
 type call struct {
 	Ticket       string             `json:"ticket"`
 	ResourceID   string             `json:"resourceId"`
@@ -100,7 +100,7 @@ type call struct {
 	RecallCount  int                `json:"recallCount"`
 }
 
-// Screen is all that a display shows.
+// Screen is the state of a display.
 type Screen struct {
 	NowServing []call   `json:"nowServing" nullable:"false"`
 	LastCalled []call   `json:"lastCalled" nullable:"false" doc:"The newest first."`
@@ -108,7 +108,7 @@ type Screen struct {
 	Waiting    int      `json:"waiting" doc:"How many wait."`
 }
 
-// displaySnapshot and displayUpdated are what withTime puts together.
+// displaySnapshot and displayUpdated document the data that withTime makes.
 type displaySnapshot struct {
 	Type models.EventType `json:"type"`
 	Screen

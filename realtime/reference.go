@@ -33,12 +33,12 @@ var Messages = []Message{
 	{"display", models.EventDisplayUpdated, "Everything the display shows, after a change.", reflect.TypeFor[displayUpdated]()},
 }
 
-// CodeText describes a close code or an error of the protocol, for the API reference.
+// CodeText describes a close code or a protocol error, for the API reference.
 type CodeText struct {
 	Code   int    `json:"code"`
 	Reason string `json:"reason"`
 	About  string `json:"about"`
-	// Retry says that the client's library tries again by itself.
+	// Retry reports whether the client's library tries again by itself.
 	Retry bool `json:"retry"`
 }
 
@@ -47,7 +47,7 @@ func closing(f disconnect, about string) CodeText {
 	return CodeText{int(f.code), f.reason, about, f.code < terminal}
 }
 
-// CloseCodes are those that the service closes connections with.
+// CloseCodes are the codes with which the service closes connections.
 var CloseCodes = []CodeText{
 	{1009, "", "A frame was longer than 32 KiB.", false},
 	closing(closeShutdown, "The node is stopping."),
@@ -66,7 +66,7 @@ var CloseCodes = []CodeText{
 	closing(closeNotAvailable, "The command send is not available."),
 }
 
-// Errors are those that commands are answered with.
+// Errors are the errors with which commands are answered.
 var Errors = []CodeText{
 	{int(errInternal.Code), errInternal.Message, "The service can't answer just now.", errInternal.Temporary},
 	{int(errUnknownChannel.Code), errUnknownChannel.Message, "There is no such channel, or nothing with this id.", errUnknownChannel.Temporary},

@@ -1,8 +1,8 @@
 package realtime
 
-// Shown returns, by organization and booking, the place that the customer of
-// each booking was sent last over a connection to this node. Whoever else
-// watches a booking does not count.
+// Shown returns, by organization and booking, the position that the booking's
+// customer was last sent over a connection to this node. Other watchers of the
+// booking don't count.
 func (h *Hub) Shown() map[string]map[string]int {
 	h.mu.RLock()
 	organizations := make([]*tenantHub, 0, len(h.organizations))

@@ -11,23 +11,23 @@ import (
 )
 
 const (
-	// maxKept bounds what a socket keeps for a client that takes nothing, in
-	// bytes: the frame that did not fit, and the control frames after it.
+	// maxKept bounds what a socket keeps for a client that does not read, in bytes:
+	// the frame that did not fit, and the control frames after it.
 	maxKept = 256 << 10
-	// drainChunk is how much of it has to go within one write timeout.
+	// drainChunk is how many bytes have to be sent within one write timeout.
 	drainChunk = 16 << 10
 )
 
 var errFull = errors.New("the client takes nothing")
 
-// socket is the connection under a WebSocket. Its Write never waits: what the
-// kernel does not take at once is kept, and sent by a goroutine that exists
-// only for that. So a worker that serves many clients is held up by none.
+// socket is the connection under a WebSocket. Its Write never blocks: what the kernel
+// does not take at once is kept, and sent by a goroutine that exists only for that.
+// So no client can block a worker that serves many.
 type socket struct {
 	net.Conn
 	raw syscall.RawConn
 	hub *Hub
-	// drained is called when everything kept has been sent.
+	// drained is called when everything that was kept has been sent.
 	drained func()
 	// between is true while no frame of the client has begun.
 	between atomic.Bool
@@ -37,7 +37,7 @@ type socket struct {
 	draining bool
 	err      error // why nothing more can be written
 
-	// The attempt to write in progress, so that write need not be made anew.
+	// The write in progress, so that its closure need not be allocated again.
 	write func(fd uintptr)
 	data  []byte
 	taken int
@@ -80,8 +80,8 @@ func (s *socket) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// awaitFrame starts the deadline of a frame that has begun, or lifts it until the
-// next one does.
+// awaitFrame sets the deadline of a frame that has begun, or clears it until the next
+// one begins.
 func (s *socket) awaitFrame(begun bool) {
 	var by time.Time
 	if begun {
@@ -99,8 +99,8 @@ func (s *socket) Write(p []byte) (int, error) {
 	return len(p), err
 }
 
-// send writes what the kernel takes at once and keeps the rest. It returns
-// whether something was kept: drained is called when it has gone.
+// send writes what the kernel takes at once and keeps the rest. It reports whether
+// something was kept; drained is called when that has been sent.
 func (s *socket) send(p []byte) (busy bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,7 +108,7 @@ func (s *socket) send(p []byte) (busy bool, err error) {
 	return s.draining, err
 }
 
-// put is send without its answer. The caller holds the lock.
+// put is send without its result. s.mu must be held.
 func (s *socket) put(p []byte) error {
 	if s.err != nil || len(p) == 0 {
 		return s.err
@@ -132,10 +132,10 @@ func (s *socket) put(p []byte) error {
 	return nil
 }
 
-// try writes what the kernel takes at once. The caller holds the lock.
+// try writes what the kernel takes at once. s.mu must be held.
 func (s *socket) try(p []byte) (int, error) {
 	s.data = p
-	// Control, because Write prepares to wait, which costs as much as a lock.
+	// Control, because Write prepares to block, which costs as much as a lock.
 	err := s.raw.Control(s.write)
 	s.data = nil
 	switch {
@@ -149,8 +149,8 @@ func (s *socket) try(p []byte) (int, error) {
 	return s.taken, nil
 }
 
-// drain sends what is kept. A client that takes nothing for the write timeout
-// is hung up on: the reading side then finds the connection closed.
+// drain sends what is kept. If the client reads nothing for the write timeout, it
+// closes the connection, which ends the reading goroutine.
 func (s *socket) drain() {
 	for {
 		s.mu.Lock()
@@ -174,7 +174,8 @@ func (s *socket) drain() {
 	}
 }
 
-// flush writes all, however long the client takes, as long as it takes some.
+// flush writes everything, however long the client takes, as long as it reads some of
+// it within each write timeout.
 func (s *socket) flush(p []byte) error {
 	for len(p) > 0 {
 		chunk := p[:min(len(p), drainChunk)]
@@ -192,15 +193,15 @@ func (s *socket) flush(p []byte) error {
 	return nil
 }
 
-// busy reports whether something kept is yet to be sent.
+// busy reports whether something that was kept is not sent yet.
 func (s *socket) busy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.draining
 }
 
-// await waits until the client has sent something, or has gone. It needs so
-// little stack that a goroutine waiting here stays as small as one can be.
+// await waits until the client has sent something or has disconnected. It uses so
+// little stack that a waiting goroutine stays as small as possible.
 func (s *socket) await() bool {
 	err := s.raw.Read(func(fd uintptr) bool {
 		var b [1]byte

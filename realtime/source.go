@@ -8,9 +8,9 @@ import (
 	"nowserving/models"
 )
 
-// Source answers what the hub can't know by itself: who is connecting, what
-// may be watched, and what the database says. handlers implements it. Its
-// methods are called concurrently, never under a lock of the hub.
+// Source authenticates clients, checks what they may watch, and reads the database.
+// handlers implements it. Its methods are called concurrently, never while a lock of
+// the hub is held.
 type Source interface {
 	// Authenticate turns a token (an access JWT, an API key, a ticket token or
 	// a display token) into who is connecting. address is the network address of
@@ -24,9 +24,9 @@ type Source interface {
 	// organization or, where that is not known yet and so empty, for any.
 	OriginAllowed(ctx context.Context, organizationID, origin string) (bool, error)
 
-	// Booking, Queue and Display check that the client may watch something and
-	// return its state, read after the call began. Errors are treated as those
-	// of Authenticate.
+	// Booking, Queue and Display check that the client may watch something and return
+	// its state, read after the call began. Errors are handled like those of
+	// Authenticate.
 	Booking(ctx context.Context, c Client, bookingID string) (BookingSnapshot, error)
 	Queue(ctx context.Context, c Client, resourceID string) (QueueSnapshot, error)
 	Display(ctx context.Context, c Client, displayID string) (DisplaySnapshot, error)
@@ -36,49 +36,50 @@ type Source interface {
 	// read, at most 1,000 ids a call.
 	States(ctx context.Context, organizationID string, bookingIDs []string) ([]models.BookingEvent, error)
 
-	// Calls returns the state of the bookings of an organization that are being
-	// served or were called last, at most 50, the last called first: one
-	// database read of bookings with a resource and a call time.
+	// Calls returns the state of an organization's bookings that are being served or
+	// were called last, at most 50, the last called first. It is one database read of
+	// bookings with a resource and a call time. Errors are logged, and the question
+	// is asked again.
 	Calls(ctx context.Context, organizationID string) ([]models.BookingEvent, error)
 
-	// Catalogue returns the names and durations an organization uses. It is asked
-	// often, so it answers from memory, but for fresh: then it may have changed just
-	// now. Its maps are not changed by either side.
+	// Catalogue returns the names and durations of an organization. It is called
+	// often, so it answers from memory unless fresh is set: then the catalogue may
+	// have just changed. The maps must not be modified.
 	Catalogue(ctx context.Context, organizationID string, fresh bool) (Catalogue, error)
 }
 
-// Client is who is connecting.
+// Client is an authenticated client.
 type Client struct {
-	// OrganizationID is empty for a credential that may act for several.
+	// OrganizationID is empty for a credential of several organizations.
 	OrganizationID string
-	// UserID is whose credential it is: a customer, a member, an API key, a
-	// ticket or a display. A refreshed token must have the same one.
+	// UserID is the id of the customer, member, API key, ticket or display. A
+	// refreshed token must have the same one.
 	UserID string
-	// CredentialID is what Revoke names: the session of a person who signed in,
-	// else the same as UserID.
+	// CredentialID is the id that Revoke takes: the session of a person, otherwise
+	// the same as UserID.
 	CredentialID string
-	// Patient names the customer or the ticket that has so many connections at
-	// most; empty for those who work here.
+	// Patient is the id of the customer or ticket whose connections are bounded. It
+	// is empty for other clients.
 	Patient string
-	// ExpiresAt is when the token ends; zero means never.
+	// ExpiresAt is when the token expires. Zero means never.
 	ExpiresAt time.Time
 	// Opaque is the source's own principal; the hub hands it back untouched.
 	Opaque any
 }
 
-// BookingSnapshot is a booking as its watcher sees it on subscribing.
+// BookingSnapshot is the state of a booking for a new watcher.
 type BookingSnapshot struct {
 	OrganizationID string
 	Version        int64
 	Stage          models.Stage
 	// TypeID and ResourceID are its type and, once assigned, its resource.
 	TypeID, ResourceID string
-	// Own says that it is the customer themselves who watches.
+	// Own reports whether the watcher is the booking's customer.
 	Own bool
-	// Minutes is the duration of its type: a place in the queue is worth so much.
+	// Minutes is the duration of its type, which the wait is computed from.
 	Minutes int
-	// Position is its place as the source knows it, 0 when it does not wait. The
-	// hub prefers the mirror's, when that is fresh and knows the booking.
+	// Position is the source's position, or 0 if the booking does not wait. The hub
+	// prefers that of a fresh mirror that has the booking.
 	Position int
 	// Data renders {"type":"SNAPSHOT","booking":…,"at":…} with the given
 	// queuePosition (0: none) and the waits that follow from it. It is called
@@ -93,18 +94,19 @@ type QueueSnapshot struct {
 	Data json.RawMessage
 }
 
-// DisplaySnapshot says what a display shows; the hub builds the rest itself.
+// DisplaySnapshot says which resources a display shows. The hub makes the rest
+// itself.
 type DisplaySnapshot struct {
 	OrganizationID string
-	// ResourceIDs are the resources it shows; empty means all.
+	// ResourceIDs are the resources it shows. Empty means all.
 	ResourceIDs []string
 }
 
-// Catalogue is what publications say of resources and types.
+// Catalogue holds the names and durations in publications.
 type Catalogue struct {
 	Resources map[string]Resource // by id
 	Types     map[string]Type     // by id
-	// Read is when the source read it: of two with the same, nothing differs.
+	// Read is when the source read it. Two with the same time are equal.
 	Read time.Time
 }
 
@@ -115,7 +117,7 @@ type Type struct {
 	Minutes      int // of a visit: what a place in the queue is worth
 }
 
-// Resource is what screens and phones are told of a resource.
+// Resource is the part of a resource that publications carry.
 type Resource struct {
 	Name         string
 	Translations models.Translation

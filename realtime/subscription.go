@@ -22,13 +22,13 @@ type subscription struct {
 
 	// ready: the snapshot is queued, changes may follow it.
 	ready bool
-	// The booking as the client knows it, and its place.
+	// The booking as the client was last sent it, and its position.
 	version int64
 	waits   bool
 	taken   bool // by a resource
 	told    int
 	own     bool // the client is its customer
-	// marked: the place was told with its age.
+	// marked: the position was sent with its age.
 	marked bool
 	// early are events that came before the snapshot.
 	early []models.BookingEvent
@@ -43,14 +43,14 @@ type subscription struct {
 	position int    // newest place, unless 0 or sent
 	sent     int    // place the client was sent last
 	typeID   string // of the booking
-	// resourceID is the resource that took the booking. Empty: not assigned.
+	// resourceID is the resource that the booking is assigned to, or empty.
 	resourceID string
 	minutes    int    // of the booking's type
 	asOf       int64  // when the newest place was known to be right, in Unix milliseconds; 0 while it is live
 	latest     []byte // newest state of a queue or display, unless sent
 }
 
-// learn notes what the client knows of its booking.
+// learn records what the client was sent about its booking.
 func (s *subscription) learn(version int64, stage models.Stage) {
 	s.version, s.waits, s.taken = version, stage == models.StageWaiting, taken(stage)
 }
@@ -58,8 +58,8 @@ func (s *subscription) learn(version int64, stage models.Stage) {
 // replier makes the answer to a subscribe command.
 type replier func(data json.RawMessage, at queue.StreamPosition) ([]byte, bool)
 
-// begin registers the subscription, reads the state and queues the answer, in
-// this order, so that no change is lost. After an error it must be left.
+// begin registers the subscription, reads the state and queues the answer, in this
+// order, so that no change is lost. After an error, call leave.
 func (s *subscription) begin(ctx context.Context, client Client, reply replier) error {
 	organizationID := client.OrganizationID
 	if organizationID == "" { // the first reading says where to register
@@ -79,7 +79,7 @@ func (s *subscription) begin(ctx context.Context, client Client, reply replier) 
 	return settle(ctx, reply)
 }
 
-// settler decides what the client is told first and queues the answer.
+// settler makes the snapshot and queues the answer.
 type settler func(context.Context, replier) error
 
 func (s *subscription) snapshot(ctx context.Context, client Client) (string, settler, error) {
@@ -128,7 +128,7 @@ func (s *subscription) join(organizationID string) {
 	}
 }
 
-// leave ends the subscription; nothing is sent to it any more.
+// leave ends the subscription. Nothing is sent to it afterwards.
 func (s *subscription) leave() {
 	o := s.organization
 	if o == nil {
@@ -153,8 +153,8 @@ func (s *subscription) leave() {
 	o.hub.leave(o)
 }
 
-// start queues the answer and lets changes follow it. The caller holds the
-// organization's lock; position is the place in the answer.
+// start queues the answer and lets changes follow it. position is the one in the
+// answer. o.mu must be held.
 func (s *subscription) start(answer []byte, position int) {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
