@@ -10,37 +10,39 @@ import (
 const (
 	// placesOfReceiver bounds the attempts under way to one receiver on a node.
 	placesOfReceiver = 16
-	// placeWait is how long a job waits for a place, and the age of an attempt
-	// under way from which nobody waits: the receiver is slow.
+	// placeWait is how long a job waits for a slot. If an attempt has been under way
+	// for longer, the receiver is slow, and jobs don't wait.
 	placeWait = 250 * time.Millisecond
 	// breakerFailures in a row open the breaker.
 	breakerFailures = 5
-	// It stays open for so long, twice as long each time a probe fails.
+	// The breaker stays open for breakerPause, and twice as long after each failed
+	// probe.
 	breakerPause    = 10 * time.Second
 	breakerPauseMax = 5 * time.Minute
-	// lineStart is the least time a job without a place waits for its turn.
+	// lineStart is the least time that a job without a slot waits for its turn.
 	lineStart = time.Second
-	// lineGap is between two jobs that look whether an open breaker has closed.
+	// lineGap is the time between two jobs that check whether an open breaker has
+	// closed.
 	lineGap = 20 * time.Millisecond
-	// lineMax bounds how far ahead turns are given out.
+	// lineMax bounds how far into the future turns are given out.
 	lineMax = 5 * time.Minute
 )
 
-// receivers keep one dead or slow receiver from slowing the others: each has a
-// circuit breaker and a bound on the attempts under way. A job that can't go
-// now gets a turn later, one after the other, as fast as the receiver has been
-// answering; a thousand jobs that all look again every second would keep the
-// workers as busy as the receiver would.
+// receivers keep a dead or slow receiver from slowing down the others. Each has a
+// circuit breaker and a bound on the attempts under way. A job that has to wait gets
+// a turn later, at the rate at which the receiver has been answering: a thousand jobs
+// that check again every second would keep the workers as busy as the receiver would.
 type receivers struct {
 	now func() time.Time
 	mu  sync.Mutex
 	of  map[string]*receiver
 }
 
-// receiver is a scheme, a host and a port.
+// receiver is the state of a scheme, host and port.
 type receiver struct {
 	places chan struct{}
-	// users are the jobs that look at it: it is forgotten only without any.
+	// users is the number of jobs that use the receiver. Without any it can be
+	// dropped.
 	users    int
 	underway map[*slot]struct{}
 	took     time.Duration // of late, on average
@@ -48,12 +50,12 @@ type receiver struct {
 
 	failures int // in a row
 	pause    time.Duration
-	// openUntil is when the breaker lets one probe through; zero: it is closed.
+	// openUntil is when the breaker lets a probe through. Zero: it is closed.
 	openUntil time.Time
 	probing   bool
 }
 
-// slot is the right to make one attempt.
+// slot is the right to make an attempt.
 type slot struct {
 	of     *receivers
 	name   string
@@ -66,7 +68,7 @@ func newReceivers(now func() time.Time) *receivers {
 	return &receivers{now: now, of: map[string]*receiver{}}
 }
 
-// enter returns a place, or how long to wait before asking again.
+// enter returns a slot, or how long to wait before asking again.
 func (r *receivers) enter(ctx context.Context, name string) (*slot, time.Duration) {
 	rc := r.use(name)
 	r.mu.Lock()
@@ -101,8 +103,7 @@ func (r *receivers) enter(ctx context.Context, name string) (*slot, time.Duratio
 	return p, 0
 }
 
-// sit takes one of the places, and waits a moment for one unless the receiver
-// is slow.
+// sit takes a slot, and waits for one for placeWait unless the receiver is slow.
 func (rc *receiver) sit(ctx context.Context, slow bool) bool {
 	select {
 	case rc.places <- struct{}{}:
@@ -135,7 +136,7 @@ func (r *receivers) use(name string) *receiver {
 	return rc
 }
 
-// release forgets a receiver that nobody uses and nothing is held against.
+// release drops a receiver that no job uses and that has no failures.
 func (r *receivers) release(name string, rc *receiver) {
 	rc.users--
 	if rc.users == 0 && rc.failures == 0 && !rc.turn.After(r.now()) {
@@ -143,7 +144,7 @@ func (r *receivers) release(name string, rc *receiver) {
 	}
 }
 
-// forget drops receivers that failed and have not been asked for an hour.
+// forget drops receivers that have not been used for an hour.
 func (r *receivers) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -155,7 +156,7 @@ func (r *receivers) forget() {
 	}
 }
 
-// closedFor says how long a job has to wait for the breaker; 0: it may go.
+// closedFor returns how long a job has to wait for the breaker, or 0 if it is closed.
 func (rc *receiver) closedFor(now time.Time) time.Duration {
 	switch {
 	case rc.openUntil.IsZero():
@@ -168,7 +169,7 @@ func (rc *receiver) closedFor(now time.Time) time.Duration {
 	return 0
 }
 
-// later gives out the next turn: not before start, and a gap after the last one.
+// later returns when the next turn is: not before start, and gap after the last one.
 func (rc *receiver) later(now, start time.Time, gap time.Duration) time.Duration {
 	if rc.turn.Sub(now) > lineMax {
 		return lineMax - rand.N(lineMax/4) //nolint:gosec // spreads load, guards nothing
@@ -180,7 +181,7 @@ func (rc *receiver) later(now, start time.Time, gap time.Duration) time.Duration
 	return rc.turn.Sub(now)
 }
 
-// oldest is the age of the oldest attempt under way.
+// oldest returns the age of the oldest attempt under way.
 func (rc *receiver) oldest(now time.Time) time.Duration {
 	var age time.Duration
 	for p := range rc.underway {
@@ -189,7 +190,7 @@ func (rc *receiver) oldest(now time.Time) time.Duration {
 	return age
 }
 
-// health is what an attempt says about its receiver.
+// health is what an attempt shows about its receiver.
 type health int
 
 const (
@@ -198,7 +199,7 @@ const (
 	healthDead // no answer, or one that says the receiver is broken
 )
 
-// leave gives the place back.
+// leave gives the slot back.
 func (p *slot) leave(o health) {
 	r, rc := p.of, p.parent
 	r.mu.Lock()

@@ -12,19 +12,19 @@ import (
 	"nowserving/models"
 )
 
-// maxDevices bounds the devices of one person; the one that was registered
-// longest ago makes room.
+// maxDevices bounds the devices of a person. One more removes the one registered
+// longest ago.
 const maxDevices = 20
 
-// Device is a phone or a browser that pushes go to. It is a customer's or a
-// member's.
+// Device is a phone or browser of a customer or member that gets pushes.
 type Device struct {
-	// ID changes when the device changes hands.
+	// ID changes when the device gets another owner.
 	ID             string `gorm:"primaryKey"`
 	OrganizationID string
 	CustomerID     *string
 	MemberID       *string
-	// SessionID is the session that registered it: a device goes when that is ended.
+	// SessionID is the session that registered the device. The device is deleted when
+	// it ends.
 	SessionID   *string
 	Platform    string // ios, android or web
 	Lang        string // en or ar
@@ -34,7 +34,7 @@ type Device struct {
 	UpdatedAt   time.Time
 }
 
-// devices keeps the tokens of devices: sealed, and hashed to be found.
+// devices stores the tokens of devices: sealed, with a hash to find them.
 type devices struct {
 	s      *Service
 	sealer *models.Sealer
@@ -45,9 +45,8 @@ func newDevices(s *Service) (*devices, error) {
 	return &devices{s, sealer}, err
 }
 
-// RegisterDevice makes pushes for the owner of d go to the device with an FCM
-// registration token. A token known already moves to d's owner. It sets what is
-// made here: the id, the hash and the times.
+// RegisterDevice registers an FCM registration token for the owner of d. A known
+// token moves to d's owner. It sets the id, the hash and the times of d.
 func (s *Service) RegisterDevice(ctx context.Context, d *Device, token string) error {
 	return s.store.Tx(ctx, func(tx *store.Tx) error {
 		if err := d.erased(tx); err != nil {
@@ -58,7 +57,7 @@ func (s *Service) RegisterDevice(ctx context.Context, d *Device, token string) e
 		}
 		d.ID, d.TokenHash, d.TokenSealed = models.NewID(), models.HashSecret(token), s.devices.sealer.Seal(token)
 		d.CreatedAt, d.UpdatedAt = tx.Now, tx.Now
-		// Pushes on their way name the id, so that of a new owner is another.
+		// Pushes under way name the id, so a new owner gets another id.
 		const same = `devices.organization_id = excluded.organization_id AND devices.customer_id IS NOT DISTINCT FROM excluded.customer_id
 			AND devices.member_id IS NOT DISTINCT FROM excluded.member_id`
 		keep := func(column string) clause.Assignment {
@@ -99,8 +98,8 @@ func (s *Service) RegisterDevice(ctx context.Context, d *Device, token string) e
 	})
 }
 
-// erased refuses a device of a customer who is erased. None is until the
-// transaction has ended.
+// erased refuses a device of an erased customer. Erasures wait until the transaction
+// ends.
 func (d *Device) erased(tx *store.Tx) error {
 	if d.CustomerID == nil {
 		return nil
@@ -119,8 +118,8 @@ func (d *Device) erased(tx *store.Tx) error {
 	return nil
 }
 
-// inSession refuses a device of a session that has ended. None does until the
-// transaction has ended.
+// inSession refuses a device of an ended session. The session can't end before the
+// transaction does.
 func (s *Service) inSession(tx *store.Tx, d *Device) error {
 	if d.SessionID == nil {
 		return nil
@@ -136,8 +135,7 @@ func (s *Service) inSession(tx *store.Tx, d *Device) error {
 	return nil
 }
 
-// RemoveDevice stops pushes to a token of the owner of d; it is no error when
-// there are none.
+// RemoveDevice removes a token of d's owner. It is no error if there is none.
 func (s *Service) RemoveDevice(ctx context.Context, d *Device, token string) error {
 	return s.store.Tx(ctx, func(tx *store.Tx) error {
 		if err := d.owned(tx.Where("token_hash = ?", models.HashSecret(token))).Delete(&Device{}).Error; err != nil {

@@ -13,7 +13,7 @@ import (
 	"nowserving/models"
 )
 
-// announcement is an event on its way to everybody who has to know.
+// announcement is an event that is being expanded into deliveries.
 type announcement struct {
 	EventID        int64
 	OrganizationID string
@@ -21,13 +21,13 @@ type announcement struct {
 	AnnouncedAt    *time.Time
 }
 
-// step is a part of an announcement that has to be written: it runs in the
-// transaction that marks the event as announced. Nil: nothing to write.
+// step writes the deliveries of an event on a channel. It runs in the transaction
+// that marks the event as announced. Nil: there is nothing to write.
 type step func(tx *store.Tx) error
 
-// announcer expands events into what has to be sent. Events that come while
-// others are being expanded wait, and are expanded together: a crowd costs a
-// transaction for each handful, somebody alone waits for nobody.
+// announcer expands events into deliveries. Events that come while others are being
+// expanded wait and are expanded together, so many events cost few transactions and a
+// single one does not wait.
 type announcer struct {
 	river.WorkerDefaults[store.Announce]
 	s    *Service
@@ -60,8 +60,8 @@ func (w *announcer) Work(ctx context.Context, job *river.Job[store.Announce]) er
 	}
 }
 
-// lead expands a group when its turn has come. It does not end with the one job
-// that does it for all.
+// lead expands a group when its turn has come. It goes on if the job that leads it
+// ends.
 func (w *announcer) lead(ctx context.Context, g *group) {
 	var late error
 	select {
@@ -85,8 +85,7 @@ func (w *announcer) lead(ctx context.Context, g *group) {
 	w.expandAll(ctx, g)
 }
 
-// join adds an event to the group that is expanded next; the first one in it
-// has to do the work.
+// join adds an event to the group that is expanded next. The first one in it leads.
 func (w *announcer) join(eventID int64) (g *group, first bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -100,8 +99,8 @@ func (w *announcer) join(eventID int64) (g *group, first bool) {
 // expandTimeout bounds the expanding of a group.
 const expandTimeout = 10 * time.Second
 
-// expandAll expands events together or, when that fails, each by itself, so
-// that one cannot hold up the others.
+// expandAll expands events together or, if that fails, each by itself, so that one
+// can't hold up the others.
 func (w *announcer) expandAll(ctx context.Context, g *group) {
 	err := w.expand(ctx, g.events)
 	if err == nil {
@@ -115,9 +114,9 @@ func (w *announcer) expandAll(ctx context.Context, g *group) {
 	}
 }
 
-// expand reads first what has to be sent, and writes it in one transaction only
-// when there is something: most events of a clinic without webhooks concern
-// nobody outside, and nobody is told anything of an organization that is deleted.
+// expand first reads what has to be sent, and opens a transaction only if there is
+// something: most events of a clinic without webhooks lead to no delivery. Events of
+// a deleted organization lead to none.
 func (w *announcer) expand(ctx context.Context, ids []int64) error {
 	var fresh []*announcement
 	err := w.s.store.Read(ctx).Raw(`SELECT e.id AS event_id, e.organization_id, e.data, e.announced_at FROM events e
@@ -150,7 +149,7 @@ func (w *announcer) expand(ctx context.Context, ids []int64) error {
 				marked = append(marked, a.EventID)
 			}
 		}
-		// Those that another worker has expanded meanwhile are not among them.
+		// Events that another worker has expanded meanwhile are not among them.
 		err := tx.Raw("UPDATE events SET announced_at = ? WHERE id IN ? AND announced_at IS NULL RETURNING id", tx.Now, marked).Scan(&marked).Error
 		if err != nil {
 			return fmt.Errorf("mark events as announced: %w", err)
@@ -167,8 +166,8 @@ func (w *announcer) expand(ctx context.Context, ids []int64) error {
 	})
 }
 
-// byOrganization yields the announcements of each organization; they are sorted
-// by it.
+// byOrganization yields the announcements of each organization. They have to be
+// sorted by it.
 func byOrganization(list []*announcement) func(yield func([]*announcement) bool) {
 	return func(yield func([]*announcement) bool) {
 		for len(list) > 0 {
@@ -201,8 +200,8 @@ func each(plan func(context.Context, *announcement) (step, error)) func(context.
 	}
 }
 
-// tidyEvents deletes events from before a moment, a piece at a time, but for
-// those that are still to be told.
+// tidyEvents deletes events from before a time, in pieces, except those that are not
+// announced yet.
 func tidyEvents(ctx context.Context, s *store.Store, before time.Time) error {
 	for {
 		deleted := 0

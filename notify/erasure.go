@@ -9,9 +9,9 @@ import (
 	"nowserving/models"
 )
 
-// Erase takes the identity of a customer who is being erased from what was told
-// about them and from what is still to be told: from the bodies of webhooks,
-// which go out without it, the answers of receivers, and letters.
+// Erase removes the identity of a customer from deliveries, sent and pending: from
+// the bodies of webhooks, which go out without it, from the answers of receivers, and
+// from messages.
 func (s *Service) Erase(tx *store.Tx, e *store.Erasure) error {
 	if err := eraseDeliveries(tx, e.BookingIDs); err != nil {
 		return err
@@ -47,8 +47,7 @@ func eraseDeliveries(tx *store.Tx, bookingIDs []string) error {
 	return nil
 }
 
-// anonymous is the body of a webhook without who the customer is and what they
-// said.
+// anonymous returns the body of a webhook without the customer's identity and words.
 func anonymous(payload string) (string, error) {
 	var p Payload
 	if err := json.Unmarshal([]byte(payload), &p); err != nil {
@@ -59,8 +58,8 @@ func anonymous(payload string) (string, error) {
 	return string(body), err
 }
 
-// erased returns those of some bookings whose customers are erased. The others
-// are not until the transaction has ended: it may write down who they are.
+// erased returns those of some bookings whose customers are erased. Other erasures in
+// the organization wait until this transaction ends, which may write identities.
 func erased(tx *store.Tx, organizationID string, bookingIDs []string) (map[string]bool, error) {
 	if err := tx.Naming(organizationID); err != nil {
 		return nil, err
@@ -80,7 +79,7 @@ func erased(tx *store.Tx, organizationID string, bookingIDs []string) (map[strin
 	return gone, nil
 }
 
-// erase empties the letters to a customer, and those about their bookings.
+// erase empties the messages to a customer and those about their bookings.
 func (p *messages) erase(tx *store.Tx, e *store.Erasure) error {
 	jobs, err := tx.SealedJobs(models.Message{}.Kind(), e.OrganizationID, false)
 	if err != nil {
@@ -89,7 +88,7 @@ func (p *messages) erase(tx *store.Tx, e *store.Erasure) error {
 	var theirs []int64
 	for _, job := range jobs {
 		letter, err := models.OpenLetter(p.sealer, job.Sealed)
-		// One that can't be read is of no use to anybody.
+		// A message that can't be opened is useless.
 		if err != nil || slices.Contains(e.Contacts, letter.To) || job.BookingID != "" && slices.Contains(e.BookingIDs, job.BookingID) {
 			theirs = append(theirs, job.ID)
 		}

@@ -10,8 +10,8 @@ import (
 	"code.dny.dev/ssrf"
 )
 
-// Why an attempt failed, as the delivery log shows it. Tenants read that log, so
-// it holds nothing else: an error's own text names resolvers, proxies and
+// The reasons for a failed attempt in the delivery log. Organizations read that log,
+// so it holds nothing else: an error's own text may name resolvers, proxies and
 // addresses inside the network.
 const (
 	FailureDNS        = "dns"               // the name could not be resolved
@@ -27,8 +27,8 @@ const (
 	FailureServerSide = "status_5xx"
 )
 
-// failureOf names the reason of an error of the HTTP client. handshake says that
-// a TLS handshake failed, whose errors have no type in common.
+// failureOf returns the reason of an error of the HTTP client. handshake reports that
+// the TLS handshake failed, because its errors have no type in common.
 func failureOf(err error, handshake bool) string {
 	timeout, ok := errors.AsType[net.Error](err)
 	switch {
@@ -55,8 +55,7 @@ func isA[E error](err error) bool {
 	return ok
 }
 
-// failureOfStatus names the reason of an answer that is not a success; "" for one
-// that is.
+// failureOfStatus returns the reason of an answer, or "" for a success.
 func failureOfStatus(status int) string {
 	switch {
 	case status >= http.StatusOK && status < http.StatusMultipleChoices:

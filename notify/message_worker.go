@@ -24,55 +24,55 @@ import (
 const (
 	// messageTimeout bounds one attempt to send a message.
 	messageTimeout = 15 * time.Second
-	// noteTimeout bounds writing down what became of an attempt.
+	// noteTimeout bounds logging the outcome of an attempt.
 	noteTimeout = 5 * time.Second
-	// firstPause is how long after a failure the next attempt follows; each
-	// further one waits twice as long as the one before, up to maxPause.
+	// firstPause is the pause after the first failure. Each further pause is twice as
+	// long, up to maxPause.
 	firstPause = 5 * time.Second
 	maxPause   = time.Hour
-	// messageLife is how long a message is of use that does not say.
+	// messageLife is how long a message is useful by default.
 	messageLife = 24 * time.Hour
-	// maxSending is how many messages are under way to one carrier at once on a
-	// node: fewer than there are workers, so that a dead one leaves some free.
+	// maxSending bounds the messages under way to one provider on a node. It is less
+	// than the number of workers, so that a dead provider leaves some free.
 	maxSending = 4
-	// operatorPause is how long a carrier is left alone that does not accept our
-	// settings. A node that was started with other settings tries at once.
+	// operatorPause is the pause of a provider that refuses our settings. A node that
+	// is started with other settings tries at once.
 	operatorPause = time.Minute
-	// placePatience is how long a message waits for a place among those.
+	// placePatience is how long a message waits to be one of maxSending.
 	placePatience = 250 * time.Millisecond
 )
 
-// outgoing is a message as it leaves.
+// outgoing is a message that is ready to be sent.
 type outgoing struct {
 	ID      string // the same each time the message is sent
 	To      string // a phone number in E.164, or an e-mail address
 	From    string // the organization's name
 	Subject string // for e-mail
 	Body    string
-	// Approved is the template of WhatsApp with its variables filled, instead of
-	// the body; nil: there is none.
+	// Approved is the WhatsApp template with its variables, in place of the body.
+	// Nil: there is none.
 	Approved *Approved
 }
 
-// sender hands messages to a carrier: a mail server, a provider of SMS, the
-// console. It returns the name the carrier knows the message by, where there
-// is one. Its errors are *sendError and hold no text and no address.
+// sender sends messages by a mail server, an SMS provider or the console. It returns
+// the provider's id of the message, if there is one. Its errors are *sendError and
+// hold no text and no address.
 type sender interface {
 	send(ctx context.Context, t outgoing) (receipt string, err error)
 }
 
-// sendError is why a carrier did not take a message.
+// sendError is the reason why a provider did not accept a message.
 type sendError struct {
 	// Code is short and stable, fit for a log: "HTTP 503", "SMTP 550", "timeout".
 	Code string
-	// Final says that the same message will never be taken.
+	// Final reports that the message will never be accepted.
 	Final bool
-	// Operator says that no message will be taken until the operator changes a
-	// setting or the account with the carrier: a password, a sender's name.
+	// Operator reports that no message will be accepted until the operator changes a
+	// setting or the account, such as a password or a sender's name.
 	Operator bool
-	// After is how long the carrier asks to be left alone; zero: it does not.
+	// After is the pause that the provider asks for. Zero: none.
 	After time.Duration
-	// Cause says more, where that is known to name nobody.
+	// Cause has details, if they are known to hold no personal data.
 	Cause error
 }
 
@@ -84,8 +84,8 @@ func (e *sendError) Error() string {
 	return "the carrier did not take the message: " + e.Code
 }
 
-// unreachable is the sendError of a network that failed. Only errors of the
-// network itself are shown: they name hosts, never people.
+// unreachable is the sendError of a failed network. Only errors of the network itself
+// are shown, because they name hosts and no people.
 func unreachable(err error) *sendError {
 	e := &sendError{Code: "unreachable"}
 	if operation, ok := errors.AsType[*net.OpError](err); ok {
@@ -97,15 +97,15 @@ func unreachable(err error) *sendError {
 	return e
 }
 
-// provider is a sender with its places.
+// provider is a sender with its limits.
 type provider struct {
 	sender
 	setting string // that configures it
 	places  chan struct{}
 
 	mu sync.Mutex
-	// rests is the moment until which no message is offered, because the carrier
-	// does not accept our settings.
+	// rests is until when no message is sent, because the provider refuses our
+	// settings.
 	rests time.Time
 }
 
@@ -115,14 +115,14 @@ func newCarrier(s sender, setting string, places chan struct{}) *provider {
 
 func newPlaces() chan struct{} { return make(chan struct{}, maxSending) }
 
-// resting is how long no message is offered yet; 0: it may be.
+// resting returns how long no message is to be sent, or 0.
 func (c *provider) resting(now time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return max(0, c.rests.Sub(now))
 }
 
-// rest makes the carrier rest and reports whether it did not already.
+// rest pauses the provider and reports whether it was not paused already.
 func (c *provider) rest(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -136,7 +136,7 @@ type messages struct {
 	s         *Service
 	sealer    *models.Sealer
 	providers map[string]*provider // by method
-	// configured are the methods with a carrier other than the console.
+	// configured are the methods with a provider other than the console.
 	configured map[string]bool
 	reporting  []*twilio // whose receipts are believed
 }
@@ -226,8 +226,7 @@ func CheckSenders(smtpURL, smsURL string) error {
 	return errors.Join(errs...)
 }
 
-// loopback reports whether a URL's host is this machine, where nobody listens
-// in on what is not encrypted.
+// loopback reports whether a URL's host is this machine, which needs no encryption.
 func loopback(u *url.URL) bool {
 	ip := net.ParseIP(u.Hostname())
 	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
@@ -241,15 +240,15 @@ type messageWorker struct {
 
 func (p *messages) register(workers *river.Workers) { river.AddWorker(workers, &messageWorker{p: p}) }
 
-// messageID names a message: the same for each attempt to send it, and never
-// again for another, even when the database is made anew.
+// messageID returns the id of a message: the same for each attempt, and unique even
+// if the database is created again.
 func messageID(job *rivertype.JobRow) string {
 	return strconv.FormatInt(job.ID, 36) + "." + strconv.FormatInt(job.CreatedAt.UnixMicro(), 36)
 }
 
-// Work implements river.Worker: one attempt. What became of it is written down
-// before the job ends, so a message goes out twice only if the node dies
-// between the two, or the carrier's answer is lost.
+// Work implements river.Worker: one attempt. Its outcome is logged before the job
+// ends, so a message is sent twice only if the node dies in between or the provider's
+// answer is lost.
 func (w *messageWorker) Work(ctx context.Context, job *river.Job[models.Message]) error {
 	p, m := w.p, &job.Args
 	a := &MessageAttempt{
@@ -298,7 +297,7 @@ func (w *messageWorker) Work(ctx context.Context, job *river.Job[models.Message]
 	}
 	failure, ok := errors.AsType[*sendError](err)
 	if !ok || ctx.Err() != nil {
-		return err // nothing to do with the carrier; or the node stops, and another one tries again
+		return err // not the provider's fault; or the node stops, and another one retries
 	}
 	pause := max(failure.After, pauseAfter(a.Attempt))
 	if failure.Operator {
@@ -315,8 +314,8 @@ func (w *messageWorker) Work(ctx context.Context, job *river.Job[models.Message]
 	return river.JobSnooze(pause)
 }
 
-// send hands a message to its carrier, once there is a place, and notes how
-// long that took and what the carrier calls it.
+// send sends a message, once the provider has room for it, and records how long that
+// took and the provider's id.
 func (p *messages) send(ctx context.Context, t outgoing, a *MessageAttempt) error {
 	via := p.providers[a.Method]
 	if via == nil { // another node may be set up already
@@ -346,8 +345,8 @@ func (p *messages) send(ctx context.Context, t outgoing, a *MessageAttempt) erro
 	return err
 }
 
-// waitForOperator makes the carrier rest because of an error and returns how long
-// the message has to wait. Nothing is lost before its time is over.
+// waitForOperator pauses the provider after an error and returns how long the message
+// has to wait. No message is lost before it is useless.
 func (c *provider) waitForOperator(now time.Time, log *slog.Logger, cause *sendError) time.Duration {
 	if c.rest(now) {
 		log.Error("the carrier does not accept our settings: messages are kept and tried again every minute, and at once after a restart with other settings",
@@ -356,7 +355,7 @@ func (c *provider) waitForOperator(now time.Time, log *slog.Logger, cause *sendE
 	return operatorPause + rand.N(operatorPause/10) //nolint:gosec // spreads attempts, nothing secret
 }
 
-// pauseAfter is how long to wait after a failed attempt, the first being 1.
+// pauseAfter returns the pause after a failed attempt, the first being 1.
 func pauseAfter(attempt int) time.Duration {
 	pause := firstPause
 	for range attempt - 1 {
@@ -373,7 +372,7 @@ var results = map[MessageStatus]string{
 	MessageSent: resultSent, MessageRetried: resultRetried, MessageFailed: resultFailed, MessageDropped: resultDropped,
 }
 
-// end writes down what became of an attempt, even while the node stops.
+// end logs the outcome of an attempt, even while the node stops.
 func (p *messages) end(ctx context.Context, a *MessageAttempt, status MessageStatus, code string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
 	defer cancel()
@@ -393,7 +392,7 @@ func (p *messages) end(ctx context.Context, a *MessageAttempt, status MessageSta
 	return nil
 }
 
-// word opens a message and puts it into words. A *sendError says that this will
+// word opens a message and makes its text. A *sendError is returned if that will
 // never be possible.
 func (p *messages) word(ctx context.Context, m *models.Message) (outgoing, error) {
 	tmpl, ok := templates[m.Template]
@@ -446,7 +445,7 @@ func (p *messages) member(ctx context.Context, organizationID, address string) (
 	return known > 0, nil
 }
 
-// languageOf is the language we speak that is meant: ar, or English.
+// languageOf returns the supported language that is meant: ar, or en.
 func languageOf(lang string) string {
 	if lang == "ar" {
 		return "ar"

@@ -16,12 +16,13 @@ import (
 	"nowserving/models"
 )
 
-// Bookings is what notify asks the rules of the queue.
+// Bookings answers questions about queues. booking.Service implements it.
 type Bookings interface {
 	// Matched lists the active resources in whose queues a booking waits.
 	Matched(ctx context.Context, organizationID, bookingID string) ([]string, error)
-	// Free returns the head of a resource's queue and the resources that could
-	// take it now: active, not paused and serving nobody. Without a head, "".
+	// Free returns the first booking in a resource's queue and the resources that
+	// could take it now: active, not paused and idle. bookingID is empty if nobody
+	// waits.
 	Free(ctx context.Context, organizationID, resourceID string) (bookingID string, resources []string, err error)
 	// Standings returns where every waiting booking of an organization stands,
 	// all at one moment.
@@ -32,24 +33,24 @@ type Bookings interface {
 type Options struct {
 	Store    *store.Store
 	Bookings Bookings
-	// Secret seals what is kept and has to be read again: secrets of webhooks,
-	// tokens of devices, addresses in jobs. At least 32 bytes.
+	// Secret seals secrets of webhooks, tokens of devices and addresses in jobs. At
+	// least 32 bytes.
 	Secret []byte
-	// PublicURL begins the addresses that messages name.
+	// PublicURL begins the URLs in messages.
 	PublicURL string
-	// Receipts says that carriers can reach PublicURL, and are asked to report
-	// there what became of messages.
+	// Receipts reports that PublicURL is reachable from the internet, so that
+	// providers are asked for delivery receipts.
 	Receipts bool
-	// Console gets the messages for which no sender is configured; nil: they are
-	// not sent. Development only.
+	// Console gets the messages for which no sender is configured. Nil: they are not
+	// sent. Development only.
 	Console io.Writer
 	FCM     FCMOptions
-	// SMTPURL sends e-mail, SMSURL messages to phones; empty: not configured.
+	// SMTPURL sends e-mail, and SMSURL messages to phones. Empty: not configured.
 	SMTPURL string
 	SMSURL  string
 	// AllowPrivate lets webhooks go to addresses inside the network.
 	AllowPrivate bool
-	// AttemptTimeout bounds one attempt to deliver a webhook; 15 s where it is 0.
+	// AttemptTimeout bounds one attempt to deliver a webhook. Default 15 s.
 	AttemptTimeout time.Duration
 	Now            func() time.Time
 	Log            *slog.Logger
@@ -68,7 +69,7 @@ type Service struct {
 	stats   stats
 }
 
-// Names of the queues of jobs, and how many of each are done at once on a node.
+// The queues of jobs, and how many jobs of each a node does at once.
 const (
 	queueAnnounce = "announce"
 	queueWebhooks = "webhooks"
@@ -84,13 +85,13 @@ var workersOf = map[string]river.QueueConfig{
 }
 
 const (
-	// jobTimeout bounds one job; the limits of what it sends are below it.
+	// jobTimeout bounds one job. The timeouts of what it sends are shorter.
 	jobTimeout = 20 * time.Second
-	// rescueAfter is when a job that did not end is done again with SQLite.
+	// rescueAfter is when, with SQLite, a job that did not end is done again.
 	rescueAfter = 30 * time.Second
-	// stopTimeout bounds how long jobs under way may go on after the end.
+	// stopTimeout bounds how long jobs under way may run after Run has to end.
 	stopTimeout = 5 * time.Second
-	// finishedLife is how long finished jobs are kept for operators to see.
+	// finishedLife is how long finished jobs are kept for operators.
 	finishedLife = time.Hour
 )
 
@@ -125,11 +126,10 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	return s, nil
 }
 
-// Run does the jobs and sweeps until ctx ends, then waits a moment for those
-// under way. Those that do not end are done again by the next start or another
-// node.
+// Run does jobs and sweeps until ctx ends, then waits for jobs under way. Jobs that
+// do not end are done again by another node or after the next start.
 func (s *Service) Run(ctx context.Context) error {
-	// The other nodes hear of this one until its last job has ended.
+	// This node shows other nodes that it lives until its last job has ended.
 	alive, die := context.WithCancel(context.WithoutCancel(ctx))
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -161,11 +161,11 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// startPause is how long after a start that failed the next one follows.
+// startPause is the pause after a failed start.
 const startPause = time.Second
 
-// start begins to do the jobs, as soon as the database lets it; false when ctx
-// has ended before.
+// start starts the workers as soon as the database is available. It returns false if
+// ctx ends before.
 func (s *Service) start(ctx context.Context) bool {
 	for {
 		err := s.jobs.Start(context.WithoutCancel(ctx))
@@ -183,11 +183,11 @@ func (s *Service) start(ctx context.Context) bool {
 	}
 }
 
-// JobPages answers what operators ask about jobs and tell them to do.
+// JobPages returns the pages about jobs, for operators.
 func (s *Service) JobPages() uiendpoints.Bundle { return s.jobs.Pages() }
 
-// living reports whether an organization is there, and not deleted: nothing is
-// sent for one that is.
+// living reports whether an organization exists and is not deleted. Nothing is sent
+// for a deleted one.
 func (s *Service) living(ctx context.Context, organizationID string) (bool, error) {
 	var found int64
 	err := s.store.Read(ctx).Model(&models.Organization{}).Where("id = ? AND deleted_at IS NULL", organizationID).Count(&found).Error
@@ -198,13 +198,13 @@ func (s *Service) living(ctx context.Context, organizationID string) (bool, erro
 }
 
 const (
-	// keptFor is how long the logs of what was sent are kept.
+	// keptFor is how long the logs of deliveries are kept.
 	keptFor = 30 * 24 * time.Hour
-	// tidyEvery is how often what is older is deleted.
+	// tidyEvery is how often older logs are deleted.
 	tidyEvery = time.Hour
 )
 
-// tidy deletes what has been kept long enough, every hour.
+// tidy calls Tidy every hour until ctx ends.
 func (s *Service) tidy(ctx context.Context) {
 	ticker := time.NewTicker(tidyEvery)
 	defer ticker.Stop()
@@ -220,8 +220,7 @@ func (s *Service) tidy(ctx context.Context) {
 	}
 }
 
-// Tidy deletes the log of what was sent, and the events that were told, more than
-// 30 days ago.
+// Tidy deletes logs of deliveries, and announced events, that are older than 30 days.
 func (s *Service) Tidy(ctx context.Context) error {
 	now, err := s.store.Now(ctx)
 	if err != nil {

@@ -13,9 +13,8 @@ import (
 	"nowserving/models"
 )
 
-// Payload is the body of a webhook (the API document, "Manage Webhooks"). An
-// object that does not apply, such as the provider of a booking that nobody has
-// taken, is empty.
+// Payload is the body of a webhook (the API document, "Manage Webhooks"). An object
+// that does not apply, such as the provider of an unassigned booking, is empty.
 type Payload struct {
 	ID       string          `json:"id" doc:"The booking's."`
 	Trigger  Trigger         `json:"trigger"`
@@ -24,7 +23,7 @@ type Payload struct {
 	Resource PayloadResource `json:"resource"`
 	Page     PayloadPage     `json:"page" doc:"The organization."`
 	Type     PayloadType     `json:"type"`
-	// DateTime is JSON inside a text, quotes and all, as the document shows it.
+	// DateTime is JSON in a string, with its quotes, as the document shows it.
 	DateTime string        `json:"dateTime" example:"\"2023-11-15T14:30:00.000Z\"" doc:"A JSON string: the start of the appointment, or when the booking was made."`
 	Info     models.Fields `json:"info" doc:"The custom fields of the booking."`
 	Data     PayloadData   `json:"data"`
@@ -39,7 +38,7 @@ type PayloadPerson struct {
 	Email     string `json:"email,omitempty"`
 }
 
-// PayloadResource is who or what serves.
+// PayloadResource is a resource.
 type PayloadResource struct {
 	ID               string              `json:"id,omitempty"`
 	Name             string              `json:"name,omitempty"`
@@ -54,7 +53,7 @@ type PayloadPage struct {
 	Timezone string `json:"timezone"`
 }
 
-// PayloadType is the service asked for.
+// PayloadType is a booking type.
 type PayloadType struct {
 	ID               string              `json:"id,omitempty"`
 	Name             string              `json:"name,omitempty"`
@@ -63,7 +62,7 @@ type PayloadType struct {
 	Price            string              `json:"price,omitempty"`
 }
 
-// PayloadData is what happened.
+// PayloadData is the event.
 type PayloadData struct {
 	// Sequence grows with every webhook of a booking, so that a receiver can
 	// order what a retry brought late.
@@ -85,11 +84,11 @@ type PayloadData struct {
 	EstimatedWait        *models.Estimate `json:"estimatedWait,omitempty"`
 }
 
-// sequenceOf is the place of something in the order of all that is told of a
-// booking: its version, and within that the how manieth.
+// sequenceOf orders the deliveries about a booking: the booking's version, then a
+// counter within that version.
 func sequenceOf(version int64, k int64) int64 { return version*1_000_000 + k }
 
-// dataOf tells of an event.
+// dataOf makes the data of an event.
 func dataOf(e *models.BookingEvent) PayloadData {
 	return PayloadData{
 		Sequence: sequenceOf(e.Version, 0), At: models.At(e.At), Status: e.Status, Stage: e.Stage, Ticket: e.Ticket,
@@ -97,7 +96,7 @@ func dataOf(e *models.BookingEvent) PayloadData {
 	}
 }
 
-// facts are what payloads about some bookings of an organization need to know.
+// facts are the rows that payloads about some bookings of an organization need.
 type facts struct {
 	page      PayloadPage
 	bookings  map[string]*models.Booking
@@ -110,7 +109,7 @@ type facts struct {
 // factsAtOnce bounds the ids in one query.
 const factsAtOnce = 1000
 
-// readFacts reads them, in a few queries for each thousand bookings.
+// readFacts reads facts, in a few queries for each thousand bookings.
 func readFacts(db *gorm.DB, organizationID string, bookingIDs []string) (*facts, error) {
 	var o models.Organization
 	if err := db.Where("id = ?", organizationID).Take(&o).Error; err != nil {
@@ -161,8 +160,8 @@ func byID[M any](db *gorm.DB, organizationID string, ids []string, id func(*M) s
 	return found, nil
 }
 
-// payload is the body of a webhook about a booking; false when the booking does
-// not exist any more.
+// payload makes the body of a webhook about a booking. It returns false if the
+// booking no longer exists.
 func (f *facts) payload(trigger Trigger, bookingID string, data PayloadData) (string, bool, error) {
 	b := f.bookings[bookingID]
 	if b == nil {
@@ -205,10 +204,10 @@ func (f *facts) payload(trigger Trigger, bookingID string, data PayloadData) (st
 	return string(body), true, err
 }
 
-// quotedTime is a moment as the document writes it: JSON inside a text.
+// quotedTime is a time as the document writes it: JSON in a string.
 func quotedTime(t time.Time) string { return strconv.Quote(t.UTC().Format("2006-01-02T15:04:05.000Z")) }
 
-// deref is what a column that may be empty holds.
+// deref returns the value of a column that may be null, or "".
 func deref(s *string) string {
 	if s == nil {
 		return ""
@@ -216,7 +215,7 @@ func deref(s *string) string {
 	return *s
 }
 
-// SamplePayload is what a webhook of a trigger looks like, about nobody.
+// SamplePayload is a sample body of a trigger's webhook, with made-up people.
 func SamplePayload(trigger Trigger, o *models.Organization) Payload {
 	at := time.Date(2023, 11, 15, 14, 30, 0, 0, time.UTC)
 	p := Payload{

@@ -15,53 +15,53 @@ import (
 )
 
 const (
-	// sweepRetry is the pause after a failure, and sweepWaits how often the
-	// waits of patients are looked at who are asked to come by it: a wait gets
-	// shorter though nothing happens.
+	// sweepRetry is the pause after a failure. sweepWaits is how often estimated
+	// waits are re-evaluated for "come now" by minutes: they shrink even when no
+	// event occurs.
 	sweepRetry = 2 * time.Second
 	sweepWaits = 30 * time.Second
-	// joinSettles is when the place that joining answered is written down.
+	// joinSettles is how long after joining its answered position is stored.
 	joinSettles = time.Second
-	// positionLife is how long a place is worth showing to a phone that was away.
+	// positionLife is how long FCM keeps a position for a phone that is offline.
 	positionLife = time.Minute
-	// sequences is how many places can be told of one version of a booking.
+	// sequences bounds the positions that are sent for one version of a booking.
 	sequences = 1_000_000
 )
 
-// triggerPosition is the webhook that tells places.
+// triggerPosition is the trigger of webhooks with positions.
 const triggerPosition = "queuePositionUpdated"
 
-// positionState is what the customer of a waiting booking has been told.
+// positionState is what was sent about the position of a waiting booking.
 type positionState struct {
 	BookingID string `gorm:"primaryKey"`
-	// Version is that of the booking when it was told last, and Sequence counts
-	// the tellings within it.
+	// Version is the booking's when its position was last sent, and Sequence a
+	// counter within it.
 	Version  int64
 	Sequence int64
-	// Pushed and Hooked are the places last told by push and by webhook, and
-	// Telling the place that may have arrived by push, or 0.
+	// Pushed and Hooked are the positions last sent by push and by webhook. Telling
+	// is the position that may have arrived by push, or 0.
 	Pushed, Hooked, Telling int
 	ComeNowAt               *time.Time
 	UpdatedAt               time.Time
 }
 
-// number is the telling's, over all versions of the booking.
+// number orders what was sent over all versions of the booking.
 func (s *positionState) number() int64 { return s.Version*sequences + s.Sequence }
 
-// waiter is a booking that waits, and what is to be told of it.
+// waiter is a waiting booking, and what has to be sent about it.
 type waiter struct {
 	models.Standing
 	state  positionState
 	phones []phone
-	// push and hook say whether its place is news to the phones and to webhooks,
-	// and come whether the patient is to come now.
+	// push and hook report whether the position has to be sent to phones and to
+	// webhooks, and come whether the patient has to come now.
 	push, hook, come bool
 	doubted          bool // this very place may have arrived
 }
 
-// tell sends everybody who waits the place that differs from the one told last.
-// It returns after how long it has to be done again though nothing has changed,
-// 0 for never. Its statements are as many as there are batches.
+// tell sends each waiting booking's position if it differs from the last one sent. It
+// returns after how long it has to run again without an event, or 0. The number of
+// statements grows with the number of batches.
 func (p *pushes) tell(ctx context.Context, organizationID string) (again time.Duration, err error) {
 	living, err := p.s.living(ctx, organizationID)
 	if err != nil || !living {
@@ -111,10 +111,10 @@ func batches(waiting []*waiter) func(yield func([]*waiter) bool) {
 	}
 }
 
-// news lists who has to be told something.
+// news lists the bookings about which something has to be sent.
 func (p *pushes) news(ctx context.Context, organizationID string) (news []*waiter, again time.Duration, err error) {
-	// What was told is read before the places: whoever comes in between has
-	// marked the organization again.
+	// The states are read before the positions: a change in between has marked the
+	// organization again.
 	states, young, err := p.states(ctx, organizationID)
 	if err != nil {
 		return nil, 0, err
@@ -170,7 +170,7 @@ func (p *pushes) news(ctx context.Context, organizationID string) (news []*waite
 	return news, again, nil
 }
 
-// soonest is the shorter of two pauses, of which 0 is none.
+// soonest returns the shorter of two pauses, where 0 means none.
 func soonest(a, b time.Duration) time.Duration {
 	if a == 0 || b == 0 {
 		return max(a, b)
@@ -178,9 +178,8 @@ func soonest(a, b time.Duration) time.Duration {
 	return min(a, b)
 }
 
-// states reads what those who wait were told last: the place that joining
-// answered, when nothing since. Who is so young that this may not be written yet
-// is left out.
+// states reads what was last sent about waiting bookings, or else the position that
+// joining answered. Bookings are omitted while that may not be stored yet.
 func (p *pushes) states(ctx context.Context, organizationID string) (states map[string]positionState, young bool, err error) {
 	now, err := p.s.store.Now(ctx)
 	if err != nil {
@@ -210,7 +209,7 @@ func (p *pushes) states(ctx context.Context, organizationID string) (states map[
 	return states, young, nil
 }
 
-// phones lists the devices of those who wait, by booking.
+// phones lists the devices of waiting customers, by booking.
 func (p *pushes) phones(ctx context.Context, organizationID string) (map[string][]phone, error) {
 	phones := map[string][]phone{}
 	if p.client == nil {
@@ -232,7 +231,8 @@ func (p *pushes) phones(ctx context.Context, organizationID string) (map[string]
 	return phones, nil
 }
 
-// threshold is from where on the patients of a type are asked to come.
+// threshold is the position or wait from which the patients of a type are asked to
+// come.
 type threshold struct {
 	TypeID            string
 	Position, Minutes int
@@ -252,8 +252,8 @@ func (p *pushes) comeNow(ctx context.Context, organizationID string) (map[string
 	return byType, nil
 }
 
-// live returns the places that live connections have been told, for the mode
-// that holds back what they have.
+// live returns the positions that live connections were sent, if those are not to be
+// pushed as well.
 func (p *pushes) live(ctx context.Context, organizationID string, standings []models.Standing, phones map[string][]phone) (map[string]int, error) {
 	if p.s.o.FCM.Live == nil || len(phones) == 0 {
 		return nil, nil
@@ -272,8 +272,8 @@ func (p *pushes) live(ctx context.Context, organizationID string, standings []mo
 	return held, nil
 }
 
-// tellBatch tells a part of the news. It returns after how long some of it has
-// to be told again.
+// tellBatch sends one batch. It returns after how long some of it has to be sent
+// again, or 0.
 func (p *pushes) tellBatch(ctx context.Context, organizationID string, batch []*waiter) (again time.Duration, err error) {
 	if wait := p.paused(); wait > 0 {
 		for _, w := range batch {
@@ -308,7 +308,7 @@ func (p *pushes) tellBatch(ctx context.Context, organizationID string, batch []*
 	return p.settle(context.WithoutCancel(ctx), batch, outcomes)
 }
 
-// paused is how long FCM has asked to wait.
+// paused returns how long FCM has asked to wait.
 func (p *pushes) paused() time.Duration {
 	if p.client == nil {
 		return 0
@@ -316,8 +316,8 @@ func (p *pushes) paused() time.Duration {
 	return p.line.wait()
 }
 
-// begin writes, in one transaction, what is about to be pushed, the webhooks,
-// and the jobs that ask patients to come.
+// begin writes, in one transaction, the positions that are about to be pushed, the
+// webhooks, and the jobs that ask patients to come.
 func (p *pushes) begin(ctx context.Context, organizationID string, batch []*waiter) error {
 	err := p.s.store.Tx(ctx, func(tx *store.Tx) error {
 		var rows []positionState
@@ -358,16 +358,16 @@ func (p *pushes) begin(ctx context.Context, organizationID string, batch []*wait
 	return nil
 }
 
-// upsertRows is how many rows go into one statement: what binding its values
-// takes on SQLite grows with their square.
+// upsertRows is how many rows go into one statement. On SQLite, the time to bind the
+// values grows with their square.
 const upsertRows = 50
 
-// upsert writes rows, over those with the same key.
+// upsert inserts rows, or updates those with the same key.
 func upsert[T any](tx *store.Tx, rows []T) error {
 	return tx.Clauses(clause.OnConflict{UpdateAll: true}).CreateInBatches(rows, upsertRows).Error
 }
 
-// comeNow is the push that asks a patient to come, once for a booking.
+// comeNow makes the push that asks a patient to come, once for a booking.
 func comeNow(organizationID string, w *waiter, now time.Time) push {
 	targets := make([]target, len(w.phones))
 	for i := range w.phones {
@@ -379,8 +379,8 @@ func comeNow(organizationID string, w *waiter, now time.Time) push {
 	}
 }
 
-// settle remembers the places that FCM has taken. A place is told when no phone
-// of the patient's has to be told again.
+// settle stores the positions that FCM has accepted. A position counts as sent when
+// it has to be sent to none of the patient's phones again.
 func (p *pushes) settle(ctx context.Context, batch []*waiter, outcomes []outcome) (again time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
@@ -423,9 +423,8 @@ func (p *pushes) settle(ctx context.Context, batch []*waiter, outcomes []outcome
 	return again, nil
 }
 
-// position makes the push of a place. It is data alone and wakes nobody: the app
-// shows the newest when it is looked at. FCM keeps one for each booking, for a
-// minute.
+// position makes the push of a position. It has data only and shows no notification.
+// FCM keeps the newest one for each booking, for a minute.
 func (p *pushes) position(w *waiter, to *phone) (*messaging.Message, error) {
 	token, err := p.s.devices.sealer.Open(to.TokenSealed)
 	if err != nil {

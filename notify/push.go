@@ -17,7 +17,7 @@ import (
 	"nowserving/models"
 )
 
-// pushes tell phones what happens, over FCM.
+// pushes sends pushes to phones over FCM.
 type pushes struct {
 	s      *Service
 	client *messaging.Client // nil: FCM is not configured
@@ -33,9 +33,9 @@ func (p *pushes) register(workers *river.Workers) {
 	river.AddWorker(workers, &pusher{p: p})
 }
 
-// push is a job: what an event tells to at most 500 devices.
+// push is a job that sends an event to at most 500 devices.
 type push struct {
-	// NotificationID is the same however often the push is sent.
+	// NotificationID is the same for each attempt.
 	NotificationID string           `json:"notificationId"`
 	OrganizationID string           `json:"organizationId"`
 	Type           models.EventType `json:"type"`
@@ -44,13 +44,13 @@ type push struct {
 	Reminder       models.Reminder  `json:"reminder,omitempty"`
 	Position       int              `json:"queuePosition,omitempty"`
 	WaitMinutes    int              `json:"estimatedWaitMinutes,omitempty"`
-	// At is when it happened, and Until when it stops being of use.
+	// At is the time of the event, and Until when the push is no longer useful.
 	At      time.Time `json:"at"`
 	Until   time.Time `json:"until"`
 	Targets []target  `json:"targets"`
 }
 
-// target is a device, and the resource a provider is told of.
+// target is a device and, for a provider, the resource that the push is about.
 type target struct {
 	DeviceID   string `json:"deviceId"`
 	ResourceID string `json:"resourceId,omitempty"`
@@ -63,17 +63,17 @@ func (push) Kind() string { return "push" }
 func (push) Queue() string { return queuePushes }
 
 const (
-	// pushLife is how long an event is worth telling, and callLife how long a
-	// call is.
+	// pushLife is how long the push of an event is useful, and callLife that of a
+	// call.
 	pushLife = time.Hour
 	callLife = 10 * time.Minute
-	// promptly is how soon what happened is told although it is over: who acts
-	// fast still hears of each step.
+	// promptly is the time within which an event is pushed although its state has
+	// passed, so that fast steps are all pushed.
 	promptly = 5 * time.Second
 )
 
-// plan finds the devices that an event is told to: those of the providers who
-// may take a booking, or those of its customer ("FCM Notification Summary").
+// plan finds the devices for an event: those of the providers who may take the
+// booking, or those of its customer ("FCM Notification Summary").
 func (p *pushes) plan(ctx context.Context, a *announcement) (step, error) {
 	if p.client == nil {
 		return nil, nil
@@ -91,7 +91,7 @@ func (p *pushes) plan(ctx context.Context, a *announcement) (step, error) {
 			j.Targets, err = p.providers(ctx, resources)
 		}
 	case models.EventEnded:
-		// Who is free again, or still is, hears of who waits ("End Booking").
+		// Idle providers get the next waiting booking ("End Booking").
 		j.Type = models.EventNewPending
 		var resources []string
 		if j.BookingID, resources, err = p.s.o.Bookings.Free(ctx, a.OrganizationID, e.ResourceID); err == nil {
@@ -132,7 +132,7 @@ func (p *pushes) plan(ctx context.Context, a *announcement) (step, error) {
 	}, nil
 }
 
-// lastMoment is until when the reminder of an event is of use.
+// lastMoment is until when the reminder of an event is useful.
 func (p *pushes) lastMoment(ctx context.Context, a *announcement) (time.Time, error) {
 	var b models.Booking
 	err := p.s.store.Read(ctx).Select("starts_at, ends_at").Where("organization_id = ? AND id = ?", a.OrganizationID, a.Event.BookingID).Take(&b).Error
@@ -145,8 +145,8 @@ func (p *pushes) lastMoment(ctx context.Context, a *announcement) (time.Time, er
 	return a.Event.Reminder.Due(*b.StartsAt, *b.EndsAt).Add(a.Event.Reminder.Tolerance()), nil
 }
 
-// providers lists the devices of the members who act for some resources, each
-// once, with the first of its resources.
+// providers lists the devices of the providers of some resources, each once, with the
+// first of its resources.
 func (p *pushes) providers(ctx context.Context, resources []string) ([]target, error) {
 	if len(resources) == 0 {
 		return nil, nil
@@ -173,7 +173,8 @@ func (p *pushes) customer(ctx context.Context, organizationID, bookingID string)
 	return targets, nil
 }
 
-// still reports whether what a push tells is so, or was a moment ago.
+// still reports whether the state that a push is about is present, or was within
+// promptly.
 func (j *push) still(b *models.Booking, now time.Time) bool {
 	prompt := now.Sub(j.At) <= promptly
 	switch j.Type {
@@ -182,14 +183,15 @@ func (j *push) still(b *models.Booking, now time.Time) bool {
 	case models.EventNewPending:
 		return b.Waiting() || prompt
 	case models.EventAssigned:
-		// Told exactly once, even when the visit was over before ("Race Condition Handling").
+		// Pushed exactly once, even if the visit has ended before ("Race Condition
+		// Handling").
 		return b.Status == models.StatusConfirmed
 	case models.EventCalled:
 		return b.Status == models.StatusConfirmed && (b.Stage == models.StageCalled || prompt)
 	case models.EventReminder:
 		return b.Status == models.StatusConfirmed && b.Stage != models.StageNoShow
 	default:
-		// A booking that ends unpaid was never heard of ("Note" to the broadcast).
+		// A booking that ends unpaid was never announced ("Note" to the broadcast).
 		unpaid := b.PaymentDeadline != nil && b.PendingAt == nil
 		return b.Status == j.Status && !unpaid
 	}
@@ -210,7 +212,7 @@ type logged struct {
 // TableName implements gorm's Tabler.
 func (logged) TableName() string { return "push_log" }
 
-// pusher does push jobs.
+// pusher does the jobs of pushes.
 type pusher struct {
 	river.WorkerDefaults[push]
 	p *pushes
@@ -222,9 +224,9 @@ func (w *pusher) NextRetry(job *river.Job[push]) time.Time {
 	return w.p.s.o.Now().Add(pause + rand.N(pause/5)) //nolint:gosec // jitter, not a secret
 }
 
-// Work implements river.Worker. What is about to be sent is written down first
-// and what became of it at once, so whoever does the job again sends only what
-// has not arrived for certain, and says so of what is in doubt.
+// Work implements river.Worker. It logs a push before and after it is sent, so that a
+// repeated job sends only the pushes that may not have arrived, marked as a
+// redelivery.
 func (w *pusher) Work(ctx context.Context, job *river.Job[push]) error {
 	p, j := w.p, &job.Args
 	if p.client == nil {
@@ -264,7 +266,7 @@ func (w *pusher) Work(ctx context.Context, job *river.Job[push]) error {
 	if err != nil {
 		return err
 	}
-	// It is written even when the service is stopping: it has happened.
+	// The outcome is logged even while the service stops.
 	if err := p.write(context.WithoutCancel(ctx), j, due, outcomes); err != nil {
 		return err
 	}
@@ -284,18 +286,18 @@ func (w *pusher) Work(ctx context.Context, job *river.Job[push]) error {
 	return nil
 }
 
-// phone is a device that a push is due to.
+// phone is a device that a push has to be sent to.
 type phone struct {
 	ID          string
 	Platform    string
 	Lang        string
 	TokenSealed string
 	resourceID  string
-	// doubted: it may have arrived before.
+	// doubted: the push may have arrived already.
 	doubted bool
 }
 
-// due lists the devices of a job that exist and whose push is not settled.
+// due lists the existing devices of a job whose push is not settled.
 func (p *pushes) due(ctx context.Context, j *push) ([]phone, error) {
 	var log []logged
 	if err := p.s.store.Read(ctx).Where("notification_id = ?", j.NotificationID).Find(&log).Error; err != nil {
@@ -328,7 +330,7 @@ func (p *pushes) due(ctx context.Context, j *push) ([]phone, error) {
 	return phones, nil
 }
 
-// useful reports whether a push is in time and what it tells is still so.
+// useful reports whether a push is in time and its state still present.
 func (p *pushes) useful(ctx context.Context, j *push, now time.Time) (bool, error) {
 	if now.After(j.Until) {
 		return false, nil
@@ -346,8 +348,8 @@ func (p *pushes) useful(ctx context.Context, j *push, now time.Time) (bool, erro
 	return j.still(&b, now), nil
 }
 
-// write logs what became of pushes, or that they are about to be sent, and
-// deletes the devices that are gone. It is one short transaction.
+// write logs the outcomes of pushes, or that they are about to be sent, and deletes
+// unregistered devices, in one short transaction.
 func (p *pushes) write(ctx context.Context, j *push, phones []phone, outcomes []outcome) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
@@ -374,7 +376,7 @@ func (p *pushes) write(ctx context.Context, j *push, phones []phone, outcomes []
 	return nil
 }
 
-// forget deletes devices that FCM does not know any more.
+// forget deletes devices that FCM no longer knows.
 func forget(tx *store.Tx, ids []string) error {
 	if len(ids) == 0 {
 		return nil
@@ -425,7 +427,7 @@ func (p *pushes) message(j *push, to *phone, now time.Time) (*messaging.Message,
 	}, nil
 }
 
-// tidy deletes what was logged before a moment.
+// tidy deletes log lines from before a time.
 func (p *pushes) tidy(ctx context.Context, before time.Time) error {
 	err := p.s.store.Tx(ctx, func(tx *store.Tx) error {
 		if err := tx.Where("at < ?", before).Delete(&logged{}).Error; err != nil {

@@ -21,24 +21,24 @@ import (
 	htransport "google.golang.org/api/transport/http"
 )
 
-// FCMOptions say how pushes reach phones.
+// FCMOptions configure pushes.
 type FCMOptions struct {
-	// Credentials is a service account as JSON; empty: no pushes.
+	// Credentials is a service account as JSON. Empty: no pushes.
 	Credentials string
 	// Endpoint replaces Google's address, without authentication: tests.
 	Endpoint string
-	// Live, when set, holds back the place of a patient who has had it by a live
-	// connection: it returns the last place written to the customers of bookings.
+	// Live, if set, returns the positions that customers were last sent over live
+	// connections. They are not pushed as well.
 	Live func(ctx context.Context, organizationID string, bookingIDs []string) (map[string]int, error)
 }
 
 const (
-	// fcmScope is what a service account asks to be allowed.
+	// fcmScope is the OAuth scope of a service account.
 	fcmScope = "https://www.googleapis.com/auth/firebase.messaging"
 	// fcmBatch is the most messages of one call (FCM, "Send messages in batches").
 	fcmBatch = 500
-	// fcmPause is how long to wait after a 429 that does not say (FCM, "Scale
-	// your send rate"), and fcmPauseMost the longest that is waited.
+	// fcmPause is the pause after a 429 without Retry-After (FCM, "Scale your send
+	// rate"), and fcmPauseMost the longest pause.
 	fcmPause     = time.Minute
 	fcmPauseMost = time.Hour
 	// fcmAnswer bounds an answer, in bytes.
@@ -47,8 +47,8 @@ const (
 	sendTimeout = 15 * time.Second
 )
 
-// newMessaging makes the client of FCM that sends over a line; both are nil when
-// nothing is configured.
+// newMessaging makes the client of FCM and its transport. Both are nil if FCM is not
+// configured.
 func newMessaging(ctx context.Context, o FCMOptions) (*messaging.Client, *throttledTransport, error) {
 	if o.Credentials == "" && o.Endpoint == "" {
 		return nil, nil, nil
@@ -93,10 +93,10 @@ func newMessaging(ctx context.Context, o FCMOptions) (*messaging.Client, *thrott
 	return client, l, nil
 }
 
-// throttledTransport is the way to FCM. The SDK would send again by itself what got a 503 or
-// no answer, knowing neither of Retry-After for the others nor that what may
-// arrive twice has to say so. So here an attempt is one request, and trying
-// again is up to whoever asked. After a 429 nobody sends until FCM allows it.
+// throttledTransport is the HTTP transport to FCM. The SDK would retry a 503 or a
+// lost answer by itself, ignoring the Retry-After of other requests and without
+// marking a redelivery. So each attempt is one request here, and the caller retries.
+// After a 429 no request is sent until FCM allows it.
 type throttledTransport struct {
 	way http.RoundTripper
 
@@ -104,7 +104,7 @@ type throttledTransport struct {
 	closed time.Time // until when nothing is sent
 }
 
-// wait is how long the line is closed.
+// wait returns how long no request is sent.
 func (l *throttledTransport) wait() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -119,7 +119,7 @@ func (l *throttledTransport) close(d time.Duration) {
 	}
 }
 
-// What the answers made here say, in the place of FCM's codes.
+// The codes of answers that are made here, in the place of FCM's.
 const (
 	codeClosed   = "PAUSED"
 	codeNoAnswer = "NO_ANSWER"
@@ -196,7 +196,7 @@ const (
 	pushUnregistered = "unregistered" // for good: the device is gone
 )
 
-// outcome is what became of one push.
+// outcome is the outcome of one push.
 type outcome struct {
 	status string
 	code   string        // why not, in FCM's words
@@ -204,7 +204,7 @@ type outcome struct {
 	wait   time.Duration // FCM asks to wait so long; 0: it does not say
 }
 
-// again reports whether it has to be sent again.
+// again reports whether the push has to be sent again.
 func (o outcome) again() bool { return o.status == pushSending || o.status == pushRefused }
 
 // judge reads the answer to one message (FCM, "ErrorCode").
@@ -250,7 +250,7 @@ func judge(err error) outcome {
 	return o
 }
 
-// send sends at most 500 messages and says what became of each.
+// send sends at most 500 messages and returns the outcome of each.
 func (p *pushes) send(ctx context.Context, messages []*messaging.Message) ([]outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()

@@ -7,11 +7,11 @@ import (
 	"nowserving/models"
 )
 
-// text is what a notification says.
+// text is the text of a notification.
 type text struct{ title, body models.Translation }
 
-// texts are what pushes say. They name nobody and no reason: a phone shows them
-// while it is locked.
+// texts are the texts of pushes. They hold no names and no reasons, because a locked
+// phone shows them.
 var texts = map[models.EventType]text{
 	models.EventNewPending: {
 		models.Translation{En: "A patient is waiting", Ar: "مراجع ينتظر"},
@@ -39,7 +39,7 @@ var texts = map[models.EventType]text{
 	},
 }
 
-// reminders are what the reminders of an appointment say.
+// reminders are the texts of the reminders of an appointment.
 var reminders = map[models.Reminder]text{
 	models.ReminderDayBefore: {
 		models.Translation{En: "Your appointment is tomorrow", Ar: "موعدك غدًا"},
@@ -67,7 +67,7 @@ var reminders = map[models.Reminder]text{
 	},
 }
 
-// words are the title and the body of a push in a language.
+// words returns the title and the body of a push in a language.
 func (j *push) words(lang string) (title, body string) {
 	t := texts[j.Type]
 	if j.Type == models.EventReminder {
