@@ -50,7 +50,7 @@ func digits62(n uint32) string {
 	return text
 }
 
-func TestKeys(t *testing.T) {
+func TestAKeyIsShownOnceAndEnds(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c, elsewhere := h.newClinic(), h.newClinic()
@@ -150,9 +150,9 @@ func TestKeysOfAdmins(t *testing.T) {
 	})
 }
 
-// TestScopes tries every operation that takes keys with keys of each scope: one
+// TestAKeyWithoutTheScopeIsRefused tries every operation that takes keys with keys of each scope: one
 // that doesn't reach is refused before anything else is looked at.
-func TestScopes(t *testing.T) {
+func TestAKeyWithoutTheScopeIsRefused(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, embedded)
 	c := h.newClinic()

@@ -18,8 +18,8 @@ func (c *clinic) hire(more object) answer {
 	return c.staff(http.MethodPost, membersPath, more)
 }
 
-// TestMembers hires, changes and dismisses people.
-func TestMembers(t *testing.T) {
+// TestMembersAreHiredChangedAndDismissed hires, changes and dismisses people.
+func TestMembersAreHiredChangedAndDismissed(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c, elsewhere := h.newClinic(), h.newClinic()
@@ -104,8 +104,8 @@ func TestMembers(t *testing.T) {
 	})
 }
 
-// TestOwners: only owners and keys change owners, and one always stays.
-func TestOwners(t *testing.T) {
+// TestOnlyOwnersChangeOwnersAndOneStays: only owners and keys change owners, and one always stays.
+func TestOnlyOwnersChangeOwnersAndOneStays(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()

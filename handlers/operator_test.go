@@ -84,7 +84,7 @@ func TestOperatorsLookAtJobs(t *testing.T) {
 }
 
 // How late the latest is grows while it is not done, and is 0 when all is.
-func TestOldestDue(t *testing.T) {
+func TestOldestDueGrowsUntilTheJobIsDone(t *testing.T) {
 	t.Parallel()
 	arrived, release := make(chan struct{}, 1), make(chan struct{})
 	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {

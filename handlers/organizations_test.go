@@ -29,7 +29,7 @@ func (c *clinic) organization(method, more string, body any) answer {
 	return c.send(request{method: method, path: organizationsPath + "/" + c.id + more, token: bootstrapKey, body: body})
 }
 
-func TestOrganizations(t *testing.T) {
+func TestAnOrganizationIsChangedAndDeleted(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		c, elsewhere := h.newClinic(), h.newClinic()

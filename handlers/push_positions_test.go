@@ -150,7 +150,7 @@ func TestNothingIsToldBeforePayment(t *testing.T) {
 	})
 }
 
-func TestComeNow(t *testing.T) {
+func TestAPatientIsAskedToComeOnce(t *testing.T) {
 	t.Parallel()
 	onBothPushing(t, func(t *testing.T, h *house, f *fcm) {
 		c := h.newClinic()

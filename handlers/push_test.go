@@ -215,7 +215,7 @@ func TestDevicesEndWithTheirSession(t *testing.T) {
 	})
 }
 
-func TestDevices(t *testing.T) {
+func TestADeviceBelongsToItsLastOwner(t *testing.T) {
 	t.Parallel()
 	onBothPushing(t, func(t *testing.T, h *house, f *fcm) {
 		c := h.newClinic()

@@ -14,7 +14,7 @@ import (
 	"nowserving/models"
 )
 
-func TestService(t *testing.T) {
+func TestProbesAndUnknownRoutesAnswer(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		get := func(path string, header map[string]string) answer {
@@ -82,7 +82,7 @@ func TestWithoutRedisTheQueueGoesOn(t *testing.T) {
 	assert.Equal(t, 1, c.position(second.str("id")))
 }
 
-func TestDocument(t *testing.T) {
+func TestTheDocumentListsEveryErrorCode(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, embedded)
 	doc := h.document()

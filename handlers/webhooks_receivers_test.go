@@ -501,7 +501,7 @@ func TestTheBreakerProbes(t *testing.T) {
 	}
 }
 
-func TestReplays(t *testing.T) {
+func TestADeliveryIsReplayedWithItsID(t *testing.T) {
 	t.Parallel()
 	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
 		c, other := h.newClinic(), h.newClinic()

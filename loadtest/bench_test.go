@@ -26,7 +26,7 @@ func TestBenchComparesEverybody(t *testing.T) {
 	require.ErrorContains(t, err, "rounds and connections")
 }
 
-func TestMedians(t *testing.T) {
+func TestMediansSkipRoundsWithoutAFigure(t *testing.T) {
 	require.Zero(t, median(nil))
 	require.InDelta(t, 2, median([]float64{9, 1, 2}), 0)
 	require.InDelta(t, 2.5, median([]float64{9, 1, 2, 3}), 0)

@@ -74,7 +74,7 @@ func TestReadTraceNamesTheLine(t *testing.T) {
 	}
 }
 
-func TestPickDays(t *testing.T) {
+func TestDaysOfATraceArePicked(t *testing.T) {
 	trace := readTrace(t, "1,a,2019-11-01T08:00:00,,", "2,a,2019-11-02T08:00:00,,")
 	for choice, want := range map[string][]string{
 		"":           {"2019-11-01"},

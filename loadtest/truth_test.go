@@ -331,7 +331,7 @@ func TestEndMustBeTold(t *testing.T) {
 	}
 }
 
-func TestNeverConnected(t *testing.T) {
+func TestAPatientWhoNeverConnectedIsReported(t *testing.T) {
 	d := newDesk(t)
 	position, minutes := 1, testMinutes
 	w := d.line.join(&change{sent: d.at(0), answered: d.at(1)}, bookingDTO{

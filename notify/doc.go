@@ -1,16 +1,15 @@
-// Package notify is everything that leaves the house: pushes to phones,
+// Package notify sends everything that leaves the service: pushes to phones,
 // webhooks, and messages by e-mail, SMS and WhatsApp.
 //
-// A change of a booking leaves an event and a job behind in its own
-// transaction (booking/store). The job expands the event, once, into what has
-// to be sent: a job for each delivery, in one transaction with the mark that
-// it was expanded. Every job looks at the state again before it sends. What
-// has been sent is written down at once, so after a crash only what was under
-// way at that moment may go out twice, and then with the same id.
+// A change of a booking writes an event and a job in its own transaction
+// (booking/store). The job expands the event, once, into a job for each delivery, in
+// one transaction with the mark that it was expanded. Every job checks the state
+// again before it sends. What was sent is logged at once, so after a crash only what
+// was under way may go out twice, and then with the same id.
 //
-// Places in a queue are no events but a state: a change marks the queue, and a
-// sweep a moment later tells each waiting patient the place that differs from
-// the last one told.
+// Positions in a queue are a state, not events: a change marks the organization, and
+// a sweep soon after sends each waiting booking's position if it differs from the
+// last one sent.
 //
-// It decides nothing about bookings, and nothing here answers HTTP.
+// The package decides nothing about bookings and answers no HTTP requests.
 package notify

@@ -174,11 +174,11 @@ func TestLostLinkIsMadeUpFor(t *testing.T) {
 	}
 }
 
-// TestHammer changes a clinic at random from many sides, through two nodes,
+// TestUnderRandomChangesNoClientSeesWhatNeverWas changes a clinic at random from many sides, through two nodes,
 // while links break and the index is lost. What each client is told of its
 // place must be what was true at some time, in that order, and in the end the
 // truth.
-func TestHammer(t *testing.T) {
+func TestUnderRandomChangesNoClientSeesWhatNeverWas(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T) (string, func(*redis.Client)){
 		"miniredis": func(t *testing.T) (string, func(*redis.Client)) {
 			return backends["miniredis"](t), func(*redis.Client) {}

@@ -67,7 +67,7 @@ func TestCloseCodes(t *testing.T) {
 	})
 }
 
-func TestAnswers(t *testing.T) {
+func TestEveryCommandGetsItsAnswer(t *testing.T) {
 	w := small(t)
 	w.join("r1")
 	n := w.node(realtime.Options{})
@@ -230,7 +230,7 @@ func TestTokenThatIsNotRefreshedEnds(t *testing.T) {
 	assert.Equal(t, "3005 connection expired", fmt.Sprint(code, " ", reason))
 }
 
-func TestPings(t *testing.T) {
+func TestAClientThatAnswersNoPingIsClosed(t *testing.T) {
 	w := small(t)
 	n := w.node(realtime.Options{PingInterval: 50 * time.Millisecond, PongTimeout: time.Second})
 	for _, query := range []string{"", "?format=protobuf"} {
@@ -252,7 +252,7 @@ func TestPings(t *testing.T) {
 	assert.Equal(t, "3002 no connect command", fmt.Sprint(code, " ", reason))
 }
 
-func TestOrigins(t *testing.T) {
+func TestOnlyAllowedOriginsConnect(t *testing.T) {
 	w := small(t)
 	n := w.node(realtime.Options{AllowedOrigins: []string{"https://clinic.example"}, PublicURL: "https://live.example/x"})
 	for origin, status := range map[string]int{
@@ -314,7 +314,7 @@ func (l *lateWriter) WriteHeaderNow() { l.ResponseWriter.WriteHeader(l.status) }
 
 func (l *lateWriter) Unwrap() http.ResponseWriter { return l.ResponseWriter }
 
-func TestBehindAFramework(t *testing.T) {
+func TestAFrameworkThatDelaysHeadersCanUpgrade(t *testing.T) {
 	w := small(t)
 	id := w.join("r1")
 	n := w.node(realtime.Options{})
@@ -323,7 +323,7 @@ func TestBehindAFramework(t *testing.T) {
 	assert.Equal(t, 1, p.watch("booking:"+id).next().Booking.QueuePosition)
 }
 
-func TestRevoked(t *testing.T) {
+func TestARevokedCredentialClosesItsConnections(t *testing.T) {
 	w := small(t)
 	n := w.node(realtime.Options{})
 	fired := newPhone(t, n.url, false, centrifuge.Config{Token: "fired"})
@@ -337,8 +337,8 @@ func TestRevoked(t *testing.T) {
 	assert.Equal(t, "revoked", receive(t, kept.disconnects))
 }
 
-// TestRestart moves clients from a node that shuts down to another one.
-func TestRestart(t *testing.T) {
+// TestClientsMoveToAnotherNodeOnShutdown moves clients from a node that shuts down to another one.
+func TestClientsMoveToAnotherNodeOnShutdown(t *testing.T) {
 	for name, start := range backends {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, start(t))

@@ -23,7 +23,7 @@ import (
 	"nowserving/realtime"
 )
 
-func TestConsole(t *testing.T) {
+func TestConsolesFollowTheirQueue(t *testing.T) {
 	everywhere(t, func(t *testing.T, w *world, n *node, protobuf bool) {
 		first := w.join("r1", "r2")
 		p := newPhone(t, n.url, protobuf, centrifuge.Config{Token: "doctor"})
@@ -63,7 +63,7 @@ func TestConsole(t *testing.T) {
 	})
 }
 
-func TestDisplay(t *testing.T) {
+func TestDisplaysShowCallsAndNextTickets(t *testing.T) {
 	everywhere(t, func(t *testing.T, w *world, n *node, protobuf bool) {
 		w.screens["hall"], w.screens["door"] = nil, []string{"r2"}
 		early, first, second, both := w.join("r1"), w.join("r1"), w.join("r2"), w.join("r1", "r2")

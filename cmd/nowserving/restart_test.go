@@ -365,7 +365,7 @@ func TestRollingRestart(t *testing.T) {
 
 // With nobody there a node stops at once, and with a client that does not let
 // go it stops at once when it is told again.
-func TestStopping(t *testing.T) {
+func TestANodeWithoutClientsStopsAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, be := range backends {
 		t.Run(be.name, func(t *testing.T) {
