@@ -27,7 +27,7 @@ import (
 	"nowserving/models"
 )
 
-// Kind is what sort of credential a principal came with.
+// Kind is the kind of a principal's credential.
 type Kind string
 
 // The kinds of principals.
@@ -40,18 +40,19 @@ const (
 	KindDisplay      Kind = "display" // one waiting-room screen
 )
 
-// Principal is who is asking.
+// Principal is an authenticated caller.
 type Principal struct {
 	Kind Kind
-	// OrganizationID is the tenant; empty for an account key, which names it
-	// with each request.
+	// OrganizationID is empty for an account key, which names the organization with
+	// each request.
 	OrganizationID string
 	// SubjectID is the id of the customer, member, display or key.
 	SubjectID string
 	Role      models.Role // of a member
 	Scope     Scope       // of an API key
-	// MemberID, of an API key, is the member it was made by, if one did; Reduced
-	// says that it lost the scope admin because they are no owner or admin any more.
+	// MemberID is the member who made an API key, if one did. Reduced reports that
+	// the key has lost the scope admin, because that member is no longer an owner or
+	// admin.
 	MemberID  string
 	Reduced   bool
 	SessionID string    // of a member or customer
@@ -59,8 +60,8 @@ type Principal struct {
 	ExpiresAt time.Time // zero: never
 }
 
-// CredentialID is what a revocation names: the session of a person who signed
-// in, else who they are.
+// CredentialID is the id in revocations: the session of a person, otherwise the
+// subject.
 func (p Principal) CredentialID() string {
 	if p.SessionID != "" {
 		return p.SessionID
@@ -68,7 +69,7 @@ func (p Principal) CredentialID() string {
 	return p.SubjectID
 }
 
-// member is the member who asks, or who made the key that does.
+// member returns the calling member, or the one who made the calling key.
 func (p Principal) member() string {
 	if p.Kind == KindMember {
 		return p.SubjectID
@@ -79,11 +80,11 @@ func (p Principal) member() string {
 const (
 	// accessLife is how long an access token is valid.
 	accessLife = 15 * time.Minute
-	// ticketLife is how long a ticket token is valid: a visit ends within its day.
-	// That of an appointment is valid so long after its end.
+	// ticketLife is how long a ticket token is valid after joining, or after the end
+	// of an appointment.
 	ticketLife = 24 * time.Hour
 	issuer     = "nowserving"
-	// clockSkew is how far the clock of the node that made a token may be ahead.
+	// clockSkew is how far the clock of the node that issued a token may be ahead.
 	clockSkew = time.Minute
 )
 
@@ -91,16 +92,15 @@ const (
 type Options struct {
 	// Secret signs tokens and keys hashes; at least 32 bytes.
 	Secret []byte
-	// BootstrapKey is an account API key that exists from the first start;
-	// empty for none.
+	// BootstrapKey is an account API key that exists from the first start. Optional.
 	BootstrapKey string
-	// FixedCode is every one-time code; development only, empty otherwise.
+	// FixedCode is every one-time code. Development only.
 	FixedCode string
-	// EndlessCodes gives an address any number of codes; for the demo, whose code
-	// is fixed and whose people sign in again and again.
+	// EndlessCodes lifts the limit of codes for an address. For the demo, whose code
+	// is fixed.
 	EndlessCodes bool
 	// CanSend reports whether messages can be sent by a method: sms, whatsapp or
-	// email. Nil: by none.
+	// email. Nil: none can.
 	CanSend func(method string) bool
 	// CanSendCode reports whether an organization's codes can be sent by a method
 	// for which CanSend is true. Nil: they can.
@@ -112,15 +112,15 @@ type Options struct {
 	// expected from, besides those of the members' phones. A tenth of the
 	// messages may go to each other country.
 	CodeCountries []string
-	// Turnstile and Recaptcha are asked whether a person wants a one-time code,
-	// where they have a secret.
+	// Turnstile and Recaptcha verify that a person asks for a one-time code, if they
+	// have a secret.
 	Turnstile, Recaptcha Verifier
-	// Announce sends a message to all nodes, whose Heard takes it in. Nil: this is
-	// the only node.
+	// Announce sends a message to all nodes, which pass it to Heard. Nil: this is the
+	// only node.
 	Announce func(ctx context.Context, message []byte) error
-	// TrustedFor is how long credentials are accepted after the last look at the
-	// revocations, by this node or another: 1 to 16 s. Default 3.5 s, so that an
-	// ended credential is refused within 5 s everywhere.
+	// TrustedFor is how long credentials are accepted after the revocations were last
+	// read, by this node or another: 1 to 16 s. Default 3.5 s, so that an ended
+	// credential is refused within 5 s everywhere.
 	TrustedFor time.Duration
 	// Now is the database's clock.
 	Now func() time.Time
@@ -185,8 +185,7 @@ func New(s *store.Store, o Options) (*Access, error) {
 	return a, nil
 }
 
-// bootstrapID is the subject of the key that the configuration names. It has no
-// row.
+// bootstrapID is the subject of Options.BootstrapKey, which has no row.
 const bootstrapID = "bootstrap"
 
 // NewToken returns a random token of more than 128 bits.
@@ -201,7 +200,7 @@ type claims struct {
 	SessionID      string      `json:"sid,omitempty"`
 }
 
-// sign makes a token with the given claims and life.
+// sign issues a token with claims and a life.
 func (a *Access) sign(c claims, subject string, life time.Duration) (string, time.Time, error) {
 	now := a.o.Now()
 	expires := now.Add(life).Truncate(time.Second)
@@ -216,12 +215,12 @@ func (a *Access) sign(c claims, subject string, life time.Duration) (string, tim
 	return token, expires, nil
 }
 
-// Authenticate turns a token into who is asking: an access or ticket token, an
-// API key or a display's token. What was found to be one within the last minute
-// is not looked at again, only whether it has ended since. mayLookUp, unless nil,
-// is called before the database is asked about a credential that was never valid
-// here, and its error refuses that. So strangers who guess do not lock out the
-// keys that are used at the same address.
+// Authenticate returns the principal of an access token, a ticket token, an API key
+// or a display's token. A token that was valid within the last minute is not read
+// again; only its revocation is checked. mayLookUp, unless nil, is called before the
+// database is queried for a credential that was never valid on this node, and its
+// error is returned. So guessing does not lock out the keys that are used at the same
+// address.
 func (a *Access) Authenticate(ctx context.Context, token string, mayLookUp func() error) (Principal, error) {
 	if token == "" {
 		return Principal{}, models.Errorf(models.CodeUnauthenticated, "No credential came with the request.")
@@ -255,7 +254,7 @@ var (
 )
 
 // recognise finds the principal of a token that is not in the cache. Access tokens
-// need no database read.
+// need no query.
 func (a *Access) recognise(ctx context.Context, token, hash string, mayLookUp func() error) (Principal, error) {
 	switch {
 	case a.bootstrap != "" && constantEqual(hash, a.bootstrap):
@@ -281,7 +280,8 @@ func (a *Access) readJWT(token string) (Principal, error) {
 	if errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid) {
 		return Principal{}, errTokenExpired
 	}
-	// Members, and nobody else, have a role. Go's base64 passes over ends of lines.
+	// Only members have a role. Go's base64 ignores line ends, so a token with one is
+	// refused.
 	if err != nil || c.OrganizationID == "" || c.Subject == "" || (c.Kind == KindMember) != c.Role.Valid() || strings.ContainsAny(token, "\r\n") {
 		return Principal{}, errBadToken
 	}
@@ -320,7 +320,7 @@ func (a *Access) lookUp(ctx context.Context, secret, hash string) (Principal, er
 	return Principal{Kind: KindDisplay, OrganizationID: d.OrganizationID, SubjectID: d.ID}, unknown(err, "display")
 }
 
-// unknown tells a credential that is not in the database from a failure to look.
+// unknown distinguishes a credential that is not in the database from a failed query.
 func unknown(err error, what string) error {
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return errBadToken

@@ -11,17 +11,18 @@ import (
 	"nowserving/models"
 )
 
-// AuditFilter narrows the audit; what is empty narrows nothing.
+// AuditFilter narrows the audit. Empty fields narrow nothing.
 type AuditFilter struct {
 	BookingID, SubjectID, ActorID, Action string
 	From, To                              time.Time
-	// Before is the id of the last line of the page before; 0 for the first page.
+	// Before is the id of the last line of the previous page, or 0 for the first
+	// page.
 	Before int64
 	Limit  int
 }
 
-// Audit lists who did what, the newest first, one line more than the limit
-// where there are. The organization of what concerns the account alone is "".
+// Audit lists lines of the audit, the newest first, and one more than the limit if
+// there are more. Lines about the account have the organization "".
 func (a *Access) Audit(ctx context.Context, organizationID string, f AuditFilter) ([]store.Audit, error) {
 	q := a.store.Read(ctx).Where("organization_id = ?", organizationID)
 	if f.BookingID != "" {
@@ -48,8 +49,8 @@ func (a *Access) Audit(ctx context.Context, organizationID string, f AuditFilter
 	return lines, nil
 }
 
-// ActorNames returns the names that members and keys who did something bear
-// now, by their ids. Of a patient the audit knows no name.
+// ActorNames returns the present names of members and keys in audit lines, by id. The
+// audit holds no names of patients.
 func (a *Access) ActorNames(ctx context.Context, lines []store.Audit) (map[string]string, error) {
 	of := map[Kind][]string{}
 	for _, line := range lines {

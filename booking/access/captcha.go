@@ -15,36 +15,36 @@ import (
 )
 
 const (
-	// captchaTimeout bounds asking a verifier.
+	// captchaTimeout bounds a request to a verifier.
 	captchaTimeout = 5 * time.Second
 	// maxCaptchaAnswer bounds its answer, in bytes.
 	maxCaptchaAnswer = 64 << 10
-	// leastScore is how likely somebody must be a person, of 1 (reCAPTCHA v3).
+	// leastScore is the least accepted score of reCAPTCHA v3, from 0 to 1.
 	leastScore = 0.5
 )
 
-// Verifier is a service that tells people from programs: Cloudflare Turnstile or
-// Google reCAPTCHA. Without a secret it is not asked.
+// Verifier is a captcha service: Cloudflare Turnstile or Google reCAPTCHA. Without a
+// secret it is not used.
 type Verifier struct {
 	URL    string
 	Secret string
 }
 
-// Proof is what a page got from the verifiers for whoever is in front of it.
+// Proof holds the tokens that a page got from the verifiers.
 type Proof struct {
 	Turnstile string // token
 	Recaptcha string // token
 	Address   string // network address they come from
-	// Hosts are those of the pages that a proof may come from, our own first; none:
-	// it may come from any.
+	// Hosts are the hosts of pages that a proof may come from, our own first. Empty:
+	// any page.
 	Hosts []string
 }
 
-// proofAction is what our own pages say that a proof is for.
+// proofAction is the action of proofs from our own pages.
 const proofAction = "request_code"
 
-// meant reports whether what a verifier says of a proof fits: the page it was
-// made on and, on our own pages, what for. Verifiers do not always say it.
+// meant reports whether the verifier's page and, for our own pages, action of a proof
+// are as expected. Verifiers do not always return them.
 func (p Proof) meant(said verdict) bool {
 	if len(p.Hosts) == 0 || said.Hostname == "" {
 		return true
@@ -67,10 +67,9 @@ func (a *Access) CheckGuest(ctx context.Context, p Proof) error {
 // AsksTurnstile reports whether the server is set up with Cloudflare Turnstile.
 func (a *Access) AsksTurnstile() bool { return a.o.Turnstile.Secret != "" }
 
-// CheckProof asks every verifier that is configured, or only those for which
-// something came where nothing is needed. It fails with CodeCaptcha where one
-// does not take somebody for a person, and with CodeUnavailable where one does
-// not answer.
+// CheckProof asks every configured verifier or, if no proof is needed, those for
+// which a token came. It fails with CodeCaptcha if one rejects the proof, and with
+// CodeUnavailable if one does not answer.
 func (a *Access) CheckProof(ctx context.Context, p Proof, needed bool) error {
 	for _, one := range []struct {
 		verifier     Verifier
@@ -91,8 +90,8 @@ func (a *Access) checkWith(ctx context.Context, v Verifier, field, token string,
 		return models.Errorf(models.CodeCaptcha, "Send the proof that a person asks in %s.", field)
 	}
 	said, err := v.ask(ctx, token, p.Address)
-	// These say that we are set up wrongly, or that they are broken: whoever
-	// asks can do nothing about it.
+	// These report a wrong configuration or a broken verifier, which the caller can't
+	// change.
 	for _, code := range said.Errors {
 		if slices.Contains([]string{"missing-input-secret", "invalid-input-secret", "bad-request", "internal-error"}, code) {
 			err = fmt.Errorf("the verifier answered %s", code)
@@ -111,13 +110,12 @@ func (a *Access) checkWith(ctx context.Context, v Verifier, field, token string,
 	return nil
 }
 
-// verdict is the answer of a verifier. Both kinds speak it.
+// verdict is the answer of a verifier. Both kinds have the same form.
 type verdict struct {
 	Success bool     `json:"success"`
 	Score   *float64 `json:"score"` // of reCAPTCHA v3
 	Errors  []string `json:"error-codes"`
-	// Hostname and Action are of the page and of what it asked for; empty where the
-	// verifier does not say.
+	// Hostname and Action are those of the page. They may be empty.
 	Hostname string `json:"hostname"`
 	Action   string `json:"action"`
 }

@@ -17,24 +17,24 @@ import (
 const (
 	// codeLife is how long a one-time code is valid.
 	codeLife = 10 * time.Minute
-	// maxGuesses is how many wrong guesses end a code for the network they come
-	// from, and maxGuessesOfAll how many end it for all: a stranger must not end
-	// the codes of a person by guessing.
+	// maxGuesses is how many wrong guesses from a network end a code for that
+	// network, and maxGuessesOfAll how many end it for all. So a stranger can't end a
+	// person's codes by guessing.
 	maxGuesses      = 5
 	maxGuessesOfAll = 20
-	// maxCodes is how many codes an address gets within codeLife: each may cost
-	// the clinic the price of an SMS.
+	// maxCodes is how many codes an address gets within codeLife. Each may cost an
+	// SMS.
 	maxCodes = 5
 )
 
-// Contact is where a one-time code goes.
+// Contact is the address of a one-time code.
 type Contact struct {
 	Method string // sms, whatsapp or email
 	Phone  string
 	Email  string
-	// Member says that the person signs in to work, not to be served.
+	// Member reports that the person signs in as a member, not as a customer.
 	Member bool
-	// Lang is the language to write to them in: ar, or English.
+	// Lang is the language of the message: ar or en.
 	Lang string
 }
 
@@ -45,8 +45,7 @@ func (c Contact) kind() Kind {
 	return KindCustomer
 }
 
-// normal returns the contact with its address in the one form it is stored in,
-// and that address.
+// normal returns the contact with its normalized address, and that address.
 func (c Contact) normal() (Contact, string, error) {
 	var err error
 	switch c.Method {
@@ -74,13 +73,12 @@ type oneTimeCode struct {
 	CreatedAt      time.Time
 }
 
-// addressHash is how an address is kept beside its codes and guesses: they
-// identify no person, so they stay when one is erased.
+// addressHash is the form in which an address is stored with its codes and guesses.
+// It identifies no person, so it stays after an erasure.
 func (a *Access) addressHash(address string) string { return a.codeHash("address", address) }
 
-// holdAddress begins the count of guesses at a new code of an address. Other
-// transactions that ask for a code of the address or guess one wait until this
-// one ends.
+// holdAddress starts the count of guesses for a new code of an address. Other
+// transactions that request or check a code of the address wait until this one ends.
 func holdAddress(tx *store.Tx, row *oneTimeCode) error {
 	err := tx.Exec(`INSERT INTO code_guesses (organization_id, kind, address_hash, failures, failed_at) VALUES (?, ?, ?, 0, ?)
 		ON CONFLICT (organization_id, kind, address_hash) DO UPDATE SET failures = 0, networks = '{}', failed_at = excluded.failed_at`,
@@ -91,22 +89,22 @@ func holdAddress(tx *store.Tx, row *oneTimeCode) error {
 	return nil
 }
 
-// SendsCodes reports whether asking for a code by a method sends a message, and
-// so costs money. A fixed code may have no way to be sent.
+// SendsCodes reports whether a code by a method is sent as a message, which costs
+// money. A fixed code may not be.
 func (a *Access) SendsCodes(method string) bool { return a.o.CanSend != nil && a.o.CanSend(method) }
 
-// ContactHash names a contact without showing it.
+// ContactHash identifies a contact without revealing it.
 func (a *Access) ContactHash(organizationID string, c Contact) (string, error) {
 	_, address, err := c.normal()
 	return a.codeHash("contact", organizationID+":"+string(c.kind())+":"+address), err
 }
 
-// RequestCode makes a one-time code for a contact and sends it. What it does and
-// answers is the same whether the person is known or not: a message to a member
-// whom nobody knows is dropped by its sender. It fails with CodeTooManyCodes
-// where the address got five in the last ten minutes or the organization's
-// messages for the day are spent (see spendMessage), and with CodeNoSender where
-// nothing can be sent by the method, unless the code is fixed and so no secret.
+// RequestCode makes a one-time code for a contact and sends it. It does and answers
+// the same whether or not the person is known: a message to an unknown member is
+// dropped when it is sent. It fails with CodeTooManyCodes if the address got five
+// codes in ten minutes or the organization's messages of the day are spent (see
+// spendMessage), and with CodeNoSender if the method can't send, unless the code is
+// fixed.
 func (a *Access) RequestCode(ctx context.Context, organizationID string, c Contact) (time.Time, error) {
 	c, address, err := c.normal()
 	if err != nil {
@@ -167,14 +165,14 @@ func newCode() string {
 	return fmt.Sprintf("%06d", n)
 }
 
-// letter seals a code and where it goes, for the job that sends it.
+// letter seals a code and its address for the job that sends it.
 func (a *Access) letter(address, code string) (string, error) {
 	return models.Letter{To: address, Values: map[string]string{
 		"code": code, "minutes": strconv.Itoa(int(codeLife.Minutes())),
 	}}.Seal(a.letters)
 }
 
-// spareCode refuses one more code for an address that got its share.
+// spareCode refuses a code for an address that got maxCodes.
 func spareCode(tx *store.Tx, row *oneTimeCode) error {
 	var recent []time.Time
 	err := tx.Model(&oneTimeCode{}).Where("organization_id = ? AND kind = ? AND address_hash = ? AND created_at > ?", row.OrganizationID, row.Kind, row.AddressHash, tx.Now.Add(-codeLife)).
@@ -193,19 +191,19 @@ func spareCode(tx *store.Tx, row *oneTimeCode) error {
 var (
 	errWrongProof = models.Invalid("code", "The code is wrong, used or expired.") // of a field
 	errWrongCode  = models.Errorf(models.CodeWrongCode, "The code is wrong, used or expired.")
-	// errOldCode is the same to the caller. Who sends it knows the code.
+	// errOldCode looks the same to the caller. It is no guess, since the caller knew
+	// the code.
 	errOldCode = models.Errorf(models.CodeWrongCode, "The code is wrong, used or expired.")
 )
 
-// IsGuess reports whether VerifyCode or UpdateCustomer failed because of a code that was guessed,
-// unlike one that was right once.
+// IsGuess reports whether VerifyCode or UpdateCustomer failed because of a guessed
+// code, rather than a code that was right once.
 func IsGuess(err error) bool { return errors.Is(err, errWrongCode) || errors.Is(err, errWrongProof) }
 
-// VerifyCode checks the newest code of a contact and signs the person in. A
-// code works once; a customer who is new is made. The fifth wrong guess from a
-// network, of which the caller gives a hash, ends the code for that network, and
-// the twentieth for all. Guesses at an address without a code change nothing
-// about the address.
+// VerifyCode checks the newest code of a contact and signs the person in. A code
+// works once. A new customer is created. The fifth wrong guess from a network, of
+// which the caller gives a hash, ends the code for that network, and the twentieth
+// for all. Guesses at an address without a code have no effect on it.
 //
 // A code has six digits, so twenty guesses find it with a probability of
 // 20/1,000,000. An address gets five codes in ten minutes: an attacker who asks for
@@ -246,9 +244,9 @@ func (a *Access) VerifyCode(ctx context.Context, organizationID string, c Contac
 	return opened, nil
 }
 
-// holdPerson locks the person of an address, if there is one, so that it stays
-// theirs until the transaction ends. It comes before the lock of the address's
-// codes: transactions that change a person lock in the same order.
+// holdPerson locks the person of an address, if there is one, so that the address
+// stays theirs until the transaction ends. It locks before the codes of the address,
+// in the same order as transactions that change a person.
 func (a *Access) holdPerson(tx *store.Tx, organizationID string, c Contact, address string) error {
 	table, column := "customers", "phone"
 	if c.Member {
@@ -267,8 +265,8 @@ func (a *Access) holdPerson(tx *store.Tx, organizationID string, c Contact, addr
 	return nil
 }
 
-// signsIn finds the person of a contact that holdPerson has locked. A customer
-// who is new is made.
+// signsIn finds the person of a contact that holdPerson has locked. It creates a new
+// customer.
 func (a *Access) signsIn(tx *store.Tx, organizationID string, c Contact, lang string) (id string, err error) {
 	if c.Member {
 		m, err := a.memberByContact(a.store.Lock(tx), organizationID, c.Phone, c.Email)
@@ -300,18 +298,18 @@ type guesses struct {
 	Networks map[string]int `gorm:"serializer:json"` // by the hash of the network
 }
 
-// useCode uses up the newest code of an address if it is the one given; if not,
-// the guess is counted for that code and the network it came from.
+// useCode uses the newest code of an address if it is the given one. Otherwise it
+// counts the guess for the code and the network.
 func (a *Access) useCode(tx *store.Tx, organizationID string, kind Kind, address, code, network string) (newest oneTimeCode, right bool, err error) {
 	of := oneTimeCode{OrganizationID: organizationID, Kind: kind, AddressHash: a.addressHash(address)}
 	whose := []any{"organization_id = ? AND kind = ? AND address_hash = ?", of.OrganizationID, of.Kind, of.AddressHash}
-	// No row where there was never a code. Where there is one, it is held.
+	// There is no row if there never was a code. Otherwise the row is locked.
 	var counted []guesses
 	err = a.store.Lock(tx).Table("code_guesses").Where(whose[0], whose[1:]...).Find(&counted).Error
 	if err != nil {
 		return newest, false, fmt.Errorf("count wrong one-time codes: %w", err)
 	}
-	// Where there is none, newest stays empty, and is no code.
+	// Without a code, newest stays empty, which matches no code.
 	err = tx.Where(whose[0], whose[1:]...).Order("created_at DESC, id DESC").Limit(1).Find(&newest).Error
 	if err != nil {
 		return newest, false, fmt.Errorf("read one-time code: %w", err)
@@ -339,9 +337,8 @@ func (a *Access) useCode(tx *store.Tx, organizationID string, kind Kind, address
 	return newest, alive && known, nil
 }
 
-// retire makes the one-time codes that went to addresses good for nothing, and
-// empties the letters that wait to go there, because they are a person's no
-// more.
+// retire ends the one-time codes of addresses, and empties pending messages to them,
+// because the addresses no longer belong to the person.
 func (a *Access) retire(tx *store.Tx, organizationID string, kind Kind, addresses []string) error {
 	if len(addresses) == 0 {
 		return nil
@@ -362,7 +359,7 @@ func (a *Access) retire(tx *store.Tx, organizationID string, kind Kind, addresse
 	var theirs []int64
 	for _, job := range jobs {
 		letter, err := models.OpenLetter(a.letters, job.Sealed)
-		// What is neither a code nor about a booking goes to those who work there.
+		// A message that is neither a code nor about a booking goes to members.
 		toMember := job.ToMember || job.BookingID == "" && job.Template != models.TemplateOTP
 		if err == nil && toMember == (kind == KindMember) && slices.Contains(addresses, letter.To) {
 			theirs = append(theirs, job.ID)
@@ -371,7 +368,7 @@ func (a *Access) retire(tx *store.Tx, organizationID string, kind Kind, addresse
 	return a.store.EmptyJobs(tx, theirs)
 }
 
-// left are the addresses that a person has no more.
+// left returns the addresses that a person no longer has.
 func left(phoneBefore, emailBefore, phone, email *string) []string {
 	var gone []string
 	for _, one := range [][2]*string{{phoneBefore, phone}, {emailBefore, email}} {

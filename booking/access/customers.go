@@ -66,14 +66,14 @@ func (sc CustomerScope) find(db *gorm.DB, id string) (*models.Customer, error) {
 	return &c, nil
 }
 
-// Customer returns a customer in scope. It fails with CodeCustomerMissing
-// where there is none.
+// Customer returns a customer in scope. It fails with CodeCustomerMissing if there is
+// none.
 func (a *Access) Customer(ctx context.Context, sc CustomerScope, id string) (*models.Customer, error) {
 	return sc.find(a.store.Read(ctx), id)
 }
 
-// Customers lists the customers in scope: one more than the page's limit where
-// there are more.
+// Customers lists the customers in scope, and one more than the page's limit if there
+// are more.
 func (a *Access) Customers(ctx context.Context, sc CustomerScope, page store.Page) ([]models.Customer, error) {
 	var list []models.Customer
 	if err := page.Apply(sc.limit(a.store.Read(ctx))).Find(&list).Error; err != nil {
@@ -82,8 +82,8 @@ func (a *Access) Customers(ctx context.Context, sc CustomerScope, page store.Pag
 	return list, nil
 }
 
-// CustomersOf returns the customers of bookings by their ids, erased ones
-// included. Who may see a booking may see whose it is.
+// CustomersOf returns the customers of bookings by id, erased ones included. A caller
+// who may see a booking may see its customer.
 func (a *Access) CustomersOf(
 	ctx context.Context, organizationID string, bookings []models.Booking,
 ) (map[string]*models.Customer, error) {
@@ -163,8 +163,8 @@ type CustomerChange struct {
 	Phone, Email              *string // empty: removed
 	FirstName, LastName, Note *string
 	Data                      models.Fields // replaced as a whole
-	// Own says that the customer asks. Without Code, a new address is then only
-	// claimed: it is shown and written to, but does not sign in.
+	// Own reports that the customer makes the change. Without Code, a new address is
+	// then only claimed: it is shown and written to, but does not sign in.
 	Own bool
 	// Code is the one-time code that was sent to the address that changes, and
 	// Network a hash of the network that it came from.
@@ -206,7 +206,7 @@ func (a *Access) UpdateCustomer(
 		if err := a.retire(tx, c.OrganizationID, KindCustomer, gone); err != nil {
 			return err
 		}
-		// The sessions may be those of a stranger who had the wrong address.
+		// The sessions may belong to a stranger who had the wrong address.
 		if !change.Own && len(gone) > 0 {
 			if err := a.EndSessions(tx, c.OrganizationID, KindCustomer, c.ID); err != nil {
 				return err
@@ -235,8 +235,8 @@ func sameContacts(a, b *models.Customer) bool {
 		value(a.ClaimedPhone) == value(b.ClaimedPhone) && value(a.ClaimedEmail) == value(b.ClaimedEmail)
 }
 
-// prove returns the new address that the code of a change was sent to; empty if
-// the code is wrong.
+// prove returns the new address that the code of a change was sent to, or "" if the
+// code is wrong.
 func (a *Access) prove(tx *store.Tx, c *models.Customer, change CustomerChange) (proved string, err error) {
 	phone, email, err := contacts(value(change.Phone), value(change.Email), ownContacts)
 	if err != nil {
@@ -285,8 +285,8 @@ func (change CustomerChange) apply(c *models.Customer, proved string) error {
 	return nil
 }
 
-// setContact changes the address that a customer signs in with, or the one that
-// they claim. An address that is sent back as it was shown changes neither.
+// setContact changes the address that a customer signs in with, or the claimed one.
+// An address that is sent back as it was shown changes neither.
 func (change CustomerChange) setContact(own, claimed **string, address *string, proved string) {
 	switch {
 	case address == nil:

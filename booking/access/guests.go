@@ -30,8 +30,8 @@ func NewOnSiteCode() string {
 	return string(code)
 }
 
-// NormalOnSiteCode is an on-site code as it is kept and compared: capital letters
-// and the digits 0 to 9, without spaces. Empty: it is none.
+// NormalOnSiteCode normalizes an on-site code: capital letters and the digits 0 to 9,
+// without spaces. It returns "" for an invalid one.
 func NormalOnSiteCode(text string) string {
 	code := strings.ToUpper(strings.Join(strings.Fields(typed(text)), ""))
 	other := func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) }
@@ -41,7 +41,7 @@ func NormalOnSiteCode(text string) string {
 	return code
 }
 
-// SameOnSiteCode compares what a guest typed with the code of the clinic.
+// SameOnSiteCode compares a typed code with the code of the clinic.
 func SameOnSiteCode(given, code string) bool {
 	given = NormalOnSiteCode(given)
 	return given != "" && constantEqual(given, code)

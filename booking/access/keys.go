@@ -21,7 +21,7 @@ const (
 	maxKeyName = 100
 	// maxKeys bounds the keys of an organization, or of the account.
 	maxKeys = 1000
-	// rotationGrace is how long a key works after its successor was made.
+	// rotationGrace is how long a key works after it was rotated.
 	rotationGrace = 24 * time.Hour
 )
 
@@ -32,24 +32,24 @@ type APIKey struct {
 	Name           string
 	KeyHash        string
 	Scopes         []Scope `gorm:"serializer:json"`
-	// Role is that of the member who made the key, or of the key that did: it does
-	// no more than they may. Empty: no member did.
+	// Role is that of the member who made the key, or of the key that made it. The
+	// key's rights don't exceed it. Empty: no member made it.
 	Role models.Role
-	// MemberID is the member who made the key, or who made the key that did. Once
-	// they are no owner or admin any more, the key loses the scope admin. Empty: an
-	// account key or the command line made it.
+	// MemberID is the member who made the key, directly or by another key. Once that
+	// member is no longer an owner or admin, the key loses the scope admin. Empty:
+	// made by an account key or on the command line.
 	MemberID string
-	// MemberRole is the role that member has now, where it was read; empty if they
-	// are gone.
+	// MemberRole is the member's present role, if it was read. Empty: the member was
+	// deleted.
 	MemberRole models.Role `gorm:"->"`
-	// MakerKind and MakerID say who made the key; system is the command line.
+	// MakerKind and MakerID are the creator of the key. The command line is system.
 	MakerKind, MakerID string
 	ExpiresAt          *time.Time // nil: never
 	ReplacedAt         *time.Time // by a successor of the same name
 	CreatedAt          time.Time
 
-	// What the key was used for on all nodes, as of some seconds ago. Errors are
-	// the answers of 400 and above.
+	// The use of the key on all nodes, as of some seconds ago. Errors are answers of
+	// 400 and above.
 	LastUsedAt *time.Time
 	Requests   int64
 	Errors     int64
@@ -65,14 +65,14 @@ func withMembers(db *gorm.DB) *gorm.DB {
 		Joins("LEFT JOIN members m ON m.organization_id = k.organization_id AND m.id = k.member_id")
 }
 
-// Reduced reports whether the key has lost the scope admin, because the member
-// who made it is no owner or admin any more.
+// Reduced reports whether the key has lost the scope admin, because the member who
+// made it is no longer an owner or admin.
 func (k *APIKey) Reduced() bool {
 	return k.MemberID != "" && k.MemberRole != models.RoleOwner && k.MemberRole != models.RoleAdmin &&
 		slices.Contains(k.Scopes, ScopeAdmin)
 }
 
-// principal is who comes with the key.
+// principal returns the principal of the key.
 func (k *APIKey) principal() Principal {
 	p := Principal{Kind: KindAccount, SubjectID: k.ID, Role: k.Role, MemberID: k.MemberID}
 	if k.MemberRole == models.RoleAdmin { // they may have been an owner

@@ -16,16 +16,15 @@ const (
 	// DailyCodes is how many messages with codes an organization sends its
 	// customers in a day, unless Options or the organization say otherwise.
 	DailyCodes = 1000
-	// foreignShare is the part of them that goes to one country in which neither
-	// a member has a phone nor Options expect customers: a tenth.
+	// foreignShare is the divisor of the limit for a foreign country: a tenth.
 	foreignShare = 10
 )
 
-// spendMessage counts a message with a code to a customer and refuses it where
-// the organization's messages of the day are spent, or those to a foreign
-// country. Days are of UTC. Messages to members are not counted: they go to
-// members only, five in ten minutes each, so strangers can neither make them
-// costly nor use them up. phone is empty for e-mail.
+// spendMessage counts a message with a code to a customer. It refuses the message if
+// the organization's messages of the day, or those to a foreign country, are spent.
+// Days are in UTC. Messages to members are not counted: each member gets five in ten
+// minutes, so strangers can neither make them costly nor use them up. phone is empty
+// for e-mail.
 func (a *Access) spendMessage(tx *store.Tx, organizationID, phone string) error {
 	var own []int
 	err := tx.Model(&models.Organization{}).Where("id = ? AND otp_daily_limit IS NOT NULL", organizationID).Pluck("otp_daily_limit", &own).Error
@@ -50,8 +49,8 @@ func (a *Access) spendMessage(tx *store.Tx, organizationID, phone string) error 
 	return spendDay(tx, organizationID, country, max(1, limit/foreignShare))
 }
 
-// spendDay counts a message of the day, to a country or, where that is empty, to
-// any. Others of the organization wait for the end of the transaction.
+// spendDay counts a message of the day, to a country or, if that is empty, to any.
+// Other messages of the organization wait until the transaction ends.
 func spendDay(tx *store.Tx, organizationID, country string, limit int) error {
 	day := tx.Now.UTC().Truncate(24 * time.Hour)
 	var sent int
@@ -73,8 +72,8 @@ func spendDay(tx *store.Tx, organizationID, country string, limit int) error {
 }
 
 // foreign reports whether an organization is not expected to have customers in a
-// country. Where neither its members have phones nor Options name countries, no
-// country is foreign.
+// country. If its members have no phones and Options name no countries, no country is
+// foreign.
 func (a *Access) foreign(tx *store.Tx, organizationID, country string) (bool, error) {
 	var phones []string
 	err := tx.Model(&models.Member{}).Where("organization_id = ? AND phone IS NOT NULL", organizationID).Pluck("phone", &phones).Error
@@ -88,7 +87,8 @@ func (a *Access) foreign(tx *store.Tx, organizationID, country string) (bool, er
 	return len(home) > 0 && !slices.Contains(home, country), nil
 }
 
-// callingCode is the country calling code of a phone number in E.164: 966.
+// callingCode returns the country calling code of a phone number in E.164, such as
+// 966.
 func callingCode(phone string) string {
 	number, err := phonenumbers.Parse(phone, "ZZ")
 	if err != nil {

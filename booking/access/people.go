@@ -15,8 +15,8 @@ import (
 	"nowserving/models"
 )
 
-// typed is a number as it was meant: with the digits of any script as 0 to 9, and
-// without the marks of direction that come with a copied one.
+// typed normalizes a typed number: digits of any script become 0 to 9, and
+// bidirectional marks, which come with a copied number, are removed.
 func typed(number string) string {
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		switch {
@@ -35,7 +35,7 @@ func typed(number string) string {
 	}, number))
 }
 
-// typedCode normalizes a one-time code, which people may write in groups.
+// typedCode normalizes a one-time code, which may be typed in groups.
 func typedCode(code string) string {
 	return strings.NewReplacer(" ", "", "-", "", "\u00a0", "").Replace(typed(code))
 }
@@ -83,8 +83,8 @@ type contactFields struct{ phone, email string }
 
 var ownContacts = contactFields{"phone", "email"}
 
-// contacts returns a phone number and an e-mail address in the form they are
-// stored in; nil where there is none.
+// contacts returns a phone number and an e-mail address in the form they are stored
+// in, or nil for an empty one.
 func contacts(phone, email string, fields contactFields) (p, e *string, err error) {
 	for _, one := range []struct {
 		text, field string
@@ -129,7 +129,7 @@ func (a *Access) EnsureProvider(tx *store.Tx, organizationID, phone, email strin
 	return m.ID, tx.Audit(organizationID, "createMember", "member", m.ID)
 }
 
-// memberByContact finds a member, or says CodeUnauthenticated.
+// memberByContact finds a member by address. It fails with CodeUnauthenticated.
 func (a *Access) memberByContact(db *gorm.DB, organizationID, phone, email string) (*models.Member, error) {
 	var m models.Member
 	err := db.Where("organization_id = ? AND (phone = ? OR email = ?)", organizationID, phone, email).Order("id").Take(&m).Error
@@ -142,7 +142,7 @@ func (a *Access) memberByContact(db *gorm.DB, organizationID, phone, email strin
 	return &m, nil
 }
 
-// Member finds a member.
+// Member returns a member. It fails with CodeMemberMissing if there is none.
 func (a *Access) Member(ctx context.Context, organizationID, id string) (*models.Member, error) {
 	return member(a.store.Read(ctx), organizationID, id)
 }

@@ -12,11 +12,11 @@ import (
 	"nowserving/models"
 )
 
-// Erase takes a customer's identity away: from their row, which stays so that
-// visits count as before, from their bookings, devices, sessions and the audit,
-// and with also from whatever others keep, all in one transaction. Their open
-// bookings have to be canceled before: it fails with CodeBeingServed where one is
-// not. Who signs in with the same phone number later is somebody new.
+// Erase removes a customer's identity, and that of merged duplicates, in one
+// transaction: from the row, which stays so that visits count as before, from
+// bookings, devices, sessions and the audit, and with also from what other packages
+// keep. Open bookings have to be canceled before; otherwise it fails with
+// CodeBeingServed. A later sign-in with the same address creates a new customer.
 func (a *Access) Erase(ctx context.Context, sc CustomerScope, id string, also ...func(*store.Tx, *store.Erasure) error) error {
 	organizationID := sc.organizationID
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
@@ -27,8 +27,8 @@ func (a *Access) Erase(ctx context.Context, sc CustomerScope, id string, also ..
 		if err := tx.Erasing(organizationID, ids...); err != nil {
 			return err
 		}
-		// A change of their profile that is under way ends first: its address is
-		// theirs too.
+		// A change of the profile that is under way ends first: its address has to be
+		// erased, too.
 		c, err := sc.find(a.store.Lock(tx), id)
 		if err != nil {
 			return err
@@ -86,10 +86,11 @@ func merged(db *gorm.DB, organizationID, id string) ([]string, error) {
 	return append([]string{id}, duplicates...), nil
 }
 
-// scrubTimeout bounds how long the database's log is emptied after an erasure.
+// scrubTimeout bounds the truncation of the database's log after an erasure.
 const scrubTimeout = 5 * time.Second
 
-// bookingsOf lists a customer's bookings, none of which may be open.
+// bookingsOf sets the booking ids of an erasure. It fails with CodeBeingServed if one
+// is open.
 func bookingsOf(tx *store.Tx, e *store.Erasure) error {
 	var list []models.Booking
 	err := tx.Select("id, status, stage, ends_at").Where("organization_id = ? AND customer_id IN ?", e.OrganizationID, e.CustomerIDs).Find(&list).Error
@@ -107,7 +108,7 @@ func bookingsOf(tx *store.Tx, e *store.Erasure) error {
 	return nil
 }
 
-// eraseRows empties what this package and the rules of the queue keep.
+// eraseRows erases the rows of this package and of bookings.
 func eraseRows(tx *store.Tx, e *store.Erasure) error {
 	for _, step := range []struct {
 		sql  string
@@ -124,12 +125,12 @@ func eraseRows(tx *store.Tx, e *store.Erasure) error {
 	return tx.EraseAudit(e)
 }
 
-// maxHeld bounds each list of what is held about a customer.
+// maxHeld bounds each list of an export.
 const maxHeld = 10_000
 
-// Held is everything held about a customer. What is sealed or hashed, such as
-// tokens and codes, nobody can show. Lists have the newest first and end after
-// 10,000 lines, which Truncated says.
+// Held is everything held about a customer, except for sealed and hashed values such
+// as tokens and codes. Lists have the newest first and at most 10,000 lines;
+// Truncated reports that one was cut.
 type Held struct {
 	Customer   *models.Customer
 	Bookings   []HeldBooking
@@ -141,7 +142,7 @@ type Held struct {
 	Truncated  bool
 }
 
-// HeldBooking is a booking with the wait that was promised.
+// HeldBooking is a booking with the estimated wait at joining.
 type HeldBooking struct {
 	models.Booking
 	Low, Likely, High *int // minutes; nil: nothing was promised
@@ -156,7 +157,7 @@ type HeldDevice struct {
 	UpdatedAt models.Moment `json:"updatedAt"`
 }
 
-// HeldMessage is an attempt to send a message; its text is not kept.
+// HeldMessage is an attempt to send a message. Its text is not kept.
 type HeldMessage struct {
 	BookingID string        `json:"bookingId"`
 	Template  string        `json:"template"`
@@ -165,7 +166,7 @@ type HeldMessage struct {
 	CreatedAt models.Moment `json:"createdAt"`
 }
 
-// HeldDelivery is what a webhook was told.
+// HeldDelivery is a delivery to a webhook.
 type HeldDelivery struct {
 	ID        string        `json:"id"`
 	BookingID string        `json:"bookingId"`
@@ -175,7 +176,7 @@ type HeldDelivery struct {
 	CreatedAt models.Moment `json:"createdAt"`
 }
 
-// HeldSession is a time they signed in.
+// HeldSession is a session.
 type HeldSession struct {
 	ID          string        `json:"id"`
 	CreatedAt   models.Moment `json:"createdAt"`
@@ -183,13 +184,12 @@ type HeldSession struct {
 	ExpiresAt   models.Moment `json:"expiresAt" doc:"Or when it was ended."`
 }
 
-// Export reads everything held about a customer, and writes down that somebody
-// did.
+// Export reads everything held about a customer, and adds the export to the audit.
 func (a *Access) Export(ctx context.Context, sc CustomerScope, id string) (*Held, error) {
 	h, organizationID := &Held{}, sc.organizationID
 	var ids []string
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
-		// From where they asked must not be written down after their erasure.
+		// The caller's address must not be written after an erasure.
 		err := tx.Naming(organizationID)
 		if err != nil {
 			return err
@@ -225,7 +225,7 @@ func (a *Access) Export(ctx context.Context, sc CustomerScope, id string) (*Held
 			return held(&h.Sessions, db.Table("sessions").Where("organization_id = ? AND kind = 'customer' AND subject_id IN ?", organizationID, ids).Order("created_at DESC"))
 		},
 		func() (int, error) {
-			// Ids, unlike a query for them, let indexes lead to the lines.
+			// With ids, unlike with a subquery, the index is used.
 			subjects := slices.Clone(ids)
 			for i := range h.Bookings {
 				subjects = append(subjects, h.Bookings[i].ID)
@@ -242,8 +242,7 @@ func (a *Access) Export(ctx context.Context, sc CustomerScope, id string) (*Held
 	return h, nil
 }
 
-// held reads a list, to its bound, and returns how many there were up to one
-// more.
+// held reads at most maxHeld rows, and returns how many there are up to one more.
 func held[T any](list *[]T, q *gorm.DB) (int, error) {
 	err := q.Limit(maxHeld + 1).Find(list).Error
 	n := len(*list)

@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	// lookEvery is how often a node reads the newest revocations, and lookAgain how
-	// soon it tries again after a failure.
+	// lookEvery is how often a node reads the newest revocations, and lookAgain the
+	// pause after a failure.
 	lookEvery = time.Second
 	lookAgain = 250 * time.Millisecond
-	// lookBack is how far a look reaches behind the one before: a revocation
-	// may commit later than it was made.
+	// lookBack is how far a reading reaches behind the previous one, because a
+	// revocation may commit later than it was made.
 	lookBack = 20 * time.Second
 	// trustedFor is the default of Options.TrustedFor. With lookAtLeast, the least
-	// time that a look gets, it ends credentials within 5 s.
+	// timeout of a reading, it ends credentials within 5 s.
 	trustedFor  = 3500 * time.Millisecond
 	lookAtLeast = time.Second
 	// announceTimeout bounds the sending of an announcement, maxAnnouncements is how
@@ -34,11 +34,11 @@ var errUnchecked = &models.Error{
 	Code: models.CodeUnavailable, Detail: "Credentials can't be checked now: the database does not answer.", RetryAfter: 5 * time.Second,
 }
 
-// revocations are the credentials that ended, as far as this node knows. The
-// database is the source: each node reads it every second. A node also announces
-// what it has revoked, and what each look has found, to all others over Redis. So
-// a node without the database goes on as long as another node looks for it. Where
-// neither has happened for Options.TrustedFor, no credential is accepted.
+// revocations are the ended credentials that this node knows. The database is the
+// source, and each node reads it every second. A node also announces its own
+// revocations and those it has read to all others over Redis, so a node without the
+// database works as long as another one reads. If neither has happened for
+// Options.TrustedFor, no credential is accepted.
 type revocations struct {
 	mu       sync.RWMutex
 	watching bool
@@ -53,16 +53,16 @@ type revocations struct {
 	announcements chan announcement
 }
 
-// learnt names a revocation. Ids are used again in a database that was restored.
+// learnt identifies a revocation. A restored database uses ids again.
 type learnt struct {
 	id      int64
 	subject string
 }
 
-// announcement is what one node tells the others.
+// announcement is a message from one node to the others.
 type announcement struct {
-	// At is when the look began that found Revoked, which then has everything of
-	// the 20 s before. Zero: Revoked has only what the node has just revoked.
+	// At is when the reading of Revoked began, which then has everything of the 20 s
+	// before. Zero: Revoked has only the node's own new revocations.
 	At      time.Time          `json:"at,omitzero"`
 	Revoked []store.Revocation `json:"revoked"`
 }
@@ -90,7 +90,7 @@ func (a *Access) unchecked(now time.Time) bool {
 	return r.watching && now.Sub(r.checked) >= a.o.TrustedFor
 }
 
-// committed takes note of what a transaction on this node revoked.
+// committed records the revocations of a transaction on this node.
 func (a *Access) committed(list []store.Revocation) {
 	a.learn(list, false)
 	a.announce(announcement{Revoked: list})
@@ -138,7 +138,7 @@ func (a *Access) learn(list []store.Revocation, again bool) {
 	}
 }
 
-// Heard takes in an announcement of a node.
+// Heard handles an announcement of a node.
 func (a *Access) Heard(message []byte) {
 	var one announcement
 	if err := json.Unmarshal(message, &one); err != nil {
@@ -153,8 +153,8 @@ func (a *Access) Heard(message []byte) {
 	a.learn(one.Revoked, alone)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// After a longer gap something older than the announcement may be missing, so
-	// only a look of this node's own counts.
+	// After a longer gap, revocations older than the announcement may be missing, so
+	// only this node's own reading counts.
 	if one.At.After(r.checked) && now.Sub(r.checked) < a.o.TrustedFor {
 		r.checked = one.At
 		if now.Before(one.At) {
@@ -205,8 +205,8 @@ func (a *Access) Watch(ctx context.Context, told func(ids ...string), unchecked 
 	}
 }
 
-// look reads the revocations since the last look and announces them. It takes at
-// most until the last one has lost its worth.
+// look reads the revocations since the last reading and announces them. It takes at
+// most until the last one is too old.
 func (a *Access) look(ctx context.Context) error {
 	r := &a.revocations
 	r.mu.RLock()

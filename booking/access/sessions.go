@@ -24,12 +24,12 @@ const (
 	refreshLife = 30 * 24 * time.Hour
 	// sessionLife is how long a session lasts, however often it is refreshed.
 	sessionLife = 180 * 24 * time.Hour
-	// refreshGrace is how long a used refresh token gives its successor once
-	// more: the answer that held it may have been lost.
+	// refreshGrace is how long a used refresh token returns its successor again,
+	// because the answer may have been lost.
 	refreshGrace = 10 * time.Second
 )
 
-// Session is what a person who signed in gets.
+// Session holds the tokens of a person who has signed in.
 type Session struct {
 	RefreshToken          string
 	RefreshTokenExpiresAt time.Time
@@ -38,7 +38,7 @@ type Session struct {
 	User                  User
 }
 
-// User is the person behind a session.
+// User is the person of a session.
 type User struct {
 	ID             string
 	Kind           Kind
@@ -65,8 +65,8 @@ type session struct {
 
 var errBadRefresh = models.Errorf(models.CodeUnauthenticated, "The refresh token is not valid; sign in again.")
 
-// refreshToken makes the refresh token of a session with a number. Whoever can
-// read the database can't make one.
+// refreshToken makes the refresh token of a session with a number. It is keyed, so
+// read access to the database is not enough to make one.
 func (a *Access) refreshToken(session string, number int) string {
 	named := session + "_" + strconv.Itoa(number)
 	mac := hmac.New(sha256.New, a.refreshing)
@@ -74,10 +74,10 @@ func (a *Access) refreshToken(session string, number int) string {
 	return refreshPrefix + named + "_" + hex.EncodeToString(mac.Sum(nil))
 }
 
-// refreshPrefix begins every refresh token, for those who scan for secrets.
+// refreshPrefix begins every refresh token, for secret scanners.
 const refreshPrefix = "nsr_"
 
-// readRefresh tells the session and the number of a refresh token of ours.
+// readRefresh returns the session and the number of a valid refresh token.
 func (a *Access) readRefresh(token string) (session string, number int, err error) {
 	parts := strings.Split(strings.TrimPrefix(token, refreshPrefix), "_")
 	if len(parts) != 3 {
@@ -90,7 +90,7 @@ func (a *Access) readRefresh(token string) (session string, number int, err erro
 	return parts[0], number, nil
 }
 
-// open begins a session of somebody who has just proved who they are.
+// open begins the session of a person who has just signed in.
 func (a *Access) open(tx *store.Tx, organizationID string, kind Kind, subjectID string) (Session, error) {
 	row := session{
 		ID: models.NewID(), OrganizationID: organizationID, Kind: kind, SubjectID: subjectID,
@@ -107,10 +107,10 @@ func (a *Access) open(tx *store.Tx, organizationID string, kind Kind, subjectID 
 	return opened, tx.Audit(organizationID, "verifyCode", "session", row.ID)
 }
 
-// Refresh takes a refresh token and gives the next one, with a new access token.
-// A used token gives the very same successor again for ten seconds, as long as
-// that one was not used itself; after that it is in two hands, and the session
-// ends. organizationID, when not empty, must be the session's.
+// Refresh exchanges a refresh token for the next one and a new access token. A used
+// token returns the same successor for 10 s, as long as that was not used itself.
+// After that, two clients have the token, and the session ends. organizationID, if
+// not empty, has to be the session's.
 func (a *Access) Refresh(ctx context.Context, organizationID, token string) (Session, error) {
 	id, number, err := a.readRefresh(token)
 	if err != nil {
@@ -156,9 +156,9 @@ func (a *Access) Refresh(ctx context.Context, organizationID, token string) (Ses
 	return refreshed, err
 }
 
-// Logout ends the session of a refresh token, even of a used one: its access
-// token is refused and its live connections are closed, here at once and
-// elsewhere within seconds. One that is none of ours ends nothing.
+// Logout ends the session of a refresh token, even of a used one. Its access tokens
+// are refused and its live connections closed, on this node at once and on others
+// within 5 s. An invalid token ends nothing.
 func (a *Access) Logout(ctx context.Context, token string) error {
 	id, _, err := a.readRefresh(token)
 	if err != nil {
@@ -204,8 +204,8 @@ func (a *Access) logout(ctx context.Context, id string) error {
 	})
 }
 
-// EndSessions ends every session of a person when the transaction commits, as
-// Logout does one, and deletes the devices that were registered in them.
+// EndSessions ends all sessions of a person when the transaction commits, like
+// Logout, and deletes the devices that were registered in them.
 func (a *Access) EndSessions(tx *store.Tx, organizationID string, kind Kind, subjectID string) error {
 	var ids []string
 	err := tx.Model(&session{}).Where("organization_id = ? AND kind = ? AND subject_id = ? AND expires_at > ?", organizationID, kind, subjectID, tx.Now).
@@ -223,8 +223,8 @@ func (a *Access) EndSessions(tx *store.Tx, organizationID string, kind Kind, sub
 	return end(tx, ids...)
 }
 
-// end ends sessions when the transaction commits, and the pushes to the devices
-// that were registered in them.
+// end ends sessions when the transaction commits, and deletes the devices that were
+// registered in them.
 func end(tx *store.Tx, ids ...string) error {
 	if err := tx.Model(&session{}).Where("id IN ?", ids).Update("expires_at", tx.Now).Error; err != nil {
 		return fmt.Errorf("end sessions: %w", err)
@@ -240,8 +240,8 @@ func end(tx *store.Tx, ids ...string) error {
 	return nil
 }
 
-// describe makes what the person of a session gets. The organization or the
-// person may be gone since it began.
+// describe makes the Session of a person. The organization or the person may have
+// been deleted since it began.
 func (a *Access) describe(tx *store.Tx, row *session) (Session, error) {
 	var alive int64
 	if err := tx.Model(&models.Organization{}).Where("id = ? AND deleted_at IS NULL", row.OrganizationID).Count(&alive).Error; err != nil {

@@ -9,16 +9,15 @@ import (
 )
 
 const (
-	// keptFor is how long what means nothing any more is kept, for those who
-	// look into what happened.
+	// keptFor is how long expired rows are kept for investigations.
 	keptFor = 24 * time.Hour
-	// forgetEvery is how often it is deleted, and forgetAtOnce how many rows in
+	// forgetEvery is how often expired rows are deleted, and forgetAtOnce how many in
 	// one transaction.
 	forgetEvery  = time.Hour
 	forgetAtOnce = 1000
 )
 
-// Forget deletes what means nothing any more, every hour, until ctx ends.
+// Forget calls Tidy every hour until ctx ends.
 func (a *Access) Forget(ctx context.Context) {
 	ticker := time.NewTicker(forgetEvery)
 	defer ticker.Stop()
@@ -34,8 +33,8 @@ func (a *Access) Forget(ctx context.Context) {
 	}
 }
 
-// Tidy deletes one-time codes, wrong guesses, sessions and revocations that have
-// meant nothing for a day.
+// Tidy deletes one-time codes, wrong guesses, sessions and revocations that expired
+// more than a day ago.
 func (a *Access) Tidy(ctx context.Context) error {
 	now, err := a.store.Now(ctx)
 	if err != nil {

@@ -12,14 +12,14 @@ import (
 )
 
 const (
-	// tallyEvery is how often a node writes down what keys were used for.
+	// tallyEvery is how often a node stores the use of keys.
 	tallyEvery = 5 * time.Second
-	// tallyTimeout bounds the last time, when the node stops.
+	// tallyTimeout bounds storing it when the node stops.
 	tallyTimeout = 5 * time.Second
 )
 
-// uses are what API keys were used for on this node since it was last written
-// down: one for each key that exists at most.
+// uses counts the use of API keys on this node since it was last stored. It has at
+// most one entry for each existing key.
 type uses struct {
 	mu sync.Mutex
 	of map[string]use // id of the key
@@ -45,8 +45,8 @@ func (u *uses) add(id string, more use) {
 	u.of[id] = sum
 }
 
-// Used counts a request that came with an API key, and whether it was answered
-// with an error. Anybody else's is not counted.
+// Used counts a request with an API key, and whether its answer was an error. Other
+// principals are not counted.
 func (a *Access) Used(p Principal, failed bool) {
 	if p.Kind != KindAccount && p.Kind != KindOrganization || p.SubjectID == bootstrapID {
 		return
@@ -58,8 +58,8 @@ func (a *Access) Used(p Principal, failed bool) {
 	a.uses.add(p.SubjectID, one)
 }
 
-// Tally writes down what keys were used for, every few seconds and when ctx
-// ends, and deletes those whose time after a rotation has passed.
+// Tally stores the use of keys every few seconds and when ctx ends, and deletes
+// rotated keys after rotationGrace.
 func (a *Access) Tally(ctx context.Context) {
 	ticker := time.NewTicker(tallyEvery)
 	defer ticker.Stop()

@@ -11,8 +11,7 @@ import (
 	"nowserving/models"
 )
 
-// Views are resources whose bookings a provider may look at though they don't
-// act for them.
+// Views are resources whose bookings a provider may see without acting for them.
 type Views struct {
 	Confirmed []string // the bookings these have taken
 	Requests  []string // the bookings that wait for these
@@ -57,8 +56,7 @@ func views(q *gorm.DB) (map[string]Views, error) {
 	return all, nil
 }
 
-// Reach returns the resources a member acts for, and what else they may look
-// at, as the database has it now.
+// Reach reads the resources that a member acts for, and their Views.
 func (a *Access) Reach(ctx context.Context, organizationID, memberID string) ([]string, Views, error) {
 	db := a.store.Read(ctx)
 	resources, err := resourcesOf(db, organizationID, memberID)
@@ -69,8 +67,8 @@ func (a *Access) Reach(ctx context.Context, organizationID, memberID string) ([]
 	return resources, all[memberID], err
 }
 
-// setViews changes what a member may look at; nil leaves it as it is. What they
-// watch is asked for again.
+// setViews changes the Views of a member. Nil leaves them unchanged. The member's
+// live clients reconnect.
 func setViews(tx *store.Tx, m *models.Member, confirmed, requests *[]string) error {
 	all, err := views(tx.Where("v.member_id = ?", m.ID))
 	if err != nil {
@@ -106,5 +104,5 @@ func setViews(tx *store.Tx, m *models.Member, confirmed, requests *[]string) err
 	return tx.Revoke(store.ChangedMember, m.ID)
 }
 
-// notNil is ids, as an empty list where there are none.
+// notNil returns ids, or an empty list instead of nil.
 func notNil(ids []string) []string { return append([]string{}, ids...) }
