@@ -9,11 +9,10 @@ import (
 // Code is a stable identifier of a failure that clients may rely on.
 type Code string
 
-// Failure is one entry of the catalogue of errors: what the code means, which
-// HTTP status it maps to and what the caller can do about it.
+// Failure is an entry of the catalogue of errors: a code, its meaning and what the
+// client can do about it. handlers/api maps codes to HTTP statuses.
 type Failure struct {
 	Code    Code
-	Status  int
 	Meaning string
 	Remedy  string
 }
@@ -85,80 +84,79 @@ const (
 	CodeInternal        Code = "SRV-INTERNAL"
 )
 
-// Failures is the catalogue: every code the service answers with.
+// Failures is the catalogue of all codes.
 var Failures = []Failure{
-	{CodeAlreadyAssigned, 400, "Another resource has taken the booking.", "Take the next one; this one is settled."},
-	{CodeExpired, 400, "The booking was not assigned within its timeout and has expired.", "The customer has to join again."},
-	{CodeTypeMismatch, 400, "The resource does not serve the booking's type, or the customer's filters exclude it.", "Choose a resource whose types include it."},
-	{CodeMalformed, 400, "The request is not valid JSON in UTF-8, or a parameter cannot be read.", "Send a well-formed body."},
-	{CodePageToken, 400, "The page token is made up, older than a day, or was given for another query.", "Start from the first page."},
-	{CodeAppRequired, 400, "The organization is not named.", "Send its id in the header X-APP-ID."},
-	{CodeUnauthenticated, 401, "No credential came with the request, or it is not valid.", "Sign in, or send a valid key."},
-	{CodeTokenExpired, 401, "The access token has expired.", "Get a new one with the refresh token."},
-	{CodeKeyExpired, 401, "The API key has expired.", "Use its successor, or make a new one."},
-	{CodeWrongCode, 401, "The one-time code is wrong, used or expired.", "Check the code or ask for a new one."},
-	{CodeForbidden, 403, "The credential may not do this.", "Use one that may; X-APP-ID must name its organization."},
-	{CodeHardDelete, 403, "An organization is deleted for good in development only.", "Leave out hardDelete: the organization is hidden everywhere, and what it had is kept."},
-	{CodeScope, 403, "The API key's scopes don't reach to this.", "Use a key with the scope that the answer names."},
-	{CodeKeyReduced, 403, "The API key lost the scope admin, because the member who made it is no owner or admin any more.", "Let an owner or admin rotate the key, or make another."},
-	{CodeOnSite, 403, "The on-site code is missing or wrong.", "Type the code that the clinic shows at the entrance or the desk."},
-	{CodeCaptcha, 403, "It is not proved that a person asks, and not a program.", "Send a fresh turnstileToken or recaptchaToken, as the answer says."},
-	{CodeBookingNotFound, 404, "There is no such booking in the organization.", "Check the id."},
-	{CodeResourceMissing, 404, "There is no such resource in the organization.", "Check the id."},
-	{CodeTypeMissing, 404, "There is no such booking type in the organization.", "Check the id."},
-	{CodeCustomerMissing, 404, "There is no such customer in the organization.", "Check the id."},
-	{CodeDisplayMissing, 404, "There is no such display in the organization.", "Check the id."},
-	{CodeOrgMissing, 404, "There is no such organization, or the credential may not see it.", "Check the id."},
-	{CodeKeyMissing, 404, "There is no key of that name.", "List the keys."},
-	{CodeMemberMissing, 404, "There is no such member in the organization.", "List the members."},
-	{CodeWebhookMissing, 404, "There is no webhook of this trigger, url and reference.", "List the webhooks."},
-	{CodeDeliveryMissing, 404, "There is no such delivery in the organization.", "Deliveries are kept for 30 days; list them."},
-	{CodeQueueEmpty, 404, "Nobody waits in the queue.", "Try again when someone has joined."},
-	{CodeRouteMissing, 404, "There is no such address.", "See the API reference at /docs."},
-	{CodeMethod, 405, "The address does not take this method.", "See the API reference at /docs."},
-	{CodeStage, 409, "The booking's status and stage do not allow this.", "Read the booking again and choose what is possible."},
-	{CodeNothingToUndo, 409, "Nothing was done to the booking in the last 30 seconds that could be taken back.", "Read the booking again, and set it right by the next step."},
-	{CodeSlotTaken, 409, "No resource that may serve the appointment is free at that time.", "Choose another time or resource."},
-	{CodeNobodyServes, 409, "No active resource serves the booking type, or the filters allow none that does.", "Choose another type or other filters, or let a resource serve the type."},
-	{CodeNotOffered, 409, "Patients can't book the type or the resource themselves.", "Choose one with bookFromWebsite, ask the desk, or send showAll where your page shows what is not offered too."},
-	{CodeTypeOff, 409, "The booking type is switched off.", "Choose another type."},
-	{CodeResourceOff, 409, "The resource is switched off.", "Switch it on, or choose another."},
-	{CodeQueuePaused, 409, "The resource has paused its queue.", "Resume it first."},
-	{CodeRecallTooSoon, 409, "The patient was called less than 60 seconds ago.", "Wait as long as Retry-After says."},
-	{CodeRecallLimit, 409, "The patient has been called again three times.", "Start, end, or record a no-show."},
-	{CodeOrgNameTaken, 409, "Another organization has this short name.", "Choose another one."},
-	{CodeTypeInUse, 409, "Customers wait for this type.", "Serve or cancel them first, or switch the type off."},
-	{CodePrefixTaken, 409, "Another type uses this ticket prefix.", "Choose another prefix."},
-	{CodeContactTaken, 409, "Another customer has this phone number or e-mail address.", "Use that customer."},
-	{CodeSameCustomer, 409, "Both ids name the same customer.", "Name the record to keep, and the other one."},
-	{CodeBeingServed, 409, "The customer is called or served right now.", "End the visit first, or record a no-show."},
-	{CodeKeyTaken, 409, "A key of that name exists.", "Choose another name, or delete the old key."},
-	{CodeKeyLimit, 409, "There are as many API keys as there may be.", "Delete one first."},
-	{CodeMemberTaken, 409, "Another member has this phone number or e-mail address.", "Change that member."},
-	{CodeMemberSelf, 409, "Nobody deletes themselves.", "Ask another owner or admin."},
-	{CodeLastOwner, 409, "An organization keeps at least one owner.", "Make another owner first."},
-	{CodeWebhookLimit, 409, "The organization has as many webhooks as it may.", "Delete one first."},
-	{CodeWebhookOff, 409, "The webhook of the delivery is disabled or deleted.", "Post the webhook again, which enables it."},
-	{CodeRequestRunning, 409, "A request with this Idempotency-Key is being carried out.", "Repeat it as soon as Retry-After says; its answer will come then."},
-	{CodeAnswerLost, 409, "The request was carried out, but its answer was lost.", "Don't repeat it: look at what it changed."},
-	{CodeTooLarge, 413, "The body is larger than 1 MiB.", "Send less."},
-	{CodeInvalid, 422, "A field is missing or has a wrong type or value; errors[] names it.", "Mend the fields named."},
-	{CodeRequestMismatch, 422, "This Idempotency-Key came with another request before.", "Use a new key for each request."},
-	{CodePast, 422, "The appointment would begin in the past.", "Choose a later time."},
-	{CodeTooManyRequests, 429, "More requests came in a minute than are allowed.", "Wait as long as Retry-After says; X-RateLimit-Remaining tells what is left."},
-	{CodeTooManyCodes, 429, "Too many one-time codes were asked for: by the contact, the network or for the organization.", "Use the newest, or wait as long as Retry-After says."},
-	{CodeInternal, 500, "Something went wrong on our side.", "Try again; quote requestId if it goes on."},
-	{CodeNoSender, 503, "No way to send one-time codes by this method is configured.", "Choose another method, or tell the operator."},
-	{CodeUnavailable, 503, "A part of the service is not answering.", "Try again shortly."},
+	{CodeAlreadyAssigned, "Another resource has taken the booking.", "Take the next one; this one is settled."},
+	{CodeExpired, "The booking was not assigned within its timeout and has expired.", "The customer has to join again."},
+	{CodeTypeMismatch, "The resource does not serve the booking's type, or the customer's filters exclude it.", "Choose a resource whose types include it."},
+	{CodeMalformed, "The request is not valid JSON in UTF-8, or a parameter cannot be read.", "Send a well-formed body."},
+	{CodePageToken, "The page token is made up, older than a day, or was given for another query.", "Start from the first page."},
+	{CodeAppRequired, "The organization is not named.", "Send its id in the header X-APP-ID."},
+	{CodeUnauthenticated, "No credential came with the request, or it is not valid.", "Sign in, or send a valid key."},
+	{CodeTokenExpired, "The access token has expired.", "Get a new one with the refresh token."},
+	{CodeKeyExpired, "The API key has expired.", "Use its successor, or make a new one."},
+	{CodeWrongCode, "The one-time code is wrong, used or expired.", "Check the code or ask for a new one."},
+	{CodeForbidden, "The credential may not do this.", "Use one that may; X-APP-ID must name its organization."},
+	{CodeHardDelete, "An organization is deleted for good in development only.", "Leave out hardDelete: the organization is hidden everywhere, and what it had is kept."},
+	{CodeScope, "The API key's scopes don't reach to this.", "Use a key with the scope that the answer names."},
+	{CodeKeyReduced, "The API key lost the scope admin, because the member who made it is no owner or admin any more.", "Let an owner or admin rotate the key, or make another."},
+	{CodeOnSite, "The on-site code is missing or wrong.", "Type the code that the clinic shows at the entrance or the desk."},
+	{CodeCaptcha, "It is not proved that a person asks, and not a program.", "Send a fresh turnstileToken or recaptchaToken, as the answer says."},
+	{CodeBookingNotFound, "There is no such booking in the organization.", "Check the id."},
+	{CodeResourceMissing, "There is no such resource in the organization.", "Check the id."},
+	{CodeTypeMissing, "There is no such booking type in the organization.", "Check the id."},
+	{CodeCustomerMissing, "There is no such customer in the organization.", "Check the id."},
+	{CodeDisplayMissing, "There is no such display in the organization.", "Check the id."},
+	{CodeOrgMissing, "There is no such organization, or the credential may not see it.", "Check the id."},
+	{CodeKeyMissing, "There is no key of that name.", "List the keys."},
+	{CodeMemberMissing, "There is no such member in the organization.", "List the members."},
+	{CodeWebhookMissing, "There is no webhook of this trigger, url and reference.", "List the webhooks."},
+	{CodeDeliveryMissing, "There is no such delivery in the organization.", "Deliveries are kept for 30 days; list them."},
+	{CodeQueueEmpty, "Nobody waits in the queue.", "Try again when someone has joined."},
+	{CodeRouteMissing, "There is no such address.", "See the API reference at /docs."},
+	{CodeMethod, "The address does not take this method.", "See the API reference at /docs."},
+	{CodeStage, "The booking's status and stage do not allow this.", "Read the booking again and choose what is possible."},
+	{CodeNothingToUndo, "Nothing was done to the booking in the last 30 seconds that could be taken back.", "Read the booking again, and set it right by the next step."},
+	{CodeSlotTaken, "No resource that may serve the appointment is free at that time.", "Choose another time or resource."},
+	{CodeNobodyServes, "No active resource serves the booking type, or the filters allow none that does.", "Choose another type or other filters, or let a resource serve the type."},
+	{CodeNotOffered, "Patients can't book the type or the resource themselves.", "Choose one with bookFromWebsite, ask the desk, or send showAll where your page shows what is not offered too."},
+	{CodeTypeOff, "The booking type is switched off.", "Choose another type."},
+	{CodeResourceOff, "The resource is switched off.", "Switch it on, or choose another."},
+	{CodeQueuePaused, "The resource has paused its queue.", "Resume it first."},
+	{CodeRecallTooSoon, "The patient was called less than 60 seconds ago.", "Wait as long as Retry-After says."},
+	{CodeRecallLimit, "The patient has been called again three times.", "Start, end, or record a no-show."},
+	{CodeOrgNameTaken, "Another organization has this short name.", "Choose another one."},
+	{CodeTypeInUse, "Customers wait for this type.", "Serve or cancel them first, or switch the type off."},
+	{CodePrefixTaken, "Another type uses this ticket prefix.", "Choose another prefix."},
+	{CodeContactTaken, "Another customer has this phone number or e-mail address.", "Use that customer."},
+	{CodeSameCustomer, "Both ids name the same customer.", "Name the record to keep, and the other one."},
+	{CodeBeingServed, "The customer is called or served right now.", "End the visit first, or record a no-show."},
+	{CodeKeyTaken, "A key of that name exists.", "Choose another name, or delete the old key."},
+	{CodeKeyLimit, "There are as many API keys as there may be.", "Delete one first."},
+	{CodeMemberTaken, "Another member has this phone number or e-mail address.", "Change that member."},
+	{CodeMemberSelf, "Nobody deletes themselves.", "Ask another owner or admin."},
+	{CodeLastOwner, "An organization keeps at least one owner.", "Make another owner first."},
+	{CodeWebhookLimit, "The organization has as many webhooks as it may.", "Delete one first."},
+	{CodeWebhookOff, "The webhook of the delivery is disabled or deleted.", "Post the webhook again, which enables it."},
+	{CodeRequestRunning, "A request with this Idempotency-Key is being carried out.", "Repeat it as soon as Retry-After says; its answer will come then."},
+	{CodeAnswerLost, "The request was carried out, but its answer was lost.", "Don't repeat it: look at what it changed."},
+	{CodeTooLarge, "The body is larger than 1 MiB.", "Send less."},
+	{CodeInvalid, "A field is missing or has a wrong type or value; errors[] names it.", "Mend the fields named."},
+	{CodeRequestMismatch, "This Idempotency-Key came with another request before.", "Use a new key for each request."},
+	{CodePast, "The appointment would begin in the past.", "Choose a later time."},
+	{CodeTooManyRequests, "More requests came in a minute than are allowed.", "Wait as long as Retry-After says; X-RateLimit-Remaining tells what is left."},
+	{CodeTooManyCodes, "Too many one-time codes were asked for: by the contact, the network or for the organization.", "Use the newest, or wait as long as Retry-After says."},
+	{CodeInternal, "Something went wrong on our side.", "Try again; quote requestId if it goes on."},
+	{CodeNoSender, "No way to send one-time codes by this method is configured.", "Choose another method, or tell the operator."},
+	{CodeUnavailable, "A part of the service is not answering.", "Try again shortly."},
 }
 
-// Error is a failure of a rule, meant for the caller to see. Anything else
-// that goes wrong is an ordinary error: logged, never shown.
+// Error is a failure that the client sees. Any other error is logged and not shown.
 type Error struct {
 	Code Code
-	// Detail says what was wrong with this very request, in a sentence.
+	// Detail is a sentence about this request.
 	Detail string
-	// Field names the part of the request it concerns, where there is one.
+	// Field is the wrong part of the request, if there is one.
 	Field string
 	// RetryAfter is how long to wait before the same request can succeed.
 	RetryAfter time.Duration

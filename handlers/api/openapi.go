@@ -74,7 +74,7 @@ func (a *API) document() huma.Config {
 	config.Components.Parameters = maps.Clone(sharedParameters)
 	codes := make([]map[string]any, len(models.Failures))
 	for i, f := range models.Failures {
-		codes[i] = map[string]any{"code": f.Code, "status": f.Status, "meaning": f.Meaning, "remedy": f.Remedy}
+		codes[i] = map[string]any{"code": f.Code, "status": statuses[f.Code], "meaning": f.Meaning, "remedy": f.Remedy}
 	}
 	config.Extensions = map[string]any{"x-error-codes": codes}
 	return config

@@ -91,13 +91,14 @@ func (a *API) ProblemOf(ctx context.Context, err error) *Problem {
 		e = a.hide(ctx, err)
 	}
 	f := failureOf(e.Code)
+	status := statuses[f.Code]
 	lang := langOf(ctx)
 	pause := e.RetryAfter
-	if pause == 0 && f.Status == http.StatusServiceUnavailable {
+	if pause == 0 && status == http.StatusServiceUnavailable {
 		pause = unavailablePause
 	}
 	p := &Problem{
-		Type: a.opts.PublicURL + "/docs#" + string(f.Code), Title: f.MeaningIn(lang), Status: f.Status, Detail: e.Detail, Code: f.Code, RequestID: requestID(ctx),
+		Type: a.opts.PublicURL + "/docs#" + string(f.Code), Title: f.MeaningIn(lang), Status: status, Detail: e.Detail, Code: f.Code, RequestID: requestID(ctx),
 		retryAfter: int(math.Ceil(pause.Seconds())),
 	}
 	if lang == "ar" { // what is special about this request is known in English only
