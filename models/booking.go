@@ -41,7 +41,7 @@ const (
 	StageLeft    Stage = "LEFT"
 )
 
-// Action is something that somebody does to a booking.
+// Action is a step of a booking.
 type Action string
 
 // The actions that make a booking.
@@ -68,7 +68,7 @@ const (
 // ActionExpirePayment deletes a booking that was not paid in time.
 const ActionExpirePayment Action = "expirePayment"
 
-// UndoWindow is how long staff may take back what they last did to a booking.
+// UndoWindow is how long staff may undo their last action on a booking.
 const UndoWindow = 30 * time.Second
 
 // Undoable reports whether staff may undo an action. A recall has been heard already,
@@ -93,11 +93,11 @@ type Transition struct {
 	Event EventType
 }
 
-// transitions is the only place that says what may happen to a booking.
+// transitions is the only list of legal steps.
 var transitions = map[Action]Transition{
 	ActionAssign: {[]Status{StatusPendingAssignment}, []Stage{StageWaiting, StageHeld}, StatusConfirmed, StageCalled, EventAssigned},
 	ActionRecall: {[]Status{StatusConfirmed}, []Stage{StageCalled}, StatusConfirmed, StageCalled, EventCalled},
-	// A confirmed booking without a stage is an appointment: nobody calls it.
+	// A confirmed booking without a stage is an appointment, which is not called.
 	ActionStart:  {[]Status{StatusConfirmed}, []Stage{StageNone, StageCalled}, StatusConfirmed, StageServing, EventUpdated},
 	ActionEnd:    {[]Status{StatusConfirmed}, []Stage{StageCalled, StageServing}, StatusConfirmed, StageDone, EventEnded},
 	ActionNoShow: {[]Status{StatusConfirmed}, []Stage{StageNone, StageCalled}, StatusConfirmed, StageNoShow, EventEnded},

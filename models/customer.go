@@ -6,13 +6,13 @@ import "time"
 type Customer struct {
 	ID             string `gorm:"primaryKey"`
 	OrganizationID string
-	// Phone (E.164) and Email (lower case) are nobody else's: whoever proves one
-	// by a code signs in as them.
+	// Phone (E.164) and Email (lower case) are unique in the organization. A code
+	// sent to one signs in as the customer.
 	Phone *string
 	Email *string
-	// ClaimedPhone and ClaimedEmail are what the customer says of themself without
-	// proof. They are shown and written to in the place of the others, but nobody
-	// signs in with them, and others may say the same.
+	// ClaimedPhone and ClaimedEmail were entered by the customer without proof. They
+	// are shown and written to in place of the others, but sign nobody in, and
+	// several customers may claim the same.
 	ClaimedPhone *string
 	ClaimedEmail *string
 	FirstName    string

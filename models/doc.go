@@ -1,8 +1,8 @@
-// Package models holds what more than one room of the house shares: entities
-// and their ids, the statuses and stages of a booking with the one table of
-// legal transitions, event payloads and the catalogue of error codes.
+// Package models holds what several packages share: entities and their ids, the
+// statuses and stages of a booking with the table of legal transitions, event
+// payloads and the catalogue of error codes.
 //
-// It never holds gin, Redis or SQL, reads no clock and imports nothing of ours.
-// A type enters it only when two rooms need it; request and response bodies
-// live in handlers, rows nobody else looks at live beside their queries.
+// It has no gin, Redis, SQL or HTTP status, reads no clock and imports nothing of
+// ours. A type is here only if two packages need it; request and response bodies are
+// in handlers, and rows of one package beside its queries.
 package models

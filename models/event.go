@@ -2,7 +2,7 @@ package models
 
 import "time"
 
-// EventType names a change as phones and live connections are told of it.
+// EventType is the type of an event, as phones and live connections get it.
 type EventType string
 
 // The types of events and publications.
@@ -26,7 +26,7 @@ const (
 	EventComeNow     EventType = "MY_BOOKING_COME_NOW"
 )
 
-// Actor is who made a change.
+// Actor is the kind of caller that made a change.
 type Actor string
 
 // The actors.
@@ -56,7 +56,7 @@ type BookingEvent struct {
 	// Action is what was done, for the audit; empty for what nobody has to know
 	// of later.
 	Action Action `json:"-"`
-	// Undone is what an undo took back.
+	// Undone is the action that an undo reverted.
 	Undone Action `json:"undone,omitempty"`
 	// By is who made the change, where that matters to who is told.
 	By Actor `json:"by,omitempty"`
@@ -66,7 +66,7 @@ type BookingEvent struct {
 	// RescheduledTo that of the one which replaces it.
 	RescheduledFrom string `json:"rescheduledFrom,omitempty"`
 	RescheduledTo   string `json:"rescheduledTo,omitempty"`
-	// Reminder is which reminder is due.
+	// Reminder is the reminder that is due.
 	Reminder Reminder `json:"reminder,omitempty"`
 }
 

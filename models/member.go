@@ -2,7 +2,7 @@ package models
 
 import "time"
 
-// Role is what a member of an organization may do.
+// Role is the role of a member. It decides the member's rights.
 type Role string
 
 // The roles of members.

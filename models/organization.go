@@ -20,7 +20,7 @@ type Organization struct {
 	// Country, of ISO 3166-1, is whose phone numbers need no country code; empty:
 	// that of the time zone.
 	Country string
-	// GuestJoin says whether people join without signing in.
+	// GuestJoin is how people join without signing in.
 	GuestJoin GuestJoin
 	// OnSiteCodeSealed is the sealed code that guests type on site.
 	OnSiteCodeSealed string
@@ -32,7 +32,7 @@ type Organization struct {
 	AllowedOrigins []string `gorm:"-"`
 }
 
-// GuestJoin is how people join a queue without signing in.
+// GuestJoin is how people may join a queue without signing in.
 type GuestJoin string
 
 // The ways.

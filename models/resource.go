@@ -2,7 +2,7 @@ package models
 
 import "time"
 
-// Resource is who or what serves: a doctor, a room, a desk.
+// Resource is a doctor, a room or a desk that serves bookings.
 type Resource struct {
 	ID                      string `gorm:"primaryKey"`
 	OrganizationID          string
@@ -14,7 +14,7 @@ type Resource struct {
 	On                      bool `gorm:"column:is_on"`
 	Activated               bool
 	BookFromWebsite         bool
-	// Paused stops call-next; who waits keeps waiting.
+	// Paused stops call-next. Waiting bookings keep waiting.
 	Paused     bool
 	ProviderID *string // the member who acts for it
 	Details    Fields  `gorm:"serializer:json"` // photo, photos, meta: kept as they came

@@ -18,7 +18,7 @@ func HashSecret(secret string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Sealer is the form in which a secret is kept that has to be read again:
+// Sealer encrypts a secret that has to be read again:
 // AES-256-GCM under a key of its own for each purpose.
 type Sealer struct{ aead cipher.AEAD }
 
@@ -44,7 +44,7 @@ func (s *Sealer) Seal(plain string) string {
 	return base64.RawStdEncoding.EncodeToString(s.aead.Seal(nil, nil, []byte(plain), nil)) //nolint:gosec // the cipher draws a nonce for each text itself
 }
 
-// errSealed says that a text was sealed with another key, or changed.
+// errSealed is returned for a text that was sealed with another key, or modified.
 var errSealed = errors.New("a sealed text cannot be opened: was NOWSERVING_SECRET_KEY changed?")
 
 // Open decrypts what Seal made.
@@ -60,7 +60,7 @@ func (s *Sealer) Open(sealed string) (string, error) {
 	return string(plain), nil
 }
 
-// Purpose names of what is sealed by one room and opened by another.
+// Purposes of texts that one package seals and another opens.
 const (
 	// SealMessages is for Message.Sealed.
 	SealMessages = "messages"

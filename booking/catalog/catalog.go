@@ -54,7 +54,7 @@ func found[T any](row *T, err error, code models.Code, what string) (*T, error) 
 	return row, nil
 }
 
-// listed says which list could not be read.
+// listed wraps the error of a list with its name.
 func listed(what string, err error) error {
 	if err != nil {
 		return fmt.Errorf("list %s: %w", what, err)

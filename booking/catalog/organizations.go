@@ -35,7 +35,8 @@ const (
 	maxAddresses = 20
 	leastBits4   = 24
 	leastBits6   = 48
-	// maxDrops is how often it is tried to delete an organization that others write to.
+	// maxDrops is how often the deletion of an organization is tried while others
+	// write to it.
 	maxDrops = 5
 	// originSigns are what an origin is written with: a host is a name or an address.
 	originSigns = "abcdefghijklmnopqrstuvwxyz0123456789-+._:/[]"
@@ -62,7 +63,7 @@ func (c *Catalog) CreateOrganization(ctx context.Context, o *models.Organization
 	})
 }
 
-// OrganizationChange is what changes of an organization; nil leaves it as it is.
+// OrganizationChange changes an organization. Nil fields are unchanged.
 type OrganizationChange struct {
 	Name                 *string
 	Timezone             *string

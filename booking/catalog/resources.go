@@ -121,7 +121,7 @@ func (c *Catalog) CreateResource(ctx context.Context, organizationID string, cha
 func (c *Catalog) UpdateResource(ctx context.Context, organizationID, id string, change ResourceChange) (*models.Resource, error) {
 	var r *models.Resource
 	err := c.store.Tx(ctx, func(tx *store.Tx) error {
-		// Locked first, so that what is stored includes what others changed.
+		// Locked first, so that concurrent changes are not lost.
 		before, err := c.lockProvider(tx, organizationID, id)
 		if err != nil {
 			return err
@@ -149,7 +149,7 @@ func (c *Catalog) UpdateResource(ctx context.Context, organizationID, id string,
 	return r, nil
 }
 
-// lockProvider locks a resource and returns who acts for it.
+// lockProvider locks a resource and returns its provider.
 func (c *Catalog) lockProvider(tx *store.Tx, organizationID, id string) (*string, error) {
 	var r models.Resource
 	err := c.store.Lock(tx).Select("id, provider_id").Where("organization_id = ? AND id = ?", organizationID, id).Take(&r).Error

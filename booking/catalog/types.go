@@ -152,7 +152,8 @@ func letters(n int) string {
 	return letters(n/26-1) + string(rune('A'+n%26))
 }
 
-// DeleteType removes a booking type nobody waits for.
+// DeleteType deletes a booking type. It fails with CodeTypeInUse while bookings of it
+// wait.
 func (c *Catalog) DeleteType(ctx context.Context, organizationID, id string) error {
 	return c.store.Tx(ctx, func(tx *store.Tx) error {
 		// Those who are joining are counted, and who comes later finds it deleted.

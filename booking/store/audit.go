@@ -24,12 +24,12 @@ type Origin struct {
 
 type originKey struct{}
 
-// WithOrigin returns a context whose transactions are written down as o's.
+// WithOrigin returns a context whose transactions have o in their audit lines.
 func WithOrigin(ctx context.Context, o Origin) context.Context {
 	return context.WithValue(ctx, originKey{}, o)
 }
 
-// Because returns a context whose transactions are written down with a reason.
+// Because returns a context whose transactions have a reason in their audit lines.
 func Because(ctx context.Context, reason string) context.Context {
 	o := originOf(ctx)
 	o.Reason = reason

@@ -8,8 +8,8 @@ import (
 	"gorm.io/gorm/clause"
 )
 
-// Erasure is what is known of a customer who is being erased, for those who
-// erase their share of it.
+// Erasure identifies a customer who is being erased, for each package that erases its
+// own rows.
 type Erasure struct {
 	OrganizationID string
 	// CustomerIDs are the customer's own id, first, and those of the duplicates that
@@ -36,13 +36,14 @@ func (tx *Tx) Erasing(organizationID string, customerIDs ...string) error {
 	return tx.lockOrganization(organizationID, clause.LockingStrengthUpdate)
 }
 
-// Naming says that the transaction is about to write down who a customer of the
-// organization is: none is erased until it has ended.
+// Naming takes a shared lock: erasures in the organization wait until this
+// transaction ends. Call it before writing a customer's identity.
 func (tx *Tx) Naming(organizationID string) error {
 	return tx.lockOrganization(organizationID, "KEY SHARE")
 }
 
-// lockOrganization locks it where there are several writers.
+// lockOrganization locks the organization's row, on PostgreSQL only: SQLite has one
+// writer.
 func (tx *Tx) lockOrganization(id, strength string) error {
 	var locked []string
 	err := tx.Table("organizations").Clauses(clause.Locking{Strength: strength}).Where("id = ?", id).Pluck("id", &locked).Error
@@ -52,9 +53,9 @@ func (tx *Tx) lockOrganization(id, strength string) error {
 	return nil
 }
 
-// Scrub leaves nothing of what was erased in the files of the embedded database:
-// its log ends, and begins anew. On PostgreSQL it does nothing: there the space
-// of old rows is used again after a vacuum, which the server does by itself.
+// Scrub removes erased rows from the files of the embedded database by truncating its
+// log. On PostgreSQL it does nothing: there the space of old rows is reused after the
+// server's own vacuum.
 func (s *Store) Scrub(ctx context.Context) error {
 	if s.Postgres() {
 		return nil
@@ -112,9 +113,9 @@ func (s *Store) EmptyJobs(tx *Tx, ids []int64) error {
 // answersAtOnce bounds the answers that are looked at together.
 const answersAtOnce = 500
 
-// LoseAnswers forgets the requests a customer made, and the answers to others
-// that are about their bookings or mention them otherwise: whoever repeats one of
-// those learns that the answer is lost, and nothing is done twice.
+// LoseAnswers deletes a customer's own requests, and the stored answers to others
+// that are about their bookings or mention them. A repetition of those gets
+// IDM-ANSWER_LOST, so nothing is done twice.
 func (tx *Tx) LoseAnswers(e *Erasure, mentions func(sealed string) bool) error {
 	var own []string
 	for _, id := range e.CustomerIDs {

@@ -25,7 +25,7 @@ const (
 	requestsAtOnce = 1000
 )
 
-// RequestState says how far a request has come.
+// RequestState is the progress of a request.
 type RequestState string
 
 // The states of requests.
@@ -106,7 +106,7 @@ func (s *Store) Claim(ctx context.Context, want Request) (*Claim, Earlier, error
 	if err != nil {
 		return nil, Earlier{}, err
 	}
-	// Who comes again mostly finds an answer, and writes nothing.
+	// A repetition mostly finds an answer, and writes nothing.
 	e, err := s.earlier(s.Read(ctx), &want, now)
 	if err == nil && !e.free(want.Hash, now) {
 		return nil, e, nil

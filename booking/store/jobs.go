@@ -52,8 +52,7 @@ func (tx *Tx) EnqueueAt(at time.Time, j Job) {
 	tx.jobs = append(tx.jobs, river.InsertManyParams{Args: j, InsertOpts: &river.InsertOpts{Queue: j.Queue(), ScheduledAt: at}})
 }
 
-// Announce is the job that every event of a booking leaves behind: whoever is
-// outside the house has to be told.
+// Announce is the job of an event: to expand it into deliveries.
 type Announce struct {
 	EventID int64 `json:"eventId"`
 }
@@ -250,5 +249,5 @@ func (q *sqliteJobs) client(c *river.Config) (JobClient, error) {
 	return newWorker(q.driver, c)
 }
 
-// A Job is what River calls the arguments of one.
+// A Job is the arguments of a job of River.
 var _ rivertype.JobArgs = Job(nil)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Revoked is what sort of credential a Revocation ends.
+// Revoked is the kind of credential that a Revocation ends.
 type Revoked string
 
 // The kinds of revocations.
@@ -20,7 +20,7 @@ const (
 	ChangedMember Revoked = "member"
 )
 
-// Revocation says that a credential ended before its time.
+// Revocation is the end of a credential before its expiry.
 type Revocation struct {
 	ID      int64 `gorm:"primaryKey;autoIncrement"`
 	Kind    Revoked

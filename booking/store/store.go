@@ -26,7 +26,7 @@ import (
 	"nowserving/models"
 )
 
-// Options say which database to open.
+// Options configure a Store.
 type Options struct {
 	// URL of a PostgreSQL database; empty for SQLite in DataDir.
 	URL string
@@ -262,7 +262,7 @@ func (s *Store) Close() error {
 // SQL returns the write handle, for what needs database/sql itself.
 func (s *Store) SQL() (*sql.DB, error) { return s.write.DB() }
 
-// IsDuplicate reports whether err says that a unique value exists already.
+// IsDuplicate reports whether err is that a unique value exists already.
 func IsDuplicate(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code == "23505"
@@ -287,7 +287,7 @@ func IsOverlap(err error) bool {
 	return sqliteTriggered(err, "bookings_overlap")
 }
 
-// IsErased reports whether err says that a booking's customer is erased.
+// IsErased reports whether err is that a booking's customer is erased.
 func IsErased(err error) bool {
 	const name = "bookings_of_erased"
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
