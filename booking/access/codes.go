@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"nowserving/booking/contact"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -51,11 +52,11 @@ func (c Contact) normal() (Contact, string, error) {
 	switch c.Method {
 	case "sms", "whatsapp":
 		c.Email = ""
-		c.Phone, err = NormalPhone(c.Phone)
+		c.Phone, err = contact.Phone(c.Phone)
 		return c, c.Phone, err
 	case "email":
 		c.Phone = ""
-		c.Email, err = NormalEmail(c.Email)
+		c.Email, err = contact.Email(c.Email)
 		return c, c.Email, err
 	}
 	return c, "", models.Invalid("method", "A code is sent by sms, whatsapp or email.")
@@ -316,7 +317,7 @@ func (a *Access) useCode(tx *store.Tx, organizationID string, kind Kind, address
 	}
 	alive := len(counted) == 1 && counted[0].Failures < maxGuessesOfAll && counted[0].Networks[network] < maxGuesses &&
 		newest.UsedAt == nil && newest.ExpiresAt.After(tx.Now)
-	known := constantEqual(newest.CodeHash, a.codeHash(newest.ID, typedCode(code)))
+	known := constantEqual(newest.CodeHash, a.codeHash(newest.ID, contact.Code(code)))
 	switch {
 	case alive && known:
 		err = tx.Model(&newest).Update("used_at", tx.Now).Error

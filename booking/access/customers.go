@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
+	"nowserving/booking/contact"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -128,8 +129,8 @@ func (a *Access) ResolveCustomerIn(tx *store.Tx, sc CustomerScope, ref CustomerR
 		CreatedAt: tx.Now, UpdatedAt: tx.Now,
 	}
 	var err error
-	fields := contactFields{"customerIdentifier.phone", "customerIdentifier.email"}
-	if c.Phone, c.Email, err = contacts(ref.Phone, ref.Email, fields); err != nil {
+	fields := contact.Fields{Phone: "customerIdentifier.phone", Email: "customerIdentifier.email"}
+	if c.Phone, c.Email, err = contact.Both(ref.Phone, ref.Email, fields); err != nil {
 		return nil, err
 	}
 	done := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&c)
@@ -238,7 +239,7 @@ func sameContacts(a, b *models.Customer) bool {
 // prove returns the new address that the code of a change was sent to, or "" if the
 // code is wrong.
 func (a *Access) prove(tx *store.Tx, c *models.Customer, change CustomerChange) (proved string, err error) {
-	phone, email, err := contacts(value(change.Phone), value(change.Email), ownContacts)
+	phone, email, err := contact.Both(value(change.Phone), value(change.Email), contact.Own)
 	if err != nil {
 		return "", err
 	}
@@ -268,7 +269,7 @@ func (change CustomerChange) apply(c *models.Customer, proved string) error {
 	if err := models.CheckNames("", c.FirstName, c.LastName); err != nil {
 		return err
 	}
-	phone, email, err := contacts(value(change.Phone), value(change.Email), ownContacts)
+	phone, email, err := contact.Both(value(change.Phone), value(change.Email), contact.Own)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode"
 
+	"nowserving/booking/contact"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -33,7 +34,7 @@ func NewOnSiteCode() string {
 // NormalOnSiteCode normalizes an on-site code: capital letters and the digits 0 to 9,
 // without spaces. It returns "" for an invalid one.
 func NormalOnSiteCode(text string) string {
-	code := strings.ToUpper(strings.Join(strings.Fields(typed(text)), ""))
+	code := strings.ToUpper(strings.Join(strings.Fields(contact.Digits(text)), ""))
 	other := func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) }
 	if len(code) < minOnSite || len(code) > maxOnSite || strings.ContainsFunc(code, other) {
 		return ""

@@ -8,6 +8,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"nowserving/booking/contact"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -194,7 +195,7 @@ func (change MemberChange) apply(m *models.Member) error {
 		email = *change.Email
 	}
 	var err error
-	if m.Phone, m.Email, err = contacts(phone, email, ownContacts); err != nil {
+	if m.Phone, m.Email, err = contact.Both(phone, email, contact.Own); err != nil {
 		return err
 	}
 	if m.Phone == nil && m.Email == nil {
@@ -317,4 +318,55 @@ func memberTaken(err error) error {
 		return models.Errorf(models.CodeMemberTaken, "Another member has this phone number or e-mail address.")
 	}
 	return err
+}
+
+// EnsureProvider returns the member with a phone number or e-mail address, as
+// part of a transaction. If there is none, it creates one with the role provider.
+func (a *Access) EnsureProvider(tx *store.Tx, organizationID, phone, email string) (string, error) {
+	m := models.Member{ID: models.NewID(), OrganizationID: organizationID, Role: models.RoleProvider, CreatedAt: tx.Now}
+	var err error
+	if m.Phone, m.Email, err = contact.Both(phone, email, contact.Fields{Phone: "providerPhone", Email: "providerEmail"}); err != nil {
+		return "", err
+	}
+	known, err := a.memberByContact(tx.DB, organizationID, value(m.Phone), value(m.Email))
+	if err == nil {
+		return known.ID, nil
+	}
+	if models.CodeOf(err) != models.CodeUnauthenticated {
+		return "", err
+	}
+	if err := tx.Create(&m).Error; err != nil {
+		return "", fmt.Errorf("create member: %w", memberTaken(err))
+	}
+	return m.ID, tx.Audit(organizationID, "createMember", "member", m.ID)
+}
+
+// memberByContact finds a member by address. It fails with CodeUnauthenticated.
+func (a *Access) memberByContact(db *gorm.DB, organizationID, phone, email string) (*models.Member, error) {
+	var m models.Member
+	err := db.Where("organization_id = ? AND (phone = ? OR email = ?)", organizationID, phone, email).Order("id").Take(&m).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, models.Errorf(models.CodeUnauthenticated, "Nobody of the organization has this phone number or e-mail address.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read member: %w", err)
+	}
+	return &m, nil
+}
+
+// Member returns a member. It fails with CodeMemberMissing if there is none.
+func (a *Access) Member(ctx context.Context, organizationID, id string) (*models.Member, error) {
+	return member(a.store.Read(ctx), organizationID, id)
+}
+
+func member(db *gorm.DB, organizationID, id string) (*models.Member, error) {
+	var m models.Member
+	err := db.Where("organization_id = ? AND id = ?", organizationID, id).Take(&m).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, models.Errorf(models.CodeUnauthenticated, "The member is gone; sign in again.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read member: %w", err)
+	}
+	return &m, nil
 }

@@ -6,6 +6,7 @@ import (
 	"nowserving/booking"
 	"nowserving/booking/access"
 	"nowserving/booking/catalog"
+	"nowserving/booking/contact"
 	"nowserving/models"
 )
 
@@ -68,5 +69,5 @@ func (c Caller) International(phone string) string {
 	if c.Organization == nil {
 		return phone
 	}
-	return access.International(phone, catalog.CountryOf(&c.Organization.Organization))
+	return contact.International(phone, catalog.CountryOf(&c.Organization.Organization))
 }
