@@ -17,7 +17,7 @@ import (
 	"nowserving/models"
 )
 
-// account is how the audit of the account, which has no organization, is shown.
+// account is the name of the account's audit, which has no organization.
 const account = "account"
 
 var errAuditDamaged = errors.New("the audit is damaged")
@@ -142,7 +142,7 @@ func auditVerify(ctx context.Context, out io.Writer, s *store.Store, only string
 	return nil
 }
 
-// reportText is one line about a chain, and one for each fault.
+// reportText has a line about a chain, and one for each fault.
 func reportText(name string, r *store.AuditReport) string {
 	state := "ok"
 	if len(r.Faults) > 0 {

@@ -96,7 +96,7 @@ var secrets = []string{
 	"NOWSERVING_TURNSTILE_SECRET", "NOWSERVING_RECAPTCHA_SECRET",
 }
 
-// prefix marks the names that are ours: an unknown one is a mistake.
+// prefix begins the names of settings. An unknown name with it is an error.
 const prefix = "NOWSERVING_"
 
 // maxPositionTick is the longest a client may be left with an old place.
@@ -133,7 +133,7 @@ func readConfig(environ []string) (config, error) {
 	return c, errors.Join(unknown(values), c.check())
 }
 
-// unknown refuses names of ours that mean nothing, with the nearest that does.
+// unknown refuses unknown names with the prefix, and names the nearest setting.
 func unknown(values map[string]string) error {
 	known, err := knownNames()
 	if err != nil {
@@ -231,7 +231,7 @@ func (c *config) check() error {
 			errs = append(errs, fmt.Errorf("%s is %q; it is an http or https URL", setting.name, setting.value))
 		}
 	}
-	// A secret alone is for clients that bring a site key of their own.
+	// A secret without a site key is for clients with a site key of their own.
 	for _, pair := range []struct{ name, secret, siteKey string }{
 		{"NOWSERVING_TURNSTILE", c.TurnstileSecret, c.TurnstileSiteKey}, {"NOWSERVING_RECAPTCHA", c.RecaptchaSecret, c.RecaptchaSiteKey},
 	} {
@@ -255,9 +255,8 @@ func (c *config) check() error {
 	return errors.Join(errs...)
 }
 
-// challenges are what our own pages run to prove that a person asks. Each
-// provider's script is found from the address of its verifier, which check has
-// looked at.
+// challenges returns the captchas of our own pages. The URL of a provider's script
+// follows from that of its verifier.
 func (c *config) challenges() []web.Challenge {
 	var list []web.Challenge
 	for _, one := range []struct{ provider, siteKey, verifier, script string }{

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// serveDebug serves profiles of the process and its metrics to operators, at an
-// address of its own that no patient can reach.
+// serveDebug serves profiles and metrics to operators at an address of its own, which
+// must not be public.
 func serveDebug(ctx context.Context, addr string, metrics http.Handler, log *slog.Logger) (stop func() error, err error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {

@@ -32,8 +32,8 @@ func demo() *cobra.Command {
 	return cmd
 }
 
-// runDemo serves with the defaults: everything embedded, in a folder that is
-// gone afterwards, with a key and a code that only this run knows.
+// runDemo serves with the defaults: everything embedded, in a folder that is deleted
+// afterwards, with a new key.
 func runDemo(ctx context.Context, speed float64) (err error) {
 	if speed <= 0 {
 		return errors.New("--speed is a number larger than 0")

@@ -11,17 +11,17 @@ import (
 )
 
 const (
-	// quiet is how long a connection has been of no use when it may be closed:
-	// whoever sends requests one after another has been answered and asked to go
-	// elsewhere by then. Closed earlier, a connection could take a request with it.
+	// quiet is how long a connection has to be idle before it is closed. By then, a
+	// client that sends requests one after another has got Connection: close. Closing
+	// earlier could lose a request.
 	quiet = time.Second
-	// maxLeave bounds the wait for connections that never fall quiet.
+	// maxLeave bounds the wait for connections that are never idle.
 	maxLeave = 3 * time.Second
-	// leaveStep is the time between two looks.
+	// leaveStep is the time between two checks.
 	leaveStep = 20 * time.Millisecond
 )
 
-// connections are those of the HTTP server that no live client has taken over.
+// connections are the connections of the HTTP server, without those of live clients.
 type connections struct {
 	mu  sync.Mutex
 	all map[net.Conn]connection
@@ -46,9 +46,8 @@ func (cs *connections) note(c net.Conn, state http.ConnState) {
 	}
 }
 
-// leave waits until no connection has been in use for a time, or until it has
-// waited enough, and closes those nothing ever came over, which the server
-// would wait for.
+// leave waits until no connection has been in use for a time, at most maxLeave. It
+// closes connections that were never used, because the server would wait for them.
 func (cs *connections) leave(ctx context.Context, unused time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, maxLeave)
 	defer cancel()

@@ -34,8 +34,8 @@ func main() {
 	}
 }
 
-// redisLog takes what the Redis client says of its connections, which the
-// service reports itself when it matters.
+// redisLog logs the Redis client's messages at Debug. The service reports lost
+// connections itself.
 type redisLog struct{}
 
 func (redisLog) Printf(ctx context.Context, format string, v ...any) {
@@ -81,7 +81,7 @@ func root() *cobra.Command {
 	return cmd
 }
 
-// command is a command without flags that needs the configuration.
+// command makes a command that needs the configuration and has no flags.
 func command(use, short string, run func(context.Context, config) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		c, err := readConfig(os.Environ())
@@ -135,8 +135,8 @@ func migrateUp(ctx context.Context, c config) error {
 	})
 }
 
-// prepare opens the schema for a command of the service, which must not know the
-// owner's password.
+// prepare migrates or checks the schema for a command of the service, which must not
+// have the owner's password.
 func prepare(ctx context.Context, c config, s *store.Store) error {
 	if c.MigrateURL != "" {
 		return errors.New("NOWSERVING_MIGRATE_URL is for `nowserving migrate` alone: unset it here")
@@ -212,9 +212,9 @@ func keysCreate() *cobra.Command {
 	return cmd
 }
 
-// healthcheck is what a container runs: the image has no other HTTP client. It
-// asks whether the process works, not whether it is ready: a new container would
-// be no better off without PostgreSQL or Redis.
+// healthcheck is the container's health check, because the image has no other HTTP
+// client. It asks /healthz and not /readyz: a new container would not help if
+// PostgreSQL or Redis is away.
 func healthcheck(ctx context.Context, c config) error {
 	_, port, err := net.SplitHostPort(c.Addr)
 	if err != nil {

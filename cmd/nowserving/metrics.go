@@ -16,7 +16,7 @@ import (
 	"nowserving/realtime"
 )
 
-// measure shows what the parts count about themselves.
+// measure registers the metrics of all parts.
 func measure(registry *prometheus.Registry, db *store.Store, hub *realtime.Hub, index *queue.Index, mirrors *queue.Mirrors, bookings *booking.Service, notifier *notify.Service, log *slog.Logger) {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &deliveries{notifier, log})
 	gauge := func(name, help string, read func() float64) {
@@ -64,7 +64,7 @@ func measure(registry *prometheus.Registry, db *store.Store, hub *realtime.Hub, 
 	counter("dropped_total", "Live connections closed because they did not read.", func() float64 { return float64(hub.Stats().Dropped) })
 }
 
-// deliveries shows what became of everything that leaves the house.
+// deliveries collects the outcomes of deliveries.
 type deliveries struct {
 	notifier *notify.Service
 	log      *slog.Logger
@@ -81,7 +81,7 @@ var (
 		"Places told to patients' phones and to webhooks by those sweeps.", nil, nil)
 )
 
-// oldestTimeout bounds what a look at the metrics waits for the database.
+// oldestTimeout bounds the database query of a scrape.
 const oldestTimeout = 2 * time.Second
 
 // Describe implements prometheus.Collector.

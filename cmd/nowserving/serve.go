@@ -32,19 +32,19 @@ import (
 )
 
 const (
-	// drainTimeout bounds the shutdown: live clients are told to reconnect and
-	// running requests end.
+	// drainTimeout bounds the shutdown, in which live clients are asked to reconnect
+	// and running requests end.
 	drainTimeout = 15 * time.Second
 	// linkPatience is how long the start waits for Redis to answer.
 	linkPatience = time.Second
-	// warmPatience is how long the start reads ahead for who comes first.
+	// warmPatience is how long the start reads the longest queues ahead.
 	warmPatience = 5 * time.Second
 	// maxHeaderBytes bounds the headers of a request.
 	maxHeaderBytes = 16 << 10
 )
 
-// serve runs one node until ctx ends. beside, when not nil, runs next to it
-// and gets the node's address; when it fails, the node stops.
+// serve runs one node until ctx ends. beside, unless nil, runs beside it and gets the
+// node's URL. If it fails, the node stops.
 func serve(ctx context.Context, c config, beside func(ctx context.Context, url string) error) (err error) {
 	log := slog.Default()
 	if (c.DatabaseURL == "") != (c.RedisURL == "") {
@@ -54,7 +54,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		log.Warn("a verifier has no site key here: nobody can sign in on our own pages, only clients that bring one")
 	}
 
-	// What is opened is closed in the opposite order, whatever goes wrong.
+	// Everything is closed in the reverse order of opening, also after an error.
 	var opened []func() error
 	defer func() {
 		for i := len(opened) - 1; i >= 0; i-- {
@@ -141,8 +141,8 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		return err
 	}
 
-	// Handlers answer what the live server asks, and the live server is one of
-	// the addresses they serve.
+	// The handlers are the source of the live server, and the live server is one of
+	// their routes.
 	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	service, err := handlers.New(handlers.Options{
 		Options: api.Options{
@@ -220,7 +220,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		return err
 	}
 	if setup != "" {
-		// Printed, not logged: a log is kept and read by many.
+		// Printed, not logged: logs are kept and read by others.
 		fmt.Printf("First start. Make the first account key, once, at %s/setup#%s\n", c.PublicURL, setup)
 	}
 	failed := make(chan error, 2)
@@ -248,8 +248,8 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	stopBeside()
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	// Who asks goes on being answered, and is told to go elsewhere next; live
-	// clients are told to; then the door is closed.
+	// Keep serving requests but send Connection: close; ask WebSocket clients to
+	// reconnect elsewhere; then stop accepting.
 	service.Stop()
 	err = errors.Join(err, hub.Shutdown(drain))
 	unused := quiet
@@ -271,8 +271,8 @@ func version() string {
 	return info.Main.Version
 }
 
-// reachable reports whether a public URL leads to more than this machine or its
-// network. Twilio refuses messages that name another one to report to.
+// reachable reports whether a public URL is reachable from the internet. Twilio
+// refuses a message whose callback URL is not.
 func reachable(publicURL string) bool {
 	u, err := url.Parse(publicURL)
 	if err != nil || !strings.Contains(strings.Trim(u.Hostname(), "."), ".") {
@@ -282,7 +282,7 @@ func reachable(publicURL string) bool {
 	return err != nil || ip.IsGlobalUnicast() && !ip.IsPrivate()
 }
 
-// localURL is how to reach the listener from this machine.
+// localURL returns the listener's URL on this machine.
 func localURL(l net.Listener) string {
 	host, port, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {
