@@ -24,7 +24,7 @@ func Example_verifyWebhook() {
 		panic(err)
 	}
 	mac := hmac.New(sha256.New, key)
-	fmt.Fprintf(mac, "%s.%s.%s", id, timestamp, body)
+	mac.Write([]byte(id + "." + timestamp + "." + body))
 	want := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
 	fmt.Println(hmac.Equal([]byte(want), []byte(signature)))
 	// Output: true
