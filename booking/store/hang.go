@@ -113,6 +113,14 @@ type cutter struct {
 // dial returns a dial function whose connections the cutter knows.
 func (c *cutter) dial(dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		// Without this, the workers' attempts fill the queue of a server that hangs
+		// and keep it from answering when it could.
+		c.mu.Lock()
+		hung := c.hung
+		c.mu.Unlock()
+		if hung {
+			return nil, errHung
+		}
 		conn, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
