@@ -22,7 +22,7 @@ func (s *Service) Matched(ctx context.Context, organizationID, bookingID string)
 }
 
 // Free returns the first booking in a resource's queue and the resources that could
-// take it now: active, not paused and idle. bookingID is empty if nobody waits.
+// take it now: active, not paused and idle. bookingID is empty if the queue is empty.
 func (s *Service) Free(ctx context.Context, organizationID, resourceID string) (bookingID string, resources []string, err error) {
 	db := s.store.Read(ctx)
 	var head models.Booking

@@ -11,7 +11,7 @@ type Customer struct {
 	Phone *string
 	Email *string
 	// ClaimedPhone and ClaimedEmail were entered by the customer without proof. They
-	// are shown and written to in place of the others, but sign nobody in, and
+	// are shown and written to in place of the others, but are not used to sign in, and
 	// several customers may claim the same.
 	ClaimedPhone *string
 	ClaimedEmail *string

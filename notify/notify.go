@@ -21,8 +21,8 @@ type Bookings interface {
 	// Matched lists the active resources in whose queues a booking waits.
 	Matched(ctx context.Context, organizationID, bookingID string) ([]string, error)
 	// Free returns the first booking in a resource's queue and the resources that
-	// could take it now: active, not paused and idle. bookingID is empty if nobody
-	// waits.
+	// could take it now: active, not paused and idle. bookingID is empty if the
+	// queue is empty.
 	Free(ctx context.Context, organizationID, resourceID string) (bookingID string, resources []string, err error)
 	// Standings returns where every waiting booking of an organization stands,
 	// all at one moment.

@@ -251,7 +251,7 @@ func active(db *gorm.DB, organizationID string, trigger Trigger) ([]Webhook, err
 	return to, nil
 }
 
-// item is what is told of a booking.
+// item is a booking as a webhook shows it.
 type item struct{ bookingID, payload string }
 
 // rowsAtOnce bounds the rows of one statement.

@@ -21,7 +21,7 @@ func ExampleScore() {
 	// 10 3
 }
 
-// nobody is a database in which no booking waits.
+// nobody implements the database of an organization whose queues are empty.
 type nobody struct{}
 
 func (nobody) Waiting(context.Context, string, func([]queue.Entry) error) error { return nil }

@@ -485,8 +485,8 @@ func (p *past) now() []string {
 	return p.states[len(p.states)-1].order
 }
 
-// could reports whether a booking may have been at a position, 0 for nowhere,
-// at some moment of a time.
+// could reports whether a booking may have had a position at a moment between
+// from and to. Position 0 means that it did not wait.
 func (p *past) could(id string, position int, from, to time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
