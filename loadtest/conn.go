@@ -204,7 +204,9 @@ func (l *link) once(ctx context.Context, node string, again bool) (subscribed bo
 	if err != nil {
 		return false, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	stop := context.AfterFunc(ctx, func() {
+		conn.Close() //nolint:errcheck // the reader meets the closed connection
+	})
 	defer stop()
 	s := session{link: l, conn: conn, again: again, buffer: early}
 	err = s.read(ctx)

@@ -74,7 +74,7 @@ func newScript(t *testing.T, acts ...func(s *script, c net.Conn)) *script {
 			}
 			s.open(c)
 			act(s, c)
-			_ = c.Close()
+			c.Close() //nolint:errcheck // the client may have closed it
 		}
 	})
 	t.Cleanup(func() {
@@ -363,7 +363,7 @@ func TestHandshakeMustBeAnswered(t *testing.T) {
 				assert.NoError(t, err)
 				_, err = c.Write([]byte(answer))
 				assert.NoError(t, err)
-				_ = c.Close()
+				c.Close() //nolint:errcheck // the client may have closed it
 			})
 			_, err = linkTo(&script{}, nil).once(t.Context(), "http://"+listener.Addr().String(), false)
 			require.ErrorContains(t, err, want)

@@ -499,10 +499,10 @@ func (c *fakeConn) write(ctx context.Context, closing chan struct{}) {
 					return
 				}
 			}
-			_ = c.ws.Close(code, "planted")
+			c.ws.Close(code, "planted") //nolint:errcheck // the client may have gone
 			return
 		case <-closing:
-			_ = c.ws.CloseNow()
+			c.ws.CloseNow() //nolint:errcheck // the client may have gone
 			return
 		case <-ctx.Done():
 			return

@@ -264,7 +264,7 @@ func (b *bareServer) accept() {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			if err != nil || b.closed || i >= len(b.conns) || b.conns[i] != nil {
-				_ = conn.Close()
+				conn.Close() //nolint:errcheck // the connection is refused
 				return
 			}
 			b.conns[i] = conn
@@ -274,12 +274,12 @@ func (b *bareServer) accept() {
 }
 
 func (b *bareServer) close() {
-	_ = b.listener.Close()
+	b.listener.Close() //nolint:errcheck // the measurement is over
 	b.mu.Lock()
 	b.closed = true
 	for _, c := range b.conns {
 		if c != nil {
-			_ = c.Close()
+			c.Close() //nolint:errcheck // the measurement is over
 		}
 	}
 	b.changed.Broadcast()

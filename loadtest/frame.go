@@ -143,7 +143,7 @@ func dialWith(ctx context.Context, dialer net.Dialer, node string, kind protocol
 		early, err = upgrade(conn, address, kind)
 	}
 	if err != nil {
-		_ = conn.Close()
+		conn.Close() //nolint:errcheck // the connection failed already
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}

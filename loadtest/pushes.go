@@ -80,7 +80,7 @@ func Pushes(ctx context.Context, o PushesOptions) (*Report, error) {
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) }) // ends when it is closed
 	defer func() {
-		_ = server.Close() // nothing is expected of it any more
+		server.Close() //nolint:errcheck // nothing is expected of it any more
 		serving.Wait()
 	}()
 	if err := p.setUp(ctx); err != nil {

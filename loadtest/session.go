@@ -58,7 +58,8 @@ func (s *session) read(ctx context.Context) error {
 	copy(buffer, s.buffer)
 	start, end := 0, early
 	s.buffer = nil
-	for now := time.Now(); ; {
+	now := time.Now()
+	for {
 		for {
 			frame, size, err := parseFrame(buffer[start:end])
 			if err != nil {
@@ -134,7 +135,7 @@ func (s *session) checkSilence() {
 		s.timer.Reset(handshakeTimeout)
 	case quiet >= l.silence:
 		s.dead.Store(true)
-		_ = s.conn.Close()
+		s.conn.Close() //nolint:errcheck // the reader meets the closed connection
 	default:
 		s.timer.Reset(l.silence - quiet)
 	}
@@ -187,7 +188,7 @@ func (s *session) frame(f frame, at time.Time) (done bool, err error) {
 		}
 		s.link.mu.Lock()
 		defer s.link.mu.Unlock()
-		_ = writeFrame(s.conn, opClose, f.payload[:min(2, len(f.payload))])
+		writeFrame(s.conn, opClose, f.payload[:min(2, len(f.payload))]) //nolint:errcheck // the server has closed; the answer is a courtesy
 		return false, closeError(code, reason)
 	default:
 		return false, fmt.Errorf("a frame of the unknown kind %d", f.opcode)
@@ -390,8 +391,7 @@ func (s *session) told(sub *subscription, done bool) (over bool, err error) {
 	}
 	if len(l.subscriptions) == 0 {
 		l.over = true
-		// The closing handshake is a courtesy: the answer to it does not matter.
-		_ = writeFrame(s.conn, opClose, []byte{1000 >> 8, 1000 & 0xff})
+		writeFrame(s.conn, opClose, []byte{1000 >> 8, 1000 & 0xff}) //nolint:errcheck // the client leaves either way
 		return true, nil
 	}
 	if l.hello != nil {

@@ -284,9 +284,8 @@ func (h *hand) ask(o order) (word, error) {
 
 // dismiss ends the worker.
 func (h *hand) dismiss() {
-	_ = h.in.Close()
-	// What it had to say it has said: an error now is one of an interrupted run.
-	_ = h.wait()
+	h.in.Close() //nolint:errcheck // the worker has ended if this fails
+	h.wait()     //nolint:errcheck // its results are in: an error now comes of an interrupted run
 }
 
 // crew is the workers that hold the clients of a scenario.

@@ -129,7 +129,7 @@ const (
 func (l *throttledTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if wait := l.wait(); wait > 0 {
 		if r.Body != nil {
-			_ = r.Body.Close() // it was never read
+			r.Body.Close() //nolint:errcheck // it was never read
 		}
 		return answerWith(r, http.StatusTooManyRequests, codeClosed, "", wait), nil
 	}
