@@ -89,7 +89,7 @@ func (s *Service) serviceOf(ctx context.Context, organizationID, typeID string) 
 	}
 	s.stats.mu.Lock()
 	defer s.stats.mu.Unlock()
-	o.service = fresh // which nobody sees if the type was forgotten meanwhile
+	o.service = fresh // unused if the type was forgotten meanwhile
 	return fresh, nil
 }
 
@@ -150,7 +150,7 @@ func (s *Service) observe(ctx context.Context, organizationID, typeID string) (s
 	for _, id := range present {
 		out.free = append(out.free, min(remaining[id], out.mean))
 	}
-	if len(out.free) == 0 { // nobody is in: as if one came now
+	if len(out.free) == 0 { // no resource is available: as if one came now
 		out.free = []float64{0}
 	}
 	slices.Sort(out.free)

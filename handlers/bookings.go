@@ -217,7 +217,7 @@ func (s *Server) bookingRoutes() {
 		{"end", "End a visit", "Sets its real end.", s.opts.Bookings.End},
 		{"noShow", "Record a no-show", "The patient did not come, when called or to their appointment.", s.opts.Bookings.NoShow},
 		{"recall", "Call a patient again", "Not sooner than 60 seconds after the last call, and three times at most.", s.opts.Bookings.Recall},
-		{"hold", "Hold a booking", "The patient steps aside: they keep their place in line, are passed over and count ahead of nobody.", s.opts.Bookings.Hold},
+		{"hold", "Hold a booking", "The patient steps aside: they keep their place in line, are passed over and do not count in the positions of others.", s.opts.Bookings.Hold},
 	} {
 		api.Register(s.api, api.Operation{
 			Method: http.MethodPost, Path: "/management/bookings/" + act.verb, ID: act.verb + "Booking", Tag: "Bookings", Roles: api.Staff,

@@ -127,7 +127,7 @@ func (s *Server) peopleRoutes() {
 		Method: http.MethodPost, Path: "/management/customers/merge", ID: "mergeCustomers", Tag: "Customers", Roles: api.Staff &^ api.Provider,
 		Summary: "Merge two records of one person",
 		About: "customerId stays: it takes over every booking of duplicateId, and the address, name, note and data that it lacks. Each booking keeps the name " +
-			"it was made for. The duplicate's sessions end; with an address of it that the record did not lack nobody signs in any more.",
+			"it was made for. The duplicate's sessions end; its addresses no longer sign in, except those that the record lacked.",
 		Example: map[string]any{"customerId": exampleID, "duplicateId": exampleOther},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[mergeBody]) (api.Result[customerView], error) {
 		var waiting []models.Booking

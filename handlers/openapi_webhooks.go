@@ -35,7 +35,7 @@ var triggerTexts = map[notify.Trigger][2]string{
 	notify.TriggerProviderCanceled:            {"Staff cancel a booking", "data.cancelReason says why."},
 	notify.TriggerBookingUnassigned:           {"A customer joins a queue", "Every resource that serves the type may take the booking."},
 	notify.TriggerBookingAssigned:             {"A resource takes a booking", "Its patient is called at the same time: see bookingCalled."},
-	notify.TriggerBookingExpired:              {"A booking expires because nobody takes it in time", ""},
+	notify.TriggerBookingExpired:              {"A booking expires because no resource takes it in time", ""},
 	notify.TriggerQueuePositionUpdated:        {"The place of a waiting booking changes", "data.queuePosition is the new one."},
 	notify.Trigger(models.ReminderDayBefore):  {"An appointment begins in 24 hours", ""},
 	notify.Trigger(models.ReminderHourBefore): {"An appointment begins in 60 minutes", ""},

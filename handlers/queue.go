@@ -28,7 +28,7 @@ func (s *Server) queueRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/queue/next", ID: "callNext", Tag: "Queue", Roles: api.Staff,
 		Summary: "Call the next patient",
-		About:   "Takes the head of the resource's queue in one step: concurrent calls get different patients. QUE-EMPTY if nobody waits.",
+		About:   "Takes the head of the resource's queue in one step: concurrent calls get different patients. QUE-EMPTY if the queue is empty.",
 		Example: example,
 	}, func(ctx context.Context, c api.Caller, in *api.Body[queueRef]) (api.Result[api.BookingView], error) {
 		ctx = store.Because(ctx, in.Body.Reason)

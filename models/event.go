@@ -53,7 +53,7 @@ type BookingEvent struct {
 	CalledAt    *time.Time `json:"calledAt,omitempty"`
 	RecallCount int        `json:"recallCount,omitempty"`
 	At          time.Time  `json:"at"`
-	// Action is what was done, for the audit; empty for what nobody has to know
+	// Action is what was done, for the audit; empty if the audit does not record it
 	// of later.
 	Action Action `json:"-"`
 	// Undone is the action that an undo reverted.

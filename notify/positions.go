@@ -266,7 +266,7 @@ func (p *pushes) live(ctx context.Context, organizationID string, standings []mo
 	}
 	held, err := p.s.o.FCM.Live(ctx, organizationID, ids)
 	if err != nil { // a push too many does no harm
-		p.s.log.Warn("nobody knows who is connected live; everybody gets a push", "error", err)
+		p.s.log.Warn("live connections are unknown; every patient gets a push", "error", err)
 		return nil, ctx.Err()
 	}
 	return held, nil

@@ -138,14 +138,14 @@ func (m *smtp) send(ctx context.Context, t outgoing) (string, error) {
 	if err != nil {
 		e := refusedBy(ctx, err)
 		if e.Code == "unreachable" && e.Cause == nil {
-			e.Code, e.Cause, e.Operator = "handshake", err, true // about the server and us; nobody else is named yet
+			e.Code, e.Cause, e.Operator = "handshake", err, true // about the server and us; no recipient is named yet
 		}
 		return "", e
 	}
 	err = client.SendWithSMTPClient(session, letter)
 	if letter.IsDelivered() { // whatever the server says after taking it
 		if session.UpdateDeadline(farewell) == nil {
-			_ = client.CloseWithSMTPClient(session) // it has the message
+			client.CloseWithSMTPClient(session) //nolint:errcheck // the server has the message
 		}
 		return id, nil
 	}

@@ -20,7 +20,7 @@ const (
 	resultSent         = "sent"
 	resultFailed       = "failed"       // given up
 	resultRetried      = "retried"      // an attempt failed; another follows
-	resultDropped      = "dropped"      // not of use any more, or nobody to send it to
+	resultDropped      = "dropped"      // no longer of use, or without a recipient
 	resultUnregistered = "unregistered" // the phone is gone; its device was deleted
 	resultHeld         = "held"         // the client has had it by its live connection
 )

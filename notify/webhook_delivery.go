@@ -192,7 +192,7 @@ func (h *webhooks) attempt(ctx context.Context, d *dueDelivery) (*attempt, error
 	a.took = time.Since(began)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, ctx.Err() // stopping: nobody knows whether it arrived
+			return nil, ctx.Err() // stopping: it may have arrived
 		}
 		a.failure = failureOf(err, handshake.Load())
 		// The address may hold a token, and an answer that is no HTTP may hold

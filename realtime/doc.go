@@ -44,7 +44,7 @@
 // publications, only while there is something to do, and sometimes one that
 // asks the database. One goroutine looks after pings and deadlines of all.
 //
-// Locks are taken in this order, and held by nobody who waits for the network:
+// Locks are taken in this order, and never held while waiting for the network:
 // organization.inboxMu or organization.mu (never both), Hub.mu, a mirror's
 // View, conn.mu, then sending.mu or socket.mu.
 //

@@ -91,7 +91,7 @@ type Hub struct {
 	writers writeScheduler
 
 	mu            sync.RWMutex
-	leaving       bool // takes nobody in any more
+	leaving       bool // takes no more connections
 	closing       bool // and starts nothing more for those who are here
 	conns         map[*conn]struct{}
 	gone          chan struct{} // closed when the hub is closing and no connection is left

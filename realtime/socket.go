@@ -64,7 +64,7 @@ func newSocket(conn net.Conn, h *Hub) (*socket, error) {
 		for {
 			s.taken, s.errno = syscall.Write(int(fd), s.data)
 			if !errors.Is(s.errno, syscall.EINTR) {
-				return // whatever came of it: nobody waits here
+				return // the result is ignored: no caller waits for it
 			}
 		}
 	}

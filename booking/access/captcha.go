@@ -98,8 +98,8 @@ func (a *Access) checkWith(ctx context.Context, v Verifier, field, token string,
 		}
 	}
 	if err != nil {
-		a.o.Log.Error("nobody can be told from a program", "field", field, "error", err)
-		return models.Errorf(models.CodeUnavailable, "It can't be checked at the moment that a person asks.")
+		a.o.Log.Error("captcha verification failed", "field", field, "error", err)
+		return models.Errorf(models.CodeUnavailable, "The verification service does not answer. Try again in a minute.")
 	}
 	if !said.Success || said.Score != nil && *said.Score < leastScore {
 		return models.Errorf(models.CodeCaptcha, "What came in %s does not prove that a person asks, or has been used.", field)

@@ -17,7 +17,7 @@ const (
 
 // credentialCache are the credentials that were found to be good a moment ago: no database
 // was asked about a token, but reading one costs more than a request's own work.
-// What was not good is not kept: nobody can fill the memory with guesses.
+// Refused credentials are not kept, so guesses cannot fill the memory.
 type credentialCache struct {
 	mu sync.RWMutex
 	by map[string]cacheEntry // hash of the secret
@@ -65,7 +65,7 @@ func (k *credentialCache) keep(hash string, p Principal, now time.Time, changes 
 func (k *credentialCache) forget(list []store.Revocation) {
 	ended := map[string]bool{}
 	for _, r := range list {
-		if r.Kind != store.RevokedSession { // nobody comes here with one
+		if r.Kind != store.RevokedSession { // a session is not presented here
 			ended[r.Subject] = true
 		}
 	}

@@ -140,7 +140,7 @@ func (c *Catalog) UpdateOrganization(ctx context.Context, id string, change Orga
 	return o, err
 }
 
-// DeleteOrganization hides an organization: nobody finds it any more, its
+// DeleteOrganization hides an organization: it is no longer found, its
 // credentials are refused, its live connections closed, and nothing is sent for
 // it. Everything of it stays in the database.
 func (c *Catalog) DeleteOrganization(ctx context.Context, id string) (*models.Organization, error) {

@@ -138,7 +138,7 @@ func (m *Mirror) AsOf() (t time.Time, live bool) {
 		return m.asOf, false
 	case now.Sub(heard) < pongTimeout:
 		return now, true
-	default: // silent, though nobody has noticed yet
+	default: // silent, though not noticed yet
 		return heard, false
 	}
 }
@@ -348,7 +348,7 @@ func (s *state) apply(d *Delta) []Dirty {
 		}
 	}
 	if stays {
-		return nil // a newer version in the same place moves nobody
+		return nil // a newer version in the same place moves no booking
 	}
 	return dirty
 }

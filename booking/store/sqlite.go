@@ -27,7 +27,7 @@ func (s *Store) openSQLite(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	file := filepath.Join(o.DataDir, "nowserving.db")
-	// What is deleted is overwritten, so that nobody finds it in the file.
+	// Deleted data is overwritten, so that it cannot be read from the file.
 	sync := "&_pragma=synchronous(FULL)" // every commit waits for the disk
 	if o.SQLiteNormalSync {
 		sync = "&_pragma=synchronous(NORMAL)" // only checkpoints do

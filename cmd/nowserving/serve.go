@@ -51,7 +51,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		log.Warn("only one of DATABASE_URL and REDIS_URL is set: run a single node, several must share both")
 	}
 	if c.TurnstileSecret != "" && c.TurnstileSiteKey == "" || c.RecaptchaSecret != "" && c.RecaptchaSiteKey == "" {
-		log.Warn("a verifier has no site key here: nobody can sign in on our own pages, only clients that bring one")
+		log.Warn("a verifier has no site key here: sign-in does not work on our own pages, only for clients that bring one")
 	}
 
 	// Everything is closed in the reverse order of opening, also after an error.
@@ -254,7 +254,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	err = errors.Join(err, hub.Shutdown(drain))
 	unused := quiet
 	if c.DatabaseURL == "" {
-		unused /= 4 // a node by itself has nobody to hand over to, and somebody waits for it to end
+		unused /= 4 // a single node has no other to hand over to, and a person waits for it to end
 	}
 	err = errors.Join(err, inUse.leave(drain, unused), server.Shutdown(drain))
 	front.Wait()

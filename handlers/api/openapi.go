@@ -204,7 +204,7 @@ func (a *API) documented(op Operation) huma.Operation {
 		Extensions: map[string]any{"x-who": op.Roles.names()},
 		Security:   []map[string][]string{},
 	}
-	// Where nobody has to say who they are, a code, a token or a page's session may be refused.
+	// Where no credential is required, a code, a token or a page's session may be refused.
 	statuses := []int{
 		http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity,
 		http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable,

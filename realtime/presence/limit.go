@@ -32,7 +32,7 @@ const (
 
 // surplus takes out of a set what dead nodes have left behind, and then the
 // oldest connections that are too many, and tells all nodes of these. What is
-// younger than ARGV[3] may be of a node that nobody knows yet.
+// younger than ARGV[3] may be of a node that is not known yet.
 var surplus = redis.NewScript(`
 local living = {}
 for i = 4, #ARGV do living[ARGV[i]] = true end

@@ -118,7 +118,7 @@ func (s *PostgresServer) start() error {
 			return fmt.Errorf("it ended: %w", p.err)
 		default:
 		}
-		conn, err := pgx.Connect(ctx, s.URL) // nobody else has the password
+		conn, err := pgx.Connect(ctx, s.URL) // only this harness has the password
 		if err != nil {
 			return err
 		}

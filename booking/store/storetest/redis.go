@@ -252,7 +252,7 @@ func poll(ctx context.Context, ask func() error) error {
 	}
 }
 
-// freeAddress returns a loopback address nobody listens on, and nobody else gets
+// freeAddress returns a loopback address on which no process listens, and which no one else gets
 // while the test runs, also when its server is stopped for a while: the port lies
 // below those the kernel gives to outgoing connections, and the same one of UDP
 // is held as a sign to the tests of this and other packages.
