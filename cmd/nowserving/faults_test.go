@@ -290,6 +290,8 @@ type wire struct {
 	url string
 	all bool
 
+	connections atomic.Int64 // accepted so far
+
 	mu    sync.Mutex
 	whole chan struct{} // closed while the wire is not cut
 	held  int           // pieces held back so far
@@ -319,6 +321,7 @@ func openWire(t *testing.T, server string, all bool) *wire {
 			if err != nil {
 				return
 			}
+			c.connections.Add(1)
 			carrying.Go(func() { c.carry(ctx, client, address) })
 		}
 	})

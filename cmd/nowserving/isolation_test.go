@@ -185,6 +185,9 @@ func TestAFrozenDatabaseIsToldOfAtOnce(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, http.StatusServiceUnavailable, status)
 		require.Less(t, time.Since(began), enough, "later requests fail at once")
+		opened := cut.connections.Load()
+		require.Never(t, func() bool { return cut.connections.Load() > opened+3 }, time.Second, 50*time.Millisecond,
+			"only the watch of the database connects, not the workers")
 		cut.set(false)
 		thawed := time.Now()
 		require.Eventually(t, func() bool {
