@@ -119,7 +119,7 @@ func TestEveryCodeIsInTheReference(t *testing.T) {
 	source, err := os.ReadFile("protocol.go")
 	require.NoError(t, err)
 	for pattern, listed := range map[string][]realtime.CodeText{
-		`= farewell\{(\d+), "([^"]+)"`: realtime.CloseCodes, `protocol\.Error\{Code: (\d+), Message: "([^"]+)"`: realtime.Errors,
+		`= disconnect\{(\d+), "([^"]+)"`: realtime.CloseCodes, `protocol\.Error\{Code: (\d+), Message: "([^"]+)"`: realtime.Errors,
 	} {
 		texts := map[string]bool{}
 		for _, c := range listed {
