@@ -30,8 +30,18 @@ func setReminder(b *models.Booking, i int) {
 // scheduleReminders sets the first reminder of a new appointment that is not in the
 // past.
 func scheduleReminders(b *models.Booking, now time.Time) {
-	i := slices.IndexFunc(models.Reminders, func(r models.Reminder) bool { return due(b, r).After(now) })
-	setReminder(b, i)
+	setReminder(b, nextReminder(b, now))
+}
+
+// nextReminder returns the index of the first reminder due after now, or
+// len(models.Reminders) if there is none.
+func nextReminder(b *models.Booking, now time.Time) int {
+	for i, r := range models.Reminders {
+		if due(b, r).After(now) {
+			return i
+		}
+	}
+	return len(models.Reminders)
 }
 
 // settle adapts the reminders and the end of an appointment to its stage: a patient

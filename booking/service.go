@@ -54,7 +54,7 @@ type Service struct {
 func New(s *store.Store, c *catalog.Catalog, ix *queue.Index, mirrors *queue.Mirrors, log *slog.Logger) *Service {
 	return &Service{
 		store: s, catalog: c, index: ix, mirrors: mirrors, log: log,
-		stats: newServiceTimes(), waiting: newRosters(),
+		stats: newServiceTimes(), waiting: newWaitingCache(),
 	}
 }
 

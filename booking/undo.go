@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	"nowserving/booking/store"
@@ -104,10 +103,7 @@ func restored(b *models.Booking, now time.Time) map[string]any {
 	if b.StartsAt != nil {
 		appointment := *b
 		appointment.EndsAt = b.UndoEndsAt
-		next := slices.IndexFunc(models.Reminders, func(r models.Reminder) bool { return due(&appointment, r).After(now) })
-		if next < 0 {
-			next = len(models.Reminders)
-		}
+		next := nextReminder(&appointment, now)
 		if b.UndoStage == models.StageServing {
 			next = max(next, reminderOf(models.ReminderAfterEnd))
 		}

@@ -57,7 +57,7 @@ type reading struct {
 	err  error
 }
 
-func newRosters() *waitingCache { return &waitingCache{byOrganization: map[string]*waitingRows{}} }
+func newWaitingCache() *waitingCache { return &waitingCache{byOrganization: map[string]*waitingRows{}} }
 
 // Watch finds a booking that the caller may see, as it is now, and its place in
 // the queue, 0 when it does not wait.

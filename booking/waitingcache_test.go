@@ -13,7 +13,7 @@ import (
 func TestARosterIsReadForACrowdOnly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		rs := newRosters()
+		rs := newWaitingCache()
 		read := func(ids ...string) {
 			list := make([]models.Booking, len(ids))
 			for i, id := range ids {
@@ -74,7 +74,7 @@ func TestARosterIsReadForACrowdOnly(t *testing.T) {
 func TestRostersAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		rs := newRosters()
+		rs := newWaitingCache()
 		rows := make([]models.Booking, maxWaitingRows)
 		for i := range rows {
 			rows[i] = models.Booking{ID: models.NewID(), Version: 1}

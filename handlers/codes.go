@@ -81,14 +81,18 @@ func (s *Server) spendCode(ctx context.Context, c api.Caller, method string) err
 	}
 }
 
-// guessBudgets are the budgets that a wrong code is charged to.
-func (s *Server) guessBudgets(address, whose string) []api.NamedLimit {
+// guessBudgets are the budgets that a wrong code from an address is charged to:
+// those of its network, and one for each of the people it was to be the code of.
+func (s *Server) guessBudgets(address string, whose ...string) []api.NamedLimit {
 	subscriber, network := s.api.HashedNetworksOf(address)
-	return []api.NamedLimit{
+	budgets := []api.NamedLimit{
 		budget("guesses:"+subscriber, guessesOfAddress, codesPeriod),
 		budget("guesses:"+network, networkFactor*guessesOfAddress, codesPeriod),
-		budget("guesses:"+subscriber+":"+whose, guessesAtContact, codesPeriod),
 	}
+	for _, id := range whose {
+		budgets = append(budgets, budget("guesses:"+subscriber+":"+id, guessesAtContact, codesPeriod))
+	}
+	return budgets
 }
 
 // verifyCode signs a person in with a one-time code. What a wrong code means to

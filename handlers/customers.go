@@ -51,8 +51,18 @@ type CustomerBody struct {
 	Data      models.Fields `json:"data" doc:"Custom fields; replaced as a whole."`
 }
 
-// maxData bounds the custom fields of a customer, in bytes.
-const maxData = 32 << 10
+// maxFields bounds the custom fields of a customer or a booking and the
+// configuration of an organization, in bytes of JSON.
+const maxFields = 32 << 10
+
+// checkFields refuses the fields of a body's member that are larger than maxFields.
+func checkFields(member string, fields models.Fields) error {
+	data, err := json.Marshal(fields)
+	if err == nil && len(data) > maxFields {
+		err = models.Invalid(member, "It takes at most %d bytes.", maxFields)
+	}
+	return err
+}
 
 // profileBody changes the calling customer.
 type profileBody struct {
@@ -61,12 +71,8 @@ type profileBody struct {
 }
 
 func (s *Server) updateCustomer(ctx context.Context, c api.Caller, id string, b CustomerBody, code string) (api.Result[customerView], error) {
-	data, err := json.Marshal(b.Data)
-	if err != nil {
+	if err := checkFields("data", b.Data); err != nil {
 		return api.Result[customerView]{}, err
-	}
-	if len(data) > maxData {
-		return api.Result[customerView]{}, models.Invalid("data", "Custom fields take at most %d bytes.", maxData)
 	}
 	if b.Phone != nil {
 		phone := c.International(*b.Phone)
@@ -83,7 +89,7 @@ func (s *Server) updateCustomer(ctx context.Context, c api.Caller, id string, b 
 		return viewCustomer(update())
 	}
 	var changed *models.Customer
-	err = s.guess(ctx, c.Address, c.SubjectID, func() error {
+	err := s.guess(ctx, c.Address, c.SubjectID, func() (err error) {
 		changed, err = update()
 		return err
 	})

@@ -52,11 +52,7 @@ func (s *Server) checkOnSite(ctx context.Context, c api.Caller, given string) er
 	if err != nil {
 		return err
 	}
-	subscriber, network := s.api.HashedNetworksOf(c.Address)
-	budgets := []api.NamedLimit{
-		budget("guesses:"+subscriber, guessesOfAddress, codesPeriod),
-		budget("guesses:"+network, networkFactor*guessesOfAddress, codesPeriod),
-	}
+	budgets := s.guessBudgets(c.Address)
 	if wait := s.api.Limiter.Spent(ctx, budgets); wait > 0 {
 		return &models.Error{Code: models.CodeTooManyRequests, RetryAfter: wait, Detail: "Too many wrong codes came from this network."}
 	}

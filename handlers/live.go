@@ -167,14 +167,7 @@ func (l *Live) Queue(ctx context.Context, client realtime.Client, resourceID str
 		b := &page.Bookings[i]
 		waiting[i] = waiter{b.ID, b.Ticket, b.TypeID, b.Priority, models.At(b.CreatedAt)}
 	}
-	data, err := json.Marshal(struct {
-		Type       models.EventType `json:"type"`
-		ResourceID string           `json:"resourceId"`
-		Paused     bool             `json:"paused"`
-		Waiting    []waiter         `json:"waiting"`
-		Total      int64            `json:"total"`
-		At         models.Moment    `json:"at"`
-	}{models.EventSnapshot, resourceID, r.Paused, waiting, page.Total, models.At(at)})
+	data, err := json.Marshal(queueSnapshot{models.EventSnapshot, resourceID, r.Paused, waiting, int(page.Total), models.At(at)})
 	return realtime.QueueSnapshot{OrganizationID: c.OrganizationID, Data: data}, err
 }
 

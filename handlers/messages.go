@@ -3,7 +3,6 @@ package handlers
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"nowserving/booking/access"
 	"nowserving/handlers/api"
@@ -110,14 +109,9 @@ type messageAttemptView struct {
 }
 
 func viewMessageAttempt(a *notify.MessageAttempt) messageAttemptView {
-	var reported *time.Time
-	if a.DeliveryAt != nil {
-		at := a.DeliveryAt.UTC()
-		reported = &at
-	}
 	return messageAttemptView{
 		a.ID, a.MessageID, a.BookingID, a.Template, a.Method, a.Attempt, a.Status, a.ProviderID, a.Error, a.DurationMS,
-		a.Delivery, a.DeliveryError, models.AtOrNil(reported), models.At(a.CreatedAt),
+		a.Delivery, a.DeliveryError, models.AtOrNil(a.DeliveryAt), models.At(a.CreatedAt),
 	}
 }
 

@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 
 	"nowserving/booking/access"
@@ -33,13 +32,9 @@ func viewOrganization(o *models.Organization) organizationView {
 	if config == nil {
 		config = models.Fields{}
 	}
-	name := ""
-	if o.ShortName != nil {
-		name = *o.ShortName
-	}
 	return organizationView{
 		ID: o.ID, Name: o.Name, Timezone: o.Timezone, BusinessTypeID: o.BusinessTypeID, BusinessCustomConfig: config, AllowedOrigins: o.AllowedOrigins, ClinicAddresses: o.ClinicAddresses,
-		OTPDailyLimit: o.OTPDailyLimit, ShortName: name, Country: catalog.CountryOf(o), GuestJoin: o.GuestJoin, CreatedAt: models.At(o.CreatedAt), IsDeleted: o.DeletedAt != nil,
+		OTPDailyLimit: o.OTPDailyLimit, ShortName: text(o.ShortName), Country: catalog.CountryOf(o), GuestJoin: o.GuestJoin, CreatedAt: models.At(o.CreatedAt), IsDeleted: o.DeletedAt != nil,
 	}
 }
 
@@ -89,15 +84,6 @@ func (s *Server) door(b DoorBody, drawn bool) (catalog.OrganizationChange, error
 	return change, nil
 }
 
-// checkConfig bounds the configuration of an organization, as that of customers.
-func checkConfig(config models.Fields) error {
-	data, err := json.Marshal(config)
-	if err == nil && len(data) > maxData {
-		err = models.Invalid("businessCustomConfig", "The configuration takes at most %d bytes.", maxData)
-	}
-	return err
-}
-
 type organizationBody struct {
 	Name                 string        `json:"name" required:"true" minLength:"1" maxLength:"200"`
 	Timezone             string        `json:"timezone" required:"true" minLength:"1" maxLength:"100" example:"Asia/Riyadh" doc:"IANA name."`
@@ -138,7 +124,7 @@ func (s *Server) organizationRoutes() {
 			Name: in.Body.Name, Timezone: in.Body.Timezone, BusinessTypeID: in.Body.BusinessTypeID, BusinessCustomConfig: in.Body.BusinessCustomConfig,
 			AllowedOrigins: in.Body.AllowedOrigins, ClinicAddresses: in.Body.ClinicAddresses, OTPDailyLimit: in.Body.OTPDailyLimit,
 		}
-		if err := checkConfig(in.Body.BusinessCustomConfig); err != nil {
+		if err := checkFields("businessCustomConfig", in.Body.BusinessCustomConfig); err != nil {
 			return api.Result[organizationView]{}, err
 		}
 		door, err := s.door(in.Body.DoorBody, false)
@@ -183,7 +169,7 @@ func (s *Server) organizationRoutes() {
 		if err := within(ctx, c, &in.ID); err != nil {
 			return api.Result[organizationView]{}, err
 		}
-		if err := checkConfig(in.Body.BusinessCustomConfig); err != nil {
+		if err := checkFields("businessCustomConfig", in.Body.BusinessCustomConfig); err != nil {
 			return api.Result[organizationView]{}, err
 		}
 		if in.Body.OTPDailyLimit != nil && c.Kind != access.KindAccount {

@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 
 	"nowserving/booking"
@@ -47,20 +46,13 @@ func (f *filterBody) filters() booking.Filters {
 	return out
 }
 
-// maxInfo bounds the custom fields of a booking, in bytes.
-const maxInfo = 32 << 10
-
 // queued reports whether the body joins the queue.
 func (b ScheduleBody) queued() bool { return b.Assign != nil && !*b.Assign }
 
 // join returns the part that queued bookings and appointments have in common.
 func (b ScheduleBody) join() (booking.Join, error) {
-	info, err := json.Marshal(b.Info)
-	if err != nil {
+	if err := checkFields("bookingInfoCustomFields", b.Info); err != nil {
 		return booking.Join{}, err
-	}
-	if len(info) > maxInfo {
-		return booking.Join{}, models.Invalid("bookingInfoCustomFields", "Custom fields take at most %d bytes.", maxInfo)
 	}
 	return booking.Join{TypeID: b.Type, Timeout: b.Timeout, Filters: b.Resource.filters(), Note: b.Note, Info: b.Info}, nil
 }

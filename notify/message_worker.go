@@ -109,7 +109,7 @@ type provider struct {
 	rests time.Time
 }
 
-func newCarrier(s sender, setting string, places chan struct{}) *provider {
+func newProvider(s sender, setting string, places chan struct{}) *provider {
 	return &provider{sender: s, setting: setting, places: places}
 }
 
@@ -152,7 +152,7 @@ func newPost(s *Service) (*messages, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the URL of the mail server: %w", err)
 		}
-		p.providers[methodEmail] = newCarrier(mail, settingSMTP, newPlaces())
+		p.providers[methodEmail] = newProvider(mail, settingSMTP, newPlaces())
 	}
 	if s.o.SMSURL != "" {
 		callback := ""
@@ -166,7 +166,7 @@ func newPost(s *Service) (*messages, error) {
 		for _, senders := range providers {
 			places := newPlaces() // of one provider, whatever the method
 			for method, sender := range senders {
-				p.providers[method] = newCarrier(sender, settingSMS, places)
+				p.providers[method] = newProvider(sender, settingSMS, places)
 				if t, ok := sender.(*twilio); ok {
 					p.reporting = append(p.reporting, t)
 				}
@@ -181,7 +181,7 @@ func newPost(s *Service) (*messages, error) {
 	}
 	for _, method := range methods {
 		if p.providers[method] == nil {
-			p.providers[method] = newCarrier(&console{method: method, out: s.o.Console}, "", newPlaces())
+			p.providers[method] = newProvider(&console{method: method, out: s.o.Console}, "", newPlaces())
 		}
 	}
 	return p, nil

@@ -86,7 +86,7 @@ type PayloadData struct {
 
 // sequenceOf orders the deliveries about a booking: the booking's version, then a
 // counter within that version.
-func sequenceOf(version int64, k int64) int64 { return version*1_000_000 + k }
+func sequenceOf(version, k int64) int64 { return version*sequences + k }
 
 // dataOf makes the data of an event.
 func dataOf(e *models.BookingEvent) PayloadData {

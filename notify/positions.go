@@ -28,9 +28,6 @@ const (
 	sequences = 1_000_000
 )
 
-// triggerPosition is the trigger of webhooks with positions.
-const triggerPosition = "queuePositionUpdated"
-
 // positionState is what was sent about the position of a waiting booking.
 type positionState struct {
 	BookingID string `gorm:"primaryKey"`
@@ -46,7 +43,7 @@ type positionState struct {
 }
 
 // number orders what was sent over all versions of the booking.
-func (s *positionState) number() int64 { return s.Version*sequences + s.Sequence }
+func (s *positionState) number() int64 { return sequenceOf(s.Version, s.Sequence) }
 
 // waiter is a waiting booking, and what has to be sent about it.
 type waiter struct {
@@ -130,7 +127,7 @@ func (p *pushes) news(ctx context.Context, organizationID string) (news []*waite
 	if err != nil {
 		return nil, 0, err
 	}
-	wants, err := p.s.hooks.wants(ctx, organizationID, triggerPosition)
+	wants, err := p.s.hooks.wants(ctx, organizationID, TriggerQueuePositionUpdated)
 	if err != nil {
 		return nil, 0, err
 	}

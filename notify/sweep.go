@@ -103,7 +103,7 @@ func (p *pushes) planMark(ctx context.Context, organizationID string) (step, err
 		return nil, nil
 	}
 	if p.client == nil || !state.Devices {
-		wants, err := p.s.hooks.wants(ctx, organizationID, triggerPosition)
+		wants, err := p.s.hooks.wants(ctx, organizationID, TriggerQueuePositionUpdated)
 		if err != nil || !wants {
 			return nil, err
 		}

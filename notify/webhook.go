@@ -201,8 +201,8 @@ type positionUpdate struct {
 }
 
 // wants reports whether an organization has a webhook for a trigger.
-func (h *webhooks) wants(ctx context.Context, organizationID, trigger string) (bool, error) {
-	to, err := active(h.s.store.Read(ctx), organizationID, Trigger(trigger))
+func (h *webhooks) wants(ctx context.Context, organizationID string, trigger Trigger) (bool, error) {
+	to, err := active(h.s.store.Read(ctx), organizationID, trigger)
 	return len(to) > 0, err
 }
 

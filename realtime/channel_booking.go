@@ -131,7 +131,7 @@ func (o *tenantHub) settleBooking(ctx context.Context, s *subscription, snapshot
 	s.start(answer, told)
 	s.conn.worth(s, snapshot.Minutes)
 	for i := range s.early {
-		o.tellOne(s, &s.early[i], newTelling(&s.early[i], o.catalogue.Resources))
+		o.tellOne(s, &s.early[i], newEncodedEvent(&s.early[i], o.catalogue.Resources))
 	}
 	s.early = nil
 	b := &batch{moved: map[*booking]struct{}{o.bookings[s.id]: {}}}
@@ -141,7 +141,7 @@ func (o *tenantHub) settleBooking(ctx context.Context, s *subscription, snapshot
 
 // tell publishes an event to the watchers of a booking, once to each.
 func (o *tenantHub) tell(w *booking, e *models.BookingEvent) {
-	t := newTelling(e, o.catalogue.Resources)
+	t := newEncodedEvent(e, o.catalogue.Resources)
 	for _, s := range w.watchers {
 		switch {
 		case s.ready:
@@ -289,7 +289,7 @@ type encodedEvent struct {
 	data  []byte
 }
 
-func newTelling(e *models.BookingEvent, names map[string]Resource) *encodedEvent {
+func newEncodedEvent(e *models.BookingEvent, names map[string]Resource) *encodedEvent {
 	return &encodedEvent{event: e, name: names[e.ResourceID].Name}
 }
 

@@ -459,7 +459,7 @@ func (h *Hub) enter(id string) *tenantHub {
 	defer h.mu.Unlock()
 	o := h.organizations[id]
 	if o == nil {
-		o = newOrganization(h, id)
+		o = newTenantHub(h, id)
 		h.organizations[id] = o
 		o.mirror, o.release = h.o.Mirrors.Hold(id)
 	}

@@ -92,7 +92,7 @@ func (q *watchedQueue) find(score int64) int {
 	return sort.Search(len(q.waiting), func(i int) bool { return q.waiting[i].waiter.Score >= score })
 }
 
-func newOrganization(h *Hub, id string) *tenantHub {
+func newTenantHub(h *Hub, id string) *tenantHub {
 	return &tenantHub{
 		hub: h, id: id,
 		bookings: map[string]*booking{}, queues: map[string]*watchedQueue{}, displays: map[string]*display{},

@@ -1,7 +1,6 @@
 package access
 
 import (
-	"crypto/rand"
 	"strings"
 	"unicode"
 
@@ -19,17 +18,7 @@ const (
 )
 
 // NewOnSiteCode draws a code for the clinic to show on site.
-func NewOnSiteCode() string {
-	code := make([]byte, 0, onSiteLength)
-	for len(code) < onSiteLength {
-		var draw [1]byte
-		_, _ = rand.Read(draw[:]) // never fails
-		if int(draw[0]) < 256/len(onSiteDigits)*len(onSiteDigits) {
-			code = append(code, onSiteDigits[int(draw[0])%len(onSiteDigits)])
-		}
-	}
-	return string(code)
-}
+func NewOnSiteCode() string { return randomText(onSiteDigits, onSiteLength) }
 
 // NormalOnSiteCode normalizes an on-site code: capital letters and the digits 0 to 9,
 // without spaces. It returns "" for an invalid one.

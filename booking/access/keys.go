@@ -115,18 +115,18 @@ const (
 func NewDisplayToken() string { return newSecret(displayPrefix) }
 
 func newSecret(prefix string) string {
-	text := randomText(keyRandom)
+	text := randomText(base62, keyRandom)
 	return prefix + text + checksum(text)
 }
 
-// randomText draws digits of base 62.
-func randomText(n int) string {
+// randomText draws n digits of an alphabet of at most 256, each equally likely.
+func randomText(alphabet string, n int) string {
 	text := make([]byte, 0, n)
 	for len(text) < n {
 		var draw [1]byte
-		_, _ = rand.Read(draw[:])                       // never fails
-		if int(draw[0]) < 256/len(base62)*len(base62) { // else some digits would be likelier
-			text = append(text, base62[int(draw[0])%len(base62)])
+		rand.Read(draw[:])                                  // never fails (crypto/rand)
+		if int(draw[0]) < 256/len(alphabet)*len(alphabet) { // else some digits would be likelier
+			text = append(text, alphabet[int(draw[0])%len(alphabet)])
 		}
 	}
 	return string(text)

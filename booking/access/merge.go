@@ -42,10 +42,8 @@ func (a *Access) Merge(
 			return err
 		}
 		// The addresses are free before the other record takes them.
-		err = tx.Exec(`UPDATE customers SET phone = NULL, email = NULL, claimed_phone = NULL, claimed_email = NULL, first_name = '', last_name = '',
-			note = '', lang = '', data = NULL, updated_at = ?, erased_at = ? WHERE id = ?`, tx.Now, tx.Now, duplicateID).Error
-		if err != nil {
-			return fmt.Errorf("empty a duplicate: %w", err)
+		if err := empty(tx, duplicateID); err != nil {
+			return err
 		}
 		// An erasure or export of the record that stays includes its duplicates, and
 		// those that were merged into them before.

@@ -39,10 +39,8 @@ func (a *Access) Erase(ctx context.Context, sc CustomerScope, id string, also ..
 				e.Contacts = append(e.Contacts, *contact)
 			}
 		}
-		err = tx.Exec(`UPDATE customers SET phone = NULL, email = NULL, claimed_phone = NULL, claimed_email = NULL, first_name = '', last_name = '', note = '', lang = '', data = NULL,
-			updated_at = ?, erased_at = ? WHERE id = ?`, tx.Now, tx.Now, id).Error
-		if err != nil {
-			return fmt.Errorf("erase a customer: %w", err)
+		if err := empty(tx, id); err != nil {
+			return err
 		}
 		if err := bookingsOf(tx, e); err != nil {
 			return err
@@ -248,4 +246,14 @@ func held[T any](list *[]T, q *gorm.DB) (int, error) {
 	n := len(*list)
 	*list = (*list)[:min(n, maxHeld)]
 	return n, err
+}
+
+// empty deletes the personal data of a customer and marks the record as erased.
+func empty(tx *store.Tx, customerID string) error {
+	err := tx.Exec(`UPDATE customers SET phone = NULL, email = NULL, claimed_phone = NULL, claimed_email = NULL, first_name = '', last_name = '',
+		note = '', lang = '', data = NULL, updated_at = ?, erased_at = ? WHERE id = ?`, tx.Now, tx.Now, customerID).Error
+	if err != nil {
+		return fmt.Errorf("empty a customer: %w", err)
+	}
+	return nil
 }

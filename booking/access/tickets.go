@@ -34,7 +34,7 @@ const (
 // NewTicketToken draws a token that shows and cancels one booking, and nothing
 // else, and the hash that the booking keeps of it.
 func (a *Access) NewTicketToken() (token, hash string) {
-	text := randomText(ticketRandom)
+	text := randomText(base62, ticketRandom)
 	token = text + a.ticketTag(text)
 	return token, a.ticketHash(token)
 }

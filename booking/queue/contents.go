@@ -173,7 +173,7 @@ func stateOf(all []member) *state {
 		}
 	}
 	for l, waiting := range standing {
-		*l = newLine(waiting)
+		*l = newRankedList(waiting)
 	}
 	return s
 }

@@ -219,7 +219,7 @@ func (ms *Mirrors) Run(ctx context.Context) {
 	ms.mu.Lock()
 	ms.ctx = ctx
 	if !clustered {
-		ms.start(newLink(ms, "", ms.rdb))
+		ms.start(newSubscriber(ms, "", ms.rdb))
 	}
 	ms.mu.Unlock()
 	var wg sync.WaitGroup

@@ -25,8 +25,8 @@ type rank struct {
 	waiter *Waiter
 }
 
-// newLine makes a list of waiters that are in the order of their scores.
-func newLine(sorted []*Waiter) rankedList {
+// newRankedList makes a list of waiters that are in the order of their scores.
+func newRankedList(sorted []*Waiter) rankedList {
 	l := rankedList{}
 	for chunk := range slices.Chunk(sorted, maxBlock/2) {
 		places := make([]rank, len(chunk), maxBlock)

@@ -18,7 +18,7 @@ func TestALineIsASortedList(t *testing.T) {
 		for i := range start {
 			plain = append(plain, &Waiter{Score: int64(3 * i)})
 		}
-		line := newLine(plain)
+		line := newRankedList(plain)
 		l := &line
 		find := func(score int64) (int, bool) {
 			return slices.BinarySearchFunc(plain, score, func(w *Waiter, score int64) int { return cmp.Compare(w.Score, score) })
@@ -75,7 +75,7 @@ func BenchmarkLine(b *testing.B) {
 			for i := range waiters {
 				waiters[i] = &Waiter{Score: int64(i)}
 			}
-			line := newLine(waiters)
+			line := newRankedList(waiters)
 			l := &line
 			head, tail := int64(0), int64(n)
 			for b.Loop() {

@@ -47,7 +47,7 @@ type subscriber struct {
 	leaving   []string // channels to leave
 }
 
-func newLink(ms *Mirrors, shard string, client redis.UniversalClient) *subscriber {
+func newSubscriber(ms *Mirrors, shard string, client redis.UniversalClient) *subscriber {
 	return &subscriber{ms: ms, shard: shard, client: client, wake: make(chan struct{}, 1), lastPong: ms.now()}
 }
 
@@ -293,7 +293,7 @@ func (ms *Mirrors) discover(ctx context.Context) {
 		command, err := ms.index.publishCommand(ctx)
 		if err == nil && command == publishToAll {
 			ms.mu.Lock()
-			ms.start(newLink(ms, "", ms.rdb))
+			ms.start(newSubscriber(ms, "", ms.rdb))
 			ms.mu.Unlock()
 			ms.attach()
 			return
@@ -331,7 +331,7 @@ func (ms *Mirrors) findShards(ctx context.Context) error {
 	ms.mu.Lock()
 	for address, master := range masters {
 		if ms.links[address] == nil {
-			ms.start(newLink(ms, address, master))
+			ms.start(newSubscriber(ms, address, master))
 		}
 	}
 	for address, l := range ms.links {

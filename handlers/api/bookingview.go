@@ -272,7 +272,7 @@ func (a *API) ViewBookings(ctx context.Context, c Caller, withCustomers bool, bo
 	return views, nil
 }
 
-// ViewBooking is showAll for one booking; to staff it shows the customer.
+// ViewBooking is ViewBookings for one booking; to staff it shows the customer.
 func (a *API) ViewBooking(ctx context.Context, c Caller, withCustomer bool, b *models.Booking) (BookingView, error) {
 	views, err := a.ViewBookings(ctx, c, withCustomer, []models.Booking{*b})
 	if err != nil {
