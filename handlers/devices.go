@@ -7,7 +7,7 @@ import (
 	"nowserving/booking/access"
 	"nowserving/handlers/api"
 	"nowserving/models"
-	"nowserving/notify"
+	"nowserving/notify/push"
 )
 
 // deviceView is a device as its owner sees it.
@@ -29,8 +29,8 @@ type deviceRef struct {
 }
 
 // deviceOf makes a device of the caller.
-func deviceOf(c api.Caller) *notify.Device {
-	d := &notify.Device{OrganizationID: c.OrganizationID}
+func deviceOf(c api.Caller) *push.Device {
+	d := &push.Device{OrganizationID: c.OrganizationID}
 	if c.Kind == access.KindCustomer {
 		d.CustomerID = &c.SubjectID
 	} else {
@@ -54,7 +54,7 @@ func (s *Server) deviceRoutes() {
 		if in.Body.Lang != "" {
 			d.Lang = api.Language(in.Body.Lang)
 		}
-		if err := s.opts.Notify.RegisterDevice(ctx, d, in.Body.Token); err != nil {
+		if err := s.opts.Notify.Pushes.RegisterDevice(ctx, d, in.Body.Token); err != nil {
 			return api.Result[deviceView]{}, err
 		}
 		return api.Result[deviceView]{Result: deviceView{d.ID, d.Platform, d.Lang, models.At(d.CreatedAt)}}, nil
@@ -64,6 +64,6 @@ func (s *Server) deviceRoutes() {
 		Summary: "Unregister a device", About: "Before signing out; a token that is not registered is no error.",
 		Example: map[string]any{"token": "cZ1xT…"}, //nolint:gosec // an example
 	}, func(ctx context.Context, c api.Caller, in *api.Body[deviceRef]) (api.Message, error) {
-		return api.Message{Message: "The device gets no more notifications."}, s.opts.Notify.RemoveDevice(ctx, deviceOf(c), in.Body.Token)
+		return api.Message{Message: "The device gets no more notifications."}, s.opts.Notify.Pushes.RemoveDevice(ctx, deviceOf(c), in.Body.Token)
 	})
 }

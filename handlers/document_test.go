@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/notify/webhook"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"nowserving/notify"
 )
 
 // documentsFolder names a folder that the documents are written to besides:
@@ -110,10 +110,10 @@ func TestWebhooksAreDocumented(t *testing.T) {
 	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
 		doc := h.document()
 		contract := newContract(t, doc.raw)
-		assert.Len(t, doc.members("webhooks"), len(notify.Triggers))
+		assert.Len(t, doc.members("webhooks"), len(webhook.Triggers))
 		r := newReceiver(t, nil)
 		c := h.newClinic()
-		for _, trigger := range notify.Triggers {
+		for _, trigger := range webhook.Triggers {
 			op := doc.at("webhooks." + string(trigger) + ".post")
 			assert.NotEmpty(t, at(op, "summary"), trigger)
 			example, err := json.Marshal(at(op, "requestBody.content.application/json.example"))

@@ -154,7 +154,7 @@ func (h *house) start(look func(*store.Store)) {
 	index := queue.NewIndex(rdb, booking.NewSource(h.store), log)
 	mirrors := queue.NewMirrors(index, time.Now, log)
 	c := catalog.New(h.store, func(ctx context.Context, organizationID string) {
-		if err := errors.Join(index.Rematch(ctx, organizationID), h.notify.Moved(ctx, organizationID)); err != nil {
+		if err := errors.Join(index.Rematch(ctx, organizationID), h.notify.Pushes.Moved(ctx, organizationID)); err != nil {
 			log.Warn("a change of the catalogue was not announced", "error", err)
 		}
 	})
@@ -174,12 +174,12 @@ func (h *house) start(look func(*store.Store)) {
 	require.NoError(t, err)
 	revoked := queue.NewBroadcast(rdb)
 	codes := access.Options{
-		Secret: secret, BootstrapKey: bootstrapKey, FixedCode: fixedCode, CanSend: h.notify.Configured, CanSendCode: h.notify.CanSendCode, DailyCodes: h.daily, Now: time.Now, Log: log,
+		Secret: secret, BootstrapKey: bootstrapKey, FixedCode: fixedCode, CanSend: h.notify.Messages.Configured, CanSendCode: h.notify.Messages.CanSendCode, DailyCodes: h.daily, Now: time.Now, Log: log,
 		Announce: revoked.Send, TrustedFor: patience, // the machine may be busy with other tests
 		Turnstile: h.captcha[0], Recaptcha: h.captcha[1],
 	}
 	if h.secret {
-		codes.FixedCode, codes.CanSend = "", h.notify.CanSend
+		codes.FixedCode, codes.CanSend = "", h.notify.Messages.CanSend
 	}
 	a, err := access.New(h.store, codes)
 	require.NoError(t, err)

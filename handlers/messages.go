@@ -7,7 +7,7 @@ import (
 	"nowserving/booking/access"
 	"nowserving/handlers/api"
 	"nowserving/models"
-	"nowserving/notify"
+	"nowserving/notify/message"
 )
 
 // messageTextView is a message in one language, as it goes out.
@@ -35,7 +35,7 @@ type messageSettingsView struct {
 	Reminders map[string][]string            `json:"reminders" doc:"The methods of each reminder, the preferred first: it goes out by the first that is configured and that the customer has an address for."`
 }
 
-func viewMessageSettings(m notify.MessageSettings) messageSettingsView {
+func viewMessageSettings(m message.Settings) messageSettingsView {
 	v := messageSettingsView{Templates: map[string]messageTemplateView{}, Reminders: map[string][]string{}}
 	for name, t := range m.Templates {
 		text := func(lang string) messageTextView {
@@ -67,18 +67,18 @@ type messageSettingsBody struct {
 	Reminders map[string][]string                   `json:"reminders" doc:"By reminder: its methods (email, sms, whatsapp), the preferred first. What is not named stays; an empty list sends none, null gives the service's own choice back."`
 }
 
-func (b *messageSettingsBody) change() notify.MessageChange {
-	c := notify.MessageChange{
-		Wordings: map[string]map[string]notify.Wording{}, Approved: map[string]map[string]notify.Approved{}, Reminders: map[models.Reminder][]string{},
+func (b *messageSettingsBody) change() message.Change {
+	c := message.Change{
+		Wordings: map[string]map[string]message.Wording{}, Approved: map[string]map[string]message.Approved{}, Reminders: map[models.Reminder][]string{},
 	}
 	for name, texts := range b.Templates {
-		c.Wordings[name], c.Approved[name] = map[string]notify.Wording{}, map[string]notify.Approved{}
+		c.Wordings[name], c.Approved[name] = map[string]message.Wording{}, map[string]message.Approved{}
 		for lang, said := range texts {
 			if said.Subject != nil || said.Text != nil || said.WhatsApp == nil {
-				c.Wordings[name][lang] = notify.Wording{Subject: text(said.Subject), Text: text(said.Text)}
+				c.Wordings[name][lang] = message.Wording{Subject: text(said.Subject), Text: text(said.Text)}
 			}
 			if said.WhatsApp != nil {
-				c.Approved[name][lang] = notify.Approved{ContentSID: said.WhatsApp.ContentSID, Variables: said.WhatsApp.Variables}
+				c.Approved[name][lang] = message.Approved{ContentSID: said.WhatsApp.ContentSID, Variables: said.WhatsApp.Variables}
 			}
 		}
 	}
@@ -90,25 +90,25 @@ func (b *messageSettingsBody) change() notify.MessageChange {
 
 // messageAttemptView is a line of the log.
 type messageAttemptView struct {
-	ID         string               `json:"id"`
-	MessageID  string               `json:"messageId" doc:"The same for each attempt at a message."`
-	BookingID  string               `json:"bookingId"`
-	Template   string               `json:"template"`
-	Method     string               `json:"method"`
-	Attempt    int                  `json:"attempt"`
-	Status     notify.MessageStatus `json:"status" enum:"sent,retried,failed,dropped" doc:"retried: it was refused, and is tried again. dropped: it was of no use any more."`
-	ProviderID string               `json:"providerId" doc:"Twilio's SID, or the Message-ID of an e-mail."`
-	Error      string               `json:"error" doc:"Why it was not sent: HTTP or SMTP and the status, then the carrier's own code; or timeout, unreachable, TLS, too late, obsolete."`
-	DurationMS int64                `json:"durationMs"`
+	ID         string         `json:"id"`
+	MessageID  string         `json:"messageId" doc:"The same for each attempt at a message."`
+	BookingID  string         `json:"bookingId"`
+	Template   string         `json:"template"`
+	Method     string         `json:"method"`
+	Attempt    int            `json:"attempt"`
+	Status     message.Status `json:"status" enum:"sent,retried,failed,dropped" doc:"retried: it was refused, and is tried again. dropped: it was of no use any more."`
+	ProviderID string         `json:"providerId" doc:"Twilio's SID, or the Message-ID of an e-mail."`
+	Error      string         `json:"error" doc:"Why it was not sent: HTTP or SMTP and the status, then the carrier's own code; or timeout, unreachable, TLS, too late, obsolete."`
+	DurationMS int64          `json:"durationMs"`
 
-	Delivery      notify.MessageReceipt `json:"delivery" enum:",delivered,undelivered,failed" doc:"What Twilio reported after it took the message; empty while it has not, and for other carriers."`
-	DeliveryError string                `json:"deliveryError" doc:"Twilio's code of the reason, such as 30003."`
-	DeliveryAt    *models.Moment        `json:"deliveryAt" nullable:"true" doc:"When it was reported."`
+	Delivery      message.Receipt `json:"delivery" enum:",delivered,undelivered,failed" doc:"What Twilio reported after it took the message; empty while it has not, and for other carriers."`
+	DeliveryError string          `json:"deliveryError" doc:"Twilio's code of the reason, such as 30003."`
+	DeliveryAt    *models.Moment  `json:"deliveryAt" nullable:"true" doc:"When it was reported."`
 
 	At models.Moment `json:"at"`
 }
 
-func viewMessageAttempt(a *notify.MessageAttempt) messageAttemptView {
+func viewMessageAttempt(a *message.Attempt) messageAttemptView {
 	return messageAttemptView{
 		a.ID, a.MessageID, a.BookingID, a.Template, a.Method, a.Attempt, a.Status, a.ProviderID, a.Error, a.DurationMS,
 		a.Delivery, a.DeliveryError, models.AtOrNil(a.DeliveryAt), models.At(a.CreatedAt),
@@ -120,7 +120,7 @@ func (s *Server) messageRoutes() {
 		Method: http.MethodGet, Path: "/management/messages", ID: "getMessages", Tag: "Messages", Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Get the wording of messages", About: "And which reminders of appointments go out, and how.",
 	}, func(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[messageSettingsView], error) {
-		m, err := s.opts.Notify.MessageSettings(ctx, c.OrganizationID)
+		m, err := s.opts.Notify.Messages.Settings(ctx, c.OrganizationID)
 		return api.Result[messageSettingsView]{Result: viewMessageSettings(m)}, err
 	})
 	api.Register(s.api, api.Operation{
@@ -132,7 +132,7 @@ func (s *Server) messageRoutes() {
 			"reminders": map[string]any{"oneHourBeforeAppointment": []string{"whatsapp", "sms"}},
 		},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[messageSettingsBody]) (api.Result[messageSettingsView], error) {
-		m, err := s.opts.Notify.SetMessages(ctx, c.OrganizationID, in.Body.change())
+		m, err := s.opts.Notify.Messages.SetSettings(ctx, c.OrganizationID, in.Body.change())
 		return api.Result[messageSettingsView]{Result: viewMessageSettings(m)}, err
 	})
 	type logQuery struct {
@@ -156,9 +156,9 @@ func (s *Server) messageRoutes() {
 		if err != nil {
 			return api.List[messageAttemptView]{}, err
 		}
-		f := notify.MessageFilter{
-			BookingID: in.BookingID, MessageID: in.MessageID, Template: in.Template, Method: in.Method, Status: notify.MessageStatus(in.Status),
-			Delivery: notify.MessageReceipt(in.Delivery),
+		f := message.Filter{
+			BookingID: in.BookingID, MessageID: in.MessageID, Template: in.Template, Method: in.Method, Status: message.Status(in.Status),
+			Delivery: message.Receipt(in.Delivery),
 		}
 		if f.From, err = beginning(in.From, o.Zone); err != nil {
 			return api.List[messageAttemptView]{}, err
@@ -166,7 +166,7 @@ func (s *Server) messageRoutes() {
 		if f.To, err = ending(in.To, o.Zone); err != nil {
 			return api.List[messageAttemptView]{}, err
 		}
-		rows, err := s.opts.Notify.MessageLog(ctx, c.OrganizationID, f, page)
-		return api.ListOf(rows, page.Limit, func(a *notify.MessageAttempt) string { return a.ID }, viewMessageAttempt), err
+		rows, err := s.opts.Notify.Messages.List(ctx, c.OrganizationID, f, page)
+		return api.ListOf(rows, page.Limit, func(a *message.Attempt) string { return a.ID }, viewMessageAttempt), err
 	})
 }

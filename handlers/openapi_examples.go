@@ -8,7 +8,7 @@ import (
 
 	"nowserving/handlers/api"
 	"nowserving/models"
-	"nowserving/notify"
+	"nowserving/notify/webhook"
 )
 
 // addExamples gives the main answers an example. Answers of one type share it.
@@ -77,7 +77,7 @@ func answerExamples(publicURL string) map[reflect.Type]any {
 		User: userView{ID: exampleID, Kind: "customer", FirstName: "Mona", LastName: "Abdullah", Phone: "+966500000001", OrganizationID: exampleOther},
 	}
 	all[reflect.TypeFor[webhookDone]()] = webhookDone{"success", &webhookMade{WebhookView: WebhookView{
-		ID: exampleID, Trigger: notify.TriggerBookingAssigned, URL: "https://example.com/hooks/clinic", CreatedAt: models.At(at),
+		ID: exampleID, Trigger: webhook.TriggerBookingAssigned, URL: "https://example.com/hooks/clinic", CreatedAt: models.At(at),
 	}}}
 	return all
 }

@@ -7,7 +7,7 @@ import (
 
 	"nowserving/handlers/api"
 	"nowserving/models"
-	"nowserving/notify"
+	"nowserving/notify/webhook"
 )
 
 // webhookHeaders are the headers of every delivery.
@@ -26,35 +26,35 @@ var webhookHeaders = []*huma.Param{
 }
 
 // triggerTexts are the summary and the description of each trigger.
-var triggerTexts = map[notify.Trigger][2]string{
-	notify.TriggerNewBooking:                  {"An appointment asks for approval", "Only where types are not confirmed by themselves."},
-	notify.TriggerNewAppointment:              {"An appointment is confirmed", ""},
-	notify.TriggerAppointmentRescheduled:      {"An appointment takes the place of another", "data.rescheduledFrom is the booking it replaces."},
-	notify.TriggerBookingRejected:             {"A request for an appointment is rejected", ""},
-	notify.TriggerCustomerCanceled:            {"The customer cancels a booking", ""},
-	notify.TriggerProviderCanceled:            {"Staff cancel a booking", "data.cancelReason says why."},
-	notify.TriggerBookingUnassigned:           {"A customer joins a queue", "Every resource that serves the type may take the booking."},
-	notify.TriggerBookingAssigned:             {"A resource takes a booking", "Its patient is called at the same time: see bookingCalled."},
-	notify.TriggerBookingExpired:              {"A booking expires because no resource takes it in time", ""},
-	notify.TriggerQueuePositionUpdated:        {"The place of a waiting booking changes", "data.queuePosition is the new one."},
-	notify.Trigger(models.ReminderDayBefore):  {"An appointment begins in 24 hours", ""},
-	notify.Trigger(models.ReminderHourBefore): {"An appointment begins in 60 minutes", ""},
-	notify.Trigger(models.ReminderTenBefore):  {"An appointment begins in 10 minutes", ""},
-	notify.Trigger(models.ReminderAtStart):    {"An appointment begins", ""},
-	notify.Trigger(models.ReminderAfterEnd):   {"The planned end of an appointment has passed", ""},
-	notify.Trigger(models.ReminderDayAfter):   {"An appointment ended 24 hours ago", ""},
-	notify.TriggerBookingCalled:               {"A patient is called", ""},
-	notify.TriggerBookingRecalled:             {"A patient is called again", ""},
-	notify.TriggerBookingStarted:              {"A visit begins", ""},
-	notify.TriggerBookingEnded:                {"A visit ends", ""},
-	notify.TriggerBookingNoShow:               {"A patient did not come", ""},
-	notify.TriggerBookingHeld:                 {"A waiting booking is put on hold", ""},
-	notify.TriggerBookingReturned:             {"A booking waits again", "It was held, or its call was undone (data.undone is assign)."},
+var triggerTexts = map[webhook.Trigger][2]string{
+	webhook.TriggerNewBooking:                  {"An appointment asks for approval", "Only where types are not confirmed by themselves."},
+	webhook.TriggerNewAppointment:              {"An appointment is confirmed", ""},
+	webhook.TriggerAppointmentRescheduled:      {"An appointment takes the place of another", "data.rescheduledFrom is the booking it replaces."},
+	webhook.TriggerBookingRejected:             {"A request for an appointment is rejected", ""},
+	webhook.TriggerCustomerCanceled:            {"The customer cancels a booking", ""},
+	webhook.TriggerProviderCanceled:            {"Staff cancel a booking", "data.cancelReason says why."},
+	webhook.TriggerBookingUnassigned:           {"A customer joins a queue", "Every resource that serves the type may take the booking."},
+	webhook.TriggerBookingAssigned:             {"A resource takes a booking", "Its patient is called at the same time: see bookingCalled."},
+	webhook.TriggerBookingExpired:              {"A booking expires because no resource takes it in time", ""},
+	webhook.TriggerQueuePositionUpdated:        {"The place of a waiting booking changes", "data.queuePosition is the new one."},
+	webhook.Trigger(models.ReminderDayBefore):  {"An appointment begins in 24 hours", ""},
+	webhook.Trigger(models.ReminderHourBefore): {"An appointment begins in 60 minutes", ""},
+	webhook.Trigger(models.ReminderTenBefore):  {"An appointment begins in 10 minutes", ""},
+	webhook.Trigger(models.ReminderAtStart):    {"An appointment begins", ""},
+	webhook.Trigger(models.ReminderAfterEnd):   {"The planned end of an appointment has passed", ""},
+	webhook.Trigger(models.ReminderDayAfter):   {"An appointment ended 24 hours ago", ""},
+	webhook.TriggerBookingCalled:               {"A patient is called", ""},
+	webhook.TriggerBookingRecalled:             {"A patient is called again", ""},
+	webhook.TriggerBookingStarted:              {"A visit begins", ""},
+	webhook.TriggerBookingEnded:                {"A visit ends", ""},
+	webhook.TriggerBookingNoShow:               {"A patient did not come", ""},
+	webhook.TriggerBookingHeld:                 {"A waiting booking is put on hold", ""},
+	webhook.TriggerBookingReturned:             {"A booking waits again", "It was held, or its call was undone (data.undone is assign)."},
 }
 
 // addWebhooks describes the deliveries in the OpenAPI document.
 func addWebhooks(document *huma.OpenAPI) {
-	payload := document.Components.Schemas.Schema(reflect.TypeFor[notify.Payload](), true, "")
+	payload := document.Components.Schemas.Schema(reflect.TypeFor[webhook.Payload](), true, "")
 	var headers []*huma.Param
 	for _, h := range webhookHeaders {
 		shared := *h
@@ -64,7 +64,7 @@ func addWebhooks(document *huma.OpenAPI) {
 	}
 	clinic := &models.Organization{ID: exampleOther, Name: "Al Noor", Timezone: "Asia/Riyadh"}
 	document.Webhooks = map[string]*huma.PathItem{}
-	for _, trigger := range notify.Triggers {
+	for _, trigger := range webhook.Triggers {
 		texts := triggerTexts[trigger]
 		document.Webhooks[string(trigger)] = &huma.PathItem{Post: &huma.Operation{
 			OperationID: string(trigger) + "Webhook", Tags: []string{"Webhooks"}, Summary: texts[0], Parameters: headers,
@@ -74,7 +74,7 @@ func addWebhooks(document *huma.OpenAPI) {
 					AllOf:      []*huma.Schema{payload},
 					Properties: map[string]*huma.Schema{"trigger": {Type: huma.TypeString, Enum: []any{string(trigger)}}},
 				},
-				Example: notify.SamplePayload(trigger, clinic),
+				Example: webhook.SamplePayload(trigger, clinic),
 			}}},
 			Responses: map[string]*huma.Response{
 				"2XX":     {Description: "The delivery is taken."},

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"nowserving/models"
-	"nowserving/notify"
+	"nowserving/notify/outbox"
 )
 
 func basic(password string) map[string]string {
@@ -107,5 +107,5 @@ func TestOldestDueGrowsUntilTheJobIsDone(t *testing.T) {
 	require.InDelta(t, 90, age().Seconds(), 20)
 	close(release)
 	require.Eventually(t, func() bool { return age() == 0 }, patience, 5*time.Millisecond)
-	require.EqualValues(t, 1, h.notify.Stats().Outcomes[notify.Outcome{Channel: "webhook", Result: "sent"}])
+	require.EqualValues(t, 1, h.notify.Counts().Outcomes[outbox.Outcome{Channel: "webhook", Result: "sent"}])
 }

@@ -14,7 +14,7 @@ import (
 
 	"nowserving/booking/store"
 	"nowserving/models"
-	"nowserving/notify"
+	"nowserving/notify/push"
 )
 
 const comeNow = "MY_BOOKING_COME_NOW"
@@ -28,7 +28,7 @@ func (c *clinic) waitingRoom(typeID string, n, without int) {
 	require.NoError(c.t, err)
 	require.NoError(c.t, c.store.Tx(c.t.Context(), func(tx *store.Tx) error {
 		since, deadline := tx.Now.Add(-time.Hour), tx.Now.Add(time.Hour)
-		people, bookings, devices := make([]models.Customer, n), make([]models.Booking, n), make([]notify.Device, n)
+		people, bookings, devices := make([]models.Customer, n), make([]models.Booking, n), make([]push.Device, n)
 		for i := range n {
 			phone, token := fmt.Sprintf("+9665100%05d", i), fmt.Sprintf("phone %d", i)
 			people[i] = models.Customer{ID: models.NewID(), OrganizationID: c.id, Phone: &phone, CreatedAt: since, UpdatedAt: since}
@@ -37,7 +37,7 @@ func (c *clinic) waitingRoom(typeID string, n, without int) {
 				Status: models.StatusPendingAssignment, Stage: models.StageWaiting, Ticket: fmt.Sprintf("Z%05d", i), LocalDay: "2026-01-01",
 				AssignmentTimeout: 60, AssignmentDeadline: &deadline, CreatedAt: since, UpdatedAt: since, PendingAt: &since,
 			}
-			devices[i] = notify.Device{
+			devices[i] = push.Device{
 				ID: models.NewID(), OrganizationID: c.id, CustomerID: &people[i].ID, Platform: "ios", Lang: "en",
 				TokenHash: models.HashSecret(token), TokenSealed: sealer.Seal(token), CreatedAt: since, UpdatedAt: since,
 			}

@@ -10,7 +10,7 @@ import (
 
 	"nowserving/handlers/api"
 	"nowserving/models"
-	"nowserving/notify"
+	"nowserving/notify/message"
 )
 
 // receiptShare is how many times the budget of a credential all signed receipts
@@ -19,7 +19,7 @@ const receiptShare = 30
 
 // receiptRoutes are for carriers, not for clients of the API, so the API document
 // does not list them.
-func (s *Server) receiptRoutes() { s.api.Router.POST(notify.ReceiptsPath, s.receipt) }
+func (s *Server) receiptRoutes() { s.api.Router.POST(message.ReceiptsPath, s.receipt) }
 
 // receipt takes a delivery receipt of Twilio. A request without its signature looks
 // nothing up and is charged to its address.
@@ -32,7 +32,7 @@ func (s *Server) receipt(c *gin.Context) {
 		}
 	}
 	if err == nil {
-		err = s.opts.Notify.SignedReceipt(form, c.GetHeader("X-Twilio-Signature"))
+		err = s.opts.Notify.Messages.SignedReceipt(form, c.GetHeader("X-Twilio-Signature"))
 	}
 	if err != nil {
 		s.api.WriteError(c, cmp.Or(s.api.ChargeAddress(c), err))
@@ -40,7 +40,7 @@ func (s *Server) receipt(c *gin.Context) {
 	}
 	left := s.api.Limiter.Take(c.Request.Context(), "receipts", redis_rate.PerMinute(receiptShare*s.opts.RateLimit))
 	if err = left.Err(); err == nil {
-		err = s.opts.Notify.Receipt(c.Request.Context(), form)
+		err = s.opts.Notify.Messages.Receipt(c.Request.Context(), form)
 	}
 	if err != nil {
 		s.api.WriteError(c, err)

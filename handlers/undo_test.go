@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"nowserving/models"
-	"nowserving/notify"
+	"nowserving/notify/webhook"
 )
 
 func TestACallIsTakenBack(t *testing.T) {
@@ -18,7 +18,7 @@ func TestACallIsTakenBack(t *testing.T) {
 	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
 		c := h.newClinic()
 		r := newReceiver(t, nil)
-		for _, trigger := range []notify.Trigger{notify.TriggerBookingCalled, notify.TriggerBookingReturned, notify.TriggerNewAppointment} {
+		for _, trigger := range []webhook.Trigger{webhook.TriggerBookingCalled, webhook.TriggerBookingReturned, webhook.TriggerNewAppointment} {
 			c.hook(string(trigger), r.url, nil)
 		}
 		kind := c.newType(nil)

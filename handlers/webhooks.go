@@ -7,23 +7,23 @@ import (
 	"nowserving/booking/access"
 	"nowserving/handlers/api"
 	"nowserving/models"
-	"nowserving/notify"
+	"nowserving/notify/webhook"
 )
 
 // WebhookView is a webhook as managers see it.
 type WebhookView struct {
-	ID             string         `json:"id"`
-	Trigger        notify.Trigger `json:"trigger"`
-	URL            string         `json:"url"`
-	Reference      string         `json:"reference"`
-	CreatedAt      models.Moment  `json:"createdAt"`
-	FailingSince   *models.Moment `json:"failingSince,omitempty" doc:"The first failure after the last success."`
-	DisabledAt     *models.Moment `json:"disabledAt,omitempty"`
-	DisabledReason string         `json:"disabledReason,omitempty" enum:"gone,failing" doc:"gone: it answered 410. failing: it did nothing but fail for five days."`
-	OldSecretUntil *models.Moment `json:"oldSecretUntil,omitempty" doc:"Until when the secret before signs too."`
+	ID             string          `json:"id"`
+	Trigger        webhook.Trigger `json:"trigger"`
+	URL            string          `json:"url"`
+	Reference      string          `json:"reference"`
+	CreatedAt      models.Moment   `json:"createdAt"`
+	FailingSince   *models.Moment  `json:"failingSince,omitempty" doc:"The first failure after the last success."`
+	DisabledAt     *models.Moment  `json:"disabledAt,omitempty"`
+	DisabledReason string          `json:"disabledReason,omitempty" enum:"gone,failing" doc:"gone: it answered 410. failing: it did nothing but fail for five days."`
+	OldSecretUntil *models.Moment  `json:"oldSecretUntil,omitempty" doc:"Until when the secret before signs too."`
 }
 
-func viewWebhook(w *notify.Webhook) WebhookView {
+func viewWebhook(w *webhook.Webhook) WebhookView {
 	return WebhookView{
 		w.ID, w.Trigger, w.URL, w.Reference, models.At(w.CreatedAt), models.AtOrNil(w.FailingSince), models.AtOrNil(w.DisabledAt), w.DisabledReason, models.AtOrNil(w.OldSecretUntil),
 	}
@@ -41,16 +41,16 @@ type webhookDone struct {
 	Webhook *webhookMade `json:"webhook,omitempty"`
 }
 
-func doneWith(w *notify.Webhook, secret string, err error) (webhookDone, error) {
+func doneWith(w *webhook.Webhook, secret string, err error) (webhookDone, error) {
 	if err != nil {
 		return webhookDone{}, err
 	}
 	return webhookDone{"success", &webhookMade{viewWebhook(w), secret}}, nil
 }
 
-// TriggerRef names a trigger. The list is notify.Triggers.
+// TriggerRef names a trigger. The list is webhook.Triggers.
 type TriggerRef struct {
-	Trigger notify.Trigger `json:"trigger" required:"true" enum:"newBooking,newAppointment,appointmentRescheduled,bookingRejected,customerCanceled,providerCanceled,bookingUnassigned,bookingAssigned,bookingExpired,queuePositionUpdated,oneDayBeforeAppointment,oneHourBeforeAppointment,tenMinutesBeforeAppointment,beforeAppointment,afterAppointment,oneDayAfterAppointment,bookingCalled,bookingRecalled,bookingStarted,bookingEnded,bookingNoShow,bookingHeld,bookingReturned"`
+	Trigger webhook.Trigger `json:"trigger" required:"true" enum:"newBooking,newAppointment,appointmentRescheduled,bookingRejected,customerCanceled,providerCanceled,bookingUnassigned,bookingAssigned,bookingExpired,queuePositionUpdated,oneDayBeforeAppointment,oneHourBeforeAppointment,tenMinutesBeforeAppointment,beforeAppointment,afterAppointment,oneDayAfterAppointment,bookingCalled,bookingRecalled,bookingStarted,bookingEnded,bookingNoShow,bookingHeld,bookingReturned"`
 }
 
 // WebhookRef names a webhook.
@@ -60,8 +60,8 @@ type WebhookRef struct {
 	Reference string `json:"reference" maxLength:"100" doc:"Tells webhooks of the same trigger and address apart."`
 }
 
-func (k WebhookRef) key() notify.WebhookKey {
-	return notify.WebhookKey{Trigger: k.Trigger, URL: k.URL, Reference: k.Reference}
+func (k WebhookRef) key() webhook.Key {
+	return webhook.Key{Trigger: k.Trigger, URL: k.URL, Reference: k.Reference}
 }
 
 type webhookBody struct {
@@ -81,20 +81,20 @@ type attemptView struct {
 
 // deliveryView is a delivery with its latest attempts.
 type deliveryView struct {
-	ID            string                `json:"id" doc:"The webhook-id the receiver sees, the same for every attempt and replay."`
-	WebhookID     string                `json:"webhookId"`
-	BookingID     string                `json:"bookingId"`
-	Trigger       notify.Trigger        `json:"trigger"`
-	Status        notify.DeliveryStatus `json:"status" enum:"pending,delivered,failed,dropped"`
-	Reason        string                `json:"reason,omitempty" enum:"attempts,gone,failing,disabled,deleted" doc:"Why it was given up: attempts: the last one failed. gone, failing: with it the webhook was disabled. disabled, deleted: the webhook was, meanwhile."`
-	CreatedAt     models.Moment         `json:"createdAt"`
-	FinishedAt    *models.Moment        `json:"finishedAt,omitempty"`
-	NextAttemptAt *models.Moment        `json:"nextAttemptAt,omitempty"`
-	AttemptCount  int                   `json:"attemptCount"`
-	Attempts      []attemptView         `json:"attempts" nullable:"false" doc:"The latest ten."`
+	ID            string                 `json:"id" doc:"The webhook-id the receiver sees, the same for every attempt and replay."`
+	WebhookID     string                 `json:"webhookId"`
+	BookingID     string                 `json:"bookingId"`
+	Trigger       webhook.Trigger        `json:"trigger"`
+	Status        webhook.DeliveryStatus `json:"status" enum:"pending,delivered,failed,dropped"`
+	Reason        string                 `json:"reason,omitempty" enum:"attempts,gone,failing,disabled,deleted" doc:"Why it was given up: attempts: the last one failed. gone, failing: with it the webhook was disabled. disabled, deleted: the webhook was, meanwhile."`
+	CreatedAt     models.Moment          `json:"createdAt"`
+	FinishedAt    *models.Moment         `json:"finishedAt,omitempty"`
+	NextAttemptAt *models.Moment         `json:"nextAttemptAt,omitempty"`
+	AttemptCount  int                    `json:"attemptCount"`
+	Attempts      []attemptView          `json:"attempts" nullable:"false" doc:"The latest ten."`
 }
 
-func viewDelivery(d *notify.Delivery) deliveryView {
+func viewDelivery(d *webhook.Delivery) deliveryView {
 	v := deliveryView{
 		d.ID, d.WebhookID, d.BookingID, d.Trigger, d.Status, d.Reason, models.At(d.CreatedAt), models.AtOrNil(d.FinishedAt), models.AtOrNil(d.NextAttemptAt),
 		d.Attempts, make([]attemptView, len(d.Log)),
@@ -107,14 +107,14 @@ func viewDelivery(d *notify.Delivery) deliveryView {
 
 // deliveryQuery are the filters of the list of deliveries.
 type deliveryQuery struct {
-	WebhookID string                `query:"webhookId" maxLength:"64"`
-	BookingID string                `query:"bookingId" maxLength:"64"`
-	Trigger   notify.Trigger        `query:"trigger" maxLength:"64"`
-	Status    notify.DeliveryStatus `query:"status" enum:"pending,delivered,failed,dropped"`
-	From      string                `query:"from" doc:"A day (2026-03-01) of the organization, or a moment (RFC 3339)."`
-	To        string                `query:"to" doc:"A day, to its end, or a moment."`
-	Limit     int                   `query:"limit" default:"10" minimum:"1" doc:"Deliveries on a page; at most 20, more are not given."`
-	Token     string                `query:"nextPageToken" doc:"From the page before."`
+	WebhookID string                 `query:"webhookId" maxLength:"64"`
+	BookingID string                 `query:"bookingId" maxLength:"64"`
+	Trigger   webhook.Trigger        `query:"trigger" maxLength:"64"`
+	Status    webhook.DeliveryStatus `query:"status" enum:"pending,delivered,failed,dropped"`
+	From      string                 `query:"from" doc:"A day (2026-03-01) of the organization, or a moment (RFC 3339)."`
+	To        string                 `query:"to" doc:"A day, to its end, or a moment."`
+	Limit     int                    `query:"limit" default:"10" minimum:"1" doc:"Deliveries on a page; at most 20, more are not given."`
+	Token     string                 `query:"nextPageToken" doc:"From the page before."`
 }
 
 // maxDeliveries bounds a page: with each delivery come up to ten answers of 20 kB.
@@ -122,10 +122,10 @@ const maxDeliveries = 20
 
 // replayBody chooses the deliveries of a span.
 type replayBody struct {
-	From      string                `json:"from" required:"true" minLength:"1" doc:"A day (2026-03-01) of the organization, or a moment (RFC 3339)."`
-	To        string                `json:"to" required:"true" minLength:"1" doc:"A day, to its end, or a moment."`
-	WebhookID string                `json:"webhookId" maxLength:"64"`
-	Status    notify.DeliveryStatus `json:"status" enum:"delivered,failed,dropped" doc:"failed and dropped by default."`
+	From      string                 `json:"from" required:"true" minLength:"1" doc:"A day (2026-03-01) of the organization, or a moment (RFC 3339)."`
+	To        string                 `json:"to" required:"true" minLength:"1" doc:"A day, to its end, or a moment."`
+	WebhookID string                 `json:"webhookId" maxLength:"64"`
+	Status    webhook.DeliveryStatus `json:"status" enum:"delivered,failed,dropped" doc:"failed and dropped by default."`
 }
 
 type replayed struct {
@@ -133,7 +133,7 @@ type replayed struct {
 }
 
 // span reads the bounds of a time in the organization's zone.
-func (s *Server) span(ctx context.Context, c api.Caller, from, to string) (f notify.DeliveryFilter, err error) {
+func (s *Server) span(ctx context.Context, c api.Caller, from, to string) (f webhook.DeliveryFilter, err error) {
 	o, err := s.api.Directory.Get(ctx, c.OrganizationID)
 	if err != nil {
 		return f, err
@@ -152,7 +152,7 @@ func (s *Server) webhookRoutes() {
 		Method: http.MethodGet, Path: "/management/webhooks", ID: "listWebhooks", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "List webhooks", About: "All of them, at most 100.",
 	}, func(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[[]WebhookView], error) {
-		rows, err := s.opts.Notify.Webhooks(ctx, c.OrganizationID)
+		rows, err := s.opts.Notify.Webhooks.List(ctx, c.OrganizationID)
 		views := make([]WebhookView, len(rows))
 		for i := range rows {
 			views[i] = viewWebhook(&rows[i])
@@ -169,30 +169,30 @@ func (s *Server) webhookRoutes() {
 			"A 410, and five days of nothing but failures, disable the webhook. Addresses inside a network are refused.",
 		Example: example,
 	}, func(ctx context.Context, c api.Caller, in *api.Body[webhookBody]) (webhookDone, error) {
-		return doneWith(s.opts.Notify.PutWebhook(ctx, c.OrganizationID, in.Body.key(), in.Body.Secret))
+		return doneWith(s.opts.Notify.Webhooks.Put(ctx, c.OrganizationID, in.Body.key(), in.Body.Secret))
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodDelete, Path: "/management/webhooks", ID: "deleteWebhook", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Delete a webhook", About: "What was still to be delivered is dropped.", Example: example,
 	}, func(ctx context.Context, c api.Caller, in *api.Body[WebhookRef]) (webhookDone, error) {
-		return webhookDone{Result: "success"}, s.opts.Notify.DeleteWebhook(ctx, c.OrganizationID, in.Body.key())
+		return webhookDone{Result: "success"}, s.opts.Notify.Webhooks.Delete(ctx, c.OrganizationID, in.Body.key())
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/webhooks/rotate", ID: "rotateWebhook", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Rotate the secret of a webhook", About: "It is shown in this answer and never again. For 24 hours webhook-signature holds a signature of each; x-icos-signature is of the new one.",
 		Example: example,
 	}, func(ctx context.Context, c api.Caller, in *api.Body[WebhookRef]) (webhookDone, error) {
-		return doneWith(s.opts.Notify.RotateWebhook(ctx, c.OrganizationID, in.Body.key()))
+		return doneWith(s.opts.Notify.Webhooks.Rotate(ctx, c.OrganizationID, in.Body.key()))
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/webhooks/sample", ID: "sampleWebhook", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Show what a trigger sends", Example: map[string]any{"trigger": "bookingAssigned"},
-	}, func(ctx context.Context, c api.Caller, in *api.Body[TriggerRef]) ([]notify.Payload, error) {
+	}, func(ctx context.Context, c api.Caller, in *api.Body[TriggerRef]) ([]webhook.Payload, error) {
 		o, err := s.opts.Catalog.Organization(ctx, c.OrganizationID)
 		if err != nil {
 			return nil, err
 		}
-		return []notify.Payload{notify.SamplePayload(in.Body.Trigger, o)}, nil
+		return []webhook.Payload{webhook.SamplePayload(in.Body.Trigger, o)}, nil
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/webhooks/deliveries", ID: "listDeliveries", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
@@ -205,10 +205,10 @@ func (s *Server) webhookRoutes() {
 		}
 		f.WebhookID, f.BookingID, f.Trigger = in.WebhookID, in.BookingID, in.Trigger
 		if in.Status != "" {
-			f.Statuses = []notify.DeliveryStatus{in.Status}
+			f.Statuses = []webhook.DeliveryStatus{in.Status}
 		}
-		rows, err := s.opts.Notify.Deliveries(ctx, c.OrganizationID, f, page)
-		return api.ListOf(rows, page.Limit, func(d *notify.Delivery) string { return d.ID }, viewDelivery), err
+		rows, err := s.opts.Notify.Webhooks.Deliveries(ctx, c.OrganizationID, f, page)
+		return api.ListOf(rows, page.Limit, func(d *webhook.Delivery) string { return d.ID }, viewDelivery), err
 	})
 	type byDelivery struct {
 		ID string `path:"deliveryId" maxLength:"64"`
@@ -217,7 +217,7 @@ func (s *Server) webhookRoutes() {
 		Method: http.MethodPost, Path: "/management/webhooks/deliveries/{deliveryId}/replay", ID: "replayDelivery", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Send a delivery again", About: "At once, whatever became of it, with all its attempts and under the same webhook-id.",
 	}, func(ctx context.Context, c api.Caller, in *byDelivery) (api.Result[deliveryView], error) {
-		d, err := s.opts.Notify.Replay(ctx, c.OrganizationID, in.ID)
+		d, err := s.opts.Notify.Webhooks.Replay(ctx, c.OrganizationID, in.ID)
 		if err != nil {
 			return api.Result[deliveryView]{}, err
 		}
@@ -235,11 +235,11 @@ func (s *Server) webhookRoutes() {
 		if f.To.Before(f.From) {
 			return api.Result[replayed]{}, models.Invalid("to", "The span ends before it begins.")
 		}
-		f.WebhookID, f.Statuses = in.Body.WebhookID, []notify.DeliveryStatus{notify.DeliveryFailed, notify.DeliveryDropped}
+		f.WebhookID, f.Statuses = in.Body.WebhookID, []webhook.DeliveryStatus{webhook.DeliveryFailed, webhook.DeliveryDropped}
 		if in.Body.Status != "" {
-			f.Statuses = []notify.DeliveryStatus{in.Body.Status}
+			f.Statuses = []webhook.DeliveryStatus{in.Body.Status}
 		}
-		n, err := s.opts.Notify.ReplaySpan(ctx, c.OrganizationID, f)
+		n, err := s.opts.Notify.Webhooks.ReplayRange(ctx, c.OrganizationID, f)
 		return api.Result[replayed]{Result: replayed{n}}, err
 	})
 }

@@ -20,7 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"nowserving/models"
-	"nowserving/notify"
+	"nowserving/notify/outbox"
+	"nowserving/notify/webhook"
 )
 
 // rawServer answers the request of each connection as serve does; it ends with
@@ -105,8 +106,8 @@ func TestReceiversOfAllKinds(t *testing.T) {
 		}{
 			{name: "takes it", url: newReceiver(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "thanks") }).url, status: 200, answer: "thanks"},
 			{name: "takes it without a word", url: newReceiver(t, answering(http.StatusNoContent)).url, status: 204},
-			{name: "never answers", url: newReceiver(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }).url, error: notify.FailureTimeout},
-			{name: "answers one byte a second", url: rawServer(t, drip("HTTP/1.1 200 OK\r\n")), error: notify.FailureTimeout},
+			{name: "never answers", url: newReceiver(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }).url, error: outbox.FailureTimeout},
+			{name: "answers one byte a second", url: rawServer(t, drip("HTTP/1.1 200 OK\r\n")), error: outbox.FailureTimeout},
 			{name: "takes it and goes on one byte a second", url: newReceiver(t, func(w http.ResponseWriter, r *http.Request) {
 				for r.Context().Err() == nil {
 					_, _ = io.WriteString(w, "a")
@@ -131,12 +132,12 @@ func TestReceiversOfAllKinds(t *testing.T) {
 			}).url, status: 307},
 			{name: "fails", url: newReceiver(t, answering(http.StatusInternalServerError)).url, status: 500},
 			{name: "does not know it", url: newReceiver(t, answering(http.StatusNotFound)).url, status: 404},
-			{name: "hangs up", url: rawServer(t, func(net.Conn) {}), error: notify.FailureClosed},
-			{name: "speaks nonsense", url: rawServer(t, func(c net.Conn) { _, _ = io.WriteString(c, "what?\r\n\r\n") }), error: notify.FailureProtocol},
-			{name: "has no name", url: "http://receiver.invalid/hook", error: notify.FailureDNS},
-			{name: "is not there", url: nowhere(t), error: notify.FailureRefused},
-			{name: "has a certificate of its own", url: untrusted(t), error: notify.FailureTLS},
-			{name: "speaks no TLS", url: strings.Replace(target.url, "http://", "https://", 1), error: notify.FailureTLS},
+			{name: "hangs up", url: rawServer(t, func(net.Conn) {}), error: outbox.FailureClosed},
+			{name: "speaks nonsense", url: rawServer(t, func(c net.Conn) { _, _ = io.WriteString(c, "what?\r\n\r\n") }), error: outbox.FailureProtocol},
+			{name: "has no name", url: "http://receiver.invalid/hook", error: outbox.FailureDNS},
+			{name: "is not there", url: nowhere(t), error: outbox.FailureRefused},
+			{name: "has a certificate of its own", url: untrusted(t), error: outbox.FailureTLS},
+			{name: "speaks no TLS", url: strings.Replace(target.url, "http://", "https://", 1), error: outbox.FailureTLS},
 			{name: "is busy for two minutes", url: newReceiver(t, asking(429, "120")).url, status: 429, answer: "busy?", from: 2 * minute, to: 2 * minute},
 			{name: "is away for an hour", url: newReceiver(t, asking(503, time.Now().UTC().Add(time.Hour).Format(http.TimeFormat))).url, status: 503, answer: "busy?", from: 59 * minute, to: 60 * minute},
 			{name: "asks for too much", url: newReceiver(t, asking(429, "1000000")).url, status: 429, answer: "busy?", from: 24 * time.Hour, to: 24 * time.Hour},
@@ -292,7 +293,7 @@ func TestAddressesInsideTheNetworkAreRefused(t *testing.T) {
 			return len(a.list("result")) == 5 && !strings.Contains(strings.Join(a.pluck("result", "attemptCount"), " "), "0")
 		})
 		for i := range 5 {
-			assert.Equal(t, notify.FailureForbidden, log.str(fmt.Sprintf("result.%d.attempts.0.error", i)))
+			assert.Equal(t, outbox.FailureForbidden, log.str(fmt.Sprintf("result.%d.attempts.0.error", i)))
 			assert.Equal(t, "pending", log.str(fmt.Sprintf("result.%d.status", i)))
 		}
 		assert.Empty(t, r.arrivals())
@@ -619,7 +620,7 @@ func TestWebhooksOfAppointments(t *testing.T) {
 	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
 		c := h.newClinic()
 		r := newReceiver(t, nil)
-		for _, trigger := range notify.Triggers {
+		for _, trigger := range webhook.Triggers {
 			c.hook(string(trigger), r.url, nil)
 		}
 		kind := c.newType(nil)
@@ -634,7 +635,7 @@ func TestWebhooksOfAppointments(t *testing.T) {
 		assert.Equal(t, "appointmentRescheduled", again.trigger())
 		assert.Equal(t, moved.str("id"), at(again.body, "id"))
 		assert.Equal(t, old.str("id"), at(again.body, "data.rescheduledFrom"))
-		reminders := notify.Triggers[10:16]
+		reminders := webhook.Triggers[10:16]
 		for i, name := range reminders {
 			id := c.schedule(kind, 1200+100*i, with(room)).ok().str("id")
 			h.exec("UPDATE bookings SET reminder_next = ?, reminder_at = ? WHERE id = ?", string(name), time.Now().UTC().Add(-time.Second), id)

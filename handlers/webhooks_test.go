@@ -24,7 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"nowserving/models"
-	"nowserving/notify"
+	"nowserving/notify/webhook"
 )
 
 // ownSecret is a secret that a caller brings.
@@ -208,7 +208,7 @@ func TestWebhooksTellWhatHappensToABooking(t *testing.T) {
 	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
 		c := h.newClinic()
 		r, places := newReceiver(t, nil), newReceiver(t, nil)
-		for _, trigger := range notify.Triggers[:16] { // the document's
+		for _, trigger := range webhook.Triggers[:16] { // the document's
 			c.hook(string(trigger), map[bool]string{true: places.url, false: r.url}[trigger == "queuePositionUpdated"], nil)
 		}
 		kind := c.newType(object{"name": "General", "name_translations": object{"en": "General", "ar": "عام"}})
@@ -386,7 +386,7 @@ func TestWebhooksTellEachStepOfAVisit(t *testing.T) {
 	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
 		c := h.newClinic()
 		r := newReceiver(t, nil)
-		for _, trigger := range append(notify.Triggers[16:], notify.TriggerBookingAssigned) {
+		for _, trigger := range append(webhook.Triggers[16:], webhook.TriggerBookingAssigned) {
 			c.hook(string(trigger), r.url, nil)
 		}
 		kind := c.newType(nil)
@@ -430,8 +430,8 @@ func TestSamplesShowEveryTrigger(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, embedded)
 	c := h.newClinic()
-	assert.Len(t, notify.Triggers, 23)
-	for _, trigger := range notify.Triggers {
+	assert.Len(t, webhook.Triggers, 23)
+	for _, trigger := range webhook.Triggers {
 		sample := c.staff(http.MethodPost, "/management/webhooks/sample", object{"trigger": trigger}).ok()
 		assert.Len(t, sample.list(""), 1, "a bare list, as the document shows")
 		assert.Equal(t, string(trigger), sample.str("0.trigger"))

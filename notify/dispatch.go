@@ -10,20 +10,8 @@ import (
 	"github.com/riverqueue/river"
 
 	"nowserving/booking/store"
-	"nowserving/models"
+	"nowserving/notify/outbox"
 )
-
-// announcement is an event that is being expanded into deliveries.
-type announcement struct {
-	EventID        int64
-	OrganizationID string
-	Event          models.BookingEvent `gorm:"serializer:json;column:data"`
-	AnnouncedAt    *time.Time
-}
-
-// step writes the deliveries of an event on a channel. It runs in the transaction
-// that marks the event as announced. Nil: there is nothing to write.
-type step func(tx *store.Tx) error
 
 // announcer expands events into deliveries. Events that come while others are being
 // expanded wait and are expanded together, so many events cost few transactions and a
@@ -107,7 +95,7 @@ func (w *announcer) expandAll(ctx context.Context, g *group) {
 		return
 	}
 	if len(g.events) > 1 {
-		w.s.log.Warn("events could not be announced together; trying each by itself", "events", len(g.events), "error", err)
+		w.s.Log.Warn("events could not be announced together; trying each by itself", "events", len(g.events), "error", err)
 	}
 	for _, id := range g.events {
 		g.failed[id] = w.expand(ctx, []int64{id})
@@ -118,17 +106,17 @@ func (w *announcer) expandAll(ctx context.Context, g *group) {
 // something: most events of a clinic without webhooks lead to no delivery. Events of
 // a deleted organization lead to none.
 func (w *announcer) expand(ctx context.Context, ids []int64) error {
-	var fresh []*announcement
-	err := w.s.store.Read(ctx).Raw(`SELECT e.id AS event_id, e.organization_id, e.data, e.announced_at FROM events e
+	var fresh []*outbox.Announcement
+	err := w.s.Store.Read(ctx).Raw(`SELECT e.id AS event_id, e.organization_id, e.data, e.announced_at FROM events e
 		JOIN organizations o ON o.id = e.organization_id AND o.deleted_at IS NULL
 		WHERE e.id IN ? AND e.announced_at IS NULL ORDER BY e.organization_id, e.id`, ids).Scan(&fresh).Error
 	if err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}
-	steps := map[int64][]step{}
+	steps := map[int64][]outbox.Step{}
 	for list := range byOrganization(fresh) {
-		for _, plan := range []func(context.Context, []*announcement) (map[int64]step, error){
-			w.s.hooks.plan, each(w.s.pushes.plan), w.s.pushes.planPositions, each(w.s.post.plan),
+		for _, plan := range []func(context.Context, []*outbox.Announcement) (map[int64]outbox.Step, error){
+			w.s.Webhooks.Plan, each(w.s.Pushes.Plan), w.s.Pushes.PlanPositions, each(w.s.Messages.Plan),
 		} {
 			planned, err := plan(ctx, list)
 			if err != nil {
@@ -142,7 +130,7 @@ func (w *announcer) expand(ctx context.Context, ids []int64) error {
 	if len(steps) == 0 {
 		return nil
 	}
-	return w.s.store.Tx(ctx, func(tx *store.Tx) error {
+	return w.s.Store.Tx(ctx, func(tx *store.Tx) error {
 		marked := make([]int64, 0, len(steps))
 		for _, a := range fresh {
 			if steps[a.EventID] != nil {
@@ -168,10 +156,10 @@ func (w *announcer) expand(ctx context.Context, ids []int64) error {
 
 // byOrganization yields the announcements of each organization. They have to be
 // sorted by it.
-func byOrganization(list []*announcement) func(yield func([]*announcement) bool) {
-	return func(yield func([]*announcement) bool) {
+func byOrganization(list []*outbox.Announcement) func(yield func([]*outbox.Announcement) bool) {
+	return func(yield func([]*outbox.Announcement) bool) {
 		for len(list) > 0 {
-			n := slices.IndexFunc(list, func(a *announcement) bool { return a.OrganizationID != list[0].OrganizationID })
+			n := slices.IndexFunc(list, func(a *outbox.Announcement) bool { return a.OrganizationID != list[0].OrganizationID })
 			if n < 0 {
 				n = len(list)
 			}
@@ -184,9 +172,9 @@ func byOrganization(list []*announcement) func(yield func([]*announcement) bool)
 }
 
 // each plans announcements one by one.
-func each(plan func(context.Context, *announcement) (step, error)) func(context.Context, []*announcement) (map[int64]step, error) {
-	return func(ctx context.Context, list []*announcement) (map[int64]step, error) {
-		planned := map[int64]step{}
+func each(plan func(context.Context, *outbox.Announcement) (outbox.Step, error)) func(context.Context, []*outbox.Announcement) (map[int64]outbox.Step, error) {
+	return func(ctx context.Context, list []*outbox.Announcement) (map[int64]outbox.Step, error) {
+		planned := map[int64]outbox.Step{}
 		for _, a := range list {
 			do, err := plan(ctx, a)
 			if err != nil {
@@ -208,7 +196,7 @@ func tidyEvents(ctx context.Context, s *store.Store, before time.Time) error {
 		err := s.Tx(ctx, func(tx *store.Tx) error {
 			waiting := tx.Table("river_job").Select("CAST(args ->> 'eventId' AS bigint)").
 				Where("kind = ? AND state IN ?", store.Announce{}.Kind(), []string{"available", "running", "retryable", "scheduled", "pending"})
-			old := tx.Table("events").Select("id").Where("created_at < ? AND id NOT IN (?)", before, waiting).Order("created_at").Limit(factsAtOnce)
+			old := tx.Table("events").Select("id").Where("created_at < ? AND id NOT IN (?)", before, waiting).Order("created_at").Limit(outbox.IDsAtOnce)
 			done := tx.Exec("DELETE FROM events WHERE id IN (?)", old)
 			deleted = int(done.RowsAffected)
 			return done.Error
@@ -216,7 +204,7 @@ func tidyEvents(ctx context.Context, s *store.Store, before time.Time) error {
 		if err != nil {
 			return fmt.Errorf("delete old events: %w", err)
 		}
-		if deleted < factsAtOnce {
+		if deleted < outbox.IDsAtOnce {
 			return nil
 		}
 	}

@@ -10,29 +10,20 @@ import (
 	"time"
 
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 	"riverqueue.com/riverui/uiendpoints"
 
 	"nowserving/booking/store"
-	"nowserving/models"
+	"nowserving/notify/message"
+	"nowserving/notify/outbox"
+	"nowserving/notify/push"
+	"nowserving/notify/webhook"
 )
-
-// Bookings answers questions about queues. booking.Service implements it.
-type Bookings interface {
-	// Matched lists the active resources in whose queues a booking waits.
-	Matched(ctx context.Context, organizationID, bookingID string) ([]string, error)
-	// Free returns the first booking in a resource's queue and the resources that
-	// could take it now: active, not paused and idle. bookingID is empty if the
-	// queue is empty.
-	Free(ctx context.Context, organizationID, resourceID string) (bookingID string, resources []string, err error)
-	// Standings returns where every waiting booking of an organization stands,
-	// all at one moment.
-	Standings(ctx context.Context, organizationID string) ([]models.Standing, error)
-}
 
 // Options configure a Service.
 type Options struct {
 	Store    *store.Store
-	Bookings Bookings
+	Bookings push.Bookings
 	// Secret seals secrets of webhooks, tokens of devices and addresses in jobs. At
 	// least 32 bytes.
 	Secret []byte
@@ -44,7 +35,7 @@ type Options struct {
 	// Console gets the messages for which no sender is configured. Nil: they are not
 	// sent. Development only.
 	Console io.Writer
-	FCM     FCMOptions
+	FCM     push.FCMOptions
 	// SMTPURL sends e-mail, and SMSURL messages to phones. Empty: not configured.
 	SMTPURL string
 	SMSURL  string
@@ -58,30 +49,23 @@ type Options struct {
 
 // Service sends. It is safe for concurrent use.
 type Service struct {
-	o       Options
-	store   *store.Store
-	log     *slog.Logger
-	jobs    store.JobClient
-	devices *devices
-	pushes  *pushes
-	hooks   *webhooks
-	post    *messages
-	stats   stats
+	// Webhooks are the webhooks of organizations, and their deliveries.
+	Webhooks *webhook.Webhooks
+	// Pushes are pushes to devices.
+	Pushes *push.Pushes
+	// Messages are e-mails, SMS and WhatsApp messages.
+	Messages *message.Messages
+
+	outbox.Deps
+	jobs store.JobClient
 }
 
-// The queues of jobs, and how many jobs of each a node does at once.
-const (
-	queueAnnounce = "announce"
-	queueWebhooks = "webhooks"
-	queuePushes   = "pushes"
-	queueMessages = "messages"
-)
-
+// workersOf is how many jobs of each queue a node does at once.
 var workersOf = map[string]river.QueueConfig{
-	queueAnnounce: {MaxWorkers: 64}, // most wait to be expanded together
-	queueWebhooks: {MaxWorkers: 64},
-	queuePushes:   {MaxWorkers: 4},
-	queueMessages: {MaxWorkers: 8},
+	outbox.QueueAnnounce: {MaxWorkers: 64}, // most wait to be expanded together
+	outbox.QueueWebhooks: {MaxWorkers: 64},
+	outbox.QueuePushes:   {MaxWorkers: 4},
+	outbox.QueueMessages: {MaxWorkers: 8},
 }
 
 const (
@@ -89,33 +73,34 @@ const (
 	jobTimeout = 20 * time.Second
 	// rescueAfter is when, with SQLite, a job that did not end is done again.
 	rescueAfter = 30 * time.Second
-	// stopTimeout bounds how long jobs under way may run after Run has to end.
-	stopTimeout = 5 * time.Second
 	// finishedLife is how long finished jobs are kept for operators.
 	finishedLife = time.Hour
 )
 
 // New makes a Service on a database that is up to date.
 func New(ctx context.Context, o Options) (*Service, error) {
-	s := &Service{o: o, store: o.Store, log: o.Log}
+	deps := outbox.Deps{Store: o.Store, Stats: &outbox.Counter{}, Log: o.Log, Now: o.Now}
+	s := &Service{Deps: deps}
 	var err error
-	if s.devices, err = newDevices(s); err != nil {
+	s.Webhooks, err = webhook.New(webhook.Options{Deps: deps, Secret: o.Secret, AllowPrivate: o.AllowPrivate, AttemptTimeout: o.AttemptTimeout})
+	if err != nil {
 		return nil, err
 	}
-	if s.pushes, err = newPushes(ctx, s); err != nil {
+	s.Pushes, err = push.New(ctx, push.Options{Deps: deps, Secret: o.Secret, FCM: o.FCM, Bookings: o.Bookings, Webhooks: s.Webhooks})
+	if err != nil {
 		return nil, err
 	}
-	if s.hooks, err = newHooks(s); err != nil {
-		return nil, err
-	}
-	if s.post, err = newPost(s); err != nil {
+	s.Messages, err = message.New(message.Options{
+		Deps: deps, Secret: o.Secret, PublicURL: o.PublicURL, Receipts: o.Receipts, Console: o.Console, SMTPURL: o.SMTPURL, SMSURL: o.SMSURL,
+	})
+	if err != nil {
 		return nil, err
 	}
 	workers := river.NewWorkers()
 	river.AddWorker(workers, newAnnouncer(s))
-	s.pushes.register(workers)
-	s.hooks.register(workers)
-	s.post.register(workers)
+	s.Pushes.Register(workers)
+	s.Webhooks.Register(workers)
+	s.Messages.Register(workers)
 	s.jobs, err = o.Store.JobClient(ctx, river.Config{
 		Workers: workers, Queues: workersOf,
 		JobTimeout: jobTimeout, RescueStuckJobsAfter: rescueAfter, CompletedJobRetentionPeriod: finishedLife,
@@ -135,23 +120,23 @@ func (s *Service) Run(ctx context.Context) error {
 	defer watching.Wait()
 	defer die()
 	watching.Go(func() {
-		s.store.WatchJobs(alive, func(n int) { s.log.Warn("jobs that no node was doing are done again", "count", n) },
-			func(err error) { s.log.Error("other nodes may take this one for dead", "error", err) })
+		s.Store.WatchJobs(alive, func(n int) { s.Log.Warn("jobs that no node was doing are done again", "count", n) },
+			func(err error) { s.Log.Error("other nodes may take this one for dead", "error", err) })
 	})
 	if !s.start(ctx) {
 		return nil
 	}
 	var sweeping sync.WaitGroup
-	sweeping.Go(func() { s.pushes.sweep(ctx) })
+	sweeping.Go(func() { s.Pushes.Sweep(ctx) })
 	sweeping.Go(func() { s.tidy(ctx) })
 	<-ctx.Done()
 	sweeping.Wait()
-	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), outbox.StopTimeout)
 	defer cancel()
-	defer s.hooks.stop()
+	defer s.Webhooks.Close()
 	err := s.jobs.Stop(stopping)
 	if errors.Is(err, context.DeadlineExceeded) {
-		cut, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		cut, cancel := context.WithTimeout(context.WithoutCancel(ctx), outbox.StopTimeout)
 		defer cancel()
 		err = s.jobs.StopAndCancel(cut)
 	}
@@ -172,7 +157,7 @@ func (s *Service) start(ctx context.Context) bool {
 		if err == nil {
 			return true
 		}
-		s.log.Error("jobs can't be done yet; trying again", "error", err)
+		s.Log.Error("jobs can't be done yet; trying again", "error", err)
 		pause := time.NewTimer(startPause)
 		select {
 		case <-pause.C:
@@ -185,17 +170,6 @@ func (s *Service) start(ctx context.Context) bool {
 
 // JobPages returns the pages about jobs, for operators.
 func (s *Service) JobPages() uiendpoints.Bundle { return s.jobs.Pages() }
-
-// living reports whether an organization exists and is not deleted. Nothing is sent
-// for a deleted one.
-func (s *Service) living(ctx context.Context, organizationID string) (bool, error) {
-	var found int64
-	err := s.store.Read(ctx).Model(&models.Organization{}).Where("id = ? AND deleted_at IS NULL", organizationID).Count(&found).Error
-	if err != nil {
-		return false, fmt.Errorf("look whether an organization is deleted: %w", err)
-	}
-	return found > 0, nil
-}
 
 const (
 	// keptFor is how long the logs of deliveries are kept.
@@ -210,7 +184,7 @@ func (s *Service) tidy(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		if err := s.Tidy(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("delete old deliveries", "error", err)
+			s.Log.Error("delete old deliveries", "error", err)
 		}
 		select {
 		case <-ticker.C:
@@ -222,11 +196,52 @@ func (s *Service) tidy(ctx context.Context) {
 
 // Tidy deletes logs of deliveries, and announced events, that are older than 30 days.
 func (s *Service) Tidy(ctx context.Context) error {
-	now, err := s.store.Now(ctx)
+	now, err := s.Store.Now(ctx)
 	if err != nil {
 		return err
 	}
 	before := now.Add(-keptFor)
-	return errors.Join(s.store.ForgetRequests(ctx), s.hooks.tidy(ctx, before), s.pushes.tidy(ctx, before), s.post.tidy(ctx, before),
-		tidyEvents(ctx, s.store, before))
+	return errors.Join(s.Store.ForgetRequests(ctx), s.Webhooks.Tidy(ctx, before), s.Pushes.Tidy(ctx, before), s.Messages.Tidy(ctx, before),
+		tidyEvents(ctx, s.Store, before))
+}
+
+// Counts returns the counts of deliveries since the start. Every possible outcome is
+// in it.
+func (s *Service) Counts() outbox.Stats { return s.Stats.Snapshot() }
+
+// OldestDue returns for each queue of jobs how long ago the oldest job that is
+// not done should have been, on all nodes; 0 when nothing is due. A job that
+// waits for its next attempt is due at that attempt.
+func (s *Service) OldestDue(ctx context.Context) (map[string]time.Duration, error) {
+	now, err := s.Store.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	oldest := make(map[string]time.Duration, len(workersOf))
+	for queue := range workersOf {
+		oldest[queue] = 0
+		for _, state := range []rivertype.JobState{
+			rivertype.JobStateAvailable, rivertype.JobStateRunning, rivertype.JobStateRetryable, rivertype.JobStateScheduled,
+		} {
+			// The index of jobs to fetch has just these columns, in this order.
+			var due []time.Time
+			err := s.Store.Read(ctx).Raw("SELECT scheduled_at FROM river_job WHERE state = ? AND queue = ? AND priority = ? ORDER BY scheduled_at LIMIT 1",
+				state, queue, river.PriorityDefault).Scan(&due).Error
+			if err != nil {
+				return nil, fmt.Errorf("look for the oldest job: %w", err)
+			}
+			for _, at := range due {
+				oldest[queue] = max(oldest[queue], now.Sub(at))
+			}
+		}
+	}
+	return oldest, nil
+}
+
+// Erase removes the identity of a customer from deliveries, sent and pending.
+func (s *Service) Erase(tx *store.Tx, e *store.Erasure) error {
+	if err := s.Webhooks.Erase(tx, e); err != nil {
+		return err
+	}
+	return s.Messages.Erase(tx, e)
 }

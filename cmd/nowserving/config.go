@@ -21,7 +21,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"nowserving/handlers/web"
-	"nowserving/notify"
+	"nowserving/notify/message"
 )
 
 // config holds all settings. They come from the environment only. `config list`
@@ -239,7 +239,7 @@ func (c *config) check() error {
 			errs = append(errs, fmt.Errorf("%s_SITE_KEY proves nothing without %s_SECRET", pair.name, pair.name))
 		}
 	}
-	errs = append(errs, notify.CheckSenders(c.SMTPURL, c.SMSURL))
+	errs = append(errs, message.CheckSenders(c.SMTPURL, c.SMSURL))
 	for _, origin := range c.AllowedOrigins {
 		if u, err := url.Parse(origin); err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" {
 			errs = append(errs, fmt.Errorf("NOWSERVING_ALLOWED_ORIGINS holds %q; an origin is like https://clinic.example", origin))

@@ -96,7 +96,7 @@ func (d *deliveries) Collect(metrics chan<- prometheus.Metric) {
 	counter := func(desc *prometheus.Desc, n uint64, labels ...string) {
 		metrics <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), labels...)
 	}
-	stats := d.notifier.Stats()
+	stats := d.notifier.Counts()
 	for o, n := range stats.Outcomes {
 		counter(notificationsTotal, n, o.Channel, o.Result)
 	}

@@ -27,6 +27,7 @@ import (
 	"nowserving/handlers"
 	"nowserving/handlers/api"
 	"nowserving/notify"
+	"nowserving/notify/push"
 	"nowserving/realtime"
 	"nowserving/realtime/presence"
 )
@@ -88,7 +89,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 			mirrors.Invalidate(organizationID)
 			log.Warn("the queue index did not take a change of the catalogue; it will be repaired", "organization", organizationID, "error", err)
 		}
-		if err := notifier.Moved(ctx, organizationID); err != nil {
+		if err := notifier.Pushes.Moved(ctx, organizationID); err != nil {
 			log.Warn("phones are told of a change of the catalogue with the next visit only", "organization", organizationID, "error", err)
 		}
 	})
@@ -115,7 +116,7 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 		console = os.Stdout
 	}
 	shown := presence.NewPositions(rdb, db.Time)
-	fcm := notify.FCMOptions{Credentials: c.FCMCredentials, Endpoint: c.FCMEndpoint}
+	fcm := push.FCMOptions{Credentials: c.FCMCredentials, Endpoint: c.FCMEndpoint}
 	if c.FCMHoldLive {
 		fcm.Live = shown.Places
 	}
@@ -126,14 +127,14 @@ func serve(ctx context.Context, c config, beside func(ctx context.Context, url s
 	if err != nil {
 		return err
 	}
-	canSend := notifier.CanSend
+	canSend := notifier.Messages.CanSend
 	if c.OTPFixedCode != "" {
-		canSend = notifier.Configured // a code that everybody knows needs no console
+		canSend = notifier.Messages.Configured // a code that everybody knows needs no console
 	}
 	revoked := queue.NewBroadcast(rdb)
 	people, err := access.New(db, access.Options{
 		Announce: revoked.Send,
-		Secret:   secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, EndlessCodes: c.endlessCodes, CanSend: canSend, CanSendCode: notifier.CanSendCode, Now: db.Time, Log: log,
+		Secret:   secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, EndlessCodes: c.endlessCodes, CanSend: canSend, CanSendCode: notifier.Messages.CanSendCode, Now: db.Time, Log: log,
 		DailyCodes: c.OTPDailyLimit, CodeCountries: c.OTPCountries,
 		Turnstile: access.Verifier{URL: c.TurnstileURL, Secret: c.TurnstileSecret}, Recaptcha: access.Verifier{URL: c.RecaptchaURL, Secret: c.RecaptchaSecret},
 	})

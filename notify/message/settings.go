@@ -1,4 +1,4 @@
-package notify
+package message
 
 import (
 	"context"
@@ -15,9 +15,9 @@ import (
 	"nowserving/models"
 )
 
-// MessageSettings are how an organization words its messages, and which
+// Settings are how an organization words its messages, and which
 // reminders it sends as messages.
-type MessageSettings struct {
+type Settings struct {
 	Templates map[string]TemplateSettings
 	// Reminders are the methods of each reminder, the preferred first: the first
 	// one goes out that can be sent and that the customer has an address for.
@@ -34,8 +34,8 @@ type TemplateSettings struct {
 	Approved map[string]Approved
 }
 
-// MessageChange is what to change of the settings; what is absent stays.
-type MessageChange struct {
+// Change is what to change of the settings; what is absent stays.
+type Change struct {
 	// Wordings by template and language; an empty subject or text gives ours back.
 	Wordings map[string]map[string]Wording
 	// Approved by template and language; one without a name is deleted.
@@ -66,25 +66,25 @@ type messageReminder struct {
 // languages are those a wording has.
 var languages = []string{"en", "ar"}
 
-// MessageSettings returns the settings of an organization.
-func (s *Service) MessageSettings(ctx context.Context, organizationID string) (MessageSettings, error) {
-	return messageSettings(s.store.Read(ctx), organizationID)
+// Settings returns the settings of an organization.
+func (p *Messages) Settings(ctx context.Context, organizationID string) (Settings, error) {
+	return messageSettings(p.Store.Read(ctx), organizationID)
 }
 
-func messageSettings(db *gorm.DB, organizationID string) (MessageSettings, error) {
+func messageSettings(db *gorm.DB, organizationID string) (Settings, error) {
 	var rows []messageWording
 	if err := db.Where("organization_id = ?", organizationID).Find(&rows).Error; err != nil {
-		return MessageSettings{}, fmt.Errorf("read wordings: %w", err)
+		return Settings{}, fmt.Errorf("read wordings: %w", err)
 	}
 	chosen, err := reminderMethods(db, organizationID)
 	if err != nil {
-		return MessageSettings{}, err
+		return Settings{}, err
 	}
 	templatesOf, err := readApproved(db, organizationID)
 	if err != nil {
-		return MessageSettings{}, err
+		return Settings{}, err
 	}
-	m := MessageSettings{Templates: map[string]TemplateSettings{}, Reminders: map[models.Reminder][]string{}}
+	m := Settings{Templates: map[string]TemplateSettings{}, Reminders: map[models.Reminder][]string{}}
 	for name, t := range templates {
 		m.Templates[name] = TemplateSettings{Gaps: t.known(), Texts: map[string]Wording{"en": t.en, "ar": t.ar}, Own: map[string]Wording{}, Approved: templatesOf[name]}
 	}
@@ -117,8 +117,8 @@ func reminderMethods(db *gorm.DB, organizationID string) (map[models.Reminder][]
 	return chosen, nil
 }
 
-// SetMessages changes the settings of an organization and returns them all.
-func (s *Service) SetMessages(ctx context.Context, organizationID string, c MessageChange) (m MessageSettings, err error) {
+// SetSettings changes the settings of an organization and returns them all.
+func (p *Messages) SetSettings(ctx context.Context, organizationID string, c Change) (m Settings, err error) {
 	wordings, templatesOf, err := c.rows(organizationID)
 	if err != nil {
 		return m, err
@@ -135,7 +135,7 @@ func (s *Service) SetMessages(ctx context.Context, organizationID string, c Mess
 			}
 		}
 	}
-	err = s.store.Tx(ctx, func(tx *store.Tx) error {
+	err = p.Store.Tx(ctx, func(tx *store.Tx) error {
 		for _, w := range wordings {
 			w.UpdatedAt = tx.Now
 			if err := tx.Clauses(clause.OnConflict{UpdateAll: true, Columns: columns("organization_id", "template", "lang")}).Create(&w).Error; err != nil {
@@ -166,7 +166,7 @@ func (s *Service) SetMessages(ctx context.Context, organizationID string, c Mess
 		if m, err = messageSettings(tx.DB, organizationID); err != nil {
 			return err
 		}
-		return s.post.checkReminders(c.Reminders, m)
+		return p.checkReminders(c.Reminders, m)
 	})
 	if err != nil {
 		return m, fmt.Errorf("store the settings of messages: %w", err)
@@ -175,7 +175,7 @@ func (s *Service) SetMessages(ctx context.Context, organizationID string, c Mess
 }
 
 // rows are the wordings and templates of a change, once they are checked.
-func (c *MessageChange) rows(organizationID string) (wordings []messageWording, approved []whatsAppTemplate, err error) {
+func (c *Change) rows(organizationID string) (wordings []messageWording, approved []whatsAppTemplate, err error) {
 	known := func(name, lang string) (*template, string, error) {
 		t, ok := templates[name]
 		if !ok {
@@ -230,20 +230,20 @@ func sorted[K ~string, V any](m map[K]V) []K {
 	return slices.Sorted(maps.Keys(m))
 }
 
-// MessageStatus is what became of an attempt to send a message.
-type MessageStatus string
+// Status is what became of an attempt to send a message.
+type Status string
 
 // The states of an attempt.
 const (
-	MessageSent    MessageStatus = "sent"    // the carrier took it
-	MessageRetried MessageStatus = "retried" // it did not; another attempt follows
-	MessageFailed  MessageStatus = "failed"  // it did not, and never will
-	MessageDropped MessageStatus = "dropped" // it was of no use any more
+	MessageSent    Status = "sent"    // the carrier took it
+	MessageRetried Status = "retried" // it did not; another attempt follows
+	MessageFailed  Status = "failed"  // it did not, and never will
+	MessageDropped Status = "dropped" // it was of no use any more
 )
 
-// MessageAttempt is a line of the log of messages: one attempt to send one,
+// Attempt is a line of the log of messages: one attempt to send one,
 // without its text and without an address.
-type MessageAttempt struct {
+type Attempt struct {
 	ID             string `gorm:"primaryKey"`
 	OrganizationID string
 	MessageID      string // the same for each attempt
@@ -251,7 +251,7 @@ type MessageAttempt struct {
 	Template       string
 	Method         string
 	Attempt        int // 1 for the first
-	Status         MessageStatus
+	Status         Status
 	// ProviderID is the carrier's name for the message: the SID at Twilio, the
 	// Message-ID of an e-mail.
 	ProviderID string
@@ -260,24 +260,27 @@ type MessageAttempt struct {
 	DurationMS int64
 	// Delivery is what the carrier reported after it took the message, with its
 	// own code where it says why not, and when.
-	Delivery      MessageReceipt
+	Delivery      Receipt
 	DeliveryError string
 	DeliveryAt    *time.Time
 	CreatedAt     time.Time
 }
 
-// MessageFilter narrows the log of messages; what is empty narrows nothing.
-type MessageFilter struct {
+// TableName implements schema.Tabler.
+func (Attempt) TableName() string { return "message_attempts" }
+
+// Filter narrows the log of messages; what is empty narrows nothing.
+type Filter struct {
 	BookingID, MessageID, Template, Method string
-	Status                                 MessageStatus
-	Delivery                               MessageReceipt
+	Status                                 Status
+	Delivery                               Receipt
 	From, To                               time.Time
 }
 
-// MessageLog lists attempts, the newest first, one more than the page's limit
+// List lists attempts, the newest first, one more than the page's limit
 // where there are.
-func (s *Service) MessageLog(ctx context.Context, organizationID string, f MessageFilter, page store.Page) ([]MessageAttempt, error) {
-	q := s.store.Read(ctx).Where("organization_id = ?", organizationID)
+func (p *Messages) List(ctx context.Context, organizationID string, f Filter, page store.Page) ([]Attempt, error) {
+	q := p.Store.Read(ctx).Where("organization_id = ?", organizationID)
 	for _, part := range []struct{ column, value string }{
 		{"booking_id", f.BookingID}, {"message_id", f.MessageID}, {"template", f.Template}, {"method", f.Method}, {"status", string(f.Status)},
 		{"delivery", string(f.Delivery)},
@@ -295,16 +298,16 @@ func (s *Service) MessageLog(ctx context.Context, organizationID string, f Messa
 	if page.After != "" {
 		q = q.Where("id < ?", page.After)
 	}
-	var list []MessageAttempt
+	var list []Attempt
 	if err := q.Order("id DESC").Limit(page.Limit + 1).Find(&list).Error; err != nil {
 		return nil, fmt.Errorf("list attempts at messages: %w", err)
 	}
 	return list, nil
 }
 
-// tidy deletes the log from before a moment.
-func (p *messages) tidy(ctx context.Context, before time.Time) error {
-	return p.s.store.Tx(ctx, func(tx *store.Tx) error {
-		return tx.Where("created_at < ?", before).Delete(&MessageAttempt{}).Error
+// Tidy deletes the log from before a moment.
+func (p *Messages) Tidy(ctx context.Context, before time.Time) error {
+	return p.Store.Tx(ctx, func(tx *store.Tx) error {
+		return tx.Where("created_at < ?", before).Delete(&Attempt{}).Error
 	})
 }

@@ -1,4 +1,4 @@
-package notify
+package webhook
 
 import (
 	"cmp"
@@ -15,6 +15,7 @@ import (
 
 	"nowserving/booking/store"
 	"nowserving/models"
+	"nowserving/notify/outbox"
 )
 
 // Trigger names what a webhook is told of, as the API document spells it.
@@ -99,9 +100,9 @@ var ofStage = map[models.Stage][]Trigger{
 	models.StageNoShow:  {TriggerBookingNoShow},
 }
 
-// webhooks tell other systems by webhooks.
-type webhooks struct {
-	s         *Service
+// Webhooks tell other systems by webhooks.
+type Webhooks struct {
+	outbox.Deps
 	sealer    *models.Sealer // of secrets
 	letters   *models.Sealer // of what owners are told
 	guard     *ssrf.Guardian // nil: every address is allowed
@@ -110,32 +111,45 @@ type webhooks struct {
 	timeout   time.Duration // of one attempt
 }
 
-func newHooks(s *Service) (*webhooks, error) {
-	h := &webhooks{s: s, receivers: newReceivers(s.o.Now), timeout: cmp.Or(s.o.AttemptTimeout, attemptTimeout)}
+// Options configure webhooks.
+type Options struct {
+	outbox.Deps
+	// Secret seals the secrets of webhooks; at least 32 bytes.
+	Secret []byte
+	// AllowPrivate lets webhooks go to addresses inside the network.
+	AllowPrivate bool
+	// AttemptTimeout bounds one attempt. Default 15 s.
+	AttemptTimeout time.Duration
+}
+
+// New makes the channel.
+func New(o Options) (*Webhooks, error) {
+	h := &Webhooks{Deps: o.Deps, receivers: newReceivers(o.Now), timeout: cmp.Or(o.AttemptTimeout, attemptTimeout)}
 	var err error
-	if h.sealer, err = models.NewSealer(s.o.Secret, "webhooks"); err != nil {
+	if h.sealer, err = models.NewSealer(o.Secret, "webhooks"); err != nil {
 		return nil, err
 	}
-	if h.letters, err = models.NewSealer(s.o.Secret, models.SealMessages); err != nil {
+	if h.letters, err = models.NewSealer(o.Secret, models.SealMessages); err != nil {
 		return nil, err
 	}
-	if !s.o.AllowPrivate {
+	if !o.AllowPrivate {
 		h.guard = ssrf.New(ssrf.WithAnyPort())
 	}
 	h.client = newHTTPClient(h.guard)
 	return h, nil
 }
 
-func (h *webhooks) register(workers *river.Workers) { river.AddWorker(workers, &deliveryWorker{h: h}) }
+// Register adds the worker that delivers webhooks to workers.
+func (h *Webhooks) Register(workers *river.Workers) { river.AddWorker(workers, &deliveryWorker{h: h}) }
 
-// stop closes the connections that are kept open between deliveries.
-func (h *webhooks) stop() { h.client.CloseIdleConnections() }
+// Close closes the connections that are kept open between deliveries.
+func (h *Webhooks) Close() { h.client.CloseIdleConnections() }
 
-// plan makes a delivery to each webhook that wants to be told of an event, for
+// Plan makes a delivery to each webhook that wants to be told of an event, for
 // events of one organization. What it tells is read now, and kept: a retry sends
 // the same bytes.
-func (h *webhooks) plan(ctx context.Context, list []*announcement) (map[int64]step, error) {
-	db := h.s.store.Read(ctx)
+func (h *Webhooks) Plan(ctx context.Context, list []*outbox.Announcement) (map[int64]outbox.Step, error) {
+	db := h.Store.Read(ctx)
 	to := map[Trigger][]Webhook{}
 	var bookings []string // of which somebody is told
 	for _, a := range list {
@@ -158,15 +172,15 @@ func (h *webhooks) plan(ctx context.Context, list []*announcement) (map[int64]st
 	if err != nil {
 		return nil, err
 	}
-	planned := map[int64]step{}
+	planned := map[int64]outbox.Step{}
 	for _, a := range list {
-		var steps []step
+		var steps []outbox.Step
 		for k, trigger := range triggersOf(&a.Event) {
 			if len(to[trigger]) == 0 {
 				continue
 			}
 			data := dataOf(&a.Event)
-			data.Sequence = sequenceOf(a.Event.Version, int64(k))
+			data.Sequence = outbox.SequenceOf(a.Event.Version, int64(k))
 			body, found, err := f.payload(trigger, a.Event.BookingID, data)
 			if err != nil {
 				return nil, err
@@ -183,7 +197,7 @@ func (h *webhooks) plan(ctx context.Context, list []*announcement) (map[int64]st
 }
 
 // inOrder takes several steps as one.
-func inOrder(steps []step) step {
+func inOrder(steps []outbox.Step) outbox.Step {
 	return func(tx *store.Tx) error {
 		for _, s := range steps {
 			if err := s(tx); err != nil {
@@ -194,21 +208,15 @@ func inOrder(steps []step) step {
 	}
 }
 
-// positionUpdate is a new place of a waiting booking.
-type positionUpdate struct {
-	Standing models.Standing
-	Sequence int64
-}
-
-// wants reports whether an organization has a webhook for a trigger.
-func (h *webhooks) wants(ctx context.Context, organizationID string, trigger Trigger) (bool, error) {
-	to, err := active(h.s.store.Read(ctx), organizationID, trigger)
+// WantsPositions reports whether an organization has a webhook for positions.
+func (h *Webhooks) WantsPositions(ctx context.Context, organizationID string) (bool, error) {
+	to, err := active(h.Store.Read(ctx), organizationID, TriggerQueuePositionUpdated)
 	return len(to) > 0, err
 }
 
-// positions writes deliveries of queuePositionUpdated in the transaction that
+// Positions writes deliveries of queuePositionUpdated in the transaction that
 // remembers the places as told.
-func (h *webhooks) positions(tx *store.Tx, organizationID string, list []positionUpdate) error {
+func (h *Webhooks) Positions(tx *store.Tx, organizationID string, list []outbox.PositionUpdate) error {
 	to, err := active(tx.DB, organizationID, TriggerQueuePositionUpdated)
 	if err != nil || len(to) == 0 || len(list) == 0 {
 		return err
@@ -266,7 +274,7 @@ func enqueue(tx *store.Tx, to []Webhook, trigger Trigger, news []item) error {
 	for i, n := range news {
 		ids[i] = n.bookingID
 	}
-	gone, err := erased(tx, to[0].OrganizationID, ids)
+	gone, err := outbox.Erased(tx, to[0].OrganizationID, ids)
 	if err != nil {
 		return err
 	}
@@ -311,25 +319,25 @@ func receiverOf(address string) (string, error) {
 	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port, nil
 }
 
-// tidy deletes the log of what was created before a moment, a piece at a time,
+// Tidy deletes the log of what was created before a moment, a piece at a time,
 // and webhooks deleted before it.
-func (h *webhooks) tidy(ctx context.Context, before time.Time) error {
+func (h *Webhooks) Tidy(ctx context.Context, before time.Time) error {
 	h.receivers.forget()
 	for {
 		deleted := 0
-		err := h.s.store.Tx(ctx, func(tx *store.Tx) error {
-			done := tx.Exec("DELETE FROM webhook_deliveries WHERE id IN (SELECT id FROM webhook_deliveries WHERE created_at < ? LIMIT ?)", before, factsAtOnce)
+		err := h.Store.Tx(ctx, func(tx *store.Tx) error {
+			done := tx.Exec("DELETE FROM webhook_deliveries WHERE id IN (SELECT id FROM webhook_deliveries WHERE created_at < ? LIMIT ?)", before, outbox.IDsAtOnce)
 			deleted = int(done.RowsAffected)
 			return done.Error
 		})
 		if err != nil {
 			return fmt.Errorf("delete old deliveries: %w", err)
 		}
-		if deleted < factsAtOnce {
+		if deleted < outbox.IDsAtOnce {
 			break
 		}
 	}
-	return h.s.store.Tx(ctx, func(tx *store.Tx) error {
+	return h.Store.Tx(ctx, func(tx *store.Tx) error {
 		err := tx.Exec("DELETE FROM webhooks WHERE deleted_at < ? AND NOT EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.webhook_id = webhooks.id)", before).Error
 		if err != nil {
 			return fmt.Errorf("delete old webhooks: %w", err)

@@ -1,4 +1,4 @@
-package notify
+package outbox
 
 import (
 	"net/http"
@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// retryAfter is how long an answer asks to wait, in seconds or until a date
+// RetryAfter is how long an answer asks to wait, in seconds or until a date
 // (RFC 9110, 10.2.3, Retry-After), at most so long; otherwise where it does not
 // say.
-func retryAfter(h http.Header, most, otherwise time.Duration) time.Duration {
+func RetryAfter(h http.Header, most, otherwise time.Duration) time.Duration {
 	asked := h.Get("Retry-After")
 	if seconds, err := strconv.Atoi(asked); err == nil && seconds >= 0 {
 		return time.Duration(min(seconds, int(most/time.Second))) * time.Second

@@ -1,4 +1,4 @@
-package notify
+package push
 
 import (
 	"context"
@@ -36,26 +36,25 @@ type Device struct {
 
 // devices stores the tokens of devices: sealed, with a hash to find them.
 type devices struct {
-	s      *Service
 	sealer *models.Sealer
 }
 
-func newDevices(s *Service) (*devices, error) {
-	sealer, err := models.NewSealer(s.o.Secret, models.SealDevices)
-	return &devices{s, sealer}, err
+func newDevices(secret []byte) (*devices, error) {
+	sealer, err := models.NewSealer(secret, models.SealDevices)
+	return &devices{sealer}, err
 }
 
 // RegisterDevice registers an FCM registration token for the owner of d. A known
 // token moves to d's owner. It sets the id, the hash and the times of d.
-func (s *Service) RegisterDevice(ctx context.Context, d *Device, token string) error {
-	return s.store.Tx(ctx, func(tx *store.Tx) error {
+func (p *Pushes) RegisterDevice(ctx context.Context, d *Device, token string) error {
+	return p.Store.Tx(ctx, func(tx *store.Tx) error {
 		if err := d.erased(tx); err != nil {
 			return err
 		}
-		if err := s.inSession(tx, d); err != nil {
+		if err := p.inSession(tx, d); err != nil {
 			return err
 		}
-		d.ID, d.TokenHash, d.TokenSealed = models.NewID(), models.HashSecret(token), s.devices.sealer.Seal(token)
+		d.ID, d.TokenHash, d.TokenSealed = models.NewID(), models.HashSecret(token), p.devices.sealer.Seal(token)
 		d.CreatedAt, d.UpdatedAt = tx.Now, tx.Now
 		// Pushes under way name the id, so a new owner gets another id.
 		const same = `devices.organization_id = excluded.organization_id AND devices.customer_id IS NOT DISTINCT FROM excluded.customer_id
@@ -83,7 +82,7 @@ func (s *Service) RegisterDevice(ctx context.Context, d *Device, token string) e
 				return fmt.Errorf("make room for a device: %w", err)
 			}
 		}
-		if d.CustomerID == nil || s.pushes.client == nil {
+		if d.CustomerID == nil || p.client == nil {
 			return nil
 		}
 		var waits int64
@@ -94,7 +93,7 @@ func (s *Service) RegisterDevice(ctx context.Context, d *Device, token string) e
 		if waits == 0 {
 			return nil
 		}
-		return s.pushes.mark(tx, d.OrganizationID) // their place may have changed since they joined
+		return p.mark(tx, d.OrganizationID) // their place may have changed since they joined
 	})
 }
 
@@ -120,12 +119,12 @@ func (d *Device) erased(tx *store.Tx) error {
 
 // inSession refuses a device of an ended session. The session can't end before the
 // transaction does.
-func (s *Service) inSession(tx *store.Tx, d *Device) error {
+func (p *Pushes) inSession(tx *store.Tx, d *Device) error {
 	if d.SessionID == nil {
 		return nil
 	}
 	var ids []string
-	err := s.store.Lock(tx).Table("sessions").Where("id = ? AND expires_at > ?", *d.SessionID, tx.Now).Pluck("id", &ids).Error
+	err := p.Store.Lock(tx).Table("sessions").Where("id = ? AND expires_at > ?", *d.SessionID, tx.Now).Pluck("id", &ids).Error
 	if err != nil {
 		return fmt.Errorf("look whether a device's session has ended: %w", err)
 	}
@@ -136,8 +135,8 @@ func (s *Service) inSession(tx *store.Tx, d *Device) error {
 }
 
 // RemoveDevice removes a token of d's owner. It is no error if there is none.
-func (s *Service) RemoveDevice(ctx context.Context, d *Device, token string) error {
-	return s.store.Tx(ctx, func(tx *store.Tx) error {
+func (p *Pushes) RemoveDevice(ctx context.Context, d *Device, token string) error {
+	return p.Store.Tx(ctx, func(tx *store.Tx) error {
 		if err := d.owned(tx.Where("token_hash = ?", models.HashSecret(token))).Delete(&Device{}).Error; err != nil {
 			return fmt.Errorf("delete a device: %w", err)
 		}

@@ -1,4 +1,4 @@
-package notify
+package push
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"nowserving/booking/store"
 	"nowserving/models"
+	"nowserving/notify/outbox"
 )
 
 const (
@@ -24,9 +25,9 @@ const (
 	sweepLease   = 35 * time.Second
 )
 
-// planPositions marks an organization for a sweep when one of its events may
+// PlanPositions marks an organization for a sweep when one of its events may
 // have moved somebody.
-func (p *pushes) planPositions(ctx context.Context, list []*announcement) (map[int64]step, error) {
+func (p *Pushes) PlanPositions(ctx context.Context, list []*outbox.Announcement) (map[int64]outbox.Step, error) {
 	for _, a := range list {
 		if a.Event.Undone == models.ActionAssign {
 			return p.planAfterUndo(ctx, list)
@@ -39,7 +40,7 @@ func (p *pushes) planPositions(ctx context.Context, list []*announcement) (map[i
 			if err != nil || mark == nil {
 				return nil, err
 			}
-			return map[int64]step{a.EventID: mark}, nil
+			return map[int64]outbox.Step{a.EventID: mark}, nil
 		default:
 		}
 	}
@@ -48,12 +49,12 @@ func (p *pushes) planPositions(ctx context.Context, list []*announcement) (map[i
 
 // planAfterUndo is planPositions for undone calls: the patient was told to come in, so
 // their position is pushed again even if it is the one pushed before the call.
-func (p *pushes) planAfterUndo(ctx context.Context, list []*announcement) (map[int64]step, error) {
+func (p *Pushes) planAfterUndo(ctx context.Context, list []*outbox.Announcement) (map[int64]outbox.Step, error) {
 	mark, err := p.planMark(ctx, list[0].OrganizationID)
 	if err != nil {
 		return nil, err
 	}
-	planned := map[int64]step{}
+	planned := map[int64]outbox.Step{}
 	for _, a := range list {
 		if a.Event.Undone != models.ActionAssign {
 			continue
@@ -76,24 +77,24 @@ func (p *pushes) planAfterUndo(ctx context.Context, list []*announcement) (map[i
 
 // Moved says that places may have changed by something else than a visit, such
 // as a resource that was switched off.
-func (s *Service) Moved(ctx context.Context, organizationID string) error {
-	mark, err := s.pushes.planMark(ctx, organizationID)
+func (p *Pushes) Moved(ctx context.Context, organizationID string) error {
+	mark, err := p.planMark(ctx, organizationID)
 	if err != nil || mark == nil {
 		return err
 	}
-	return s.store.Tx(ctx, mark)
+	return p.Store.Tx(ctx, mark)
 }
 
-// planMark marks an organization for a sweep when anybody there is told of
-// places. A mark that is due as soon and that nobody has taken away yet needs no
-// second: its sweep begins later than this.
-func (p *pushes) planMark(ctx context.Context, organizationID string) (step, error) {
-	now, err := p.s.store.Now(ctx)
+// planMark marks an organization for a sweep if positions are sent there. A
+// mark that is due as soon and still stands is enough: its sweep begins later than
+// this transaction.
+func (p *Pushes) planMark(ctx context.Context, organizationID string) (outbox.Step, error) {
+	now, err := p.Store.Now(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var state struct{ Marked, Devices bool }
-	err = p.s.store.Read(ctx).Raw(`SELECT EXISTS (SELECT 1 FROM position_marks WHERE organization_id = ? AND due_at <= ?) AS marked,
+	err = p.Store.Read(ctx).Raw(`SELECT EXISTS (SELECT 1 FROM position_marks WHERE organization_id = ? AND due_at <= ?) AS marked,
 		EXISTS (SELECT 1 FROM devices WHERE organization_id = ? AND customer_id IS NOT NULL) AS devices`,
 		organizationID, now.Add(debounce), organizationID).Scan(&state).Error
 	if err != nil {
@@ -103,7 +104,7 @@ func (p *pushes) planMark(ctx context.Context, organizationID string) (step, err
 		return nil, nil
 	}
 	if p.client == nil || !state.Devices {
-		wants, err := p.s.hooks.wants(ctx, organizationID, TriggerQueuePositionUpdated)
+		wants, err := p.opts.Webhooks.WantsPositions(ctx, organizationID)
 		if err != nil || !wants {
 			return nil, err
 		}
@@ -113,7 +114,7 @@ func (p *pushes) planMark(ctx context.Context, organizationID string) (step, err
 
 // mark makes a sweep of an organization due after the debounce, counted from
 // the first mark.
-func (p *pushes) mark(tx *store.Tx, organizationID string) error {
+func (p *Pushes) mark(tx *store.Tx, organizationID string) error {
 	err := tx.Exec(`INSERT INTO position_marks (organization_id, due_at) VALUES (?, ?)
 		ON CONFLICT (organization_id) DO UPDATE SET due_at = CASE
 			WHEN position_marks.due_at <= excluded.due_at THEN position_marks.due_at ELSE excluded.due_at END`,
@@ -124,8 +125,8 @@ func (p *pushes) mark(tx *store.Tx, organizationID string) error {
 	return nil
 }
 
-// sweep tells the places that are due until ctx ends.
-func (p *pushes) sweep(ctx context.Context) {
+// Sweep tells the places that are due until ctx ends.
+func (p *Pushes) Sweep(ctx context.Context) {
 	var sweeping sync.WaitGroup
 	defer sweeping.Wait()
 	slots := make(chan struct{}, maxSweeps)
@@ -134,7 +135,7 @@ func (p *pushes) sweep(ctx context.Context) {
 	for {
 		claimed, lease, err := p.claim(ctx, maxSweeps-len(slots))
 		if err != nil && ctx.Err() == nil {
-			p.s.log.Error("claim positions", "error", err)
+			p.Log.Error("claim positions", "error", err)
 		}
 		for _, id := range claimed {
 			slots <- struct{}{}
@@ -152,19 +153,19 @@ func (p *pushes) sweep(ctx context.Context) {
 }
 
 // claim takes organizations that are due, or whose sweeper has died, n at most.
-func (p *pushes) claim(ctx context.Context, n int) (ids []string, lease time.Time, err error) {
+func (p *Pushes) claim(ctx context.Context, n int) (ids []string, lease time.Time, err error) {
 	const due = "due_at <= ? AND leased_until IS NULL OR leased_until <= ?"
-	now, err := p.s.store.Now(ctx)
+	now, err := p.Store.Now(ctx)
 	if err != nil || n == 0 {
 		return nil, lease, err
 	}
 	var waiting int64
-	if err := p.s.store.Read(ctx).Table("position_marks").Where(due, now, now).Count(&waiting).Error; err != nil || waiting == 0 {
+	if err := p.Store.Read(ctx).Table("position_marks").Where(due, now, now).Count(&waiting).Error; err != nil || waiting == 0 {
 		return nil, lease, err
 	}
-	err = p.s.store.Tx(ctx, func(tx *store.Tx) error {
+	err = p.Store.Tx(ctx, func(tx *store.Tx) error {
 		lease = tx.Now.Add(sweepLease)
-		err := p.s.store.SkipLocked(tx).Table("position_marks").Where(due, tx.Now, tx.Now).Order("due_at").Limit(n).Pluck("organization_id", &ids).Error
+		err := p.Store.SkipLocked(tx).Table("position_marks").Where(due, tx.Now, tx.Now).Order("due_at").Limit(n).Pluck("organization_id", &ids).Error
 		if err != nil || len(ids) == 0 {
 			return err
 		}
@@ -175,19 +176,19 @@ func (p *pushes) claim(ctx context.Context, n int) (ids []string, lease time.Tim
 
 // sweepOne sweeps an organization and gives it back: free of marks, or due again
 // after a while or, if marked meanwhile, at that mark.
-func (p *pushes) sweepOne(ctx context.Context, organizationID string, lease time.Time) {
+func (p *Pushes) sweepOne(ctx context.Context, organizationID string, lease time.Time) {
 	sweeping, cancel := context.WithTimeout(ctx, sweepTimeout)
 	again, err := p.tell(sweeping, organizationID)
 	cancel()
 	if err != nil {
 		again = sweepRetry
 		if ctx.Err() == nil {
-			p.s.log.Error("tell positions", "organization", organizationID, "error", err)
+			p.Log.Error("tell positions", "organization", organizationID, "error", err)
 		}
 	}
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), outbox.StopTimeout)
 	defer cancel()
-	err = p.s.store.Tx(ending, func(tx *store.Tx) error {
+	err = p.Store.Tx(ending, func(tx *store.Tx) error {
 		mine := tx.Table("position_marks").Where("organization_id = ? AND leased_until = ?", organizationID, lease)
 		if again > 0 {
 			return mine.Updates(map[string]any{"leased_until": nil, "due_at": clause.Expr{SQL: "COALESCE(due_at, ?)", Vars: []any{tx.Now.Add(again)}}}).Error
@@ -199,6 +200,6 @@ func (p *pushes) sweepOne(ctx context.Context, organizationID string, lease time
 		return mine.Update("leased_until", nil).Error
 	})
 	if err != nil { // the lease ends by itself
-		p.s.log.Error("end a sweep of positions", "organization", organizationID, "error", err)
+		p.Log.Error("end a sweep of positions", "organization", organizationID, "error", err)
 	}
 }

@@ -1,4 +1,4 @@
-package notify
+package webhook
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 
 	"nowserving/booking/store"
 	"nowserving/models"
+	"nowserving/notify/outbox"
 )
 
 const (
@@ -40,8 +41,6 @@ const (
 
 // Why a webhook is disabled or a delivery given up.
 const (
-	ReasonGone     = "gone"     // the receiver answered 410
-	ReasonFailing  = "failing"  // five days of nothing but failures
 	ReasonAttempts = "attempts" // the last attempt of ten failed
 	ReasonDisabled = "disabled" // with its webhook
 	ReasonDeleted  = "deleted"  // with its webhook
@@ -69,8 +68,8 @@ func (w *Webhook) audit(tx *store.Tx, action string) error {
 	return tx.Audit(w.OrganizationID, action, "webhook", w.ID)
 }
 
-// WebhookKey names a webhook of an organization.
-type WebhookKey struct {
+// Key names a webhook of an organization.
+type Key struct {
 	Trigger   Trigger
 	URL       string
 	Reference string
@@ -80,27 +79,27 @@ func noWebhook() error {
 	return models.Errorf(models.CodeWebhookMissing, "There is no webhook of this trigger, url and reference.")
 }
 
-// Webhooks lists an organization's webhooks in the order of their making.
-func (s *Service) Webhooks(ctx context.Context, organizationID string) ([]Webhook, error) {
+// List lists an organization's webhooks in the order of their making.
+func (h *Webhooks) List(ctx context.Context, organizationID string) ([]Webhook, error) {
 	var list []Webhook
-	err := s.store.Read(ctx).Where("organization_id = ? AND deleted_at IS NULL", organizationID).Order("id").Limit(maxWebhooks).Find(&list).Error
+	err := h.Store.Read(ctx).Where("organization_id = ? AND deleted_at IS NULL", organizationID).Order("id").Limit(maxWebhooks).Find(&list).Error
 	if err != nil {
 		return nil, fmt.Errorf("list webhooks: %w", err)
 	}
 	return list, nil
 }
 
-// PutWebhook makes a webhook, or changes the one that is there: it is enabled
+// Put makes a webhook, or changes the one that is there: it is enabled
 // again, and signs with the secret that was given. Without one, a new webhook
 // gets a secret, which is returned; otherwise that is "".
-func (s *Service) PutWebhook(ctx context.Context, organizationID string, k WebhookKey, secret string) (w *Webhook, made string, err error) {
-	if err := s.hooks.checkAddress(ctx, k.URL); err != nil {
+func (h *Webhooks) Put(ctx context.Context, organizationID string, k Key, secret string) (w *Webhook, made string, err error) {
+	if err := h.checkAddress(ctx, k.URL); err != nil {
 		return nil, "", err
 	}
 	if err := checkSecret(secret); err != nil {
 		return nil, "", err
 	}
-	err = s.store.Tx(ctx, func(tx *store.Tx) error {
+	err = h.Store.Tx(ctx, func(tx *store.Tx) error {
 		made = ""
 		if err := lockWebhooks(tx, organizationID); err != nil {
 			return err
@@ -108,7 +107,7 @@ func (s *Service) PutWebhook(ctx context.Context, organizationID string, k Webho
 		var err error
 		w, err = findWebhook(tx, organizationID, k)
 		if models.CodeOf(err) == models.CodeWebhookMissing {
-			if w, made, err = s.hooks.add(tx, organizationID, k, secret); err != nil {
+			if w, made, err = h.add(tx, organizationID, k, secret); err != nil {
 				return err
 			}
 			return w.audit(tx, "addWebhook")
@@ -118,7 +117,7 @@ func (s *Service) PutWebhook(ctx context.Context, organizationID string, k Webho
 		}
 		w.FailingSince, w.DisabledAt, w.DisabledReason = nil, nil, ""
 		if secret != "" {
-			if err := s.hooks.changeSecret(tx, w, secret); err != nil {
+			if err := h.changeSecret(tx, w, secret); err != nil {
 				return err
 			}
 		}
@@ -134,7 +133,7 @@ func (s *Service) PutWebhook(ctx context.Context, organizationID string, k Webho
 }
 
 // add makes a webhook within a transaction.
-func (h *webhooks) add(tx *store.Tx, organizationID string, k WebhookKey, secret string) (w *Webhook, made string, err error) {
+func (h *Webhooks) add(tx *store.Tx, organizationID string, k Key, secret string) (w *Webhook, made string, err error) {
 	var others int64
 	if err := tx.Model(&Webhook{}).Where("organization_id = ? AND deleted_at IS NULL", organizationID).Count(&others).Error; err != nil {
 		return nil, "", fmt.Errorf("count webhooks: %w", err)
@@ -156,11 +155,11 @@ func (h *webhooks) add(tx *store.Tx, organizationID string, k WebhookKey, secret
 	return w, made, nil
 }
 
-// RotateWebhook gives a webhook a new secret, which is returned. The old one
+// Rotate gives a webhook a new secret, which is returned. The old one
 // signs too for 24 hours.
-func (s *Service) RotateWebhook(ctx context.Context, organizationID string, k WebhookKey) (w *Webhook, secret string, err error) {
+func (h *Webhooks) Rotate(ctx context.Context, organizationID string, k Key) (w *Webhook, secret string, err error) {
 	secret = makeSecret()
-	err = s.store.Tx(ctx, func(tx *store.Tx) error {
+	err = h.Store.Tx(ctx, func(tx *store.Tx) error {
 		if err := lockWebhooks(tx, organizationID); err != nil {
 			return err
 		}
@@ -168,7 +167,7 @@ func (s *Service) RotateWebhook(ctx context.Context, organizationID string, k We
 		if w, err = findWebhook(tx, organizationID, k); err != nil {
 			return err
 		}
-		if err := s.hooks.changeSecret(tx, w, secret); err != nil {
+		if err := h.changeSecret(tx, w, secret); err != nil {
 			return err
 		}
 		if err := tx.Save(w).Error; err != nil {
@@ -179,11 +178,11 @@ func (s *Service) RotateWebhook(ctx context.Context, organizationID string, k We
 	return w, secret, err
 }
 
-// DeleteWebhook ends a webhook; what is still to be delivered is dropped. Its
+// Delete ends a webhook; what is still to be delivered is dropped. Its
 // log is kept as long as any.
-func (s *Service) DeleteWebhook(ctx context.Context, organizationID string, k WebhookKey) error {
+func (h *Webhooks) Delete(ctx context.Context, organizationID string, k Key) error {
 	dropped := 0
-	err := s.store.Tx(ctx, func(tx *store.Tx) error {
+	err := h.Store.Tx(ctx, func(tx *store.Tx) error {
 		if err := lockWebhooks(tx, organizationID); err != nil {
 			return err
 		}
@@ -204,20 +203,20 @@ func (s *Service) DeleteWebhook(ctx context.Context, organizationID string, k We
 		return err
 	}
 	for range dropped {
-		s.stats.count(channelWebhook, resultDropped)
+		h.Stats.Count(outbox.ChannelWebhook, outbox.ResultDropped)
 	}
 	return nil
 }
 
 // lockWebhooks makes the changes of an organization's webhooks wait for each
-// other, so that their number keeps its bound and nobody changes the same
-// deliveries in another order. SQLite, with one writer, has no such lock.
+// other, so that their number keeps its bound and deliveries change in one
+// order. SQLite, with one writer, has no such lock.
 func lockWebhooks(tx *store.Tx, organizationID string) error {
 	var locked []string
 	return tx.Table("organizations").Clauses(clause.Locking{Strength: "NO KEY UPDATE"}).Where("id = ?", organizationID).Pluck("id", &locked).Error
 }
 
-func findWebhook(tx *store.Tx, organizationID string, k WebhookKey) (*Webhook, error) {
+func findWebhook(tx *store.Tx, organizationID string, k Key) (*Webhook, error) {
 	var w Webhook
 	err := tx.Where("organization_id = ? AND trigger = ? AND url = ? AND reference = ? AND deleted_at IS NULL", organizationID, k.Trigger, k.URL, k.Reference).
 		Take(&w).Error
@@ -232,7 +231,7 @@ func findWebhook(tx *store.Tx, organizationID string, k WebhookKey) (*Webhook, e
 
 // changeSecret lets a webhook sign with a secret, and for a while with the one
 // before.
-func (h *webhooks) changeSecret(tx *store.Tx, w *Webhook, secret string) error {
+func (h *Webhooks) changeSecret(tx *store.Tx, w *Webhook, secret string) error {
 	before, err := h.sealer.Open(w.Secret)
 	if err != nil {
 		return fmt.Errorf("webhook %s: %w", w.ID, err)
@@ -267,7 +266,7 @@ func checkSecret(secret string) error {
 // checkAddress refuses an address that no delivery could or should reach. A
 // name is looked up as well; one that is not found yet is let through, because
 // what it leads to is checked again whenever it is dialled.
-func (h *webhooks) checkAddress(ctx context.Context, address string) error {
+func (h *Webhooks) checkAddress(ctx context.Context, address string) error {
 	refuse := func(why string) error { return models.Invalid("url", "%s", why) }
 	u, err := url.Parse(address)
 	switch {
@@ -307,7 +306,7 @@ func (h *webhooks) checkAddress(ctx context.Context, address string) error {
 
 // disable ends a webhook until it is posted again, drops what else it had to
 // deliver, and tells the owners. It returns how many deliveries it dropped.
-func (h *webhooks) disable(tx *store.Tx, d *dueDelivery, reason string) (int, error) {
+func (h *Webhooks) disable(tx *store.Tx, d *dueDelivery, reason string) (int, error) {
 	if err := lockWebhooks(tx, d.OrganizationID); err != nil {
 		return 0, err
 	}
@@ -319,7 +318,7 @@ func (h *webhooks) disable(tx *store.Tx, d *dueDelivery, reason string) (int, er
 	if err := tx.Audit(d.OrganizationID, "disableWebhook", "webhook", d.WebhookID); err != nil {
 		return 0, err
 	}
-	h.s.log.Warn("a webhook was disabled", "organization", d.OrganizationID, "webhook", d.WebhookID, "reason", reason)
+	h.Log.Warn("a webhook was disabled", "organization", d.OrganizationID, "webhook", d.WebhookID, "reason", reason)
 	dropped, err := drop(tx, d.WebhookID, d.ID, ReasonDisabled)
 	if err != nil {
 		return 0, err
@@ -338,7 +337,7 @@ func drop(tx *store.Tx, webhookID, but, reason string) (int, error) {
 }
 
 // tellOwners writes to the owners of an organization that a webhook is off.
-func (h *webhooks) tellOwners(tx *store.Tx, d *dueDelivery, reason string) error {
+func (h *Webhooks) tellOwners(tx *store.Tx, d *dueDelivery, reason string) error {
 	u, err := url.Parse(d.URL)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package notify
+package push
 
 import (
 	"bytes"
@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"nowserving/notify/outbox"
 
 	firebase "firebase.google.com/go/v4"
 	"firebase.google.com/go/v4/errorutils"
@@ -147,7 +149,7 @@ func (l *throttledTransport) RoundTrip(r *http.Request) (*http.Response, error) 
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	switch res.StatusCode {
 	case http.StatusTooManyRequests:
-		l.close(retryAfter(res.Header, fcmPauseMost, fcmPause))
+		l.close(outbox.RetryAfter(res.Header, fcmPauseMost, fcmPause))
 	case http.StatusServiceUnavailable:
 		res.StatusCode = http.StatusInternalServerError // the body still says which
 	}
@@ -221,7 +223,7 @@ func judge(err error) outcome {
 	if broken == nil {
 		broken = json.Unmarshal(body, &told)
 	}
-	o := outcome{status: pushFailed, code: told.Error.Status, wait: retryAfter(res.Header, fcmPauseMost, 0)}
+	o := outcome{status: pushFailed, code: told.Error.Status, wait: outbox.RetryAfter(res.Header, fcmPauseMost, 0)}
 	badToken := false
 	for _, d := range told.Error.Details {
 		if d.ErrorCode != "" {
@@ -238,7 +240,7 @@ func judge(err error) outcome {
 	case o.code == "UNREGISTERED", o.code == "INVALID_ARGUMENT" && badToken:
 		o.status = pushUnregistered
 	case res.StatusCode == http.StatusTooManyRequests:
-		o.status, o.wait = pushRefused, retryAfter(res.Header, fcmPauseMost, fcmPause)
+		o.status, o.wait = pushRefused, outbox.RetryAfter(res.Header, fcmPauseMost, fcmPause)
 	case o.code == "UNAVAILABLE", res.StatusCode == http.StatusUnauthorized:
 		o.status = pushRefused
 	case res.StatusCode >= http.StatusInternalServerError:
@@ -251,7 +253,7 @@ func judge(err error) outcome {
 }
 
 // send sends at most 500 messages and returns the outcome of each.
-func (p *pushes) send(ctx context.Context, messages []*messaging.Message) ([]outcome, error) {
+func (p *Pushes) send(ctx context.Context, messages []*messaging.Message) ([]outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	batch, err := p.client.SendEach(ctx, messages)
@@ -268,18 +270,18 @@ func (p *pushes) send(ctx context.Context, messages []*messaging.Message) ([]out
 		case o.again():
 			retried++
 			trouble = &outcomes[i]
-			p.s.stats.count(channelPush, resultRetried)
+			p.Stats.Count(outbox.ChannelPush, outbox.ResultRetried)
 		case o.status == pushUnregistered:
-			p.s.stats.count(channelPush, resultUnregistered)
+			p.Stats.Count(outbox.ChannelPush, outbox.ResultUnregistered)
 		case o.status == pushFailed:
 			trouble = &outcomes[i]
-			p.s.stats.count(channelPush, resultFailed)
+			p.Stats.Count(outbox.ChannelPush, outbox.ResultFailed)
 		default:
-			p.s.stats.count(channelPush, resultSent)
+			p.Stats.Count(outbox.ChannelPush, outbox.ResultSent)
 		}
 	}
 	if trouble != nil && trouble.code != codeClosed {
-		p.s.log.Warn("FCM did not take all pushes", "of", len(messages), "again", retried, "code", trouble.code, "detail", trouble.detail, "wait", trouble.wait.String())
+		p.Log.Warn("FCM did not take all pushes", "of", len(messages), "again", retried, "code", trouble.code, "detail", trouble.detail, "wait", trouble.wait.String())
 	}
 	return outcomes, nil
 }

@@ -1,4 +1,4 @@
-package notify
+package message
 
 import (
 	"context"
@@ -20,20 +20,20 @@ import (
 // URL.
 const ReceiptsPath = "/messages/receipts/twilio"
 
-// MessageReceipt is what a carrier reported of a message it took.
-type MessageReceipt string
+// Receipt is what a carrier reported of a message it took.
+type Receipt string
 
 // The reports that are kept. Those in between (queued, sending, sent) say no more
 // than that the carrier took the message.
 const (
-	ReceiptNone        MessageReceipt = ""
-	ReceiptDelivered   MessageReceipt = "delivered"
-	ReceiptUndelivered MessageReceipt = "undelivered" // the phone's network did not
-	ReceiptFailed      MessageReceipt = "failed"      // the carrier could not
+	ReceiptNone        Receipt = ""
+	ReceiptDelivered   Receipt = "delivered"
+	ReceiptUndelivered Receipt = "undelivered" // the phone's network did not
+	ReceiptFailed      Receipt = "failed"      // the carrier could not
 )
 
 // deliveries are Twilio's last states of a message.
-var deliveries = map[string]MessageReceipt{
+var deliveries = map[string]Receipt{
 	"delivered": ReceiptDelivered, "read": ReceiptDelivered, "undelivered": ReceiptUndelivered, "failed": ReceiptFailed, "canceled": ReceiptFailed,
 }
 
@@ -56,8 +56,8 @@ var (
 )
 
 // SignedReceipt reports whether a receipt comes from Twilio. It looks nothing up.
-func (s *Service) SignedReceipt(form url.Values, signature string) error {
-	if slices.ContainsFunc(s.post.reporting, func(t *twilio) bool { return t.signed(form, signature) }) {
+func (p *Messages) SignedReceipt(form url.Values, signature string) error {
+	if slices.ContainsFunc(p.reporting, func(t *twilio) bool { return t.signed(form, signature) }) {
 		return nil
 	}
 	return errReceiptSignature
@@ -65,14 +65,14 @@ func (s *Service) SignedReceipt(form url.Values, signature string) error {
 
 // Receipt keeps what a signed receipt says of a message. Repeated receipts and
 // those in the wrong order change nothing.
-func (s *Service) Receipt(ctx context.Context, form url.Values) error {
+func (p *Messages) Receipt(ctx context.Context, form url.Values) error {
 	id := form.Get("MessageSid")
 	if id == "" {
 		return errReceiptUnknown
 	}
-	var attempt MessageAttempt
+	var attempt Attempt
 	for look := 0; ; look++ {
-		err := s.store.Read(ctx).Where("provider_id = ? AND method IN ?", id, []string{methodSMS, methodWhatsApp}).Limit(1).Find(&attempt).Error
+		err := p.Store.Read(ctx).Where("provider_id = ? AND method IN ?", id, []string{methodSMS, methodWhatsApp}).Limit(1).Find(&attempt).Error
 		if err != nil {
 			return fmt.Errorf("look for the message of a receipt: %w", err)
 		}
@@ -96,8 +96,8 @@ func (s *Service) Receipt(ctx context.Context, form url.Values) error {
 	if delivery == ReceiptDelivered || !receiptCode.MatchString(code) || code == "0" {
 		code = ""
 	}
-	err := s.store.Tx(ctx, func(tx *store.Tx) error {
-		return tx.Model(&MessageAttempt{}).
+	err := p.Store.Tx(ctx, func(tx *store.Tx) error {
+		return tx.Model(&Attempt{}).
 			Where("id = ? AND "+fmt.Sprintf(deliveryRank, "delivery")+" < "+fmt.Sprintf(deliveryRank, "CAST(? AS text)"), attempt.ID, delivery).
 			Updates(map[string]any{"delivery": delivery, "delivery_error": code, "delivery_at": tx.Now}).Error
 	})

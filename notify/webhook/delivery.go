@@ -1,4 +1,4 @@
-package notify
+package webhook
 
 import (
 	"context"
@@ -24,6 +24,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"nowserving/booking/store"
+	"nowserving/notify/outbox"
 )
 
 const (
@@ -40,8 +41,6 @@ const (
 	settleTimeout = 5 * time.Second
 	// failingLife is how long a webhook may do nothing but fail.
 	failingLife = 5 * 24 * time.Hour
-	// maxRetryAfter bounds what a receiver may ask for.
-	maxRetryAfter = 24 * time.Hour
 	// earlySlack is how much too early a job may come for its attempt.
 	earlySlack = 5 * time.Second
 )
@@ -72,11 +71,11 @@ type deliver struct {
 func (deliver) Kind() string { return "webhook" }
 
 // Queue implements store.Job.
-func (deliver) Queue() string { return queueWebhooks }
+func (deliver) Queue() string { return outbox.QueueWebhooks }
 
 type deliveryWorker struct {
 	river.WorkerDefaults[deliver]
-	h *webhooks
+	h *Webhooks
 }
 
 // dueDelivery is a delivery and what its webhook says about it.
@@ -121,11 +120,11 @@ func (w *deliveryWorker) Work(ctx context.Context, job *river.Job[deliver]) erro
 
 // send makes an attempt if one is due; nil if there is nothing left to send. It
 // gives the place back: what follows is the database's, not the receiver's.
-func (h *webhooks) send(ctx context.Context, job deliver, p *slot) (*dueDelivery, *attempt, error) {
+func (h *Webhooks) send(ctx context.Context, job deliver, p *slot) (*dueDelivery, *attempt, error) {
 	seen := healthUnknown
 	defer func() { p.leave(seen) }()
 	var d dueDelivery
-	err := h.s.store.Read(ctx).Raw(`SELECT d.id, d.organization_id, d.webhook_id, d.payload, d.status, d.round, d.failures, d.next_attempt_at,
+	err := h.Store.Read(ctx).Raw(`SELECT d.id, d.organization_id, d.webhook_id, d.payload, d.status, d.round, d.failures, d.next_attempt_at,
 		w.url, w.secret, w.old_secret, w.old_secret_until, w.failing_since
 		FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id
 		JOIN organizations o ON o.id = d.organization_id AND o.deleted_at IS NULL WHERE d.id = ?`, job.DeliveryID).Scan(&d).Error
@@ -136,7 +135,7 @@ func (h *webhooks) send(ctx context.Context, job deliver, p *slot) (*dueDelivery
 		return nil, nil, nil // delivered, given up, another job's since a replay, or of an organization that is deleted
 	}
 	// After a crash a job comes back at once, whenever its next attempt is due.
-	if early := d.NextAttemptAt.Sub(h.s.o.Now()); early > earlySlack {
+	if early := d.NextAttemptAt.Sub(h.Now()); early > earlySlack {
 		return nil, nil, river.JobSnooze(early)
 	}
 	a, err := h.attempt(ctx, &d)
@@ -170,8 +169,8 @@ func (a *attempt) health() health {
 
 // attempt sends a delivery once. It fails only where nothing can be said of the
 // receiver: the secret can't be read, or the service is stopping.
-func (h *webhooks) attempt(ctx context.Context, d *dueDelivery) (*attempt, error) {
-	a := &attempt{at: h.s.o.Now()}
+func (h *Webhooks) attempt(ctx context.Context, d *dueDelivery) (*attempt, error) {
+	a := &attempt{at: h.Now()}
 	within, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
 	var handshake atomic.Bool // failed
@@ -194,21 +193,21 @@ func (h *webhooks) attempt(ctx context.Context, d *dueDelivery) (*attempt, error
 		if ctx.Err() != nil {
 			return nil, ctx.Err() // stopping: it may have arrived
 		}
-		a.failure = failureOf(err, handshake.Load())
+		a.failure = outbox.FailureOf(err, handshake.Load())
 		// The address may hold a token, and an answer that is no HTTP may hold
 		// anything: the error is logged without either.
 		if wrapped, ok := errors.AsType[*url.Error](err); ok {
 			err = wrapped.Err
 		}
-		if a.failure == FailureProtocol {
+		if a.failure == outbox.FailureProtocol {
 			err = errNotHTTP
 		}
-		h.s.log.Info("a webhook got no answer", "organization", d.OrganizationID, "webhook", d.WebhookID, "delivery", d.ID, "reason", a.failure, "error", err)
+		h.Log.Info("a webhook got no answer", "organization", d.OrganizationID, "webhook", d.WebhookID, "delivery", d.ID, "reason", a.failure, "error", err)
 		return a, nil
 	}
 	defer res.Body.Close() //nolint:errcheck // it was read as far as it interests
 	a.status, a.asked = res.StatusCode, askedWait(res)
-	a.failure = failureOfStatus(a.status)
+	a.failure = outbox.FailureOfStatus(a.status)
 	stop := time.AfterFunc(answerTimeout, cancel)
 	defer stop.Stop()
 	answer, _ := io.ReadAll(io.LimitReader(res.Body, answerKept)) // half an answer is kept as well
@@ -219,7 +218,7 @@ func (h *webhooks) attempt(ctx context.Context, d *dueDelivery) (*attempt, error
 // sign sets the signatures: those of Standard Webhooks, one for each secret
 // that is valid, and the hex HMAC-SHA256 of the body under the newest secret as
 // it is written, "whsec_" and all (iclinicos, "Webhooks").
-func (h *webhooks) sign(header http.Header, d *dueDelivery, at time.Time) error {
+func (h *Webhooks) sign(header http.Header, d *dueDelivery, at time.Time) error {
 	secret, err := h.sealer.Open(d.Secret)
 	if err != nil {
 		return fmt.Errorf("webhook %s: %w", d.WebhookID, err)
@@ -256,7 +255,7 @@ func askedWait(res *http.Response) time.Duration {
 	if res.StatusCode != http.StatusTooManyRequests && res.StatusCode != http.StatusServiceUnavailable {
 		return 0
 	}
-	return retryAfter(res.Header, maxRetryAfter, 0)
+	return outbox.RetryAfter(res.Header, outbox.MaxRetryAfter, 0)
 }
 
 // verdict is what an attempt makes of its delivery.
@@ -270,9 +269,9 @@ type verdict struct {
 
 // settle writes down an attempt and returns how long to wait for the next one;
 // 0: there is none.
-func (h *webhooks) settle(ctx context.Context, d *dueDelivery, a *attempt) (time.Duration, error) {
+func (h *Webhooks) settle(ctx context.Context, d *dueDelivery, a *attempt) (time.Duration, error) {
 	var v verdict
-	err := h.s.store.Tx(ctx, func(tx *store.Tx) (err error) {
+	err := h.Store.Tx(ctx, func(tx *store.Tx) (err error) {
 		// The webhook is changed before its deliveries, here and elsewhere, so
 		// that two transactions can't wait for each other.
 		if v, err = h.classify(tx, d, a); err != nil {
@@ -292,25 +291,25 @@ func (h *webhooks) settle(ctx context.Context, d *dueDelivery, a *attempt) (time
 			return changed.Error
 		}
 		if changed.RowsAffected == 0 {
-			v = verdict{result: resultDropped}
+			v = verdict{result: outbox.ResultDropped}
 		}
 		return writeAttempt(tx, d, a)
 	})
 	if err != nil {
 		return 0, err
 	}
-	h.s.stats.count(channelWebhook, v.result)
+	h.Stats.Count(outbox.ChannelWebhook, v.result)
 	for range v.dropped {
-		h.s.stats.count(channelWebhook, resultDropped)
+		h.Stats.Count(outbox.ChannelWebhook, outbox.ResultDropped)
 	}
 	return v.wait, nil
 }
 
 // classify decides what follows from an attempt, for the delivery and its webhook.
-func (h *webhooks) classify(tx *store.Tx, d *dueDelivery, a *attempt) (verdict, error) {
+func (h *Webhooks) classify(tx *store.Tx, d *dueDelivery, a *attempt) (verdict, error) {
 	webhook := tx.Table("webhooks").Where("id = ?", d.WebhookID)
 	if a.delivered() {
-		v := verdict{status: DeliveryDelivered, result: resultSent}
+		v := verdict{status: DeliveryDelivered, result: outbox.ResultSent}
 		if d.FailingSince == nil {
 			return v, nil
 		}
@@ -319,13 +318,13 @@ func (h *webhooks) classify(tx *store.Tx, d *dueDelivery, a *attempt) (verdict, 
 	reason := ""
 	switch {
 	case a.status == http.StatusGone:
-		reason = ReasonGone
+		reason = outbox.ReasonGone
 	case d.FailingSince != nil && tx.Now.Sub(*d.FailingSince) >= failingLife:
-		reason = ReasonFailing
+		reason = outbox.ReasonFailing
 	}
 	if reason != "" {
 		dropped, err := h.disable(tx, d, reason)
-		return verdict{status: DeliveryFailed, reason: reason, result: resultFailed, dropped: dropped}, err
+		return verdict{status: DeliveryFailed, reason: reason, result: outbox.ResultFailed, dropped: dropped}, err
 	}
 	if d.FailingSince == nil {
 		if err := webhook.Where("failing_since IS NULL").Update("failing_since", tx.Now).Error; err != nil {
@@ -333,9 +332,9 @@ func (h *webhooks) classify(tx *store.Tx, d *dueDelivery, a *attempt) (verdict, 
 		}
 	}
 	if d.Failures >= len(retryWaits) {
-		return verdict{status: DeliveryFailed, reason: ReasonAttempts, result: resultFailed}, nil
+		return verdict{status: DeliveryFailed, reason: ReasonAttempts, result: outbox.ResultFailed}, nil
 	}
-	return verdict{status: DeliveryPending, result: resultRetried, wait: waitAfter(d.Failures, a.asked)}, nil
+	return verdict{status: DeliveryPending, result: outbox.ResultRetried, wait: waitAfter(d.Failures, a.asked)}, nil
 }
 
 // writeAttempt keeps the attempt itself for the log.

@@ -1,4 +1,4 @@
-package notify
+package message
 
 import (
 	"context"
@@ -127,13 +127,13 @@ func saveApproved(tx *store.Tx, row whatsAppTemplate) error {
 
 // needsApproved reports whether a method takes approved templates only: WhatsApp,
 // unless its messages go to the console.
-func (p *messages) needsApproved(method string) bool {
+func (p *Messages) needsApproved(method string) bool {
 	return method == methodWhatsApp && p.configured[method]
 }
 
 // canWord reports whether a message can go out by a method, as far as that
 // depends on the organization.
-func (p *messages) canWord(db *gorm.DB, organizationID, name, method, lang string) (bool, error) {
+func (p *Messages) canWord(db *gorm.DB, organizationID, name, method, lang string) (bool, error) {
 	if !p.needsApproved(method) {
 		return true, nil
 	}
@@ -143,12 +143,12 @@ func (p *messages) canWord(db *gorm.DB, organizationID, name, method, lang strin
 
 // CanSendCode reports whether one-time codes of an organization can be sent by a
 // method for which CanSend is true: WhatsApp needs a template.
-func (s *Service) CanSendCode(ctx context.Context, organizationID, method, lang string) (bool, error) {
-	return s.post.canWord(s.store.Read(ctx), organizationID, models.TemplateOTP, method, lang)
+func (p *Messages) CanSendCode(ctx context.Context, organizationID, method, lang string) (bool, error) {
+	return p.canWord(p.Store.Read(ctx), organizationID, models.TemplateOTP, method, lang)
 }
 
 // checkReminders refuses reminders by WhatsApp for which there is no template.
-func (p *messages) checkReminders(chosen map[models.Reminder][]string, m MessageSettings) error {
+func (p *Messages) checkReminders(chosen map[models.Reminder][]string, m Settings) error {
 	for _, reminder := range sorted(chosen) {
 		if !slices.ContainsFunc(chosen[reminder], p.needsApproved) {
 			continue

@@ -1,4 +1,4 @@
-package notify
+package webhook
 
 import (
 	"context"
@@ -97,8 +97,8 @@ func (f *DeliveryFilter) apply(db *gorm.DB, organizationID string) *gorm.DB {
 // Deliveries lists an organization's deliveries, the newest first, with their
 // attempts: those before the delivery page.After, and one more than page.Limit
 // if there are.
-func (s *Service) Deliveries(ctx context.Context, organizationID string, f DeliveryFilter, page store.Page) ([]Delivery, error) {
-	q := f.apply(s.store.Read(ctx), organizationID)
+func (h *Webhooks) Deliveries(ctx context.Context, organizationID string, f DeliveryFilter, page store.Page) ([]Delivery, error) {
+	q := f.apply(h.Store.Read(ctx), organizationID)
 	if page.After != "" {
 		q = q.Where("id < ?", page.After)
 	}
@@ -106,7 +106,7 @@ func (s *Service) Deliveries(ctx context.Context, organizationID string, f Deliv
 	if err := q.Order("id DESC").Limit(page.Limit + 1).Find(&list).Error; err != nil {
 		return nil, fmt.Errorf("list deliveries: %w", err)
 	}
-	return list, readLog(s.store.Read(ctx), list)
+	return list, readLog(h.Store.Read(ctx), list)
 }
 
 // readLog adds the latest attempts of some deliveries.
@@ -134,9 +134,9 @@ const MaxReplay = 1000
 
 // Replay sends a delivery once more, at once and with all its attempts, under
 // the same webhook-id. It is in order whatever became of it.
-func (s *Service) Replay(ctx context.Context, organizationID, id string) (*Delivery, error) {
+func (h *Webhooks) Replay(ctx context.Context, organizationID, id string) (*Delivery, error) {
 	list := make([]Delivery, 1)
-	err := s.store.Tx(ctx, func(tx *store.Tx) error {
+	err := h.Store.Tx(ctx, func(tx *store.Tx) error {
 		err := tx.Where("organization_id = ? AND id = ?", organizationID, id).Take(&list[0]).Error
 		if errors.Is(err, gorm.ErrRecordNotFound) {
 			return models.Errorf(models.CodeDeliveryMissing, "There is no such delivery in the organization.")
@@ -166,12 +166,12 @@ func (s *Service) Replay(ctx context.Context, organizationID, id string) (*Deliv
 	return &list[0], nil
 }
 
-// ReplaySpan is Replay for all deliveries a filter finds, up to MaxReplay, but
+// ReplayRange is Replay for all deliveries a filter finds, up to MaxReplay, but
 // for those of webhooks that are disabled or deleted. It returns how many there
 // were.
-func (s *Service) ReplaySpan(ctx context.Context, organizationID string, f DeliveryFilter) (int, error) {
+func (h *Webhooks) ReplayRange(ctx context.Context, organizationID string, f DeliveryFilter) (int, error) {
 	replayed := 0
-	err := s.store.Tx(ctx, func(tx *store.Tx) error {
+	err := h.Store.Tx(ctx, func(tx *store.Tx) error {
 		var list []Delivery
 		err := f.apply(tx.DB, organizationID).Select("id").
 			Where("webhook_id IN (SELECT id FROM webhooks WHERE disabled_at IS NULL AND deleted_at IS NULL)").

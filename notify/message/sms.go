@@ -1,4 +1,4 @@
-package notify
+package message
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"nowserving/notify/outbox"
 )
 
 // newPhones reads one URL of a provider, or several with spaces between, and
@@ -239,7 +241,7 @@ func refusedWith(res *phoneAnswer) *sendError {
 	e := &sendError{Code: "HTTP " + strconv.Itoa(res.status)}
 	switch res.status {
 	case http.StatusTooManyRequests:
-		e.After = retryAfter(res.header, maxRetryAfter, 0)
+		e.After = outbox.RetryAfter(res.header, outbox.MaxRetryAfter, 0)
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
 		e.Operator = true
 	default:

@@ -1,4 +1,4 @@
-package notify
+package push
 
 import (
 	"context"
@@ -15,21 +15,63 @@ import (
 
 	"nowserving/booking/store"
 	"nowserving/models"
+	"nowserving/notify/outbox"
 )
 
-// pushes sends pushes to phones over FCM.
-type pushes struct {
-	s      *Service
-	client *messaging.Client // nil: FCM is not configured
-	line   *throttledTransport
+// Pushes sends pushes to phones over FCM.
+type Pushes struct {
+	outbox.Deps
+	opts    Options
+	devices *devices
+	client  *messaging.Client // nil: FCM is not configured
+	line    *throttledTransport
 }
 
-func newPushes(ctx context.Context, s *Service) (*pushes, error) {
-	client, l, err := newMessaging(ctx, s.o.FCM)
-	return &pushes{s, client, l}, err
+// Bookings answers questions about queues. booking.Service implements it.
+type Bookings interface {
+	// Matched lists the active resources in whose queues a booking waits.
+	Matched(ctx context.Context, organizationID, bookingID string) ([]string, error)
+	// Free returns the first booking in a resource's queue and the resources that
+	// could take it now: active, not paused and idle. bookingID is empty if the
+	// queue is empty.
+	Free(ctx context.Context, organizationID, resourceID string) (bookingID string, resources []string, err error)
+	// Standings returns where every waiting booking of an organization stands,
+	// all at one moment.
+	Standings(ctx context.Context, organizationID string) ([]models.Standing, error)
 }
 
-func (p *pushes) register(workers *river.Workers) {
+// Options configure pushes.
+type Options struct {
+	outbox.Deps
+	// Secret seals the tokens of devices; at least 32 bytes.
+	Secret   []byte
+	FCM      FCMOptions
+	Bookings Bookings
+	// Webhooks get the same positions as phones.
+	Webhooks PositionSink
+}
+
+// PositionSink takes the positions of waiting bookings.
+type PositionSink interface {
+	// WantsPositions reports whether an organization has a receiver.
+	WantsPositions(ctx context.Context, organizationID string) (bool, error)
+	// Positions writes the deliveries in the transaction that stores the positions as
+	// sent.
+	Positions(tx *store.Tx, organizationID string, list []outbox.PositionUpdate) error
+}
+
+// New makes the channel.
+func New(ctx context.Context, o Options) (*Pushes, error) {
+	client, l, err := newMessaging(ctx, o.FCM)
+	if err != nil {
+		return nil, err
+	}
+	d, err := newDevices(o.Secret)
+	return &Pushes{o.Deps, o, d, client, l}, err
+}
+
+// Register adds the workers that send pushes to workers.
+func (p *Pushes) Register(workers *river.Workers) {
 	river.AddWorker(workers, &pusher{p: p})
 }
 
@@ -60,7 +102,7 @@ type target struct {
 func (push) Kind() string { return "push" }
 
 // Queue implements store.Job.
-func (push) Queue() string { return queuePushes }
+func (push) Queue() string { return outbox.QueuePushes }
 
 const (
 	// pushLife is how long the push of an event is useful, and callLife that of a
@@ -72,9 +114,9 @@ const (
 	promptly = 5 * time.Second
 )
 
-// plan finds the devices for an event: those of the providers who may take the
+// Plan finds the devices for an event: those of the providers who may take the
 // booking, or those of its customer ("FCM Notification Summary").
-func (p *pushes) plan(ctx context.Context, a *announcement) (step, error) {
+func (p *Pushes) Plan(ctx context.Context, a *outbox.Announcement) (outbox.Step, error) {
 	if p.client == nil {
 		return nil, nil
 	}
@@ -87,14 +129,14 @@ func (p *pushes) plan(ctx context.Context, a *announcement) (step, error) {
 	switch e.Type {
 	case models.EventNewPending:
 		var resources []string
-		if resources, err = p.s.o.Bookings.Matched(ctx, a.OrganizationID, e.BookingID); err == nil {
+		if resources, err = p.opts.Bookings.Matched(ctx, a.OrganizationID, e.BookingID); err == nil {
 			j.Targets, err = p.providers(ctx, resources)
 		}
 	case models.EventEnded:
 		// Idle providers get the next waiting booking ("End Booking").
 		j.Type = models.EventNewPending
 		var resources []string
-		if j.BookingID, resources, err = p.s.o.Bookings.Free(ctx, a.OrganizationID, e.ResourceID); err == nil {
+		if j.BookingID, resources, err = p.opts.Bookings.Free(ctx, a.OrganizationID, e.ResourceID); err == nil {
 			j.Targets, err = p.providers(ctx, resources)
 		}
 	case models.EventCanceled:
@@ -133,9 +175,9 @@ func (p *pushes) plan(ctx context.Context, a *announcement) (step, error) {
 }
 
 // lastMoment is until when the reminder of an event is useful.
-func (p *pushes) lastMoment(ctx context.Context, a *announcement) (time.Time, error) {
+func (p *Pushes) lastMoment(ctx context.Context, a *outbox.Announcement) (time.Time, error) {
 	var b models.Booking
-	err := p.s.store.Read(ctx).Select("starts_at, ends_at").Where("organization_id = ? AND id = ?", a.OrganizationID, a.Event.BookingID).Take(&b).Error
+	err := p.Store.Read(ctx).Select("starts_at, ends_at").Where("organization_id = ? AND id = ?", a.OrganizationID, a.Event.BookingID).Take(&b).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) || err == nil && (b.StartsAt == nil || b.EndsAt == nil) {
 		return time.Time{}, nil // nothing to be reminded of
 	}
@@ -147,12 +189,12 @@ func (p *pushes) lastMoment(ctx context.Context, a *announcement) (time.Time, er
 
 // providers lists the devices of the providers of some resources, each once, with the
 // first of its resources.
-func (p *pushes) providers(ctx context.Context, resources []string) ([]target, error) {
+func (p *Pushes) providers(ctx context.Context, resources []string) ([]target, error) {
 	if len(resources) == 0 {
 		return nil, nil
 	}
 	var targets []target
-	err := p.s.store.Read(ctx).Raw(`SELECT d.id AS device_id, MIN(r.id) AS resource_id FROM resources r
+	err := p.Store.Read(ctx).Raw(`SELECT d.id AS device_id, MIN(r.id) AS resource_id FROM resources r
 		JOIN devices d ON d.organization_id = r.organization_id AND d.member_id = r.provider_id
 		WHERE r.id IN ? GROUP BY d.id ORDER BY d.id`, resources).Scan(&targets).Error
 	if err != nil {
@@ -162,9 +204,9 @@ func (p *pushes) providers(ctx context.Context, resources []string) ([]target, e
 }
 
 // customer lists the devices of a booking's customer.
-func (p *pushes) customer(ctx context.Context, organizationID, bookingID string) ([]target, error) {
+func (p *Pushes) customer(ctx context.Context, organizationID, bookingID string) ([]target, error) {
 	var targets []target
-	err := p.s.store.Read(ctx).Raw(`SELECT d.id AS device_id FROM bookings b
+	err := p.Store.Read(ctx).Raw(`SELECT d.id AS device_id FROM bookings b
 		JOIN devices d ON d.organization_id = b.organization_id AND d.customer_id = b.customer_id
 		WHERE b.organization_id = ? AND b.id = ? ORDER BY d.id`, organizationID, bookingID).Scan(&targets).Error
 	if err != nil {
@@ -215,13 +257,13 @@ func (logged) TableName() string { return "push_log" }
 // pusher does the jobs of pushes.
 type pusher struct {
 	river.WorkerDefaults[push]
-	p *pushes
+	p *Pushes
 }
 
 // NextRetry implements river.Worker: 1 s doubling to 5 min, with jitter.
 func (w *pusher) NextRetry(job *river.Job[push]) time.Time {
 	pause := min(time.Second<<min(job.Attempt-1, 9), 5*time.Minute)
-	return w.p.s.o.Now().Add(pause + rand.N(pause/5)) //nolint:gosec // jitter, not a secret
+	return w.p.Now().Add(pause + rand.N(pause/5)) //nolint:gosec // jitter, not a secret
 }
 
 // Work implements river.Worker. It logs a push before and after it is sent, so that a
@@ -236,7 +278,7 @@ func (w *pusher) Work(ctx context.Context, job *river.Job[push]) error {
 	if err != nil || len(due) == 0 {
 		return err
 	}
-	now, err := p.s.store.Now(ctx)
+	now, err := p.Store.Now(ctx)
 	if err != nil {
 		return err
 	}
@@ -246,7 +288,7 @@ func (w *pusher) Work(ctx context.Context, job *river.Job[push]) error {
 	}
 	if !useful {
 		for range due {
-			p.s.stats.count(channelPush, resultDropped)
+			p.Stats.Count(outbox.ChannelPush, outbox.ResultDropped)
 		}
 		return nil
 	}
@@ -298,9 +340,9 @@ type phone struct {
 }
 
 // due lists the existing devices of a job whose push is not settled.
-func (p *pushes) due(ctx context.Context, j *push) ([]phone, error) {
+func (p *Pushes) due(ctx context.Context, j *push) ([]phone, error) {
 	var log []logged
-	if err := p.s.store.Read(ctx).Where("notification_id = ?", j.NotificationID).Find(&log).Error; err != nil {
+	if err := p.Store.Read(ctx).Where("notification_id = ?", j.NotificationID).Find(&log).Error; err != nil {
 		return nil, fmt.Errorf("read what was pushed: %w", err)
 	}
 	status := make(map[string]string, len(log))
@@ -321,7 +363,7 @@ func (p *pushes) due(ctx context.Context, j *push) ([]phone, error) {
 		return nil, nil
 	}
 	var phones []phone
-	if err := p.s.store.Read(ctx).Table("devices").Where("id IN ?", ids).Order("id").Find(&phones).Error; err != nil {
+	if err := p.Store.Read(ctx).Table("devices").Where("id IN ?", ids).Order("id").Find(&phones).Error; err != nil {
 		return nil, fmt.Errorf("read devices: %w", err)
 	}
 	for i := range phones {
@@ -331,12 +373,12 @@ func (p *pushes) due(ctx context.Context, j *push) ([]phone, error) {
 }
 
 // useful reports whether a push is in time and its state still present.
-func (p *pushes) useful(ctx context.Context, j *push, now time.Time) (bool, error) {
+func (p *Pushes) useful(ctx context.Context, j *push, now time.Time) (bool, error) {
 	if now.After(j.Until) {
 		return false, nil
 	}
 	var b models.Booking
-	err := p.s.store.Read(ctx).Select("bookings.status, bookings.stage, bookings.pending_at, bookings.payment_deadline").
+	err := p.Store.Read(ctx).Select("bookings.status, bookings.stage, bookings.pending_at, bookings.payment_deadline").
 		Joins("JOIN organizations o ON o.id = bookings.organization_id AND o.deleted_at IS NULL").
 		Where("bookings.organization_id = ? AND bookings.id = ?", j.OrganizationID, j.BookingID).Take(&b).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
@@ -350,10 +392,10 @@ func (p *pushes) useful(ctx context.Context, j *push, now time.Time) (bool, erro
 
 // write logs the outcomes of pushes, or that they are about to be sent, and deletes
 // unregistered devices, in one short transaction.
-func (p *pushes) write(ctx context.Context, j *push, phones []phone, outcomes []outcome) error {
-	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+func (p *Pushes) write(ctx context.Context, j *push, phones []phone, outcomes []outcome) error {
+	ctx, cancel := context.WithTimeout(ctx, outbox.StopTimeout)
 	defer cancel()
-	err := p.s.store.Tx(ctx, func(tx *store.Tx) error {
+	err := p.Store.Tx(ctx, func(tx *store.Tx) error {
 		rows := make([]logged, len(phones))
 		var gone []string
 		for i, o := range outcomes {
@@ -388,8 +430,8 @@ func forget(tx *store.Tx, ids []string) error {
 // comes again replaces the first. Android gets a tag and no collapse key: of
 // those FCM keeps four a device at most ("Collapsible messages"), and positions
 // have need of them.
-func (p *pushes) message(j *push, to *phone, now time.Time) (*messaging.Message, error) {
-	token, err := p.s.devices.sealer.Open(to.TokenSealed)
+func (p *Pushes) message(j *push, to *phone, now time.Time) (*messaging.Message, error) {
+	token, err := p.devices.sealer.Open(to.TokenSealed)
 	if err != nil {
 		return nil, err
 	}
@@ -427,9 +469,9 @@ func (p *pushes) message(j *push, to *phone, now time.Time) (*messaging.Message,
 	}, nil
 }
 
-// tidy deletes log lines from before a time.
-func (p *pushes) tidy(ctx context.Context, before time.Time) error {
-	err := p.s.store.Tx(ctx, func(tx *store.Tx) error {
+// Tidy deletes log lines from before a time.
+func (p *Pushes) Tidy(ctx context.Context, before time.Time) error {
+	err := p.Store.Tx(ctx, func(tx *store.Tx) error {
 		if err := tx.Where("at < ?", before).Delete(&logged{}).Error; err != nil {
 			return err
 		}

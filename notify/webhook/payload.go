@@ -1,4 +1,4 @@
-package notify
+package webhook
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"nowserving/models"
+	"nowserving/notify/outbox"
 )
 
 // Payload is the body of a webhook (the API document, "Manage Webhooks"). An object
@@ -84,14 +85,10 @@ type PayloadData struct {
 	EstimatedWait        *models.Estimate `json:"estimatedWait,omitempty"`
 }
 
-// sequenceOf orders the deliveries about a booking: the booking's version, then a
-// counter within that version.
-func sequenceOf(version, k int64) int64 { return version*sequences + k }
-
 // dataOf makes the data of an event.
 func dataOf(e *models.BookingEvent) PayloadData {
 	return PayloadData{
-		Sequence: sequenceOf(e.Version, 0), At: models.At(e.At), Status: e.Status, Stage: e.Stage, Ticket: e.Ticket,
+		Sequence: outbox.SequenceOf(e.Version, 0), At: models.At(e.At), Status: e.Status, Stage: e.Stage, Ticket: e.Ticket,
 		StartsAt: models.AtOrNil(e.StartsAt), Reminder: e.Reminder, Undone: e.Undone, RescheduledFrom: e.RescheduledFrom,
 	}
 }
@@ -105,9 +102,6 @@ type facts struct {
 	resources map[string]*models.Resource
 	members   map[string]*models.Member
 }
-
-// factsAtOnce bounds the ids in one query.
-const factsAtOnce = 1000
 
 // readFacts reads facts, in a few queries for each thousand bookings.
 func readFacts(db *gorm.DB, organizationID string, bookingIDs []string) (*facts, error) {
@@ -148,7 +142,7 @@ func readFacts(db *gorm.DB, organizationID string, bookingIDs []string) (*facts,
 // byID reads the rows with some ids.
 func byID[M any](db *gorm.DB, organizationID string, ids []string, id func(*M) string) (map[string]*M, error) {
 	found := make(map[string]*M, len(ids))
-	for chunk := range slices.Chunk(ids, factsAtOnce) {
+	for chunk := range slices.Chunk(ids, outbox.IDsAtOnce) {
 		var rows []M
 		if err := db.Where("organization_id = ? AND id IN ?", organizationID, chunk).Find(&rows).Error; err != nil {
 			return nil, fmt.Errorf("read what a webhook tells: %w", err)
@@ -224,7 +218,7 @@ func SamplePayload(trigger Trigger, o *models.Organization) Payload {
 		Page:     PayloadPage{o.ID, o.Name, o.Timezone},
 		Type:     PayloadType{"type-123456", "General", &models.Translation{En: "General", Ar: "عام"}, 10, ""},
 		Data: PayloadData{
-			Sequence: sequenceOf(2, 0), At: models.At(at), Status: models.StatusConfirmed, Stage: models.StageCalled, Ticket: "A042",
+			Sequence: outbox.SequenceOf(2, 0), At: models.At(at), Status: models.StatusConfirmed, Stage: models.StageCalled, Ticket: "A042",
 		},
 	}
 	appointment := func() { p.Data.Stage, p.Data.StartsAt = models.StageNone, models.AtOrNil(&at) }
@@ -252,7 +246,7 @@ func SamplePayload(trigger Trigger, o *models.Organization) Payload {
 	case TriggerQueuePositionUpdated:
 		taken = false
 		wait := 20
-		p.Data.Status, p.Data.Stage, p.Data.Sequence = models.StatusPendingAssignment, models.StageWaiting, sequenceOf(1, 3)
+		p.Data.Status, p.Data.Stage, p.Data.Sequence = models.StatusPendingAssignment, models.StageWaiting, outbox.SequenceOf(1, 3)
 		p.Data.QueuePosition, p.Data.EstimatedWaitMinutes, p.Data.EstimatedWait = 2, &wait, &models.Estimate{Low: 12, Likely: 18, High: 30}
 	case TriggerBookingAssigned, TriggerBookingCalled, TriggerBookingRecalled:
 	case TriggerBookingStarted:

@@ -1,4 +1,4 @@
-package notify
+package outbox
 
 import (
 	"errors"
@@ -27,9 +27,9 @@ const (
 	FailureServerSide = "status_5xx"
 )
 
-// failureOf returns the reason of an error of the HTTP client. handshake reports that
+// FailureOf returns the reason of an error of the HTTP client. handshake reports that
 // the TLS handshake failed, because its errors have no type in common.
-func failureOf(err error, handshake bool) string {
+func FailureOf(err error, handshake bool) string {
 	timeout, ok := errors.AsType[net.Error](err)
 	switch {
 	case errors.Is(err, ssrf.ErrProhibitedIP) || errors.Is(err, ssrf.ErrProhibitedNetwork):
@@ -55,8 +55,8 @@ func isA[E error](err error) bool {
 	return ok
 }
 
-// failureOfStatus returns the reason of an answer, or "" for a success.
-func failureOfStatus(status int) string {
+// FailureOfStatus returns the reason of an answer, or "" for a success.
+func FailureOfStatus(status int) string {
 	switch {
 	case status >= http.StatusOK && status < http.StatusMultipleChoices:
 		return ""

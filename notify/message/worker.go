@@ -1,9 +1,10 @@
-package notify
+package message
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -19,6 +20,7 @@ import (
 
 	"nowserving/booking/store"
 	"nowserving/models"
+	"nowserving/notify/outbox"
 )
 
 const (
@@ -131,9 +133,10 @@ func (c *provider) rest(now time.Time) bool {
 	return begins
 }
 
-// messages sends messages to people.
-type messages struct {
-	s         *Service
+// Messages sends messages to people.
+type Messages struct {
+	outbox.Deps
+	opts      Options
 	sealer    *models.Sealer
 	providers map[string]*provider // by method
 	// configured are the methods with a provider other than the console.
@@ -141,25 +144,44 @@ type messages struct {
 	reporting  []*twilio // whose receipts are believed
 }
 
-func newPost(s *Service) (*messages, error) {
-	p := &messages{s: s, providers: map[string]*provider{}, configured: map[string]bool{}}
+// Options configure messages.
+type Options struct {
+	outbox.Deps
+	// Secret seals addresses and texts in jobs; at least 32 bytes.
+	Secret []byte
+	// PublicURL begins the URLs in messages.
+	PublicURL string
+	// Receipts reports that PublicURL is reachable from the internet, so that
+	// providers are asked for delivery receipts.
+	Receipts bool
+	// Console gets the messages for which no sender is configured. Nil: they are not
+	// sent. Development only.
+	Console io.Writer
+	// SMTPURL sends e-mail, and SMSURL messages to phones. Empty: not configured.
+	SMTPURL string
+	SMSURL  string
+}
+
+// New makes the channel.
+func New(o Options) (*Messages, error) {
+	p := &Messages{Deps: o.Deps, opts: o, providers: map[string]*provider{}, configured: map[string]bool{}}
 	var err error
-	if p.sealer, err = models.NewSealer(s.o.Secret, models.SealMessages); err != nil {
+	if p.sealer, err = models.NewSealer(o.Secret, models.SealMessages); err != nil {
 		return nil, err
 	}
-	if s.o.SMTPURL != "" {
-		mail, err := newSMTP(s.o.SMTPURL, s.o.PublicURL, s.o.Now)
+	if o.SMTPURL != "" {
+		mail, err := newSMTP(o.SMTPURL, o.PublicURL, o.Now)
 		if err != nil {
 			return nil, fmt.Errorf("the URL of the mail server: %w", err)
 		}
 		p.providers[methodEmail] = newProvider(mail, settingSMTP, newPlaces())
 	}
-	if s.o.SMSURL != "" {
+	if o.SMSURL != "" {
 		callback := ""
-		if s.o.Receipts {
-			callback = strings.TrimRight(s.o.PublicURL, "/") + ReceiptsPath
+		if o.Receipts {
+			callback = strings.TrimRight(o.PublicURL, "/") + ReceiptsPath
 		}
-		providers, err := newPhones(s.o.SMSURL, callback)
+		providers, err := newPhones(o.SMSURL, callback)
 		if err != nil {
 			return nil, fmt.Errorf("the URL of the SMS provider: %w", err)
 		}
@@ -176,12 +198,12 @@ func newPost(s *Service) (*messages, error) {
 	for method := range p.providers {
 		p.configured[method] = true
 	}
-	if s.o.Console == nil {
+	if o.Console == nil {
 		return p, nil
 	}
 	for _, method := range methods {
 		if p.providers[method] == nil {
-			p.providers[method] = newProvider(&console{method: method, out: s.o.Console}, "", newPlaces())
+			p.providers[method] = newProvider(&console{method: method, out: o.Console}, "", newPlaces())
 		}
 	}
 	return p, nil
@@ -204,10 +226,10 @@ var methods = []string{methodEmail, methodSMS, methodWhatsApp}
 
 // CanSend reports whether messages can be sent by a method: sms, whatsapp or
 // email.
-func (s *Service) CanSend(method string) bool { return s.post.providers[method] != nil }
+func (p *Messages) CanSend(method string) bool { return p.providers[method] != nil }
 
 // Configured is CanSend without the console.
-func (s *Service) Configured(method string) bool { return s.post.configured[method] }
+func (p *Messages) Configured(method string) bool { return p.configured[method] }
 
 // CheckSenders reports what is wrong with the URLs of Options, either of which
 // may be empty. The errors name the settings and show no credentials.
@@ -235,10 +257,11 @@ func loopback(u *url.URL) bool {
 // messageWorker sends one message. It is a river.Worker.
 type messageWorker struct {
 	river.WorkerDefaults[models.Message]
-	p *messages
+	p *Messages
 }
 
-func (p *messages) register(workers *river.Workers) { river.AddWorker(workers, &messageWorker{p: p}) }
+// Register adds the worker that sends messages to workers.
+func (p *Messages) Register(workers *river.Workers) { river.AddWorker(workers, &messageWorker{p: p}) }
 
 // messageID returns the id of a message: the same for each attempt, and unique even
 // if the database is created again.
@@ -251,11 +274,11 @@ func messageID(job *rivertype.JobRow) string {
 // answer is lost.
 func (w *messageWorker) Work(ctx context.Context, job *river.Job[models.Message]) error {
 	p, m := w.p, &job.Args
-	a := &MessageAttempt{
+	a := &Attempt{
 		OrganizationID: m.OrganizationID, MessageID: messageID(job.JobRow), BookingID: m.BookingID, Template: m.Template, Method: m.Method,
 	}
 	var before struct{ Made, Over int }
-	err := p.s.store.Read(ctx).Raw("SELECT count(*) AS made, count(CASE WHEN status <> ? THEN 1 END) AS over FROM message_attempts WHERE message_id = ?",
+	err := p.Store.Read(ctx).Raw("SELECT count(*) AS made, count(CASE WHEN status <> ? THEN 1 END) AS over FROM message_attempts WHERE message_id = ?",
 		MessageRetried, a.MessageID).Scan(&before).Error
 	if err != nil {
 		return fmt.Errorf("read the attempts at a message: %w", err)
@@ -264,7 +287,7 @@ func (w *messageWorker) Work(ctx context.Context, job *river.Job[models.Message]
 		return nil
 	}
 	a.Attempt = before.Made + 1
-	now, err := p.s.store.Now(ctx)
+	now, err := p.Store.Now(ctx)
 	if err != nil {
 		return err
 	}
@@ -301,13 +324,13 @@ func (w *messageWorker) Work(ctx context.Context, job *river.Job[models.Message]
 	}
 	pause := max(failure.After, pauseAfter(a.Attempt))
 	if failure.Operator {
-		pause = p.providers[a.Method].waitForOperator(p.s.o.Now(), p.s.log, failure)
+		pause = p.providers[a.Method].waitForOperator(p.Now(), p.Log, failure)
 	}
 	status := MessageRetried
 	if failure.Final || !now.Add(pause).Before(until) {
 		status = MessageFailed
 	}
-	p.s.log.Warn("a message was not sent", "message", a.MessageID, "template", a.Template, "method", a.Method, "attempt", a.Attempt, "status", status, "error", failure)
+	p.Log.Warn("a message was not sent", "message", a.MessageID, "template", a.Template, "method", a.Method, "attempt", a.Attempt, "status", status, "error", failure)
 	if err := p.end(ctx, a, status, failure.Code); err != nil || status == MessageFailed {
 		return err
 	}
@@ -316,7 +339,7 @@ func (w *messageWorker) Work(ctx context.Context, job *river.Job[models.Message]
 
 // send sends a message, once the provider has room for it, and records how long that
 // took and the provider's id.
-func (p *messages) send(ctx context.Context, t outgoing, a *MessageAttempt) error {
+func (p *Messages) send(ctx context.Context, t outgoing, a *Attempt) error {
 	via := p.providers[a.Method]
 	if via == nil { // another node may be set up already
 		return &sendError{Code: "no sender"}
@@ -324,7 +347,7 @@ func (p *messages) send(ctx context.Context, t outgoing, a *MessageAttempt) erro
 	if p.needsApproved(a.Method) && t.Approved == nil { // deleted meanwhile; there may be one again
 		return &sendError{Code: "no approved template"}
 	}
-	if wait := via.resting(p.s.o.Now()); wait > 0 {
+	if wait := via.resting(p.Now()); wait > 0 {
 		return river.JobSnooze(wait + rand.N(operatorPause/10)) //nolint:gosec // spreads attempts, nothing secret
 	}
 	patience := time.NewTimer(placePatience)
@@ -339,9 +362,9 @@ func (p *messages) send(ctx context.Context, t outgoing, a *MessageAttempt) erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, messageTimeout)
 	defer cancel()
-	began := p.s.o.Now()
+	began := p.Now()
 	receipt, err := via.send(ctx, t)
-	a.DurationMS, a.ProviderID = p.s.o.Now().Sub(began).Milliseconds(), receipt
+	a.DurationMS, a.ProviderID = p.Now().Sub(began).Milliseconds(), receipt
 	return err
 }
 
@@ -368,16 +391,16 @@ func pauseAfter(attempt int) time.Duration {
 }
 
 // results are how the states of attempts are counted.
-var results = map[MessageStatus]string{
-	MessageSent: resultSent, MessageRetried: resultRetried, MessageFailed: resultFailed, MessageDropped: resultDropped,
+var results = map[Status]string{
+	MessageSent: outbox.ResultSent, MessageRetried: outbox.ResultRetried, MessageFailed: outbox.ResultFailed, MessageDropped: outbox.ResultDropped,
 }
 
 // end logs the outcome of an attempt, even while the node stops.
-func (p *messages) end(ctx context.Context, a *MessageAttempt, status MessageStatus, code string) error {
+func (p *Messages) end(ctx context.Context, a *Attempt, status Status, code string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
 	defer cancel()
 	a.ID, a.Status, a.Error = models.NewID(), status, code
-	err := p.s.store.Tx(ctx, func(tx *store.Tx) error {
+	err := p.Store.Tx(ctx, func(tx *store.Tx) error {
 		var there int64
 		if err := tx.Model(&models.Organization{}).Where("id = ?", a.OrganizationID).Count(&there).Error; err != nil || there == 0 {
 			return err // deleted for good meanwhile, and its log with it
@@ -388,13 +411,13 @@ func (p *messages) end(ctx context.Context, a *MessageAttempt, status MessageSta
 	if err != nil {
 		return fmt.Errorf("write down an attempt at a message: %w", err)
 	}
-	p.s.stats.count(channelMessage, results[status])
+	p.Stats.Count(outbox.ChannelMessage, results[status])
 	return nil
 }
 
 // word opens a message and makes its text. A *sendError is returned if that will
 // never be possible.
-func (p *messages) word(ctx context.Context, m *models.Message) (outgoing, error) {
+func (p *Messages) word(ctx context.Context, m *models.Message) (outgoing, error) {
 	tmpl, ok := templates[m.Template]
 	if !ok {
 		return outgoing{}, &sendError{Code: "no template", Final: true}
@@ -408,7 +431,7 @@ func (p *messages) word(ctx context.Context, m *models.Message) (outgoing, error
 		Subject string
 		Text    string
 	}
-	err = p.s.store.Read(ctx).Raw(`SELECT o.name, COALESCE(w.subject, '') AS subject, COALESCE(w.text, '') AS text FROM organizations o
+	err = p.Store.Read(ctx).Raw(`SELECT o.name, COALESCE(w.subject, '') AS subject, COALESCE(w.text, '') AS text FROM organizations o
 		LEFT JOIN message_wordings w ON w.organization_id = o.id AND w.template = ? AND w.lang = ? WHERE o.id = ?`,
 		m.Template, languageOf(m.Lang), m.OrganizationID).Scan(&row).Error
 	if err != nil {
@@ -428,7 +451,7 @@ func (p *messages) word(ctx context.Context, m *models.Message) (outgoing, error
 	if !p.needsApproved(m.Method) {
 		return t, nil
 	}
-	a, err := approved(p.s.store.Read(ctx), m.OrganizationID, m.Template, m.Lang)
+	a, err := approved(p.Store.Read(ctx), m.OrganizationID, m.Template, m.Lang)
 	if a != nil {
 		t.Approved = a.filled(values)
 	}
@@ -436,9 +459,9 @@ func (p *messages) word(ctx context.Context, m *models.Message) (outgoing, error
 }
 
 // member reports whether a member of an organization has an address.
-func (p *messages) member(ctx context.Context, organizationID, address string) (bool, error) {
+func (p *Messages) member(ctx context.Context, organizationID, address string) (bool, error) {
 	var known int64
-	err := p.s.store.Read(ctx).Model(&models.Member{}).Where("organization_id = ? AND (phone = ? OR email = ?)", organizationID, address, address).Count(&known).Error
+	err := p.Store.Read(ctx).Model(&models.Member{}).Where("organization_id = ? AND (phone = ? OR email = ?)", organizationID, address, address).Count(&known).Error
 	if err != nil {
 		return false, fmt.Errorf("look for a member: %w", err)
 	}

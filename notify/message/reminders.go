@@ -1,4 +1,4 @@
-package notify
+package message
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"nowserving/booking/store"
 	"nowserving/models"
+	"nowserving/notify/outbox"
 )
 
 // remindersByDefault are the methods an organization that has said nothing
@@ -19,9 +20,9 @@ var remindersByDefault = map[models.Reminder][]string{
 	models.ReminderHourBefore: {methodEmail, methodSMS},
 }
 
-// plan writes a message when a reminder is due: to the patient, by the first
+// Plan writes a message when a reminder is due: to the patient, by the first
 // method the organization prefers that can be sent and has an address.
-func (p *messages) plan(ctx context.Context, a *announcement) (step, error) {
+func (p *Messages) Plan(ctx context.Context, a *outbox.Announcement) (outbox.Step, error) {
 	if a.Event.Type != models.EventReminder {
 		return nil, nil
 	}
@@ -29,7 +30,7 @@ func (p *messages) plan(ctx context.Context, a *announcement) (step, error) {
 	if _, ok := templates[string(reminder)]; !ok {
 		return nil, nil
 	}
-	db := p.s.store.Read(ctx)
+	db := p.Store.Read(ctx)
 	preferred, err := reminderMethods(db, a.OrganizationID)
 	if err != nil {
 		return nil, err
@@ -49,7 +50,7 @@ func (p *messages) plan(ctx context.Context, a *announcement) (step, error) {
 	}
 	for _, method := range preferred[reminder] {
 		to := addresses[method]
-		if to == "" || !p.s.CanSend(method) {
+		if to == "" || !p.CanSend(method) {
 			continue
 		}
 		if can, err := p.canWord(db, a.OrganizationID, string(reminder), method, lang); err != nil {
@@ -62,7 +63,7 @@ func (p *messages) plan(ctx context.Context, a *announcement) (step, error) {
 			return nil, err
 		}
 		return func(tx *store.Tx) error {
-			gone, err := erased(tx, m.OrganizationID, []string{m.BookingID})
+			gone, err := outbox.Erased(tx, m.OrganizationID, []string{m.BookingID})
 			if err == nil && !gone[m.BookingID] {
 				tx.Enqueue(m)
 			}
@@ -83,7 +84,7 @@ type visit struct {
 
 // readVisit reads what a reminder names, or nil where there is no such booking
 // any more.
-func readVisit(db *gorm.DB, a *announcement) (*visit, error) {
+func readVisit(db *gorm.DB, a *outbox.Announcement) (*visit, error) {
 	v := &visit{}
 	err := db.Where("organization_id = ? AND id = ?", a.OrganizationID, a.Event.BookingID).Take(&v.booking).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
@@ -104,7 +105,7 @@ func readVisit(db *gorm.DB, a *announcement) (*visit, error) {
 }
 
 // reminder makes the message.
-func (p *messages) reminder(a *announcement, v *visit, lang, method, to string) (models.Message, error) {
+func (p *Messages) reminder(a *outbox.Announcement, v *visit, lang, method, to string) (models.Message, error) {
 	zone, err := time.LoadLocation(v.organization.Timezone)
 	if err != nil {
 		return models.Message{}, fmt.Errorf("the time zone of an organization: %w", err)
@@ -114,7 +115,7 @@ func (p *messages) reminder(a *announcement, v *visit, lang, method, to string) 
 	sealed, err := models.Letter{To: to, Values: map[string]string{
 		"type":     v.bookingType.NameTranslations.In(lang, v.bookingType.Name),
 		"resource": v.resource.NameTranslations.In(lang, v.resource.Name),
-		"date":     dateIn(lang, starts), "time": starts.Format("15:04"), "ticket": v.booking.Ticket, "url": p.s.o.PublicURL,
+		"date":     dateIn(lang, starts), "time": starts.Format("15:04"), "ticket": v.booking.Ticket, "url": p.opts.PublicURL,
 	}}.Seal(p.sealer)
 	return models.Message{
 		OrganizationID: a.OrganizationID, Template: string(a.Event.Reminder), Method: method, Lang: lang,
@@ -134,8 +135,8 @@ func customerLanguage(db *gorm.DB, c *models.Customer) (string, error) {
 }
 
 // obsolete reports whether what a message says is no longer so.
-func (p *messages) obsolete(ctx context.Context, m *models.Message) (bool, error) {
-	living, err := p.s.living(ctx, m.OrganizationID)
+func (p *Messages) obsolete(ctx context.Context, m *models.Message) (bool, error) {
+	living, err := p.Living(ctx, m.OrganizationID)
 	if err != nil || !living {
 		return true, err
 	}
@@ -143,7 +144,7 @@ func (p *messages) obsolete(ctx context.Context, m *models.Message) (bool, error
 		return false, nil
 	}
 	var b []models.Booking
-	err = p.s.store.Read(ctx).Where("organization_id = ? AND id = ?", m.OrganizationID, m.BookingID).Limit(1).Find(&b).Error
+	err = p.Store.Read(ctx).Where("organization_id = ? AND id = ?", m.OrganizationID, m.BookingID).Limit(1).Find(&b).Error
 	if err != nil {
 		return false, fmt.Errorf("read the booking of a message: %w", err)
 	}

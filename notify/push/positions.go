@@ -1,4 +1,4 @@
-package notify
+package push
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"nowserving/booking/store"
 	"nowserving/models"
+	"nowserving/notify/outbox"
 )
 
 const (
@@ -24,8 +25,6 @@ const (
 	joinSettles = time.Second
 	// positionLife is how long FCM keeps a position for a phone that is offline.
 	positionLife = time.Minute
-	// sequences bounds the positions that are sent for one version of a booking.
-	sequences = 1_000_000
 )
 
 // positionState is what was sent about the position of a waiting booking.
@@ -43,7 +42,7 @@ type positionState struct {
 }
 
 // number orders what was sent over all versions of the booking.
-func (s *positionState) number() int64 { return sequenceOf(s.Version, s.Sequence) }
+func (s *positionState) number() int64 { return outbox.SequenceOf(s.Version, s.Sequence) }
 
 // waiter is a waiting booking, and what has to be sent about it.
 type waiter struct {
@@ -59,8 +58,8 @@ type waiter struct {
 // tell sends each waiting booking's position if it differs from the last one sent. It
 // returns after how long it has to run again without an event, or 0. The number of
 // statements grows with the number of batches.
-func (p *pushes) tell(ctx context.Context, organizationID string) (again time.Duration, err error) {
-	living, err := p.s.living(ctx, organizationID)
+func (p *Pushes) tell(ctx context.Context, organizationID string) (again time.Duration, err error) {
+	living, err := p.Living(ctx, organizationID)
 	if err != nil || !living {
 		return 0, err
 	}
@@ -81,7 +80,7 @@ func (p *pushes) tell(ctx context.Context, organizationID string) (again time.Du
 			}
 		}
 	}
-	p.s.stats.swept(told)
+	p.Stats.Swept(told)
 	return again, nil
 }
 
@@ -109,7 +108,7 @@ func batches(waiting []*waiter) func(yield func([]*waiter) bool) {
 }
 
 // news lists the bookings about which something has to be sent.
-func (p *pushes) news(ctx context.Context, organizationID string) (news []*waiter, again time.Duration, err error) {
+func (p *Pushes) news(ctx context.Context, organizationID string) (news []*waiter, again time.Duration, err error) {
 	// The states are read before the positions: a change in between has marked the
 	// organization again.
 	states, young, err := p.states(ctx, organizationID)
@@ -127,11 +126,11 @@ func (p *pushes) news(ctx context.Context, organizationID string) (news []*waite
 	if err != nil {
 		return nil, 0, err
 	}
-	wants, err := p.s.hooks.wants(ctx, organizationID, TriggerQueuePositionUpdated)
+	wants, err := p.opts.Webhooks.WantsPositions(ctx, organizationID)
 	if err != nil {
 		return nil, 0, err
 	}
-	standings, err := p.s.o.Bookings.Standings(ctx, organizationID)
+	standings, err := p.opts.Bookings.Standings(ctx, organizationID)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -158,7 +157,7 @@ func (p *pushes) news(ctx context.Context, organizationID string) (news []*waite
 		}
 		if seen {
 			w.state.Pushed = standing.Position
-			p.s.stats.count(channelPush, resultHeld)
+			p.Stats.Count(outbox.ChannelPush, outbox.ResultHeld)
 		}
 		if w.push || w.hook || w.come || seen {
 			news = append(news, w)
@@ -177,8 +176,8 @@ func soonest(a, b time.Duration) time.Duration {
 
 // states reads what was last sent about waiting bookings, or else the position that
 // joining answered. Bookings are omitted while that may not be stored yet.
-func (p *pushes) states(ctx context.Context, organizationID string) (states map[string]positionState, young bool, err error) {
-	now, err := p.s.store.Now(ctx)
+func (p *Pushes) states(ctx context.Context, organizationID string) (states map[string]positionState, young bool, err error) {
+	now, err := p.Store.Now(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -187,7 +186,7 @@ func (p *pushes) states(ctx context.Context, organizationID string) (states map[
 		Answered  bool
 		PendingAt time.Time
 	}
-	err = p.s.store.Read(ctx).Raw(`SELECT b.id AS booking_id, COALESCE(s.version, 0) AS version, COALESCE(s.sequence, 0) AS sequence,
+	err = p.Store.Read(ctx).Raw(`SELECT b.id AS booking_id, COALESCE(s.version, 0) AS version, COALESCE(s.sequence, 0) AS sequence,
 		COALESCE(s.pushed, q.position, 0) AS pushed, COALESCE(s.hooked, q.answered, 0) AS hooked, COALESCE(s.telling, 0) AS telling, s.come_now_at,
 		COALESCE(s.booking_id, q.booking_id) IS NOT NULL AS answered, b.pending_at
 		FROM bookings b LEFT JOIN position_states s ON s.booking_id = b.id LEFT JOIN quotes q ON q.booking_id = b.id
@@ -207,7 +206,7 @@ func (p *pushes) states(ctx context.Context, organizationID string) (states map[
 }
 
 // phones lists the devices of waiting customers, by booking.
-func (p *pushes) phones(ctx context.Context, organizationID string) (map[string][]phone, error) {
+func (p *Pushes) phones(ctx context.Context, organizationID string) (map[string][]phone, error) {
 	phones := map[string][]phone{}
 	if p.client == nil {
 		return phones, nil
@@ -216,7 +215,7 @@ func (p *pushes) phones(ctx context.Context, organizationID string) (map[string]
 		BookingID string
 		Phone     phone `gorm:"embedded"`
 	}
-	err := p.s.store.Read(ctx).Raw(`SELECT b.id AS booking_id, d.id, d.platform, d.lang, d.token_sealed FROM bookings b
+	err := p.Store.Read(ctx).Raw(`SELECT b.id AS booking_id, d.id, d.platform, d.lang, d.token_sealed FROM bookings b
 		JOIN devices d ON d.organization_id = b.organization_id AND d.customer_id = b.customer_id
 		WHERE b.organization_id = ? AND b.stage = 'WAITING' ORDER BY d.id`, organizationID).Scan(&rows).Error
 	if err != nil {
@@ -235,9 +234,9 @@ type threshold struct {
 	Position, Minutes int
 }
 
-func (p *pushes) comeNow(ctx context.Context, organizationID string) (map[string]threshold, error) {
+func (p *Pushes) comeNow(ctx context.Context, organizationID string) (map[string]threshold, error) {
 	var rows []threshold
-	err := p.s.store.Read(ctx).Raw(`SELECT id AS type_id, come_now_at_position AS position, come_now_at_minutes AS minutes FROM booking_types
+	err := p.Store.Read(ctx).Raw(`SELECT id AS type_id, come_now_at_position AS position, come_now_at_minutes AS minutes FROM booking_types
 		WHERE organization_id = ? AND (come_now_at_position > 0 OR come_now_at_minutes > 0)`, organizationID).Scan(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read from where on patients come: %w", err)
@@ -251,8 +250,8 @@ func (p *pushes) comeNow(ctx context.Context, organizationID string) (map[string
 
 // live returns the positions that live connections were sent, if those are not to be
 // pushed as well.
-func (p *pushes) live(ctx context.Context, organizationID string, standings []models.Standing, phones map[string][]phone) (map[string]int, error) {
-	if p.s.o.FCM.Live == nil || len(phones) == 0 {
+func (p *Pushes) live(ctx context.Context, organizationID string, standings []models.Standing, phones map[string][]phone) (map[string]int, error) {
+	if p.opts.FCM.Live == nil || len(phones) == 0 {
 		return nil, nil
 	}
 	ids := make([]string, 0, len(phones))
@@ -261,9 +260,9 @@ func (p *pushes) live(ctx context.Context, organizationID string, standings []mo
 			ids = append(ids, s.BookingID)
 		}
 	}
-	held, err := p.s.o.FCM.Live(ctx, organizationID, ids)
+	held, err := p.opts.FCM.Live(ctx, organizationID, ids)
 	if err != nil { // a push too many does no harm
-		p.s.log.Warn("live connections are unknown; every patient gets a push", "error", err)
+		p.Log.Warn("live connections are unknown; every patient gets a push", "error", err)
 		return nil, ctx.Err()
 	}
 	return held, nil
@@ -271,7 +270,7 @@ func (p *pushes) live(ctx context.Context, organizationID string, standings []mo
 
 // tellBatch sends one batch. It returns after how long some of it has to be sent
 // again, or 0.
-func (p *pushes) tellBatch(ctx context.Context, organizationID string, batch []*waiter) (again time.Duration, err error) {
+func (p *Pushes) tellBatch(ctx context.Context, organizationID string, batch []*waiter) (again time.Duration, err error) {
 	if wait := p.paused(); wait > 0 {
 		for _, w := range batch {
 			if w.push {
@@ -306,7 +305,7 @@ func (p *pushes) tellBatch(ctx context.Context, organizationID string, batch []*
 }
 
 // paused returns how long FCM has asked to wait.
-func (p *pushes) paused() time.Duration {
+func (p *Pushes) paused() time.Duration {
 	if p.client == nil {
 		return 0
 	}
@@ -315,10 +314,10 @@ func (p *pushes) paused() time.Duration {
 
 // begin writes, in one transaction, the positions that are about to be pushed, the
 // webhooks, and the jobs that ask patients to come.
-func (p *pushes) begin(ctx context.Context, organizationID string, batch []*waiter) error {
-	err := p.s.store.Tx(ctx, func(tx *store.Tx) error {
+func (p *Pushes) begin(ctx context.Context, organizationID string, batch []*waiter) error {
+	err := p.Store.Tx(ctx, func(tx *store.Tx) error {
 		var rows []positionState
-		var hooks []positionUpdate
+		var hooks []outbox.PositionUpdate
 		for _, w := range batch {
 			w.doubted = w.push && w.state.Telling == w.Position && w.state.Version == w.Version && !w.hook
 			if (w.push || w.hook) && !w.doubted {
@@ -332,7 +331,7 @@ func (p *pushes) begin(ctx context.Context, organizationID string, batch []*wait
 			}
 			if w.hook {
 				w.state.Hooked = w.Position
-				hooks = append(hooks, positionUpdate{Standing: w.Standing, Sequence: w.state.number()})
+				hooks = append(hooks, outbox.PositionUpdate{Standing: w.Standing, Sequence: w.state.number()})
 			}
 			if w.come {
 				w.state.ComeNowAt = &tx.Now
@@ -347,7 +346,7 @@ func (p *pushes) begin(ctx context.Context, organizationID string, batch []*wait
 		if len(hooks) == 0 {
 			return nil
 		}
-		return p.s.hooks.positions(tx, organizationID, hooks)
+		return p.opts.Webhooks.Positions(tx, organizationID, hooks)
 	})
 	if err != nil {
 		return fmt.Errorf("write the places about to be told: %w", err)
@@ -378,10 +377,10 @@ func comeNow(organizationID string, w *waiter, now time.Time) push {
 
 // settle stores the positions that FCM has accepted. A position counts as sent when
 // it has to be sent to none of the patient's phones again.
-func (p *pushes) settle(ctx context.Context, batch []*waiter, outcomes []outcome) (again time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+func (p *Pushes) settle(ctx context.Context, batch []*waiter, outcomes []outcome) (again time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, outbox.StopTimeout)
 	defer cancel()
-	err = p.s.store.Tx(ctx, func(tx *store.Tx) error {
+	err = p.Store.Tx(ctx, func(tx *store.Tx) error {
 		var rows []positionState
 		var gone []string
 		again = 0
@@ -422,8 +421,8 @@ func (p *pushes) settle(ctx context.Context, batch []*waiter, outcomes []outcome
 
 // position makes the push of a position. It has data only and shows no notification.
 // FCM keeps the newest one for each booking, for a minute.
-func (p *pushes) position(w *waiter, to *phone) (*messaging.Message, error) {
-	token, err := p.s.devices.sealer.Open(to.TokenSealed)
+func (p *Pushes) position(w *waiter, to *phone) (*messaging.Message, error) {
+	token, err := p.devices.sealer.Open(to.TokenSealed)
 	if err != nil {
 		return nil, err
 	}
@@ -443,7 +442,7 @@ func (p *pushes) position(w *waiter, to *phone) (*messaging.Message, error) {
 		APNS: &messaging.APNSConfig{
 			Headers: map[string]string{
 				"apns-push-type": "background", "apns-priority": "5", "apns-collapse-id": w.BookingID,
-				"apns-expiration": strconv.FormatInt(p.s.o.Now().Add(life).Unix(), 10),
+				"apns-expiration": strconv.FormatInt(p.Now().Add(life).Unix(), 10),
 			},
 			Payload: &messaging.APNSPayload{Aps: &messaging.Aps{ContentAvailable: true}},
 		},

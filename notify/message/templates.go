@@ -1,4 +1,4 @@
-package notify
+package message
 
 import (
 	"regexp"
@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"nowserving/models"
+	"nowserving/notify/outbox"
 )
 
 // Wording is what a message says. Its gaps, {{code}}, are filled when it is sent.
@@ -120,8 +121,8 @@ var templates = map[string]template{
 
 // reasonsInWords say why a webhook was switched off.
 var reasonsInWords = map[string]models.Translation{
-	ReasonGone:    {En: "it answered 410 Gone", Ar: "أجاب بالرمز 410 (لم يعد موجودًا)"},
-	ReasonFailing: {En: "it took nothing for five days", Ar: "لم يستلم شيئًا منذ خمسة أيام"},
+	outbox.ReasonGone:    {En: "it answered 410 Gone", Ar: "أجاب بالرمز 410 (لم يعد موجودًا)"},
+	outbox.ReasonFailing: {En: "it took nothing for five days", Ar: "لم يستلم شيئًا منذ خمسة أيام"},
 }
 
 // in returns the template's own wording in a language: ar, or English.

@@ -1,0 +1,50 @@
+package webhook
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"nowserving/booking/store"
+	"nowserving/models"
+)
+
+// Erase removes the identity of a customer from deliveries, sent and pending, and from
+// the answers of receivers. Pending deliveries go out without it.
+func (h *Webhooks) Erase(tx *store.Tx, e *store.Erasure) error {
+	for last := ""; ; {
+		var list []Delivery
+		err := tx.Select("id, payload").Where("booking_id IN ? AND id > ?", e.BookingIDs, last).Order("id").Limit(rowsAtOnce).Find(&list).Error
+		if err != nil {
+			return fmt.Errorf("find deliveries about a customer: %w", err)
+		}
+		for _, d := range list {
+			body, err := anonymous(d.Payload)
+			if err != nil {
+				return err
+			}
+			if err := tx.Model(&Delivery{}).Where("id = ?", d.ID).Update("payload", body).Error; err != nil {
+				return fmt.Errorf("erase a customer from a delivery: %w", err)
+			}
+		}
+		if len(list) < rowsAtOnce {
+			break
+		}
+		last = list[len(list)-1].ID
+	}
+	err := tx.Exec("UPDATE webhook_attempts SET answer = '', error = '' WHERE delivery_id IN (SELECT id FROM webhook_deliveries WHERE booking_id IN ?)", e.BookingIDs).Error
+	if err != nil {
+		return fmt.Errorf("erase a customer from the answers of receivers: %w", err)
+	}
+	return nil
+}
+
+// anonymous returns the body of a webhook without the customer's identity and words.
+func anonymous(payload string) (string, error) {
+	var p Payload
+	if err := json.Unmarshal([]byte(payload), &p); err != nil {
+		return "", fmt.Errorf("read the body of a webhook: %w", err)
+	}
+	p.Customer, p.Info, p.Data.CancelReason = PayloadPerson{ID: p.Customer.ID}, models.Fields{}, ""
+	body, err := json.Marshal(p)
+	return string(body), err
+}
