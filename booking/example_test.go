@@ -37,7 +37,8 @@ func Example() {
 	go func() { defer close(done); mirrors.Run(running) }()
 	defer func() { stop(); <-done }()
 	<-mirrors.Up()
-	catalogue := catalog.New(db, func(ctx context.Context, id string) { check(index.Rematch(ctx, id)) })
+	catalogue := catalog.New(db)
+	catalogue.OnChange(func(ctx context.Context, id string) { check(index.Rematch(ctx, id)) })
 	bookings := booking.New(db, catalogue, index, mirrors, quiet)
 
 	clinic := &models.Organization{Name: "Al Noor", Timezone: "Asia/Riyadh"}

@@ -40,7 +40,7 @@ func (h *house) eventsOf(bookingID string) []models.BookingEvent {
 	var rows []struct {
 		Data models.BookingEvent `gorm:"serializer:json"`
 	}
-	require.NoError(h.t, h.store.Read(h.t.Context()).Table("events").Select("data").Where("booking_id = ?", bookingID).Order("id").Find(&rows).Error)
+	require.NoError(h.t, h.Store.Read(h.t.Context()).Table("events").Select("data").Where("booking_id = ?", bookingID).Order("id").Find(&rows).Error)
 	events := make([]models.BookingEvent, len(rows))
 	for i, row := range rows {
 		events[i] = row.Data

@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"nowserving/handlers/api"
+	"nowserving/handlers/live"
 	"nowserving/models"
 	"nowserving/realtime"
 )
@@ -27,8 +28,8 @@ type channel struct {
 }
 
 var channels = []channel{
-	{"booking", "bookingId", "One booking: for its customer, for the token of its ticket and for staff.", reflect.TypeFor[bookingSnapshot]()},
-	{"queue", "resourceId", "The queue of a resource: for its provider and for staff.", reflect.TypeFor[queueSnapshot]()},
+	{"booking", "bookingId", "One booking: for its customer, for the token of its ticket and for staff.", reflect.TypeFor[live.BookingSnapshot]()},
+	{"queue", "resourceId", "The queue of a resource: for its provider and for staff.", reflect.TypeFor[live.QueueSnapshot]()},
 	{"display", "displayId", "A waiting-room screen: for the display's token and for staff. It shows ticket numbers, never names.", nil},
 }
 

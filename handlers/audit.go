@@ -94,11 +94,11 @@ func (s *Server) audit(ctx context.Context, organizationID string, q auditQuery,
 	if err != nil {
 		return api.List[AuditLine]{}, err
 	}
-	lines, err := s.opts.Access.Audit(ctx, organizationID, f)
+	lines, err := s.api.Access.Audit(ctx, organizationID, f)
 	if err != nil {
 		return api.List[AuditLine]{}, err
 	}
-	names, err := s.opts.Access.ActorNames(ctx, lines)
+	names, err := s.api.Access.ActorNames(ctx, lines)
 	return api.ListOf(lines, f.Limit, auditID, func(a *store.Audit) AuditLine { return viewAudit(a, names[a.ActorID]) }), err
 }
 

@@ -3,6 +3,7 @@ package handlers_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"testing"
@@ -132,7 +133,7 @@ func TestTheAuditOnlyGrows(t *testing.T) {
 		c := h.newClinic()
 		waiting := c.join(c.serve(c.newType(nil)), nil).str("id")
 		c.act("cancel", waiting, object{"reason": "Asked to"}).ok()
-		require.NoError(t, h.store.Tx(t.Context(), func(tx *store.Tx) error { return tx.Audit("", "createAccountKey", "key", "1") }))
+		require.NoError(t, h.Store.Tx(t.Context(), func(tx *store.Tx) error { return tx.Audit("", "createAccountKey", "key", "1") }))
 		count := scalar[int](h, "SELECT count(*) FROM audit")
 		attempts := []string{
 			"DELETE FROM audit", "DELETE FROM audit WHERE action = 'cancel'", "DELETE FROM audit WHERE organization_id = ''",
@@ -146,22 +147,22 @@ func TestTheAuditOnlyGrows(t *testing.T) {
 		} {
 			attempts = append(attempts, "UPDATE audit SET "+column+" = "+value)
 		}
-		if h.store.Postgres() {
+		if h.Store.Postgres() {
 			attempts = append(attempts, "TRUNCATE audit")
 		} else {
 			attempts = append(attempts, "REPLACE INTO audit SELECT * FROM audit WHERE action = 'cancel'")
 		}
-		owner := h.store
-		if h.store.Postgres() {
+		owner := h.Store
+		if h.Store.Postgres() {
 			var err error
-			owner, err = store.Open(t.Context(), storetest.Owner(t, h.options))
+			owner, err = store.Open(t.Context(), storetest.Owner(t, store.Options{URL: h.config.DatabaseURL, Now: time.Now, Log: slog.Default()}))
 			require.NoError(t, err)
 			t.Cleanup(func() { assert.NoError(t, owner.Close()) })
 		}
 		for _, sql := range attempts {
-			err := h.store.Tx(context.Background(), func(tx *store.Tx) error { return tx.Exec(sql).Error })
+			err := h.Store.Tx(context.Background(), func(tx *store.Tx) error { return tx.Exec(sql).Error })
 			assert.Error(t, err, sql)
-			if h.store.Postgres() { // the triggers hold the owner of the schema too
+			if h.Store.Postgres() { // the triggers hold the owner of the schema too
 				err = owner.Tx(context.Background(), func(tx *store.Tx) error { return tx.Exec(sql).Error })
 			}
 			assert.ErrorContains(t, err, "audit_append_only", sql)
@@ -268,7 +269,7 @@ func TestNoSecretIsInTheAudit(t *testing.T) {
 		h.send(request{method: http.MethodPost, path: "/auth/logout", body: object{"refreshToken": patient.str("refreshToken")}}).ok()
 
 		var lines []store.Audit
-		require.NoError(t, h.store.Read(t.Context()).Find(&lines).Error)
+		require.NoError(t, h.Store.Read(t.Context()).Find(&lines).Error)
 		all := fmt.Sprint(lines)
 		for _, action := range []string{"updateCustomer", "join", "createDisplay", "deleteDisplay", "addWebhook", "rotateWebhook", "deleteWebhook", "createType"} {
 			assert.Contains(t, all, " "+action+" ")

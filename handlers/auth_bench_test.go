@@ -14,7 +14,7 @@ import (
 //	go test ./handlers/ -run - -bench Authentication -benchmem
 func BenchmarkAuthentication(b *testing.B) {
 	h := newHouse(b, embedded)
-	h.server.ServeNothing()
+	h.Handlers.ServeNothing()
 	c := h.newClinic()
 	token := c.patient("+966500000481")
 	for _, row := range []struct{ name, path, token string }{
@@ -30,7 +30,7 @@ func BenchmarkAuthentication(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				w := httptest.NewRecorder()
-				h.server.ServeHTTP(w, r)
+				h.Handlers.ServeHTTP(w, r)
 				require.Equal(b, http.StatusOK, w.Code)
 			}
 		})

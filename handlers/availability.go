@@ -123,7 +123,7 @@ func (s *Server) availabilityRoutes() {
 		for i := range rows {
 			ids[i] = rows[i].ID
 		}
-		counts, err := s.opts.Bookings.PendingCounts(ctx, c.OrganizationID, ids)
+		counts, err := s.api.Bookings.PendingCounts(ctx, c.OrganizationID, ids)
 		if err != nil {
 			return api.List[OfferView]{}, err
 		}
@@ -157,7 +157,7 @@ func (s *Server) availabilityRoutes() {
 		Method: http.MethodGet, Path: "/availability/resources/{resourceId}", ID: "getOfferedResource", Tag: "Availability", Tenant: api.TenantFromHeader,
 		Summary: "Get a resource", About: "One that is on and activated.",
 	}, func(ctx context.Context, c api.Caller, in *byResource) (api.Result[PlaceView], error) {
-		r, err := s.opts.Catalog.Resource(ctx, c.OrganizationID, in.ID)
+		r, err := s.api.Catalog.Resource(ctx, c.OrganizationID, in.ID)
 		if err == nil && !r.Active() {
 			err = models.Errorf(models.CodeResourceMissing, "There is no such resource in the organization.")
 		}

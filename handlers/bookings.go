@@ -130,7 +130,7 @@ func (s *Server) listBookings(ctx context.Context, c api.Caller, q BookingQuery,
 		return api.List[api.BookingView]{}, err
 	}
 	narrow(&f)
-	rows, token, err := s.opts.Bookings.List(ctx, c.Scope(), f)
+	rows, token, err := s.api.Bookings.List(ctx, c.Scope(), f)
 	if err != nil {
 		return api.List[api.BookingView]{}, err
 	}
@@ -167,7 +167,7 @@ func (s *Server) bookingRoutes() {
 		Method: http.MethodGet, Path: "/management/bookings/{bookingId}", ID: "getBooking", Tag: "Bookings", Roles: api.Staff,
 		Summary: "Get a booking",
 	}, func(ctx context.Context, c api.Caller, in *byBooking) (api.Result[api.BookingView], error) {
-		b, err := s.opts.Bookings.See(ctx, c.Scope(), in.ID)
+		b, err := s.api.Bookings.See(ctx, c.Scope(), in.ID)
 		if err != nil {
 			return api.Result[api.BookingView]{}, err
 		}
@@ -184,7 +184,7 @@ func (s *Server) bookingRoutes() {
 		Method: http.MethodGet, Path: "/management/bookings/unassigned", ID: "listUnassigned", Tag: "Bookings", Roles: api.Staff,
 		Summary: "List bookings that a resource could take", About: "Waiting and held bookings that match the resource, oldest first.",
 	}, func(ctx context.Context, c api.Caller, in *unassignedQuery) (api.List[api.BookingView], error) {
-		rows, token, err := s.opts.Bookings.Unassigned(ctx, c.Scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
+		rows, token, err := s.api.Bookings.Unassigned(ctx, c.Scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
 		if err != nil {
 			return api.List[api.BookingView]{}, err
 		}
@@ -199,7 +199,7 @@ func (s *Server) bookingRoutes() {
 		Example: map[string]any{"bookingId": exampleID, "resourceId": exampleOther},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[assignBody]) (api.Result[api.BookingView], error) {
 		ctx = store.Because(ctx, in.Body.Reason)
-		return s.shown(ctx, c)(s.opts.Bookings.Assign(ctx, c.Scope(), in.Body.BookingID, in.Body.ResourceID))
+		return s.shown(ctx, c)(s.api.Bookings.Assign(ctx, c.Scope(), in.Body.BookingID, in.Body.ResourceID))
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/bookings/cancel", ID: "cancelBooking", Tag: "Bookings", Roles: api.Staff,
@@ -207,17 +207,17 @@ func (s *Server) bookingRoutes() {
 		Example: map[string]any{"bookingId": exampleID, "reason": "The patient called."},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[cancelBody]) (api.Result[api.BookingView], error) {
 		ctx = store.Because(ctx, in.Body.Reason)
-		return s.shown(ctx, c)(s.opts.Bookings.Cancel(ctx, c.Scope(), in.Body.BookingID, in.Body.Reason))
+		return s.shown(ctx, c)(s.api.Bookings.Cancel(ctx, c.Scope(), in.Body.BookingID, in.Body.Reason))
 	})
 	for _, act := range []struct {
 		verb, summary, about string
 		do                   func(context.Context, booking.Scope, string) (*models.Booking, error)
 	}{
-		{"start", "Start a visit", "The patient who was called, or has an appointment, is being served.", s.opts.Bookings.Start},
-		{"end", "End a visit", "Sets its real end.", s.opts.Bookings.End},
-		{"noShow", "Record a no-show", "The patient did not come, when called or to their appointment.", s.opts.Bookings.NoShow},
-		{"recall", "Call a patient again", "Not sooner than 60 seconds after the last call, and three times at most.", s.opts.Bookings.Recall},
-		{"hold", "Hold a booking", "The patient steps aside: they keep their place in line, are passed over and do not count in the positions of others.", s.opts.Bookings.Hold},
+		{"start", "Start a visit", "The patient who was called, or has an appointment, is being served.", s.api.Bookings.Start},
+		{"end", "End a visit", "Sets its real end.", s.api.Bookings.End},
+		{"noShow", "Record a no-show", "The patient did not come, when called or to their appointment.", s.api.Bookings.NoShow},
+		{"recall", "Call a patient again", "Not sooner than 60 seconds after the last call, and three times at most.", s.api.Bookings.Recall},
+		{"hold", "Hold a booking", "The patient steps aside: they keep their place in line, are passed over and do not count in the positions of others.", s.api.Bookings.Hold},
 	} {
 		api.Register(s.api, api.Operation{
 			Method: http.MethodPost, Path: "/management/bookings/" + act.verb, ID: act.verb + "Booking", Tag: "Bookings", Roles: api.Staff,
@@ -235,7 +235,7 @@ func (s *Server) bookingRoutes() {
 		Example: map[string]any{"bookingId": exampleID},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
 		ctx = store.Because(ctx, in.Body.Reason)
-		b, place, err := s.opts.Bookings.Undo(ctx, c.Scope(), in.Body.BookingID)
+		b, place, err := s.api.Bookings.Undo(ctx, c.Scope(), in.Body.BookingID)
 		if err != nil {
 			return api.Result[api.BookingView]{}, err
 		}
@@ -246,7 +246,7 @@ func (s *Server) bookingRoutes() {
 		Summary: "Return a held booking", About: "The patient is back at their place in line.", Example: map[string]any{"bookingId": exampleID},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
 		ctx = store.Because(ctx, in.Body.Reason)
-		b, place, err := s.opts.Bookings.Return(ctx, c.Scope(), in.Body.BookingID)
+		b, place, err := s.api.Bookings.Return(ctx, c.Scope(), in.Body.BookingID)
 		if err != nil {
 			return api.Result[api.BookingView]{}, err
 		}

@@ -215,7 +215,7 @@ func viewType(t *models.BookingType, lang string, pending int) (typeView, error)
 }
 
 func (s *Server) showType(ctx context.Context, c api.Caller, t *models.BookingType) (api.Result[typeView], error) {
-	counts, err := s.opts.Bookings.PendingCounts(ctx, c.OrganizationID, []string{t.ID})
+	counts, err := s.api.Bookings.PendingCounts(ctx, c.OrganizationID, []string{t.ID})
 	if err != nil {
 		return api.Result[typeView]{}, err
 	}
@@ -236,7 +236,7 @@ func (s *Server) typeRoutes() {
 		Method: http.MethodGet, Path: "/management/types", ID: "listTypes", Tag: "Types", Roles: api.Staff, Summary: "List booking types",
 	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[typeView], error) {
 		page := in.Page()
-		rows, err := s.opts.Catalog.Types(ctx, c.OrganizationID, false, page)
+		rows, err := s.api.Catalog.Types(ctx, c.OrganizationID, false, page)
 		if err != nil {
 			return api.List[typeView]{}, err
 		}
@@ -244,7 +244,7 @@ func (s *Server) typeRoutes() {
 		for i := range rows {
 			ids[i] = rows[i].ID
 		}
-		counts, err := s.opts.Bookings.PendingCounts(ctx, c.OrganizationID, ids)
+		counts, err := s.api.Bookings.PendingCounts(ctx, c.OrganizationID, ids)
 		if err != nil {
 			return api.List[typeView]{}, err
 		}
@@ -260,7 +260,7 @@ func (s *Server) typeRoutes() {
 		if err := in.Body.apply(t, c.Lang); err != nil {
 			return api.Result[typeView]{}, err
 		}
-		if err := s.opts.Catalog.CreateType(ctx, t); err != nil {
+		if err := s.api.Catalog.CreateType(ctx, t); err != nil {
 			return api.Result[typeView]{}, err
 		}
 		s.api.CatalogueChanged(ctx, c.OrganizationID)
@@ -270,7 +270,7 @@ func (s *Server) typeRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/types/{id}", ID: "getType", Tag: "Types", Roles: api.Staff, Summary: "Get a booking type",
 	}, func(ctx context.Context, c api.Caller, in *byType) (api.Result[typeView], error) {
-		t, err := s.opts.Catalog.Type(ctx, c.OrganizationID, in.ID)
+		t, err := s.api.Catalog.Type(ctx, c.OrganizationID, in.ID)
 		if err != nil {
 			return api.Result[typeView]{}, err
 		}
@@ -284,7 +284,7 @@ func (s *Server) typeRoutes() {
 		Method: http.MethodPut, Path: "/management/types/{id}", ID: "updateType", Tag: "Types", Roles: api.Managers,
 		Summary: "Change a booking type", About: "Omitted fields are unchanged. " + renaming, Example: map[string]any{"minutes": 20, "on": true},
 	}, func(ctx context.Context, c api.Caller, in *typeChange) (api.Result[typeView], error) {
-		t, err := s.opts.Catalog.Type(ctx, c.OrganizationID, in.ID)
+		t, err := s.api.Catalog.Type(ctx, c.OrganizationID, in.ID)
 		if err != nil {
 			return api.Result[typeView]{}, err
 		}
@@ -292,14 +292,14 @@ func (s *Server) typeRoutes() {
 			return api.Result[typeView]{}, err
 		}
 		// Counted before the change, so that nothing can fail after it.
-		counts, err := s.opts.Bookings.PendingCounts(ctx, c.OrganizationID, []string{t.ID})
+		counts, err := s.api.Bookings.PendingCounts(ctx, c.OrganizationID, []string{t.ID})
 		if err != nil {
 			return api.Result[typeView]{}, err
 		}
-		if err := s.opts.Catalog.UpdateType(ctx, t); err != nil {
+		if err := s.api.Catalog.UpdateType(ctx, t); err != nil {
 			return api.Result[typeView]{}, err
 		}
-		s.opts.Bookings.ForgetType(t.ID)
+		s.api.Bookings.ForgetType(t.ID)
 		s.api.CatalogueChanged(ctx, c.OrganizationID)
 		view, err := viewType(t, c.Lang, counts[t.ID])
 		return api.Result[typeView]{Result: view}, err
@@ -308,7 +308,7 @@ func (s *Server) typeRoutes() {
 		Method: http.MethodDelete, Path: "/management/types/{id}", ID: "deleteType", Tag: "Types", Roles: api.Managers,
 		Summary: "Delete a booking type", About: "Not while anybody waits for it.",
 	}, func(ctx context.Context, c api.Caller, in *byType) (api.Message, error) {
-		if err := s.opts.Catalog.DeleteType(ctx, c.OrganizationID, in.ID); err != nil {
+		if err := s.api.Catalog.DeleteType(ctx, c.OrganizationID, in.ID); err != nil {
 			return api.Message{}, err
 		}
 		s.api.CatalogueChanged(ctx, c.OrganizationID)

@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"fmt"
 	"maps"
 	"net/http"
@@ -13,7 +15,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"nowserving/booking/access"
 	"nowserving/models"
 )
 
@@ -74,9 +75,9 @@ func TestAskingForACodeNeedsAPerson(t *testing.T) {
 			recaptcha := newVerifier(t, map[string]string{
 				"person": `{"success": true, "score": 0.5}`, "program": `{"success": true, "score": 0.4}`,
 			})
-			h := newHouse(t, b, func(h *house) {
-				h.captcha[0] = access.Verifier{URL: turnstile.url, Secret: "turnstile-secret"}
-				h.captcha[1] = access.Verifier{URL: recaptcha.url, Secret: "recaptcha-secret"}
+			h := newHouse(t, b, func(c *node.Config) {
+				c.TurnstileURL, c.TurnstileSecret = turnstile.url, "turnstile-secret"
+				c.RecaptchaURL, c.RecaptchaSecret = recaptcha.url, "recaptcha-secret"
 			})
 			c := h.newClinic()
 			asking := func(proof object) request {
@@ -142,10 +143,10 @@ func TestAProofIsForUs(t *testing.T) {
 				says[page] = fmt.Sprintf(`{"success": true, "score": 0.9, "hostname": %q, "action": %q}`, host, action)
 			}
 			turnstile, recaptcha := newVerifier(t, says), newVerifier(t, says)
-			h := newHouse(t, b, func(h *house) {
-				h.serious = true
-				h.captcha[0] = access.Verifier{URL: turnstile.url, Secret: "turnstile-secret"}
-				h.captcha[1] = access.Verifier{URL: recaptcha.url, Secret: "recaptcha-secret"}
+			h := newHouse(t, b, func(c *node.Config) {
+				c.Env = "production"
+				c.TurnstileURL, c.TurnstileSecret = turnstile.url, "turnstile-secret"
+				c.RecaptchaURL, c.RecaptchaSecret = recaptcha.url, "recaptcha-secret"
 			})
 			c := h.newClinic()
 			c.organization(http.MethodPut, "", object{"allowedOrigins": []string{"https://partner.example"}}).ok()

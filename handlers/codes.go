@@ -69,7 +69,7 @@ func (s *Server) codeBudgets(c api.Caller) []api.NamedLimit {
 // spendCode charges a code that will be sent to the caller's address. The answer is
 // the same whether or not the person is known.
 func (s *Server) spendCode(ctx context.Context, c api.Caller, method string) error {
-	if !s.opts.Access.SendsCodes(method) {
+	if !s.api.Access.SendsCodes(method) {
 		return nil // it costs nothing
 	}
 	wait := s.api.Limiter.TakeAll(ctx, s.codeBudgets(c))
@@ -98,12 +98,12 @@ func (s *Server) guessBudgets(address string, whose ...string) []api.NamedLimit 
 // verifyCode signs a person in with a one-time code. What a wrong code means to
 // the person: see access.VerifyCode.
 func (s *Server) verifyCode(ctx context.Context, c api.Caller, to access.Contact, code string) (session access.Session, err error) {
-	contact, err := s.opts.Access.ContactHash(c.OrganizationID, to)
+	contact, err := s.api.Access.ContactHash(c.OrganizationID, to)
 	if err != nil {
 		return access.Session{}, err
 	}
 	err = s.guess(ctx, c.Address, contact, func() error {
-		session, err = s.opts.Access.VerifyCode(ctx, c.OrganizationID, to, code, s.api.HashedNetwork(c))
+		session, err = s.api.Access.VerifyCode(ctx, c.OrganizationID, to, code, s.api.HashedNetwork(c))
 		return err
 	})
 	return session, err

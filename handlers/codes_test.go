@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"context"
 	"fmt"
 	"maps"
@@ -132,8 +134,8 @@ func TestTheFifthWrongGuessEndsACode(t *testing.T) {
 	}, behindProxy)
 }
 
-// behindProxy makes a house believe the addresses that tests name.
-func behindProxy(h *house) { h.proxies = []string{"127.0.0.0/8", "::1"} }
+// behindProxy makes a node believe the addresses that tests name.
+func behindProxy(c *node.Config) { c.TrustedProxies = []string{"127.0.0.0/8", "::1"} }
 
 // from is a request from an address.
 func (c *clinic) from(address string, r request) request {
@@ -241,7 +243,7 @@ func TestMessagesWithCodesHaveADailyBudget(t *testing.T) {
 		assert.Equal(t, 5, sent(c, 10, "+96650004", false))
 		h.exec("UPDATE code_budgets SET day = ?", time.Now().UTC().Truncate(24*time.Hour).Add(-24*time.Hour))
 		c.send(c.from("2001:db8:ffff::1", c.asking("+966500050000", false))).ok()
-	}, behindProxy, func(h *house) { h.daily = 20 })
+	}, behindProxy, func(c *node.Config) { c.OTPDailyLimit = 20 })
 }
 
 func TestFiveCodesAtOnceAreAllThereAre(t *testing.T) {
@@ -266,7 +268,7 @@ func TestStrangersAreAnsweredAsMembers(t *testing.T) {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			phones := newTwilio(t)
-			h := newHouse(t, b, func(h *house) { h.secret, h.outside.SMSURL = true, phones.url })
+			h := newHouse(t, b, func(c *node.Config) { c.OTPFixedCode, c.SMSURL = "", phones.url })
 			c := h.newClinic()
 			const known, stranger = "+966500000231", "+966500000232"
 			c.exec("INSERT INTO members (id, organization_id, role, phone, created_at) VALUES (?, ?, 'owner', ?, ?)", models.NewID(), c.id, known, time.Now().UTC())
@@ -303,8 +305,8 @@ func TestStrangersCostAsMuchAsMembers(t *testing.T) {
 			t.Parallel()
 			var mu sync.Mutex
 			var said []string
-			h := newHouse(t, b, func(h *house) {
-				h.look = func(s *store.Store) {
+			h := newHouse(t, b, func(c *node.Config) {
+				c.Adjust.Store = func(s *store.Store) {
 					of := regexp.MustCompile("one_time_codes|code_guesses|members|customers|sessions")
 					note := func(db *gorm.DB) {
 						if sql := db.Statement.SQL.String(); of.MatchString(sql) {
@@ -365,14 +367,14 @@ func TestOldSignInsAreForgotten(t *testing.T) {
 			}
 			return n
 		}
-		require.NoError(t, h.access.Tidy(t.Context()))
+		require.NoError(t, h.Access.Tidy(t.Context()))
 		assert.Equal(t, [4]int{2, 2, 2, 1}, rows(), "a day has not passed")
 		yesterday := time.Now().UTC().Add(-25 * time.Hour)
 		h.exec("UPDATE one_time_codes SET created_at = ?", yesterday)
 		h.exec("UPDATE code_guesses SET failed_at = ?", yesterday)
 		h.exec("UPDATE sessions SET expires_at = ? WHERE expires_at < ?", yesterday, time.Now().UTC())
 		h.exec("UPDATE revocations SET at = ?", yesterday)
-		require.NoError(t, h.access.Tidy(t.Context()))
+		require.NoError(t, h.Access.Tidy(t.Context()))
 		assert.Equal(t, [4]int{0, 0, 1, 0}, rows())
 		h.send(request{method: http.MethodPost, path: "/auth/token", body: object{"refreshToken": stays.str("refreshToken")}}).ok()
 	})

@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"context"
 	"database/sql"
 	"errors"
@@ -61,7 +63,7 @@ func (a *afterCommit) before(db *gorm.DB, writes bool) {
 }
 
 // failAfterCommit lets requests with an afterCommit in their context meet it.
-func failAfterCommit(h *house) {
+func failAfterCommit(c *node.Config) {
 	hook := func(writes bool) func(*gorm.DB) {
 		return func(db *gorm.DB) {
 			if a, ok := db.Statement.Context.Value(afterCommitKey{}).(*afterCommit); ok {
@@ -76,16 +78,16 @@ func failAfterCommit(h *house) {
 		}
 		seen[db.Config] = true
 		const name = "test:after_commit"
-		require.NoError(h.t, errors.Join(
+		must(errors.Join(
 			db.Callback().Query().Before("*").Register(name, hook(false)), db.Callback().Row().Before("*").Register(name, hook(false)),
 			db.Callback().Raw().Before("*").Register(name, hook(true)), db.Callback().Create().Before("*").Register(name, hook(true)),
 			db.Callback().Update().Before("*").Register(name, hook(true)), db.Callback().Delete().Before("*").Register(name, hook(true)),
 		))
 	}
 	// Before anything else uses the store: GORM's callbacks have no lock.
-	h.look = func(s *store.Store) {
-		register(s.Read(h.t.Context()))
-		require.NoError(h.t, s.Tx(h.t.Context(), func(tx *store.Tx) error { register(tx.DB); return nil }))
+	c.Adjust.Store = func(s *store.Store) {
+		register(s.Read(context.Background()))
+		must(s.Tx(context.Background(), func(tx *store.Tx) error { register(tx.DB); return nil }))
 	}
 }
 
@@ -93,7 +95,7 @@ func failAfterCommit(h *house) {
 // them succeeds.
 func (w *world) again(bookings []models.Booking) {
 	w.t.Helper()
-	require.NoError(w.t, w.store.Tx(context.Background(), func(tx *store.Tx) error {
+	require.NoError(w.t, w.Store.Tx(context.Background(), func(tx *store.Tx) error {
 		for _, b := range bookings {
 			if err := tx.Raw("SELECT version + 1 FROM bookings WHERE id = ?", b.ID).Scan(&b.Version).Error; err != nil {
 				return err
@@ -110,10 +112,10 @@ func (w *world) again(bookings []models.Booking) {
 func (h *house) through(r request, change func(context.Context) context.Context) answer {
 	h.t.Helper()
 	front := httptest.NewServer(http.HandlerFunc(func(res http.ResponseWriter, req *http.Request) {
-		h.server.ServeHTTP(res, req.WithContext(change(req.Context())))
+		h.Handlers.ServeHTTP(res, req.WithContext(change(req.Context())))
 	}))
 	defer front.Close()
-	there := &house{t: h.t, url: front.URL, client: h.client, visited: map[string]bool{}}
+	there := &house{Node: &node.Node{URL: front.URL, Handlers: h.Handlers}, t: h.t, client: h.client, visited: map[string]bool{}}
 	return there.send(r)
 }
 
@@ -145,7 +147,7 @@ func changing() []door {
 // success.
 func TestWhatIsCommittedIsAnswered(t *testing.T) {
 	t.Parallel()
-	onBothWith(t, func(h *house) { allowPrivate(h); failAfterCommit(h) }, func(t *testing.T, h *house) {
+	onBothWith(t, func(c *node.Config) { allowPrivate(c); failAfterCommit(c) }, func(t *testing.T, h *house) {
 		receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		t.Cleanup(receiver.Close)
 		w := h.newWorld("Zanzibar", "966555111", receiver.URL)
@@ -154,7 +156,7 @@ func TestWhatIsCommittedIsAnswered(t *testing.T) {
 		}).ok().str("result.id")
 		var bookings []models.Booking
 		ids := []string{w.ids["booking"], w.ids["called"], w.ids["held"], w.ids["waiting"], w.ids["mine"]}
-		require.NoError(t, h.store.Read(t.Context()).Where("id IN ?", ids).Find(&bookings).Error)
+		require.NoError(t, h.Store.Read(t.Context()).Where("id IN ?", ids).Find(&bookings).Error)
 		for i := range bookings {
 			if at := bookings[i].LastCalledAt; at != nil { // long enough ago for a recall
 				*at = at.Add(-2 * models.RecallPause)
@@ -243,7 +245,7 @@ func TestDeadlineDuringCommit(t *testing.T) {
 	held, release := make(chan struct{}), make(chan struct{})
 	var gatekeeper sync.WaitGroup
 	gatekeeper.Go(func() {
-		assert.NoError(t, h.store.Tx(context.Background(), func(tx *store.Tx) error {
+		assert.NoError(t, h.Store.Tx(context.Background(), func(tx *store.Tx) error {
 			err := tx.Exec("SELECT pg_advisory_xact_lock(" + gate + ")").Error
 			close(held)
 			<-release

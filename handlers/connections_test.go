@@ -25,7 +25,7 @@ type line struct {
 // line connects somebody live.
 func (h *house) line(token string) *line {
 	h.t.Helper()
-	ws, res, err := websocket.Dial(h.t.Context(), "ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket", nil)
+	ws, res, err := websocket.Dial(h.t.Context(), "ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket", nil)
 	require.NoError(h.t, err)
 	if res.Body != nil {
 		require.NoError(h.t, res.Body.Close())
@@ -88,7 +88,7 @@ func TestAPatientHasFiveLiveConnections(t *testing.T) {
 	onBoth(t, func(t *testing.T, h *house) {
 		c := h.newClinic()
 		nodes := []*house{h, h}
-		if h.redis != nil {
+		if h.server != nil {
 			nodes[1] = h.beside(nil)
 		}
 		typeID := c.serve(c.newType(nil))
@@ -132,11 +132,11 @@ func TestAPatientHasFiveLiveConnections(t *testing.T) {
 func (h *house) counted(pattern string) int {
 	h.t.Helper()
 	ctx := context.Background()
-	keys, err := h.rdb.Keys(ctx, pattern).Result()
+	keys, err := h.Redis.Keys(ctx, pattern).Result()
 	require.NoError(h.t, err)
 	all := 0
 	for _, key := range keys {
-		n, err := h.rdb.ZCard(ctx, key).Result()
+		n, err := h.Redis.ZCard(ctx, key).Result()
 		require.NoError(h.t, err)
 		all += int(n)
 	}
@@ -151,7 +151,7 @@ func TestWithoutRedisANodeCountsRequestsByItself(t *testing.T) {
 	c := h.newClinic()
 	typeID := c.newType(nil)
 	ticket := c.join(typeID, nil).str("ticketToken")
-	h.redis.Stop()
+	h.server.Stop()
 	refused := c.untilRefused(request{method: http.MethodGet, path: "/management/types", token: c.key})
 	assert.Equal(t, "20", refused.header.Get("X-RateLimit-Limit"))
 	assert.Equal(t, 1, strings.Count(h.logged.String(), "Redis does not count requests"), "it is said once")
@@ -160,7 +160,7 @@ func TestWithoutRedisANodeCountsRequestsByItself(t *testing.T) {
 		lines = append(lines, h.line(ticket))
 	}
 	assert.True(t, h.open(lines...))
-	h.redis.Start()
+	h.server.Start()
 	c.untilRefused(request{method: http.MethodGet, path: "/management/types", token: c.key})
 }
 
@@ -174,7 +174,7 @@ func TestWhatADeadNodeLeavesBehindEndsNothing(t *testing.T) {
 		for _, dies := range []bool{false, true} {
 			var past time.Duration
 			now := func() time.Time { return time.Now().Add(past) }
-			here, there := presence.NewConnections(h.rdb, now), presence.NewConnections(h.rdb, now)
+			here, there := presence.NewConnections(h.Redis, now), presence.NewConnections(h.Redis, now)
 			here.Patience, there.Patience = patience, patience
 			beat := func(nodes ...*presence.Connections) {
 				for range 2 {
@@ -189,7 +189,7 @@ func TestWhatADeadNodeLeavesBehindEndsNothing(t *testing.T) {
 					require.NoError(t, node.Add(ctx, "o", fmt.Sprint(dies), id))
 				}
 			}
-			told := h.rdb.Subscribe(ctx, "ns:connections:surplus")
+			told := h.Redis.Subscribe(ctx, "ns:connections:surplus")
 			_, err := told.Receive(ctx)
 			require.NoError(t, err)
 			ended := func() string {
@@ -215,7 +215,7 @@ func TestWhatADeadNodeLeavesBehindEndsNothing(t *testing.T) {
 				add(here, "a3", "a4", "a5", "a6") // one too many of those here
 				assert.Equal(t, "a1", ended())
 				// The first time after Redis was away nobody is taken for dead.
-				again := presence.NewConnections(h.rdb, now)
+				again := presence.NewConnections(h.Redis, now)
 				again.Patience = patience
 				past += 45 * time.Second
 				require.NoError(t, again.Beat(ctx))

@@ -142,7 +142,7 @@ var (
 func (h *house) keepsContract(r request, a answer) {
 	h.t.Helper()
 	apiContractOnce.Do(func() {
-		document, err := h.server.Document() // a request for it would be counted
+		document, err := h.Handlers.Document() // a request for it would be counted
 		require.NoError(h.t, err)
 		apiContract = newContract(h.t, document)
 	})

@@ -111,7 +111,7 @@ func TestPagesKeepTheirSessionInCookies(t *testing.T) {
 		h.send(j.ask(get, "/management/bookings", "customer")).refused(403, models.CodeForbidden)
 
 		t.Log("signing out ends it and closes the live connection")
-		gone := h.attachPage(j, "customer", h.url)
+		gone := h.attachPage(j, "customer", h.URL)
 		out := h.send(j.ask(post, "/auth/logout", "customer")).ok()
 		stolen := jar{}
 		for name, cookie := range j {
@@ -211,14 +211,14 @@ func TestCookiesOfOthersOpenNothing(t *testing.T) {
 		assert.Equal(t, 403, upgrade("?session=customer", "https://evil.example", j))
 		assert.Equal(t, 403, upgrade("?session=customer", friend, j))
 		assert.Equal(t, 403, upgrade("?session=customer", "", j))
-		assert.Equal(t, 422, upgrade("?session=account", h.url, j))
+		assert.Equal(t, 422, upgrade("?session=account", h.URL, j))
 		attach := func(query, origin string, j jar) int {
 			header := http.Header{"Cookie": {j.header("/connection/websocket", "")["Cookie"]}, "Origin": {origin}}
 			return h.connectWith("", header, query)
 		}
-		assert.Zero(t, attach("?session=customer", h.url, j))
-		assert.Equal(t, 3500, attach("", h.url, j), "a cookie is looked at where the page asks for it")
-		assert.Equal(t, 3500, attach("?session=member", h.url, j))
-		assert.Equal(t, 3500, attach("?session=customer", h.url, with(access.Name, access.Value+"x")))
+		assert.Zero(t, attach("?session=customer", h.URL, j))
+		assert.Equal(t, 3500, attach("", h.URL, j), "a cookie is looked at where the page asks for it")
+		assert.Equal(t, 3500, attach("?session=member", h.URL, j))
+		assert.Equal(t, 3500, attach("?session=customer", h.URL, with(access.Name, access.Value+"x")))
 	})
 }

@@ -83,7 +83,7 @@ func (s *Server) updateCustomer(ctx context.Context, c api.Caller, id string, b 
 		Own: c.Kind == access.KindCustomer, Code: code, Network: s.api.HashedNetwork(c),
 	}
 	update := func() (*models.Customer, error) {
-		return s.opts.Access.UpdateCustomer(ctx, c.CustomerScope(), id, change)
+		return s.api.Access.UpdateCustomer(ctx, c.CustomerScope(), id, change)
 	}
 	if code == "" {
 		return viewCustomer(update())
@@ -113,7 +113,7 @@ func (s *Server) peopleRoutes() {
 		About: providerCustomers,
 	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[customerView], error) {
 		page := in.Page()
-		rows, err := s.opts.Access.Customers(ctx, c.CustomerScope(), page)
+		rows, err := s.api.Access.Customers(ctx, c.CustomerScope(), page)
 		return api.ListOf(rows, page.Limit, func(c *models.Customer) string { return c.ID }, customerOf), err
 	})
 	type byCustomer struct {
@@ -123,7 +123,7 @@ func (s *Server) peopleRoutes() {
 		Method: http.MethodGet, Path: "/management/customers/{customerId}", ID: "getCustomer", Tag: "Customers", Roles: api.Staff, Summary: "Get a customer",
 		About: providerCustomers,
 	}, func(ctx context.Context, c api.Caller, in *byCustomer) (api.Result[customerView], error) {
-		return viewCustomer(s.opts.Access.Customer(ctx, c.CustomerScope(), in.ID))
+		return viewCustomer(s.api.Access.Customer(ctx, c.CustomerScope(), in.ID))
 	})
 	type mergeBody struct {
 		CustomerID  string `json:"customerId" required:"true" minLength:"1" maxLength:"64" doc:"The record that stays."`
@@ -137,12 +137,12 @@ func (s *Server) peopleRoutes() {
 		Example: map[string]any{"customerId": exampleID, "duplicateId": exampleOther},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[mergeBody]) (api.Result[customerView], error) {
 		var waiting []models.Booking
-		merged, err := s.opts.Access.Merge(ctx, c.CustomerScope(), in.Body.CustomerID, in.Body.DuplicateID,
+		merged, err := s.api.Access.Merge(ctx, c.CustomerScope(), in.Body.CustomerID, in.Body.DuplicateID,
 			func(tx *store.Tx, keep, duplicate *models.Customer) (err error) {
 				waiting, err = booking.Reassign(tx, duplicate, keep)
 				return err
 			})
-		s.opts.Bookings.Republish(ctx, waiting)
+		s.api.Bookings.Republish(ctx, waiting)
 		return viewCustomer(merged, err)
 	})
 	type customerChange struct {

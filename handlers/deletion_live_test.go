@@ -17,14 +17,14 @@ func TestNobodyWatchesADeletedOrganization(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		far := h // the embedded database belongs to one node
-		if h.redis != nil {
+		if h.server != nil {
 			far = h.beside(nil)
 		}
 		for _, how := range []string{"", "?hardDelete=true"} {
 			stays := h.newClinic()
 			for _, node := range []*house{h, far} {
 				c := h.newClinic()
-				client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(node.url, "http")+"/connection/websocket", centrifuge.Config{Token: bootstrapKey, MaxReconnectDelay: 100 * time.Millisecond})
+				client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(node.URL, "http")+"/connection/websocket", centrifuge.Config{Token: bootstrapKey, MaxReconnectDelay: 100 * time.Millisecond})
 				t.Cleanup(client.Close)
 				require.NoError(t, client.Connect())
 				watch := func(channel string) (came, ended chan struct{}) {

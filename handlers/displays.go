@@ -46,7 +46,7 @@ func (s *Server) displayRoutes() {
 		Method: http.MethodGet, Path: "/management/displays", ID: "listDisplays", Tag: "Displays", Roles: api.Staff | api.Screen, Summary: "List displays",
 	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[DisplayView], error) {
 		page := in.Page()
-		rows, err := s.opts.Catalog.Displays(ctx, c.OrganizationID, page)
+		rows, err := s.api.Catalog.Displays(ctx, c.OrganizationID, page)
 		return api.ListOf(rows, page.Limit, func(d *models.Display) string { return d.ID }, viewDisplay), err
 	})
 	api.Register(s.api, api.Operation{
@@ -56,15 +56,15 @@ func (s *Server) displayRoutes() {
 	}, func(ctx context.Context, c api.Caller, in *api.Body[displayBody]) (api.Result[newDisplayView], error) {
 		d := &models.Display{OrganizationID: c.OrganizationID, Name: in.Body.Name, ResourceIDs: in.Body.ResourceIDs}
 		token := access.NewDisplayToken()
-		if err := s.opts.Catalog.CreateDisplay(ctx, d, token); err != nil {
+		if err := s.api.Catalog.CreateDisplay(ctx, d, token); err != nil {
 			return api.Result[newDisplayView]{}, err
 		}
-		return api.Result[newDisplayView]{Result: newDisplayView{viewDisplay(d), token, s.opts.PublicURL + "/display/" + d.ID + "#" + token}}, nil
+		return api.Result[newDisplayView]{Result: newDisplayView{viewDisplay(d), token, s.api.PublicURL + "/display/" + d.ID + "#" + token}}, nil
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodDelete, Path: "/management/displays", ID: "deleteDisplay", Tag: "Displays", Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Delete a display", About: "Its token is worthless from then on.", Example: map[string]any{"id": exampleID},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[displayRef]) (api.Message, error) {
-		return api.Message{Message: "The display is deleted."}, s.opts.Catalog.DeleteDisplay(ctx, c.OrganizationID, in.Body.ID)
+		return api.Message{Message: "The display is deleted."}, s.api.Catalog.DeleteDisplay(ctx, c.OrganizationID, in.Body.ID)
 	})
 }

@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"context"
 	"errors"
 	"io"
@@ -32,10 +34,11 @@ func TestUnknownFailureShowsItsIDOnly(t *testing.T) {
 func TestPanicIsAnswered(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, embedded)
-	a := h.send(request{method: http.MethodGet, path: "/metrics?panic", token: bootstrapKey}).refused(http.StatusInternalServerError, models.CodeInternal)
+	h.Handlers.ServeNothing()
+	a := h.send(request{method: http.MethodGet, path: "/nothing/panic"}).refused(http.StatusInternalServerError, models.CodeInternal)
 	assert.NotContains(t, string(a.raw), "secret cause")
 	assert.Contains(t, h.logged.String(), "a secret cause")
-	h.send(request{method: http.MethodGet, path: "/metrics", token: bootstrapKey}).ok()
+	h.send(request{method: http.MethodGet, path: "/nothing/bare"}).ok()
 }
 
 // road is a way to a server that can be cut.
@@ -124,12 +127,12 @@ func (r *road) setCut(cut bool) {
 func TestWithoutDatabaseTheServiceSaysSo(t *testing.T) {
 	t.Parallel()
 	var way *road
-	h := newHouse(t, postgres, allowPrivate, func(h *house) {
-		address, err := url.Parse(h.options.URL)
+	h := newHouse(t, postgres, allowPrivate, func(c *node.Config) {
+		address, err := url.Parse(c.DatabaseURL)
 		require.NoError(t, err)
 		way = newRoad(t, address.Host, nil)
 		address.Host = way.listener.Addr().String()
-		h.options.URL = address.String()
+		c.DatabaseURL = address.String()
 	})
 	c := h.newClinic()
 	kind := c.serve(c.newType(nil))

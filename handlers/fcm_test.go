@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"encoding/json"
 	"fmt"
 	"io"
@@ -88,8 +90,8 @@ func newFCM(t *testing.T) *fcm {
 	return f
 }
 
-// pushing lets a house send its pushes here.
-func (f *fcm) pushing(h *house) { h.outside.FCM.Endpoint = f.url }
+// pushing lets a node send its pushes here.
+func (f *fcm) pushing(c *node.Config) { c.FCMEndpoint = f.url }
 
 var fcmTTL = regexp.MustCompile(`^\d+(\.\d{1,9})?s$`)
 

@@ -24,7 +24,7 @@ func TestOpenPagesFollowNamesAndMinutes(t *testing.T) {
 		waits := c.join(kind, nil).ok()
 		screen := c.staff(http.MethodPost, "/management/displays", object{"name": "Hall"}).ok()
 		nodes := []*house{h}
-		if h.redis != nil {
+		if h.server != nil {
 			nodes = append(nodes, h.beside(func(*store.Store) {}))
 		}
 		type open struct{ display, console, mine, theirs <-chan any }

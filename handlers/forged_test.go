@@ -303,7 +303,7 @@ func TestForgedTokens(t *testing.T) {
 			for _, one := range two {
 				header.Add("Authorization", "Bearer "+one)
 			}
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.url+paths[0], nil)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.URL+paths[0], nil)
 			require.NoError(t, err)
 			req.Header = header
 			res, err := h.client.Do(req)
@@ -345,7 +345,7 @@ func (h *house) connectWith(token string, header http.Header, query string) int 
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	defer cancel()
-	ws, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket"+query, &websocket.DialOptions{HTTPHeader: header})
+	ws, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket"+query, &websocket.DialOptions{HTTPHeader: header})
 	require.NoError(h.t, err)
 	if res.Body != nil {
 		defer func() { assert.NoError(h.t, res.Body.Close()) }()

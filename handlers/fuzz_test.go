@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -164,7 +166,7 @@ const worldLife = 150
 // there is a seed, or any bytes. Whatever comes, the answer says what was wrong
 // with it; it never is that something went wrong on our side.
 func FuzzBodies(f *testing.F) {
-	h := newHouse(f, embedded, func(h *house) { h.outside.AllowPrivate = true })
+	h := newHouse(f, embedded, func(c *node.Config) { c.WebhookAllowPrivate = true })
 	ops := h.fuzzed()
 	world, asked := newFuzzWorld(h), 0
 	for i, op := range ops {

@@ -27,7 +27,7 @@ func (s *Server) admitGuest(ctx context.Context, c api.Caller, body ownScheduleB
 		if err := s.checkOnSite(ctx, c, body.OnSiteCode); err != nil {
 			return err
 		}
-	} else if err := s.opts.Access.CheckGuest(ctx, s.proof(OTPBody{Turnstile: body.Turnstile}, c)); err != nil {
+	} else if err := s.api.Access.CheckGuest(ctx, s.proof(OTPBody{Turnstile: body.Turnstile}, c)); err != nil {
 		return err
 	}
 	few := guestsOfAddress

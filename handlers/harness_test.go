@@ -2,36 +2,28 @@ package handlers_test
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"math"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"nowserving/booking"
 	"nowserving/booking/access"
-	"nowserving/booking/catalog"
-	"nowserving/booking/queue"
 	"nowserving/booking/store"
 	"nowserving/booking/store/storetest"
-	"nowserving/handlers"
+	"nowserving/cmd/nowserving/node"
 	"nowserving/handlers/api"
 	"nowserving/models"
 	"nowserving/notify"
@@ -55,7 +47,7 @@ const (
 // what does not.
 const patience = time.Minute
 
-// backend is what a house stands on.
+// backend is what a node keeps its data in.
 type backend string
 
 const (
@@ -63,38 +55,21 @@ const (
 	postgres backend = "postgres" // PostgreSQL and a Redis server
 )
 
-// house is the service as it runs, behind a real HTTP server.
+// house is a node as it runs, with what a test needs to talk to it.
 type house struct {
-	t       testing.TB
-	options store.Options
-	holding bool               // hold back pushes of places from who has them live
-	outside notify.Options     // what a test changes of how things leave the house
-	limit   int                // requests a minute; 0: more than any test makes
-	proxies []string           // trusted
-	daily   int                // messages with codes an organization sends in a day; 0: the default
-	public  string             // the URL people come to, if not publicURL
-	serious bool               // not in development
-	look    func(*store.Store) // gets the store before anything uses it
-	captcha [2]access.Verifier // Turnstile and reCAPTCHA
-	hasty   bool               // keeps the short patience with Redis that the service has
-	looks   atomic.Int64       // counted by countLooks
-	secret  bool               // one-time codes are random and known to who gets them only
-	url     string
-	client  *http.Client
-	store   *store.Store
-	notify  *notify.Service
-	server  *handlers.Server
-	access  *access.Access
-	redis   *storetest.RedisServer // nil: in-process
-	rdb     redis.UniversalClient
-	logged  *logBook
+	*node.Node
+	t      testing.TB
+	config node.Config
+	server *storetest.RedisServer // nil: in-process
+	client *http.Client
+	logged *logBook
 
 	mu      sync.Mutex
 	visited map[string]bool // "GET /management/types/{id}": operations called with success
 }
 
-// onBoth runs a test in a house on each backend.
-func onBoth(t *testing.T, test func(t *testing.T, h *house), change ...func(*house)) {
+// onBoth runs a test with a node on each backend.
+func onBoth(t *testing.T, test func(t *testing.T, h *house), change ...func(*node.Config)) {
 	t.Helper()
 	for _, b := range []backend{embedded, postgres} {
 		t.Run(string(b), func(t *testing.T) {
@@ -104,143 +79,70 @@ func onBoth(t *testing.T, test func(t *testing.T, h *house), change ...func(*hou
 	}
 }
 
-// newHouse starts a node of the service: store, index, mirrors, sweeper,
-// live server and handlers. It stops with the test.
-func newHouse(t testing.TB, b backend, change ...func(*house)) *house {
+// newHouse starts a node on a database of its own. change changes its configuration.
+// The node stops with the test.
+func newHouse(t testing.TB, b backend, change ...func(*node.Config)) *house {
 	t.Helper()
-	h := &house{t: t, options: storetest.Migrated(t, b == postgres)}
+	database := storetest.Migrated(t, b == postgres)
+	c, err := node.ReadConfig(nil)
+	require.NoError(t, err)
+	c.Addr, c.DatabaseURL, c.Data, c.SQLiteSync = "127.0.0.1:0", database.URL, database.DataDir, "normal"
+	c.PublicURL, c.AllowedOrigins, c.RateLimit = publicURL+"/", []string{friend}, 1_000_000
+	c.SecretKey, c.BootstrapKey, c.OTPFixedCode = strings.Repeat("s", 32), bootstrapKey, fixedCode
+	// The machine may be busy with other tests.
+	c.Adjust = node.Adjust{
+		API:      func(o *api.Options) { o.Timeout, o.CountTimeout = patience, patience },
+		Access:   func(o *access.Options) { o.TrustedFor = patience },
+		Live:     func(o *realtime.Options) { o.SourceTimeout = patience },
+		Presence: func(p *presence.Connections) { p.Patience = patience },
+	}
+	var server *storetest.RedisServer
 	if b == postgres {
-		h.redis = storetest.Redis(t)
+		server = storetest.Redis(t)
+		c.RedisURL = server.URL
 	}
-	for _, c := range change {
-		c(h)
+	for _, f := range change {
+		f(&c)
 	}
-	h.start(h.look)
-	return h
+	return start(t, c, server)
 }
 
 // beside starts another node on the same database and Redis. look, if any, gets
 // its store before anything uses it.
 func (h *house) beside(look func(*store.Store)) *house {
 	h.t.Helper()
-	other := &house{t: h.t, options: h.options, holding: h.holding, outside: h.outside, limit: h.limit, proxies: h.proxies, hasty: h.hasty, serious: h.serious, public: h.public, secret: h.secret, redis: h.redis}
-	other.start(look)
-	return other
+	c := h.config
+	c.Adjust.Store = look
+	return start(h.t, c, h.server)
 }
 
-func (h *house) start(look func(*store.Store)) {
-	t := h.t
+func start(t testing.TB, c node.Config, server *storetest.RedisServer) *house {
 	t.Helper()
-	h.visited, h.logged = map[string]bool{}, &logBook{}
-	log := slog.New(slog.NewJSONHandler(h.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	options := h.options
-	options.Log = log
-	redisURL := ""
-	if h.redis != nil {
-		redisURL = h.redis.URL
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	var err error
-	h.store, err = store.Open(ctx, options)
-	require.NoError(t, err)
-	if look != nil {
-		look(h.store)
-	}
-	_, err = h.store.Prepare(ctx)
-	require.NoError(t, err)
-	rdb, closeRedis, err := store.OpenRedis(redisURL)
-	require.NoError(t, err)
-	h.rdb = rdb
-	index := queue.NewIndex(rdb, booking.NewSource(h.store), log)
-	mirrors := queue.NewMirrors(index, time.Now, log)
-	c := catalog.New(h.store, func(ctx context.Context, organizationID string) {
-		if err := errors.Join(index.Rematch(ctx, organizationID), h.notify.Pushes.Moved(ctx, organizationID)); err != nil {
-			log.Warn("a change of the catalogue was not announced", "error", err)
+	h := &house{t: t, config: c, server: server, logged: &logBook{}, visited: map[string]bool{}}
+	c.Log = slog.New(slog.NewJSONHandler(h.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	changed := c.Adjust.Notify
+	c.Adjust.Notify = func(o *notify.Options) {
+		o.Console = c.Console // not the standard output
+		if changed != nil {
+			changed(o)
 		}
-	})
-	bookings := booking.New(h.store, c, index, mirrors, log)
-	secret := []byte(strings.Repeat("s", 32))
-	outside := h.outside
-	shown := presence.NewPositions(rdb, time.Now)
-	if h.holding {
-		outside.FCM.Live = shown.Places
 	}
-	outside.Store, outside.Bookings, outside.Secret, outside.PublicURL = h.store, bookings, secret, publicURL
-	outside.Log = log
-	if outside.Now == nil {
-		outside.Now = time.Now
-	}
-	h.notify, err = notify.New(ctx, outside)
+	n, err := node.New(t.Context(), c)
 	require.NoError(t, err)
-	revoked := queue.NewBroadcast(rdb)
-	codes := access.Options{
-		Secret: secret, BootstrapKey: bootstrapKey, FixedCode: fixedCode, CanSend: h.notify.Messages.Configured, CanSendCode: h.notify.Messages.CanSendCode, DailyCodes: h.daily, Now: time.Now, Log: log,
-		Announce: revoked.Send, TrustedFor: patience, // the machine may be busy with other tests
-		Turnstile: h.captcha[0], Recaptcha: h.captcha[1],
-	}
-	if h.secret {
-		codes.FixedCode, codes.CanSend = "", h.notify.Messages.CanSend
-	}
-	a, err := access.New(h.store, codes)
-	require.NoError(t, err)
-	h.access = a
-	kernel := api.Options{
-		Bookings: bookings, Catalog: c, Access: a, Store: h.store, Secret: secret, Log: log,
-		Redis: rdb, Alone: h.redis == nil, RateLimit: cmp.Or(h.limit, 1_000_000), TrustedProxies: h.proxies,
-		PublicURL: cmp.Or(h.public, publicURL+"/"), AllowedOrigins: []string{friend},
-	}
-	if !h.hasty {
-		kernel.Timeout, kernel.CountTimeout = patience, patience
-	}
-	h.server, err = handlers.New(handlers.Options{
-		Options: kernel, Mirrors: mirrors, Notify: h.notify, DailyCodes: h.daily,
-		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Query().Has("panic") {
-				panic("a secret cause")
-			}
-			_, _ = io.WriteString(w, "up 1\n")
-		}),
-		Development: !h.serious,
-	})
-	require.NoError(t, err)
-	patients := presence.NewConnections(rdb, time.Now)
-	if !h.hasty {
-		patients.Patience = patience
-	}
-	hub := realtime.New(realtime.Options{
-		Source: h.server.Live(), Mirrors: mirrors, Connections: patients, Log: log, Now: time.Now,
-		SourceTimeout: patience, // the machine may be busy with other tests
-	})
-	h.server.ServeLive(hub)
-
-	var running sync.WaitGroup
-	running.Go(func() { mirrors.Run(ctx) })
-	running.Go(func() { bookings.Sweep(ctx) })
-	running.Go(func() { a.Watch(ctx, hub.Revoke, hub.CloseUnchecked) })
-	running.Go(func() { assert.NoError(t, revoked.Run(ctx, a.Heard)) })
-	running.Go(func() {
-		assert.NoError(t, patients.Run(ctx, hub.TooMany, func(err error) { log.Warn("beat", "error", err) }))
-	})
-	running.Go(func() { a.Tally(ctx) })
-	if h.holding {
-		running.Go(func() { shown.Run(ctx, hub.Shown, func(err error) { log.Warn("say who is connected", "error", err) }) })
-	}
-	running.Go(func() { assert.NoError(t, h.notify.Run(ctx)) })
-	require.Eventually(t, mirrors.Linked, patience, time.Millisecond)
-	front := httptest.NewServer(h.server)
-	h.url = front.URL
+	h.Node = n
 	h.client = &http.Client{Timeout: 2 * patience, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var running sync.WaitGroup
+	running.Go(func() { assert.NoError(t, n.Run(ctx)) })
 	t.Cleanup(func() {
-		stopping, stopped := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
-		defer stopped()
-		assert.NoError(t, hub.Shutdown(stopping))
 		h.client.CloseIdleConnections()
-		front.Close()
 		cancel()
 		running.Wait()
-		assert.NoError(t, closeRedis())
-		assert.NoError(t, h.store.Close())
+		assert.NoError(t, n.Close())
 	})
+	<-n.Serving()
+	require.Eventually(t, n.Mirrors.Linked, patience, time.Millisecond)
+	return h
 }
 
 // logBook keeps what was logged.
@@ -264,17 +166,17 @@ func (l *logBook) String() string {
 // exec changes the database behind the service's back.
 func (h *house) exec(sql string, args ...any) {
 	h.t.Helper()
-	require.NoError(h.t, h.store.Tx(context.Background(), func(tx *store.Tx) error { return tx.Exec(sql, args...).Error }))
+	require.NoError(h.t, h.Store.Tx(context.Background(), func(tx *store.Tx) error { return tx.Exec(sql, args...).Error }))
 }
 
 // alter changes the schema, as its owner.
 func (h *house) alter(sql string) {
 	h.t.Helper()
-	if !h.store.Postgres() {
+	if !h.Store.Postgres() {
 		h.exec(sql)
 		return
 	}
-	owner, err := store.Open(context.Background(), storetest.Owner(h.t, h.options))
+	owner, err := store.Open(context.Background(), storetest.Owner(h.t, store.Options{URL: h.config.DatabaseURL, Now: time.Now, Log: slog.Default()}))
 	require.NoError(h.t, err)
 	defer func() { require.NoError(h.t, owner.Close()) }()
 	require.NoError(h.t, owner.Tx(context.Background(), func(tx *store.Tx) error { return tx.Exec(sql).Error }))
@@ -284,7 +186,7 @@ func (h *house) alter(sql string) {
 func scalar[T any](h *house, sql string, args ...any) T {
 	h.t.Helper()
 	var value T
-	require.NoError(h.t, h.store.Read(context.Background()).Raw(sql, args...).Row().Scan(&value))
+	require.NoError(h.t, h.Store.Read(context.Background()).Raw(sql, args...).Row().Scan(&value))
 	return value
 }
 
@@ -301,7 +203,7 @@ func (h *house) contents() string {
 	var all strings.Builder
 	for _, table := range tables {
 		var rows []map[string]any
-		require.NoError(h.t, h.store.Read(context.Background()).Table(table).Find(&rows).Error)
+		require.NoError(h.t, h.Store.Read(context.Background()).Table(table).Find(&rows).Error)
 		lines := make([]string, len(rows))
 		for i, row := range rows {
 			maps.DeleteFunc(row, func(column string, _ any) bool {
@@ -355,7 +257,7 @@ func (h *house) try(r request) (answer, error) {
 	if r.chunked {
 		body = struct{ io.Reader }{body} // its length can't be seen
 	}
-	req, err := http.NewRequestWithContext(context.Background(), r.method, h.url+r.path, body)
+	req, err := http.NewRequestWithContext(context.Background(), r.method, h.URL+r.path, body)
 	if err != nil {
 		return answer{}, err
 	}

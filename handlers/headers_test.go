@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"maps"
 	"net/http"
 	"slices"
@@ -14,6 +16,7 @@ import (
 
 // kindsOfAnswers are one request for each kind of answer there is.
 func (c *clinic) kindsOfAnswers() []request {
+	c.Handlers.ServeNothing()
 	requests := []request{
 		{method: http.MethodPost, path: "/availability/types", app: c.id, body: object{}}, // a result
 		{method: http.MethodGet, path: "/management/types", token: "guess"},               // problems …
@@ -23,7 +26,7 @@ func (c *clinic) kindsOfAnswers() []request {
 		{method: http.MethodGet, path: "/nowhere"},
 		{method: http.MethodDelete, path: "/availability/types"},
 		{method: http.MethodGet, path: "/management/types?a=%00"},
-		{method: http.MethodGet, path: "/metrics?panic", token: bootstrapKey},
+		{method: http.MethodGet, path: "/nothing/panic"},
 		{method: http.MethodGet, path: "/operator/jobs/"},
 		{method: http.MethodGet, path: "/connection/websocket"},
 		{method: http.MethodOptions, path: "/customer/profile", header: map[string]string{"Origin": friend, "Access-Control-Request-Method": "GET"}},
@@ -59,13 +62,13 @@ func TestEveryAnswerIsLockedDown(t *testing.T) {
 
 func TestTLSIsAskedForWhereItIsSpoken(t *testing.T) {
 	t.Parallel()
-	plain := func(h *house) { h.public = "http://clinic.example" }
+	plain := func(c *node.Config) { c.PublicURL = "http://clinic.example" }
 	hsts := func(h *house, proto string) string {
 		return h.send(request{method: http.MethodGet, path: "/healthz", header: map[string]string{"X-Forwarded-Proto": proto}}).header.Get("Strict-Transport-Security")
 	}
 	h := newHouse(t, embedded, plain)
 	assert.Empty(t, hsts(h, "https"), "anybody may say so")
-	h = newHouse(t, embedded, plain, func(h *house) { h.proxies = []string{"127.0.0.1", "::1"} })
+	h = newHouse(t, embedded, plain, func(c *node.Config) { c.TrustedProxies = []string{"127.0.0.1", "::1"} })
 	assert.NotEmpty(t, hsts(h, "https"))
 	assert.Empty(t, hsts(h, "http"))
 }
@@ -140,7 +143,7 @@ func TestPagesCallForTheOrganizationThatLetsThem(t *testing.T) {
 
 		// Live connections begin like a preflight and then belong to somebody.
 		live := func(origin, token string) (status, closed int) {
-			ws, res, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket",
+			ws, res, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket",
 				&websocket.DialOptions{HTTPHeader: http.Header{"Origin": {origin}}})
 			if res.Body != nil {
 				defer res.Body.Close() //nolint:errcheck // there is nothing in it

@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"context"
 	"errors"
 	"net/http"
@@ -85,7 +87,7 @@ func TestARepeatedRequestIsCarriedOutOnce(t *testing.T) {
 func column(h *house, sql string) []string {
 	h.t.Helper()
 	var texts []string
-	require.NoError(h.t, h.store.Read(context.Background()).Raw(sql).Scan(&texts).Error)
+	require.NoError(h.t, h.Store.Read(context.Background()).Raw(sql).Scan(&texts).Error)
 	return texts
 }
 
@@ -208,8 +210,8 @@ func TestARequestThatFailedAfterItsCommit(t *testing.T) {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			var after, before atomic.Bool
-			h := newHouse(t, b, func(h *house) {
-				h.look = func(s *store.Store) {
+			h := newHouse(t, b, func(c *node.Config) {
+				c.Adjust.Store = func(s *store.Store) {
 					on := s.Read(context.Background()).Callback()
 					require.NoError(t, on.Query().Before("gorm:query").Register("test:fail", func(db *gorm.DB) {
 						switch db.Statement.Dest.(type) {
@@ -253,7 +255,7 @@ func TestARequestThatFailedAfterItsCommit(t *testing.T) {
 // age moves a request into the past.
 func (h *house) age(key string, by time.Duration) {
 	h.t.Helper()
-	now, err := h.store.Now(context.Background())
+	now, err := h.Store.Now(context.Background())
 	require.NoError(h.t, err)
 	h.exec("UPDATE idempotency_keys SET created_at = ? WHERE idempotency_key = ?", now.Add(-by), key)
 }
@@ -263,31 +265,31 @@ func TestOnlyTheLastToClaimARequestCommits(t *testing.T) {
 	onBoth(t, func(t *testing.T, h *house) {
 		ctx := context.Background()
 		request := store.Request{OrganizationID: "o", Subject: "s", Key: "slow", Hash: "h"}
-		slow, _, err := h.store.Claim(ctx, request)
+		slow, _, err := h.Store.Claim(ctx, request)
 		require.NoError(t, err)
-		none, earlier, err := h.store.Claim(ctx, request)
+		none, earlier, err := h.Store.Claim(ctx, request)
 		require.NoError(t, err)
 		require.Nil(t, none)
 		require.False(t, earlier.Lost)
 		h.age("slow", 31*time.Second)
-		quick, _, err := h.store.Claim(ctx, request)
+		quick, _, err := h.Store.Claim(ctx, request)
 		require.NoError(t, err)
 		require.NotNil(t, quick)
 
 		write := func(claim *store.Claim, action string) error {
-			return h.store.Tx(store.WithIdempotency(ctx, claim), func(tx *store.Tx) error { return tx.Audit("o", action, "test", "t") })
+			return h.Store.Tx(store.WithIdempotency(ctx, claim), func(tx *store.Tx) error { return tx.Audit("o", action, "test", "t") })
 		}
 		require.Equal(t, models.CodeRequestRunning, models.CodeOf(write(slow, "slow")))
 		require.NoError(t, write(quick, "quick"))
-		require.NoError(t, h.store.Release(ctx, slow))
+		require.NoError(t, h.Store.Release(ctx, slow))
 		assert.Equal(t, []string{"quick"}, column(h, "SELECT action FROM audit WHERE organization_id = 'o'"))
 		assert.Equal(t, []string{"committed"}, column(h, "SELECT state FROM idempotency_keys"))
 
 		// Another transaction of the same request goes on, one after its end too.
 		require.NoError(t, write(quick, "more"))
-		require.NoError(t, h.store.Settle(ctx, quick, http.StatusOK, "", ""))
+		require.NoError(t, h.Store.Settle(ctx, quick, http.StatusOK, "", ""))
 		require.NoError(t, write(quick, "after"))
-		require.NoError(t, h.store.Release(ctx, quick)) // too late
+		require.NoError(t, h.Store.Release(ctx, quick)) // too late
 		assert.Equal(t, []string{"done"}, column(h, "SELECT state FROM idempotency_keys"))
 	})
 }
@@ -304,7 +306,7 @@ func TestRequestsAreForgottenAfterADay(t *testing.T) {
 		h.age("again", 25*time.Hour)
 		h.age("young", 23*time.Hour)
 		assert.False(t, c.once("again", join).ok().replayed())
-		require.NoError(t, h.notify.Tidy(context.Background()))
+		require.NoError(t, h.Notify.Tidy(context.Background()))
 		assert.ElementsMatch(t, []string{"young", "again"}, column(h, "SELECT idempotency_key FROM idempotency_keys"))
 		assert.True(t, c.once("young", join).ok().replayed())
 	})

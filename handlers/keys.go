@@ -85,7 +85,7 @@ func (s *Server) keyRoutesAt(path, nouns string, common api.Operation, of func(c
 	}
 	api.Register(s.api, route(http.MethodGet, path, "list"+nouns, "List API keys", "What they may do and were used for; the keys themselves are never shown again.", nil),
 		func(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[[]keyView], error) {
-			keys, err := s.opts.Access.Keys(ctx, of(c))
+			keys, err := s.api.Access.Keys(ctx, of(c))
 			if err != nil {
 				return api.Result[[]keyView]{}, err
 			}
@@ -93,7 +93,7 @@ func (s *Server) keyRoutesAt(path, nouns string, common api.Operation, of func(c
 			for i := range keys {
 				makers[i] = store.Audit{ActorKind: keys[i].MakerKind, ActorID: keys[i].MakerID}
 			}
-			names, err := s.opts.Access.ActorNames(ctx, makers)
+			names, err := s.api.Access.ActorNames(ctx, makers)
 			views := make([]keyView, len(keys))
 			for i := range keys {
 				views[i] = viewKey(&keys[i])
@@ -103,16 +103,16 @@ func (s *Server) keyRoutesAt(path, nouns string, common api.Operation, of func(c
 		})
 	api.Register(s.api, route(http.MethodPost, path, "create"+noun, "Make an API key", "The key is shown once. It does no more than the member who made it, and loses the scope admin when they are no owner or admin any more.", map[string]any{"name": "front desk", "scopes": []string{"write"}}),
 		func(ctx context.Context, c api.Caller, in *api.Body[keyBody]) (api.Result[keyView], error) {
-			return showKey(s.opts.Access.CreateKey(ctx, of(c), access.KeyPlan{
+			return showKey(s.api.Access.CreateKey(ctx, of(c), access.KeyPlan{
 				Name: in.Body.Name, Scopes: in.Body.Scopes, ExpiresAt: in.Body.ExpiresAt, By: c.Principal,
 			}))
 		})
 	api.Register(s.api, route(http.MethodPost, path+"/rotate", "rotate"+noun, "Rotate an API key", "The new key is shown once; the old one works for another 24 hours, unless it expires before. An admin rotates the keys of admins. The new key is the rotating member's, so that a key whose maker is gone can be taken over.", example),
 		func(ctx context.Context, c api.Caller, in *api.Body[rotateBody]) (api.Result[keyView], error) {
-			return showKey(s.opts.Access.RotateKey(ctx, c.Principal, of(c), in.Body.Name, in.Body.ExpiresAt))
+			return showKey(s.api.Access.RotateKey(ctx, c.Principal, of(c), in.Body.Name, in.Body.ExpiresAt))
 		})
 	api.Register(s.api, route(http.MethodDelete, path, "delete"+noun, "Delete an API key", "By its name, and those it replaced; they are refused from then on.", example),
 		func(ctx context.Context, c api.Caller, in *api.Body[keyRef]) (api.Result[emptyView], error) {
-			return api.Result[emptyView]{}, s.opts.Access.DeleteKey(ctx, of(c), in.Body.Name)
+			return api.Result[emptyView]{}, s.api.Access.DeleteKey(ctx, of(c), in.Body.Name)
 		})
 }

@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"context"
 	"fmt"
 	"hash/crc32"
@@ -297,7 +299,7 @@ func TestKeysAreCounted(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		far := h
-		if h.redis != nil {
+		if h.server != nil {
 			far = h.beside(nil)
 		}
 		c := h.newClinic()
@@ -330,8 +332,8 @@ func TestHotPathReadsNothing(t *testing.T) {
 			t.Parallel()
 			var looks atomic.Int64
 			credentials := regexp.MustCompile("FROM .?(api_keys|displays|sessions|members|customers|revocations).?( |$)")
-			h := newHouse(t, b, func(h *house) {
-				h.look = func(s *store.Store) {
+			h := newHouse(t, b, func(c *node.Config) {
+				c.Adjust.Store = func(s *store.Store) {
 					note := func(db *gorm.DB) {
 						sql := db.Statement.SQL.String()
 						if credentials.MatchString(sql) && !strings.Contains(sql, "at >= ") && !strings.Contains(sql, "replaced_at") { // which a node asks by itself

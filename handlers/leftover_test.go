@@ -65,7 +65,7 @@ func TestKeysLoseWithTheirMaker(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		far := h
-		if h.redis != nil {
+		if h.server != nil {
 			far = h.beside(nil)
 		}
 		c := h.newClinic()

@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -15,7 +17,9 @@ import (
 	"nowserving/models"
 )
 
-func limitedTo(requests int) func(*house) { return func(h *house) { h.limit = requests } }
+func limitedTo(requests int) func(*node.Config) {
+	return func(c *node.Config) { c.RateLimit = requests }
+}
 
 // left is what an answer says remains.
 func (a answer) left() int {
@@ -25,9 +29,9 @@ func (a answer) left() int {
 	return left
 }
 
-// hasty leaves a house the patience with Redis that the service has. Others wait
-// long for a busy machine.
-func hasty(h *house) { h.hasty = true }
+// hasty keeps the timeouts of the service. Other nodes of tests wait long for a busy
+// machine.
+func hasty(c *node.Config) { c.Adjust.API, c.Adjust.Presence = nil, nil }
 
 // spent requires an answer to say that so many requests of a budget were spent
 // since a moment; what came back since is left too.
@@ -173,7 +177,7 @@ func TestWithoutRedisEveryNodeKeepsTheLimit(t *testing.T) {
 	h := newHouse(t, postgres, limitedTo(limit), hasty)
 	c := h.newClinic()
 	other := h.beside(nil)
-	h.redis.Pause()
+	h.server.Pause()
 	began := time.Now()
 	for _, node := range []*house{h, other} {
 		answers := node.atOnce(200, func(int) request { return keyed(c.key) })
@@ -188,7 +192,7 @@ func TestWithoutRedisEveryNodeKeepsTheLimit(t *testing.T) {
 		h.send(keyed(c.key))
 		assert.Less(t, time.Since(asked), 5*time.Second, "100 ms are waited, and a command by itself would wait for 10 s")
 	}
-	h.redis.Resume()
+	h.server.Resume()
 	h.untilRefused(keyed(c.key))
 }
 
@@ -206,7 +210,7 @@ func TestOnlyTrustedProxiesSayWhereARequestComesFrom(t *testing.T) {
 		ask(h, fmt.Sprintf("203.0.113.%d", i)).spent(i+1, limit, began)
 	}
 
-	h = newHouse(t, embedded, limitedTo(limit), func(h *house) { h.proxies = []string{"127.0.0.0/8", "::1"} })
+	h = newHouse(t, embedded, limitedTo(limit), func(c *node.Config) { c.TrustedProxies = []string{"127.0.0.0/8", "::1"} })
 	began = time.Now()
 	for i := range 5 {
 		ask(h, fmt.Sprintf("203.0.113.%d", i)).spent(1, limit, began)
@@ -231,7 +235,7 @@ func TestASubscriberHasANetwork(t *testing.T) {
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/nowhere", http.NoBody)
 			r.RemoteAddr = netip.AddrPortFrom(netip.MustParseAddr(from), 4711).String()
 			w := httptest.NewRecorder()
-			h.server.ServeHTTP(w, r)
+			h.Handlers.ServeHTTP(w, r)
 			return answer{t: t, of: from, header: w.Header()}
 		}
 		proxied := func(from string) answer {
@@ -266,7 +270,7 @@ func TestASubscriberHasANetwork(t *testing.T) {
 		assert.GreaterOrEqual(t, allowed, 5*limit)
 		assert.LessOrEqual(t, allowed, 5*limit+int(time.Since(began)/(time.Minute/(5*limit)))+1)
 		direct("2001:db8:6:1::1").spent(1, limit, time.Now())
-	}, limitedTo(limit), func(h *house) { h.proxies = []string{"127.0.0.0/8", "::1"} })
+	}, limitedTo(limit), func(c *node.Config) { c.TrustedProxies = []string{"127.0.0.0/8", "::1"} })
 }
 
 func TestEveryOperationTellsOfItsLimit(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 // watch subscribes to a channel and returns the snapshot, or the error.
 func (h *house) watch(token, channel string) (snapshot any, published <-chan any, err error) {
 	h.t.Helper()
-	client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket", centrifuge.Config{Token: token})
+	client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket", centrifuge.Config{Token: token})
 	h.t.Cleanup(client.Close)
 	require.NoError(h.t, client.Connect())
 	sub, err := client.NewSubscription(channel)
@@ -170,7 +170,7 @@ func TestAScreenShowsEverybodyUnderWay(t *testing.T) {
 			c.act("end", id, nil).ok()
 		}
 		nodes := []*house{h}
-		if h.redis != nil {
+		if h.server != nil {
 			nodes = append(nodes, h.beside(func(*store.Store) {}))
 		}
 		for _, node := range nodes {

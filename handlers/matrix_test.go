@@ -373,7 +373,7 @@ var background = regexp.MustCompile(`^(river_|goose_|sqlite_|position_)`)
 // ownTables are those with rows of organizations, by the column that says whose.
 func (h *house) ownTables() map[string]string {
 	h.t.Helper()
-	db := h.store.Read(h.t.Context())
+	db := h.Store.Read(h.t.Context())
 	tables, err := db.Migrator().GetTables()
 	require.NoError(h.t, err)
 	owners := map[string]string{"organizations": "id"}
@@ -393,7 +393,7 @@ func (w *world) kept() string {
 	var all strings.Builder
 	for _, table := range slices.Sorted(maps.Keys(w.tables)) {
 		var rows []map[string]any
-		require.NoError(w.t, w.store.Read(w.t.Context()).Table(table).Where(w.tables[table]+" = ?", w.id).Find(&rows).Error)
+		require.NoError(w.t, w.Store.Read(w.t.Context()).Table(table).Where(w.tables[table]+" = ?", w.id).Find(&rows).Error)
 		lines := make([]string, len(rows))
 		for i, row := range rows {
 			maps.DeleteFunc(row, func(column string, _ any) bool {
@@ -418,7 +418,7 @@ func (w *world) identities() []string {
 		}
 	}
 	var ids []string
-	require.NoError(w.t, w.store.Read(w.t.Context()).Raw(`SELECT id FROM bookings WHERE organization_id = ? UNION SELECT id FROM members WHERE organization_id = ?
+	require.NoError(w.t, w.Store.Read(w.t.Context()).Raw(`SELECT id FROM bookings WHERE organization_id = ? UNION SELECT id FROM members WHERE organization_id = ?
 		UNION SELECT id FROM customers WHERE organization_id = ? UNION SELECT id FROM webhook_deliveries WHERE organization_id = ?`,
 		w.id, w.id, w.id, w.id).Scan(&ids).Error)
 	return append(found, ids...)
@@ -491,7 +491,7 @@ func (h *house) checkDoors(t *testing.T) {
 		assert.Zero(t, known[d.route], "%s is here twice", d.route)
 		known[d.route] = d.who
 	}
-	for _, route := range h.server.Routes() {
+	for _, route := range h.Handlers.Routes() {
 		method, path, _ := strings.Cut(route, " ")
 		switch {
 		case strings.HasPrefix(path, "/operator/jobs"):
@@ -700,7 +700,7 @@ type wire struct {
 // dial connects, and is let in.
 func (h *house) dial(token string) *wire {
 	h.t.Helper()
-	ws, res, err := websocket.Dial(h.t.Context(), "ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket", nil)
+	ws, res, err := websocket.Dial(h.t.Context(), "ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket", nil)
 	require.NoError(h.t, err)
 	if res.Body != nil {
 		require.NoError(h.t, res.Body.Close())

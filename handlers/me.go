@@ -33,13 +33,13 @@ func (s *Server) customerRoutes() {
 		Method: http.MethodGet, Path: "/customer/bookings/{bookingId}", ID: "getMyBooking", Tag: "Customer", Roles: api.Patients,
 		Summary: "Get my booking", About: "A ticket token is accepted too.",
 	}, func(ctx context.Context, c api.Caller, in *myBooking) (api.Result[api.BookingView], error) {
-		b, position, err := s.opts.Bookings.Watch(ctx, c.Scope(), in.ID)
+		b, position, err := s.api.Bookings.Watch(ctx, c.Scope(), in.ID)
 		if err != nil {
 			return api.Result[api.BookingView]{}, err
 		}
 		var place *booking.Place
 		if position > 0 {
-			at, err := s.opts.Bookings.PlaceAt(ctx, b, position)
+			at, err := s.api.Bookings.PlaceAt(ctx, b, position)
 			if err != nil {
 				return api.Result[api.BookingView]{}, err
 			}
@@ -55,7 +55,7 @@ func (s *Server) customerRoutes() {
 		Example: map[string]any{"bookingId": exampleID},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[cancelBody]) (api.Result[api.BookingView], error) {
 		ctx = store.Because(ctx, in.Body.Reason)
-		b, err := s.opts.Bookings.Cancel(ctx, c.Scope(), in.Body.BookingID, in.Body.Reason)
+		b, err := s.api.Bookings.Cancel(ctx, c.Scope(), in.Body.BookingID, in.Body.Reason)
 		if err != nil {
 			return api.Result[api.BookingView]{}, err
 		}
@@ -65,7 +65,7 @@ func (s *Server) customerRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/customer/profile", ID: "getMyProfile", Tag: "Customer", Roles: api.Customers, Summary: "Get my profile",
 	}, func(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[customerView], error) {
-		return viewCustomer(s.opts.Access.Customer(ctx, c.CustomerScope(), c.SubjectID))
+		return viewCustomer(s.api.Access.Customer(ctx, c.CustomerScope(), c.SubjectID))
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPut, Path: "/customer/profile", ID: "updateMyProfile", Tag: "Customer", Roles: api.Customers,

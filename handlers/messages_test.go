@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,16 +22,16 @@ import (
 
 // onBothWithCarriers is onBoth in a house whose messages go to a mail server
 // and to Twilio, and whose one-time codes are secret.
-func onBothWithCarriers(t *testing.T, test func(t *testing.T, h *house, phones *fakeTwilio, mails *fakeMail), change ...func(*house)) {
+func onBothWithCarriers(t *testing.T, test func(t *testing.T, h *house, phones *fakeTwilio, mails *fakeMail), change ...func(*node.Config)) {
 	t.Helper()
 	for _, b := range []backend{embedded, postgres} {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			phones, mails := newTwilio(t), newMail(t)
-			h := newHouse(t, b, func(h *house) {
-				h.secret, h.outside.SMSURL, h.outside.SMTPURL = true, phones.url, mails.url
-				for _, c := range change {
-					c(h)
+			h := newHouse(t, b, func(c *node.Config) {
+				c.OTPFixedCode, c.SMSURL, c.SMTPURL = "", phones.url, mails.url
+				for _, f := range change {
+					f(c)
 				}
 			})
 			test(t, h, phones, mails)
@@ -96,7 +98,7 @@ func (h *house) hurryMessage(from, to time.Duration) {
 	var due []time.Time
 	require.Eventually(h.t, func() bool {
 		due = nil
-		require.NoError(h.t, h.store.Read(context.Background()).Raw("SELECT scheduled_at "+waiting, now).Scan(&due).Error)
+		require.NoError(h.t, h.Store.Read(context.Background()).Raw("SELECT scheduled_at "+waiting, now).Scan(&due).Error)
 		return len(due) == 1
 	}, patience, 5*time.Millisecond, "no message waits for another attempt")
 	h.exec("UPDATE river_job SET state = 'available', scheduled_at = ? WHERE kind = 'message' AND state IN ('scheduled', 'available') AND scheduled_at > ?", now.Add(-time.Second), now)
@@ -173,7 +175,7 @@ func TestOneTimeCodesReachPeople(t *testing.T) {
 		kept := h.logged.String()
 		for _, table := range []string{"river_job", "message_attempts"} {
 			var rows []map[string]any
-			require.NoError(t, h.store.Read(context.Background()).Table(table).Find(&rows).Error)
+			require.NoError(t, h.Store.Read(context.Background()).Table(table).Find(&rows).Error)
 			require.NotEmpty(t, rows)
 			kept += fmt.Sprintf("%s", rows)
 		}
@@ -191,7 +193,7 @@ func TestCodesThatCannotBeSentAreRefused(t *testing.T) {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			mails := newMail(t)
-			h := newHouse(t, b, func(h *house) { h.secret, h.outside.SMTPURL = true, mails.url })
+			h := newHouse(t, b, func(c *node.Config) { c.OTPFixedCode, c.SMTPURL = "", mails.url })
 			c := h.newClinic()
 			c.askCode("sms", "+966500000111", "").refused(http.StatusServiceUnavailable, models.CodeNoSender)
 			c.askCode("whatsapp", "+966500000111", "").refused(http.StatusServiceUnavailable, models.CodeNoSender)
@@ -219,7 +221,7 @@ func TestFixedCodesAreSentWhereTheyCanBe(t *testing.T) {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			mails := newMail(t)
-			h := newHouse(t, b, func(h *house) { h.outside.SMTPURL = mails.url })
+			h := newHouse(t, b, func(c *node.Config) { c.SMTPURL = mails.url })
 			c := h.newClinic()
 			c.askCode("email", "sara@example.com", "").ok()
 			assert.Contains(t, mails.next("sara@example.com", 1).body, fixedCode)
@@ -306,8 +308,8 @@ func TestMailIsSentAgain(t *testing.T) {
 func TestMailGoesNowhereInTheClear(t *testing.T) {
 	t.Parallel()
 	mails := newMail(t)
-	h := newHouse(t, embedded, func(h *house) {
-		h.secret, h.outside.SMTPURL = true, strings.Replace(mails.url, "127.0.0.1", "0.0.0.0", 1)
+	h := newHouse(t, embedded, func(c *node.Config) {
+		c.OTPFixedCode, c.SMTPURL = "", strings.Replace(mails.url, "127.0.0.1", "0.0.0.0", 1)
 	})
 	c := h.newClinic()
 	c.askCode("email", "mona@example.com", "").ok()
@@ -327,7 +329,7 @@ func TestMessagesOfNoUseAreNotSent(t *testing.T) {
 		require.NoError(t, err)
 		letter, err := json.Marshal(models.Letter{To: "late@example.com", Values: map[string]string{"code": "123456"}})
 		require.NoError(t, err)
-		require.NoError(t, h.store.Tx(context.Background(), func(tx *store.Tx) error {
+		require.NoError(t, h.Store.Tx(context.Background(), func(tx *store.Tx) error {
 			tx.Enqueue(models.Message{
 				OrganizationID: c.id, Template: models.TemplateOTP, Method: "email", Until: tx.Now, Sealed: sealer.Seal(string(letter)),
 			})
@@ -341,11 +343,11 @@ func TestMessagesOfNoUseAreNotSent(t *testing.T) {
 		assert.Zero(t, mails.tries("late@example.com"))
 
 		t.Log("after 30 days the log is deleted")
-		require.NoError(t, h.notify.Tidy(context.Background()))
+		require.NoError(t, h.Notify.Tidy(context.Background()))
 		kept := scalar[int](h, "SELECT count(*) FROM message_attempts")
 		require.NotZero(t, kept)
 		h.exec("UPDATE message_attempts SET created_at = ? WHERE status = 'failed'", time.Now().UTC().Add(-30*24*time.Hour-time.Minute))
-		require.NoError(t, h.notify.Tidy(context.Background()))
+		require.NoError(t, h.Notify.Tidy(context.Background()))
 		assert.Equal(t, 1, scalar[int](h, "SELECT count(*) FROM message_attempts"))
 	})
 }
@@ -386,7 +388,7 @@ func TestDevelopersReadMessagesAtTheConsole(t *testing.T) {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			mails, terminal := newMail(t), &logBook{}
-			h := newHouse(t, b, func(h *house) { h.secret, h.outside.SMTPURL, h.outside.Console = true, mails.url, terminal })
+			h := newHouse(t, b, func(c *node.Config) { c.OTPFixedCode, c.SMTPURL, c.Console = "", mails.url, terminal })
 			c := h.newClinic()
 			c.askCode("sms", "+966500000131", "").ok()
 			require.Eventually(t, func() bool { return strings.Contains(terminal.String(), "── sms to +966500000131 ──") }, patience, 5*time.Millisecond)

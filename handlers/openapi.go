@@ -9,7 +9,7 @@ import (
 func (s *Server) serveDocuments() {
 	s.api.ServeOpenAPI(func(document *huma.OpenAPI) {
 		addWebhooks(document)
-		addExamples(document, s.opts.PublicURL)
+		addExamples(document, s.api.PublicURL)
 	})
-	s.api.ServeDocument("/asyncapi.json", func() ([]byte, error) { return liveDocument(s.api.Info(), s.opts.PublicURL) })
+	s.api.ServeDocument("/asyncapi.json", func() ([]byte, error) { return liveDocument(s.api.Info(), s.api.PublicURL) })
 }

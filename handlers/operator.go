@@ -27,7 +27,7 @@ const operatorPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 
 func (s *Server) operatorRoutes() error {
 	// Not started: in its background it would only count jobs ahead of time.
 	pages, err := riverui.NewHandler(&riverui.HandlerOpts{
-		Endpoints: s.opts.Notify.JobPages(), JobListHideArgsByDefault: true, Logger: s.opts.Log, Prefix: jobsPath,
+		Endpoints: s.opts.Notify.JobPages(), JobListHideArgsByDefault: true, Logger: s.api.Log, Prefix: jobsPath,
 	})
 	if err != nil {
 		return fmt.Errorf("make the pages of jobs: %w", err)

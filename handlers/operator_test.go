@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -92,11 +94,11 @@ func TestOldestDueGrowsUntilTheJobIsDone(t *testing.T) {
 		<-release
 	}))
 	t.Cleanup(slow.Close)
-	h := newHouse(t, embedded, func(h *house) { h.outside.AllowPrivate = true })
+	h := newHouse(t, embedded, func(c *node.Config) { c.WebhookAllowPrivate = true })
 	c := h.newClinic()
 	c.staff(http.MethodPost, "/management/webhooks", object{"trigger": "bookingUnassigned", "url": slow.URL}).ok()
 	age := func() time.Duration {
-		oldest, err := h.notify.OldestDue(t.Context())
+		oldest, err := h.Notify.OldestDue(t.Context())
 		require.NoError(t, err)
 		return oldest["webhooks"]
 	}
@@ -107,5 +109,5 @@ func TestOldestDueGrowsUntilTheJobIsDone(t *testing.T) {
 	require.InDelta(t, 90, age().Seconds(), 20)
 	close(release)
 	require.Eventually(t, func() bool { return age() == 0 }, patience, 5*time.Millisecond)
-	require.EqualValues(t, 1, h.notify.Counts().Outcomes[outbox.Outcome{Channel: "webhook", Result: "sent"}])
+	require.EqualValues(t, 1, h.Notify.Counts().Outcomes[outbox.Outcome{Channel: "webhook", Result: "sent"}])
 }

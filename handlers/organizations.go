@@ -65,7 +65,7 @@ type DoorBody struct {
 // organization has an on-site code.
 func (s *Server) door(b DoorBody, drawn bool) (catalog.OrganizationChange, error) {
 	change := catalog.OrganizationChange{ShortName: b.ShortName, Country: b.Country, GuestJoin: b.GuestJoin}
-	if b.GuestJoin != nil && *b.GuestJoin == models.GuestsTurnstile && !s.opts.Access.AsksTurnstile() {
+	if b.GuestJoin != nil && *b.GuestJoin == models.GuestsTurnstile && !s.api.Access.AsksTurnstile() {
 		return change, models.Invalid("guestJoin", "The server is not set up with Turnstile (NOWSERVING_TURNSTILE_SECRET).")
 	}
 	var code string
@@ -113,7 +113,7 @@ func (s *Server) organizationRoutes() {
 		Summary: "List organizations", About: "All of them for an account key; other callers see their own.",
 	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[organizationView], error) {
 		page := in.Page()
-		rows, err := s.opts.Catalog.Organizations(ctx, c.Principal.OrganizationID, page)
+		rows, err := s.api.Catalog.Organizations(ctx, c.Principal.OrganizationID, page)
 		return api.ListOf(rows, page.Limit, func(o *models.Organization) string { return o.ID }, viewOrganization), err
 	})
 	api.Register(s.api, api.Operation{
@@ -132,7 +132,7 @@ func (s *Server) organizationRoutes() {
 			return api.Result[organizationView]{}, err
 		}
 		door.Apply(o)
-		return s.showOrganization(c)(o, s.opts.Catalog.CreateOrganization(ctx, o))
+		return s.showOrganization(c)(o, s.api.Catalog.CreateOrganization(ctx, o))
 	})
 	type byOrganization struct {
 		ID string `path:"id" maxLength:"64"`
@@ -155,7 +155,7 @@ func (s *Server) organizationRoutes() {
 		if err := within(ctx, c, &in.ID); err != nil {
 			return api.Result[organizationView]{}, err
 		}
-		return s.showOrganization(c)(s.opts.Catalog.Organization(ctx, in.ID))
+		return s.showOrganization(c)(s.api.Catalog.Organization(ctx, in.ID))
 	})
 	type organizationChange struct {
 		ID   string `path:"id" maxLength:"64"`
@@ -175,7 +175,7 @@ func (s *Server) organizationRoutes() {
 		if in.Body.OTPDailyLimit != nil && c.Kind != access.KindAccount {
 			return api.Result[organizationView]{}, models.Errorf(models.CodeForbidden, "Messages cost the operator: only an account key sets otpDailyLimit.")
 		}
-		before, err := s.opts.Catalog.Organization(ctx, in.ID)
+		before, err := s.api.Catalog.Organization(ctx, in.ID)
 		if err != nil {
 			return api.Result[organizationView]{}, err
 		}
@@ -186,7 +186,7 @@ func (s *Server) organizationRoutes() {
 		change.Name, change.Timezone, change.BusinessTypeID = in.Body.Name, in.Body.Timezone, in.Body.BusinessTypeID
 		change.BusinessCustomConfig, change.AllowedOrigins = in.Body.BusinessCustomConfig, in.Body.AllowedOrigins
 		change.ClinicAddresses, change.OTPDailyLimit = in.Body.ClinicAddresses, in.Body.OTPDailyLimit
-		o, err := s.opts.Catalog.UpdateOrganization(ctx, in.ID, change)
+		o, err := s.api.Catalog.UpdateOrganization(ctx, in.ID, change)
 		s.api.Directory.Forget(in.ID)
 		return s.showOrganization(c)(o, err)
 	})
@@ -205,17 +205,17 @@ func (s *Server) organizationRoutes() {
 		}
 		defer s.api.Directory.Forget(in.ID)
 		if !in.Hard {
-			return s.showOrganization(c)(s.opts.Catalog.DeleteOrganization(ctx, in.ID))
+			return s.showOrganization(c)(s.api.Catalog.DeleteOrganization(ctx, in.ID))
 		}
 		if !s.opts.Development {
 			return api.Result[organizationView]{}, models.Errorf(models.CodeHardDelete, "Organizations are deleted for good in development only.")
 		}
-		o, err := s.opts.Catalog.DropOrganization(ctx, in.ID)
+		o, err := s.api.Catalog.DropOrganization(ctx, in.ID)
 		if err != nil {
 			return api.Result[organizationView]{}, err
 		}
 		if err := s.opts.Mirrors.Drop(ctx, in.ID); err != nil {
-			s.opts.Log.Warn("the queue index of a deleted organization stays in Redis", "organization", in.ID, "error", err)
+			s.api.Log.Warn("the queue index of a deleted organization stays in Redis", "organization", in.ID, "error", err)
 		}
 		return s.showOrganization(c)(o, nil)
 	})

@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"context"
 	"fmt"
 	"maps"
@@ -127,9 +129,9 @@ func TestDeletedOrganization(t *testing.T) {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			f, phones, mails := newFCM(t), newTwilio(t), newMail(t)
-			h := newHouse(t, b, f.pushing, allowPrivate, func(h *house) { h.outside.SMSURL, h.outside.SMTPURL = phones.url, mails.url })
+			h := newHouse(t, b, f.pushing, allowPrivate, func(c *node.Config) { c.SMSURL, c.SMTPURL = phones.url, mails.url })
 			far := h
-			if h.redis != nil {
+			if h.server != nil {
 				far = h.beside(nil)
 			}
 			failing := newReceiver(t, answering(http.StatusInternalServerError))
@@ -152,7 +154,7 @@ func TestDeletedOrganization(t *testing.T) {
 			called := c.staff(http.MethodPut, "/management/scheduling/new", joining(c.kind, object{"customerIdentifier": object{"phone": "+966500000462"}, "priority": 9})).ok().str("id")
 			c.act("assign", called, object{"resourceId": c.room}).ok()
 			require.Eventually(t, func() bool { return f.asked("phone") > 0 }, patience, 5*time.Millisecond)
-			require.NoError(t, h.store.Tx(context.Background(), func(tx *store.Tx) error {
+			require.NoError(t, h.Store.Tx(context.Background(), func(tx *store.Tx) error {
 				tx.EnqueueAt(time.Now().Add(time.Hour), models.Message{OrganizationID: c.id, Template: models.TemplateOTP, Method: "sms", Until: time.Now().Add(time.Hour)})
 				return nil
 			}))
@@ -238,7 +240,7 @@ func (h *house) mentions(text string) map[string]int {
 	found := map[string]int{}
 	for _, table := range h.everyTable() {
 		var rows []map[string]any
-		require.NoError(h.t, h.store.Read(context.Background()).Table(table).Find(&rows).Error)
+		require.NoError(h.t, h.Store.Read(context.Background()).Table(table).Find(&rows).Error)
 		for _, row := range rows {
 			if strings.Contains(fmt.Sprintf("%s", row), text) {
 				found[table]++
@@ -251,11 +253,11 @@ func (h *house) mentions(text string) map[string]int {
 func (h *house) everyTable() []string {
 	h.t.Helper()
 	query := "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name"
-	if h.store.Postgres() {
+	if h.Store.Postgres() {
 		query = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' AND table_type = 'BASE TABLE' ORDER BY table_name"
 	}
 	var names []string
-	require.NoError(h.t, h.store.Read(context.Background()).Raw(query).Scan(&names).Error)
+	require.NoError(h.t, h.Store.Read(context.Background()).Raw(query).Scan(&names).Error)
 	return names
 }
 
@@ -280,7 +282,7 @@ func (h *house) idsOf(organizationID string) map[string]bool {
 	h.t.Helper()
 	ids := map[string]bool{}
 	for _, table := range h.tenantTables() {
-		maps.Copy(ids, h.idsIn(h.store.Read(context.Background()).Table(table).Where("organization_id = ?", organizationID)))
+		maps.Copy(ids, h.idsIn(h.Store.Read(context.Background()).Table(table).Where("organization_id = ?", organizationID)))
 	}
 	return ids
 }
@@ -288,7 +290,7 @@ func (h *house) idsOf(organizationID string) map[string]bool {
 // tenantTables are the tables that name the organization of each row.
 func (h *house) tenantTables() []string {
 	return slices.DeleteFunc(h.everyTable(), func(table string) bool {
-		columns, err := h.store.Read(context.Background()).Migrator().ColumnTypes(table)
+		columns, err := h.Store.Read(context.Background()).Migrator().ColumnTypes(table)
 		require.NoError(h.t, err)
 		for _, column := range columns {
 			if column.Name() == "organization_id" {
@@ -333,7 +335,7 @@ func TestHardDeletion(t *testing.T) {
 			assert.Equal(t, []any{"https://clinic.example"}, gone.list("result.allowedOrigins"), "as it was")
 			assert.Equal(t, map[string]int{"audit": 1, "audit_chains": 1, "revocations": 2}, h.mentions(c.id), "that it is gone, by whom, how long its audit was, and that its credentials ended")
 			for _, id := range []string{"", c.id, stays.id} {
-				report, err := h.store.VerifyAudit(t.Context(), id, nil)
+				report, err := h.Store.VerifyAudit(t.Context(), id, nil)
 				require.NoError(t, err)
 				assert.Empty(t, report.Faults, "the audit of %q", id)
 				assert.Positive(t, report.Lines)
@@ -343,17 +345,17 @@ func TestHardDeletion(t *testing.T) {
 				if table == "revocations" { // of what may still come with a credential
 					continue
 				}
-				for id := range h.idsIn(h.store.Read(context.Background()).Table(table)) {
+				for id := range h.idsIn(h.Store.Read(context.Background()).Table(table)) {
 					assert.False(t, theirs[id], "%s in %s", id, table)
 				}
 			}
 			assert.Zero(t, scalar[int](h, "SELECT count(*) FROM river_job WHERE kind = 'announce' AND CAST(args ->> 'eventId' AS bigint) NOT IN (SELECT id FROM events)"))
 			assert.Equal(t, rest, h.mentions(stays.id))
 			c.organization(http.MethodDelete, "?hardDelete=true", nil).refused(http.StatusNotFound, models.CodeOrgMissing)
-			keys, err := h.rdb.Keys(t.Context(), "*"+c.id+"*").Result()
+			keys, err := h.Redis.Keys(t.Context(), "*"+c.id+"*").Result()
 			require.NoError(t, err)
 			assert.Empty(t, keys)
-			keys, err = h.rdb.Keys(t.Context(), "*"+stays.id+"*").Result()
+			keys, err = h.Redis.Keys(t.Context(), "*"+stays.id+"*").Result()
 			require.NoError(t, err)
 			assert.NotEmpty(t, keys)
 			stays.staff(http.MethodGet, "/management/bookings", nil).ok()
@@ -398,7 +400,7 @@ func TestHardDeletionMeetsWhatIsWritten(t *testing.T) {
 
 		written, end, ended := make(chan struct{}), make(chan struct{}), make(chan error)
 		go func() {
-			ended <- h.store.Tx(context.Background(), func(tx *store.Tx) error {
+			ended <- h.Store.Tx(context.Background(), func(tx *store.Tx) error {
 				defer func() { close(written); <-end }()
 				return tx.Exec("INSERT INTO customers (id, organization_id, created_at, updated_at) VALUES ('late', ?, ?, ?)", c.id, tx.Now, tx.Now).Error
 			})
@@ -406,7 +408,7 @@ func TestHardDeletionMeetsWhatIsWritten(t *testing.T) {
 		<-written
 		dropped := make(chan answer)
 		go func() { dropped <- c.organization(http.MethodDelete, "?hardDelete=true", nil) }()
-		if h.store.Postgres() { // it has deleted what it saw, and waits
+		if h.Store.Postgres() { // it has deleted what it saw, and waits
 			require.Eventually(t, func() bool {
 				return scalar[int](h, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database() AND query LIKE 'DELETE FROM organizations%'") == 1
 			}, patience, 5*time.Millisecond)
@@ -457,7 +459,7 @@ func (h *house) fillEverything(phone string) *clinic {
 	h.exec("INSERT INTO message_attempts (id, organization_id, message_id, booking_id, template, method, attempt, status, provider_id, error, duration_ms, created_at) VALUES (?, ?, 'm', '', 'otp', 'sms', 1, 'sent', '', '', 1, ?)",
 		models.NewID(), c.id, now)
 	h.exec("INSERT INTO push_log (notification_id, device_id, organization_id, booking_id, type, status, at) VALUES (?, 'd', ?, 'b', 'T', 'sent', ?) ON CONFLICT DO NOTHING", models.NewID(), c.id, now)
-	require.NoError(h.t, h.store.Tx(context.Background(), func(tx *store.Tx) error {
+	require.NoError(h.t, h.Store.Tx(context.Background(), func(tx *store.Tx) error {
 		tx.EnqueueAt(now.Add(time.Hour), models.Message{OrganizationID: c.id, Template: models.TemplateOTP, Method: "sms"})
 		return nil
 	}))
@@ -467,7 +469,7 @@ func (h *house) fillEverything(phone string) *clinic {
 // TestHardDeletionIsForDevelopment only.
 func TestHardDeletionIsForDevelopment(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, embedded, func(h *house) { h.serious = true })
+	h := newHouse(t, embedded, func(c *node.Config) { c.Env = "production" })
 	c := h.newClinic()
 	before := h.contents()
 	c.organization(http.MethodDelete, "?hardDelete=true", nil).refused(http.StatusForbidden, models.CodeHardDelete)

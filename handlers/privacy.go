@@ -103,28 +103,28 @@ func (s *Server) privacyRoutes() {
 // erase cancels a customer's bookings and then erases the customer. An erasure that
 // was interrupted continues when it is requested again.
 func (s *Server) erase(ctx context.Context, c api.Caller, id string) error {
-	if _, err := s.opts.Access.Customer(ctx, c.CustomerScope(), id); err != nil {
+	if _, err := s.api.Access.Customer(ctx, c.CustomerScope(), id); err != nil {
 		return err
 	}
-	if err := s.opts.Bookings.CancelAll(ctx, c.Scope(), id); err != nil {
+	if err := s.api.Bookings.CancelAll(ctx, c.Scope(), id); err != nil {
 		return err
 	}
-	return s.opts.Access.Erase(ctx, c.CustomerScope(), id, s.opts.Notify.Erase, s.api.EraseAnswers)
+	return s.api.Access.Erase(ctx, c.CustomerScope(), id, s.opts.Notify.Erase, s.api.EraseAnswers)
 }
 
 func (s *Server) export(ctx context.Context, c api.Caller, id string) (exportView, error) {
-	h, err := s.opts.Access.Export(ctx, c.CustomerScope(), id)
+	h, err := s.api.Access.Export(ctx, c.CustomerScope(), id)
 	if err != nil {
 		return exportView{}, err
 	}
 	names := map[string]string{}
 	if c.Kind != access.KindCustomer { // customers don't see the names of staff
-		if names, err = s.opts.Access.ActorNames(ctx, h.Audit); err != nil {
+		if names, err = s.api.Access.ActorNames(ctx, h.Audit); err != nil {
 			return exportView{}, err
 		}
 	}
 	view := exportView{
-		ExportedAt: models.At(s.opts.Store.Time()), Customer: customerOf(h.Customer), Lang: h.Customer.Lang, Truncated: h.Truncated,
+		ExportedAt: models.At(s.api.Store.Time()), Customer: customerOf(h.Customer), Lang: h.Customer.Lang, Truncated: h.Truncated,
 		Devices: h.Devices, Messages: h.Messages, Sessions: h.Sessions,
 		Bookings: make([]exportedBooking, len(h.Bookings)), Deliveries: make([]exportedDelivery, len(h.Deliveries)), Audit: make([]AuditLine, len(h.Audit)),
 	}

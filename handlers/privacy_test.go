@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -60,15 +62,15 @@ func (h *house) traces() []string {
 	}
 	ctx := h.t.Context()
 	names := "SELECT name FROM sqlite_master WHERE type = 'table'"
-	if h.store.Postgres() {
+	if h.Store.Postgres() {
 		names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' AND table_type = 'BASE TABLE'"
 	}
 	var tables []string
-	require.NoError(h.t, h.store.Read(ctx).Raw(names).Scan(&tables).Error)
+	require.NoError(h.t, h.Store.Read(ctx).Raw(names).Scan(&tables).Error)
 	require.Greater(h.t, len(tables), 25)
 	for _, table := range tables {
 		var rows []map[string]any
-		require.NoError(h.t, h.store.Read(ctx).Table(table).Find(&rows).Error)
+		require.NoError(h.t, h.Store.Read(ctx).Table(table).Find(&rows).Error)
 		for _, row := range rows {
 			for column, value := range row {
 				if raw, ok := value.([]byte); ok {
@@ -86,33 +88,33 @@ func (h *house) traces() []string {
 		sealer, err := models.NewSealer([]byte(strings.Repeat("s", 32)), purpose)
 		require.NoError(h.t, err)
 		var sealed []string
-		require.NoError(h.t, h.store.Read(ctx).Raw(table).Scan(&sealed).Error)
+		require.NoError(h.t, h.Store.Read(ctx).Raw(table).Scan(&sealed).Error)
 		for _, text := range sealed {
 			plain, err := sealer.Open(text)
 			require.NoError(h.t, err)
 			look(table, plain)
 		}
 	}
-	if !h.store.Postgres() {
+	if !h.Store.Postgres() {
 		for _, file := range []string{"nowserving.db", "nowserving.db-wal"} {
-			bytes, err := os.ReadFile(filepath.Join(h.options.DataDir, file))
+			bytes, err := os.ReadFile(filepath.Join(h.config.Data, file))
 			require.NoError(h.t, err)
 			look("a file", string(bytes))
 		}
 	}
-	keys := h.rdb.Scan(ctx, 0, "*", 1000).Iterator()
+	keys := h.Redis.Scan(ctx, 0, "*", 1000).Iterator()
 	for keys.Next(ctx) {
 		look("Redis", keys.Val())
 		var value string
-		switch kind := h.rdb.Type(ctx, keys.Val()).Val(); kind {
+		switch kind := h.Redis.Type(ctx, keys.Val()).Val(); kind {
 		case "string":
-			value = h.rdb.Get(ctx, keys.Val()).Val()
+			value = h.Redis.Get(ctx, keys.Val()).Val()
 		case "hash":
-			value = fmt.Sprint(h.rdb.HGetAll(ctx, keys.Val()).Val())
+			value = fmt.Sprint(h.Redis.HGetAll(ctx, keys.Val()).Val())
 		case "zset":
-			value = fmt.Sprint(h.rdb.ZRange(ctx, keys.Val(), 0, -1).Val())
+			value = fmt.Sprint(h.Redis.ZRange(ctx, keys.Val(), 0, -1).Val())
 		case "set":
-			value = fmt.Sprint(h.rdb.SMembers(ctx, keys.Val()).Val())
+			value = fmt.Sprint(h.Redis.SMembers(ctx, keys.Val()).Val())
 		case "none": // gone since
 		default:
 			require.Fail(h.t, "Redis holds a "+kind)
@@ -136,10 +138,10 @@ func echo(t testing.TB) string {
 	return server.URL
 }
 
-// outgoing lets things leave the house: webhooks to this machine, and e-mail to
-// a server that does not answer.
-func outgoing(h *house) {
-	h.outside.AllowPrivate, h.outside.SMTPURL = true, "smtp://127.0.0.1:9?from=clinic@mail.example"
+// outgoing lets a node send: webhooks to this machine, and e-mail to a server that does
+// not answer.
+func outgoing(c *node.Config) {
+	c.WebhookAllowPrivate, c.SMTPURL = true, "smtp://127.0.0.1:9?from=clinic@mail.example"
 }
 
 // leaveTraces makes a customer who leaves their identity wherever they can, and
@@ -294,8 +296,8 @@ func TestNothingIsLeftOfWhatWentWrong(t *testing.T) {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			f, phones, mails := newFCM(t), newTwilio(t), newMail(t)
-			h := newHouse(t, b, f.pushing, allowPrivate, func(h *house) {
-				h.outside.SMSURL, h.outside.SMTPURL, h.proxies = phones.url, mails.url, []string{"127.0.0.0/8"}
+			h := newHouse(t, b, f.pushing, allowPrivate, func(c *node.Config) {
+				c.SMSURL, c.SMTPURL, c.TrustedProxies = phones.url, mails.url, []string{"127.0.0.0/8"}
 			})
 			c := h.newClinic()
 			kind := c.newType(nil)
@@ -370,7 +372,7 @@ func TestNothingIsLeftOfWhatWentWrong(t *testing.T) {
 			require.Eventually(t, settled, patience, 10*time.Millisecond)
 			// Requests from an address are counted for a minute at most.
 			require.Eventually(t, func() bool {
-				counted, err := h.rdb.Exists(t.Context(), "rate:address:"+plantedAddress).Result()
+				counted, err := h.Redis.Exists(t.Context(), "rate:address:"+plantedAddress).Result()
 				return err == nil && counted == 0
 			}, 2*patience, 10*time.Millisecond)
 			assert.Empty(t, h.traces())
@@ -429,7 +431,7 @@ func TestErasureMeetsWhoIsUnderWay(t *testing.T) {
 		c := h.newClinic()
 		kind := c.newType(nil)
 		nodes := []*house{h, h} // the embedded database belongs to one node
-		if h.redis != nil {
+		if h.server != nil {
 			nodes[1] = h.beside(nil)
 		}
 		const patients = 4
@@ -500,8 +502,8 @@ func TestErasureMeetsWhoIsUnderWay(t *testing.T) {
 			"SELECT actor_id || ' ' || action || ' ' || created_at FROM audit WHERE actor_kind = 'customer' AND address <> ''",
 		} {
 			var lines, erased []string
-			require.NoError(t, h.store.Read(t.Context()).Raw(kept).Scan(&lines).Error)
-			require.NoError(t, h.store.Read(t.Context()).Raw("SELECT id || ' ' || COALESCE(CAST(erased_at AS text), 'never') FROM customers").Scan(&erased).Error)
+			require.NoError(t, h.Store.Read(t.Context()).Raw(kept).Scan(&lines).Error)
+			require.NoError(t, h.Store.Read(t.Context()).Raw("SELECT id || ' ' || COALESCE(CAST(erased_at AS text), 'never') FROM customers").Scan(&erased).Error)
 			assert.Empty(t, lines, "erased: %v", erased)
 		}
 	}, outgoing)
@@ -516,8 +518,8 @@ func TestErasureOvertakesAJoin(t *testing.T) {
 			t.Parallel()
 			var held atomic.Bool
 			arrived, goOn := make(chan struct{}, 3), make(chan struct{})
-			h := newHouse(t, b, func(h *house) {
-				h.look = func(s *store.Store) {
+			h := newHouse(t, b, func(c *node.Config) {
+				c.Adjust.Store = func(s *store.Store) {
 					require.NoError(t, s.Read(context.Background()).Callback().Query().Before("gorm:query").Register("test:hold", func(db *gorm.DB) {
 						if _, ok := db.Statement.Dest.(*models.BookingType); ok && held.Load() {
 							arrived <- struct{}{}
@@ -569,8 +571,8 @@ func TestErasureOvertakesAnAnswer(t *testing.T) {
 			t.Parallel()
 			var held atomic.Bool
 			arrived, goOn := make(chan struct{}, 1), make(chan struct{})
-			h := newHouse(t, b, func(h *house) {
-				h.look = func(s *store.Store) {
+			h := newHouse(t, b, func(c *node.Config) {
+				c.Adjust.Store = func(s *store.Store) {
 					require.NoError(t, s.Read(context.Background()).Callback().Query().After("gorm:query").Register("test:hold", func(db *gorm.DB) {
 						if _, ok := db.Statement.Dest.(*[]models.Customer); ok && held.Swap(false) {
 							arrived <- struct{}{}
@@ -649,8 +651,8 @@ func TestErasureMeetsBookingsThatEnd(t *testing.T) {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			var meanwhile atomic.Pointer[func()]
-			h := newHouse(t, b, func(h *house) {
-				h.look = func(s *store.Store) {
+			h := newHouse(t, b, func(c *node.Config) {
+				c.Adjust.Store = func(s *store.Store) {
 					require.NoError(t, s.Read(context.Background()).Callback().Query().After("gorm:query").Register("test:meanwhile", func(db *gorm.DB) {
 						if list, ok := db.Statement.Dest.(*[]models.Booking); ok && len(*list) == 3 {
 							if do := meanwhile.Swap(nil); do != nil {
@@ -732,7 +734,7 @@ func TestOldEventsAreForgottenOnceTold(t *testing.T) {
 		h.exec("UPDATE events SET created_at = ? WHERE booking_id <> ?", time.Now().UTC().Add(-31*24*time.Hour), fresh)
 		h.exec("UPDATE river_job SET state = 'scheduled', finalized_at = NULL, scheduled_at = ? WHERE CAST(args ->> 'eventId' AS bigint) = (SELECT id FROM events WHERE booking_id = ?)",
 			time.Now().UTC().Add(time.Hour), untold)
-		require.NoError(t, h.notify.Tidy(t.Context()))
+		require.NoError(t, h.Notify.Tidy(t.Context()))
 		assert.Empty(t, h.eventsOf(told))
 		assert.Len(t, h.eventsOf(untold), 1)
 		assert.Len(t, h.eventsOf(fresh), 1)

@@ -1,6 +1,10 @@
 package handlers_test
 
 import (
+	"nowserving/notify"
+
+	"nowserving/cmd/nowserving/node"
+
 	"fmt"
 	"net/http"
 	"net/url"
@@ -18,9 +22,13 @@ import (
 // laterClock is a clock of notify that a test moves on.
 type laterClock struct{ ahead atomic.Int64 }
 
-func (c *laterClock) now() time.Time           { return time.Now().Add(time.Duration(c.ahead.Load())) }
-func (c *laterClock) pass(d time.Duration)     { c.ahead.Add(int64(d)) }
-func (c *laterClock) ofCarriers() func(*house) { return func(h *house) { h.outside.Now = c.now } }
+func (l *laterClock) now() time.Time       { return time.Now().Add(time.Duration(l.ahead.Load())) }
+func (l *laterClock) pass(d time.Duration) { l.ahead.Add(int64(d)) }
+
+// ofCarriers is a change of a node that sends by this clock.
+func (l *laterClock) ofCarriers() func(*node.Config) {
+	return func(c *node.Config) { c.Adjust.Notify = func(o *notify.Options) { o.Now = l.now } }
+}
 
 // state is what became of an attempt, with its reason.
 func state(line object) string {
@@ -36,7 +44,7 @@ func onBothWithProvider(t *testing.T, test func(t *testing.T, c *clinic, clock *
 			t.Parallel()
 			x, address := provider(t)
 			clock := &laterClock{}
-			h := newHouse(t, b, func(h *house) { h.secret, h.outside.SMSURL = true, address }, clock.ofCarriers())
+			h := newHouse(t, b, func(c *node.Config) { c.OTPFixedCode, c.SMSURL = "", address }, clock.ofCarriers())
 			test(t, h.newClinic(), clock, x)
 		})
 	}
@@ -146,7 +154,7 @@ func TestProvidersBesideEachOther(t *testing.T) {
 	address, err := url.Parse(whatsApp.url)
 	require.NoError(t, err)
 	address.RawQuery = url.Values{"whatsappFrom": {whatsAppFrom}}.Encode()
-	h := newHouse(t, embedded, func(h *house) { h.secret, h.outside.SMSURL = true, sms.url+" "+address.String() })
+	h := newHouse(t, embedded, func(c *node.Config) { c.OTPFixedCode, c.SMSURL = "", sms.url+" "+address.String() })
 	c := h.newClinic()
 	c.askCode("sms", "+966500000181", "").ok()
 	sms.next("966500000181", 1)
@@ -162,7 +170,7 @@ func TestTextsGoByAMessagingService(t *testing.T) {
 	address, err := url.Parse(phones.url)
 	require.NoError(t, err)
 	address.RawQuery = url.Values{"messagingServiceSid": {service}}.Encode()
-	h := newHouse(t, embedded, func(h *house) { h.secret, h.outside.SMSURL = true, address.String() })
+	h := newHouse(t, embedded, func(c *node.Config) { c.OTPFixedCode, c.SMSURL = "", address.String() })
 	c := h.newClinic()
 	c.askCode("sms", "+966500000182", "").ok()
 	form := phones.next("+966500000182", 1).form

@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"fmt"
 	"net/http"
 	"strconv"
@@ -26,7 +28,7 @@ func (c *clinic) waitingRoom(typeID string, n, without int) {
 	c.t.Helper()
 	sealer, err := models.NewSealer([]byte(strings.Repeat("s", 32)), models.SealDevices)
 	require.NoError(c.t, err)
-	require.NoError(c.t, c.store.Tx(c.t.Context(), func(tx *store.Tx) error {
+	require.NoError(c.t, c.Store.Tx(c.t.Context(), func(tx *store.Tx) error {
 		since, deadline := tx.Now.Add(-time.Hour), tx.Now.Add(time.Hour)
 		people, bookings, devices := make([]models.Customer, n), make([]models.Booking, n), make([]push.Device, n)
 		for i := range n {
@@ -68,7 +70,7 @@ func TestPositionsAreLevels(t *testing.T) {
 	t.Parallel()
 	onBothPushing(t, func(t *testing.T, h *house, f *fcm) {
 		people, moves := 1000, 100
-		if h.redis == nil {
+		if h.server == nil {
 			people, moves = 200, 20 // the race detector slows SQLite down most of all
 		}
 		c := h.newClinic()
@@ -269,7 +271,7 @@ func TestSweepsThatGoWrong(t *testing.T) {
 // connected makes a client that watches a channel, until it is closed.
 func (h *house) connected(token, channel string) *centrifuge.Client {
 	h.t.Helper()
-	client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket", centrifuge.Config{Token: token})
+	client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket", centrifuge.Config{Token: token})
 	h.t.Cleanup(client.Close)
 	require.NoError(h.t, client.Connect())
 	sub, err := client.NewSubscription(channel)
@@ -293,7 +295,7 @@ func TestPlacesThatAreLiveAlready(t *testing.T) {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			f := newFCM(t)
-			h := newHouse(t, b, f.pushing, func(h *house) { h.holding = true })
+			h := newHouse(t, b, f.pushing, func(c *node.Config) { c.FCMHoldLive = true })
 			c := h.newClinic()
 			kind := c.newType(nil)
 			c.newResource(nil, kind)
@@ -309,7 +311,7 @@ func TestPlacesThatAreLiveAlready(t *testing.T) {
 			// shown is the place that Mona's connection was shown, as all nodes know.
 			shown := func(place string) func() bool {
 				return func() bool {
-					said, _, _ := strings.Cut(h.rdb.HGet(t.Context(), "ns:{"+c.id+"}:shown", id).Val(), ":")
+					said, _, _ := strings.Cut(h.Redis.HGet(t.Context(), "ns:{"+c.id+"}:shown", id).Val(), ":")
 					return said == place
 				}
 			}

@@ -361,7 +361,7 @@ func TestFCMThatIsBusy(t *testing.T) {
 		c.next(room).ok()
 		var at time.Time
 		require.Eventually(t, func() bool {
-			rows, err := h.store.Read(t.Context()).Raw("SELECT scheduled_at FROM river_job WHERE kind = 'push' AND state = 'scheduled'").Rows()
+			rows, err := h.Store.Read(t.Context()).Raw("SELECT scheduled_at FROM river_job WHERE kind = 'push' AND state = 'scheduled'").Rows()
 			require.NoError(t, err)
 			defer func() { assert.NoError(t, rows.Close()) }()
 			if !rows.Next() {
@@ -423,7 +423,7 @@ func TestPushesThatAreDoneAgain(t *testing.T) {
 // writes the event of it.
 func (h *house) remind(organizationID, bookingID string, r models.Reminder, at time.Time) {
 	h.t.Helper()
-	require.NoError(h.t, h.store.Tx(h.t.Context(), func(tx *store.Tx) error {
+	require.NoError(h.t, h.Store.Tx(h.t.Context(), func(tx *store.Tx) error {
 		var b models.Booking
 		starts := at.UTC().Add(at.Sub(r.Due(at, at))) // so that it was due at the moment given
 		if err := tx.Exec("UPDATE bookings SET starts_at = ?, ends_at = ? WHERE id = ?", starts, starts.Add(10*time.Minute), bookingID).Error; err != nil {

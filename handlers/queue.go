@@ -32,7 +32,7 @@ func (s *Server) queueRoutes() {
 		Example: example,
 	}, func(ctx context.Context, c api.Caller, in *api.Body[queueRef]) (api.Result[api.BookingView], error) {
 		ctx = store.Because(ctx, in.Body.Reason)
-		return s.shown(ctx, c)(s.opts.Bookings.Next(ctx, c.Scope(), in.Body.ResourceID))
+		return s.shown(ctx, c)(s.api.Bookings.Next(ctx, c.Scope(), in.Body.ResourceID))
 	})
 
 	type queueQuery struct {
@@ -44,7 +44,7 @@ func (s *Server) queueRoutes() {
 		Method: http.MethodGet, Path: "/management/queue", ID: "getQueue", Tag: "Queue", Roles: api.Staff,
 		Summary: "List the waiting bookings of a resource", About: "In the order in which they are called.",
 	}, func(ctx context.Context, c api.Caller, in *queueQuery) (waitingList, error) {
-		page, err := s.opts.Bookings.Queue(ctx, c.Scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
+		page, err := s.api.Bookings.Queue(ctx, c.Scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
 		if err != nil {
 			return waitingList{}, err
 		}
@@ -64,7 +64,7 @@ func (s *Server) queueRoutes() {
 			Summary: set.summary, About: set.about, Example: example,
 		}, func(ctx context.Context, c api.Caller, in *api.Body[queueRef]) (api.Result[resourceView], error) {
 			ctx = store.Because(ctx, in.Body.Reason)
-			r, err := s.opts.Bookings.SetPaused(ctx, c.Scope(), in.Body.ResourceID, set.paused)
+			r, err := s.api.Bookings.SetPaused(ctx, c.Scope(), in.Body.ResourceID, set.paused)
 			if err != nil {
 				return api.Result[resourceView]{}, err
 			}

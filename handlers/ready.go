@@ -40,15 +40,15 @@ type part struct {
 func (s *Server) parts() []part {
 	return []part{
 		{"database", func(ctx context.Context) (condition, string) {
-			if err := s.opts.Store.Writable(ctx); err != nil {
-				s.opts.Log.Warn("the database takes no changes", "error", err)
+			if err := s.api.Store.Writable(ctx); err != nil {
+				s.api.Log.Warn("the database takes no changes", "error", err)
 				return down, "It takes no changes."
 			}
 			return works, ""
 		}},
 		{"redis", func(ctx context.Context) (condition, string) {
-			if err := s.opts.Redis.Ping(ctx).Err(); err != nil {
-				s.opts.Log.Warn("Redis does not answer", "error", err)
+			if err := s.api.Redis.Ping(ctx).Err(); err != nil {
+				s.api.Log.Warn("Redis does not answer", "error", err)
 				return degraded, "It does not answer."
 			}
 			return works, ""
@@ -60,7 +60,7 @@ func (s *Server) parts() []part {
 			return works, ""
 		}},
 		{"clock", func(context.Context) (condition, string) {
-			wrong, err := s.opts.Store.ClockError()
+			wrong, err := s.api.Store.ClockError()
 			switch {
 			case wrong:
 				return down, err.Error()

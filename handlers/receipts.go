@@ -38,7 +38,7 @@ func (s *Server) receipt(c *gin.Context) {
 		s.api.WriteError(c, cmp.Or(s.api.ChargeAddress(c), err))
 		return
 	}
-	left := s.api.Limiter.Take(c.Request.Context(), "receipts", redis_rate.PerMinute(receiptShare*s.opts.RateLimit))
+	left := s.api.Limiter.Take(c.Request.Context(), "receipts", redis_rate.PerMinute(receiptShare*s.api.RateLimit))
 	if err = left.Err(); err == nil {
 		err = s.opts.Notify.Messages.Receipt(c.Request.Context(), form)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"nowserving/cmd/nowserving/node"
 	"nowserving/models"
 )
 
@@ -52,8 +53,6 @@ func (h *house) report(form url.Values, signature string) answer {
 	}
 	return h.send(request{method: http.MethodPost, path: receiptsPath, body: form.Encode(), header: header})
 }
-
-func withReceipts(h *house) { h.outside.Receipts = true }
 
 func TestTheLogTellsWhatBecameOfTexts(t *testing.T) {
 	t.Parallel()
@@ -125,7 +124,7 @@ func TestTheLogTellsWhatBecameOfTexts(t *testing.T) {
 		}
 		h.send(request{method: http.MethodGet, path: receiptsPath}).refused(http.StatusMethodNotAllowed, models.CodeMethod)
 		h.quietAbout("966500000201", "966500000208")
-	}, withReceipts)
+	})
 }
 
 // TestReceiptsAreCounted: what is not signed is charged to its address; what is
@@ -144,19 +143,20 @@ func TestReceiptsAreCounted(t *testing.T) {
 		assert.GreaterOrEqual(t, refusals, limit)
 		h.report(form, "nonsense").refused(http.StatusTooManyRequests, models.CodeTooManyRequests)
 		h.report(form, signature).refused(http.StatusNotFound, models.CodeRouteMissing)
-	}, withReceipts, limitedTo(limit))
+	}, limitedTo(limit))
 }
 
 // TestWithoutAPublicAddressNothingIsReported: Twilio is not asked to report to an
 // address that it can't reach, and nothing is believed.
 func TestWithoutAPublicAddressNothingIsReported(t *testing.T) {
 	t.Parallel()
+	const inside = "http://clinic"
 	onBothWithCarriers(t, func(t *testing.T, h *house, phones *fakeTwilio, _ *fakeMail) {
 		c := h.newClinic()
 		c.askCode("sms", "+966500000221", "").ok()
 		got := phones.next("+966500000221", 1)
 		assert.False(t, got.form.Has("StatusCallback"))
 		form := receipt(got.id, "delivered", "")
-		h.report(form, signedAs(twilioToken, publicURL+receiptsPath, form)).refused(http.StatusForbidden, models.CodeForbidden)
-	})
+		h.report(form, signedAs(twilioToken, inside+receiptsPath, form)).refused(http.StatusForbidden, models.CodeForbidden)
+	}, func(c *node.Config) { c.PublicURL = inside })
 }

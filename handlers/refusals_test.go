@@ -183,7 +183,7 @@ func TestABodyThatSaysItIsTooLargeIsNotAwaited(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, embedded)
 	c := h.newClinic()
-	caller, err := new(net.Dialer).DialContext(context.Background(), "tcp", strings.TrimPrefix(h.url, "http://"))
+	caller, err := new(net.Dialer).DialContext(context.Background(), "tcp", strings.TrimPrefix(h.URL, "http://"))
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, caller.Close()) }()
 	_, err = fmt.Fprintf(caller, "POST /management/types HTTP/1.1\r\nHost: x\r\nX-API-KEY: %s\r\nContent-Length: 10000000000\r\n\r\n{", c.key)

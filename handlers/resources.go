@@ -80,7 +80,7 @@ func (s *Server) change(c api.Caller, b *resourceBody) (catalog.ResourceChange, 
 		if phone == "" && email == "" {
 			return nil
 		}
-		id, err := s.opts.Access.EnsureProvider(tx, c.OrganizationID, phone, email)
+		id, err := s.api.Access.EnsureProvider(tx, c.OrganizationID, phone, email)
 		r.ProviderID = &id
 		return err
 	}, nil
@@ -134,7 +134,7 @@ func showResource(r *models.Resource, lang string) (api.Result[resourceView], er
 
 func (s *Server) listResources(ctx context.Context, c api.Caller, f catalog.ResourceFilter, p api.Paging) (api.List[resourceView], error) {
 	page := p.Page()
-	rows, err := s.opts.Catalog.Resources(ctx, c.OrganizationID, f, page)
+	rows, err := s.api.Catalog.Resources(ctx, c.OrganizationID, f, page)
 	if err != nil {
 		return api.List[resourceView]{}, err
 	}
@@ -161,7 +161,7 @@ func (s *Server) resourceRoutes() {
 		if err != nil {
 			return api.Result[resourceView]{}, err
 		}
-		r, err := s.opts.Catalog.CreateResource(ctx, c.OrganizationID, change)
+		r, err := s.api.Catalog.CreateResource(ctx, c.OrganizationID, change)
 		if err != nil {
 			return api.Result[resourceView]{}, err
 		}
@@ -209,7 +209,7 @@ func (s *Server) resourceRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/resources/{resourceId}", ID: "getResource", Tag: "Resources", Roles: api.Staff, Summary: "Get a resource",
 	}, func(ctx context.Context, c api.Caller, in *byResource) (api.Result[resourceView], error) {
-		r, err := s.opts.Catalog.Resource(ctx, c.OrganizationID, in.ID)
+		r, err := s.api.Catalog.Resource(ctx, c.OrganizationID, in.ID)
 		if err != nil {
 			return api.Result[resourceView]{}, err
 		}
@@ -228,7 +228,7 @@ func (s *Server) resourceRoutes() {
 		if err != nil {
 			return api.Result[resourceView]{}, err
 		}
-		r, err := s.opts.Catalog.UpdateResource(ctx, c.OrganizationID, in.ID, change)
+		r, err := s.api.Catalog.UpdateResource(ctx, c.OrganizationID, in.ID, change)
 		if err != nil {
 			return api.Result[resourceView]{}, err
 		}
@@ -239,7 +239,7 @@ func (s *Server) resourceRoutes() {
 		Method: http.MethodDelete, Path: "/management/resources/{resourceId}", ID: "deleteResource", Tag: "Resources", Roles: api.Managers,
 		Summary: "Delete a resource", About: "Who waited for it alone keeps a place among those of the same type.",
 	}, func(ctx context.Context, c api.Caller, in *byResource) (api.Message, error) {
-		if err := s.opts.Catalog.DeleteResource(ctx, c.OrganizationID, in.ID); err != nil {
+		if err := s.api.Catalog.DeleteResource(ctx, c.OrganizationID, in.ID); err != nil {
 			return api.Message{}, err
 		}
 		s.api.CatalogueChanged(ctx, c.OrganizationID)

@@ -27,7 +27,7 @@ func (h *house) attach(token string) <-chan centrifuge.DisconnectedEvent {
 // connect is attach with what a client may say besides.
 func (h *house) connect(query string, as centrifuge.Config) <-chan centrifuge.DisconnectedEvent {
 	h.t.Helper()
-	client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket"+query, as)
+	client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket"+query, as)
 	h.t.Cleanup(client.Close)
 	connected, gone := make(chan struct{}, 1), make(chan centrifuge.DisconnectedEvent, 1)
 	client.OnConnected(func(centrifuge.ConnectedEvent) { connected <- struct{}{} })
@@ -50,7 +50,7 @@ func TestEndedCredentials(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		far := h // the embedded database belongs to one node
-		if h.redis != nil {
+		if h.server != nil {
 			far = h.beside(nil)
 		}
 		c := h.newClinic()

@@ -117,7 +117,7 @@ func (s *Server) schedulingRoutes() {
 			}
 			j.FirstName, j.LastName = ref.FirstName, ref.LastName
 			j.Customer = func(tx *store.Tx) (*models.Customer, error) {
-				return s.opts.Access.ResolveCustomerIn(tx, c.CustomerScope(), ref)
+				return s.api.Access.ResolveCustomerIn(tx, c.CustomerScope(), ref)
 			}
 		}
 		return s.schedule(ctx, c, in.Body.ScheduleBody, j, true)
@@ -153,14 +153,14 @@ func (s *Server) schedulingRoutes() {
 // schedule makes an appointment, or a place in the queue.
 func (s *Server) schedule(ctx context.Context, c api.Caller, body ScheduleBody, j booking.Join, withCustomer bool) (joinedView, error) {
 	var token string
-	token, j.TicketHash = s.opts.Access.NewTicketToken()
+	token, j.TicketHash = s.api.Access.NewTicketToken()
 	b, place, err := s.book(ctx, c, body, j)
 	if err != nil {
 		return joinedView{}, err
 	}
 	return joinedView{
 		BookingView: s.api.ViewChanged(ctx, c, withCustomer, b, place),
-		TicketToken: token, TicketURL: s.opts.PublicURL + "/ticket/" + b.ID + "#" + token,
+		TicketToken: token, TicketURL: s.api.PublicURL + "/ticket/" + b.ID + "#" + token,
 	}, nil
 }
 
@@ -170,13 +170,13 @@ func (s *Server) book(ctx context.Context, c api.Caller, body ScheduleBody, j bo
 			return nil, nil, models.Invalid("rescheduleBookingId", "A booking is rescheduled to an appointment, not to the queue.")
 		}
 		j.By = c.Scope().Actor()
-		return s.opts.Bookings.Join(ctx, c.OrganizationID, j)
+		return s.api.Bookings.Join(ctx, c.OrganizationID, j)
 	}
 	a, err := body.appointment(j)
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := s.opts.Bookings.Schedule(ctx, c.Scope(), a)
+	b, err := s.api.Bookings.Schedule(ctx, c.Scope(), a)
 	return b, nil, err
 }
 

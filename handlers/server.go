@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"sync/atomic"
 
 	"github.com/gin-gonic/gin"
 	"github.com/go-redis/redis_rate/v10"
@@ -20,7 +19,9 @@ import (
 
 // Options configure a Server. All fields are required unless they say otherwise.
 type Options struct {
-	api.Options
+	API *api.API
+	// Live answers live connections.
+	Live    http.Handler
 	Mirrors *queue.Mirrors
 	Notify  *notify.Service
 	// DailyCodes is how many messages with codes an organization sends in a day. The
@@ -40,26 +41,20 @@ type Server struct {
 	opts      Options
 	api       *api.API
 	onSite    *models.Sealer // of the codes that guests type
-	live      atomic.Pointer[http.Handler]
 	readiness readiness
 }
 
-// New makes the Server. The live connection answers once ServeLive was called.
+// New makes the Server and registers its routes with the API.
 func New(o Options) (*Server, error) {
-	if o.Mirrors == nil || o.Notify == nil {
+	if o.API == nil || o.Live == nil || o.Mirrors == nil || o.Notify == nil {
 		return nil, errors.New("handlers: an option is missing")
 	}
 	o.DailyCodes = cmp.Or(o.DailyCodes, access.DailyCodes)
-	kernel, err := api.New(o.Options)
+	onSite, err := models.NewSealer(o.API.Secret, models.SealOnSite)
 	if err != nil {
 		return nil, err
 	}
-	o.PublicURL = kernel.PublicURL()
-	onSite, err := models.NewSealer(o.Secret, models.SealOnSite)
-	if err != nil {
-		return nil, err
-	}
-	s := &Server{opts: o, api: kernel, onSite: onSite}
+	s := &Server{opts: o, api: o.API, onSite: onSite}
 	s.signInRoutes()
 	s.availabilityRoutes()
 	s.customerRoutes()
@@ -84,16 +79,13 @@ func New(o Options) (*Server, error) {
 	if err := s.operatorRoutes(); err != nil {
 		return nil, err
 	}
-	kernel.Router.GET(api.LivePath, s.connect)
-	web.Register(kernel.Router, kernel.CountPage, kernel.Framers, o.Challenges)
+	o.API.Router.GET(api.LivePath, s.connect)
+	web.Register(o.API.Router, o.API.CountPage, o.API.Framers, o.Challenges)
 	return s, nil
 }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.api.ServeHTTP(w, r) }
-
-// ServeLive sets the handler of live connections.
-func (s *Server) ServeLive(h http.Handler) { s.live.Store(&h) }
 
 // Stop prepares the node's end: it reports not ready, refuses live connections, and
 // asks clients to send their next request to another node. Requests are still served.
@@ -109,11 +101,6 @@ func (s *Server) connect(c *gin.Context) {
 		s.api.WriteError(c, stopping())
 		return
 	}
-	live := s.live.Load()
-	if live == nil {
-		s.api.WriteError(c, models.Errorf(models.CodeUnavailable, "Live connections are not served yet."))
-		return
-	}
 	if err := s.api.AuthenticatePage(c.Request); err != nil {
 		s.api.WriteError(c, err)
 		return
@@ -121,13 +108,13 @@ func (s *Server) connect(c *gin.Context) {
 	// How many connections an address opens is bounded on each node only. What
 	// costs a look-up is charged when the client authenticates.
 	subscriber, _ := api.NetworksOf(c.ClientIP())
-	opened := s.api.Limiter.TakeLocal("connect:"+subscriber, redis_rate.PerMinute(connectShare*s.opts.RateLimit))
+	opened := s.api.Limiter.TakeLocal("connect:"+subscriber, redis_rate.PerMinute(connectShare*s.api.RateLimit))
 	if err := opened.Err(); err != nil {
 		s.api.WriteError(c, err)
 		return
 	}
 	c.Request.RemoteAddr = net.JoinHostPort(c.ClientIP(), "0")
-	(*live).ServeHTTP(c.Writer, c.Request)
+	s.opts.Live.ServeHTTP(c.Writer, c.Request)
 }
 
 func stopping() error { return models.Errorf(models.CodeUnavailable, "This node is stopping.") }

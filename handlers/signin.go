@@ -32,7 +32,7 @@ func (s *Server) proof(b OTPBody, c api.Caller) access.Proof {
 	if s.opts.Development {
 		return p
 	}
-	origins := append([]string{s.opts.PublicURL}, s.opts.AllowedOrigins...)
+	origins := append([]string{s.api.PublicURL}, s.api.AllowedOrigins...)
 	if c.Organization != nil {
 		origins = append(origins, c.Organization.AllowedOrigins...)
 	}
@@ -127,7 +127,7 @@ func (s *Server) signInRoutes() {
 		Summary: "Create the first account key", About: "Once, with the token of the link that the first start prints. The link ends with the first account key, and after a day. The key is shown once.",
 		Example: map[string]any{"token": "what follows # in the link"},
 	}, func(ctx context.Context, _ api.Caller, in *api.Body[setupBody]) (api.Result[keyView], error) {
-		return showKey(s.opts.Access.Setup(ctx, in.Body.Token))
+		return showKey(s.api.Access.Setup(ctx, in.Body.Token))
 	})
 	example := map[string]any{"method": "sms", "phoneNumber": "+966500000001", "isOrgMember": false}
 	api.Register(s.api, api.Operation{
@@ -136,7 +136,7 @@ func (s *Server) signInRoutes() {
 		About:   "It goes out by SMS, WhatsApp or e-mail, in the language asked for, and is valid for ten minutes; a contact gets five in ten minutes, and the network that asks and the organization have bounds as well (429 with Retry-After). The answer is the same whether the person is known or not.",
 		Example: example,
 	}, func(ctx context.Context, c api.Caller, in *api.Body[OTPBody]) (api.Result[codeSent], error) {
-		if err := s.opts.Access.CheckProof(ctx, s.proof(in.Body, c), true); err != nil {
+		if err := s.api.Access.CheckProof(ctx, s.proof(in.Body, c), true); err != nil {
 			return api.Result[codeSent]{}, err
 		}
 		to := in.Body.contact(c)
@@ -144,7 +144,7 @@ func (s *Server) signInRoutes() {
 		if err := s.spendCode(ctx, c, to.Method); err != nil {
 			return api.Result[codeSent]{}, err
 		}
-		expires, err := s.opts.Access.RequestCode(ctx, c.OrganizationID, to)
+		expires, err := s.api.Access.RequestCode(ctx, c.OrganizationID, to)
 		return api.Result[codeSent]{Result: codeSent{models.At(expires)}}, err
 	})
 	api.Register(s.api, api.Operation{
@@ -155,7 +155,7 @@ func (s *Server) signInRoutes() {
 		if c.Page != nil && (c.Page.Kind == access.KindMember) != in.Body.IsMember {
 			return sessionView{}, models.Invalid(api.SessionHeader, "It does not go with isOrgMember.")
 		}
-		if err := s.opts.Access.CheckProof(ctx, s.proof(in.Body.OTPBody, c), false); err != nil {
+		if err := s.api.Access.CheckProof(ctx, s.proof(in.Body.OTPBody, c), false); err != nil {
 			return sessionView{}, err
 		}
 		return viewSession(c)(s.verifyCode(ctx, c, in.Body.contact(c), in.Body.Code))
@@ -171,7 +171,7 @@ func (s *Server) signInRoutes() {
 		if err != nil {
 			return sessionView{}, err
 		}
-		return viewSession(c)(s.opts.Access.Refresh(ctx, c.OrganizationID, token))
+		return viewSession(c)(s.api.Access.Refresh(ctx, c.OrganizationID, token))
 	})
 	type refreshQuery struct {
 		RefreshToken string `query:"refreshToken" required:"true" maxLength:"500"`
@@ -181,7 +181,7 @@ func (s *Server) signInRoutes() {
 		Summary: "Get a new access token, as older clients do", About: "Prefer POST: an address may end up in a log.",
 	}, func(ctx context.Context, c api.Caller, in *refreshQuery) (sessionView, error) {
 		c.Page = nil
-		return viewSession(c)(s.opts.Access.Refresh(ctx, c.OrganizationID, in.RefreshToken))
+		return viewSession(c)(s.api.Access.Refresh(ctx, c.OrganizationID, in.RefreshToken))
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/auth/logout", ID: "logout", Tag: "Sign-in", Tenant: api.NoTenant,
@@ -192,9 +192,9 @@ func (s *Server) signInRoutes() {
 		token, err := in.Body.token(c)
 		switch {
 		case token != "" || c.Page != nil:
-			err = s.opts.Access.Logout(ctx, token)
+			err = s.api.Access.Logout(ctx, token)
 		case c.HeaderCredential != "":
-			err = s.opts.Access.LogoutBearer(ctx, c.HeaderCredential)
+			err = s.api.Access.LogoutBearer(ctx, c.HeaderCredential)
 		}
 		if err != nil {
 			return api.Message{}, err

@@ -48,7 +48,7 @@ func (c *clinic) crowd(typeID string, n int) []ticketOf {
 
 // arrive connects a phone and returns the place it is shown.
 func (h *house) arrive(ctx context.Context, ticket ticketOf) (position int, err error) {
-	conn, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(h.url, "http")+"/connection/websocket", nil)
+	conn, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket", nil)
 	if err != nil {
 		return 0, err
 	}
@@ -141,7 +141,7 @@ func (r *reads) noted() []string {
 // commands is how often the house's Redis was asked where an index stands.
 func (h *house) commands() (asked int) {
 	h.t.Helper()
-	options, err := redis.ParseURL(h.redis.URL)
+	options, err := redis.ParseURL(h.server.URL)
 	require.NoError(h.t, err)
 	rdb := redis.NewClient(options)
 	defer func() { require.NoError(h.t, rdb.Close()) }()
@@ -167,7 +167,7 @@ func TestACrowdCostsAsMuchAsAFew(t *testing.T) {
 	for _, flushed := range []bool{false, true} {
 		for _, n := range []int{50, 1000} {
 			if flushed {
-				h.redis.FlushAll()
+				h.server.FlushAll()
 			}
 			var reads reads
 			before, began := h.commands(), time.Now()

@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"bytes"
 	"database/sql"
 	"fmt"
@@ -16,6 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"nowserving/booking/store"
 	"nowserving/booking/store/storetest"
 	"nowserving/models"
 )
@@ -59,7 +62,7 @@ func TestDatabaseThatTakesNoChangesIsUnavailable(t *testing.T) {
 	t.Parallel()
 	sqlite := func(refuse, allow string) func(*testing.T, *house) (stop, mend func()) {
 		return func(t *testing.T, h *house) (stop, mend func()) {
-			db, err := h.store.SQL()
+			db, err := h.Store.SQL()
 			require.NoError(t, err)
 			exec := func(statement string) func() {
 				return func() {
@@ -78,7 +81,7 @@ func TestDatabaseThatTakesNoChangesIsUnavailable(t *testing.T) {
 		"SQLite is read-only":     {embedded, sqlite("PRAGMA query_only = 1", "PRAGMA query_only = 0")},
 		"the disk is full":        {embedded, sqlite("PRAGMA max_page_count = 1", "PRAGMA max_page_count = 4294967294")},
 		"another process has locked SQLite": {embedded, func(t *testing.T, h *house) (stop, mend func()) {
-			other, err := sql.Open("sqlite", filepath.Join(h.options.DataDir, "nowserving.db"))
+			other, err := sql.Open("sqlite", filepath.Join(h.config.Data, "nowserving.db"))
 			require.NoError(t, err)
 			t.Cleanup(func() { assert.NoError(t, other.Close()) })
 			conn, err := other.Conn(t.Context())
@@ -110,7 +113,7 @@ func TestDatabaseThatTakesNoChangesIsUnavailable(t *testing.T) {
 // readOnly makes new connections to the database read-only and ends the others,
 // as a failover does. Connections that were read-only stay so.
 func readOnly(t *testing.T, h *house) (stop, mend func()) {
-	address, err := url.Parse(storetest.Owner(t, h.options).URL)
+	address, err := url.Parse(storetest.Owner(t, store.Options{URL: h.config.DatabaseURL}).URL)
 	require.NoError(t, err)
 	name := address.Path[1:]
 	address.Path = "/postgres"
@@ -125,8 +128,8 @@ func readOnly(t *testing.T, h *house) (stop, mend func()) {
 		exec("ALTER DATABASE " + name + " SET default_transaction_read_only = on")
 		exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
 		require.Eventually(t, func() bool { // the pool has noticed which connections are gone
-			err := h.store.Writable(t.Context())
-			return err != nil && strings.Contains(err.Error(), "25006") && h.store.Ping(t.Context()) == nil
+			err := h.Store.Writable(t.Context())
+			return err != nil && strings.Contains(err.Error(), "25006") && h.Store.Ping(t.Context()) == nil
 		}, patience, 20*time.Millisecond)
 	}
 	return stop, func() { exec("ALTER DATABASE " + name + " RESET default_transaction_read_only") }
@@ -141,12 +144,12 @@ func TestCommitWithUnknownOutcomeCanBeRepeated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var armed atomic.Bool
-			h := newHouse(t, postgres, func(h *house) {
-				address, err := url.Parse(h.options.URL)
+			h := newHouse(t, postgres, func(c *node.Config) {
+				address, err := url.Parse(c.DatabaseURL)
 				require.NoError(t, err)
 				way := newRoad(t, address.Host, func(in, out net.Conn) { passUntilCommit(in, out, &armed, arrives) })
 				address.Host = way.listener.Addr().String()
-				h.options.URL = address.String()
+				c.DatabaseURL = address.String()
 			})
 			c := h.newClinic()
 			kind := c.serve(c.newType(nil))

@@ -150,7 +150,7 @@ func TestLiveEndsWithTheRight(t *testing.T) {
 	onBoth(t, func(t *testing.T, h *house) {
 		r := h.newRooms()
 		far := h
-		if h.redis != nil {
+		if h.server != nil {
 			far = h.beside(nil)
 		}
 		for name, change := range map[string]struct {

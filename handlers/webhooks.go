@@ -188,7 +188,7 @@ func (s *Server) webhookRoutes() {
 		Method: http.MethodPost, Path: "/management/webhooks/sample", ID: "sampleWebhook", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Show what a trigger sends", Example: map[string]any{"trigger": "bookingAssigned"},
 	}, func(ctx context.Context, c api.Caller, in *api.Body[TriggerRef]) ([]webhook.Payload, error) {
-		o, err := s.opts.Catalog.Organization(ctx, c.OrganizationID)
+		o, err := s.api.Catalog.Organization(ctx, c.OrganizationID)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,10 @@
 package handlers_test
 
 import (
+	"nowserving/notify"
+
+	"nowserving/cmd/nowserving/node"
+
 	"bufio"
 	"fmt"
 	"io"
@@ -83,8 +87,9 @@ func untrusted(t *testing.T) string {
 
 func TestReceiversOfAllKinds(t *testing.T) {
 	t.Parallel()
-	onBothWith(t, func(h *house) {
-		h.outside.AllowPrivate, h.outside.AttemptTimeout = true, 4*time.Second
+	onBothWith(t, func(c *node.Config) {
+		c.WebhookAllowPrivate = true
+		c.Adjust.Notify = func(o *notify.Options) { o.AttemptTimeout = 4 * time.Second }
 	}, func(t *testing.T, h *house) {
 		c := h.newClinic()
 		target := newReceiver(t, nil)
@@ -443,12 +448,14 @@ func TestTheBreakerProbes(t *testing.T) {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			var stopped atomic.Pointer[time.Time] // when the clock stood still; nil: it goes
-			h := newHouse(t, b, allowPrivate, func(h *house) {
-				h.outside.Now = func() time.Time {
-					if at := stopped.Load(); at != nil {
-						return *at
+			h := newHouse(t, b, allowPrivate, func(c *node.Config) {
+				c.Adjust.Notify = func(o *notify.Options) {
+					o.Now = func() time.Time {
+						if at := stopped.Load(); at != nil {
+							return *at
+						}
+						return time.Now()
 					}
-					return time.Now()
 				}
 			})
 			ahead := func(d time.Duration) {
@@ -603,12 +610,12 @@ func TestTheLogOfDeliveriesIsPagedAndKept30Days(t *testing.T) {
 		c.staff(http.MethodGet, "/management/webhooks/deliveries?status=eaten", nil).refused(422, models.CodeInvalid)
 
 		c.staff(http.MethodDelete, "/management/webhooks", object{"trigger": "bookingUnassigned", "url": r.url, "reference": "gone"}).ok()
-		require.NoError(t, h.notify.Tidy(t.Context()))
+		require.NoError(t, h.Notify.Tidy(t.Context()))
 		assert.Len(t, c.deliveries("webhookId="+gone).list("result"), 3, "the log outlives the webhook")
 		old := time.Now().UTC().AddDate(0, 0, -30).Add(-time.Minute)
 		h.exec("UPDATE webhook_deliveries SET created_at = ? WHERE webhook_id = ?", old, gone)
 		h.exec("UPDATE webhooks SET deleted_at = ? WHERE id = ?", old, gone)
-		require.NoError(t, h.notify.Tidy(t.Context()))
+		require.NoError(t, h.Notify.Tidy(t.Context()))
 		assert.Len(t, c.deliveries("").list("result"), 3)
 		assert.Equal(t, 3, scalar[int](h, "SELECT COUNT(*) FROM webhook_attempts"))
 		assert.Equal(t, 1, scalar[int](h, "SELECT COUNT(*) FROM webhooks"))

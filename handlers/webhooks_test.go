@@ -1,6 +1,8 @@
 package handlers_test
 
 import (
+	"nowserving/cmd/nowserving/node"
+
 	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -31,7 +33,7 @@ import (
 const ownSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"
 
 // onBothWith is onBoth for houses that are not as usual.
-func onBothWith(t *testing.T, change func(*house), test func(t *testing.T, h *house)) {
+func onBothWith(t *testing.T, change func(*node.Config), test func(t *testing.T, h *house)) {
 	t.Helper()
 	for _, b := range []backend{embedded, postgres} {
 		t.Run(string(b), func(t *testing.T) {
@@ -42,7 +44,7 @@ func onBothWith(t *testing.T, change func(*house), test func(t *testing.T, h *ho
 }
 
 // allowPrivate lets webhooks reach the receivers of these tests.
-func allowPrivate(h *house) { h.outside.AllowPrivate = true }
+func allowPrivate(c *node.Config) { c.WebhookAllowPrivate = true }
 
 // arrival is a request that reached a receiver.
 type arrival struct {

@@ -26,11 +26,14 @@ type Catalog struct {
 	changed func(ctx context.Context, organizationID string)
 }
 
-// New makes a Catalog. changed is called after each committed change of what
-// matches what. It returns no error because the change stands: changed logs what
-// it can't do, and the background comparison repairs it within seconds.
-func New(s *store.Store, changed func(ctx context.Context, organizationID string)) *Catalog {
-	return &Catalog{s, changed}
+// New makes a Catalog.
+func New(s *store.Store) *Catalog { return &Catalog{store: s} }
+
+// OnChange sets what is called after each committed change of what matches what,
+// before the first change. It returns no error because the change stands: changed
+// logs what it can't do, and the background comparison repairs it within seconds.
+func (c *Catalog) OnChange(changed func(ctx context.Context, organizationID string)) {
+	c.changed = changed
 }
 
 // announceTimeout bounds changed.
@@ -38,6 +41,9 @@ const announceTimeout = 5 * time.Second
 
 // announce calls changed after a commit, apart from the request's deadline.
 func (c *Catalog) announce(ctx context.Context, organizationID string) {
+	if c.changed == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), announceTimeout)
 	defer cancel()
 	c.changed(ctx, organizationID)

@@ -14,6 +14,7 @@ import (
 
 	"nowserving/booking/catalog"
 	"nowserving/booking/store"
+	"nowserving/cmd/nowserving/node"
 	"nowserving/models"
 )
 
@@ -24,7 +25,7 @@ var errAuditDamaged = errors.New("the audit is damaged")
 
 func auditCommands() *cobra.Command {
 	var organization, heads string
-	verify := command("verify", "Check that no line of the audit was changed, deleted or added outside the service", func(ctx context.Context, c config) error {
+	verify := command("verify", "Check that no line of the audit was changed, deleted or added outside the service", func(ctx context.Context, c node.Config) error {
 		kept, err := readHeads(heads)
 		if err != nil {
 			return err
@@ -39,7 +40,7 @@ func auditCommands() *cobra.Command {
 }
 
 // auditHeads prints one chain a line: organization, number, hash.
-func auditHeads(ctx context.Context, c config) error {
+func auditHeads(ctx context.Context, c node.Config) error {
 	return withStore(ctx, c, func(s *store.Store) error {
 		chains, err := s.AuditChains(ctx)
 		if err != nil {
@@ -91,7 +92,7 @@ func readHeads(path string) (map[string]store.AuditHead, error) {
 // organization in kept.
 func auditVerify(ctx context.Context, out io.Writer, s *store.Store, only string, kept map[string]store.AuditHead) error {
 	if name := strings.ToLower(only); only != account && catalog.IsShortName(name) {
-		id, err := catalog.New(s, nil).IDOf(ctx, name)
+		id, err := catalog.New(s).IDOf(ctx, name)
 		if err == nil {
 			only = id
 		} else if models.CodeOf(err) != models.CodeOrgMissing { // a deleted one may still have an audit

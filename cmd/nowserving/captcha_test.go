@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -226,33 +225,4 @@ const focused = `document.activeElement?.dataset?.testid`
 
 func present(name string) string {
 	return fmt.Sprintf(`Boolean(document.querySelector('%s'))`, hook(name))
-}
-
-func TestASiteKeyNeedsItsSecret(t *testing.T) {
-	t.Parallel()
-	for _, one := range []string{"NOWSERVING_TURNSTILE", "NOWSERVING_RECAPTCHA"} {
-		_, err := readConfig([]string{one + "_SITE_KEY=x"})
-		require.ErrorContains(t, err, one+"_SECRET")
-		c, err := readConfig([]string{one + "_SECRET=x"})
-		require.NoError(t, err)
-		require.Empty(t, c.challenges(), "clients bring their own")
-		c, err = readConfig([]string{one + "_SECRET=x", one + "_SITE_KEY=y", one + "_URL=https://user:password@proxy.example/a/b/siteverify?c=d"})
-		require.NoError(t, err)
-		require.Len(t, c.challenges(), 1)
-		script := c.challenges()[0].Script
-		require.Equal(t, url.URL{Scheme: "https", Host: "proxy.example", Path: script.Path}, *script)
-	}
-	c, err := readConfig(nil)
-	require.NoError(t, err)
-	require.Empty(t, c.challenges())
-
-	c.TurnstileSiteKey, c.RecaptchaSiteKey = turnstileKey, recaptchaKey
-	var scripts []string
-	for _, challenge := range c.challenges() {
-		scripts = append(scripts, challenge.Provider+" "+challenge.SiteKey+" "+challenge.Script.String())
-	}
-	require.Equal(t, []string{
-		"turnstile " + turnstileKey + " https://challenges.cloudflare.com/turnstile/v0/api.js",
-		"recaptcha " + recaptchaKey + " https://www.google.com/recaptcha/api.js",
-	}, scripts)
 }

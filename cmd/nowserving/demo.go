@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"nowserving/booking/access"
+	"nowserving/cmd/nowserving/node"
 	"nowserving/loadtest"
 )
 
@@ -48,12 +50,39 @@ func runDemo(ctx context.Context, speed float64) (err error) {
 		return err
 	}
 	slog.SetLogLoggerLevel(slog.LevelWarn)
-	return serve(ctx, c, func(ctx context.Context, url string) error {
-		clinic, err := loadtest.OpenClinic(ctx, url, c.BootstrapKey, speed, slog.Default())
-		if err != nil {
-			return err
+	n, err := node.New(ctx, c)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var living error
+	var running sync.WaitGroup
+	running.Go(func() {
+		defer stop() // without its clinic the demo shows nothing
+		living = live(ctx, n, c.BootstrapKey, speed)
+	})
+	err = n.Run(ctx)
+	stop()
+	running.Wait()
+	return errors.Join(err, living, n.Close())
+}
+
+// live opens the clinic, prints its addresses and lives its day until ctx ends.
+func live(ctx context.Context, n *node.Node, key string, speed float64) error {
+	select {
+	case <-n.Serving():
+	case <-ctx.Done():
+		return nil
+	}
+	clinic, err := loadtest.OpenClinic(ctx, n.URL, key, speed, slog.Default())
+	if err != nil {
+		if ctx.Err() != nil { // it was stopped before it opened
+			return nil
 		}
-		fmt.Printf(`
+		return err
+	}
+	fmt.Printf(`
   Now Serving: %s is open, %g times as fast as a real day.
 
   Patient    %s/join/%s
@@ -66,22 +95,21 @@ func runDemo(ctx context.Context, speed float64) (err error) {
 
   Ctrl-C closes the clinic; everything it made is deleted then.
 
-`, "Al Noor Clinic", speed, url, clinic.OrganizationID, demoCode, url, clinic.OrganizationID, loadtest.DoctorPhone, demoCode,
-			url, clinic.DisplayPath, url, c.BootstrapKey, clinic.OrganizationID)
-		clinic.Live(ctx)
-		return nil
-	})
+`, "Al Noor Clinic", speed, n.URL, clinic.OrganizationID, demoCode, n.URL, clinic.OrganizationID, loadtest.DoctorPhone, demoCode,
+		n.URL, clinic.DisplayPath, n.URL, key, clinic.OrganizationID)
+	clinic.Live(ctx)
+	return nil
 }
 
 // demoConfig is the configuration of a demo with its data in a folder.
-func demoConfig(data string) (config, error) {
-	c, err := readConfig([]string{
+func demoConfig(data string) (node.Config, error) {
+	c, err := node.ReadConfig([]string{
 		"NOWSERVING_DATA=" + data, "NOWSERVING_ENV=development", "NOWSERVING_OTP_FIXED_CODE=" + demoCode,
 		"NOWSERVING_BOOTSTRAP_KEY=" + access.NewToken(), "NOWSERVING_ADDR=" + demoAddr(),
 		"NOWSERVING_RATE_LIMIT=1000000",         // the simulated day comes from one address
 		"NOWSERVING_WEBHOOK_ALLOW_PRIVATE=true", // to a receiver on this machine
 	})
-	c.endlessCodes = true // visitors share the doctor's phone number
+	c.EndlessCodes = true // visitors share the doctor's phone number
 	return c, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"nowserving/booking/store/storetest"
+	"nowserving/cmd/nowserving/node"
 )
 
 // The SDK waits out its own read timeout after a connection ends.
@@ -58,34 +60,30 @@ func settings(more []string) []string {
 // of it.
 func start(t testing.TB, environ []string) *client {
 	t.Helper()
-	c, err := readConfig(settings(environ))
+	c, err := node.ReadConfig(settings(environ))
 	require.NoError(t, err)
 	return startWith(t, c)
 }
 
 // startWith is start with a configuration that was read already.
-func startWith(t testing.TB, c config) *client {
+func startWith(t testing.TB, c node.Config) *client {
 	t.Helper()
+	n, err := node.New(t.Context(), c)
+	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	urls := make(chan string, 1)
 	var failure error
 	var running sync.WaitGroup
-	running.Go(func() {
-		failure = serve(ctx, c, func(ctx context.Context, url string) error {
-			urls <- url
-			<-ctx.Done()
-			return nil
-		})
-		close(urls)
-	})
+	running.Go(func() { failure = n.Run(ctx) })
 	t.Cleanup(func() {
 		stop()
 		running.Wait()
-		require.NoError(t, failure)
+		require.NoError(t, errors.Join(failure, n.Close()))
 	})
-	url, ok := <-urls
-	require.True(t, ok, "the server did not start: %v", failure)
-	return newClient(t, url)
+	select {
+	case <-n.Serving():
+	case <-t.Context().Done():
+	}
+	return newClient(t, n.URL)
 }
 
 // client calls the API as staff of one organization.

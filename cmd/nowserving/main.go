@@ -20,6 +20,7 @@ import (
 
 	"nowserving/booking/access"
 	"nowserving/booking/store"
+	"nowserving/cmd/nowserving/node"
 )
 
 func main() {
@@ -45,7 +46,7 @@ func (redisLog) Printf(ctx context.Context, format string, v ...any) {
 func root() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "nowserving",
-		Version:       version(),
+		Version:       node.Version(),
 		Short:         "The live queue of a clinic",
 		Long:          "Now Serving is the live queue of a clinic. It is configured by the environment; see config list.",
 		SilenceUsage:  true,
@@ -61,19 +62,19 @@ func root() *cobra.Command {
 		command("check", "Check the configuration and say what is wrong", configCheck),
 		&cobra.Command{
 			Use: "list", Short: "List the settings with their defaults", Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error { return configList(cmd.OutOrStdout()) },
+			RunE: func(cmd *cobra.Command, _ []string) error { return node.ListConfig(cmd.OutOrStdout()) },
 		},
 	)
 	keys := &cobra.Command{Use: "keys", Short: "Manage account API keys"}
 	keys.AddCommand(keysCreate())
 	cmd.AddCommand(
-		command("serve", "Serve until told to stop", func(ctx context.Context, c config) error { return serve(ctx, c, nil) }),
+		command("serve", "Serve until told to stop", serve),
 		demo(), migrate, conf, keys, auditCommands(),
 		command("healthcheck", "Ask the server on this machine whether it works", healthcheck),
 		&cobra.Command{
 			Use: "version", Short: "Print the version of this build", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), version())
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), node.Version())
 				return err
 			},
 		},
@@ -82,9 +83,9 @@ func root() *cobra.Command {
 }
 
 // command makes a command that needs the configuration and has no flags.
-func command(use, short string, run func(context.Context, config) error) *cobra.Command {
+func command(use, short string, run func(context.Context, node.Config) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		c, err := readConfig(os.Environ())
+		c, err := node.ReadConfig(os.Environ())
 		if err != nil {
 			return err
 		}
@@ -92,14 +93,17 @@ func command(use, short string, run func(context.Context, config) error) *cobra.
 	}}
 }
 
-func openStore(ctx context.Context, c config) (*store.Store, error) {
-	return store.Open(ctx, store.Options{
-		URL: c.DatabaseURL, DataDir: c.Data, SQLiteNormalSync: c.SQLiteSync == "normal", Now: time.Now, Log: slog.Default(),
-	})
+// serve runs one node until ctx ends.
+func serve(ctx context.Context, c node.Config) error {
+	n, err := node.New(ctx, c)
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.Run(ctx), n.Close())
 }
 
-func withStore(ctx context.Context, c config, fn func(*store.Store) error) (err error) {
-	s, err := openStore(ctx, c)
+func withStore(ctx context.Context, c node.Config, fn func(*store.Store) error) (err error) {
+	s, err := c.OpenStore(ctx)
 	if err != nil {
 		return err
 	}
@@ -113,7 +117,7 @@ func withStore(ctx context.Context, c config, fn func(*store.Store) error) (err 
 
 // migrateUp migrates as the owner of the schema, if NOWSERVING_MIGRATE_URL names
 // one, and gives the role of DATABASE_URL the rights of the service.
-func migrateUp(ctx context.Context, c config) error {
+func migrateUp(ctx context.Context, c node.Config) error {
 	owner := c
 	if c.MigrateURL != "" {
 		owner.DatabaseURL = c.MigrateURL
@@ -135,20 +139,7 @@ func migrateUp(ctx context.Context, c config) error {
 	})
 }
 
-// prepare migrates or checks the schema for a command of the service, which must not
-// have the owner's password.
-func prepare(ctx context.Context, c config, s *store.Store) error {
-	if c.MigrateURL != "" {
-		return errors.New("NOWSERVING_MIGRATE_URL is for `nowserving migrate` alone: unset it here")
-	}
-	owner, err := s.Prepare(ctx)
-	if owner && c.Env == "production" {
-		slog.Default().Warn("the role of DATABASE_URL owns the schema and can alter the audit; use another role for the service, see NOWSERVING_MIGRATE_URL")
-	}
-	return err
-}
-
-func migrateStatus(ctx context.Context, c config) error {
+func migrateStatus(ctx context.Context, c node.Config) error {
 	return withStore(ctx, c, func(s *store.Store) error {
 		list, err := s.Migrations(ctx)
 		for _, m := range list {
@@ -162,7 +153,7 @@ func migrateStatus(ctx context.Context, c config) error {
 	})
 }
 
-func configCheck(_ context.Context, c config) error {
+func configCheck(_ context.Context, c node.Config) error {
 	backend := "SQLite in " + c.Data
 	if c.DatabaseURL != "" {
 		backend = "PostgreSQL"
@@ -179,12 +170,12 @@ func keysCreate() *cobra.Command {
 	var plan access.KeyPlan
 	var scopes []string
 	var life time.Duration
-	cmd := command("create", "Make an account API key and print it, once", func(ctx context.Context, c config) error {
+	cmd := command("create", "Make an account API key and print it, once", func(ctx context.Context, c node.Config) error {
 		return withStore(ctx, c, func(s *store.Store) error {
-			if err := prepare(ctx, c, s); err != nil {
+			if err := c.Prepare(ctx, s); err != nil {
 				return err
 			}
-			secret, err := c.secret()
+			secret, err := c.Secret()
 			if err != nil {
 				return err
 			}
@@ -215,7 +206,7 @@ func keysCreate() *cobra.Command {
 // healthcheck is the container's health check, because the image has no other HTTP
 // client. It asks /healthz and not /readyz: a new container would not help if
 // PostgreSQL or Redis is away.
-func healthcheck(ctx context.Context, c config) error {
+func healthcheck(ctx context.Context, c node.Config) error {
 	_, port, err := net.SplitHostPort(c.Addr)
 	if err != nil {
 		return fmt.Errorf("NOWSERVING_ADDR: %w", err)

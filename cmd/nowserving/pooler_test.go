@@ -14,6 +14,7 @@ import (
 
 	"nowserving/booking/store"
 	"nowserving/booking/store/storetest"
+	"nowserving/cmd/nowserving/node"
 )
 
 // pooler is a connection pooler that lends a session of PostgreSQL to a client
@@ -147,12 +148,12 @@ func TestAPoolerThatSharesSessionsIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			address := startPooler(t, storetest.Postgres(t), inTurn)
-			c, err := readConfig(settings([]string{
+			c, err := node.ReadConfig(settings([]string{
 				"DATABASE_URL=" + address, "REDIS_URL=" + storetest.Redis(t).URL, "NOWSERVING_SECRET_KEY=" + strings.Repeat("s", 32),
 			}))
 			require.NoError(t, err)
 			for command, run := range map[string]func() error{
-				"serve":      func() error { return serve(t.Context(), c, nil) },
+				"serve":      func() error { return serve(t.Context(), c) },
 				"migrate up": func() error { return migrateUp(t.Context(), c) },
 			} {
 				err := run()

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"nowserving/booking/store/storetest"
+	"nowserving/cmd/nowserving/node"
 )
 
 // phone is a patient's app: the published Go SDK, watching one booking.
@@ -264,66 +265,13 @@ func TestWaitsFollowTheType(t *testing.T) {
 	require.InDelta(t, 25, c.call("GET", "/management/bookings/"+second.text("id"), nil)["estimatedWaitMinutes"], 0)
 }
 
-func TestSettingsThatAreWrongAreRefused(t *testing.T) {
-	t.Parallel()
-	for name, environ := range map[string][]string{
-		"did you mean NOWSERVING_ADDR":      {"NOWSERVING_ADR=:1"},
-		"NOWSERVING_ENV":                    {"NOWSERVING_ENV=prod"},
-		"NOWSERVING_OTP_FIXED_CODE":         {"NOWSERVING_ENV=production", "NOWSERVING_OTP_FIXED_CODE=1"},
-		"NOWSERVING_SECRET_KEY is required": {"DATABASE_URL=postgres://x/y", "REDIS_URL=redis://x"},
-		"at least 32 bytes":                 {"NOWSERVING_SECRET_KEY=short"},
-		"DATABASE_URL is a URL":             {"DATABASE_URL=mysql://x"},
-		"REDIS_URL is a URL":                {"REDIS_URL=localhost:6379"},
-		"NOWSERVING_ADDR is":                {"NOWSERVING_ADDR=notaport"},
-		"both set":                          {"DATABASE_URL=a", "DATABASE_URL_FILE=b"},
-		"NOWSERVING_PUBLIC_URL":             {"NOWSERVING_PUBLIC_URL=clinic"},
-		"NOWSERVING_ALLOWED_ORIGINS":        {"NOWSERVING_ALLOWED_ORIGINS=https://a.example/path"},
-		"NOWSERVING_RATE_LIMIT":             {"NOWSERVING_RATE_LIMIT=0"},
-		"NOWSERVING_TRUSTED_PROXIES":        {"NOWSERVING_TRUSTED_PROXIES=10.0.0.0/8,proxy.example"},
-		"RateLimit":                         {"NOWSERVING_RATE_LIMIT=many"},
-		"NOWSERVING_POSITION_TICK":          {"NOWSERVING_POSITION_TICK=2s"},
-		"PositionTick":                      {"NOWSERVING_POSITION_TICK=1"},
-		"NOWSERVING_DEBUG_ADDR":             {"NOWSERVING_DEBUG_ADDR=6060"},
-		"it is full or normal":              {"NOWSERVING_SQLITE_SYNC=off"},
-		"unset DATABASE_URL":                {"NOWSERVING_SQLITE_SYNC=full", "DATABASE_URL=postgres://x"},
-	} {
-		_, err := readConfig(environ)
-		require.ErrorContains(t, err, name)
-	}
-	for _, setting := range []string{
-		"NOWSERVING_SMTP_URL=http://u:hush-hush@mail.example?from=a@b.example", "NOWSERVING_SMTP_URL=smtp://u:hush-hush@mail.example",
-		"NOWSERVING_SMTP_URL=smtp://u:hush-hush@mail.example?from=nobody", "NOWSERVING_SMTP_URL=smtp://u:hush-hush@mail.example?from=a@b.example&tls=no",
-		"NOWSERVING_SMTP_URL=smtp://u@mail.example?from=a@b.example", "NOWSERVING_SMTP_URL=smtp://u:hush-hush@mail.example:x?from=a@b.example",
-		"NOWSERVING_SMTP_URL=smtp://u:hush-hush@mail.example/inbox?from=a@b.example",
-		"NOWSERVING_SMS_URL=http://AC1:hush-hush@sms.example/2010?from=%2B1500", "NOWSERVING_SMS_URL=https://sms.example/2010?from=%2B1500",
-		"NOWSERVING_SMS_URL=https://AC1@sms.example/2010?from=%2B1500", "NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example/2010",
-		"NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example/2010?from=+1500", "NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example/2010?form=%2B1500",
-		"NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example:x/2010?from=%2B1500",
-		"NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example/2010?from=%2B1500&messagingServiceSid=MG1",
-		"NOWSERVING_SMS_URL=unifonic+https://hush-hush@sms.example/rest", "NOWSERVING_SMS_URL=unifonic+https://sms.example/rest?sender=Clinic",
-		"NOWSERVING_SMS_URL=unifonic+http://hush-hush@sms.example/rest?sender=Clinic", "NOWSERVING_SMS_URL=unifonic+https://hush-hush@sms.example/rest?sender=A&from=B",
-		"NOWSERVING_SMS_URL=https://AC1:hush-hush@sms.example/2010?from=%2B1500 unifonic+https://hush-hush@sms.example/rest?sender=Clinic",
-	} {
-		_, err := readConfig([]string{setting})
-		name, _, _ := strings.Cut(setting, "=")
-		require.ErrorContains(t, err, name+": ", setting)
-		require.NotContains(t, err.Error(), "hush-hush", setting)
-	}
-	_, err := readConfig([]string{
-		"NOWSERVING_SMTP_URL=smtps://u:p@mail.example?from=Clinic+<a@b.example>", "NOWSERVING_SMS_URL=https://AC1:t@sms.example/2010?whatsappFrom=%2B1500",
-	})
-	require.NoError(t, err)
-	_, err = readConfig([]string{"HOME=/root", "NOWSERVING_ADDR=:1"})
-	require.NoError(t, err)
-}
-
 func TestTheDataFolderBelongsToOneProcess(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	start(t, []string{"NOWSERVING_DATA=" + dir})
-	c, err := readConfig(settings([]string{"NOWSERVING_DATA=" + dir}))
+	c, err := node.ReadConfig(settings([]string{"NOWSERVING_DATA=" + dir}))
 	require.NoError(t, err)
-	err = serve(t.Context(), c, nil)
+	err = serve(t.Context(), c)
 	require.ErrorContains(t, err, "in use by another process")
 	require.NotErrorIs(t, err, http.ErrServerClosed)
 }

@@ -19,6 +19,8 @@ import (
 	"github.com/centrifugal/centrifuge-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"nowserving/cmd/nowserving/node"
 )
 
 // end asks the process to stop, waits until it has, and returns how long that
@@ -302,7 +304,7 @@ func TestRollingRestart(t *testing.T) {
 		return err
 	})
 
-	for restart, node := range []*process{a, b} {
+	for restart, leaving := range []*process{a, b} {
 		// Whoever comes back comes to the other: all are there when it is its turn.
 		other := []*process{b, a}[restart]
 		front.set(strings.TrimPrefix(other.url, "http://"))
@@ -310,7 +312,7 @@ func TestRollingRestart(t *testing.T) {
 		refused := make(chan int, 1)
 		go func() {
 			for {
-				status, body, err := newClient(t, node.url).try("GET", "/readyz", nil)
+				status, body, err := newClient(t, leaving.url).try("GET", "/readyz", nil)
 				if err != nil || status != http.StatusOK {
 					assert.Contains(t, string(body), "stopping")
 					refused <- status
@@ -318,9 +320,9 @@ func TestRollingRestart(t *testing.T) {
 				}
 			}
 		}()
-		took := node.end()
+		took := leaving.end()
 		require.Equal(t, http.StatusServiceUnavailable, <-refused, "not ready any more while it still answers")
-		require.Less(t, took, drainTimeout)
+		require.Less(t, took, node.DrainTimeout)
 		require.Eventually(t, func() bool {
 			for _, p := range phones {
 				p.mu.Lock()
@@ -332,7 +334,7 @@ func TestRollingRestart(t *testing.T) {
 			}
 			return true
 		}, patience, 10*time.Millisecond)
-		node.start()
+		leaving.start()
 	}
 	served := answered.Load()
 	require.Eventually(t, func() bool { return answered.Load() > served+5 }, patience, time.Millisecond)

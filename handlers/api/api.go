@@ -62,6 +62,9 @@ type Options struct {
 // credentials, organizations, limits, repeated requests, errors, page tokens and
 // the OpenAPI document.
 type API struct {
+	// Options are those of New, with their defaults. PublicURL has no slash at its end.
+	Options
+
 	// Directory knows what each organization offers.
 	Directory *Directory
 	// Limiter counts requests.
@@ -69,7 +72,6 @@ type API struct {
 	// Router takes the routes that are no operations: pages, probes, receipts.
 	Router *gin.Engine
 
-	opts      Options
 	huma      huma.API
 	answers   *models.Sealer
 	pages     pageTokens
@@ -101,7 +103,7 @@ func New(o Options) (*API, error) {
 	}
 	gin.SetMode(gin.ReleaseMode) // it would print every route otherwise
 	a := &API{
-		opts: o, Router: gin.New(), Directory: newDirectory(o.Catalog, o.Access), Limiter: newLimiter(o),
+		Options: o, Router: gin.New(), Directory: newDirectory(o.Catalog, o.Access), Limiter: newLimiter(o),
 		answers: answers, pages: pageTokens{pages, o.Store.Time},
 		origins: origins{ask: o.Catalog.OriginAllowed, answers: map[string]originAnswer{}},
 	}
@@ -126,9 +128,6 @@ func New(o Options) (*API, error) {
 
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.Router.ServeHTTP(w, r) }
-
-// PublicURL is where people reach the service, without a slash at its end.
-func (a *API) PublicURL() string { return a.opts.PublicURL }
 
 // Stop asks callers to send their next request to another node. Requests that come
 // all the same are served.

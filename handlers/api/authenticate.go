@@ -167,5 +167,5 @@ func CredentialOf(r *http.Request) string {
 // countUse counts a finished request for its API key. A request without an answer yet
 // panicked, so it counts as an error.
 func (a *API) countUse(c *gin.Context, p access.Principal) {
-	a.opts.Access.Used(p, !c.Writer.Written() || c.Writer.Status() >= http.StatusBadRequest)
+	a.Access.Used(p, !c.Writer.Written() || c.Writer.Status() >= http.StatusBadRequest)
 }

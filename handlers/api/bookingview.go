@@ -210,7 +210,7 @@ func (a *API) ViewerOf(ctx context.Context, organizationID, lang string, withCus
 	if !withCustomers || len(bookings) == 0 {
 		return v, nil
 	}
-	v.people, err = a.opts.Access.CustomersOf(ctx, organizationID, bookings)
+	v.people, err = a.Access.CustomersOf(ctx, organizationID, bookings)
 	return v, err
 }
 
@@ -228,7 +228,7 @@ func (a *API) findMissing(ctx context.Context, v *Viewer, bookings []models.Book
 		}
 	}
 	if len(types) > 0 {
-		rows, err := a.opts.Catalog.TypesByID(ctx, v.o.ID, slices.Collect(maps.Keys(types)))
+		rows, err := a.Catalog.TypesByID(ctx, v.o.ID, slices.Collect(maps.Keys(types)))
 		if err != nil {
 			return err
 		}
@@ -238,7 +238,7 @@ func (a *API) findMissing(ctx context.Context, v *Viewer, bookings []models.Book
 		}
 	}
 	if len(resources) > 0 {
-		rows, err := a.opts.Catalog.ResourcesByID(ctx, v.o.ID, slices.Collect(maps.Keys(resources)))
+		rows, err := a.Catalog.ResourcesByID(ctx, v.o.ID, slices.Collect(maps.Keys(resources)))
 		if err != nil {
 			return err
 		}
@@ -256,7 +256,7 @@ func (a *API) ViewBookings(ctx context.Context, c Caller, withCustomers bool, bo
 	if err != nil {
 		return nil, err
 	}
-	places, err := a.opts.Bookings.Places(ctx, c.OrganizationID, bookings)
+	places, err := a.Bookings.Places(ctx, c.OrganizationID, bookings)
 	if err != nil {
 		return nil, err
 	}
@@ -306,11 +306,11 @@ func (a *API) ViewChanged(ctx context.Context, c Caller, withCustomer bool, b *m
 	err := a.findMissing(ctx, &v, one)
 	if withCustomer {
 		var unread error
-		v.people, unread = a.opts.Access.CustomersOf(ctx, c.OrganizationID, one)
+		v.people, unread = a.Access.CustomersOf(ctx, c.OrganizationID, one)
 		err = errors.Join(err, unread)
 	}
 	if err != nil {
-		a.opts.Log.Warn("the answer to a committed change is incomplete", "requestId", requestID(ctx), "booking", b.ID, "error", err)
+		a.Log.Warn("the answer to a committed change is incomplete", "requestId", requestID(ctx), "booking", b.ID, "error", err)
 	}
 	return v.View(b, place)
 }

@@ -46,7 +46,7 @@ func (a *API) pageOf(c *gin.Context) (*Page, error) {
 	if err := a.ownOrigin.Check(&asked); err != nil {
 		return nil, models.Errorf(models.CodeForbidden, "Another site may not do this in your name.")
 	}
-	return &Page{kind, c.Request, c.Writer, a.secure(), a.opts.Store.Time}, nil
+	return &Page{kind, c.Request, c.Writer, a.secure(), a.Store.Time}, nil
 }
 
 func sessionKind(value string) (access.Kind, error) {
@@ -57,7 +57,7 @@ func sessionKind(value string) (access.Kind, error) {
 }
 
 // secure reports whether the public URL is https. Cookies are then marked Secure.
-func (a *API) secure() bool { return strings.HasPrefix(a.opts.PublicURL, "https://") }
+func (a *API) secure() bool { return strings.HasPrefix(a.PublicURL, "https://") }
 
 // credential returns the access token of the page's session, or "".
 func (p *Page) credential() string {
@@ -141,7 +141,7 @@ func (a *API) AuthenticatePage(r *http.Request) error {
 
 // publicOrigin returns the origin of the public URL, or "" if there is none.
 func (a *API) publicOrigin() string {
-	u, err := url.Parse(a.opts.PublicURL)
+	u, err := url.Parse(a.PublicURL)
 	if err != nil || u.Host == "" {
 		return ""
 	}

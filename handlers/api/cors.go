@@ -71,7 +71,7 @@ func (a *API) answerPreflight(c *gin.Context) {
 		}
 	}
 	switch {
-	case slices.Contains(a.opts.AllowedOrigins, origin):
+	case slices.Contains(a.AllowedOrigins, origin):
 		shareWith(c, origin)
 	case preflight && a.mayCall(c.Request.Context(), "", origin):
 		shareWith(c, origin) // for which organization is told by the request itself
@@ -95,7 +95,7 @@ func (a *API) answerPreflight(c *gin.Context) {
 func (a *API) share(c *gin.Context, organizationID string, refused error) {
 	origin := c.GetHeader("Origin")
 	if models.CodeOf(refused) == models.CodeTooManyRequests {
-		if slices.Contains(a.opts.AllowedOrigins, origin) || a.origins.remembered(origin) {
+		if slices.Contains(a.AllowedOrigins, origin) || a.origins.remembered(origin) {
 			shareWith(c, origin)
 		}
 		return
@@ -116,14 +116,14 @@ func shareWith(c *gin.Context, origin string) {
 func (a *API) mayCall(ctx context.Context, organizationID, origin string) bool {
 	allowed, err := a.OriginAllowed(ctx, organizationID, origin)
 	if err != nil && ctx.Err() == nil {
-		a.opts.Log.Warn("read whether an origin may call", "error", err)
+		a.Log.Warn("read whether an origin may call", "error", err)
 	}
 	return allowed
 }
 
 // OriginAllowed is mayCall that also returns why it can't be read.
 func (a *API) OriginAllowed(ctx context.Context, organizationID, origin string) (bool, error) {
-	if origin == "" || slices.Contains(a.opts.AllowedOrigins, origin) {
+	if origin == "" || slices.Contains(a.AllowedOrigins, origin) {
 		return origin != "", nil
 	}
 	if organizationID != "" {
@@ -150,7 +150,7 @@ func (a *API) Framers(ctx context.Context, organizationID string) []string {
 	o, err := a.Directory.Get(ctx, organizationID)
 	if err != nil {
 		if models.CodeOf(err) != models.CodeOrgMissing && ctx.Err() == nil {
-			a.opts.Log.Warn("it is not known who may frame a page", "error", err)
+			a.Log.Warn("it is not known who may frame a page", "error", err)
 		}
 		return nil
 	}

@@ -231,7 +231,7 @@ func (o *Organization) atClinic(ip netip.Addr) bool {
 // catalogue again.
 func (a *API) CatalogueChanged(ctx context.Context, organizationID string) {
 	a.Directory.Forget(organizationID)
-	a.opts.Bookings.AnnounceCatalogue(ctx, organizationID)
+	a.Bookings.AnnounceCatalogue(ctx, organizationID)
 }
 
 // Forget drops an organization after a change, so that the next Get reads it.

@@ -81,7 +81,7 @@ func (a *API) claim(c *gin.Context, who Caller, key string) (*store.Claim, error
 	}
 	what := fmt.Sprintf("%s %q %q\n", c.Request.Method, c.Request.URL.Path, c.Request.URL.RawQuery)
 	hash := models.HashSecret(what + string(body))
-	claim, earlier, err := a.opts.Store.Claim(c.Request.Context(), store.Request{
+	claim, earlier, err := a.Store.Claim(c.Request.Context(), store.Request{
 		OrganizationID: who.OrganizationID, Subject: subject, Key: key, Hash: hash,
 	})
 	if err != nil || claim != nil {
@@ -115,7 +115,7 @@ func (a *API) settle(ctx context.Context, claim *store.Claim, kept *keptAnswer) 
 	defer cancel()
 	var err error
 	if kept.passing() {
-		err = a.opts.Store.Release(ctx, claim)
+		err = a.Store.Release(ctx, claim)
 	} else {
 		header := map[string]string{}
 		for _, name := range keptHeaders {
@@ -125,11 +125,11 @@ func (a *API) settle(ctx context.Context, claim *store.Claim, kept *keptAnswer) 
 		}
 		var encoded []byte
 		if encoded, err = json.Marshal(header); err == nil {
-			err = a.opts.Store.Settle(ctx, claim, kept.status, a.answers.Seal(string(encoded)), a.answers.Seal(kept.body.String()))
+			err = a.Store.Settle(ctx, claim, kept.status, a.answers.Seal(string(encoded)), a.answers.Seal(kept.body.String()))
 		}
 	}
 	if err != nil {
-		a.opts.Log.Warn("an answer was not kept; who repeats the request is told so", "requestId", requestID(ctx), "error", err)
+		a.Log.Warn("an answer was not kept; who repeats the request is told so", "requestId", requestID(ctx), "error", err)
 	}
 }
 
@@ -153,7 +153,7 @@ func (a *API) repeat(c *gin.Context, earlier store.Earlier) error {
 	c.Header("Idempotency-Replayed", "true")
 	c.Status(earlier.Status)
 	if _, err := c.Writer.WriteString(body); err != nil {
-		a.opts.Log.Debug("the caller has gone before the answer", "requestId", requestID(c.Request.Context()), "error", err)
+		a.Log.Debug("the caller has gone before the answer", "requestId", requestID(c.Request.Context()), "error", err)
 	}
 	return nil
 }

@@ -89,9 +89,9 @@ func (a *API) identify(c *gin.Context) {
 	c.Next()
 
 	route := c.FullPath()
-	log := a.opts.Log.Info
+	log := a.Log.Info
 	if c.Request.Method == http.MethodGet && c.Writer.Status() < http.StatusInternalServerError || route == "" {
-		log = a.opts.Log.Debug
+		log = a.Log.Debug
 	}
 	log("request", "method", c.Request.Method, "route", route, "status", c.Writer.Status(),
 		"ms", float64(time.Since(began).Microseconds())/1000, "requestId", id)
@@ -133,11 +133,11 @@ func (a *API) recover(c *gin.Context) {
 			panic(cause) // net/http's way to cut a connection
 		}
 		if err, ok := cause.(error); ok && c.Writer.Written() && c.Request.Context().Err() != nil {
-			a.opts.Log.Debug("the caller has gone before the answer", "requestId", requestID(c.Request.Context()), "error", err)
+			a.Log.Debug("the caller has gone before the answer", "requestId", requestID(c.Request.Context()), "error", err)
 			c.Abort()
 			return
 		}
-		a.opts.Log.Error("a handler panicked", "requestId", requestID(c.Request.Context()), "error", fmt.Sprint(cause), "stack", string(debug.Stack()))
+		a.Log.Error("a handler panicked", "requestId", requestID(c.Request.Context()), "error", fmt.Sprint(cause), "stack", string(debug.Stack()))
 		if c.Writer.Written() {
 			c.Abort()
 			return
@@ -154,7 +154,7 @@ func (a *API) limitTime(c *gin.Context) {
 	ctx := store.ForOrganization(c.Request.Context(), "")
 	if c.FullPath() != LivePath {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, a.opts.Timeout)
+		ctx, cancel = context.WithTimeout(ctx, a.Timeout)
 		defer cancel()
 	}
 	c.Request = c.Request.WithContext(ctx)

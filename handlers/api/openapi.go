@@ -49,7 +49,7 @@ const about = "A clinic's live queue. Patients join and watch their place move; 
 // document configures the framework: one JSON format, no pages of its own, and no
 // links to schemas in answers.
 func (a *API) document() huma.Config {
-	config := huma.DefaultConfig("Now Serving", a.opts.Version)
+	config := huma.DefaultConfig("Now Serving", a.Version)
 	config.Components.Schemas.RegisterTypeAlias(reflect.TypeFor[models.Moment](), reflect.TypeFor[time.Time]())
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
 	config.CreateHooks = nil
@@ -60,10 +60,10 @@ func (a *API) document() huma.Config {
 	config.Transformers = []huma.Transformer{a.translate}
 	config.Info.Description = about
 	config.Info.License = &huma.License{Name: "MIT", URL: "https://opensource.org/license/mit"}
-	config.Info.Contact = &huma.Contact{Name: "Now Serving contributors", URL: a.opts.PublicURL}
+	config.Info.Contact = &huma.Contact{Name: "Now Serving contributors", URL: a.PublicURL}
 	config.Tags = tags
-	if a.opts.PublicURL != "" {
-		config.Servers = []*huma.Server{{URL: a.opts.PublicURL}}
+	if a.PublicURL != "" {
+		config.Servers = []*huma.Server{{URL: a.PublicURL}}
 	}
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"bearerAuth": {Type: "http", Scheme: "bearer", Description: "An access token, or an API key."},

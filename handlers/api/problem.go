@@ -98,7 +98,7 @@ func (a *API) ProblemOf(ctx context.Context, err error) *Problem {
 		pause = unavailablePause
 	}
 	p := &Problem{
-		Type: a.opts.PublicURL + "/docs#" + string(f.Code), Title: f.MeaningIn(lang), Status: status, Detail: e.Detail, Code: f.Code, RequestID: requestID(ctx),
+		Type: a.PublicURL + "/docs#" + string(f.Code), Title: f.MeaningIn(lang), Status: status, Detail: e.Detail, Code: f.Code, RequestID: requestID(ctx),
 		retryAfter: int(math.Ceil(pause.Seconds())),
 	}
 	if lang == "ar" { // what is special about this request is known in English only
@@ -112,7 +112,7 @@ func (a *API) ProblemOf(ctx context.Context, err error) *Problem {
 
 // hide logs an error that is not for the client and returns one that is.
 func (a *API) hide(ctx context.Context, err error) *models.Error {
-	log := a.opts.Log.With("requestId", requestID(ctx), "error", err)
+	log := a.Log.With("requestId", requestID(ctx), "error", err)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		// The client has disconnected and reads no answer.
@@ -164,7 +164,7 @@ func (a *API) translate(ctx huma.Context, _ string, body any) (any, error) {
 	e := models.Errorf(models.CodeInvalid, "A field is missing or has a wrong type or value.")
 	if m.Status != http.StatusUnprocessableEntity {
 		if m.Status >= http.StatusInternalServerError {
-			a.opts.Log.Error("a request failed", "requestId", requestID(ctx.Context()), "error", m)
+			a.Log.Error("a request failed", "requestId", requestID(ctx.Context()), "error", m)
 			e = models.Errorf(models.CodeInternal, "Something went wrong on our side.")
 		} else {
 			e = models.Errorf(models.CodeMalformed, "The request can't be read.")

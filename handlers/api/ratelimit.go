@@ -270,7 +270,7 @@ func (b Budget) Err() error {
 // its budget. left is the budget of the address, or zero if it was not charged.
 func (a *API) Authenticate(ctx context.Context, address, token string) (p access.Principal, left Budget, err error) {
 	charged := false
-	p, err = a.opts.Access.Authenticate(ctx, token, func() error {
+	p, err = a.Access.Authenticate(ctx, token, func() error {
 		charged = true
 		left = a.Limiter.TakeAddress(ctx, address)
 		return left.Err()
@@ -324,7 +324,7 @@ func (a *API) CountPage(c *gin.Context) {
 func (a *API) SetLimitHeaders(c *gin.Context, b Budget) {
 	c.Header("X-RateLimit-Limit", strconv.Itoa(b.Limit))
 	c.Header("X-RateLimit-Remaining", strconv.Itoa(b.Remaining))
-	c.Header("X-RateLimit-Reset", strconv.FormatInt(a.opts.Store.Time().Add(b.Resets+time.Second-1).Unix(), 10))
+	c.Header("X-RateLimit-Reset", strconv.FormatInt(a.Store.Time().Add(b.Resets+time.Second-1).Unix(), 10))
 }
 
 // limitHeaders describe the headers about budgets.
@@ -357,7 +357,7 @@ func headersOf(status int) map[string]*huma.Header {
 func (a *API) HashedNetworksOf(address string) (subscriber, network string) {
 	subscriber, network = NetworksOf(address)
 	hide := func(text string) string {
-		mac := hmac.New(sha256.New, a.opts.Secret)
+		mac := hmac.New(sha256.New, a.Secret)
 		mac.Write([]byte("budgets of codes:" + text))
 		return hex.EncodeToString(mac.Sum(nil)[:16])
 	}

@@ -18,7 +18,7 @@ import (
 // run once for all tests of a process; each test gets a copy of what they made.
 func Migrated(t testing.TB, postgres bool) store.Options {
 	t.Helper()
-	o := store.Options{Now: time.Now, Log: slog.Default()}
+	o := store.Options{SQLiteNormalSync: true, Now: time.Now, Log: slog.Default()}
 	if postgres {
 		o.URL = asService(t, create(t, template(t)))
 		return o

@@ -55,7 +55,7 @@ func OwnPostgres(t testing.TB) *PostgresServer {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), adminTimeout)
 	defer cancel()
-	out, err := s.command(ctx, "initdb", "-D", filepath.Join(home, "data"), "-U", "postgres", "-A", "scram-sha-256",
+	out, err := s.command(ctx, "initdb", "-D", filepath.Join(home, "data"), "-U", "postgres", "-A", "password",
 		"--pwfile", filepath.Join(home, "password"), "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync").CombinedOutput()
 	if err != nil {
 		t.Fatalf("initdb: %v: %s", err, out)

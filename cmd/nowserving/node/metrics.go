@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -9,15 +9,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"nowserving/booking"
-	"nowserving/booking/queue"
-	"nowserving/booking/store"
 	"nowserving/notify"
-	"nowserving/realtime"
 )
 
 // measure registers the metrics of all parts.
-func measure(registry *prometheus.Registry, db *store.Store, hub *realtime.Hub, index *queue.Index, mirrors *queue.Mirrors, bookings *booking.Service, notifier *notify.Service, log *slog.Logger) {
+func (n *Node) measure(registry *prometheus.Registry) {
+	db, hub, index, mirrors, bookings, notifier, log := n.Store, n.Hub, n.index, n.Mirrors, n.Bookings, n.Notify, n.log
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &deliveries{notifier, log})
 	gauge := func(name, help string, read func() float64) {
 		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "nowserving_" + name, Help: help}, read))
@@ -27,7 +24,7 @@ func measure(registry *prometheus.Registry, db *store.Store, hub *realtime.Hub, 
 	}
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "nowserving_build_info", Help: "1, with the version of this build.",
-		ConstLabels: prometheus.Labels{"version": version(), "go": runtime.Version()},
+		ConstLabels: prometheus.Labels{"version": Version(), "go": runtime.Version()},
 	}, func() float64 { return 1 }))
 	gauge("clock_offset_seconds", "How far this machine's clock is ahead of the database's; negative if it is behind.",
 		func() float64 { return db.ClockOffset().Seconds() })

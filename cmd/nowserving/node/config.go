@@ -1,11 +1,13 @@
-package main
+package node
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -20,13 +22,19 @@ import (
 	"github.com/agnivade/levenshtein"
 	"github.com/caarlos0/env/v11"
 
+	"nowserving/booking/access"
+	"nowserving/booking/store"
+	"nowserving/handlers/api"
 	"nowserving/handlers/web"
+	"nowserving/notify"
 	"nowserving/notify/message"
+	"nowserving/realtime"
+	"nowserving/realtime/presence"
 )
 
-// config holds all settings. They come from the environment only. `config list`
-// prints the tag about of each.
-type config struct {
+// Config holds all settings. Those with the tag env come from the environment;
+// `config list` prints the tag about of each.
+type Config struct {
 	DatabaseURL string `env:"DATABASE_URL" about:"PostgreSQL, not through a pooler that shares sessions. Default: embedded SQLite"`
 	MigrateURL  string `env:"NOWSERVING_MIGRATE_URL" about:"the owner of the PostgreSQL schema, for migrate alone; serve and keys refuse it"`
 	RedisURL    string `env:"REDIS_URL" about:"redis://, rediss://, redis+sentinel://…?master_name= or redis+cluster://…?addr=. Default: in this process"`
@@ -66,12 +74,39 @@ type config struct {
 	RecaptchaSiteKey string `env:"NOWSERVING_RECAPTCHA_SITE_KEY" about:"the site key that our own pages use"`
 	RecaptchaURL     string `env:"NOWSERVING_RECAPTCHA_URL" envDefault:"https://www.google.com/recaptcha/api/siteverify" about:"another verifier, with its script beside it"`
 
-	endlessCodes bool // set by demo alone
+	// EndlessCodes lifts the limit of one-time codes for an address. For the demo, whose
+	// visitors share phone numbers.
+	EndlessCodes bool
+	// Log gets the log lines. Default slog.Default().
+	Log *slog.Logger
+	// Console gets the messages for which no sender is configured. Default: the
+	// standard output in development, none in production.
+	Console io.Writer
+	// Adjust changes parts before they are used. For tests.
+	Adjust Adjust
 }
 
-// configList prints every setting with its default and its meaning.
-func configList(out io.Writer) error {
-	for _, field := range reflect.VisibleFields(reflect.TypeFor[config]()) {
+// Adjust changes the options of parts after the configuration made them. Nil
+// functions change nothing.
+type Adjust struct {
+	Store    func(*store.Store) // before anything uses it
+	API      func(*api.Options)
+	Access   func(*access.Options)
+	Notify   func(*notify.Options)
+	Live     func(*realtime.Options)
+	Presence func(*presence.Connections)
+}
+
+// adjust calls change, if any.
+func adjust[T any](change func(*T), part *T) {
+	if change != nil {
+		change(part)
+	}
+}
+
+// ListConfig prints every setting with its default and its meaning.
+func ListConfig(out io.Writer) error {
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
 		name := field.Tag.Get("env")
 		if name == "" {
 			continue
@@ -105,7 +140,9 @@ const maxPositionTick = time.Second
 // minSecret is the least length of a secret, in bytes.
 const minSecret = 32
 
-func readConfig(environ []string) (config, error) {
+// ReadConfig reads the settings from the environment, as os.Environ lists it. The
+// error names every wrong setting.
+func ReadConfig(environ []string) (Config, error) {
 	values := map[string]string{}
 	for _, pair := range environ {
 		name, value, _ := strings.Cut(pair, "=")
@@ -117,18 +154,18 @@ func readConfig(environ []string) (config, error) {
 			continue
 		}
 		if values[name] != "" {
-			return config{}, fmt.Errorf("%s and %s_FILE are both set; keep one", name, name)
+			return Config{}, fmt.Errorf("%s and %s_FILE are both set; keep one", name, name)
 		}
 		content, err := os.ReadFile(path)
 		if err != nil {
-			return config{}, fmt.Errorf("%s_FILE: %w", name, err)
+			return Config{}, fmt.Errorf("%s_FILE: %w", name, err)
 		}
 		values[name] = strings.TrimSpace(string(content))
 		delete(values, name+"_FILE")
 	}
-	var c config
+	var c Config
 	if err := env.ParseWithOptions(&c, env.Options{Environment: values}); err != nil {
-		return config{}, fmt.Errorf("read the configuration: %w", err)
+		return Config{}, fmt.Errorf("read the configuration: %w", err)
 	}
 	return c, errors.Join(unknown(values), c.check())
 }
@@ -153,7 +190,7 @@ func unknown(values map[string]string) error {
 }
 
 func knownNames() ([]string, error) {
-	params, err := env.GetFieldParams(&config{})
+	params, err := env.GetFieldParams(&Config{})
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +201,7 @@ func knownNames() ([]string, error) {
 	return names, nil
 }
 
-func (c *config) check() error {
+func (c *Config) check() error {
 	var errs []error
 	if c.Env != "development" && c.Env != "production" {
 		errs = append(errs, fmt.Errorf("NOWSERVING_ENV is %q; it is development or production", c.Env))
@@ -257,7 +294,7 @@ func (c *config) check() error {
 
 // challenges returns the captchas of our own pages. The URL of a provider's script
 // follows from that of its verifier.
-func (c *config) challenges() []web.Challenge {
+func (c *Config) challenges() []web.Challenge {
 	var list []web.Challenge
 	for _, one := range []struct{ provider, siteKey, verifier, script string }{
 		{web.Turnstile, c.TurnstileSiteKey, c.TurnstileURL, "api.js"}, {web.Recaptcha, c.RecaptchaSiteKey, c.RecaptchaURL, "../api.js"},
@@ -271,10 +308,10 @@ func (c *config) challenges() []web.Challenge {
 	return list
 }
 
-// secret returns the secret that signs and seals: the one that is set or, for
+// Secret returns the secret that signs and seals: the one that is set or, for
 // the embedded database, one that was made at the first start and kept in the
 // data folder.
-func (c *config) secret() ([]byte, error) {
+func (c *Config) Secret() ([]byte, error) {
 	if c.SecretKey != "" {
 		return []byte(c.SecretKey), nil
 	}
@@ -297,3 +334,27 @@ func (c *config) secret() ([]byte, error) {
 	}
 	return made, nil
 }
+
+// OpenStore opens the database.
+func (c *Config) OpenStore(ctx context.Context) (*store.Store, error) {
+	log := c.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	return store.Open(ctx, store.Options{URL: c.DatabaseURL, DataDir: c.Data, SQLiteNormalSync: c.SQLiteSync == "normal", Now: time.Now, Log: log})
+}
+
+// Prepare migrates an embedded schema and checks any other. A command of the service
+// must not have the password of the schema's owner.
+func (c *Config) Prepare(ctx context.Context, s *store.Store) error {
+	if c.MigrateURL != "" {
+		return errors.New("NOWSERVING_MIGRATE_URL is for `nowserving migrate` alone: unset it here")
+	}
+	owner, err := s.Prepare(ctx)
+	if owner && c.Env == "production" {
+		slog.Default().Warn("the role of DATABASE_URL owns the schema and can alter the audit; use another role for the service, see NOWSERVING_MIGRATE_URL")
+	}
+	return err
+}
+
+func (c *Config) development() bool { return c.Env == "development" }
