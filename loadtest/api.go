@@ -8,15 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"math"
-	mathrand "math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -27,41 +22,15 @@ const (
 	// giveUpAfter bounds all attempts at one request: long enough for a node to
 	// restart or another to take over.
 	giveUpAfter = 30 * time.Second
+	// maxWaitMinutes is the longest assignmentTimeout the server accepts. Every
+	// patient asks for it, so that no booking expires in the middle of a replay.
+	maxWaitMinutes = 180
 	// maxAnswer bounds what is read of an answer.
 	maxAnswer = 1 << 20
 	// maxIdleConnections keeps connections for the requests in flight: one for
 	// each service and some starts and ends.
 	maxIdleConnections = 64
 )
-
-// bookingDTO is the part of a booking the scenarios look at.
-type bookingDTO struct {
-	ID                   string `json:"id"`
-	Status               string `json:"status"`
-	Stage                string `json:"stage"`
-	Ticket               string `json:"ticket"`
-	ResourceID           string `json:"resourceId"`
-	QueuePosition        *int   `json:"queuePosition"`
-	EstimatedWaitMinutes *int   `json:"estimatedWaitMinutes"`
-	TicketToken          string `json:"ticketToken"`
-	RecallCount          int    `json:"recallCount"`
-}
-
-// typeDTO is the part of a booking type the scenarios look at.
-type typeDTO struct {
-	ID      string `json:"id"`
-	Minutes int    `json:"minutes"`
-}
-
-// identified is any object of which only the id matters.
-type identified struct {
-	ID string `json:"id"`
-}
-
-// enveloped is how most answers come: {"result": …}.
-type enveloped[T any] struct {
-	Result T `json:"result"`
-}
 
 // refusal is an answer that means no.
 type refusal struct {
@@ -125,14 +94,6 @@ func newHTTPClient() *http.Client {
 
 func (a *api) close() {
 	a.http.CloseIdleConnections()
-}
-
-// change is one request as the truth sees it: when it was first sent and when it
-// was answered. Between the two, both the old and the new state are true.
-type change struct {
-	sent     time.Time
-	answered time.Time // zero while in flight
-	before   []*watch  // who waited before it, while it may have to be undone
 }
 
 // call makes one request and counts it as failed unless it succeeded.
@@ -405,88 +366,4 @@ func parseNodes(addresses []string) ([]string, error) {
 		nodes = append(nodes, strings.TrimRight(address, "/"))
 	}
 	return nodes, nil
-}
-
-// requestStats counts requests by what they do.
-type requestStats struct {
-	// failed counts requests that were refused, that no node answered, or whose
-	// answer was lost on the way even if a repeated attempt was answered.
-	failed atomic.Int64
-	lost   atomic.Int64 // among the failed: sent, and the answer never came
-	broken atomic.Int64 // among the failed: answered by a fault inside the server
-	moved  atomic.Int64 // not failed: never begun at one node and repeated at the next
-
-	mu       sync.Mutex
-	times    map[string]*histogram
-	problems []Problem
-}
-
-func newRequestStats() *requestStats {
-	return &requestStats{times: map[string]*histogram{}}
-}
-
-func (s *requestStats) answered(operation string, took time.Duration) {
-	s.mu.Lock()
-	h := s.times[operation]
-	if h == nil {
-		h = new(histogram)
-		s.times[operation] = h
-	}
-	s.mu.Unlock()
-	h.add(took)
-}
-
-// unanswered counts an attempt that will be repeated. A node that takes no
-// connection, or says with a 502, 503 or 504 that it can't work now, is passed
-// over; anything else should not happen to a client.
-func (s *requestStats) unanswered(operation, node string, status int, sent bool, err error) {
-	switch {
-	case status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout, status == 0 && !sent:
-		s.moved.Add(1)
-		return
-	case status == 0:
-		s.lost.Add(1)
-	default:
-		s.broken.Add(1)
-	}
-	s.failed.Add(1)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.problems) < maxProblems {
-		s.problems = append(s.problems, Problem{Kind: "failed request", Detail: fmt.Sprintf("%s at %s: %v", operation, node, err)})
-	}
-}
-
-// fill adds the time each kind of request took to a report.
-func (s *requestStats) fill(r *Report) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r.figures("requests",
-		count("moved to another node", s.moved.Load(), "one took no connection, or said it can't work now"),
-		count("answers lost", s.lost.Load(), "sent, and cut off before the answer; each is a failed request"),
-		count("faults inside the server", s.broken.Load(), "each is a failed request"),
-	)
-	r.Problems = append(r.Problems, s.problems...)
-	for _, operation := range slices.Sorted(maps.Keys(s.times)) {
-		r.curve("requests", "request "+operation, s.times[operation])
-	}
-}
-
-// backoff doubles from base to limit and picks a random wait below it, so that
-// clients cut off together do not come back together.
-func backoff(attempt int, base, limit time.Duration) time.Duration {
-	top := min(float64(base)*math.Pow(2, float64(attempt)), float64(limit))
-	return time.Duration(top/2 + mathrand.Float64()*top/2) //nolint:gosec // nothing secret, only spread
-}
-
-// pause waits, or ends early with the context.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

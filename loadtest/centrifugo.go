@@ -286,7 +286,7 @@ func (p *publisher) body(b []byte, batch []waiter, departed int) []byte {
 		b = append(b, p.options.ChannelPrefix...)
 		b = append(b, w.booking...)
 		b = append(b, `","data":`...)
-		b = appendPosition(b, w.booking, w.rank-departed)
+		b = appendPosition(b, w.booking, w.rank-departed, (w.rank-departed)*visitMinutes)
 		b = append(b, `}}`...)
 	}
 	return append(b, `]}`...)

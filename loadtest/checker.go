@@ -197,9 +197,9 @@ func (f *fleet) open(ctx context.Context, o linkOrder) error {
 		protocol: f.options.Protocol,
 		token:    o.Token,
 		hello:    o.Hello,
-		slack:    silenceSlack,
-		stats:    &shard.stats,
-		tried:    sync.OnceFunc(func() { <-f.opening }),
+
+		stats: &shard.stats,
+		tried: sync.OnceFunc(func() { <-f.opening }),
 	}
 	f.links[o.Link] = l
 	for _, s := range list {
@@ -360,7 +360,7 @@ func (f *fleet) check(n note) {
 }
 
 func (f *fleet) fault(kind faultKind, w *follower, format string, args ...any) {
-	f.tally.found(kind, w.order.Booking, format, args...)
+	f.tally.fault(kind, w.order.Booking, format, args...)
 }
 
 // checkMoved checks a pushed position: one that the booking truly had, newer than

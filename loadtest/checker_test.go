@@ -1,9 +1,6 @@
 package loadtest
 
 import (
-	"encoding/json"
-	"math/rand/v2"
-	"slices"
 	"testing"
 	"time"
 
@@ -167,44 +164,4 @@ func TestAFullNotebookIsAFault(t *testing.T) {
 	w.write(note{kind: noteMoved, position: 9, at: at(1)})
 	f.learn(truth{Until: at(2)})
 	require.EqualValues(t, 1, f.conclude(at(2)).Faults.Missed)
-}
-
-// TestRampQuantileIsTheShareOfTime compares with a look at every millisecond.
-func TestRampQuantileIsTheShareOfTime(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	var h histogram
-	total := 200_000
-	ages := make([]int, total)
-	for i := 0; i < total-1000; {
-		ramp := random.IntN(800)
-		h.add(time.Duration(ramp) * time.Millisecond)
-		for k := range ramp {
-			ages[i+k] = k
-		}
-		i += ramp + random.IntN(200)
-	}
-	slices.Sort(ages)
-	for _, q := range []float64{0.2, 0.5, 0.9, 0.99, 0.999} {
-		want := float64(ages[int(q*float64(total))])
-		got := milliseconds(h.rampQuantile(q, time.Duration(total)*time.Millisecond))
-		require.InDelta(t, want, got, 5+want/16, "%g", q)
-	}
-	require.Zero(t, new(histogram).rampQuantile(0.99, time.Second))
-	require.Zero(t, h.rampQuantile(0.01, time.Duration(total)*time.Millisecond))
-}
-
-func TestHistogramsTravel(t *testing.T) {
-	var a, b histogram
-	for i := range 1000 {
-		a.add(time.Duration(i) * time.Microsecond)
-	}
-	b.add(time.Second)
-	data, err := json.Marshal(&a)
-	require.NoError(t, err)
-	require.NoError(t, json.Unmarshal(data, &b))
-	require.EqualValues(t, 1001, b.n)
-	require.Equal(t, time.Second, b.max)
-	require.Equal(t, a.quantile(0.5), b.quantile(0.5))
-	require.Error(t, json.Unmarshal([]byte(`{"buckets":[[99999,1]]}`), &b))
-	require.Error(t, json.Unmarshal([]byte(`{"buckets":1}`), &b))
 }

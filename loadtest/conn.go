@@ -1,6 +1,7 @@
 package loadtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,7 +101,7 @@ type link struct {
 	first    int      // the node to begin with
 	protocol protocol.Type
 	token    string
-	slack    time.Duration // added to the promised ping interval
+	slack    time.Duration // added to the promised ping interval; silenceSlack if zero
 	stats    *liveStats
 	// hello, if set, is all that is sent: what follows are frames at once. It
 	// is for servers that are no more than a socket.
@@ -278,4 +279,12 @@ func (l *link) write(commands ...*protocol.Command) error {
 		payload = append(payload, data...)
 	}
 	return writeFrame(l.conn, opcode, payload)
+}
+
+func parseProtocol(name string) (protocol.Type, error) {
+	kind := protocol.Type(cmp.Or(name, string(protocol.TypeJSON)))
+	if kind != protocol.TypeJSON && kind != protocol.TypeProtobuf {
+		return "", fmt.Errorf("protocol must be json or protobuf, not %q", name)
+	}
+	return kind, nil
 }

@@ -171,7 +171,7 @@ const (
 )
 
 func saysPosition(id string, position int) string {
-	return pushHead + `"booking:` + id + `"` + pushMiddle + string(appendPosition(nil, id, position)) + pushTail
+	return pushHead + `"booking:` + id + `"` + pushMiddle + string(appendPosition(nil, id, position, position*10)) + pushTail
 }
 
 func linkTo(s *script, listeners map[string]*ear) *link {
@@ -379,7 +379,7 @@ func TestHandshakeMustBeAnswered(t *testing.T) {
 
 // TestPlacesAreReadAsTheDecoderReadsThem holds the short way against the long one.
 func TestPlacesAreReadAsTheDecoderReadsThem(t *testing.T) {
-	good := string(appendPosition(nil, "b", 12))
+	good := string(appendPosition(nil, "b", 12, 120))
 	p, ok := parsePlace([]byte(good), "b")
 	require.True(t, ok)
 	require.Equal(t, place{12, 120}, p)

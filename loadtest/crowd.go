@@ -1,25 +1,17 @@
 package loadtest
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-const (
-	// attemptsAtOnce is how many of a crowd connect at the same time at first.
-	attemptsAtOnce = 200
-	// ShortestBackoff is how long the published SDKs wait at least.
-	ShortestBackoff = 500 * time.Millisecond
-	// LongestBackoff is how long they wait at most.
-	LongestBackoff = 20 * time.Second
-)
+// attemptsAtOnce is how many of a crowd connect at the same time at first.
+const attemptsAtOnce = 200
 
 // crowd is many clients in this process, each with a booking of its own.
 type crowd struct {
@@ -53,7 +45,7 @@ func (c *crowd) newLink(i int, p *joiner, to listener) (*link, error) {
 	}
 	l := &link{
 		nodes: c.room.api.nodes, first: i % len(c.room.api.nodes), protocol: kind,
-		token: p.token, slack: silenceSlack, stats: &c.live,
+		token: p.token, stats: &c.live,
 	}
 	l.add(&subscription{channel: "booking:" + p.booking, booking: p.booking, to: to})
 	return l, nil
@@ -112,7 +104,7 @@ func (c *crowd) await(ctx context.Context, limit time.Duration, what string, don
 
 // fault counts a fault of one client.
 func (c *crowd) fault(kind faultKind, booking, format string, args ...any) {
-	c.tally.found(kind, booking, format, args...)
+	c.tally.fault(kind, booking, format, args...)
 }
 
 // faults sums up what was wrong.
@@ -204,23 +196,5 @@ func (s *standing) dropped(at time.Time) {
 	s.lost = at
 	if s.drops != nil {
 		s.drops.Add(1)
-	}
-}
-
-// sdkBackoff waits as the published SDKs do: at least the minimum, and a random
-// part that doubles with each failure. With no maximum everybody comes back at
-// once, and only a failed attempt makes one wait.
-func sdkBackoff(shortest, longest time.Duration) func(failed int) time.Duration {
-	if longest == 0 {
-		return func(failed int) time.Duration {
-			if failed == 0 {
-				return 0
-			}
-			return backoff(failed, reconnectBase, reconnectLimit)
-		}
-	}
-	return func(failed int) time.Duration {
-		spread := min(longest, cmp.Or(shortest, time.Millisecond)<<min(failed, 20))
-		return min(longest, shortest+time.Duration(mathrand.Int64N(int64(spread)))) //nolint:gosec // nothing secret, only spread
 	}
 }

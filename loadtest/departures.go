@@ -1,6 +1,7 @@
 package loadtest
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -51,6 +52,13 @@ func (l *ledger) departed(queue int) (answered, sent int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.queues[queue].Answered), len(l.queues[queue].Sent)
+}
+
+// all returns the times of every queue.
+func (l *ledger) all() []departures {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.queues)
 }
 
 // came notes a connection to be opened.

@@ -27,9 +27,6 @@ var faultNames = [faultKinds]string{
 	"wrong position", "wrong estimate", "wrong news", "stale snapshot", "missed", "late", "out of order", "duplicate", "malformed",
 }
 
-// maxProblems is how many problems of each kind are described; the rest are counted.
-const maxProblems = 5
-
 // tally collects what the checks find. It is safe for concurrent use.
 type tally struct {
 	latency     histogram // change sent → new position received
@@ -52,12 +49,7 @@ func newTally() *tally {
 }
 
 // fault counts one fault and keeps a description of the first few.
-func (t *tally) fault(kind faultKind, w *watch, format string, args ...any) {
-	t.found(kind, w.booking, format, args...)
-}
-
-// found is fault for a booking that nobody watches here.
-func (t *tally) found(kind faultKind, booking, format string, args ...any) {
+func (t *tally) fault(kind faultKind, booking, format string, args ...any) {
 	t.total.Add(1)
 	t.mu.Lock()
 	defer t.mu.Unlock()

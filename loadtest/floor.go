@@ -8,11 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/centrifugal/protocol"
 )
 
 const (
@@ -184,7 +185,7 @@ func barePhones(seats []seat, links int) []barePhone {
 type bareServer struct {
 	listener net.Listener
 	writers  int
-	binary   bool
+	protocol protocol.Type
 	phones   []barePhone
 	wg       sync.WaitGroup
 
@@ -237,7 +238,7 @@ func listenBare(ctx context.Context, o *bareOrder) (*bareServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	b := &bareServer{listener: listener, writers: o.Writers, binary: o.Protocol == "protobuf", phones: o.Phones, conns: make([]net.Conn, len(o.Phones))}
+	b := &bareServer{listener: listener, writers: o.Writers, protocol: protocol.Type(o.Protocol), phones: o.Phones, conns: make([]net.Conn, len(o.Phones))}
 	b.changed = sync.NewCond(&b.mu)
 	for i, p := range o.Phones {
 		for len(b.queues) <= p.Queue {
@@ -362,57 +363,12 @@ func (b *bareServer) round(phones []int, served int) error {
 // frame puts the positions of everybody on a phone into one frame.
 func (b *bareServer) frame(payload, frame []byte, phone, served int) ([]byte, []byte) {
 	p := &b.phones[phone]
-	var scratch [192]byte
+	var data [192]byte
+	var channel [64]byte
 	for i, id := range p.Bookings {
-		data := appendPosition(scratch[:0], id, p.Ranks[i]-served)
-		if b.binary {
-			payload = appendPushProtobuf(payload, id, data)
-			continue
-		}
-		if i > 0 {
-			payload = append(payload, '\n')
-		}
-		payload = append(payload, pushHead+`"booking:`...)
-		payload = append(payload, id...)
-		payload = append(payload, `"`+pushMiddle...)
-		payload = append(payload, data...)
-		payload = append(payload, pushTail...)
+		position := p.Ranks[i] - served
+		payload = appendPush(payload, b.protocol, append(append(channel[:0], "booking:"...), id...),
+			appendPosition(data[:0], id, position, position*visitMinutes))
 	}
-	opcode := opText
-	if b.binary {
-		opcode = opBinary
-	}
-	frame = appendFrameHead(frame, opcode, len(payload))
-	return payload, append(frame, payload...)
-}
-
-// appendPosition writes the data of a pushed position.
-func appendPosition(b []byte, booking string, position int) []byte {
-	b = append(b, `{"via":"scheduling-system","type":"QUEUE_POSITION_UPDATED","bookingId":"`...)
-	b = append(b, booking...)
-	b = append(b, `","queuePosition":`...)
-	b = strconv.AppendInt(b, int64(position), 10)
-	b = append(b, `,"estimatedWaitMinutes":`...)
-	b = strconv.AppendInt(b, int64(position)*visitMinutes, 10)
-	return append(b, '}')
-}
-
-// appendPushProtobuf writes a publication with its length in front.
-func appendPushProtobuf(b []byte, booking string, data []byte) []byte {
-	channel := len("booking:") + len(booking)
-	pub := fieldSize(len(data))
-	push := fieldSize(channel) + fieldSize(pub)
-	b = binary.AppendUvarint(b, uint64(fieldSize(push)))
-	b = binary.AppendUvarint(append(b, replyPush), uint64(push))
-	b = binary.AppendUvarint(append(b, pushChannel), uint64(channel))
-	b = append(append(b, "booking:"...), booking...)
-	b = binary.AppendUvarint(append(b, pushPub), uint64(pub))
-	b = binary.AppendUvarint(append(b, pubData), uint64(len(data)))
-	return append(b, data...)
-}
-
-// fieldSize is the size of a field of bytes with its tag and length.
-func fieldSize(n int) int {
-	var scratch [binary.MaxVarintLen64]byte
-	return 1 + binary.PutUvarint(scratch[:], uint64(n)) + n
+	return payload, appendMessage(frame, b.protocol, payload)
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/centrifugal/protocol"
 	"github.com/stretchr/testify/require"
 )
 
@@ -35,33 +34,6 @@ func TestFloorDeliversEveryPosition(t *testing.T) {
 func TestFloorRefusesBadOptions(t *testing.T) {
 	_, err := Floor(t.Context(), FloorOptions{})
 	require.ErrorContains(t, err, "0 patients are too few")
-}
-
-func TestBareFramesAreWhatTheProtocolWrites(t *testing.T) {
-	phones := barePhones([]seat{{rank: 30}, {rank: 31}}, 1)
-	for _, kind := range []protocol.Type{protocol.TypeJSON, protocol.TypeProtobuf} {
-		b := &bareServer{phones: phones, binary: kind == protocol.TypeProtobuf}
-		_, data := b.frame(nil, nil, 0, 7)
-		f, size, err := parseFrame(data)
-		require.NoError(t, err)
-		require.Equal(t, len(data), size)
-		require.True(t, f.final)
-
-		var encoder protocol.ReplyEncoder = protocol.NewJSONReplyEncoder()
-		if b.binary {
-			encoder = protocol.NewProtobufReplyEncoder()
-		}
-		framing := protocol.GetDataEncoder(kind)
-		for i, position := range []int{23, 24} {
-			reply, err := encoder.Encode(&protocol.Reply{Push: &protocol.Push{
-				Channel: "booking:" + bareBooking(i),
-				Pub:     &protocol.Publication{Data: appendPosition(nil, bareBooking(i), position)},
-			}})
-			require.NoError(t, err)
-			require.NoError(t, framing.Encode(reply))
-		}
-		require.Equal(t, string(framing.Finish()), string(f.payload))
-	}
 }
 
 func TestWorkAnswersEveryOrder(t *testing.T) {

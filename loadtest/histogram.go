@@ -30,6 +30,13 @@ func (h *histogram) add(d time.Duration) {
 	h.max = max(h.max, d)
 }
 
+// count returns the number of samples.
+func (h *histogram) count() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.n
+}
+
 // quantile returns a value that at least the share q of the samples do not exceed.
 func (h *histogram) quantile(q float64) time.Duration {
 	h.mu.Lock()

@@ -28,6 +28,10 @@ const (
 	// triggerJoined and triggerLeft are what a visit of this scenario fires.
 	triggerJoined = "bookingUnassigned"
 	triggerLeft   = "providerCanceled"
+	// receiveTimeout bounds the header of a request that the scenario receives.
+	receiveTimeout = 10 * time.Second
+	// maxReceived bounds the body of such a request.
+	maxReceived = 1 << 20
 )
 
 // HooksOptions says what to have told to how many receivers of webhooks.
@@ -216,7 +220,7 @@ func (h *hookRun) listen(ctx context.Context, number int) (*receiver, error) {
 	if r.check, err = standardwebhooks.NewWebhook(r.secret); err != nil {
 		return nil, err
 	}
-	r.server = &http.Server{ReadHeaderTimeout: requestTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { h.receive(r, w, req) })}
+	r.server = &http.Server{ReadHeaderTimeout: receiveTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { h.receive(r, w, req) })}
 	go func() { _ = r.server.Serve(listener) }() // ends when it is closed
 	return r, nil
 }
@@ -232,7 +236,7 @@ func (h *hookRun) stop() {
 // receive is one attempt of a server's.
 func (h *hookRun) receive(r *receiver, w http.ResponseWriter, req *http.Request) {
 	arrived := time.Now()
-	body, err := io.ReadAll(io.LimitReader(req.Body, maxAnswer))
+	body, err := io.ReadAll(io.LimitReader(req.Body, maxReceived))
 	if err != nil {
 		return // the connection broke: the server will try again
 	}
@@ -251,19 +255,19 @@ func (h *hookRun) receive(r *receiver, w http.ResponseWriter, req *http.Request)
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(body, &told); err != nil {
-		h.tally.found(malformed, "", "%v", err)
+		h.tally.fault(malformed, "", "%v", err)
 		return
 	}
 	if err := r.check.Verify(body, req.Header); err != nil {
-		h.tally.found(malformed, told.ID, "%v", err)
+		h.tally.fault(malformed, told.ID, "%v", err)
 	}
 	mac := hmac.New(sha256.New, []byte(r.secret))
 	mac.Write(body)
 	if req.Header.Get("x-icos-signature") != hex.EncodeToString(mac.Sum(nil)) {
-		h.tally.found(malformed, told.ID, "x-icos-signature does not fit")
+		h.tally.fault(malformed, told.ID, "x-icos-signature does not fit")
 	}
 	if told.Data.Sequence <= 0 || told.Data.At.IsZero() {
-		h.tally.found(malformed, told.ID, "%s came without data.sequence or data.at", told.Trigger)
+		h.tally.fault(malformed, told.ID, "%s came without data.sequence or data.at", told.Trigger)
 	}
 	if h.note(delivery{r.number, told.ID, told.Trigger}, arrival{req.Header.Get(standardwebhooks.HeaderWebhookID), told.Data.Sequence}, arrived) {
 		h.latency.add(arrived.Sub(told.Data.At))
@@ -275,12 +279,12 @@ func (h *hookRun) note(d delivery, a arrival, arrived time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if of, known := h.ids[a.id]; known && of != d {
-		h.tally.found(malformed, d.booking, "%s has the webhook-id of another delivery", d.trigger)
+		h.tally.fault(malformed, d.booking, "%s has the webhook-id of another delivery", d.trigger)
 	}
 	if before, known := h.seen[d]; known {
 		h.repeated++
 		if before.id != a.id {
-			h.tally.found(duplicate, d.booking, "receiver %d was told %s twice, under two ids", d.receiver, d.trigger)
+			h.tally.fault(duplicate, d.booking, "receiver %d was told %s twice, under two ids", d.receiver, d.trigger)
 		}
 		return false
 	}
@@ -291,7 +295,7 @@ func (h *hookRun) note(d delivery, a arrival, arrived time.Time) bool {
 	left, hasLeft := h.seen[delivery{d.receiver, d.booking, triggerLeft}]
 	if hasCome && hasLeft {
 		if came.sequence >= left.sequence {
-			h.tally.found(outOfOrder, d.booking, "joining has the sequence %d, leaving %d", came.sequence, left.sequence)
+			h.tally.fault(outOfOrder, d.booking, "joining has the sequence %d, leaving %d", came.sequence, left.sequence)
 		}
 		if d.trigger == triggerJoined {
 			h.overtaken++
@@ -356,14 +360,14 @@ func (h *hookRun) await(ctx context.Context) error {
 		for _, r := range h.receiversOf(h.clinics[i%len(h.clinics)]) {
 			for _, trigger := range []string{triggerJoined, triggerLeft} {
 				if _, told := h.seen[delivery{r.number, booking, trigger}]; !told && !r.dead {
-					h.tally.found(missed, booking, "receiver %d was not told %s", r.number, trigger)
+					h.tally.fault(missed, booking, "receiver %d was not told %s", r.number, trigger)
 				}
 			}
 		}
 	}
 	for d := range h.seen {
 		if !ours[d.booking] || d.trigger != triggerJoined && d.trigger != triggerLeft {
-			h.tally.found(wrongNews, d.booking, "receiver %d was told %s, which did not happen", d.receiver, d.trigger)
+			h.tally.fault(wrongNews, d.booking, "receiver %d was told %s, which did not happen", d.receiver, d.trigger)
 		}
 	}
 	return nil

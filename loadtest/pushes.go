@@ -76,7 +76,7 @@ func Pushes(ctx context.Context, o PushesOptions) (*Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for pushes: %w", err)
 	}
-	server := &http.Server{ReadHeaderTimeout: requestTimeout, Handler: http.HandlerFunc(p.receive)}
+	server := &http.Server{ReadHeaderTimeout: receiveTimeout, Handler: http.HandlerFunc(p.receive)}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) }) // ends when it is closed
 	defer func() {
@@ -232,7 +232,7 @@ type fcmMessage struct {
 func (p *pushRun) receive(w http.ResponseWriter, r *http.Request) {
 	arrived := time.Now()
 	n := p.calls.Add(1)
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxAnswer))
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxReceived))
 	if err != nil {
 		return // the connection broke: the server will try again
 	}
@@ -241,7 +241,7 @@ func (p *pushRun) receive(w http.ResponseWriter, r *http.Request) {
 	}
 	var m fcmMessage
 	if err := json.Unmarshal(body, &m); err != nil || r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/messages:send") {
-		p.tally.found(malformed, "", "%s %s: %v", r.Method, r.URL.Path, err)
+		p.tally.fault(malformed, "", "%s %s: %v", r.Method, r.URL.Path, err)
 		http.Error(w, `{"error":{"status":"INVALID_ARGUMENT"}}`, http.StatusBadRequest)
 		return
 	}
@@ -259,13 +259,13 @@ func (p *pushRun) note(m fcmMessage, arrived time.Time) {
 		return // of a run before this one
 	}
 	if data["via"] != "scheduling-system" || data["bookingId"] != phone.booking || data["notificationId"] == "" {
-		p.tally.found(malformed, phone.booking, "a push with other than its booking, via and notificationId: %v", data)
+		p.tally.fault(malformed, phone.booking, "a push with other than its booking, via and notificationId: %v", data)
 		return
 	}
 	p.tally.checked.Add(1)
 	if phone.ids[data["notificationId"]] {
 		if data["redelivery"] != "true" {
-			p.tally.found(duplicate, phone.booking, "%s came twice and does not say so", data["type"])
+			p.tally.fault(duplicate, phone.booking, "%s came twice and does not say so", data["type"])
 		}
 		p.redelivered.Add(1)
 		return
@@ -277,32 +277,32 @@ func (p *pushRun) note(m fcmMessage, arrived time.Time) {
 	case "MY_BOOKING_ASSIGNED":
 		phone.assigned++
 		if phone.assigned > 1 {
-			p.tally.found(duplicate, phone.booking, "MY_BOOKING_ASSIGNED came again under another id")
+			p.tally.fault(duplicate, phone.booking, "MY_BOOKING_ASSIGNED came again under another id")
 		}
 		if phone.first > p.o.Moves {
-			p.tally.found(wrongNews, phone.booking, "MY_BOOKING_ASSIGNED, and it is number %d of %d that wait", phone.first, len(p.line))
+			p.tally.fault(wrongNews, phone.booking, "MY_BOOKING_ASSIGNED, and it is number %d of %d that wait", phone.first, len(p.line))
 		}
 	default:
-		p.tally.found(wrongNews, phone.booking, "%s, which did not happen", data["type"])
+		p.tally.fault(wrongNews, phone.booking, "%s, which did not happen", data["type"])
 	}
 }
 
 func (p *pushRun) notePosition(phone *pushPhone, data map[string]string, arrived time.Time) {
 	position, err := strconv.Atoi(data["queuePosition"])
 	if err != nil {
-		p.tally.found(malformed, phone.booking, "queuePosition is %q", data["queuePosition"])
+		p.tally.fault(malformed, phone.booking, "queuePosition is %q", data["queuePosition"])
 		return
 	}
 	phone.pushes++
 	p.times = append(p.times, arrived)
 	if data["estimatedWaitMinutes"] != strconv.Itoa(position*visitMinutes) {
-		p.tally.found(wrongEstimate, phone.booking, "place %d, %q minutes", position, data["estimatedWaitMinutes"])
+		p.tally.fault(wrongEstimate, phone.booking, "place %d, %q minutes", position, data["estimatedWaitMinutes"])
 	}
 	if position < phone.first-p.o.Moves || position > phone.first || position < 1 {
-		p.tally.found(wrongPosition, phone.booking, "place %d, and it was number %d", position, phone.first)
+		p.tally.fault(wrongPosition, phone.booking, "place %d, and it was number %d", position, phone.first)
 	}
 	if position >= phone.position {
-		p.tally.found(outOfOrder, phone.booking, "place %d after place %d", position, phone.position)
+		p.tally.fault(outOfOrder, phone.booking, "place %d after place %d", position, phone.position)
 	}
 	phone.position = position
 	if position == phone.first-p.o.Moves {
@@ -330,7 +330,7 @@ func (p *pushRun) play(ctx context.Context) error {
 		}
 		p.moved = time.Now()
 		if b.ID != p.line[i].booking {
-			p.tally.found(outOfOrder, b.ID, "called when number %d was due", i+1)
+			p.tally.fault(outOfOrder, b.ID, "called when number %d was due", i+1)
 		}
 		done.Add(1) // the visit goes on: who is done needs no push that they were called
 	}
@@ -349,9 +349,9 @@ func (p *pushRun) await(ctx context.Context) error {
 	for _, phone := range p.line {
 		switch {
 		case phone.first > p.o.Moves && phone.right.IsZero():
-			p.tally.found(missed, phone.booking, "shows place %d, and is number %d", phone.position, phone.first-p.o.Moves)
+			p.tally.fault(missed, phone.booking, "shows place %d, and is number %d", phone.position, phone.first-p.o.Moves)
 		case phone.first <= p.o.Moves && phone.assigned == 0:
-			p.tally.found(missed, phone.booking, "was called and not told")
+			p.tally.fault(missed, phone.booking, "was called and not told")
 		}
 	}
 	return nil

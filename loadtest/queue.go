@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -294,9 +295,9 @@ func (w *waitingRoom) serve(ctx context.Context, queue, doctor int) error {
 	// All before the head had been called; all that were called had been asked for.
 	switch {
 	case d.with == nil:
-		w.tally.found(wrongNews, b.ID, "a doctor was given somebody unknown")
+		w.tally.fault(wrongNews, b.ID, "a doctor was given somebody unknown")
 	case d.with.rank <= before || d.with.rank > sent:
-		w.tally.found(outOfOrder, b.ID, "a doctor was given number %d, when %d to %d had been called before", d.with.rank, before, sent-1)
+		w.tally.fault(outOfOrder, b.ID, "a doctor was given number %d, when %d to %d had been called before", d.with.rank, before, sent-1)
 	}
 	return nil
 }
@@ -327,7 +328,7 @@ func (w *waitingRoom) after(ctx context.Context, queue, doctor int) error {
 	q.joined++
 	n := &joiner{seat: seat{queue: queue, rank: q.joined, link: p.link}, booking: b.ID, token: b.TicketToken}
 	if b.QueuePosition == nil || n.rank-*b.QueuePosition < answered || n.rank-*b.QueuePosition > sent {
-		w.tally.found(wrongPosition, b.ID, "a join was answered with another position than %d to %d", n.rank-sent, n.rank-answered)
+		w.tally.fault(wrongPosition, b.ID, "a join was answered with another position than %d to %d", n.rank-sent, n.rank-answered)
 	}
 	if w.traffic.Watch == 1 {
 		n.link = int(w.links.Add(1)) - 1
@@ -341,3 +342,6 @@ func (w *waitingRoom) after(ctx context.Context, queue, doctor int) error {
 	q.left.Add(1)
 	return nil
 }
+
+// joined lists addresses for people.
+func joined(nodes []string) string { return strings.Join(nodes, " ") }

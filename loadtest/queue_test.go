@@ -368,26 +368,6 @@ func TestConnectMeasuresAnIdleClient(t *testing.T) {
 	require.ErrorContains(t, err, "idle must be more than zero")
 }
 
-func TestScrapeSaysWhatIsMissing(t *testing.T) {
-	client := newHTTPClient()
-	defer client.CloseIdleConnections()
-	for want, body := range map[string]string{
-		"1 of the figures are missing": "process_cpu_seconds_total 1\ngo_goroutines 2\n",
-		"go_goroutines: strconv":       "go_goroutines x\n",
-		"HTTP 404":                     "",
-	} {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if body == "" {
-				http.NotFound(w, r)
-			}
-			_, _ = w.Write([]byte(body))
-		}))
-		_, err := scrape(t.Context(), client, "", []string{server.URL})
-		require.ErrorContains(t, err, want)
-		server.Close()
-	}
-}
-
 // changed is a copy of a message with one field replaced.
 func changed(m message, field string, value any) message {
 	c := maps.Clone(m)

@@ -20,9 +20,6 @@ const (
 	// DefaultMaxResources caps the resources made for one service.
 	DefaultMaxResources = 100
 
-	// maxWaitMinutes is the longest assignmentTimeout the server accepts. Every
-	// patient asks for it, so that nobody expires in the middle of a replay.
-	maxWaitMinutes = 180
 	// waitMargin is kept free below maxWaitMinutes.
 	waitMargin = 5 * time.Minute
 )
@@ -212,9 +209,9 @@ func newReplay(o ReplayOptions) (*replay, error) {
 	if o.Bound < 0 || o.MaxResources < 0 {
 		return nil, errors.New("bound and the cap on resources must be more than zero")
 	}
-	kind := protocol.Type(cmp.Or(o.Protocol, string(protocol.TypeJSON)))
-	if kind != protocol.TypeJSON && kind != protocol.TypeProtobuf {
-		return nil, fmt.Errorf("protocol must be json or protobuf, not %q", o.Protocol)
+	kind, err := parseProtocol(o.Protocol)
+	if err != nil {
+		return nil, err
 	}
 	nodes, err := parseNodes(o.Nodes)
 	if err != nil {

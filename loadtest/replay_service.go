@@ -129,8 +129,8 @@ func (l *lane) join(ctx context.Context, s story) error {
 		first:    int(l.clients.Add(1)) % len(l.api.nodes),
 		protocol: l.protocol,
 		token:    b.TicketToken,
-		slack:    silenceSlack,
-		stats:    l.live,
+
+		stats: l.live,
 	}
 	client.add(&subscription{channel: "booking:" + b.ID, booking: b.ID, to: p.watch})
 	l.patients.Go(func() {
@@ -312,7 +312,7 @@ func (l *lane) callAgain(ctx context.Context, p *patient) {
 			l.recalls.Add(1)
 			p.called = time.Now()
 			if waited < l.options.recallPause*11/12 {
-				l.tally.found(wrongNews, p.watch.booking, "could be called again after %v", waited)
+				l.tally.fault(wrongNews, p.watch.booking, "could be called again after %v", waited)
 			}
 		case errors.As(err, &no) && no.code == "QUE-RECALL_TOO_SOON" && waited < l.options.recallPause*13/12:
 			l.service.line.notRecalled(p.watch)

@@ -471,11 +471,3 @@ func TestRosterPrefersTheFree(t *testing.T) {
 	r.release(1)
 	require.Equal(t, 1, r.take())
 }
-
-func TestBackoffIsBoundedAndSpread(t *testing.T) {
-	for attempt := range 2000 {
-		d := backoff(attempt, 100*time.Millisecond, 5*time.Second)
-		require.GreaterOrEqual(t, d, 50*time.Millisecond)
-		require.LessOrEqual(t, d, 5*time.Second)
-	}
-}

@@ -396,5 +396,29 @@ func number(v float64) string {
 	return grouped.String()
 }
 
-// joined lists addresses for people.
-func joined(nodes []string) string { return strings.Join(nodes, " ") }
+// namedCurve returns the curve of a name, or an empty one.
+func (r *Report) namedCurve(name string) Curve {
+	for _, c := range r.Curves {
+		if c.Name == name {
+			return c
+		}
+	}
+	return Curve{}
+}
+
+func (f *Faults) add(o Faults) {
+	f.WrongPositions += o.WrongPositions
+	f.WrongEstimates += o.WrongEstimates
+	f.WrongNews += o.WrongNews
+	f.StaleSnapshots += o.StaleSnapshots
+	f.Missed += o.Missed
+	f.Late += o.Late
+	f.OutOfOrder += o.OutOfOrder
+	f.Duplicates += o.Duplicates
+	f.Malformed += o.Malformed
+	f.FailedRequests += o.FailedRequests
+	f.RefusedClients += o.RefusedClients
+}
+
+// maxProblems is how many problems of each kind are described; the rest are counted.
+const maxProblems = 5

@@ -2,6 +2,7 @@ package loadtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -327,7 +328,7 @@ func (s *session) connected(r *protocol.ConnectResult) error {
 	l.pong = r.Pong
 	l.silence = 0
 	if r.Ping > 0 {
-		l.silence = time.Duration(r.Ping)*time.Second + l.slack
+		l.silence = time.Duration(r.Ping)*time.Second + cmp.Or(l.slack, silenceSlack)
 		s.timer.Reset(l.silence)
 	}
 	l.conn = s.conn

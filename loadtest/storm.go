@@ -19,6 +19,10 @@ const (
 	stormLimit = 2 * time.Minute
 	// restTime lets everything come to rest before a storm.
 	restTime = 500 * time.Millisecond
+	// ShortestBackoff is how long the published SDKs wait at least.
+	ShortestBackoff = 500 * time.Millisecond
+	// LongestBackoff is how long they wait at most.
+	LongestBackoff = 20 * time.Second
 )
 
 // StormOptions says how many clients lose their connection and how they come back.

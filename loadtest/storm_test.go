@@ -202,22 +202,6 @@ func TestStormRefusesBadOptions(t *testing.T) {
 	}
 }
 
-func TestSDKBackoff(t *testing.T) {
-	wait := sdkBackoff(500*time.Millisecond, 20*time.Second)
-	seen := map[time.Duration]bool{}
-	for failed := range 200 {
-		d := wait(failed)
-		require.GreaterOrEqual(t, d, 500*time.Millisecond)
-		require.LessOrEqual(t, d, 20*time.Second)
-		first := wait(0)
-		require.Less(t, first, time.Second)
-		seen[first] = true
-	}
-	require.Greater(t, len(seen), 100, "they do not come back together")
-	require.Zero(t, sdkBackoff(0, 0)(0))
-	require.Positive(t, sdkBackoff(0, 0)(1), "a server that is down is not hammered")
-}
-
 func churns(t *testing.T, s *crowdServer) *Report {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

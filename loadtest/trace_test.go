@@ -2,7 +2,6 @@ package loadtest
 
 import (
 	"bytes"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -147,32 +146,4 @@ func TestSmallTraceIsGenerated(t *testing.T) {
 	want, err := GenerateTrace(200, 7)
 	require.NoError(t, err)
 	require.Equal(t, want.Visits, small.Visits, "run: loadtest trace --visits 200 --seed 7 > loadtest/traces/small.csv")
-}
-
-func TestHistogramQuantiles(t *testing.T) {
-	var h histogram
-	require.Zero(t, h.summary())
-	for i := 1; i <= 100_000; i++ {
-		h.add(time.Duration(i) * time.Microsecond)
-	}
-	for q, want := range map[float64]time.Duration{0.5: 50 * time.Millisecond, 0.9: 90 * time.Millisecond, 0.99: 99 * time.Millisecond} {
-		require.InEpsilon(t, want, h.quantile(q), 0.04, fmt.Sprint(q))
-	}
-	require.Equal(t, 100*time.Millisecond, h.quantile(1))
-	s := h.summary()
-	require.EqualValues(t, 100_000, s.Count)
-	require.InDelta(t, 100, s.Max, 0)
-	h.add(-time.Second)
-	h.add(1<<63 - 1)
-	require.Equal(t, time.Duration(1<<63-1), h.quantile(1))
-}
-
-func TestHistogramBucketsAreInOrder(t *testing.T) {
-	for _, v := range []uint64{0, 1, 31, 32, 63, 64, 65, 127, 128, 1000, 1 << 20, 1<<20 + 1, 1<<63 - 1} {
-		i := bucketOf(v)
-		require.GreaterOrEqual(t, bucketTop(i), v)
-		if i > 0 {
-			require.Less(t, bucketTop(i-1), v)
-		}
-	}
 }

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/centrifugal/protocol"
 )
 
 const (
@@ -67,14 +65,6 @@ func (t *Traffic) check() error {
 	return nil
 }
 
-func parseProtocol(name string) (protocol.Type, error) {
-	kind := protocol.Type(cmp.Or(name, string(protocol.TypeJSON)))
-	if kind != protocol.TypeJSON && kind != protocol.TypeProtobuf {
-		return "", fmt.Errorf("protocol must be json or protobuf, not %q", name)
-	}
-	return kind, nil
-}
-
 // seat is where a patient waits, by its number.
 type seat struct {
 	queue int
@@ -120,13 +110,6 @@ func (t *Traffic) heads() int {
 		return most
 	}
 	return int(min(most, t.Rate*t.Duration.Seconds()+float64(t.Doctors)+1))
-}
-
-// usage is what a server has used so far.
-type usage struct {
-	cpu        float64 // seconds
-	resident   float64 // bytes
-	goroutines float64
 }
 
 // rush plays traffic: it serves heads and lets the crew check what the clients
@@ -480,7 +463,7 @@ func (r *rush) report(scenario string, requests *requestStats) (*Report, error) 
 	if t.Burst > 0 {
 		report.curve("latency", burstToLast, all)
 	}
-	if o.Called.n > 0 {
+	if o.Called.count() > 0 {
 		report.curve("latency", "head served → told that it is called", &o.Called)
 	}
 	if requests != nil {
@@ -503,29 +486,17 @@ const (
 	burstToLast    = "heads served at once → every client"
 )
 
-// namedCurve returns the curve of a name, or an empty one.
-func (r *Report) namedCurve(name string) Curve {
-	for _, c := range r.Curves {
-		if c.Name == name {
-			return c
-		}
-	}
-	return Curve{}
-}
-
 // spread measures how long each change took to reach the last client that had to
 // show it, and each burst to reach everybody.
 func (r *rush) spread() (last, bursts *histogram) {
 	last, bursts = new(histogram), new(histogram)
-	r.ledger.mu.Lock()
-	defer r.ledger.mu.Unlock()
 	shown := func(queue, k int) int64 {
 		if queue < len(r.outcome.Last) && k < len(r.outcome.Last[queue]) {
 			return r.outcome.Last[queue][k]
 		}
 		return 0
 	}
-	for q, d := range r.ledger.queues {
+	for q, d := range r.ledger.all() {
 		for k := r.first[q]; k < len(d.Answered); k++ {
 			if at := shown(q, k); at != 0 {
 				last.add(time.Duration(at - d.Sent[k]))

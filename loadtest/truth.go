@@ -46,15 +46,15 @@ func (l *line) join(c *change, b bookingDTO) *watch {
 	w.history = []state{{change: c, position: len(l.waiting)}}
 
 	if b.Status != "PENDING_ASSIGNMENT" || b.Stage != "WAITING" || b.Ticket == "" || b.TicketToken == "" {
-		l.tally.fault(malformed, w, "join answered status %q, stage %q, ticket %q, token given: %t", b.Status, b.Stage, b.Ticket, b.TicketToken != "")
+		w.fault(malformed, "join answered status %q, stage %q, ticket %q, token given: %t", b.Status, b.Stage, b.Ticket, b.TicketToken != "")
 	}
 	if b.QueuePosition == nil {
-		l.tally.fault(malformed, w, "join answered no queuePosition")
+		w.fault(malformed, "join answered no queuePosition")
 		return w
 	}
 	l.tally.checked.Add(1)
 	if got := *b.QueuePosition; got != len(l.waiting) {
-		l.tally.fault(wrongPosition, w, "join answered position %d, truth is %d", got, len(l.waiting))
+		w.fault(wrongPosition, "join answered position %d, truth is %d", got, len(l.waiting))
 	}
 	w.checkEstimate(*b.QueuePosition, b.EstimatedWaitMinutes)
 	return w
@@ -100,12 +100,12 @@ func (l *line) returned(w *watch, b bookingDTO) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if b.Stage != "WAITING" || b.QueuePosition == nil {
-		l.tally.fault(malformed, w, "return answered stage %q, position given: %t", b.Stage, b.QueuePosition != nil)
+		w.fault(malformed, "return answered stage %q, position given: %t", b.Stage, b.QueuePosition != nil)
 		return
 	}
 	l.tally.checked.Add(1)
 	if truth := w.history[len(w.history)-1].position; *b.QueuePosition != truth {
-		l.tally.fault(wrongPosition, w, "return answered position %d, truth is %d", *b.QueuePosition, truth)
+		w.fault(wrongPosition, "return answered position %d, truth is %d", *b.QueuePosition, truth)
 	}
 	w.checkEstimate(*b.QueuePosition, b.EstimatedWaitMinutes)
 }
@@ -155,7 +155,7 @@ func (l *line) undo(w *watch, c *change) {
 		x.history = x.history[:last]
 		if x.told == last {
 			x.told = last - 1
-			l.tally.fault(wrongPosition, x, "was told the outcome of a change that the server refused")
+			x.fault(wrongPosition, "was told the outcome of a change that the server refused")
 		}
 	}
 }
@@ -173,7 +173,7 @@ func (l *line) ending(w *watch, outcome string, sent time.Time) {
 		}
 	}
 	if w.recalled < heard {
-		l.tally.fault(missed, w, "told of %d calls again, truth is %d", w.recalled, heard)
+		w.fault(missed, "told of %d calls again, truth is %d", w.recalled, heard)
 	}
 }
 
@@ -192,7 +192,7 @@ func (l *line) notRecalled(w *watch) {
 	defer l.mu.Unlock()
 	w.recalls = w.recalls[:len(w.recalls)-1]
 	if w.recalled > len(w.recalls) {
-		l.tally.fault(wrongNews, w, "was told of a call again that the server refused")
+		w.fault(wrongNews, "was told of a call again that the server refused")
 	}
 }
 
@@ -201,4 +201,12 @@ func (l *line) stillHere() []*watch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.waiting)
+}
+
+// change is one request as the truth sees it: when it was first sent and when it
+// was answered. Between the two, both the old and the new state are true.
+type change struct {
+	sent     time.Time
+	answered time.Time // zero while in flight
+	before   []*watch  // who waited before it, while it may have to be undone
 }

@@ -79,3 +79,10 @@ func scrapeOne(ctx context.Context, client *http.Client, key, page string) (u us
 	}
 	return u, nil
 }
+
+// usage is what a server has used so far.
+type usage struct {
+	cpu        float64 // seconds
+	resident   float64 // bytes
+	goroutines float64
+}

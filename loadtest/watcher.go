@@ -55,20 +55,25 @@ const (
 	stageHeld   = "HELD"
 )
 
+// fault counts a fault in what this patient's client was told.
+func (w *watch) fault(kind faultKind, format string, args ...any) {
+	w.line.tally.fault(kind, w.booking, format, args...)
+}
+
 // finish closes the books on one patient. It is called when the last news has
 // come, or could no longer come in time.
 func (w *watch) finish() {
 	w.line.mu.Lock()
 	defer w.line.mu.Unlock()
 	if !w.everLive {
-		w.line.tally.fault(missed, w, "never had a live connection")
+		w.fault(missed, "never had a live connection")
 		return
 	}
 	if !w.upToDate() && !w.reported {
-		w.line.tally.fault(missed, w, "never told that it was %s (position last told %s)", w.departure, w.toldPosition())
+		w.fault(missed, "never told that it was %s (position last told %s)", w.departure, w.toldPosition())
 	}
 	if w.end != nil && w.ended == 0 && !w.sawEnd {
-		w.line.tally.fault(missed, w, "never told that the service ended")
+		w.fault(missed, "never told that the service ended")
 	}
 }
 
@@ -76,26 +81,6 @@ func (w *watch) finish() {
 func (w *watch) upToDate() bool {
 	last := w.history[len(w.history)-1]
 	return w.told >= 0 && last.shows(w.history[w.told].position, w.history[w.told].held)
-}
-
-// snapshotDTO is the data of a subscribe reply.
-type snapshotDTO struct {
-	Type    string     `json:"type"`
-	Booking bookingDTO `json:"booking"`
-}
-
-// publicationDTO holds the fields of every publication of a booking's channel.
-type publicationDTO struct {
-	Via                  string `json:"via"`
-	Type                 string `json:"type"`
-	BookingID            string `json:"bookingId"`
-	BookingStatus        string `json:"bookingStatus"`
-	Stage                string `json:"stage"`
-	ResourceID           string `json:"resourceId"`
-	Ticket               string `json:"ticket"`
-	QueuePosition        *int   `json:"queuePosition"`
-	EstimatedWaitMinutes *int   `json:"estimatedWaitMinutes"`
-	RecallCount          int    `json:"recallCount"`
 }
 
 // snapshot implements listener. The state it shows must have been true at some
@@ -107,29 +92,29 @@ func (w *watch) snapshot(data []byte, asked, got time.Time) (done bool) {
 
 	var s snapshotDTO
 	if err := json.Unmarshal(data, &s); err != nil {
-		w.line.tally.fault(malformed, w, "snapshot: %v", err)
+		w.fault(malformed, "snapshot: %v", err)
 		return false
 	}
 	b := s.Booking
 	if s.Type != "SNAPSHOT" || b.ID != w.booking || b.Ticket != w.ticket {
-		w.line.tally.fault(malformed, w, "snapshot of type %q shows booking %q, ticket %q instead of %q", s.Type, b.ID, b.Ticket, w.ticket)
+		w.fault(malformed, "snapshot of type %q shows booking %q, ticket %q instead of %q", s.Type, b.ID, b.Ticket, w.ticket)
 		return false
 	}
 	position := 0
 	if b.Stage == "WAITING" {
 		if b.QueuePosition == nil {
-			w.line.tally.fault(malformed, w, "snapshot of a waiting booking without queuePosition")
+			w.fault(malformed, "snapshot of a waiting booking without queuePosition")
 			return false
 		}
 		position = *b.QueuePosition
 		w.checkEstimate(position, b.EstimatedWaitMinutes)
 	} else if b.QueuePosition != nil {
-		w.line.tally.fault(malformed, w, "snapshot in stage %s shows position %d", b.Stage, *b.QueuePosition)
+		w.fault(malformed, "snapshot in stage %s shows position %d", b.Stage, *b.QueuePosition)
 	}
 	w.line.tally.checked.Add(1)
 	w.line.tally.snapshots.Add(1)
 	if b.RecallCount > len(w.recalls) {
-		w.line.tally.fault(wrongNews, w, "snapshot shows %d calls again, truth is %d", b.RecallCount, len(w.recalls))
+		w.fault(wrongNews, "snapshot shows %d calls again, truth is %d", b.RecallCount, len(w.recalls))
 	}
 	w.recalled = max(w.recalled, b.RecallCount)
 	if !w.checkSnapshot(position, b.Stage, asked, got) {
@@ -167,14 +152,14 @@ func (w *watch) checkSnapshot(position int, stage string, asked, got time.Time) 
 	}
 	switch {
 	case before >= 0:
-		w.line.tally.fault(outOfOrder, w, "snapshot shows %s, older than %s told before", describe(position, stage), w.toldPosition())
+		w.fault(outOfOrder, "snapshot shows %s, older than %s told before", describe(position, stage), w.toldPosition())
 	case older >= 0:
 		stale := asked.Sub(w.history[older+1].change.answered)
 		w.line.tally.stale(stale)
-		w.line.tally.fault(staleSnapshot, w, "snapshot shows %s, which stopped being true %v before it was asked for", describe(position, stage), stale)
+		w.fault(staleSnapshot, "snapshot shows %s, which stopped being true %v before it was asked for", describe(position, stage), stale)
 		w.told = max(w.told, older)
 	default:
-		w.line.tally.fault(wrongPosition, w, "snapshot shows %s, truth is %s", describe(position, stage), w.truth())
+		w.fault(wrongPosition, "snapshot shows %s, truth is %s", describe(position, stage), w.truth())
 		return false
 	}
 	return true
@@ -195,17 +180,17 @@ func (w *watch) publication(data []byte, at time.Time) (done bool) {
 	defer w.line.mu.Unlock()
 	var p publicationDTO
 	if err := json.Unmarshal(data, &p); err != nil {
-		w.line.tally.fault(malformed, w, "publication: %v", err)
+		w.fault(malformed, "publication: %v", err)
 		return false
 	}
 	if p.Via != "scheduling-system" || p.BookingID != w.booking {
-		w.line.tally.fault(malformed, w, "publication %s via %q for booking %q", p.Type, p.Via, p.BookingID)
+		w.fault(malformed, "publication %s via %q for booking %q", p.Type, p.Via, p.BookingID)
 		return false
 	}
 	switch p.Type {
 	case "QUEUE_POSITION_UPDATED":
 		if p.QueuePosition == nil {
-			w.line.tally.fault(malformed, w, "%s without queuePosition", p.Type)
+			w.fault(malformed, "%s without queuePosition", p.Type)
 			return false
 		}
 		w.checkEstimate(*p.QueuePosition, p.EstimatedWaitMinutes)
@@ -216,10 +201,10 @@ func (w *watch) publication(data []byte, at time.Time) (done bool) {
 		w.cancelled++
 		switch {
 		case w.departure != wasCanceled:
-			w.line.tally.fault(wrongNews, w, "told it was canceled, truth is %s", w.truth())
+			w.fault(wrongNews, "told it was canceled, truth is %s", w.truth())
 			return false
 		case w.cancelled > 1:
-			w.line.tally.fault(duplicate, w, "told %d times that it was canceled", w.cancelled)
+			w.fault(duplicate, "told %d times that it was canceled", w.cancelled)
 		default:
 			w.advance(len(w.history)-1, at, nil)
 		}
@@ -228,20 +213,20 @@ func (w *watch) publication(data []byte, at time.Time) (done bool) {
 		w.ended++
 		switch {
 		case w.end == nil || p.Stage != w.outcome:
-			w.line.tally.fault(wrongNews, w, "told it ended as %q, truth is %s", p.Stage, w.truth())
+			w.fault(wrongNews, "told it ended as %q, truth is %s", p.Stage, w.truth())
 			return false
 		case w.ended > 1:
-			w.line.tally.fault(duplicate, w, "told %d times that it ended", w.ended)
+			w.fault(duplicate, "told %d times that it ended", w.ended)
 		}
 		return true
 	case "MY_BOOKING_EXPIRED":
-		w.line.tally.fault(wrongNews, w, "told it expired, truth is %s", w.truth())
+		w.fault(wrongNews, "told it expired, truth is %s", w.truth())
 	case "MY_BOOKING_CALLED":
 		w.tellRecalled(p)
 	case "BOOKING_UPDATED":
 		w.tellStage(p.Stage, at)
 	default:
-		w.line.tally.fault(malformed, w, "unknown publication type %q", p.Type)
+		w.fault(malformed, "unknown publication type %q", p.Type)
 	}
 	return false
 }
@@ -261,11 +246,11 @@ func (w *watch) tellStage(stage string, at time.Time) {
 	case "WAITING":
 		// The place follows by itself.
 		if !slices.ContainsFunc(w.history, func(s state) bool { return s.held }) {
-			w.line.tally.fault(wrongNews, w, "told it waits again, truth is that it was never held")
+			w.fault(wrongNews, "told it waits again, truth is that it was never held")
 		}
 	case "SERVING":
 		if w.departure != wasAssigned {
-			w.line.tally.fault(wrongNews, w, "told it is being served, truth is %s", w.truth())
+			w.fault(wrongNews, "told it is being served, truth is %s", w.truth())
 		}
 	}
 }
@@ -290,21 +275,21 @@ func (w *watch) tellState(position int, held bool, at time.Time) {
 	case matches > 0:
 		w.advance(found, at, nil)
 	case w.told >= 0 && w.history[w.told].shows(position, held):
-		w.line.tally.fault(duplicate, w, "told %s again", what)
+		w.fault(duplicate, "told %s again", what)
 	case slices.ContainsFunc(w.history[:max(w.told, 0)], func(s state) bool { return s.shows(position, held) }):
-		w.line.tally.fault(outOfOrder, w, "told %s after %s", what, w.toldPosition())
+		w.fault(outOfOrder, "told %s after %s", what, w.toldPosition())
 	default:
-		w.line.tally.fault(wrongPosition, w, "told %s, truth is %s", what, w.truth())
+		w.fault(wrongPosition, "told %s, truth is %s", what, w.truth())
 	}
 }
 
 func (w *watch) tellRecalled(p publicationDTO) {
 	switch {
 	case p.RecallCount > len(w.recalls) || p.Ticket != w.ticket || p.ResourceID != w.resource:
-		w.line.tally.fault(wrongNews, w, "told of call again number %d, ticket %q, resource %q; truth is %d, %q, %q",
+		w.fault(wrongNews, "told of call again number %d, ticket %q, resource %q; truth is %d, %q, %q",
 			p.RecallCount, p.Ticket, p.ResourceID, len(w.recalls), w.ticket, w.resource)
 	case p.RecallCount <= w.recalled:
-		w.line.tally.fault(duplicate, w, "told of call again number %d after %d", p.RecallCount, w.recalled)
+		w.fault(duplicate, "told of call again number %d after %d", p.RecallCount, w.recalled)
 	}
 	w.recalled = max(w.recalled, p.RecallCount)
 }
@@ -313,14 +298,14 @@ func (w *watch) tellAssigned(p publicationDTO, at time.Time) {
 	w.assigned++
 	switch {
 	case w.departure != wasAssigned:
-		w.line.tally.fault(wrongNews, w, "told it was assigned, truth is %s", w.truth())
+		w.fault(wrongNews, "told it was assigned, truth is %s", w.truth())
 		return
 	case p.BookingStatus != "CONFIRMED" || p.ResourceID != w.resource || p.Ticket != w.ticket:
-		w.line.tally.fault(wrongNews, w, "told it was assigned with status %q, resource %q, ticket %q; truth is CONFIRMED, %q, %q",
+		w.fault(wrongNews, "told it was assigned with status %q, resource %q, ticket %q; truth is CONFIRMED, %q, %q",
 			p.BookingStatus, p.ResourceID, p.Ticket, w.resource, w.ticket)
 	}
 	if w.assigned > 1 {
-		w.line.tally.fault(duplicate, w, "told %d times that it was assigned", w.assigned)
+		w.fault(duplicate, "told %d times that it was assigned", w.assigned)
 		return
 	}
 	if last := len(w.history) - 1; w.told < last {
@@ -338,9 +323,9 @@ func (w *watch) advance(to int, at time.Time, latency *histogram) {
 		// Either this very state comes too late, or one before it never came
 		// and a newer change has brought the client up to date.
 		if answered := w.history[to].change.answered; !answered.IsZero() && at.Sub(later(answered, w.liveSince)) > w.line.bound {
-			w.line.tally.fault(late, w, "told %s after %v", describe(w.history[to].position, string(w.departure)), stale)
+			w.fault(late, "told %s after %v", describe(w.history[to].position, string(w.departure)), stale)
 		} else {
-			w.line.tally.fault(missed, w, "kept at %s for %v", w.toldPosition(), stale)
+			w.fault(missed, "kept at %s for %v", w.toldPosition(), stale)
 		}
 	}
 	w.reported = false
@@ -356,7 +341,7 @@ func (w *watch) dropped(at time.Time) {
 	defer w.line.mu.Unlock()
 	if stale := w.staleFor(at); stale > w.line.bound && !w.reported {
 		w.reported = true
-		w.line.tally.fault(missed, w, "kept at %s for %v, then cut off", w.toldPosition(), stale)
+		w.fault(missed, "kept at %s for %v, then cut off", w.toldPosition(), stale)
 	}
 	w.liveSince = time.Time{}
 }
@@ -396,9 +381,9 @@ func (w *watch) checkEstimate(position int, minutes *int) {
 	want := position * w.line.minutes
 	switch {
 	case minutes == nil:
-		w.line.tally.fault(wrongEstimate, w, "no estimatedWaitMinutes with position %d", position)
+		w.fault(wrongEstimate, "no estimatedWaitMinutes with position %d", position)
 	case *minutes != want:
-		w.line.tally.fault(wrongEstimate, w, "estimatedWaitMinutes is %d with position %d, want %d", *minutes, position, want)
+		w.fault(wrongEstimate, "estimatedWaitMinutes is %d with position %d, want %d", *minutes, position, want)
 	}
 }
 

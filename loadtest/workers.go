@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
-	"time"
 )
 
 // WorkerCommand is the argument with which this program starts itself when a
@@ -34,50 +33,6 @@ type word struct {
 	Outcome *outcome    `json:"outcome,omitempty"`
 	Bare    *bareWord   `json:"bare,omitempty"`
 	Error   string      `json:"error,omitempty"`
-}
-
-// fleetStatus is where a fleet stands.
-type fleetStatus struct {
-	Opened     int64       `json:"opened"`
-	Now        int64       `json:"now"`
-	Reconnects int64       `json:"reconnects"`
-	Failed     int64       `json:"failed"`
-	Refused    int64       `json:"refused"`
-	Messages   int64       `json:"messages"`
-	Frames     int64       `json:"frames"`
-	Conveyed   int64       `json:"conveyed"` // changes of a client's position that it knows of
-	Wrong      int64       `json:"wrong"`
-	Behind     int         `json:"behind"` // clients that do not show the newest state
-	Places     []placeSeen `json:"places,omitempty"`
-}
-
-func (s *fleetStatus) add(o fleetStatus) {
-	s.Opened += o.Opened
-	s.Now += o.Now
-	s.Reconnects += o.Reconnects
-	s.Failed += o.Failed
-	s.Refused += o.Refused
-	s.Messages += o.Messages
-	s.Frames += o.Frames
-	s.Conveyed += o.Conveyed
-	s.Wrong += o.Wrong
-	s.Behind += o.Behind
-	s.Places = append(s.Places, o.Places...)
-}
-
-// outcome is what a fleet has found.
-type outcome struct {
-	Latency   histogram     `json:"latency"`
-	Called    histogram     `json:"called"`
-	Ages      histogram     `json:"ages"`
-	Watched   time.Duration `json:"watched"`
-	Last      [][]int64     `json:"last"`
-	Faults    Faults        `json:"faults"`
-	Problems  []Problem     `json:"problems"`
-	Checked   int64         `json:"checked"`
-	Snapshots int64         `json:"snapshots"`
-	Conflated int64         `json:"conflated"`
-	OldestMS  float64       `json:"oldestMs"`
 }
 
 // Work holds clients for another process: orders come on in, a line each, and
@@ -145,76 +100,6 @@ func (w *worker) do(ctx context.Context, o order) (word, error) {
 		answer.Outcome = w.fleet.conclude(o.Truth.Until)
 	}
 	return answer, nil
-}
-
-func (f *fleet) status() fleetStatus {
-	s := fleetStatus{Wrong: f.tally.total.Load(), Behind: f.behind(), Places: f.places, Conveyed: f.conveyed}
-	f.places = nil
-	for i := range f.shards {
-		live := &f.shards[i].stats
-		s.add(fleetStatus{
-			Opened: live.opened.Load(), Now: live.now.Load(), Reconnects: live.reconnects.Load(), Failed: live.failed.Load(),
-			Refused: live.refused.Load(), Messages: live.messages.Load(), Frames: live.frames.Load(),
-		})
-	}
-	return s
-}
-
-// conclude closes the books and opens new ones.
-func (f *fleet) conclude(at int64) *outcome {
-	f.finish(at)
-	_, old := f.tally.worst()
-	o := &outcome{
-		Watched: f.watched, Last: f.last, Faults: f.tally.faultCounts(), Problems: f.tally.allProblems(),
-		Checked: f.tally.checked.Load(), Snapshots: f.tally.snapshots.Load(), Conflated: f.tally.conflated.Load(),
-		OldestMS: milliseconds(old),
-	}
-	o.Latency.merge(&f.tally.latency)
-	o.Called.merge(&f.tally.callLatency)
-	o.Ages.merge(&f.ages)
-	refused := f.status().Refused
-	o.Faults.RefusedClients, f.refused = refused-f.refused, refused
-	f.tally, f.ages, f.watched = newTally(), histogram{}, 0
-	return o
-}
-
-// merge adds what another part of the fleet has found.
-func (o *outcome) merge(from *outcome) {
-	o.Latency.merge(&from.Latency)
-	o.Called.merge(&from.Called)
-	o.Ages.merge(&from.Ages)
-	o.Watched += from.Watched
-	for i, last := range from.Last {
-		if i == len(o.Last) {
-			o.Last = append(o.Last, nil)
-		}
-		for k, at := range last {
-			if k == len(o.Last[i]) {
-				o.Last[i] = append(o.Last[i], 0)
-			}
-			o.Last[i][k] = max(o.Last[i][k], at)
-		}
-	}
-	o.Faults.add(from.Faults)
-	o.Problems = append(o.Problems, from.Problems...)
-	o.Checked += from.Checked
-	o.Snapshots += from.Snapshots
-	o.Conflated += from.Conflated
-	o.OldestMS = max(o.OldestMS, from.OldestMS)
-}
-
-func (f *Faults) add(o Faults) {
-	f.WrongPositions += o.WrongPositions
-	f.WrongEstimates += o.WrongEstimates
-	f.WrongNews += o.WrongNews
-	f.StaleSnapshots += o.StaleSnapshots
-	f.Missed += o.Missed
-	f.Late += o.Late
-	f.OutOfOrder += o.OutOfOrder
-	f.Duplicates += o.Duplicates
-	f.Malformed += o.Malformed
-	f.FailedRequests += o.FailedRequests
-	f.RefusedClients += o.RefusedClients
 }
 
 // hand is a worker as its employer sees it: one order at a time.

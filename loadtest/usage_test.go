@@ -1,0 +1,29 @@
+package loadtest
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestScrapeSaysWhatIsMissing(t *testing.T) {
+	client := newHTTPClient()
+	defer client.CloseIdleConnections()
+	for want, body := range map[string]string{
+		"1 of the figures are missing": "process_cpu_seconds_total 1\ngo_goroutines 2\n",
+		"go_goroutines: strconv":       "go_goroutines x\n",
+		"HTTP 404":                     "",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if body == "" {
+				http.NotFound(w, r)
+			}
+			_, _ = w.Write([]byte(body))
+		}))
+		_, err := scrape(t.Context(), client, "", []string{server.URL})
+		require.ErrorContains(t, err, want)
+		server.Close()
+	}
+}
