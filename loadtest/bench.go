@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"nowserving/loadtest/report"
 )
 
 const (
@@ -42,7 +44,7 @@ type BenchOptions struct {
 	Writers   int
 	Processes int
 	Protocol  string
-	Progress  func(Progress)
+	Progress  func(report.Progress)
 
 	inside bool // in this process: for tests, with few connections
 }
@@ -50,29 +52,29 @@ type BenchOptions struct {
 // Bench plays the same traffic over bare sockets and through the servers in turn,
 // several times, and reports the medians and their ratios. What else the machine
 // does meets all alike.
-func Bench(ctx context.Context, o BenchOptions) (*Report, error) {
+func Bench(ctx context.Context, o BenchOptions) (*report.Report, error) {
 	if o.Rounds < 1 || len(o.Connections) == 0 {
 		return nil, errors.New("rounds and connections must be more than zero")
 	}
 	started := time.Now()
-	report := newReport("bench", started)
-	report.setting("rounds", "%d of %v by each in turn; medians", o.Rounds, o.Duration)
-	report.setting("protocol", "%s, %d patients on each phone", o.Protocol, max(1, o.Watch))
-	report.setting("machine", "%d cores, for servers and clients", runtime.NumCPU())
-	found := Faults{}
+	result := report.New("bench", started)
+	result.AddSetting("rounds", "%d of %v by each in turn; medians", o.Rounds, o.Duration)
+	result.AddSetting("protocol", "%s, %d patients on each phone", o.Protocol, max(1, o.Watch))
+	result.AddSetting("machine", "%d cores, for servers and clients", runtime.NumCPU())
+	found := report.Faults{}
 	for _, n := range o.Connections {
 		b := &bench{options: o, connections: n}
 		if err := b.run(ctx); err != nil {
 			return nil, fmt.Errorf("%d connections: %w", n, err)
 		}
-		b.fill(report)
-		found.add(b.faults)
-		report.Problems = append(report.Problems, b.problems...)
+		b.fill(result)
+		found.Add(b.faults)
+		result.Problems = append(result.Problems, b.problems...)
 	}
-	report.Took = time.Since(started).Seconds()
-	report.Faults = &found
-	report.conclude()
-	return report, nil
+	result.Took = time.Since(started).Seconds()
+	result.Faults = &found
+	result.Conclude()
+	return result, nil
 }
 
 // bench is the comparison for one number of connections.
@@ -82,8 +84,8 @@ type bench struct {
 	contenders  []*contender // the floor, the servers, and perhaps others
 	resident    float64      // KB of the server per idle connection
 	fits        float64      // heads a second that the floor can tell everybody of
-	faults      Faults
-	problems    []Problem
+	faults      report.Faults
+	problems    []report.Problem
 }
 
 // contender is one of those compared, with its figures of each round.
@@ -198,7 +200,7 @@ func (b *bench) round(ctx context.Context, round int) error {
 	for _, stage := range []struct {
 		name   string
 		change func(t *Traffic, floor bool)
-		take   func(c *contender, r *Report)
+		take   func(c *contender, r *report.Report)
 	}{
 		{
 			"saturation",
@@ -210,35 +212,35 @@ func (b *bench) round(ctx context.Context, round int) error {
 					t.Doctors, t.Rate = benchDoctors, 1.5*b.fits
 				}
 			},
-			func(c *contender, r *Report) {
-				deliveries := r.figure("deliveries").Value
+			func(c *contender, r *report.Report) {
+				deliveries := r.Figure("deliveries").Value
 				if c.name == "floor" && b.fits == 0 {
 					b.fits = max(1, deliveries/float64(c.rush.traffic.Patients))
 				}
 				c.note(saturated, deliveries)
-				c.note(cpu, r.figure("CPU per million deliveries").Value)
+				c.note(cpu, r.Figure("CPU per million deliveries").Value)
 			},
 		},
 		{
 			"paced",
 			func(t *Traffic, _ bool) { t.Rate = max(0.5, min(50, pacedDeliveries/float64(t.Patients))) },
-			func(c *contender, r *Report) {
-				c.note(lastOfAll, r.namedCurve(headToLast).P50)
-				c.note(pacedMiddle, r.namedCurve(changeToClient).P50)
-				c.note(pacedTail, r.namedCurve(changeToClient).P99)
+			func(c *contender, r *report.Report) {
+				c.note(lastOfAll, r.Curve(headToLast).P50)
+				c.note(pacedMiddle, r.Curve(changeToClient).P50)
+				c.note(pacedTail, r.Curve(changeToClient).P99)
 			},
 		},
 		{
 			"20 at once",
 			func(t *Traffic, _ bool) { t.Burst = benchBurst },
-			func(c *contender, r *Report) { c.note(manyAtOnce, r.namedCurve(burstToLast).P50) },
+			func(c *contender, r *report.Report) { c.note(manyAtOnce, r.Curve(burstToLast).P50) },
 		},
 		{
 			"overload",
 			func(t *Traffic, _ bool) { t.Rate = overload * b.fits },
-			func(c *contender, r *Report) {
-				c.note(oldest, r.figure("age of what a client shows, p99").Value)
-				c.note(conveyed, r.figure("changes conveyed").Value)
+			func(c *contender, r *report.Report) {
+				c.note(oldest, r.Figure("age of what a client shows, p99").Value)
+				c.note(conveyed, r.Figure("changes conveyed").Value)
 			},
 		},
 	} {
@@ -247,22 +249,22 @@ func (b *bench) round(ctx context.Context, round int) error {
 			t.Queues = 1
 			stage.change(&t, c.name == "floor")
 			if show := b.options.Progress; show != nil {
-				t.Progress = func(p Progress) {
+				t.Progress = func(p report.Progress) {
 					p.What = fmt.Sprintf("seconds of %s, %s, round %d of %d with %d connections", c.name, stage.name, round, b.options.Rounds, b.connections)
 					show(p)
 				}
 			}
 			c.rush.traffic = t
-			report, err := c.rush.run(ctx, c.name, nil)
+			result, err := c.rush.run(ctx, c.name, nil)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			stage.take(c, report)
+			stage.take(c, result)
 			if c.name == "floor" {
 				continue // it keeps everything for whoever falls behind, more than is checked
 			}
-			b.faults.add(*report.Faults)
-			for _, p := range report.Problems {
+			b.faults.Add(*result.Faults)
+			for _, p := range result.Problems {
 				p.Detail = c.name + ": " + p.Detail
 				b.problems = append(b.problems, p)
 			}
@@ -276,22 +278,22 @@ func (c *contender) note(name measureName, v float64) {
 }
 
 // fill adds the medians of everybody and the medians of the ratios.
-func (b *bench) fill(r *Report) {
-	group := number(float64(b.connections)) + " connections"
+func (b *bench) fill(r *report.Report) {
+	group := report.Number(float64(b.connections)) + " connections"
 	floor, service := b.contenders[0], b.contenders[1]
 	for _, row := range rows {
 		for _, c := range b.contenders {
-			r.figures(group, Figure{Name: string(row.name) + ", " + c.name, Value: median(c.figures[row.name]), Unit: row.unit})
+			r.AddFigures(group, report.Figure{Name: string(row.name) + ", " + c.name, Value: median(c.figures[row.name]), Unit: row.unit})
 		}
-		r.figures(group, Figure{
+		r.AddFigures(group, report.Figure{
 			Name: string(row.name) + ", service to floor", Value: medianRatio(service, floor, row.name), Unit: "times",
 			AtLeast: row.atLeast, AtMost: row.atMost, Headline: row.atLeast+row.atMost > 0,
 		})
 		for _, other := range b.contenders[2:] {
-			r.figures(group, Figure{Name: string(row.name) + ", service to " + other.name, Value: medianRatio(service, other, row.name), Unit: "times"})
+			r.AddFigures(group, report.Figure{Name: string(row.name) + ", service to " + other.name, Value: medianRatio(service, other, row.name), Unit: "times"})
 		}
 	}
-	r.figures(group, Figure{Name: "resident per idle connection, service", Value: b.resident, Unit: "KB", Headline: true})
+	r.AddFigures(group, report.Figure{Name: "resident per idle connection, service", Value: b.resident, Unit: "KB", Headline: true})
 }
 
 func median(list []float64) float64 {

@@ -4,23 +4,25 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	"github.com/stretchr/testify/require"
 )
 
 func TestBenchComparesEverybody(t *testing.T) {
 	s, c := newQueueFake(t), newFakeCentrifugo(t)
-	report, err := Bench(t.Context(), BenchOptions{
+	result, err := Bench(t.Context(), BenchOptions{
 		Nodes: []string{s.url}, Key: fakeKey, Connections: []int{30}, Rounds: 1, Duration: 150 * time.Millisecond, inside: true,
 		Centrifugo: CentrifugoOptions{URL: c.url, APIKey: centrifugoKey, TokenSecret: centrifugoSecret},
 	})
 	require.NoError(t, err)
-	require.Equal(t, Faults{}, *report.Faults, "%+v", report.Problems)
+	require.Equal(t, report.Faults{}, *result.Faults, "%+v", result.Problems)
 	for _, row := range rows {
 		for _, name := range []string{", floor", ", service", ", centrifugo", ", service to floor", ", service to centrifugo"} {
-			require.Positive(t, report.figure(string(row.name)+name).Value, string(row.name)+name)
+			require.Positive(t, result.Figure(string(row.name)+name).Value, string(row.name)+name)
 		}
 	}
-	require.Positive(t, report.figure("resident per idle connection, service").Value)
+	require.Positive(t, result.Figure("resident per idle connection, service").Value)
 
 	_, err = Bench(t.Context(), BenchOptions{})
 	require.ErrorContains(t, err, "rounds and connections")

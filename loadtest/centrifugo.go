@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -44,7 +46,7 @@ type CentrifugoOptions struct {
 // each head served it publishes to each patient who waits its new position, over
 // the HTTP API in parallel batches. Here nobody but this program knows what is
 // true, so a change is true from the moment it is made up.
-func Centrifugo(ctx context.Context, o CentrifugoOptions) (*Report, error) {
+func Centrifugo(ctx context.Context, o CentrifugoOptions) (*report.Report, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -53,18 +55,18 @@ func Centrifugo(ctx context.Context, o CentrifugoOptions) (*Report, error) {
 		return nil, err
 	}
 	err = r.play(ctx)
-	var report *Report
+	var result *report.Report
 	if err == nil {
-		report, err = r.report("centrifugo", p.requests)
+		result, err = r.report("centrifugo", p.requests)
 	}
 	if err := errors.Join(err, end()); err != nil {
 		return nil, err
 	}
-	report.setting("publications", "%d in a request, %d requests at once", p.options.Batch, p.options.Publishers)
+	result.AddSetting("publications", "%d in a request, %d requests at once", p.options.Batch, p.options.Publishers)
 	if p.unmeasured != nil {
-		report.setting("cost of the server", "unknown: %v (prometheus.enabled)", p.unmeasured)
+		result.AddSetting("cost of the server", "unknown: %v (prometheus.enabled)", p.unmeasured)
 	}
-	return report, nil
+	return result, nil
 }
 
 // open connects the clients and starts the publisher.

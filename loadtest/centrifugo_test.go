@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	"github.com/centrifugal/protocol"
 	"github.com/coder/websocket"
 	"github.com/golang-jwt/jwt/v5"
@@ -206,13 +208,13 @@ func TestCentrifugoIsSentTheSameTraffic(t *testing.T) {
 			s := newFakeCentrifugo(t)
 			o := centrifugoOptions(s)
 			change(&o)
-			report, err := Centrifugo(t.Context(), o)
+			result, err := Centrifugo(t.Context(), o)
 			require.NoError(t, err)
-			require.True(t, report.OK, "%+v", report.Problems)
-			require.Positive(t, report.figure("deliveries").Value)
-			require.Positive(t, report.figure("CPU per million deliveries").Value)
-			require.Positive(t, report.namedCurve(headToLast).Count)
-			require.Zero(t, report.figure("positions skipped").Value, "every head is published to everybody")
+			require.True(t, result.OK, "%+v", result.Problems)
+			require.Positive(t, result.Figure("deliveries").Value)
+			require.Positive(t, result.Figure("CPU per million deliveries").Value)
+			require.Positive(t, result.Curve(headToLast).Count)
+			require.Zero(t, result.Figure("positions skipped").Value, "every head is published to everybody")
 		})
 	}
 }
@@ -220,11 +222,11 @@ func TestCentrifugoIsSentTheSameTraffic(t *testing.T) {
 func TestCentrifugoWithoutMetricsHasNoCost(t *testing.T) {
 	s := newFakeCentrifugo(t)
 	s.metrics = false
-	report, err := Centrifugo(t.Context(), centrifugoOptions(s))
+	result, err := Centrifugo(t.Context(), centrifugoOptions(s))
 	require.NoError(t, err)
-	require.True(t, report.OK)
-	require.Zero(t, report.figure("CPU per million deliveries"))
-	require.Contains(t, report.Settings[len(report.Settings)-1].Value, "unknown: read "+s.url+"/metrics: HTTP 404")
+	require.True(t, result.OK)
+	require.Zero(t, result.Figure("CPU per million deliveries"))
+	require.Contains(t, result.Settings[len(result.Settings)-1].Value, "unknown: read "+s.url+"/metrics: HTTP 404")
 }
 
 func TestCentrifugoReportsALostPublication(t *testing.T) {
@@ -232,9 +234,9 @@ func TestCentrifugoReportsALostPublication(t *testing.T) {
 	s.lose = func(channel string, _ []byte) bool { return channel == "p_"+bareBooking(3) }
 	o := centrifugoOptions(s)
 	o.Bound = time.Second
-	report, err := Centrifugo(t.Context(), o)
+	result, err := Centrifugo(t.Context(), o)
 	require.NoError(t, err)
-	require.Equal(t, Faults{Missed: 1}, *report.Faults, "%+v", report.Problems)
+	require.Equal(t, report.Faults{Missed: 1}, *result.Faults, "%+v", result.Problems)
 }
 
 func TestCentrifugoSaysWhatWasRefused(t *testing.T) {

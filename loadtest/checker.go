@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	"github.com/centrifugal/protocol"
 )
 
@@ -92,8 +94,8 @@ type fleet struct {
 	links     map[int]*link
 	followers []*follower
 	queues    []departures
-	last      [][]int64 // of each queue and departure, when the last client showed it
-	ages      histogram // how old what a client showed had become, each time it was replaced
+	last      [][]int64        // of each queue and departure, when the last client showed it
+	ages      report.Histogram // how old what a client showed had become, each time it was replaced
 	watched   time.Duration
 	conveyed  int64
 	refused   int64 // clients, when the books were opened
@@ -379,7 +381,7 @@ func (w *follower) checkMoved(q *departures, position int, at int64) {
 	case departed < w.told:
 		f.fault(outOfOrder, w, "told position %d after %d", position, w.order.Rank-w.told)
 	default:
-		f.tally.latency.add(time.Duration(at - q.Sent[departed-1]))
+		f.tally.latency.Add(time.Duration(at - q.Sent[departed-1]))
 		w.advance(q, departed, at)
 	}
 }
@@ -431,7 +433,7 @@ func (w *follower) checkCalled(q *departures, at int64) {
 	case w.left:
 		f.fault(duplicate, w, "told again that it was called")
 	default:
-		f.tally.callLatency.add(time.Duration(at - q.Sent[w.order.Rank-1]))
+		f.tally.callLatency.Add(time.Duration(at - q.Sent[w.order.Rank-1]))
 		w.leave(q, at)
 	}
 }
@@ -453,7 +455,7 @@ func (w *follower) advance(q *departures, to int, at int64) {
 	w.reported = false
 	if w.told >= 0 {
 		if age, ok := w.age(q, at); ok {
-			f.ages.add(age)
+			f.ages.Add(age)
 		}
 		f.tally.conflated.Add(int64(to - w.told - 1))
 		f.conveyed += int64(to - w.told)
@@ -522,7 +524,7 @@ func (f *fleet) finish(at int64) {
 		f.watched += time.Duration(at - w.firstLive)
 		w.firstLive = at
 		if age, ok := w.age(q, at); ok {
-			f.ages.add(age)
+			f.ages.Add(age)
 		}
 		switch {
 		case w.reported, w.order.Rank <= departed && !f.options.News:

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -33,21 +35,21 @@ func TestPositionsAreCheckedAgainstTheDepartures(t *testing.T) {
 	sent, answered := []int{10, 20, 500}, []int{30, 40, 510}
 	for name, c := range map[string]struct {
 		told []told
-		want Faults
+		want report.Faults
 	}{
-		"each in time":                     {[]told{{9, 35}, {8, 45}, {7, 505}}, Faults{}},
-		"before the answer":                {[]told{{9, 10}, {8, 20}, {7, 500}}, Faults{}},
-		"some skipped":                     {[]told{{8, 50}, {7, 520}}, Faults{}},
-		"before it was sent":               {[]told{{8, 19}, {8, 41}, {7, 520}}, Faults{WrongPositions: 1}},
-		"the last never":                   {[]told{{9, 30}, {8, 41}}, Faults{Missed: 1}},
-		"further back than ever":           {[]told{{11, 5}, {8, 41}, {7, 520}}, Faults{WrongPositions: 1}},
-		"place nought":                     {[]told{{0, 5}, {8, 41}, {7, 520}}, Faults{WrongPositions: 1}},
-		"twice":                            {[]told{{8, 41}, {8, 42}, {7, 520}}, Faults{Duplicates: 1}},
-		"back":                             {[]told{{8, 41}, {9, 42}, {7, 520}}, Faults{OutOfOrder: 1}},
-		"late":                             {[]told{{8, 141}, {7, 520}}, Faults{Late: 1}},
-		"each late":                        {[]told{{9, 131}, {8, 141}, {7, 611}}, Faults{Late: 3}},
-		"kept too long, then up to date":   {[]told{{7, 520}}, Faults{Missed: 1}},
-		"behind for a while, within bound": {[]told{{8, 130}, {7, 610}}, Faults{}},
+		"each in time":                     {[]told{{9, 35}, {8, 45}, {7, 505}}, report.Faults{}},
+		"before the answer":                {[]told{{9, 10}, {8, 20}, {7, 500}}, report.Faults{}},
+		"some skipped":                     {[]told{{8, 50}, {7, 520}}, report.Faults{}},
+		"before it was sent":               {[]told{{8, 19}, {8, 41}, {7, 520}}, report.Faults{WrongPositions: 1}},
+		"the last never":                   {[]told{{9, 30}, {8, 41}}, report.Faults{Missed: 1}},
+		"further back than ever":           {[]told{{11, 5}, {8, 41}, {7, 520}}, report.Faults{WrongPositions: 1}},
+		"place nought":                     {[]told{{0, 5}, {8, 41}, {7, 520}}, report.Faults{WrongPositions: 1}},
+		"twice":                            {[]told{{8, 41}, {8, 42}, {7, 520}}, report.Faults{Duplicates: 1}},
+		"back":                             {[]told{{8, 41}, {9, 42}, {7, 520}}, report.Faults{OutOfOrder: 1}},
+		"late":                             {[]told{{8, 141}, {7, 520}}, report.Faults{Late: 1}},
+		"each late":                        {[]told{{9, 131}, {8, 141}, {7, 611}}, report.Faults{Late: 3}},
+		"kept too long, then up to date":   {[]told{{7, 520}}, report.Faults{Missed: 1}},
+		"behind for a while, within bound": {[]told{{8, 130}, {7, 610}}, report.Faults{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, w := watchedBy(10, sent, answered)
@@ -71,19 +73,19 @@ func TestNotesWaitForTheirTruth(t *testing.T) {
 	require.Equal(t, 0, f.behind())
 	f.learn(truth{Until: at(30), Queues: []departures{{Sent: []int64{at(22)}, Answered: []int64{at(21), at(25)}}}})
 	require.Equal(t, 1, f.behind())
-	require.Equal(t, 3*time.Millisecond, f.tally.latency.max)
+	require.Equal(t, 3*time.Millisecond, f.tally.latency.Quantile(1))
 }
 
 func TestSnapshotsShowWhatWasTrueMeanwhile(t *testing.T) {
 	for name, c := range map[string]struct {
 		position, asked, got int
-		want                 Faults
+		want                 report.Faults
 	}{
-		"the old one while it is asked":    {10, 25, 35, Faults{}},
-		"the new one while it is asked":    {9, 5, 12, Faults{}},
-		"the old one when it had been":     {10, 31, 35, Faults{StaleSnapshots: 1}},
-		"the new one when it was not sent": {8, 5, 12, Faults{WrongPositions: 1}},
-		"over, when it was not":            {0, 31, 35, Faults{WrongNews: 1}},
+		"the old one while it is asked":    {10, 25, 35, report.Faults{}},
+		"the new one while it is asked":    {9, 5, 12, report.Faults{}},
+		"the old one when it had been":     {10, 31, 35, report.Faults{StaleSnapshots: 1}},
+		"the new one when it was not sent": {8, 5, 12, report.Faults{WrongPositions: 1}},
+		"over, when it was not":            {0, 31, 35, report.Faults{WrongNews: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, w := watchedBy(10, []int{10}, []int{30})
@@ -101,7 +103,7 @@ func TestSnapshotsShowWhatWasTrueMeanwhile(t *testing.T) {
 	w.write(note{kind: noteMoved, position: 9, at: at(40)})
 	w.write(note{kind: noteSnapshot, position: 10, asked: at(29), at: at(45)})
 	f.learn(truth{Until: at(60)})
-	require.Equal(t, Faults{OutOfOrder: 1}, f.conclude(at(60)).Faults)
+	require.Equal(t, report.Faults{OutOfOrder: 1}, f.conclude(at(60)).Faults)
 }
 
 func TestWhoIsNotThereIsNotLate(t *testing.T) {
@@ -110,25 +112,25 @@ func TestWhoIsNotThereIsNotLate(t *testing.T) {
 	w.write(note{kind: noteSnapshot, position: 9, asked: at(890), at: at(900)})
 	f.learn(truth{Until: at(1000)})
 	o := f.conclude(at(1000))
-	require.Equal(t, Faults{}, o.Faults)
-	require.Equal(t, 870*time.Millisecond, o.Ages.max, "what it showed was old nevertheless")
+	require.Equal(t, report.Faults{}, o.Faults)
+	require.Equal(t, 870*time.Millisecond, o.Ages.Quantile(1), "what it showed was old nevertheless")
 
 	f, w = watchedBy(10, []int{10}, []int{30})
 	w.write(note{kind: noteDropped, at: at(200)})
 	w.write(note{kind: noteSnapshot, position: 9, asked: at(210), at: at(220)})
 	f.learn(truth{Until: at(1000)})
-	require.Equal(t, Faults{Missed: 1}, f.conclude(at(1000)).Faults, "it was there long enough before")
+	require.Equal(t, report.Faults{Missed: 1}, f.conclude(at(1000)).Faults, "it was there long enough before")
 }
 
 func TestACallEndsTheWait(t *testing.T) {
 	for name, c := range map[string]struct {
 		calls []int
-		want  Faults
+		want  report.Faults
 	}{
-		"told":           {[]int{35}, Faults{}},
-		"told too early": {[]int{9}, Faults{WrongNews: 1, Missed: 1}},
-		"told twice":     {[]int{35, 36}, Faults{Duplicates: 1}},
-		"never told":     {nil, Faults{Missed: 1}},
+		"told":           {[]int{35}, report.Faults{}},
+		"told too early": {[]int{9}, report.Faults{WrongNews: 1, Missed: 1}},
+		"told twice":     {[]int{35, 36}, report.Faults{Duplicates: 1}},
+		"never told":     {nil, report.Faults{Missed: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, w := watchedBy(1, []int{10}, []int{30})
@@ -145,7 +147,7 @@ func TestTheBooksAreClosedAndOpenedAgain(t *testing.T) {
 	f, w := watchedBy(10, []int{10, 20}, []int{11, 21})
 	f.learn(truth{Until: at(500)})
 	first := f.conclude(at(500))
-	require.Equal(t, Faults{Missed: 1}, first.Faults)
+	require.Equal(t, report.Faults{Missed: 1}, first.Faults)
 	require.Equal(t, 500*time.Millisecond, first.Watched)
 	w.write(note{kind: noteMoved, position: 8, at: at(600)})
 	f.learn(truth{Until: at(700)})

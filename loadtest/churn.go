@@ -9,6 +9,8 @@ import (
 	mathrand "math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"nowserving/loadtest/report"
 )
 
 const (
@@ -34,14 +36,14 @@ type ChurnOptions struct {
 	Patients    int // whose places are watched
 	Connections int // in all
 	Duration    time.Duration
-	Progress    func(Progress)
+	Progress    func(report.Progress)
 
 	stay, limit time.Duration // the constants, except in tests
 }
 
 // Churn lets clients connect, watch and leave, and compares the server's memory
 // and goroutines afterwards with those before.
-func Churn(ctx context.Context, o ChurnOptions) (*Report, error) {
+func Churn(ctx context.Context, o ChurnOptions) (*report.Report, error) {
 	if o.Connections < 1 || o.Duration <= 0 {
 		return nil, errors.New("connections and duration must be more than zero")
 	}
@@ -64,16 +66,16 @@ type churn struct {
 	left    atomic.Int64
 }
 
-func (c *churn) run(ctx context.Context) (*Report, error) {
+func (c *churn) run(ctx context.Context) (*report.Report, error) {
 	c.places = make([]atomic.Int64, len(c.crowd.room.patients))
 	started := time.Now()
-	samples := newSampler(started,
-		measure{chart: "clients", name: "connected", read: gauge(&c.crowd.live.now)},
-		measure{chart: "connections", name: "connections", unit: "per second", rate: true, read: gauge(&c.came)},
+	samples := report.NewSampler(started,
+		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&c.crowd.live.now)},
+		report.Measure{Chart: "connections", Name: "connections", Unit: "per second", Rate: true, Read: report.Gauge(&c.came)},
 	)
-	stopSamples := samples.run()
-	stopProgress := showProgress(c.options.Progress, func() Progress {
-		return Progress{
+	stopSamples := samples.Run()
+	stopProgress := report.ShowProgress(c.options.Progress, func() report.Progress {
+		return report.Progress{
 			Done: c.left.Load(), Total: int64(c.options.Connections), What: "clients came and left",
 			Detail: fmt.Sprintf("%d connected, %d failed attempts, %d wrong", c.crowd.live.now.Load(), c.crowd.live.failed.Load(), c.crowd.wrong()),
 		}
@@ -85,31 +87,31 @@ func (c *churn) run(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 
-	report := newReport("churn", started)
-	report.setting("connections", "%d in %v, each for %v on average", c.options.Connections, c.options.Duration, c.options.stay)
-	report.setting("against", "%s (%s)", joined(c.crowd.room.api.nodes), c.crowd.room.traffic.Protocol)
-	report.setting("patients", "%d, who do not move", c.options.Patients)
-	report.figures("the server afterwards",
-		Figure{Name: "goroutines more than before", Value: after.goroutines - before.goroutines, AtMost: churnGoroutines, Headline: true,
-			Note: fmt.Sprintf("%s before, %s after", number(before.goroutines), number(after.goroutines))},
-		Figure{Name: "memory more than before", Value: (after.resident - before.resident) / (1 << 20), Unit: "MB", AtMost: churnMemory / (1 << 20), Headline: true,
-			Note: fmt.Sprintf("resident, %s MB before, %s MB after", number(before.resident/(1<<20)), number(after.resident/(1<<20)))},
+	result := report.New("churn", started)
+	result.AddSetting("connections", "%d in %v, each for %v on average", c.options.Connections, c.options.Duration, c.options.stay)
+	result.AddSetting("against", "%s (%s)", joined(c.crowd.room.api.nodes), c.crowd.room.traffic.Protocol)
+	result.AddSetting("patients", "%d, who do not move", c.options.Patients)
+	result.AddFigures("the server afterwards",
+		report.Figure{Name: "goroutines more than before", Value: after.goroutines - before.goroutines, AtMost: churnGoroutines, Headline: true,
+			Note: fmt.Sprintf("%s before, %s after", report.Number(before.goroutines), report.Number(after.goroutines))},
+		report.Figure{Name: "memory more than before", Value: (after.resident - before.resident) / (1 << 20), Unit: "MB", AtMost: churnMemory / (1 << 20), Headline: true,
+			Note: fmt.Sprintf("resident, %s MB before, %s MB after", report.Number(before.resident/(1<<20)), report.Number(after.resident/(1<<20)))},
 	)
-	report.figures("clients",
-		count("came", c.came.Load(), "of them one in twenty before the first look at the server"),
-		count("most at once", c.crowd.live.peak.Load(), ""),
-		count("failed attempts", c.crowd.live.failed.Load(), "each was repeated"),
-		count("snapshots checked", c.crowd.tally.snapshots.Load(), ""),
+	result.AddFigures("clients",
+		report.Count("came", c.came.Load(), "of them one in twenty before the first look at the server"),
+		report.Count("most at once", c.crowd.live.peak.Load(), ""),
+		report.Count("failed attempts", c.crowd.live.failed.Load(), "each was repeated"),
+		report.Count("snapshots checked", c.crowd.tally.snapshots.Load(), ""),
 	)
-	report.Faults = c.crowd.faults()
-	report.Faults.Missed += c.came.Load() - c.crowd.live.opened.Load()
-	report.Problems = append(report.Problems, c.crowd.tally.allProblems()...)
-	samples.fill(report)
-	report.conclude()
-	return report, nil
+	result.Faults = c.crowd.faults()
+	result.Faults.Missed += c.came.Load() - c.crowd.live.opened.Load()
+	result.Problems = append(result.Problems, c.crowd.tally.allProblems()...)
+	samples.AddTo(result)
+	result.Conclude()
+	return result, nil
 }
 
-func (c *churn) play(ctx context.Context, samples *sampler) (before, after usage, err error) {
+func (c *churn) play(ctx context.Context, samples *report.Sampler) (before, after usage, err error) {
 	warm := max(1, int(float64(c.options.Connections)*churnWarmUp))
 	pace := c.options.Duration / time.Duration(c.options.Connections)
 	if err := c.come(ctx, warm, pace); err != nil {
@@ -118,11 +120,11 @@ func (c *churn) play(ctx context.Context, samples *sampler) (before, after usage
 	if before, err = c.settle(ctx, nil); err != nil {
 		return usage{}, usage{}, err
 	}
-	samples.mark("baseline")
+	samples.Mark("baseline")
 	if err := c.come(ctx, c.options.Connections-warm, pace); err != nil {
 		return usage{}, usage{}, err
 	}
-	samples.mark("all left")
+	samples.Mark("all left")
 	after, err = c.settle(ctx, &before)
 	return before, after, err
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"runtime"
 	"time"
+
+	"nowserving/loadtest/report"
 )
 
 // ConnectOptions says how many clients to connect to which servers.
@@ -18,12 +20,12 @@ type ConnectOptions struct {
 	// Processes, Protocol and Progress are those of Traffic.
 	Processes int
 	Protocol  string
-	Progress  func(Progress)
+	Progress  func(report.Progress)
 }
 
 // Connect connects many clients, each with its own subscription, lets them do
 // nothing and measures what each costs the server.
-func Connect(ctx context.Context, o ConnectOptions) (*Report, error) {
+func Connect(ctx context.Context, o ConnectOptions) (*report.Report, error) {
 	if o.Idle <= 0 {
 		return nil, errors.New("idle must be more than zero")
 	}
@@ -56,8 +58,8 @@ func Connect(ctx context.Context, o ConnectOptions) (*Report, error) {
 		return nil, err
 	}
 	idle := time.Now()
-	stop := showProgress(o.Progress, func() Progress {
-		return Progress{Done: int64(time.Since(idle).Seconds()), Total: int64(o.Idle.Seconds()), What: "seconds idle"}
+	stop := report.ShowProgress(o.Progress, func() report.Progress {
+		return report.Progress{Done: int64(time.Since(idle).Seconds()), Total: int64(o.Idle.Seconds()), What: "seconds idle"}
 	})
 	err = pause(ctx, o.Idle)
 	stop()
@@ -77,33 +79,33 @@ func Connect(ctx context.Context, o ConnectOptions) (*Report, error) {
 	}
 
 	n := float64(o.Connections)
-	report := newReport("connect", started)
-	report.setting("connections", "%d, each with a subscription of its own", o.Connections)
-	report.setting("protocol", "%s", t.Protocol)
-	report.setting("clients", "in %d processes on %d cores", t.Processes, runtime.NumCPU())
-	report.figures("an idle connection",
-		Figure{Name: "resident per idle connection", Value: (after.resident - empty.resident) / n / 1024, Unit: "KB", Headline: true, Note: "resident memory of the server, less what it was before"},
-		Figure{Name: "resident per connection at first", Value: (before.resident - empty.resident) / n / 1024, Unit: "KB", Note: "what connecting leaves behind included; both are low if the server had memory to spare"},
-		Figure{Name: "goroutines per idle connection", Value: (after.goroutines - empty.goroutines) / n},
-		Figure{Name: "CPU while idle", Value: 1000 * (after.cpu - before.cpu) / time.Since(idle).Seconds(), Unit: "ms/s", Note: "of the whole server"},
+	result := report.New("connect", started)
+	result.AddSetting("connections", "%d, each with a subscription of its own", o.Connections)
+	result.AddSetting("protocol", "%s", t.Protocol)
+	result.AddSetting("clients", "in %d processes on %d cores", t.Processes, runtime.NumCPU())
+	result.AddFigures("an idle connection",
+		report.Figure{Name: "resident per idle connection", Value: (after.resident - empty.resident) / n / 1024, Unit: "KB", Headline: true, Note: "resident memory of the server, less what it was before"},
+		report.Figure{Name: "resident per connection at first", Value: (before.resident - empty.resident) / n / 1024, Unit: "KB", Note: "what connecting leaves behind included; both are low if the server had memory to spare"},
+		report.Figure{Name: "goroutines per idle connection", Value: (after.goroutines - empty.goroutines) / n},
+		report.Figure{Name: "CPU while idle", Value: 1000 * (after.cpu - before.cpu) / time.Since(idle).Seconds(), Unit: "ms/s", Note: "of the whole server"},
 	)
-	report.figures("the server",
-		Figure{Name: "resident before", Value: empty.resident / (1 << 20), Unit: "MB"},
-		Figure{Name: "resident when all were connected", Value: before.resident / (1 << 20), Unit: "MB"},
-		Figure{Name: "resident after the idle time", Value: after.resident / (1 << 20), Unit: "MB"},
+	result.AddFigures("the server",
+		report.Figure{Name: "resident before", Value: empty.resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "resident when all were connected", Value: before.resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "resident after the idle time", Value: after.resident / (1 << 20), Unit: "MB"},
 	)
-	report.figures("connecting",
-		Figure{Name: "time to connect all", Value: connected.Seconds(), Unit: "s", Headline: true},
-		Figure{Name: "connections a second", Value: n / connected.Seconds(), Unit: "1/s"},
-		Figure{Name: "CPU per connection", Value: 1000 * (before.cpu - empty.cpu) / n, Unit: "ms", Note: "handshake, token and snapshot"},
-		count("failed attempts", r.status.Failed, ""),
-		count("reconnects", r.status.Reconnects, ""),
+	result.AddFigures("connecting",
+		report.Figure{Name: "time to connect all", Value: connected.Seconds(), Unit: "s", Headline: true},
+		report.Figure{Name: "connections a second", Value: n / connected.Seconds(), Unit: "1/s"},
+		report.Figure{Name: "CPU per connection", Value: 1000 * (before.cpu - empty.cpu) / n, Unit: "ms", Note: "handshake, token and snapshot"},
+		report.Count("failed attempts", r.status.Failed, ""),
+		report.Count("reconnects", r.status.Reconnects, ""),
 	)
-	room.api.requests.fill(report)
+	room.api.requests.fill(result)
 	found := r.outcome.Faults
-	found.add(room.tally.faultCounts())
+	found.Add(room.tally.faultCounts())
 	found.FailedRequests = room.api.requests.failed.Load()
-	report.Faults, report.Problems = &found, append(room.tally.allProblems(), r.outcome.Problems...)
-	report.conclude()
-	return report, nil
+	result.Faults, result.Problems = &found, append(room.tally.allProblems(), r.outcome.Problems...)
+	result.Conclude()
+	return result, nil
 }

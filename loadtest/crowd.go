@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"nowserving/loadtest/report"
 )
 
 // attemptsAtOnce is how many of a crowd connect at the same time at first.
@@ -63,9 +65,9 @@ func (c *crowd) follow(l *link, booking string) {
 
 // connectAll lets all clients connect, not too many at once, and waits until
 // each has come to something. It returns when all are subscribed.
-func (c *crowd) connectAll(ctx context.Context, links []*link, progress func(Progress)) error {
-	stop := showProgress(progress, func() Progress {
-		return Progress{Done: c.live.now.Load(), Total: int64(len(links)), What: "clients connected"}
+func (c *crowd) connectAll(ctx context.Context, links []*link, progress func(report.Progress)) error {
+	stop := report.ShowProgress(progress, func() report.Progress {
+		return report.Progress{Done: c.live.now.Load(), Total: int64(len(links)), What: "clients connected"}
 	})
 	defer stop()
 	gate := make(chan struct{}, attemptsAtOnce)
@@ -108,7 +110,7 @@ func (c *crowd) fault(kind faultKind, booking, format string, args ...any) {
 }
 
 // faults sums up what was wrong.
-func (c *crowd) faults() *Faults {
+func (c *crowd) faults() *report.Faults {
 	f := c.tally.faultCounts()
 	f.FailedRequests = c.room.api.requests.failed.Load()
 	f.RefusedClients = c.live.refused.Load()

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"nowserving/loadtest/report"
 )
 
 // DefaultDaySpeed makes twelve hours of a clinic pass in two minutes.
@@ -24,7 +26,7 @@ type DayOptions struct {
 	Speed    float64
 	Protocol string
 	Bound    time.Duration
-	Progress func(Progress)
+	Progress func(report.Progress)
 	// Code is the server's fixed one-time code. With it, half of the patients
 	// sign in and join by phone; without it, the desk makes every join.
 	Code string
@@ -38,7 +40,7 @@ type DayOptions struct {
 // by phone, some step aside and come back, leave, do not come when called, or
 // move on to another service. What every client is told is checked as in a
 // replay.
-func Day(ctx context.Context, o DayOptions) (*Report, error) {
+func Day(ctx context.Context, o DayOptions) (*report.Report, error) {
 	day, err := generateDay(o.Visits, o.Seed)
 	if err != nil {
 		return nil, err
@@ -62,12 +64,12 @@ func Day(ctx context.Context, o DayOptions) (*Report, error) {
 }
 
 // fillDay adds what a replay does not have.
-func (r *replay) fillDay(report *Report) {
+func (r *replay) fillDay(result *report.Report) {
 	again := fmt.Sprintf("called again %d times; %d calls more were refused, rightly, for being too soon", r.recalls.Load(), r.tooSoon.Load())
-	report.figures("visits",
-		count("joined by phone", r.phoned.Load(), "after signing in; the desk made every other join"),
-		count("stepped aside", r.held.Load(), "for a while, or until they left"),
-		count("did not come", r.noShows.Load(), again),
-		count("moved on", r.movedOn.Load(), "to another service: one visit ended, the next began"),
+	result.AddFigures("visits",
+		report.Count("joined by phone", r.phoned.Load(), "after signing in; the desk made every other join"),
+		report.Count("stepped aside", r.held.Load(), "for a while, or until they left"),
+		report.Count("did not come", r.noShows.Load(), again),
+		report.Count("moved on", r.movedOn.Load(), "to another service: one visit ended, the next began"),
 	)
 }

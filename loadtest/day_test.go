@@ -6,10 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	"github.com/stretchr/testify/require"
 )
 
-func playDay(t *testing.T, s *fakeServer, change func(o *DayOptions)) *Report {
+func playDay(t *testing.T, s *fakeServer, change func(o *DayOptions)) *report.Report {
 	t.Helper()
 	o := DayOptions{Visits: 150, Seed: 3, Nodes: []string{s.url}, Key: fakeKey, Speed: 50_000, Bound: 10 * time.Second, Code: fakeCode}
 	s.recallAfter = time.Minute
@@ -18,9 +20,9 @@ func playDay(t *testing.T, s *fakeServer, change func(o *DayOptions)) *Report {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	report, err := Day(ctx, o)
+	result, err := Day(ctx, o)
 	require.NoError(t, err)
-	return report
+	return result
 }
 
 // told counts what of a day its stories hold.
@@ -38,8 +40,8 @@ func TestDayFindsNothingWrongWithATruthfulServer(t *testing.T) {
 	for _, protocol := range []string{"json", "protobuf"} {
 		t.Run(protocol, func(t *testing.T) {
 			s := newFake(t)
-			report := playDay(t, s, func(o *DayOptions) { o.Protocol = protocol })
-			require.True(t, report.OK, "%v %+v", *report.Faults, report.Problems)
+			result := playDay(t, s, func(o *DayOptions) { o.Protocol = protocol })
+			require.True(t, result.OK, "%v %+v", *result.Faults, result.Problems)
 
 			day, err := generateDay(150, 3)
 			require.NoError(t, err)
@@ -51,46 +53,46 @@ func TestDayFindsNothingWrongWithATruthfulServer(t *testing.T) {
 			for _, n := range []int{noShows, moved, phones, left, held} {
 				require.Positive(t, n, "the day has some of everything")
 			}
-			require.Equal(t, len(day), counted(t, report, "visits"))
-			require.Equal(t, 150+moved, counted(t, report, "visits"))
-			require.Equal(t, moved, counted(t, report, "moved on"))
-			require.Equal(t, noShows, counted(t, report, "did not come"))
-			require.Equal(t, held, counted(t, report, "stepped aside"))
-			require.Equal(t, left, counted(t, report, "left"))
-			require.Equal(t, phones, counted(t, report, "joined by phone"))
-			require.Equal(t, len(day)-left-noShows, counted(t, report, "served"))
-			require.Equal(t, phones, timed(t, report, "request join by phone"))
-			require.Equal(t, len(day)-phones, timed(t, report, "request join"))
-			require.Regexp(t, `called again 0 times; [1-9][0-9]* calls more were refused, rightly`, report.figure("did not come").Note)
+			require.Equal(t, len(day), counted(t, result, "visits"))
+			require.Equal(t, 150+moved, counted(t, result, "visits"))
+			require.Equal(t, moved, counted(t, result, "moved on"))
+			require.Equal(t, noShows, counted(t, result, "did not come"))
+			require.Equal(t, held, counted(t, result, "stepped aside"))
+			require.Equal(t, left, counted(t, result, "left"))
+			require.Equal(t, phones, counted(t, result, "joined by phone"))
+			require.Equal(t, len(day)-left-noShows, counted(t, result, "served"))
+			require.Equal(t, phones, timed(t, result, "request join by phone"))
+			require.Equal(t, len(day)-phones, timed(t, result, "request join"))
+			require.Regexp(t, `called again 0 times; [1-9][0-9]* calls more were refused, rightly`, result.Figure("did not come").Note)
 		})
 	}
 }
 
 func TestDayWithoutACodeIsMadeByTheDesk(t *testing.T) {
-	report := playDay(t, newFake(t), func(o *DayOptions) { o.Code = "" })
-	require.True(t, report.OK, "%+v", report.Problems)
-	require.Zero(t, counted(t, report, "joined by phone"))
+	result := playDay(t, newFake(t), func(o *DayOptions) { o.Code = "" })
+	require.True(t, result.OK, "%+v", result.Problems)
+	require.Zero(t, counted(t, result, "joined by phone"))
 }
 
 func TestDayCallsAgainWhereItMay(t *testing.T) {
 	s := newFake(t)
-	report := playDay(t, s, func(o *DayOptions) { o.recallPause, s.recallAfter = time.Nanosecond, 0 })
-	require.True(t, report.OK, "%+v", report.Problems)
-	require.Regexp(t, `called again [1-9][0-9]* times; 0 calls more`, report.figure("did not come").Note)
+	result := playDay(t, s, func(o *DayOptions) { o.recallPause, s.recallAfter = time.Nanosecond, 0 })
+	require.True(t, result.OK, "%+v", result.Problems)
+	require.Regexp(t, `called again [1-9][0-9]* times; 0 calls more`, result.Figure("did not come").Note)
 }
 
 func TestDayReportsPlantedFaults(t *testing.T) {
 	for name, c := range map[string]struct {
 		plant func(s *fakeServer)
-		check func(t *testing.T, f Faults)
+		check func(t *testing.T, f report.Faults)
 	}{
 		"who comes back waits behind everybody": {
 			plant: func(s *fakeServer) { s.backAtTheEnd = true },
-			check: func(t *testing.T, f Faults) { require.Positive(t, f.WrongPositions) },
+			check: func(t *testing.T, f report.Faults) { require.Positive(t, f.WrongPositions) },
 		},
 		"a call again that comes too soon": {
 			plant: func(s *fakeServer) { s.recallAfter = 0 },
-			check: func(t *testing.T, f Faults) { require.Positive(t, f.WrongNews) },
+			check: func(t *testing.T, f report.Faults) { require.Positive(t, f.WrongNews) },
 		},
 		"a call again told twice": {
 			plant: func(s *fakeServer) {
@@ -102,7 +104,7 @@ func TestDayReportsPlantedFaults(t *testing.T) {
 				}
 				s.recallAfter = 0
 			},
-			check: func(t *testing.T, f Faults) { require.Positive(t, f.Duplicates) },
+			check: func(t *testing.T, f report.Faults) { require.Positive(t, f.Duplicates) },
 		},
 		"a no-show told as an end": {
 			plant: func(s *fakeServer) {
@@ -113,17 +115,17 @@ func TestDayReportsPlantedFaults(t *testing.T) {
 					return []message{m}
 				}
 			},
-			check: func(t *testing.T, f Faults) { require.Positive(t, f.WrongNews) },
+			check: func(t *testing.T, f report.Faults) { require.Positive(t, f.WrongNews) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newFake(t)
-			report := playDay(t, s, func(o *DayOptions) {
+			result := playDay(t, s, func(o *DayOptions) {
 				c.plant(s)
 				o.Bound = time.Second
 			})
-			require.False(t, report.OK)
-			c.check(t, *report.Faults)
+			require.False(t, result.OK)
+			c.check(t, *result.Faults)
 		})
 	}
 }
@@ -189,8 +191,8 @@ func TestDayRefusesBadOptions(t *testing.T) {
 		"account API key": {Visits: 5, Nodes: []string{"http://a"}},
 		"at least one":    {Visits: 5, Key: "k"},
 	} {
-		report, err := Day(t.Context(), o)
+		result, err := Day(t.Context(), o)
 		require.ErrorContains(t, err, want)
-		require.Nil(t, report)
+		require.Nil(t, result)
 	}
 }

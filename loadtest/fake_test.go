@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	"github.com/centrifugal/protocol"
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
@@ -548,7 +550,7 @@ func (s *fakeServer) seen() (tokens []string, pongs int) {
 }
 
 // replayFake replays a trace against the fake.
-func replayFake(t *testing.T, s *fakeServer, change func(o *ReplayOptions)) (*Report, error) {
+func replayFake(t *testing.T, s *fakeServer, change func(o *ReplayOptions)) (*report.Report, error) {
 	t.Helper()
 	o := ReplayOptions{
 		Trace: readTrace(t,
@@ -572,9 +574,9 @@ func replayFake(t *testing.T, s *fakeServer, change func(o *ReplayOptions)) (*Re
 }
 
 // mustReplay is replayFake for a replay that goes to its end.
-func mustReplay(t *testing.T, s *fakeServer, change func(o *ReplayOptions)) *Report {
+func mustReplay(t *testing.T, s *fakeServer, change func(o *ReplayOptions)) *report.Report {
 	t.Helper()
-	report, err := replayFake(t, s, change)
+	result, err := replayFake(t, s, change)
 	require.NoError(t, err)
-	return report
+	return result
 }

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"nowserving/loadtest/report"
 )
 
 // faultKind names one way in which a client was told something else than the truth.
@@ -29,8 +31,8 @@ var faultNames = [faultKinds]string{
 
 // tally collects what the checks find. It is safe for concurrent use.
 type tally struct {
-	latency     histogram // change sent → new position received
-	callLatency histogram // assign sent → MY_BOOKING_ASSIGNED received
+	latency     report.Histogram // change sent → new position received
+	callLatency report.Histogram // assign sent → MY_BOOKING_ASSIGNED received
 	checked     atomic.Int64
 	snapshots   atomic.Int64
 	conflated   atomic.Int64
@@ -40,7 +42,7 @@ type tally struct {
 	faults    [faultKinds]int64
 	worstLag  time.Duration
 	worstOld  time.Duration
-	problems  []Problem
+	problems  []report.Problem
 	described map[string]int
 }
 
@@ -65,11 +67,11 @@ func (t *tally) problem(kind, booking, format string, args ...any) {
 }
 
 func (t *tally) describe(kind, booking, format string, args ...any) {
-	if t.described[kind] == maxProblems {
+	if t.described[kind] == report.MaxProblems {
 		return
 	}
 	t.described[kind]++
-	t.problems = append(t.problems, Problem{Kind: kind, Booking: booking, Detail: fmt.Sprintf(format, args...)})
+	t.problems = append(t.problems, report.Problem{Kind: kind, Booking: booking, Detail: fmt.Sprintf(format, args...)})
 }
 
 func (t *tally) stale(d time.Duration) {
@@ -86,10 +88,10 @@ func (t *tally) behind(d time.Duration) {
 }
 
 // faultCounts returns the faults found in what clients were told.
-func (t *tally) faultCounts() Faults {
+func (t *tally) faultCounts() report.Faults {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return Faults{
+	return report.Faults{
 		WrongPositions: t.faults[wrongPosition],
 		WrongEstimates: t.faults[wrongEstimate],
 		WrongNews:      t.faults[wrongNews],
@@ -110,8 +112,8 @@ func (t *tally) worst() (lag, old time.Duration) {
 	return t.worstLag, t.worstOld
 }
 
-func (t *tally) allProblems() []Problem {
+func (t *tally) allProblems() []report.Problem {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return append([]Problem{}, t.problems...) // a list in JSON even when empty
+	return append([]report.Problem{}, t.problems...) // a list in JSON even when empty
 }

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	"github.com/centrifugal/protocol"
 )
 
@@ -35,12 +37,12 @@ type FloorOptions struct {
 // the same bytes that a server would, once to each connection and round, and the
 // clients are the same as in the other scenarios. No server can be faster than
 // that without writing less.
-func Floor(ctx context.Context, o FloorOptions) (*Report, error) {
+func Floor(ctx context.Context, o FloorOptions) (*report.Report, error) {
 	return floor(ctx, o, true)
 }
 
 // floor is Floor with the sockets in another process or in this one.
-func floor(ctx context.Context, o FloorOptions, process bool) (*Report, error) {
+func floor(ctx context.Context, o FloorOptions, process bool) (*report.Report, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}

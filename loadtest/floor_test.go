@@ -21,12 +21,12 @@ func TestFloorDeliversEveryPosition(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := FloorOptions{Traffic: Traffic{Patients: 200, Rate: 40, Duration: 200 * time.Millisecond}}
 			change(&o)
-			report, err := floor(t.Context(), o, false)
+			result, err := floor(t.Context(), o, false)
 			require.NoError(t, err)
-			require.True(t, report.OK, "%+v", report.Problems)
-			require.Positive(t, report.figure("deliveries").Value)
-			require.Positive(t, report.namedCurve(headToLast).Count)
-			require.InDelta(t, max(1, float64(o.Watch)), report.figure("deliveries").Value/report.figure("frames").Value, 0.5)
+			require.True(t, result.OK, "%+v", result.Problems)
+			require.Positive(t, result.Figure("deliveries").Value)
+			require.Positive(t, result.Curve(headToLast).Count)
+			require.InDelta(t, max(1, float64(o.Watch)), result.Figure("deliveries").Value/result.Figure("frames").Value, 0.5)
 		})
 	}
 }

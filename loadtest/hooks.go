@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
@@ -51,7 +53,7 @@ type HooksOptions struct {
 	Patience time.Duration
 	// Host is the address at which the servers reach the receivers.
 	Host     string
-	Progress func(Progress)
+	Progress func(report.Progress)
 }
 
 func (o *HooksOptions) check() error {
@@ -74,7 +76,7 @@ func (o *HooksOptions) check() error {
 
 // Hooks lets patients join and leave, receives what the servers' webhooks tell
 // of it and measures how fast and how well.
-func Hooks(ctx context.Context, o HooksOptions) (*Report, error) {
+func Hooks(ctx context.Context, o HooksOptions) (*report.Report, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -96,8 +98,8 @@ func Hooks(ctx context.Context, o HooksOptions) (*Report, error) {
 		return nil, err
 	}
 	h.started = time.Now()
-	stop := showProgress(o.Progress, func() Progress {
-		return Progress{Done: h.tally.checked.Load(), Total: int64(h.expected()), What: "deliveries"}
+	stop := report.ShowProgress(o.Progress, func() report.Progress {
+		return report.Progress{Done: h.tally.checked.Load(), Total: int64(h.expected()), What: "deliveries"}
 	})
 	err = h.play(ctx)
 	made := time.Since(h.started)
@@ -108,14 +110,14 @@ func Hooks(ctx context.Context, o HooksOptions) (*Report, error) {
 	if err != nil && ctx.Err() == nil {
 		return nil, err
 	}
-	report := newReport("hooks", h.started)
-	report.Interrupted = ctx.Err() != nil
+	result := report.New("hooks", h.started)
+	result.Interrupted = ctx.Err() != nil
 	after, err := h.api.usage(context.WithoutCancel(ctx))
 	if err != nil {
 		return nil, err
 	}
-	h.report(report, made, after.cpu-before.cpu)
-	return report, nil
+	h.report(result, made, after.cpu-before.cpu)
+	return result, nil
 }
 
 // hookRun is one run of Hooks.
@@ -127,8 +129,8 @@ type hookRun struct {
 	receivers []*receiver
 	visits    []string // the booking of each; its clinic is its number modulo theirs
 	started   time.Time
-	latency   histogram    // commit → first attempt
-	refused   atomic.Int64 // attempts at receivers that never answer
+	latency   report.Histogram // commit → first attempt
+	refused   atomic.Int64     // attempts at receivers that never answer
 
 	mu        sync.Mutex
 	ids       map[string]delivery // webhook-id → what it was
@@ -270,7 +272,7 @@ func (h *hookRun) receive(r *receiver, w http.ResponseWriter, req *http.Request)
 		h.tally.fault(malformed, told.ID, "%s came without data.sequence or data.at", told.Trigger)
 	}
 	if h.note(delivery{r.number, told.ID, told.Trigger}, arrival{req.Header.Get(standardwebhooks.HeaderWebhookID), told.Data.Sequence}, arrived) {
-		h.latency.add(arrived.Sub(told.Data.At))
+		h.latency.Add(arrived.Sub(told.Data.At))
 	}
 }
 
@@ -345,7 +347,7 @@ func (h *hookRun) visit(ctx context.Context, i int) error {
 func (h *hookRun) await(ctx context.Context) error {
 	came, since := int64(0), time.Now()
 	for came < int64(h.expected()) && time.Since(since) < h.o.Patience {
-		if err := pause(ctx, progressEvery); err != nil {
+		if err := pause(ctx, report.ProgressInterval); err != nil {
 			return err
 		}
 		if now := h.tally.checked.Load(); now > came {
@@ -386,33 +388,33 @@ func (h *hookRun) expected() int {
 	return n
 }
 
-func (h *hookRun) report(r *Report, made time.Duration, cpu float64) {
+func (h *hookRun) report(r *report.Report, made time.Duration, cpu float64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n, events := float64(len(h.seen)), float64(2*len(h.visits))
-	r.setting("receivers", "%d, %d of them dead", h.o.Endpoints, h.o.Dead)
-	r.setting("organizations", "%d", len(h.clinics))
-	r.setting("events", "%.0f at %s", events, paceText(h.o.Rate))
-	r.setting("nodes", "%s", joined(h.api.nodes))
-	r.figures("deliveries",
-		Figure{Name: "deliveries a second", Value: n / h.last.Sub(h.started).Seconds(), Unit: "1/s", Headline: true, Note: "from the first request to the last arrival"},
-		Figure{Name: "p50 to the first attempt", Value: milliseconds(h.latency.quantile(0.5)), Unit: "ms", Headline: true, Note: "from the clock of the transaction to the arrival"},
-		Figure{Name: "p99 to the first attempt", Value: milliseconds(h.latency.quantile(0.99)), Unit: "ms", Headline: true},
-		count("deliveries", int64(n), "told to receivers that live"),
-		count("told again", h.repeated, "with the same id"),
-		count("overtaken", h.overtaken, "arrived after a younger one of the same booking; the sequence says so"),
-		count("attempts at dead receivers", h.refused.Load(), ""),
+	r.AddSetting("receivers", "%d, %d of them dead", h.o.Endpoints, h.o.Dead)
+	r.AddSetting("organizations", "%d", len(h.clinics))
+	r.AddSetting("events", "%.0f at %s", events, paceText(h.o.Rate))
+	r.AddSetting("nodes", "%s", joined(h.api.nodes))
+	r.AddFigures("deliveries",
+		report.Figure{Name: "deliveries a second", Value: n / h.last.Sub(h.started).Seconds(), Unit: "1/s", Headline: true, Note: "from the first request to the last arrival"},
+		report.Figure{Name: "p50 to the first attempt", Value: report.Milliseconds(h.latency.Quantile(0.5)), Unit: "ms", Headline: true, Note: "from the clock of the transaction to the arrival"},
+		report.Figure{Name: "p99 to the first attempt", Value: report.Milliseconds(h.latency.Quantile(0.99)), Unit: "ms", Headline: true},
+		report.Count("deliveries", int64(n), "told to receivers that live"),
+		report.Count("told again", h.repeated, "with the same id"),
+		report.Count("overtaken", h.overtaken, "arrived after a younger one of the same booking; the sequence says so"),
+		report.Count("attempts at dead receivers", h.refused.Load(), ""),
 	)
-	r.figures("events",
-		Figure{Name: "events a second", Value: events / made.Seconds(), Unit: "1/s"},
-		Figure{Name: "CPU of the servers per delivery", Value: 1000 * cpu / max(n, 1), Unit: "ms", Note: "the events themselves included"},
+	r.AddFigures("events",
+		report.Figure{Name: "events a second", Value: events / made.Seconds(), Unit: "1/s"},
+		report.Figure{Name: "CPU of the servers per delivery", Value: 1000 * cpu / max(n, 1), Unit: "ms", Note: "the events themselves included"},
 	)
-	r.curve("webhooks", "commit to first attempt", &h.latency)
+	r.AddCurve("webhooks", "commit to first attempt", &h.latency)
 	h.api.requests.fill(r)
 	faults := h.tally.faultCounts()
 	faults.FailedRequests = h.api.requests.failed.Load()
 	r.Faults, r.Problems = &faults, append(h.tally.allProblems(), r.Problems...)
-	r.conclude()
+	r.Conclude()
 }
 
 func paceText(rate float64) string {

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"github.com/stretchr/testify/require"
 )
@@ -141,31 +143,31 @@ func (s *hookServer) send(url string, d *fakeDelivery, id string, at time.Time) 
 	}
 }
 
-func hooksOf(t *testing.T, s *hookServer, change func(*HooksOptions)) *Report {
+func hooksOf(t *testing.T, s *hookServer, change func(*HooksOptions)) *report.Report {
 	t.Helper()
 	o := HooksOptions{Nodes: []string{s.url}, Key: fakeKey, Endpoints: 3, Events: 40, Patience: 20 * time.Second, Host: "127.0.0.1"}
 	if change != nil {
 		change(&o)
 	}
-	report, err := Hooks(t.Context(), o)
+	result, err := Hooks(t.Context(), o)
 	require.NoError(t, err)
-	return report
+	return result
 }
 
 func TestHooksMeasuresDeliveries(t *testing.T) {
-	report := hooksOf(t, newHookFake(t), func(o *HooksOptions) { o.Dead = 1 })
-	require.True(t, report.OK, "%+v", report)
-	require.InDelta(t, 2*40, report.figure("deliveries").Value, 0)
-	require.InDelta(t, 40, report.figure("attempts at dead receivers").Value, 0)
-	require.Positive(t, report.figure("deliveries a second").Value)
-	require.EqualValues(t, 2*40, report.Curves[0].Count)
+	result := hooksOf(t, newHookFake(t), func(o *HooksOptions) { o.Dead = 1 })
+	require.True(t, result.OK, "%+v", result)
+	require.InDelta(t, 2*40, result.Figure("deliveries").Value, 0)
+	require.InDelta(t, 40, result.Figure("attempts at dead receivers").Value, 0)
+	require.Positive(t, result.Figure("deliveries a second").Value)
+	require.EqualValues(t, 2*40, result.Curves[0].Count)
 }
 
 func TestHooksSharesReceiversAmongOrganizations(t *testing.T) {
-	report := hooksOf(t, newHookFake(t), func(o *HooksOptions) { o.Endpoints, o.Events, o.Rate = 70, 8, 400 })
-	require.True(t, report.OK, "%+v", report)
+	result := hooksOf(t, newHookFake(t), func(o *HooksOptions) { o.Endpoints, o.Events, o.Rate = 70, 8, 400 })
+	require.True(t, result.OK, "%+v", result)
 	// Two visits of the first organization, two of the second, two events each.
-	require.InDelta(t, 2*2*50+2*2*20, report.figure("deliveries").Value, 0)
+	require.InDelta(t, 2*2*50+2*2*20, result.Figure("deliveries").Value, 0)
 }
 
 func TestHooksFindsWhatIsWrong(t *testing.T) {
@@ -206,10 +208,10 @@ func TestHooksFindsWhatIsWrong(t *testing.T) {
 		t.Run(want, func(t *testing.T) {
 			s := newHookFake(t)
 			s.spoil = spoil
-			report := hooksOf(t, s, func(o *HooksOptions) { o.Patience = 500 * time.Millisecond })
-			require.False(t, report.OK)
+			result := hooksOf(t, s, func(o *HooksOptions) { o.Patience = 500 * time.Millisecond })
+			require.False(t, result.OK)
 			var kinds []string
-			for _, p := range report.Problems {
+			for _, p := range result.Problems {
 				kinds = append(kinds, p.Kind)
 			}
 			require.Contains(t, kinds, want)
@@ -226,9 +228,9 @@ func TestHooksFindsWhatIsWrong(t *testing.T) {
 			}
 			return 1
 		}
-		report := hooksOf(t, s, func(o *HooksOptions) { o.Patience = 2 * time.Second })
-		require.InDelta(t, 3, report.figure("told again").Value, 0)
-		require.Equal(t, Faults{Missed: 6}, *report.Faults)
+		result := hooksOf(t, s, func(o *HooksOptions) { o.Patience = 2 * time.Second })
+		require.InDelta(t, 3, result.Figure("told again").Value, 0)
+		require.Equal(t, report.Faults{Missed: 6}, *result.Faults)
 	})
 }
 

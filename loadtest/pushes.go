@@ -15,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"nowserving/loadtest/report"
 )
 
 // PushesOptions says how long a queue of phones is and how fast it moves.
@@ -38,7 +40,7 @@ type PushesOptions struct {
 	Delay time.Duration
 	// Bound is how long after the last move everybody must have been told.
 	Bound    time.Duration
-	Progress func(Progress)
+	Progress func(report.Progress)
 }
 
 func (o *PushesOptions) check() error {
@@ -62,7 +64,7 @@ func (o *PushesOptions) check() error {
 // Pushes lets patients with phones wait while the heads of their queue are
 // served, receives what the servers send to the phones in the place of Google's
 // FCM, and checks and measures it.
-func Pushes(ctx context.Context, o PushesOptions) (*Report, error) {
+func Pushes(ctx context.Context, o PushesOptions) (*report.Report, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -90,7 +92,7 @@ func Pushes(ctx context.Context, o PushesOptions) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	report := newReport("pushes", time.Now())
+	result := report.New("pushes", time.Now())
 	err = p.play(ctx)
 	if err == nil {
 		err = p.await(ctx)
@@ -98,13 +100,13 @@ func Pushes(ctx context.Context, o PushesOptions) (*Report, error) {
 	if err != nil && ctx.Err() == nil {
 		return nil, err
 	}
-	report.Interrupted, report.Took = ctx.Err() != nil, time.Since(p.began).Seconds()
+	result.Interrupted, result.Took = ctx.Err() != nil, time.Since(p.began).Seconds()
 	after, err := p.api.usage(context.WithoutCancel(ctx))
 	if err != nil {
 		return nil, err
 	}
-	p.report(report, after.cpu-before.cpu)
-	return report, nil
+	p.report(result, after.cpu-before.cpu)
+	return result, nil
 }
 
 // pushRun is one run of Pushes.
@@ -156,8 +158,8 @@ func (p *pushRun) setUp(ctx context.Context) error {
 	}
 	p.line = make([]*pushPhone, p.o.Patients)
 	var done atomic.Int64
-	stop := showProgress(p.o.Progress, func() Progress {
-		return Progress{Done: done.Load(), Total: int64(p.o.Patients), What: "phones"}
+	stop := report.ShowProgress(p.o.Progress, func() report.Progress {
+		return report.Progress{Done: done.Load(), Total: int64(p.o.Patients), What: "phones"}
 	})
 	defer stop()
 	if err := p.signInAll(ctx, &done); err != nil {
@@ -314,8 +316,8 @@ func (p *pushRun) notePosition(phone *pushPhone, data map[string]string, arrived
 func (p *pushRun) play(ctx context.Context) error {
 	p.began = time.Now()
 	var done atomic.Int64
-	stop := showProgress(p.o.Progress, func() Progress {
-		return Progress{Done: done.Load(), Total: int64(p.o.Moves), What: "moves", Detail: fmt.Sprintf("%d pushes", p.tally.checked.Load())}
+	stop := report.ShowProgress(p.o.Progress, func() report.Progress {
+		return report.Progress{Done: done.Load(), Total: int64(p.o.Moves), What: "moves", Detail: fmt.Sprintf("%d pushes", p.tally.checked.Load())}
 	})
 	defer stop()
 	for i := range p.o.Moves {
@@ -340,7 +342,7 @@ func (p *pushRun) play(ctx context.Context) error {
 // await waits until every phone shows the truth.
 func (p *pushRun) await(ctx context.Context) error {
 	for !p.settled() && time.Since(p.moved) < p.o.Bound {
-		if err := pause(ctx, progressEvery/10); err != nil {
+		if err := pause(ctx, report.ProgressInterval/10); err != nil {
 			return err
 		}
 	}
@@ -368,16 +370,16 @@ func (p *pushRun) settled() bool {
 	})
 }
 
-func (p *pushRun) report(r *Report, cpu float64) {
+func (p *pushRun) report(r *report.Report, cpu float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	most, total := 0, 0
-	var age histogram
+	var age report.Histogram
 	var last []time.Time
 	for _, phone := range p.line {
 		most, total = max(most, phone.pushes), total+phone.pushes
 		if !phone.right.IsZero() {
-			age.add(phone.right.Sub(p.moved))
+			age.Add(phone.right.Sub(p.moved))
 			last = append(last, phone.right)
 		}
 	}
@@ -388,27 +390,27 @@ func (p *pushRun) report(r *Report, cpu float64) {
 	}
 	lasted := float64(p.o.Moves-1) / p.o.Rate
 	lag, _ := p.tally.worst()
-	r.setting("patients", "%d, each with a phone", p.o.Patients)
-	r.setting("moves", "%d at %s", p.o.Moves, paceText(p.o.Rate))
-	r.setting("FCM", "at %s, answers after %v", p.o.Listen, p.o.Delay)
-	r.setting("nodes", "%s", joined(p.api.nodes))
-	r.figures("pushes",
-		Figure{Name: "pushes a second in a sweep", Value: sweep, Unit: "1/s", Headline: true, Note: "of the last one, from its first to its last"},
-		Figure{Name: "places told to one phone, at most", Value: float64(most), Headline: true, AtMost: max(1, math.Ceil(lasted)), Note: "one a second"},
-		Figure{Name: "phones that show the right place", Value: float64(len(last)), Headline: true, AtLeast: float64(p.o.Patients - p.o.Moves)},
-		count("places told", int64(total), fmt.Sprintf("%d places changed", p.o.Moves*(p.o.Patients-p.o.Moves)+p.o.Moves*(p.o.Moves-1)/2)),
-		Figure{Name: "places told in the busiest second", Value: float64(busiest(p.times)), Unit: "1/s"},
-		count("requests to FCM", p.calls.Load(), ""),
-		count("sent again", p.redelivered.Load(), "and saying so"),
-		Figure{Name: "CPU of the servers per push", Value: 1000 * cpu / float64(max(p.calls.Load(), 1)), Unit: "ms", Note: "the moves included"},
-		Figure{Name: "behind the schedule at most", Value: milliseconds(lag), Unit: "ms"},
+	r.AddSetting("patients", "%d, each with a phone", p.o.Patients)
+	r.AddSetting("moves", "%d at %s", p.o.Moves, paceText(p.o.Rate))
+	r.AddSetting("FCM", "at %s, answers after %v", p.o.Listen, p.o.Delay)
+	r.AddSetting("nodes", "%s", joined(p.api.nodes))
+	r.AddFigures("pushes",
+		report.Figure{Name: "pushes a second in a sweep", Value: sweep, Unit: "1/s", Headline: true, Note: "of the last one, from its first to its last"},
+		report.Figure{Name: "places told to one phone, at most", Value: float64(most), Headline: true, AtMost: max(1, math.Ceil(lasted)), Note: "one a second"},
+		report.Figure{Name: "phones that show the right place", Value: float64(len(last)), Headline: true, AtLeast: float64(p.o.Patients - p.o.Moves)},
+		report.Count("places told", int64(total), fmt.Sprintf("%d places changed", p.o.Moves*(p.o.Patients-p.o.Moves)+p.o.Moves*(p.o.Moves-1)/2)),
+		report.Figure{Name: "places told in the busiest second", Value: float64(busiest(p.times)), Unit: "1/s"},
+		report.Count("requests to FCM", p.calls.Load(), ""),
+		report.Count("sent again", p.redelivered.Load(), "and saying so"),
+		report.Figure{Name: "CPU of the servers per push", Value: 1000 * cpu / float64(max(p.calls.Load(), 1)), Unit: "ms", Note: "the moves included"},
+		report.Figure{Name: "behind the schedule at most", Value: report.Milliseconds(lag), Unit: "ms"},
 	)
-	r.curve("places", "last move to the right place", &age)
+	r.AddCurve("places", "last move to the right place", &age)
 	p.api.requests.fill(r)
 	faults := p.tally.faultCounts()
 	faults.FailedRequests = p.api.requests.failed.Load()
 	r.Faults, r.Problems = &faults, append(p.tally.allProblems(), r.Problems...)
-	r.conclude()
+	r.Conclude()
 }
 
 // busiest returns the largest number of moments within one second.

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -122,13 +124,13 @@ func (s *pushServer) push(b pushedBooking, data map[string]any) {
 	}
 }
 
-func pushesOf(t *testing.T, s *pushServer, bound time.Duration) *Report {
+func pushesOf(t *testing.T, s *pushServer, bound time.Duration) *report.Report {
 	t.Helper()
-	report, err := Pushes(t.Context(), PushesOptions{
+	result, err := Pushes(t.Context(), PushesOptions{
 		Nodes: []string{s.url}, Key: fakeKey, Code: fakeCode, Patients: 12, Moves: 4, Rate: 1.9, Listen: s.fcm, Bound: bound,
 	})
 	require.NoError(t, err)
-	return report
+	return result
 }
 
 func TestPushesMeasuresPlaces(t *testing.T) {
@@ -141,12 +143,12 @@ func TestPushesMeasuresPlaces(t *testing.T) {
 		}
 		return []map[string]any{push}
 	}
-	report := pushesOf(t, s, 20*time.Second)
-	require.True(t, report.OK, "%+v", report)
-	require.InDelta(t, 2, report.figure("places told to one phone, at most").Value, 0)
-	require.InDelta(t, 8, report.figure("phones that show the right place").Value, 0)
-	require.InDelta(t, 10+8, report.figure("places told").Value, 0)
-	require.InDelta(t, 10+8+4, report.figure("requests to FCM").Value, 0)
+	result := pushesOf(t, s, 20*time.Second)
+	require.True(t, result.OK, "%+v", result)
+	require.InDelta(t, 2, result.Figure("places told to one phone, at most").Value, 0)
+	require.InDelta(t, 8, result.Figure("phones that show the right place").Value, 0)
+	require.InDelta(t, 10+8, result.Figure("places told").Value, 0)
+	require.InDelta(t, 10+8+4, result.Figure("requests to FCM").Value, 0)
 }
 
 func TestPushesFindsWhatIsWrong(t *testing.T) {
@@ -210,15 +212,15 @@ func TestPushesFindsWhatIsWrong(t *testing.T) {
 			t.Parallel()
 			s := newPushFake(t)
 			s.spoil = spoil
-			report := pushesOf(t, s, 500*time.Millisecond)
-			require.False(t, report.OK)
-			require.True(t, slices.ContainsFunc(report.Problems, func(p Problem) bool { return p.Kind == want }), "%+v", report.Problems)
+			result := pushesOf(t, s, 500*time.Millisecond)
+			require.False(t, result.OK)
+			require.True(t, slices.ContainsFunc(result.Problems, func(p report.Problem) bool { return p.Kind == want }), "%+v", result.Problems)
 		})
 	}
 	t.Run("one-a-second", func(t *testing.T) {
 		t.Parallel()
-		report := pushesOf(t, newPushFake(t), 20*time.Second)
-		require.Equal(t, "goal missed: places told to one phone, at most", report.Verdict)
+		result := pushesOf(t, newPushFake(t), 20*time.Second)
+		require.Equal(t, "goal missed: places told to one phone, at most", result.Verdict)
 	})
 	t.Run("again-and-saying-so", func(t *testing.T) {
 		t.Parallel()
@@ -229,9 +231,9 @@ func TestPushesFindsWhatIsWrong(t *testing.T) {
 			}
 			return []map[string]any{push}
 		}
-		report := pushesOf(t, s, 20*time.Second)
-		require.Equal(t, Faults{}, *report.Faults)
-		require.InDelta(t, 4, report.figure("sent again").Value, 0)
+		result := pushesOf(t, s, 20*time.Second)
+		require.Equal(t, report.Faults{}, *result.Faults)
+		require.InDelta(t, 4, result.Figure("sent again").Value, 0)
 	})
 }
 

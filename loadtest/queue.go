@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"nowserving/loadtest/report"
 )
 
 const (
@@ -37,7 +39,7 @@ type QueueOptions struct {
 
 // Queue lets many patients wait, each with its own live position, serves the
 // heads and measures how fast, how well and at what cost everybody is told.
-func Queue(ctx context.Context, o QueueOptions) (*Report, error) {
+func Queue(ctx context.Context, o QueueOptions) (*report.Report, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -148,8 +150,8 @@ func (w *waitingRoom) joinAll(parent context.Context) error {
 	w.patients = make([]*joiner, len(seats))
 	w.links.Store(int64(w.traffic.links()))
 	var next, done atomic.Int64
-	stop := showProgress(w.traffic.Progress, func() Progress {
-		return Progress{Done: done.Load(), Total: int64(len(seats)), What: "patients joined"}
+	stop := report.ShowProgress(w.traffic.Progress, func() report.Progress {
+		return report.Progress{Done: done.Load(), Total: int64(len(seats)), What: "patients joined"}
 	})
 	defer stop()
 	var wg sync.WaitGroup
@@ -231,8 +233,8 @@ func (w *waitingRoom) connect(ctx context.Context) (*rush, error) {
 
 // openAll opens connections and waits until they stand.
 func (r *rush) openAll(ctx context.Context, links []linkOrder) error {
-	stop := showProgress(r.traffic.Progress, func() Progress {
-		return Progress{Done: r.now().Now, Total: int64(len(links)), What: "clients connected"}
+	stop := report.ShowProgress(r.traffic.Progress, func() report.Progress {
+		return report.Progress{Done: r.now().Now, Total: int64(len(links)), What: "clients connected"}
 	})
 	defer stop()
 	for chunk := range slices.Chunk(links, 1000) {

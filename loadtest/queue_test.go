@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -73,7 +75,7 @@ func (s *queueServer) serveNext(w http.ResponseWriter, r *http.Request) {
 	answer(w, message{"result": head.show()})
 }
 
-func queueFake(t *testing.T, s *queueServer, change func(o *QueueOptions)) (*Report, error) {
+func queueFake(t *testing.T, s *queueServer, change func(o *QueueOptions)) (*report.Report, error) {
 	t.Helper()
 	o := QueueOptions{
 		Traffic: Traffic{Patients: 12, Rate: 40, Duration: 250 * time.Millisecond},
@@ -100,15 +102,15 @@ func TestQueueFindsNothingWrongWithATruthfulServer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newQueueFake(t)
-			report, err := queueFake(t, s, change)
+			result, err := queueFake(t, s, change)
 			require.NoError(t, err)
-			require.True(t, report.OK, "%+v", report.Problems)
-			require.Positive(t, report.figure("deliveries").Value)
-			require.Positive(t, report.figure("heads served").Value)
-			require.Positive(t, report.figure("CPU per million deliveries").Value)
-			require.Zero(t, report.figure("reconnects").Value)
-			require.Positive(t, report.namedCurve(headToLast).Count)
-			require.Positive(t, report.namedCurve(changeToClient).Count)
+			require.True(t, result.OK, "%+v", result.Problems)
+			require.Positive(t, result.Figure("deliveries").Value)
+			require.Positive(t, result.Figure("heads served").Value)
+			require.Positive(t, result.Figure("CPU per million deliveries").Value)
+			require.Zero(t, result.Figure("reconnects").Value)
+			require.Positive(t, result.Curve(headToLast).Count)
+			require.Positive(t, result.Curve(changeToClient).Count)
 		})
 	}
 }
@@ -130,25 +132,25 @@ func TestQueueCatchesWhatIsPlanted(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		plant func(s *queueServer)
-		found func(f Faults) int64
+		found func(f report.Faults) int64
 	}{
 		"a position that never was": {
 			only(func(m message) []message {
 				return []message{changed(changed(m, "queuePosition", 1), "estimatedWaitMinutes", visitMinutes), m}
 			}),
-			func(f Faults) int64 { return f.WrongPositions },
+			func(f report.Faults) int64 { return f.WrongPositions },
 		},
 		"a wrong estimate": {
 			only(func(m message) []message { return []message{changed(m, "estimatedWaitMinutes", 1)} }),
-			func(f Faults) int64 { return f.WrongEstimates },
+			func(f report.Faults) int64 { return f.WrongEstimates },
 		},
 		"a position told twice": {
 			only(func(m message) []message { return []message{m, m} }),
-			func(f Faults) int64 { return f.Duplicates },
+			func(f report.Faults) int64 { return f.Duplicates },
 		},
 		"a position of somebody else": {
 			only(func(m message) []message { return []message{m, changed(m, "bookingId", "another")} }),
-			func(f Faults) int64 { return f.Malformed },
+			func(f report.Faults) int64 { return f.Malformed },
 		},
 		"a position told again after a newer one": {
 			func(s *queueServer) {
@@ -165,7 +167,7 @@ func TestQueueCatchesWhatIsPlanted(t *testing.T) {
 					return []message{m}
 				}
 			},
-			func(f Faults) int64 { return f.OutOfOrder },
+			func(f report.Faults) int64 { return f.OutOfOrder },
 		},
 		"nothing told for too long": {
 			func(s *queueServer) {
@@ -176,7 +178,7 @@ func TestQueueCatchesWhatIsPlanted(t *testing.T) {
 					return []message{m}
 				}
 			},
-			func(f Faults) int64 { return f.Missed },
+			func(f report.Faults) int64 { return f.Missed },
 		},
 		"the last position told too late": {
 			func(s *queueServer) {
@@ -188,7 +190,7 @@ func TestQueueCatchesWhatIsPlanted(t *testing.T) {
 					return []message{m}
 				}
 			},
-			func(f Faults) int64 { return f.Late },
+			func(f report.Faults) int64 { return f.Late },
 		},
 		"an expiry that never was": {
 			func(s *queueServer) {
@@ -199,7 +201,7 @@ func TestQueueCatchesWhatIsPlanted(t *testing.T) {
 					return []message{m}
 				}
 			},
-			func(f Faults) int64 { return f.Malformed },
+			func(f report.Faults) int64 { return f.Malformed },
 		},
 		"a call never told": {
 			func(s *queueServer) {
@@ -210,13 +212,13 @@ func TestQueueCatchesWhatIsPlanted(t *testing.T) {
 					return []message{m}
 				}
 			},
-			func(f Faults) int64 { return f.Missed },
+			func(f report.Faults) int64 { return f.Missed },
 		},
 		"a call told to who still waits": {
 			only(func(m message) []message {
 				return []message{m, {"via": "scheduling-system", "type": "MY_BOOKING_ASSIGNED", "bookingId": "booking12"}}
 			}),
-			func(f Faults) int64 { return f.WrongNews },
+			func(f report.Faults) int64 { return f.WrongNews },
 		},
 		"a join answered with a wrong position": {
 			func(s *queueServer) {
@@ -226,7 +228,7 @@ func TestQueueCatchesWhatIsPlanted(t *testing.T) {
 					}
 				}
 			},
-			func(f Faults) int64 { return f.WrongPositions },
+			func(f report.Faults) int64 { return f.WrongPositions },
 		},
 		"a newcomer's snapshot of a position that never was": {
 			func(s *queueServer) {
@@ -236,21 +238,21 @@ func TestQueueCatchesWhatIsPlanted(t *testing.T) {
 					}
 				}
 			},
-			func(f Faults) int64 { return f.WrongPositions },
+			func(f report.Faults) int64 { return f.WrongPositions },
 		},
 		"somebody called out of turn": {
 			func(s *queueServer) { s.wrongHead = true },
-			func(f Faults) int64 { return f.OutOfOrder },
+			func(f report.Faults) int64 { return f.OutOfOrder },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newQueueFake(t)
 			c.plant(s)
-			report, err := queueFake(t, s, func(o *QueueOptions) { o.Bound = bound })
+			result, err := queueFake(t, s, func(o *QueueOptions) { o.Bound = bound })
 			require.NoError(t, err)
-			require.Positive(t, c.found(*report.Faults), "%+v %+v", report.Faults, report.Problems)
-			require.False(t, report.OK)
-			require.NotEmpty(t, report.Problems)
+			require.Positive(t, c.found(*result.Faults), "%+v %+v", result.Faults, result.Problems)
+			require.False(t, result.OK)
+			require.NotEmpty(t, result.Problems)
 		})
 	}
 }
@@ -281,10 +283,10 @@ func TestQueueClientsComeBackAndAreCheckedOn(t *testing.T) {
 		}
 		return []message{m}
 	}
-	report, err := queueFake(t, s, nil)
+	result, err := queueFake(t, s, nil)
 	require.NoError(t, err)
-	require.True(t, report.OK, "%+v", report.Problems)
-	require.InDelta(t, 1, report.figure("reconnects").Value, 0)
+	require.True(t, result.OK, "%+v", result.Problems)
+	require.InDelta(t, 1, result.Figure("reconnects").Value, 0)
 }
 
 func TestQueueReportsWhoWasTurnedAway(t *testing.T) {
@@ -296,10 +298,10 @@ func TestQueueReportsWhoWasTurnedAway(t *testing.T) {
 		}
 		return []message{m}
 	}
-	report, err := queueFake(t, s, func(o *QueueOptions) { o.Bound = 200 * time.Millisecond })
+	result, err := queueFake(t, s, func(o *QueueOptions) { o.Bound = 200 * time.Millisecond })
 	require.NoError(t, err)
-	require.EqualValues(t, 1, report.Faults.RefusedClients)
-	require.False(t, report.OK)
+	require.EqualValues(t, 1, result.Faults.RefusedClients)
+	require.False(t, result.OK)
 }
 
 func TestQueueStopsWhenTheServerRefuses(t *testing.T) {
@@ -356,13 +358,13 @@ func TestSeatsSpreadThePatientsOfAPhoneOverTheQueue(t *testing.T) {
 
 func TestConnectMeasuresAnIdleClient(t *testing.T) {
 	s := newQueueFake(t)
-	report, err := Connect(t.Context(), ConnectOptions{Nodes: []string{s.url}, Key: fakeKey, Connections: 8, Idle: 10 * time.Millisecond})
+	result, err := Connect(t.Context(), ConnectOptions{Nodes: []string{s.url}, Key: fakeKey, Connections: 8, Idle: 10 * time.Millisecond})
 	require.NoError(t, err)
-	require.True(t, report.OK, "%+v", report.Problems)
+	require.True(t, result.OK, "%+v", result.Problems)
 	// Each look at the fake finds another 1 MB, 10 goroutines and second.
-	require.InDelta(t, 2*1024/8., report.figure("resident per idle connection").Value, 0.01)
-	require.InDelta(t, 20/8., report.figure("goroutines per idle connection").Value, 0.01)
-	require.Positive(t, report.figure("CPU while idle").Value)
+	require.InDelta(t, 2*1024/8., result.Figure("resident per idle connection").Value, 0.01)
+	require.InDelta(t, 20/8., result.Figure("goroutines per idle connection").Value, 0.01)
+	require.Positive(t, result.Figure("CPU while idle").Value)
 
 	_, err = Connect(t.Context(), ConnectOptions{Nodes: []string{s.url}, Key: fakeKey, Connections: 8})
 	require.ErrorContains(t, err, "idle must be more than zero")

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	"github.com/centrifugal/protocol"
 )
 
@@ -47,7 +49,7 @@ type ReplayOptions struct {
 	code        string
 	recallPause time.Duration // the constant, except in tests
 	// Progress, if set, is called a few times a second and once at the end.
-	Progress func(Progress)
+	Progress func(report.Progress)
 }
 
 // Replay plays a trace through the public API and checks what every patient's
@@ -58,7 +60,7 @@ type ReplayOptions struct {
 // are made one after another, each awaited, so the truth is a definite sequence
 // of states. Starts and ends do not move anybody and run beside it. Each patient
 // has a live connection from the join until the end of the service.
-func Replay(ctx context.Context, options ReplayOptions) (*Report, error) {
+func Replay(ctx context.Context, options ReplayOptions) (*report.Report, error) {
 	r, err := newReplay(options)
 	if err != nil {
 		return nil, err
@@ -68,18 +70,18 @@ func Replay(ctx context.Context, options ReplayOptions) (*Report, error) {
 }
 
 // run plays everything and reports.
-func (r *replay) run(ctx context.Context, scenario string) (*Report, error) {
+func (r *replay) run(ctx context.Context, scenario string) (*report.Report, error) {
 	if err := r.setUp(ctx); err != nil {
 		return nil, fmt.Errorf("set up the clinic: %w", err)
 	}
 
 	started := time.Now()
-	samples := newSampler(started,
-		measure{chart: "deliveries", name: "updates received", unit: "per second", rate: true, read: gauge(&r.live.messages)},
-		measure{chart: "people", name: "waiting", read: gauge(&r.waiting)},
-		measure{chart: "people", name: "live connections", read: gauge(&r.live.now)},
+	samples := report.NewSampler(started,
+		report.Measure{Chart: "deliveries", Name: "updates received", Unit: "per second", Rate: true, Read: report.Gauge(&r.live.messages)},
+		report.Measure{Chart: "people", Name: "waiting", Read: report.Gauge(&r.waiting)},
+		report.Measure{Chart: "people", Name: "live connections", Read: report.Gauge(&r.live.now)},
 	)
-	stopSamples, stopProgress := samples.run(), showProgress(r.options.Progress, r.progress)
+	stopSamples, stopProgress := samples.Run(), report.ShowProgress(r.options.Progress, r.progress)
 	stopRolling := r.options.Roll.run(ctx, r.api.nodes, samples)
 	var err error
 	for _, day := range r.days {
@@ -91,56 +93,56 @@ func (r *replay) run(ctx context.Context, scenario string) (*Report, error) {
 	stopProgress()
 	stopSamples()
 
-	report := newReport(scenario, started)
-	report.Interrupted = err != nil
-	report.setting("trace", "%s, %s", filepath.Base(r.options.Trace.Name), strings.Join(r.days, " "))
-	report.setting("against", "%s (%s)", strings.Join(r.api.nodes, " "), r.protocol)
-	report.setting("speed", "%g times", r.options.Speed)
-	report.setting("bound", "%v", r.options.Bound)
-	report.setting("clinic", "%d services, %d resources", len(r.services), r.resources)
-	r.fill(report)
-	samples.fill(report)
-	report.conclude()
+	result := report.New(scenario, started)
+	result.Interrupted = err != nil
+	result.AddSetting("trace", "%s, %s", filepath.Base(r.options.Trace.Name), strings.Join(r.days, " "))
+	result.AddSetting("against", "%s (%s)", strings.Join(r.api.nodes, " "), r.protocol)
+	result.AddSetting("speed", "%g times", r.options.Speed)
+	result.AddSetting("bound", "%v", r.options.Bound)
+	result.AddSetting("clinic", "%d services, %d resources", len(r.services), r.resources)
+	r.fill(result)
+	samples.AddTo(result)
+	result.Conclude()
 	if rollErr != nil {
-		report.fail("a restart failed", rollErr)
+		result.Fail("a restart failed", rollErr)
 	}
-	return report, err
+	return result, err
 }
 
 // fill takes over what was counted.
-func (r *replay) fill(report *Report) {
+func (r *replay) fill(result *report.Report) {
 	lag, old := r.tally.worst()
-	report.figures("visits",
-		Figure{Name: "visits", Value: float64(r.visits.Load()), Headline: true},
-		count("served", r.served.Load(), ""),
-		count("left", r.left.Load(), "without being served"),
-		count("most waiting at once", r.peakWaiting.Load(), ""),
-		Figure{Name: "most behind schedule", Value: milliseconds(lag), Unit: "ms"},
+	result.AddFigures("visits",
+		report.Figure{Name: "visits", Value: float64(r.visits.Load()), Headline: true},
+		report.Count("served", r.served.Load(), ""),
+		report.Count("left", r.left.Load(), "without being served"),
+		report.Count("most waiting at once", r.peakWaiting.Load(), ""),
+		report.Figure{Name: "most behind schedule", Value: report.Milliseconds(lag), Unit: "ms"},
 	)
-	if report.Scenario == dayScenario {
-		r.fillDay(report)
+	if result.Scenario == dayScenario {
+		r.fillDay(result)
 	}
-	report.figures("live connections",
-		count("opened", r.live.opened.Load(), ""),
-		count("most open at once", r.live.peak.Load(), ""),
-		count("reconnects", r.live.reconnects.Load(), ""),
-		count("failed attempts", r.live.failed.Load(), ""),
+	result.AddFigures("live connections",
+		report.Count("opened", r.live.opened.Load(), ""),
+		report.Count("most open at once", r.live.peak.Load(), ""),
+		report.Count("reconnects", r.live.reconnects.Load(), ""),
+		report.Count("failed attempts", r.live.failed.Load(), ""),
 	)
-	report.figures("checked against the truth",
-		count("updates received", r.live.messages.Load(), ""),
-		Figure{Name: "positions checked", Value: float64(r.tally.checked.Load()), Headline: true},
-		count("snapshots checked", r.tally.snapshots.Load(), "among the positions"),
-		count("positions skipped", r.tally.conflated.Load(), "a newer one came at once"),
-		Figure{Name: "oldest stale snapshot", Value: milliseconds(old), Unit: "ms"},
+	result.AddFigures("checked against the truth",
+		report.Count("updates received", r.live.messages.Load(), ""),
+		report.Figure{Name: "positions checked", Value: float64(r.tally.checked.Load()), Headline: true},
+		report.Count("snapshots checked", r.tally.snapshots.Load(), "among the positions"),
+		report.Count("positions skipped", r.tally.conflated.Load(), "a newer one came at once"),
+		report.Figure{Name: "oldest stale snapshot", Value: report.Milliseconds(old), Unit: "ms"},
 	)
-	report.curve("from a change to the client", "change sent → position told", &r.tally.latency)
-	report.curve("from a change to the client", "assign sent → patient told", &r.tally.callLatency)
+	result.AddCurve("from a change to the client", "change sent → position told", &r.tally.latency)
+	result.AddCurve("from a change to the client", "assign sent → patient told", &r.tally.callLatency)
 	faults := r.tally.faultCounts()
 	faults.FailedRequests = r.api.requests.failed.Load()
 	faults.RefusedClients = r.live.refused.Load()
-	report.Faults = &faults
-	report.Problems = r.tally.allProblems()
-	r.api.requests.fill(report)
+	result.Faults = &faults
+	result.Problems = r.tally.allProblems()
+	r.api.requests.fill(result)
 }
 
 // replay is one run.
@@ -341,8 +343,8 @@ func (r *replay) playDay(parent context.Context, day []story) error {
 	return nil
 }
 
-func (r *replay) progress() Progress {
-	return Progress{
+func (r *replay) progress() report.Progress {
+	return report.Progress{
 		Done:  r.visits.Load(),
 		Total: r.total,
 		What:  "visits",

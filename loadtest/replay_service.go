@@ -124,7 +124,7 @@ func (l *lane) join(ctx context.Context, s story) error {
 
 	liveCtx, hangUp := context.WithCancel(ctx)
 	p.hangUp = hangUp
-	client := &link{
+	conn := &link{
 		nodes:    l.api.nodes,
 		first:    int(l.clients.Add(1)) % len(l.api.nodes),
 		protocol: l.protocol,
@@ -132,11 +132,11 @@ func (l *lane) join(ctx context.Context, s story) error {
 
 		stats: l.live,
 	}
-	client.add(&subscription{channel: "booking:" + b.ID, booking: b.ID, to: p.watch})
+	conn.add(&subscription{channel: "booking:" + b.ID, booking: b.ID, to: p.watch})
 	l.patients.Go(func() {
 		defer close(p.gone)
 		var end *terminal
-		if err := client.run(liveCtx); errors.As(err, &end) {
+		if err := conn.run(liveCtx); errors.As(err, &end) {
 			l.tally.problem("refused client", b.ID, "%v", err)
 		}
 	})

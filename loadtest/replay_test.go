@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -23,28 +25,28 @@ func TestReplayFindsNothingWrongWithATruthfulServer(t *testing.T) {
 			small, err := SmallTrace()
 			require.NoError(t, err)
 			s := newFake(t)
-			var last atomic.Pointer[Progress]
-			report := mustReplay(t, s, func(o *ReplayOptions) {
+			var last atomic.Pointer[report.Progress]
+			result := mustReplay(t, s, func(o *ReplayOptions) {
 				o.Trace, o.Protocol, o.Speed = small, protocol, 50_000
 				o.Nodes = []string{s.url, s.url}
-				o.Progress = func(p Progress) { last.Store(&p) }
+				o.Progress = func(p report.Progress) { last.Store(&p) }
 			})
-			require.True(t, report.OK, "%+v", report.Problems)
-			require.Equal(t, 200, counted(t, report, "visits"))
-			require.Equal(t, 8, counted(t, report, "left"))
-			require.Equal(t, 192, counted(t, report, "served"))
-			require.Equal(t, 200, counted(t, report, "opened"))
-			require.Contains(t, report.Settings, Setting{"clinic", "3 services, 5 resources"})
-			require.Zero(t, counted(t, report, "reconnects"))
-			require.Equal(t, 200, counted(t, report, "snapshots checked"))
-			require.Equal(t, 192, timed(t, report, "assign sent → patient told"))
-			told := timed(t, report, "change sent → position told")
+			require.True(t, result.OK, "%+v", result.Problems)
+			require.Equal(t, 200, counted(t, result, "visits"))
+			require.Equal(t, 8, counted(t, result, "left"))
+			require.Equal(t, 192, counted(t, result, "served"))
+			require.Equal(t, 200, counted(t, result, "opened"))
+			require.Contains(t, result.Settings, report.Setting{Name: "clinic", Value: "3 services, 5 resources"})
+			require.Zero(t, counted(t, result, "reconnects"))
+			require.Equal(t, 200, counted(t, result, "snapshots checked"))
+			require.Equal(t, 192, timed(t, result, "assign sent → patient told"))
+			told := timed(t, result, "change sent → position told")
 			require.Positive(t, told)
-			require.Equal(t, 400+told, counted(t, report, "positions checked"), "joins, snapshots and pushes")
-			require.Equal(t, 192*3+8+told, counted(t, report, "updates received"))
-			require.Equal(t, 200, timed(t, report, "request join"))
-			require.Equal(t, 192, timed(t, report, "request end"))
-			require.Equal(t, 8, timed(t, report, "request cancel"))
+			require.Equal(t, 400+told, counted(t, result, "positions checked"), "joins, snapshots and pushes")
+			require.Equal(t, 192*3+8+told, counted(t, result, "updates received"))
+			require.Equal(t, 200, timed(t, result, "request join"))
+			require.Equal(t, 192, timed(t, result, "request end"))
+			require.Equal(t, 8, timed(t, result, "request cancel"))
 			tokens, pongs := s.seen()
 			require.Len(t, tokens, 200, "everybody connects with a token of its own")
 			require.Positive(t, pongs, "pings are answered")
@@ -57,7 +59,7 @@ func TestReplayFindsNothingWrongWithATruthfulServer(t *testing.T) {
 
 func TestReplayPlaysEveryDay(t *testing.T) {
 	s := newFake(t)
-	report := mustReplay(t, s, func(o *ReplayOptions) {
+	result := mustReplay(t, s, func(o *ReplayOptions) {
 		o.Day = "all"
 		o.Trace = readTrace(t,
 			"1,a,2019-11-01T08:00:00,2019-11-01T08:10:00,2019-11-01T08:20:00",
@@ -65,24 +67,24 @@ func TestReplayPlaysEveryDay(t *testing.T) {
 			"3,b,2019-11-03T08:00:00,2019-11-03T08:00:00,",
 		)
 	})
-	require.True(t, report.OK, "%+v", report.Problems)
-	require.Contains(t, report.Settings, Setting{"trace", "test.csv, 2019-11-01 2019-11-02 2019-11-03"})
-	require.Contains(t, report.Settings, Setting{"clinic", "2 services, 2 resources"})
-	require.Equal(t, 3, counted(t, report, "visits"))
-	require.Equal(t, 1, counted(t, report, "left"))
+	require.True(t, result.OK, "%+v", result.Problems)
+	require.Contains(t, result.Settings, report.Setting{Name: "trace", Value: "test.csv, 2019-11-01 2019-11-02 2019-11-03"})
+	require.Contains(t, result.Settings, report.Setting{Name: "clinic", Value: "2 services, 2 resources"})
+	require.Equal(t, 3, counted(t, result, "visits"))
+	require.Equal(t, 1, counted(t, result, "left"))
 }
 
 // counted is the value of a figure that was counted.
-func counted(t *testing.T, r *Report, name string) int {
+func counted(t *testing.T, r *report.Report, name string) int {
 	t.Helper()
-	f := r.figure(name)
+	f := r.Figure(name)
 	require.Equal(t, name, f.Name)
 	require.Zero(t, math.Mod(f.Value, 1))
 	return int(f.Value)
 }
 
 // timed is how many samples a curve has.
-func timed(t *testing.T, r *Report, name string) int {
+func timed(t *testing.T, r *report.Report, name string) int {
 	t.Helper()
 	for _, c := range r.Curves {
 		if c.Name == name {
@@ -113,7 +115,7 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 		spoilSnapshot func(b *fakeBooking, shown message)
 		spoilJoin     func(b *fakeBooking, shown message)
 		bounded       bool // with a short bound and quiet spells longer than it
-		want          Faults
+		want          report.Faults
 	}{
 		"a position that never was": {
 			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
@@ -126,7 +128,7 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 					return []message{m}
 				}
 			},
-			want: Faults{WrongPositions: 1},
+			want: report.Faults{WrongPositions: 1},
 		},
 		"an estimate that does not match": {
 			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
@@ -137,7 +139,7 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 					return []message{m}
 				}
 			},
-			want: Faults{WrongEstimates: 1},
+			want: report.Faults{WrongEstimates: 1},
 		},
 		"the same position twice": {
 			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
@@ -148,7 +150,7 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 					return []message{m}
 				}
 			},
-			want: Faults{Duplicates: 1},
+			want: report.Faults{Duplicates: 1},
 		},
 		"two positions in the wrong order": {
 			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
@@ -163,7 +165,7 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 					return []message{m}
 				}
 			},
-			want: Faults{OutOfOrder: 1},
+			want: report.Faults{OutOfOrder: 1},
 		},
 		"a position that is never told": {
 			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
@@ -175,7 +177,7 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 				}
 			},
 			bounded: true,
-			want:    Faults{Missed: 1},
+			want:    report.Faults{Missed: 1},
 		},
 		"a position told too late": {
 			tamper: func(s *fakeServer) func(*fakeBooking, message) []message {
@@ -188,7 +190,7 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 				}
 			},
 			bounded: true,
-			want:    Faults{Late: 1},
+			want:    report.Faults{Late: 1},
 		},
 		"a call told twice": {
 			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
@@ -199,7 +201,7 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 					return []message{m}
 				}
 			},
-			want: Faults{Duplicates: 4},
+			want: report.Faults{Duplicates: 4},
 		},
 		"a call to nobody's desk": {
 			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
@@ -210,7 +212,7 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 					return []message{m}
 				}
 			},
-			want: Faults{WrongNews: 4},
+			want: report.Faults{WrongNews: 4},
 		},
 		"calls that are never told": {
 			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
@@ -221,7 +223,7 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 					return []message{m}
 				}
 			},
-			want: Faults{Missed: 4},
+			want: report.Faults{Missed: 4},
 		},
 		"a leave that is never told": {
 			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
@@ -233,7 +235,7 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 				}
 			},
 			bounded: true,
-			want:    Faults{Missed: 1},
+			want:    report.Faults{Missed: 1},
 		},
 		"messages for somebody else": {
 			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
@@ -244,20 +246,20 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 					return []message{m}
 				}
 			},
-			want: Faults{Malformed: 1},
+			want: report.Faults{Malformed: 1},
 		},
 		"snapshots of a position that never was": {
 			spoilSnapshot: func(b *fakeBooking, shown message) {
 				shown["queuePosition"], shown["estimatedWaitMinutes"] = 40, 40*b.kind.minutes
 			},
-			want: Faults{WrongPositions: 5},
+			want: report.Faults{WrongPositions: 5},
 		},
 		"joins answered with the wrong position": {
 			spoilJoin: func(b *fakeBooking, shown message) {
 				position := len(b.kind.waiting) + 1
 				shown["queuePosition"], shown["estimatedWaitMinutes"] = position, position*b.kind.minutes
 			},
-			want: Faults{WrongPositions: 5},
+			want: report.Faults{WrongPositions: 5},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -266,14 +268,14 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 				s.tamper = c.tamper(s)
 			}
 			s.spoilSnapshot, s.spoilJoin = c.spoilSnapshot, c.spoilJoin
-			report := mustReplay(t, s, func(o *ReplayOptions) {
+			result := mustReplay(t, s, func(o *ReplayOptions) {
 				if c.bounded {
 					o.Bound, s.quiet = bound, 6*bound
 				}
 			})
-			require.Equal(t, c.want, *report.Faults, "%+v", report.Problems)
-			require.False(t, report.OK)
-			require.NotEmpty(t, report.Problems)
+			require.Equal(t, c.want, *result.Faults, "%+v", result.Problems)
+			require.False(t, result.OK)
+			require.NotEmpty(t, result.Problems)
 		})
 	}
 }
@@ -293,10 +295,10 @@ func TestReplayReportsAStaleSnapshot(t *testing.T) {
 		}
 	}
 	// The client comes back after a while, when the change has long been answered.
-	report := mustReplay(t, s, nil)
-	require.Equal(t, Faults{StaleSnapshots: 1}, *report.Faults, "%+v", report.Problems)
-	require.Positive(t, report.figure("oldest stale snapshot").Value)
-	require.Equal(t, 1, counted(t, report, "reconnects"))
+	result := mustReplay(t, s, nil)
+	require.Equal(t, report.Faults{StaleSnapshots: 1}, *result.Faults, "%+v", result.Problems)
+	require.Positive(t, result.Figure("oldest stale snapshot").Value)
+	require.Equal(t, 1, counted(t, result, "reconnects"))
 }
 
 func TestReplayClientsComeBack(t *testing.T) {
@@ -308,11 +310,11 @@ func TestReplayClientsComeBack(t *testing.T) {
 		}
 		return []message{m}
 	}
-	report := mustReplay(t, s, nil)
-	require.True(t, report.OK, "%+v", report.Problems)
-	require.Equal(t, 2, counted(t, report, "reconnects"))
-	require.Equal(t, 5, counted(t, report, "opened"))
-	require.Equal(t, 7, counted(t, report, "snapshots checked"))
+	result := mustReplay(t, s, nil)
+	require.True(t, result.OK, "%+v", result.Problems)
+	require.Equal(t, 2, counted(t, result, "reconnects"))
+	require.Equal(t, 5, counted(t, result, "opened"))
+	require.Equal(t, 7, counted(t, result, "snapshots checked"))
 }
 
 func TestReplayClientsStayAwayWhenTold(t *testing.T) {
@@ -324,30 +326,30 @@ func TestReplayClientsStayAwayWhenTold(t *testing.T) {
 		}
 		return []message{m}
 	}
-	report := mustReplay(t, s, nil)
-	require.Equal(t, Faults{Missed: 2, RefusedClients: 1}, *report.Faults, "neither the call nor the end was told")
-	require.Zero(t, counted(t, report, "reconnects"))
+	result := mustReplay(t, s, nil)
+	require.Equal(t, report.Faults{Missed: 2, RefusedClients: 1}, *result.Faults, "neither the call nor the end was told")
+	require.Zero(t, counted(t, result, "reconnects"))
 }
 
 func TestReplayGoesToAnotherNodeWhenOneIsDown(t *testing.T) {
 	s := newFake(t)
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
-	report := mustReplay(t, s, func(o *ReplayOptions) { o.Nodes = []string{s.url, gone.URL} })
-	require.True(t, report.OK, "%+v", report.Problems)
-	require.Positive(t, counted(t, report, "moved to another node"))
-	require.Positive(t, counted(t, report, "failed attempts"))
-	require.Equal(t, 5, counted(t, report, "opened"))
-	require.Zero(t, counted(t, report, "reconnects"))
+	result := mustReplay(t, s, func(o *ReplayOptions) { o.Nodes = []string{s.url, gone.URL} })
+	require.True(t, result.OK, "%+v", result.Problems)
+	require.Positive(t, counted(t, result, "moved to another node"))
+	require.Positive(t, counted(t, result, "failed attempts"))
+	require.Equal(t, 5, counted(t, result, "opened"))
+	require.Zero(t, counted(t, result, "reconnects"))
 }
 
 func TestReplayReportsClientsThatMayNotWatch(t *testing.T) {
 	s := newFake(t)
 	s.spoilJoin = func(_ *fakeBooking, shown message) { delete(shown, "ticketToken") }
-	report := mustReplay(t, s, func(o *ReplayOptions) {
+	result := mustReplay(t, s, func(o *ReplayOptions) {
 		o.Trace = readTrace(t, "1,a,2019-11-01T08:00:00,,")
 	})
-	require.Equal(t, Faults{Malformed: 1, Missed: 1, RefusedClients: 1}, *report.Faults, "%+v", report.Problems)
+	require.Equal(t, report.Faults{Malformed: 1, Missed: 1, RefusedClients: 1}, *result.Faults, "%+v", result.Problems)
 }
 
 func TestReplayRepeatsARequestWhoseAnswerWasLost(t *testing.T) {
@@ -363,9 +365,9 @@ func TestReplayRepeatsARequestWhoseAnswerWasLost(t *testing.T) {
 		seen[path] = true
 		return http.StatusServiceUnavailable
 	}
-	report := mustReplay(t, s, nil)
-	require.True(t, report.OK, "%+v", report.Problems)
-	require.Equal(t, len(seen), counted(t, report, "moved to another node"))
+	result := mustReplay(t, s, nil)
+	require.True(t, result.OK, "%+v", result.Problems)
+	require.Equal(t, len(seen), counted(t, result, "moved to another node"))
 	require.Len(t, seen, 8)
 }
 
@@ -383,9 +385,9 @@ func TestReplayTakesARepeatedAssignForDone(t *testing.T) {
 		s.move(b, "assign", body)
 		return http.StatusBadGateway
 	}
-	report := mustReplay(t, s, nil)
-	require.True(t, report.OK, "%+v", report.Problems)
-	require.Equal(t, 1, counted(t, report, "moved to another node"))
+	result := mustReplay(t, s, nil)
+	require.True(t, result.OK, "%+v", result.Problems)
+	require.Equal(t, 1, counted(t, result, "moved to another node"))
 }
 
 func TestReplayGoesOnAfterARefusal(t *testing.T) {
@@ -396,11 +398,11 @@ func TestReplayGoesOnAfterARefusal(t *testing.T) {
 		}
 		return 0
 	}
-	report := mustReplay(t, s, nil)
-	require.Equal(t, Faults{FailedRequests: 1}, *report.Faults, "%+v", report.Problems)
-	require.Equal(t, 5, counted(t, report, "visits"))
-	require.Equal(t, 2, counted(t, report, "left"), "who could not be called leaves at closing")
-	require.Contains(t, report.Problems[0].Detail, "assign: HTTP 409 PLANTED: no; f: m")
+	result := mustReplay(t, s, nil)
+	require.Equal(t, report.Faults{FailedRequests: 1}, *result.Faults, "%+v", result.Problems)
+	require.Equal(t, 5, counted(t, result, "visits"))
+	require.Equal(t, 2, counted(t, result, "left"), "who could not be called leaves at closing")
+	require.Contains(t, result.Problems[0].Detail, "assign: HTTP 409 PLANTED: no; f: m")
 }
 
 func TestReplayStopsWithItsContext(t *testing.T) {
@@ -416,10 +418,10 @@ func TestReplayStopsWithItsContext(t *testing.T) {
 		"1,a,2019-11-01T08:00:00,2019-11-01T08:00:01,2019-11-01T08:00:02",
 		"2,a,2019-11-01T08:00:00,2019-11-01T10:00:00,",
 	)
-	report, err := Replay(ctx, ReplayOptions{Trace: trace, Nodes: []string{s.url}, Key: fakeKey, Speed: 60})
+	result, err := Replay(ctx, ReplayOptions{Trace: trace, Nodes: []string{s.url}, Key: fakeKey, Speed: 60})
 	require.ErrorIs(t, err, context.Canceled)
-	require.True(t, report.Interrupted)
-	require.False(t, report.OK)
+	require.True(t, result.Interrupted)
+	require.False(t, result.OK)
 }
 
 func TestReplayRefusesBadOptions(t *testing.T) {
@@ -437,9 +439,9 @@ func TestReplayRefusesBadOptions(t *testing.T) {
 	} {
 		t.Run(want, func(t *testing.T) {
 			s := newFake(t)
-			report, err := replayFake(t, s, change)
+			result, err := replayFake(t, s, change)
 			require.ErrorContains(t, err, want)
-			require.Nil(t, report)
+			require.Nil(t, result)
 		})
 	}
 }
@@ -447,18 +449,18 @@ func TestReplayRefusesBadOptions(t *testing.T) {
 func TestReportIsReadable(t *testing.T) {
 	s := newFake(t)
 	s.spoilJoin = func(_ *fakeBooking, shown message) { shown["queuePosition"] = 9 }
-	report := mustReplay(t, s, nil)
+	result := mustReplay(t, s, nil)
 
 	var table bytes.Buffer
-	require.NoError(t, report.WriteTable(&table))
+	require.NoError(t, result.WriteTable(&table))
 	for _, want := range []string{"test.csv, 2019-11-01", "most waiting at once", "wrong positions", "NOT every client", "wrong position: booking booking1: join answered position 9, truth is 1"} {
 		require.Contains(t, table.String(), want)
 	}
 	var document bytes.Buffer
-	require.NoError(t, report.WriteJSON(&document))
-	var read Report
+	require.NoError(t, result.WriteJSON(&document))
+	var read report.Report
 	require.NoError(t, json.Unmarshal(document.Bytes(), &read))
-	require.Equal(t, *report, read)
+	require.Equal(t, *result, read)
 	require.NotContains(t, document.String(), fakeKey)
 	require.NotContains(t, document.String(), "token-", "no secrets in a report")
 }

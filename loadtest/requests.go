@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"nowserving/loadtest/report"
 )
 
 // requestStats counts requests by what they do.
@@ -20,23 +22,23 @@ type requestStats struct {
 	moved  atomic.Int64 // not failed: never begun at one node and repeated at the next
 
 	mu       sync.Mutex
-	times    map[string]*histogram
-	problems []Problem
+	times    map[string]*report.Histogram
+	problems []report.Problem
 }
 
 func newRequestStats() *requestStats {
-	return &requestStats{times: map[string]*histogram{}}
+	return &requestStats{times: map[string]*report.Histogram{}}
 }
 
 func (s *requestStats) answered(operation string, took time.Duration) {
 	s.mu.Lock()
 	h := s.times[operation]
 	if h == nil {
-		h = new(histogram)
+		h = new(report.Histogram)
 		s.times[operation] = h
 	}
 	s.mu.Unlock()
-	h.add(took)
+	h.Add(took)
 }
 
 // unanswered counts an attempt that will be repeated. A node that takes no
@@ -55,22 +57,22 @@ func (s *requestStats) unanswered(operation, node string, status int, sent bool,
 	s.failed.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.problems) < maxProblems {
-		s.problems = append(s.problems, Problem{Kind: "failed request", Detail: fmt.Sprintf("%s at %s: %v", operation, node, err)})
+	if len(s.problems) < report.MaxProblems {
+		s.problems = append(s.problems, report.Problem{Kind: "failed request", Detail: fmt.Sprintf("%s at %s: %v", operation, node, err)})
 	}
 }
 
 // fill adds the time each kind of request took to a report.
-func (s *requestStats) fill(r *Report) {
+func (s *requestStats) fill(r *report.Report) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.figures("requests",
-		count("moved to another node", s.moved.Load(), "one took no connection, or said it can't work now"),
-		count("answers lost", s.lost.Load(), "sent, and cut off before the answer; each is a failed request"),
-		count("faults inside the server", s.broken.Load(), "each is a failed request"),
+	r.AddFigures("requests",
+		report.Count("moved to another node", s.moved.Load(), "one took no connection, or said it can't work now"),
+		report.Count("answers lost", s.lost.Load(), "sent, and cut off before the answer; each is a failed request"),
+		report.Count("faults inside the server", s.broken.Load(), "each is a failed request"),
 	)
 	r.Problems = append(r.Problems, s.problems...)
 	for _, operation := range slices.Sorted(maps.Keys(s.times)) {
-		r.curve("requests", "request "+operation, s.times[operation])
+		r.AddCurve("requests", "request "+operation, s.times[operation])
 	}
 }

@@ -2,6 +2,8 @@ package loadtest
 
 import (
 	"time"
+
+	"nowserving/loadtest/report"
 )
 
 // fleetStatus is where a fleet stands.
@@ -35,17 +37,17 @@ func (s *fleetStatus) add(o fleetStatus) {
 
 // outcome is what a fleet has found.
 type outcome struct {
-	Latency   histogram     `json:"latency"`
-	Called    histogram     `json:"called"`
-	Ages      histogram     `json:"ages"`
-	Watched   time.Duration `json:"watched"`
-	Last      [][]int64     `json:"last"`
-	Faults    Faults        `json:"faults"`
-	Problems  []Problem     `json:"problems"`
-	Checked   int64         `json:"checked"`
-	Snapshots int64         `json:"snapshots"`
-	Conflated int64         `json:"conflated"`
-	OldestMS  float64       `json:"oldestMs"`
+	Latency   report.Histogram `json:"latency"`
+	Called    report.Histogram `json:"called"`
+	Ages      report.Histogram `json:"ages"`
+	Watched   time.Duration    `json:"watched"`
+	Last      [][]int64        `json:"last"`
+	Faults    report.Faults    `json:"faults"`
+	Problems  []report.Problem `json:"problems"`
+	Checked   int64            `json:"checked"`
+	Snapshots int64            `json:"snapshots"`
+	Conflated int64            `json:"conflated"`
+	OldestMS  float64          `json:"oldestMs"`
 }
 
 func (f *fleet) status() fleetStatus {
@@ -68,22 +70,22 @@ func (f *fleet) conclude(at int64) *outcome {
 	o := &outcome{
 		Watched: f.watched, Last: f.last, Faults: f.tally.faultCounts(), Problems: f.tally.allProblems(),
 		Checked: f.tally.checked.Load(), Snapshots: f.tally.snapshots.Load(), Conflated: f.tally.conflated.Load(),
-		OldestMS: milliseconds(old),
+		OldestMS: report.Milliseconds(old),
 	}
-	o.Latency.merge(&f.tally.latency)
-	o.Called.merge(&f.tally.callLatency)
-	o.Ages.merge(&f.ages)
+	o.Latency.Merge(&f.tally.latency)
+	o.Called.Merge(&f.tally.callLatency)
+	o.Ages.Merge(&f.ages)
 	refused := f.status().Refused
 	o.Faults.RefusedClients, f.refused = refused-f.refused, refused
-	f.tally, f.ages, f.watched = newTally(), histogram{}, 0
+	f.tally, f.ages, f.watched = newTally(), report.Histogram{}, 0
 	return o
 }
 
 // merge adds what another part of the fleet has found.
 func (o *outcome) merge(from *outcome) {
-	o.Latency.merge(&from.Latency)
-	o.Called.merge(&from.Called)
-	o.Ages.merge(&from.Ages)
+	o.Latency.Merge(&from.Latency)
+	o.Called.Merge(&from.Called)
+	o.Ages.Merge(&from.Ages)
 	o.Watched += from.Watched
 	for i, last := range from.Last {
 		if i == len(o.Last) {
@@ -96,7 +98,7 @@ func (o *outcome) merge(from *outcome) {
 			o.Last[i][k] = max(o.Last[i][k], at)
 		}
 	}
-	o.Faults.add(from.Faults)
+	o.Faults.Add(from.Faults)
 	o.Problems = append(o.Problems, from.Problems...)
 	o.Checked += from.Checked
 	o.Snapshots += from.Snapshots

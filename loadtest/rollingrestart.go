@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"sync"
 	"time"
+
+	"nowserving/loadtest/report"
 )
 
 // Roll restarts one node after another while a scenario runs.
@@ -24,7 +26,7 @@ type Roll struct {
 
 // run restarts nodes until all have had their turn or the returned function is
 // called, which tells what failed. A nil Roll restarts nothing.
-func (r *Roll) run(parent context.Context, nodes []string, samples *sampler) (stop func() error) {
+func (r *Roll) run(parent context.Context, nodes []string, samples *report.Sampler) (stop func() error) {
 	if r == nil {
 		return func() error { return nil }
 	}
@@ -37,13 +39,13 @@ func (r *Roll) run(parent context.Context, nodes []string, samples *sampler) (st
 			if pause(ctx, r.Every) != nil {
 				return
 			}
-			samples.mark(fmt.Sprintf("restart %d", i+1))
+			samples.Mark(fmt.Sprintf("restart %d", i+1))
 			// A restart that has begun is brought to its end.
 			if err := runCommand(context.WithoutCancel(ctx), r.Command, "NODE="+nodes[i], fmt.Sprintf("INDEX=%d", i)); err != nil {
 				failed = fmt.Errorf("restart of node %d: %w", i+1, err)
 				return
 			}
-			samples.mark(fmt.Sprintf("%d ready", i+1))
+			samples.Mark(fmt.Sprintf("%d ready", i+1))
 		}
 	})
 	return func() error {

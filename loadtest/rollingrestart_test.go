@@ -19,29 +19,29 @@ import (
 func TestRollRestartsEachNodeInTurn(t *testing.T) {
 	s := newFake(t)
 	list := filepath.Join(t.TempDir(), "restarts")
-	report := mustReplay(t, s, func(o *ReplayOptions) {
+	result := mustReplay(t, s, func(o *ReplayOptions) {
 		o.Nodes = []string{s.url, s.url + "/"}
 		o.Speed = 600 // two and a half seconds
 		o.Roll = &Roll{Command: `echo "$NODE $INDEX" >> ` + list, Every: time.Millisecond, Rounds: 2}
 	})
-	require.True(t, report.OK, "%+v", report.Problems)
+	require.True(t, result.OK, "%+v", result.Problems)
 	data, err := os.ReadFile(list)
 	require.NoError(t, err)
 	require.Equal(t, strings.Repeat(fmt.Sprintf("%s 0\n%s 1\n", s.url, s.url), 2), string(data))
-	require.Len(t, report.Marks, 8)
-	require.Equal(t, "restart 1", report.Marks[0].Text)
-	require.Equal(t, "1 ready", report.Marks[1].Text)
+	require.Len(t, result.Marks, 8)
+	require.Equal(t, "restart 1", result.Marks[0].Text)
+	require.Equal(t, "1 ready", result.Marks[1].Text)
 }
 
 func TestARestartThatFailsFailsTheRun(t *testing.T) {
 	s := newFake(t)
-	report := mustReplay(t, s, func(o *ReplayOptions) {
+	result := mustReplay(t, s, func(o *ReplayOptions) {
 		o.Speed = 600
 		o.Roll = &Roll{Command: "echo no such server; exit 3", Every: time.Millisecond}
 	})
-	require.False(t, report.OK)
-	require.Equal(t, "a restart failed", report.Verdict)
-	require.Contains(t, report.Problems[0].Detail, "no such server")
+	require.False(t, result.OK)
+	require.Equal(t, "a restart failed", result.Verdict)
+	require.Contains(t, result.Problems[0].Detail, "no such server")
 }
 
 // cutter forwards requests to the fake and treats one of them as a dying node would.
@@ -97,17 +97,17 @@ func TestALostAnswerIsAFailedRequestEvenWhenRepeated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newFake(t)
 			node := cutter(t, s, treat)
-			report, err := replayFake(t, s, func(o *ReplayOptions) {
+			result, err := replayFake(t, s, func(o *ReplayOptions) {
 				o.Nodes = []string{node.URL, s.url}
 				o.Trace = readTrace(t, "1,a,2019-11-01T08:00:00,,", "2,a,2019-11-01T08:00:01,,", "3,a,2019-11-01T08:00:02,,", "4,a,2019-11-01T08:00:03,,")
 			})
 			require.NoError(t, err)
-			require.EqualValues(t, 1, report.Faults.FailedRequests, "%+v", report.Problems)
-			require.Equal(t, 1, counted(t, report, "answers lost"))
-			require.Zero(t, counted(t, report, "moved to another node"))
-			require.Equal(t, 4, counted(t, report, "left"), "and the run goes on")
-			require.False(t, report.OK)
-			require.Contains(t, report.Problems[0].Detail, "join at "+node.URL)
+			require.EqualValues(t, 1, result.Faults.FailedRequests, "%+v", result.Problems)
+			require.Equal(t, 1, counted(t, result, "answers lost"))
+			require.Zero(t, counted(t, result, "moved to another node"))
+			require.Equal(t, 4, counted(t, result, "left"), "and the run goes on")
+			require.False(t, result.OK)
+			require.Contains(t, result.Problems[0].Detail, "join at "+node.URL)
 		})
 	}
 }
@@ -115,15 +115,15 @@ func TestALostAnswerIsAFailedRequestEvenWhenRepeated(t *testing.T) {
 func TestAFaultInsideTheServerIsAFailedRequest(t *testing.T) {
 	s := newFake(t)
 	node := cutter(t, s, func(w http.ResponseWriter, _ func()) { w.WriteHeader(http.StatusInternalServerError) })
-	report := mustReplay(t, s, func(o *ReplayOptions) { o.Nodes = []string{node.URL, s.url} })
-	require.EqualValues(t, 1, report.Faults.FailedRequests, "%+v", report.Problems)
-	require.Equal(t, 1, counted(t, report, "faults inside the server"))
+	result := mustReplay(t, s, func(o *ReplayOptions) { o.Nodes = []string{node.URL, s.url} })
+	require.EqualValues(t, 1, result.Faults.FailedRequests, "%+v", result.Problems)
+	require.Equal(t, 1, counted(t, result, "faults inside the server"))
 }
 
 func TestANodeThatCannotWorkNowIsPassedOver(t *testing.T) {
 	s := newFake(t)
 	node := cutter(t, s, func(w http.ResponseWriter, _ func()) { w.WriteHeader(http.StatusServiceUnavailable) })
-	report := mustReplay(t, s, func(o *ReplayOptions) { o.Nodes = []string{node.URL, s.url} })
-	require.True(t, report.OK, "%+v", report.Problems)
-	require.Equal(t, 1, counted(t, report, "moved to another node"))
+	result := mustReplay(t, s, func(o *ReplayOptions) { o.Nodes = []string{node.URL, s.url} })
+	require.True(t, result.OK, "%+v", result.Problems)
+	require.Equal(t, 1, counted(t, result, "moved to another node"))
 }

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"nowserving/loadtest/report"
 )
 
 // SlowGoal is how many times slower others may become.
@@ -33,14 +35,14 @@ type SlowOptions struct {
 	Phase    time.Duration
 	Rounds   int
 	Bound    time.Duration
-	Progress func(Progress)
+	Progress func(report.Progress)
 
 	goal float64 // the constant, except in tests
 }
 
 // Slow lets some clients stop reading while a queue moves, and measures what the
 // others notice of it, and what becomes of those who stopped.
-func Slow(ctx context.Context, o SlowOptions) (*Report, error) {
+func Slow(ctx context.Context, o SlowOptions) (*report.Report, error) {
 	stalled := int(math.Round(float64(o.Clients) * o.Stalled))
 	switch {
 	case stalled < 1 || stalled >= o.Clients:
@@ -61,7 +63,7 @@ func Slow(ctx context.Context, o SlowOptions) (*Report, error) {
 		return nil, fmt.Errorf("let the clients join: %w", err)
 	}
 	s := &slow{options: o, crowd: newCrowd(room), heads: heads, stalled: stalled, sent: make([]atomic.Int64, heads)}
-	s.latency = make([][2]histogram, o.Rounds)
+	s.latency = make([][2]report.Histogram, o.Rounds)
 	defer s.crowd.close()
 	return s.run(ctx)
 }
@@ -78,9 +80,9 @@ type slow struct {
 	heads, stalled int
 	clients        []*slowClient
 
-	sent        []atomic.Int64 // of each head, Unix nanoseconds
-	asked, gone atomic.Int64   // heads asked for, and gone for certain
-	latency     [][2]histogram // of those who read, by round and phase
+	sent        []atomic.Int64        // of each head, Unix nanoseconds
+	asked, gone atomic.Int64          // heads asked for, and gone for certain
+	latency     [][2]report.Histogram // of those who read, by round and phase
 
 	mu      sync.Mutex
 	reading chan struct{} // closed while the stalled read; guarded by mu
@@ -96,7 +98,7 @@ type slowClient struct {
 	drops   atomic.Int64
 }
 
-func (s *slow) run(ctx context.Context) (*Report, error) {
+func (s *slow) run(ctx context.Context) (*report.Report, error) {
 	s.reading = make(chan struct{})
 	close(s.reading)
 	links := make([]*link, len(s.crowd.room.patients))
@@ -127,13 +129,13 @@ func (s *slow) run(ctx context.Context) (*Report, error) {
 	}
 
 	started := time.Now()
-	samples := newSampler(started,
-		measure{chart: "deliveries", name: "positions told", unit: "per second", rate: true, read: gauge(&s.crowd.live.messages)},
-		measure{chart: "clients", name: "connected", read: gauge(&s.crowd.live.now)},
+	samples := report.NewSampler(started,
+		report.Measure{Chart: "deliveries", Name: "positions told", Unit: "per second", Rate: true, Read: report.Gauge(&s.crowd.live.messages)},
+		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&s.crowd.live.now)},
 	)
-	stopSamples := samples.run()
-	stopProgress := showProgress(s.options.Progress, func() Progress {
-		return Progress{
+	stopSamples := samples.Run()
+	stopProgress := report.ShowProgress(s.options.Progress, func() report.Progress {
+		return report.Progress{
 			Done: s.gone.Load(), Total: int64(s.heads), What: "heads served",
 			Detail: fmt.Sprintf("%d connected, %d updates, %d wrong", s.crowd.live.now.Load(), s.crowd.live.messages.Load(), s.crowd.wrong()),
 		}
@@ -145,15 +147,15 @@ func (s *slow) run(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 
-	report := newReport("slow", started)
-	report.setting("clients", "%d, of which %d stop reading", s.options.Clients, s.stalled)
-	report.setting("against", "%s (%s)", joined(s.crowd.room.api.nodes), s.crowd.room.traffic.Protocol)
-	report.setting("heads served", "%g a second", s.options.Rate)
-	report.setting("rounds", "%d, each %v with all reading and %v with some who do not", s.options.Rounds, s.options.Phase, s.options.Phase)
-	s.fill(report, o)
-	samples.fill(report)
-	report.conclude()
-	return report, nil
+	result := report.New("slow", started)
+	result.AddSetting("clients", "%d, of which %d stop reading", s.options.Clients, s.stalled)
+	result.AddSetting("against", "%s (%s)", joined(s.crowd.room.api.nodes), s.crowd.room.traffic.Protocol)
+	result.AddSetting("heads served", "%g a second", s.options.Rate)
+	result.AddSetting("rounds", "%d, each %v with all reading and %v with some who do not", s.options.Rounds, s.options.Phase, s.options.Phase)
+	s.fill(result, o)
+	samples.AddTo(result)
+	result.Conclude()
+	return result, nil
 }
 
 // slowOutcome is what was found apart from latencies.
@@ -164,7 +166,7 @@ type slowOutcome struct {
 	innocent              int64 // connections lost by those who read
 }
 
-func (s *slow) play(ctx context.Context, samples *sampler) (o slowOutcome, err error) {
+func (s *slow) play(ctx context.Context, samples *report.Sampler) (o slowOutcome, err error) {
 	room := s.crowd.room
 	if o.before, err = room.api.usage(ctx); err != nil {
 		return o, err
@@ -197,11 +199,11 @@ func (s *slow) play(ctx context.Context, samples *sampler) (o slowOutcome, err e
 }
 
 // playStalled is the second phase of a round.
-func (s *slow) playStalled(ctx context.Context, samples *sampler, round int, o *slowOutcome) error {
+func (s *slow) playStalled(ctx context.Context, samples *report.Sampler, round int, o *slowOutcome) error {
 	s.mu.Lock()
 	s.reading = make(chan struct{})
 	s.mu.Unlock()
-	samples.mark(fmt.Sprintf("%d stop reading", s.stalled))
+	samples.Mark(fmt.Sprintf("%d stop reading", s.stalled))
 	err := s.serve(ctx, s.options.perPhase())
 	if err == nil && round == 0 {
 		o.during, err = s.crowd.room.api.usage(ctx)
@@ -209,7 +211,7 @@ func (s *slow) playStalled(ctx context.Context, samples *sampler, round int, o *
 	if err == nil {
 		err = s.catchUp(ctx, false)
 	}
-	samples.mark("they read again")
+	samples.Mark("they read again")
 	s.mu.Lock()
 	close(s.reading)
 	s.mu.Unlock()
@@ -336,7 +338,7 @@ func (c *slowClient) tell(place, known int64, at time.Time, snapshot bool) {
 	}
 	// A head belongs to the phase in which it was served.
 	phase := int(gone-1) / s.options.perPhase()
-	s.latency[phase/2][phase%2].add(at.Sub(time.Unix(0, s.sent[gone-1].Load())))
+	s.latency[phase/2][phase%2].Add(at.Sub(time.Unix(0, s.sent[gone-1].Load())))
 }
 
 // publication implements listener.
@@ -356,40 +358,40 @@ func (c *slowClient) dropped(time.Time) {
 	}
 }
 
-func (s *slow) fill(report *Report, o slowOutcome) {
-	var all [2]histogram
+func (s *slow) fill(result *report.Report, o slowOutcome) {
+	var all [2]report.Histogram
 	var ratios []float64
 	note := ""
 	for i := range s.latency {
-		without, with := s.latency[i][0].summary(), s.latency[i][1].summary()
+		without, with := s.latency[i][0].Summary(), s.latency[i][1].Summary()
 		ratios = append(ratios, with.P99/max(without.P99, 0.001))
-		note += fmt.Sprintf(", %s ms against %s ms", number(with.P99), number(without.P99))
-		all[0].merge(&s.latency[i][0])
-		all[1].merge(&s.latency[i][1])
+		note += fmt.Sprintf(", %s ms against %s ms", report.Number(with.P99), report.Number(without.P99))
+		all[0].Merge(&s.latency[i][0])
+		all[1].Merge(&s.latency[i][1])
 	}
 	slices.Sort(ratios)
-	report.figures("those who read",
-		Figure{Name: "p99 with some who do not read, against without", Value: ratios[(len(ratios)-1)/2], Unit: "times", AtMost: cmp.Or(s.options.goal, SlowGoal), Headline: true,
+	result.AddFigures("those who read",
+		report.Figure{Name: "p99 with some who do not read, against without", Value: ratios[(len(ratios)-1)/2], Unit: "times", AtMost: cmp.Or(s.options.goal, SlowGoal), Headline: true,
 			Note: "the middle of the rounds: " + strings.TrimPrefix(note, ", ")},
-		count("connections they lost", o.innocent, ""),
+		report.Count("connections they lost", o.innocent, ""),
 	)
-	report.figures("those who stop reading",
-		Figure{Name: "dropped by the server", Value: float64(o.dropped), Headline: true, Note: "they came back and were shown their place"},
-		count("kept", o.kept, "their sockets held all they had not read, and then they were told the newest place"),
+	result.AddFigures("those who stop reading",
+		report.Figure{Name: "dropped by the server", Value: float64(o.dropped), Headline: true, Note: "they came back and were shown their place"},
+		report.Count("kept", o.kept, "their sockets held all they had not read, and then they were told the newest place"),
 	)
-	report.figures("the server",
-		Figure{Name: "resident before", Value: o.before.resident / (1 << 20), Unit: "MB"},
-		Figure{Name: "resident while some do not read", Value: o.during.resident / (1 << 20), Unit: "MB"},
-		Figure{Name: "resident afterwards", Value: o.after.resident / (1 << 20), Unit: "MB"},
-		Figure{Name: "more for each who does not read", Value: max(0, o.during.resident-o.before.resident) / float64(s.stalled) / 1024, Unit: "KB", Note: "at most; the growth of everything else is in it too"},
+	result.AddFigures("the server",
+		report.Figure{Name: "resident before", Value: o.before.resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "resident while some do not read", Value: o.during.resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "resident afterwards", Value: o.after.resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "more for each who does not read", Value: max(0, o.during.resident-o.before.resident) / float64(s.stalled) / 1024, Unit: "KB", Note: "at most; the growth of everything else is in it too"},
 	)
-	report.figures("checked against the truth",
-		count("positions checked", s.crowd.tally.checked.Load(), ""),
-		count("snapshots checked", s.crowd.tally.snapshots.Load(), "among the positions"),
+	result.AddFigures("checked against the truth",
+		report.Count("positions checked", s.crowd.tally.checked.Load(), ""),
+		report.Count("snapshots checked", s.crowd.tally.snapshots.Load(), "among the positions"),
 	)
-	report.curve("head asked for → place told", "all read", &all[0])
-	report.curve("head asked for → place told", "some do not read", &all[1])
-	s.crowd.room.api.requests.fill(report)
-	report.Faults = s.crowd.faults()
-	report.Problems = append(report.Problems, s.crowd.tally.allProblems()...)
+	result.AddCurve("head asked for → place told", "all read", &all[0])
+	result.AddCurve("head asked for → place told", "some do not read", &all[1])
+	s.crowd.room.api.requests.fill(result)
+	result.Faults = s.crowd.faults()
+	result.Problems = append(result.Problems, s.crowd.tally.allProblems()...)
 }

@@ -6,10 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	"github.com/stretchr/testify/require"
 )
 
-func slows(t *testing.T, s *crowdServer, change func(o *SlowOptions)) *Report {
+func slows(t *testing.T, s *crowdServer, change func(o *SlowOptions)) *report.Report {
 	t.Helper()
 	o := SlowOptions{
 		Nodes: []string{s.url}, Key: fakeKey, Clients: 20, Stalled: 0.1, Rate: 40, Phase: 250 * time.Millisecond, Rounds: 1,
@@ -20,9 +22,9 @@ func slows(t *testing.T, s *crowdServer, change func(o *SlowOptions)) *Report {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	report, err := Slow(ctx, o)
+	result, err := Slow(ctx, o)
 	require.NoError(t, err)
-	return report
+	return result
 }
 
 // newSlowFake does not wait until everybody is connected before it calls the next.
@@ -35,33 +37,33 @@ func newSlowFake(t *testing.T) *crowdServer {
 func TestSlowMeasuresBothPhases(t *testing.T) {
 	for _, protocol := range []string{"json", "protobuf"} {
 		t.Run(protocol, func(t *testing.T) {
-			report := slows(t, newSlowFake(t), func(o *SlowOptions) { o.Protocol = protocol })
-			require.True(t, report.OK, "%s %+v", report.Verdict, report.Problems)
-			require.Equal(t, 180, timed(t, report, "all read"), "18 who read are told of each of 10 served")
-			require.Equal(t, 180, timed(t, report, "some do not read"))
-			require.Equal(t, 20, counted(t, report, "snapshots checked"))
-			require.Equal(t, 20+2*200, counted(t, report, "positions checked"), "the stalled are told everything in the end")
-			require.Equal(t, 2, counted(t, report, "kept"))
-			require.Zero(t, counted(t, report, "dropped by the server"))
-			require.Equal(t, []string{"2 stop reading", "they read again"}, []string{report.Marks[0].Text, report.Marks[1].Text})
+			result := slows(t, newSlowFake(t), func(o *SlowOptions) { o.Protocol = protocol })
+			require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
+			require.Equal(t, 180, timed(t, result, "all read"), "18 who read are told of each of 10 served")
+			require.Equal(t, 180, timed(t, result, "some do not read"))
+			require.Equal(t, 20, counted(t, result, "snapshots checked"))
+			require.Equal(t, 20+2*200, counted(t, result, "positions checked"), "the stalled are told everything in the end")
+			require.Equal(t, 2, counted(t, result, "kept"))
+			require.Zero(t, counted(t, result, "dropped by the server"))
+			require.Equal(t, []string{"2 stop reading", "they read again"}, []string{result.Marks[0].Text, result.Marks[1].Text})
 		})
 	}
 }
 
 func TestSlowTakesTheMiddleOfItsRounds(t *testing.T) {
-	report := slows(t, newSlowFake(t), func(o *SlowOptions) { o.Rounds, o.Phase = 3, 100*time.Millisecond })
-	require.True(t, report.OK, "%s %+v", report.Verdict, report.Problems)
-	require.Equal(t, 3*4*18, timed(t, report, "all read"))
-	require.Equal(t, 3*4*18, timed(t, report, "some do not read"))
-	require.Len(t, report.Marks, 6)
-	require.Equal(t, 3, strings.Count(report.figure("p99 with some who do not read, against without").Note, " against "))
+	result := slows(t, newSlowFake(t), func(o *SlowOptions) { o.Rounds, o.Phase = 3, 100*time.Millisecond })
+	require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
+	require.Equal(t, 3*4*18, timed(t, result, "all read"))
+	require.Equal(t, 3*4*18, timed(t, result, "some do not read"))
+	require.Len(t, result.Marks, 6)
+	require.Equal(t, 3, strings.Count(result.Figure("p99 with some who do not read, against without").Note, " against "))
 }
 
 func TestSlowFailsWhenOthersNotice(t *testing.T) {
 	s := newSlowFake(t)
-	report := slows(t, s, func(o *SlowOptions) { o.goal = 1e-9 })
-	require.False(t, report.OK)
-	require.Contains(t, report.Verdict, "goal missed: p99")
+	result := slows(t, s, func(o *SlowOptions) { o.goal = 1e-9 })
+	require.False(t, result.OK)
+	require.Contains(t, result.Verdict, "goal missed: p99")
 }
 
 func TestSlowSeesWhoIsDropped(t *testing.T) {
@@ -81,10 +83,10 @@ func TestSlowSeesWhoIsDropped(t *testing.T) {
 		}
 		return []message{m}
 	}
-	report := slows(t, s, nil)
-	require.True(t, report.OK, "%s %+v", report.Verdict, report.Problems)
-	require.Equal(t, 21, counted(t, report, "snapshots checked"))
-	require.Equal(t, 1, counted(t, report, "dropped by the server")+counted(t, report, "connections they lost"))
+	result := slows(t, s, nil)
+	require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
+	require.Equal(t, 21, counted(t, result, "snapshots checked"))
+	require.Equal(t, 1, counted(t, result, "dropped by the server")+counted(t, result, "connections they lost"))
 }
 
 func TestSlowReportsPlantedFaults(t *testing.T) {
@@ -93,32 +95,32 @@ func TestSlowReportsPlantedFaults(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		tamper func(m message) []message
-		want   func(f Faults) bool
+		want   func(f report.Faults) bool
 	}{
 		"a place never true": {
 			func(m message) []message {
 				m["queuePosition"], m["estimatedWaitMinutes"] = 99, 990
 				return []message{m}
-			}, func(f Faults) bool { return f.WrongPositions == 20 && f.Missed > 0 },
+			}, func(f report.Faults) bool { return f.WrongPositions == 20 && f.Missed > 0 },
 		},
 		"a place told twice": {
 			func(m message) []message { return []message{m, m} },
-			func(f Faults) bool { return f == Faults{Duplicates: 20} },
+			func(f report.Faults) bool { return f == report.Faults{Duplicates: 20} },
 		},
 		"no place at all": {
 			func(message) []message { return nil },
-			func(f Faults) bool { return f.Missed > 0 && f == Faults{Missed: f.Missed} },
+			func(f report.Faults) bool { return f.Missed > 0 && f == report.Faults{Missed: f.Missed} },
 		},
 		"a wrong estimate": {
 			func(m message) []message {
 				m["estimatedWaitMinutes"] = 1
 				return []message{m}
-			}, func(f Faults) bool { return f == Faults{WrongEstimates: 20} },
+			}, func(f report.Faults) bool { return f == report.Faults{WrongEstimates: 20} },
 		},
 		"other news": {
 			func(m message) []message {
 				return []message{m, {"via": "scheduling-system", "type": "MY_BOOKING_EXPIRED", "bookingId": m["bookingId"]}}
-			}, func(f Faults) bool { return f == Faults{WrongNews: 20} },
+			}, func(f report.Faults) bool { return f == report.Faults{WrongNews: 20} },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,9 +131,9 @@ func TestSlowReportsPlantedFaults(t *testing.T) {
 				}
 				return []message{m}
 			}
-			report := slows(t, s, func(o *SlowOptions) { o.Bound = 200 * time.Millisecond })
-			require.True(t, c.want(*report.Faults), "%+v %+v", *report.Faults, report.Problems)
-			require.False(t, report.OK)
+			result := slows(t, s, func(o *SlowOptions) { o.Bound = 200 * time.Millisecond })
+			require.True(t, c.want(*result.Faults), "%+v %+v", *result.Faults, result.Problems)
+			require.False(t, result.OK)
 		})
 	}
 }
@@ -144,8 +146,8 @@ func TestSlowRefusesBadOptions(t *testing.T) {
 	} {
 		o := SlowOptions{Nodes: []string{"http://127.0.0.1:1"}, Key: fakeKey, Clients: 20, Stalled: 0.1, Rate: 1, Phase: time.Second, Rounds: 1}
 		change(&o)
-		report, err := Slow(t.Context(), o)
+		result, err := Slow(t.Context(), o)
 		require.ErrorContains(t, err, want)
-		require.Nil(t, report)
+		require.Nil(t, result)
 	}
 }

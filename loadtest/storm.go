@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"nowserving/loadtest/report"
 )
 
 const (
@@ -40,14 +42,14 @@ type StormOptions struct {
 	// BackoffMin and BackoffMax are how clients wait, as the SDKs do. With a
 	// maximum of zero they all come back at once.
 	BackoffMin, BackoffMax time.Duration
-	Progress               func(Progress)
+	Progress               func(report.Progress)
 
 	goal time.Duration // the constant, except in tests
 }
 
 // Storm connects many clients, cuts all of them off at once and measures how
 // long it takes until each has been shown its own correct position again.
-func Storm(ctx context.Context, o StormOptions) (*Report, error) {
+func Storm(ctx context.Context, o StormOptions) (*report.Report, error) {
 	switch {
 	case o.BackoffMin < 0 || o.BackoffMax < 0 || (o.BackoffMax > 0 && o.BackoffMin > o.BackoffMax):
 		return nil, errors.New("the shortest wait must be between zero and the longest")
@@ -92,10 +94,10 @@ type storm struct {
 	served atomic.Int64 // a right one
 	first  atomic.Int64 // when the first was served again, Unix nanoseconds
 	last   atomic.Int64
-	again  histogram
+	again  report.Histogram
 }
 
-func (s *storm) run(ctx context.Context) (*Report, error) {
+func (s *storm) run(ctx context.Context) (*report.Report, error) {
 	room := s.crowd.room
 	places := make([]placeSeen, len(room.patients))
 	for i, p := range room.patients {
@@ -119,19 +121,19 @@ func (s *storm) run(ctx context.Context) (*Report, error) {
 	}
 
 	started := time.Now()
-	samples := newSampler(started,
-		measure{chart: "clients", name: "connected", read: gauge(&s.crowd.live.now)},
-		measure{chart: "clients", name: "served again", read: gauge(&s.served)},
-		measure{chart: "failed attempts", name: "failed attempts", unit: "per second", rate: true, read: gauge(&s.crowd.live.failed)},
+	samples := report.NewSampler(started,
+		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&s.crowd.live.now)},
+		report.Measure{Chart: "clients", Name: "served again", Read: report.Gauge(&s.served)},
+		report.Measure{Chart: "failed attempts", Name: "failed attempts", Unit: "per second", Rate: true, Read: report.Gauge(&s.crowd.live.failed)},
 	)
-	stopSamples := samples.run()
-	stopProgress := showProgress(s.options.Progress, func() Progress {
-		return Progress{
+	stopSamples := samples.Run()
+	stopProgress := report.ShowProgress(s.options.Progress, func() report.Progress {
+		return report.Progress{
 			Done: s.served.Load(), Total: int64(len(s.links)), What: "clients served again",
 			Detail: fmt.Sprintf("%d connected, %d failed attempts, %d wrong", s.crowd.live.now.Load(), s.crowd.live.failed.Load(), s.crowd.wrong()),
 		}
 	})
-	samples.mark("cut off")
+	samples.Mark("cut off")
 	err = s.cut(ctx)
 	if err == nil {
 		err = s.crowd.await(ctx, stormLimit, "all are served again", func() bool {
@@ -157,21 +159,21 @@ func (s *storm) run(ctx context.Context) (*Report, error) {
 		s.crowd.fault(wrongPosition, "", "%v", err)
 	}
 
-	report := newReport("storm", started)
-	report.setting("clients", "%d, in %d queues", s.options.Clients, room.traffic.Queues)
-	report.setting("against", "%s (%s)", joined(room.api.nodes), room.traffic.Protocol)
-	report.setting("cut off by", "%s", s.how())
-	report.setting("coming back", "%s", describeBackoff(s.options.BackoffMin, s.options.BackoffMax))
-	s.fill(report, started, before, after)
-	samples.fill(report)
-	report.conclude()
+	result := report.New("storm", started)
+	result.AddSetting("clients", "%d, in %d queues", s.options.Clients, room.traffic.Queues)
+	result.AddSetting("against", "%s (%s)", joined(room.api.nodes), room.traffic.Protocol)
+	result.AddSetting("cut off by", "%s", s.how())
+	result.AddSetting("coming back", "%s", describeBackoff(s.options.BackoffMin, s.options.BackoffMax))
+	s.fill(result, started, before, after)
+	samples.AddTo(result)
+	result.Conclude()
 	if late {
-		report.fail("NOT every client was served again", err)
+		result.Fail("NOT every client was served again", err)
 	}
-	return report, nil
+	return result, nil
 }
 
-func (s *storm) fill(report *Report, started time.Time, before, after usage) {
+func (s *storm) fill(result *report.Report, started time.Time, before, after usage) {
 	begin := started
 	note := "since all were cut off"
 	if s.restarts() {
@@ -179,28 +181,28 @@ func (s *storm) fill(report *Report, started time.Time, before, after usage) {
 		begin = time.Unix(0, s.first.Load())
 	}
 	whole := time.Unix(0, s.last.Load()).Sub(begin).Seconds()
-	report.figures("the storm",
-		Figure{Name: "all served again", Value: whole, Unit: "s", Note: note, AtMost: cmp.Or(s.options.goal, StormGoal).Seconds(), Headline: true},
-		count("cut off", s.drops.Load(), ""),
-		count("served again", s.served.Load(), "shown their own correct position"),
-		count("failed attempts", s.crowd.live.failed.Load(), "each was repeated"),
+	result.AddFigures("the storm",
+		report.Figure{Name: "all served again", Value: whole, Unit: "s", Note: note, AtMost: cmp.Or(s.options.goal, StormGoal).Seconds(), Headline: true},
+		report.Count("cut off", s.drops.Load(), ""),
+		report.Count("served again", s.served.Load(), "shown their own correct position"),
+		report.Count("failed attempts", s.crowd.live.failed.Load(), "each was repeated"),
 	)
 	if s.restarts() {
-		report.figures("the storm", Figure{Name: "first served again", Value: begin.Sub(started).Seconds(), Unit: "s", Note: "since the restart began"})
+		result.AddFigures("the storm", report.Figure{Name: "first served again", Value: begin.Sub(started).Seconds(), Unit: "s", Note: "since the restart began"})
 	} else {
-		report.figures("the server", Figure{Name: "CPU in the storm", Value: after.cpu - before.cpu, Unit: "s"})
+		result.AddFigures("the server", report.Figure{Name: "CPU in the storm", Value: after.cpu - before.cpu, Unit: "s"})
 	}
-	report.figures("the server",
-		Figure{Name: "resident before", Value: before.resident / (1 << 20), Unit: "MB"},
-		Figure{Name: "resident after", Value: after.resident / (1 << 20), Unit: "MB"},
-		Figure{Name: "goroutines before", Value: before.goroutines},
-		Figure{Name: "goroutines after", Value: after.goroutines},
+	result.AddFigures("the server",
+		report.Figure{Name: "resident before", Value: before.resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "resident after", Value: after.resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "goroutines before", Value: before.goroutines},
+		report.Figure{Name: "goroutines after", Value: after.goroutines},
 	)
-	report.figures("checked against the truth", count("snapshots checked", s.crowd.tally.snapshots.Load(), ""))
-	report.curve("coming back", "cut off → correct snapshot", &s.again)
-	report.Faults = s.crowd.faults()
-	report.Faults.Missed += s.drops.Load() - s.shown.Load()
-	report.Problems = append(report.Problems, s.crowd.tally.allProblems()...)
+	result.AddFigures("checked against the truth", report.Count("snapshots checked", s.crowd.tally.snapshots.Load(), ""))
+	result.AddCurve("coming back", "cut off → correct snapshot", &s.again)
+	result.Faults = s.crowd.faults()
+	result.Faults.Missed += s.drops.Load() - s.shown.Load()
+	result.Problems = append(result.Problems, s.crowd.tally.allProblems()...)
 }
 
 // servedAgain takes note of one client that has its place back.
@@ -209,7 +211,7 @@ func (s *storm) servedAgain(right bool, lost, got time.Time) {
 	if !right {
 		return
 	}
-	s.again.add(got.Sub(lost))
+	s.again.Add(got.Sub(lost))
 	s.first.CompareAndSwap(0, got.UnixNano())
 	raise(&s.last, got.UnixNano())
 	s.served.Add(1)

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -61,7 +63,7 @@ func (s *crowdServer) callNext(w http.ResponseWriter, r *http.Request) {
 	s.serveNext(w, r)
 }
 
-func storms(t *testing.T, s *crowdServer, change func(o *StormOptions)) *Report {
+func storms(t *testing.T, s *crowdServer, change func(o *StormOptions)) *report.Report {
 	t.Helper()
 	o := StormOptions{
 		Nodes: []string{s.url}, Key: fakeKey, Clients: 40, Queues: 3,
@@ -72,42 +74,42 @@ func storms(t *testing.T, s *crowdServer, change func(o *StormOptions)) *Report 
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	report, err := Storm(ctx, o)
+	result, err := Storm(ctx, o)
 	require.NoError(t, err)
-	return report
+	return result
 }
 
 func TestStormServesEverybodyAgain(t *testing.T) {
 	for _, protocol := range []string{"json", "protobuf"} {
 		t.Run(protocol, func(t *testing.T) {
-			var last atomic.Pointer[Progress]
-			report := storms(t, newCrowdFake(t), func(o *StormOptions) {
+			var last atomic.Pointer[report.Progress]
+			result := storms(t, newCrowdFake(t), func(o *StormOptions) {
 				o.Protocol = protocol
-				o.Progress = func(p Progress) { last.Store(&p) }
+				o.Progress = func(p report.Progress) { last.Store(&p) }
 			})
-			require.True(t, report.OK, "%s %+v", report.Verdict, report.Problems)
-			require.Equal(t, 40, counted(t, report, "cut off"))
-			require.Equal(t, 40, counted(t, report, "served again"))
-			require.Equal(t, 80, counted(t, report, "snapshots checked"))
-			require.Equal(t, 40, timed(t, report, "cut off → correct snapshot"))
-			require.Equal(t, 90, counted(t, report, "goroutines after"))
-			require.Less(t, report.figure("all served again").Value, 10.0)
+			require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
+			require.Equal(t, 40, counted(t, result, "cut off"))
+			require.Equal(t, 40, counted(t, result, "served again"))
+			require.Equal(t, 80, counted(t, result, "snapshots checked"))
+			require.Equal(t, 40, timed(t, result, "cut off → correct snapshot"))
+			require.Equal(t, 90, counted(t, result, "goroutines after"))
+			require.Less(t, result.Figure("all served again").Value, 10.0)
 			require.EqualValues(t, 40, last.Load().Done)
-			require.Equal(t, "cut off", report.Marks[0].Text)
+			require.Equal(t, "cut off", result.Marks[0].Text)
 		})
 	}
 }
 
 func TestStormAllAtOnce(t *testing.T) {
-	report := storms(t, newCrowdFake(t), func(o *StormOptions) { o.BackoffMin, o.BackoffMax = 0, 0 })
-	require.True(t, report.OK, "%+v", report.Problems)
-	require.Contains(t, report.Settings, Setting{"coming back", "all at once"})
+	result := storms(t, newCrowdFake(t), func(o *StormOptions) { o.BackoffMin, o.BackoffMax = 0, 0 })
+	require.True(t, result.OK, "%+v", result.Problems)
+	require.Contains(t, result.Settings, report.Setting{Name: "coming back", Value: "all at once"})
 }
 
 func TestStormThatTakesTooLongFails(t *testing.T) {
-	report := storms(t, newCrowdFake(t), func(o *StormOptions) { o.goal = time.Nanosecond })
-	require.False(t, report.OK)
-	require.Equal(t, "goal missed: all served again", report.Verdict)
+	result := storms(t, newCrowdFake(t), func(o *StormOptions) { o.goal = time.Nanosecond })
+	require.False(t, result.OK)
+	require.Equal(t, "goal missed: all served again", result.Verdict)
 }
 
 func TestStormOfARestart(t *testing.T) {
@@ -124,11 +126,11 @@ func TestStormOfARestart(t *testing.T) {
 			s.cut(b, 3001)
 		}
 	})
-	report := storms(t, s, func(o *StormOptions) { o.Pid = os.Getpid() })
-	require.True(t, report.OK, "%+v", report.Problems)
-	require.Equal(t, 40, counted(t, report, "served again"))
-	require.Positive(t, report.figure("first served again").Value)
-	require.Equal(t, "since the server served the first again", report.figure("all served again").Note)
+	result := storms(t, s, func(o *StormOptions) { o.Pid = os.Getpid() })
+	require.True(t, result.OK, "%+v", result.Problems)
+	require.Equal(t, 40, counted(t, result, "served again"))
+	require.Positive(t, result.Figure("first served again").Value)
+	require.Equal(t, "since the server served the first again", result.Figure("all served again").Note)
 }
 
 func TestStormReportsPlantedFaults(t *testing.T) {
@@ -141,7 +143,7 @@ func TestStormReportsPlantedFaults(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		plant func(s *crowdServer)
-		want  Faults
+		want  report.Faults
 	}{
 		"somebody else's place": {
 			plant: func(s *crowdServer) {
@@ -149,13 +151,13 @@ func TestStormReportsPlantedFaults(t *testing.T) {
 					shown["queuePosition"], shown["estimatedWaitMinutes"] = 40, 40*b.kind.minutes
 				})
 			},
-			want: Faults{WrongPositions: 1},
+			want: report.Faults{WrongPositions: 1},
 		},
 		"a wrong estimate": {
 			plant: func(s *crowdServer) {
 				s.spoilSnapshot = second(func(_ *fakeBooking, shown message) { shown["estimatedWaitMinutes"] = 1 })
 			},
-			want: Faults{WrongEstimates: 1},
+			want: report.Faults{WrongEstimates: 1},
 		},
 		"two with the same place from the beginning": {
 			plant: func(s *crowdServer) {
@@ -165,15 +167,15 @@ func TestStormReportsPlantedFaults(t *testing.T) {
 					}
 				}
 			},
-			want: Faults{WrongPositions: 1},
+			want: report.Faults{WrongPositions: 1},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newCrowdFake(t)
 			c.plant(s)
-			report := storms(t, s, nil)
-			require.Equal(t, c.want, *report.Faults, "%+v", report.Problems)
-			require.False(t, report.OK)
+			result := storms(t, s, nil)
+			require.Equal(t, c.want, *result.Faults, "%+v", result.Problems)
+			require.False(t, result.OK)
 		})
 	}
 }
@@ -183,7 +185,7 @@ func TestStandingClientsKnowThatNobodyMoves(t *testing.T) {
 	c.moved(place{5, 50}, time.Now())
 	c.moved(place{4, 40}, time.Now())
 	c.publication([]byte(`{"type":"MY_BOOKING_ASSIGNED"}`), time.Now())
-	require.Equal(t, Faults{WrongPositions: 1, Duplicates: 1, WrongNews: 1}, c.crowd.tally.faultCounts())
+	require.Equal(t, report.Faults{WrongPositions: 1, Duplicates: 1, WrongNews: 1}, c.crowd.tally.faultCounts())
 }
 
 func TestStormRefusesBadOptions(t *testing.T) {
@@ -196,43 +198,43 @@ func TestStormRefusesBadOptions(t *testing.T) {
 	} {
 		o := StormOptions{Nodes: []string{"http://127.0.0.1:1"}, Key: fakeKey, Clients: 5, BackoffMax: time.Second}
 		change(&o)
-		report, err := Storm(t.Context(), o)
+		result, err := Storm(t.Context(), o)
 		require.ErrorContains(t, err, want)
-		require.Nil(t, report)
+		require.Nil(t, result)
 	}
 }
 
-func churns(t *testing.T, s *crowdServer) *Report {
+func churns(t *testing.T, s *crowdServer) *report.Report {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	report, err := Churn(ctx, ChurnOptions{
+	result, err := Churn(ctx, ChurnOptions{
 		Nodes: []string{s.url}, Key: fakeKey, Patients: 10, Connections: 200, Duration: 400 * time.Millisecond,
 		stay: 20 * time.Millisecond, limit: 3 * time.Second,
 	})
 	require.NoError(t, err)
-	return report
+	return result
 }
 
 func TestChurnEndsWhereItBegan(t *testing.T) {
-	report := churns(t, newCrowdFake(t))
-	require.True(t, report.OK, "%s %+v", report.Verdict, report.Problems)
-	require.Equal(t, 200, counted(t, report, "came"))
-	require.Equal(t, 200, counted(t, report, "snapshots checked"))
-	require.Zero(t, report.figure("goroutines more than before").Value)
-	require.Zero(t, report.figure("memory more than before").Value)
-	require.Len(t, report.Marks, 2)
+	result := churns(t, newCrowdFake(t))
+	require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
+	require.Equal(t, 200, counted(t, result, "came"))
+	require.Equal(t, 200, counted(t, result, "snapshots checked"))
+	require.Zero(t, result.Figure("goroutines more than before").Value)
+	require.Zero(t, result.Figure("memory more than before").Value)
+	require.Len(t, result.Marks, 2)
 	var page bytes.Buffer
-	require.NoError(t, report.WriteHTML(&page))
+	require.NoError(t, result.WriteHTML(&page))
 }
 
 func TestChurnReportsALeak(t *testing.T) {
 	s := newCrowdFake(t)
 	s.leaks.Store(1)
-	report := churns(t, s)
-	require.False(t, report.OK)
-	require.Equal(t, "goal missed: goroutines more than before", report.Verdict)
-	require.Equal(t, 190, counted(t, report, "goroutines more than before"))
+	result := churns(t, s)
+	require.False(t, result.OK)
+	require.Equal(t, "goal missed: goroutines more than before", result.Verdict)
+	require.Equal(t, 190, counted(t, result, "goroutines more than before"))
 }
 
 func TestChurnReportsAWrongPlace(t *testing.T) {
@@ -242,6 +244,6 @@ func TestChurnReportsAWrongPlace(t *testing.T) {
 			shown["queuePosition"], shown["estimatedWaitMinutes"] = 40, 40*b.kind.minutes
 		}
 	}
-	report := churns(t, s)
-	require.Equal(t, Faults{WrongPositions: 1}, *report.Faults, "%+v", report.Problems)
+	result := churns(t, s)
+	require.Equal(t, report.Faults{WrongPositions: 1}, *result.Faults, "%+v", result.Problems)
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"nowserving/loadtest/report"
 )
 
 const (
@@ -39,7 +41,7 @@ type Traffic struct {
 	// Protocol is "json" (default) or "protobuf".
 	Protocol string
 	// Progress, if set, is called a few times a second and once at the end.
-	Progress func(Progress)
+	Progress func(report.Progress)
 
 	apart bool // the clients live in other processes, even if it is one
 }
@@ -139,7 +141,7 @@ type rush struct {
 	first      []int // departures of each queue before it
 	bursts     []burst
 	outcome    *outcome
-	sampler    *sampler
+	sampler    *report.Sampler
 }
 
 // burst is one of several heads at the same moment.
@@ -152,7 +154,7 @@ var errEmpty = errors.New("nobody waits any more")
 
 // run plays traffic and reports. It may be called again with other traffic for
 // the same clients.
-func (r *rush) run(ctx context.Context, scenario string, requests *requestStats) (*Report, error) {
+func (r *rush) run(ctx context.Context, scenario string, requests *requestStats) (*report.Report, error) {
 	if err := r.play(ctx); err != nil {
 		return nil, err
 	}
@@ -176,15 +178,15 @@ func (r *rush) play(ctx context.Context) error {
 	}
 	r.begin = r.now()
 	r.started = time.Now()
-	r.sampler = newSampler(r.started,
-		measure{"deliveries", "deliveries", "1/s", true, func() float64 { return float64(r.now().Messages) }},
-		measure{"behind", "clients behind", "", false, func() float64 { return float64(r.now().Behind) }},
+	r.sampler = report.NewSampler(r.started,
+		report.Measure{Chart: "deliveries", Name: "deliveries", Unit: "1/s", Rate: true, Read: func() float64 { return float64(r.now().Messages) }},
+		report.Measure{Chart: "behind", Name: "clients behind", Unit: "", Rate: false, Read: func() float64 { return float64(r.now().Behind) }},
 	)
-	stopSampling := r.sampler.run()
+	stopSampling := r.sampler.Run()
 	defer stopSampling()
-	stopProgress := showProgress(r.traffic.Progress, func() Progress {
+	stopProgress := report.ShowProgress(r.traffic.Progress, func() report.Progress {
 		s := r.now()
-		return Progress{
+		return report.Progress{
 			Done:  min(int64(time.Since(r.started).Seconds()), int64(r.traffic.Duration.Seconds())),
 			Total: int64(math.Ceil(r.traffic.Duration.Seconds())), What: "seconds",
 			Detail: fmt.Sprintf("%d deliveries, %d behind, %d wrong", s.Messages, s.Behind, s.Wrong),
@@ -396,27 +398,27 @@ func (r *rush) await(ctx context.Context, links int, limit time.Duration) error 
 }
 
 // report sums up what was measured.
-func (r *rush) report(scenario string, requests *requestStats) (*Report, error) {
+func (r *rush) report(scenario string, requests *requestStats) (*report.Report, error) {
 	var err error
 	news, links := r.ledger.news()
 	if r.outcome, err = r.crew.conclude(news, links); err != nil {
 		return nil, err
 	}
 	o := r.outcome
-	report := newReport(scenario, r.started)
-	report.Took = r.took.Seconds()
+	result := report.New(scenario, r.started)
+	result.Took = r.took.Seconds()
 	t := r.traffic
-	report.setting("patients", "%d in %d queues, %d on each phone: %d connections", t.Patients, t.Queues, t.Watch, t.links())
+	result.AddSetting("patients", "%d in %d queues, %d on each phone: %d connections", t.Patients, t.Queues, t.Watch, t.links())
 	switch {
 	case t.Burst > 0:
-		report.setting("served", "%d heads at the same moment, the next when every client shows it", t.Burst)
+		result.AddSetting("served", "%d heads at the same moment, the next when every client shows it", t.Burst)
 	case t.Rate > 0:
-		report.setting("served", "%g heads a second in each queue by %d doctors", t.Rate, t.Doctors)
+		result.AddSetting("served", "%g heads a second in each queue by %d doctors", t.Rate, t.Doctors)
 	default:
-		report.setting("served", "as fast as answered, by %d doctors in each queue", t.Doctors)
+		result.AddSetting("served", "as fast as answered, by %d doctors in each queue", t.Doctors)
 	}
-	report.setting("protocol", "%s", t.Protocol)
-	report.setting("clients", "in %d processes on %d cores", t.Processes, runtime.NumCPU())
+	result.AddSetting("protocol", "%s", t.Protocol)
+	result.AddSetting("clients", "in %d processes on %d cores", t.Processes, runtime.NumCPU())
 
 	seconds := r.took.Seconds()
 	messages := r.end.Messages - r.begin.Messages
@@ -427,56 +429,56 @@ func (r *rush) report(scenario string, requests *requestStats) (*Report, error) 
 		n, _ := r.ledger.departed(q)
 		heads += n - r.first[q]
 	}
-	report.figures("traffic",
-		Figure{Name: "deliveries", Value: float64(messages) / seconds, Unit: "1/s", Headline: true, Note: "publications that clients received"},
-		Figure{Name: "changes conveyed", Value: float64(conveyed) / seconds, Unit: "1/s", Note: "a position that replaces others conveys them all"},
-		Figure{Name: "frames", Value: float64(frames) / seconds, Unit: "1/s"},
-		Figure{Name: "heads served", Value: float64(heads) / seconds, Unit: "1/s", Note: fmt.Sprintf("%d in all", heads)},
+	result.AddFigures("traffic",
+		report.Figure{Name: "deliveries", Value: float64(messages) / seconds, Unit: "1/s", Headline: true, Note: "publications that clients received"},
+		report.Figure{Name: "changes conveyed", Value: float64(conveyed) / seconds, Unit: "1/s", Note: "a position that replaces others conveys them all"},
+		report.Figure{Name: "frames", Value: float64(frames) / seconds, Unit: "1/s"},
+		report.Figure{Name: "heads served", Value: float64(heads) / seconds, Unit: "1/s", Note: fmt.Sprintf("%d in all", heads)},
 	)
 	if cpu := r.used[1].cpu - r.used[0].cpu; r.usage != nil && messages > 0 {
-		report.figures("cost of the server",
-			Figure{Name: "CPU per million deliveries", Value: cpu / float64(messages) * 1e6, Unit: "s", Headline: true},
-			Figure{Name: "CPU per million changes conveyed", Value: cpu / float64(max(conveyed, 1)) * 1e6, Unit: "s"},
-			Figure{Name: "CPU", Value: cpu / seconds, Unit: "cores"},
+		result.AddFigures("cost of the server",
+			report.Figure{Name: "CPU per million deliveries", Value: cpu / float64(messages) * 1e6, Unit: "s", Headline: true},
+			report.Figure{Name: "CPU per million changes conveyed", Value: cpu / float64(max(conveyed, 1)) * 1e6, Unit: "s"},
+			report.Figure{Name: "CPU", Value: cpu / seconds, Unit: "cores"},
 		)
 		if r.used[1].resident > 0 {
-			report.figures("cost of the server",
-				Figure{Name: "resident", Value: r.used[1].resident / (1 << 20), Unit: "MB"},
-				Figure{Name: "goroutines", Value: r.used[1].goroutines},
+			result.AddFigures("cost of the server",
+				report.Figure{Name: "resident", Value: r.used[1].resident / (1 << 20), Unit: "MB"},
+				report.Figure{Name: "goroutines", Value: r.used[1].goroutines},
 			)
 		}
 	}
-	report.figures("freshness",
-		Figure{Name: "age of what a client shows, p99", Value: milliseconds(o.Ages.rampQuantile(0.99, o.Watched)), Unit: "ms", Headline: true, Note: "how long ago it stopped being true, over all clients and moments"},
-		Figure{Name: "age of what a client shows, p50", Value: milliseconds(o.Ages.rampQuantile(0.5, o.Watched)), Unit: "ms"},
+	result.AddFigures("freshness",
+		report.Figure{Name: "age of what a client shows, p99", Value: report.Milliseconds(o.Ages.RampQuantile(0.99, o.Watched)), Unit: "ms", Headline: true, Note: "how long ago it stopped being true, over all clients and moments"},
+		report.Figure{Name: "age of what a client shows, p50", Value: report.Milliseconds(o.Ages.RampQuantile(0.5, o.Watched)), Unit: "ms"},
 	)
-	report.figures("checks",
-		count("positions checked", o.Checked, ""),
-		count("snapshots checked", o.Snapshots, ""),
-		count("positions skipped", o.Conflated, "replaced by a newer one"),
-		count("reconnects", r.end.Reconnects-r.begin.Reconnects, ""),
-		count("failed attempts to connect", r.end.Failed-r.begin.Failed, ""),
+	result.AddFigures("checks",
+		report.Count("positions checked", o.Checked, ""),
+		report.Count("snapshots checked", o.Snapshots, ""),
+		report.Count("positions skipped", o.Conflated, "replaced by a newer one"),
+		report.Count("reconnects", r.end.Reconnects-r.begin.Reconnects, ""),
+		report.Count("failed attempts to connect", r.end.Failed-r.begin.Failed, ""),
 	)
-	report.curve("latency", changeToClient, &o.Latency)
+	result.AddCurve("latency", changeToClient, &o.Latency)
 	last, all := r.spread()
-	report.curve("latency", headToLast, last)
+	result.AddCurve("latency", headToLast, last)
 	if t.Burst > 0 {
-		report.curve("latency", burstToLast, all)
+		result.AddCurve("latency", burstToLast, all)
 	}
-	if o.Called.count() > 0 {
-		report.curve("latency", "head served → told that it is called", &o.Called)
+	if o.Called.Count() > 0 {
+		result.AddCurve("latency", "head served → told that it is called", &o.Called)
 	}
 	if requests != nil {
-		requests.fill(report)
+		requests.fill(result)
 		o.Faults.FailedRequests += requests.failed.Load()
 	}
-	r.sampler.fill(report)
+	r.sampler.AddTo(result)
 	found := r.tally.faultCounts()
-	found.add(o.Faults)
-	report.Faults = &found
-	report.Problems = append(r.tally.allProblems(), o.Problems...)
-	report.conclude()
-	return report, nil
+	found.Add(o.Faults)
+	result.Faults = &found
+	result.Problems = append(r.tally.allProblems(), o.Problems...)
+	result.Conclude()
+	return result, nil
 }
 
 // The names of the curves that runs are compared by.
@@ -488,8 +490,8 @@ const (
 
 // spread measures how long each change took to reach the last client that had to
 // show it, and each burst to reach everybody.
-func (r *rush) spread() (last, bursts *histogram) {
-	last, bursts = new(histogram), new(histogram)
+func (r *rush) spread() (last, bursts *report.Histogram) {
+	last, bursts = new(report.Histogram), new(report.Histogram)
 	shown := func(queue, k int) int64 {
 		if queue < len(r.outcome.Last) && k < len(r.outcome.Last[queue]) {
 			return r.outcome.Last[queue][k]
@@ -499,7 +501,7 @@ func (r *rush) spread() (last, bursts *histogram) {
 	for q, d := range r.ledger.all() {
 		for k := r.first[q]; k < len(d.Answered); k++ {
 			if at := shown(q, k); at != 0 {
-				last.add(time.Duration(at - d.Sent[k]))
+				last.Add(time.Duration(at - d.Sent[k]))
 			}
 		}
 	}
@@ -511,7 +513,7 @@ func (r *rush) spread() (last, bursts *histogram) {
 			}
 		}
 		if at > b.at.UnixNano() {
-			bursts.add(time.Duration(at - b.at.UnixNano()))
+			bursts.Add(time.Duration(at - b.at.UnixNano()))
 		}
 	}
 	return last, bursts

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/report"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -124,9 +126,9 @@ func TestTruthfulDay(t *testing.T) {
 	w[0].finish()
 	w[2].finish()
 	d.none()
-	require.EqualValues(t, 2, d.line.tally.latency.n)
-	require.Equal(t, 7*time.Millisecond, d.line.tally.latency.max, "counted from the request")
-	require.Equal(t, 6*time.Millisecond, d.line.tally.callLatency.max)
+	require.EqualValues(t, 2, d.line.tally.latency.Count())
+	require.Equal(t, 7*time.Millisecond, d.line.tally.latency.Quantile(1), "counted from the request")
+	require.Equal(t, 6*time.Millisecond, d.line.tally.callLatency.Quantile(1))
 	require.Zero(t, d.line.tally.conflated.Load())
 	require.Empty(t, d.line.stillHere())
 }
@@ -140,7 +142,7 @@ func TestSkippingPositionsIsRight(t *testing.T) {
 	d.position(w[3], 1, 200)
 	d.none()
 	require.EqualValues(t, 2, d.line.tally.conflated.Load())
-	require.Equal(t, 80*time.Millisecond, d.line.tally.latency.max, "since the change that made it true")
+	require.Equal(t, 80*time.Millisecond, d.line.tally.latency.Quantile(1), "since the change that made it true")
 }
 
 func TestInventedPositionIsWrong(t *testing.T) {
@@ -649,5 +651,5 @@ func TestProblemsAreBounded(t *testing.T) {
 		d.position(w, 9, 20)
 	}
 	d.faults(map[faultKind]int64{wrongPosition: 100})
-	require.Len(t, d.line.tally.problems, maxProblems)
+	require.Len(t, d.line.tally.problems, report.MaxProblems)
 }

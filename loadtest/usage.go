@@ -20,10 +20,10 @@ func (a *api) usage(ctx context.Context) (usage, error) {
 
 // scrape reads what servers say they have used, and adds it up. The addresses
 // are of pages in the text format of Prometheus; key, unless empty, opens them.
-func scrape(ctx context.Context, client *http.Client, key string, pages []string) (usage, error) {
+func scrape(ctx context.Context, conn *http.Client, key string, pages []string) (usage, error) {
 	var sum usage
 	for _, page := range pages {
-		u, err := scrapeOne(ctx, client, key, page)
+		u, err := scrapeOne(ctx, conn, key, page)
 		if err != nil {
 			return usage{}, fmt.Errorf("read %s: %w", page, err)
 		}
@@ -34,7 +34,7 @@ func scrape(ctx context.Context, client *http.Client, key string, pages []string
 	return sum, nil
 }
 
-func scrapeOne(ctx context.Context, client *http.Client, key, page string) (u usage, err error) {
+func scrapeOne(ctx context.Context, conn *http.Client, key, page string) (u usage, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, page, nil)
@@ -44,7 +44,7 @@ func scrapeOne(ctx context.Context, client *http.Client, key, page string) (u us
 	if key != "" {
 		req.Header.Set("Authorization", "Bearer "+key)
 	}
-	res, err := client.Do(req)
+	res, err := conn.Do(req)
 	if err != nil {
 		return usage{}, err
 	}

@@ -9,8 +9,8 @@ import (
 )
 
 func TestScrapeSaysWhatIsMissing(t *testing.T) {
-	client := newHTTPClient()
-	defer client.CloseIdleConnections()
+	conn := newHTTPClient()
+	defer conn.CloseIdleConnections()
 	for want, body := range map[string]string{
 		"1 of the figures are missing": "process_cpu_seconds_total 1\ngo_goroutines 2\n",
 		"go_goroutines: strconv":       "go_goroutines x\n",
@@ -22,7 +22,7 @@ func TestScrapeSaysWhatIsMissing(t *testing.T) {
 			}
 			_, _ = w.Write([]byte(body))
 		}))
-		_, err := scrape(t.Context(), client, "", []string{server.URL})
+		_, err := scrape(t.Context(), conn, "", []string{server.URL})
 		require.ErrorContains(t, err, want)
 		server.Close()
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"nowserving/loadtest/report"
 )
 
 // state is one position of one patient: from a change on, until the next entry.
@@ -315,9 +317,9 @@ func (w *watch) tellAssigned(p publicationDTO, at time.Time) {
 
 // advance moves the client on to a newer state: it scores the time since the
 // change that made it true and notices when the client had been stale too long.
-func (w *watch) advance(to int, at time.Time, latency *histogram) {
+func (w *watch) advance(to int, at time.Time, latency *report.Histogram) {
 	if latency != nil {
-		latency.add(at.Sub(w.history[to].change.sent))
+		latency.Add(at.Sub(w.history[to].change.sent))
 	}
 	if stale := w.staleFor(at); stale > w.line.bound && !w.reported {
 		// Either this very state comes too late, or one before it never came

@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"nowserving/loadtest"
+	"nowserving/loadtest/report"
 )
 
 const (
@@ -37,7 +37,7 @@ func newBar(out io.Writer) *bar {
 	return b
 }
 
-func (b *bar) show(p loadtest.Progress) {
+func (b *bar) show(p report.Progress) {
 	if !b.terminal && time.Since(b.shown) < plainEvery && p.Done < p.Total {
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"nowserving/loadtest"
+	"nowserving/loadtest/report"
 )
 
 func newDay() *cobra.Command {
@@ -38,7 +39,7 @@ played fast checks that such calls are refused; at --speed 1 to 3 they succeed.`
 				return err
 			}
 			options.Nodes, options.Key, options.Protocol, options.Roll = at.nodes, at.key, at.protocol, roll.options()
-			return to.run(cmd, func(progress func(loadtest.Progress)) (*loadtest.Report, error) {
+			return to.run(cmd, func(progress func(report.Progress)) (*report.Report, error) {
 				options.Progress = progress
 				return loadtest.Day(cmd.Context(), options)
 			})

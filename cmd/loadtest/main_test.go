@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"nowserving/loadtest"
+	"nowserving/loadtest/report"
 )
 
 func run(t *testing.T, args ...string) (stdout, stderr string, err error) {
@@ -79,15 +80,15 @@ func TestReplaySaysWhatTheServerRefused(t *testing.T) {
 }
 
 func TestReportGoesWhereItIsAsked(t *testing.T) {
-	report := &loadtest.Report{Scenario: "replay", OK: true, Verdict: "every client was told the truth"}
+	result := &report.Report{Scenario: "replay", OK: true, Verdict: "every client was told the truth"}
 	var out bytes.Buffer
-	require.NoError(t, (&output{}).write(&out, report))
+	require.NoError(t, (&output{}).write(&out, result))
 	require.Contains(t, out.String(), "every client was told the truth")
 
 	dir := t.TempDir()
 	document, page := filepath.Join(dir, "report.json"), filepath.Join(dir, "report.html")
 	out.Reset()
-	require.NoError(t, (&output{jsonAt: document, htmlAt: page}).write(&out, report))
+	require.NoError(t, (&output{jsonAt: document, htmlAt: page}).write(&out, result))
 	require.Contains(t, out.String(), "verdict")
 	data, err := os.ReadFile(document)
 	require.NoError(t, err)
@@ -97,18 +98,18 @@ func TestReportGoesWhereItIsAsked(t *testing.T) {
 	require.Contains(t, string(data), "every client was told the truth")
 
 	out.Reset()
-	require.NoError(t, (&output{jsonAt: "-"}).write(&out, report))
+	require.NoError(t, (&output{jsonAt: "-"}).write(&out, result))
 	require.True(t, json.Valid(out.Bytes()))
-	require.Error(t, (&output{jsonAt: filepath.Join(document, "nowhere")}).write(&out, report))
-	require.Error(t, (&output{htmlAt: filepath.Join(document, "nowhere")}).write(&out, report))
+	require.Error(t, (&output{jsonAt: filepath.Join(document, "nowhere")}).write(&out, result))
+	require.Error(t, (&output{htmlAt: filepath.Join(document, "nowhere")}).write(&out, result))
 }
 
 func TestBarWithoutATerminalPrintsLines(t *testing.T) {
 	var out bytes.Buffer
 	b := newBar(&out)
-	b.show(loadtest.Progress{Total: 10, What: "visits"})
-	b.show(loadtest.Progress{Done: 5, Total: 10, What: "visits"}) // too soon for another line
-	b.show(loadtest.Progress{Done: 10, Total: 10, What: "visits", Detail: "70 updates, 2 wrong"})
+	b.show(report.Progress{Total: 10, What: "visits"})
+	b.show(report.Progress{Done: 5, Total: 10, What: "visits"}) // too soon for another line
+	b.show(report.Progress{Done: 10, Total: 10, What: "visits", Detail: "70 updates, 2 wrong"})
 	b.close()
 	require.Equal(t, "[........................] 0/10 visits\n"+
 		"[########################] 10/10 visits, 70 updates, 2 wrong\n", out.String())

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nowserving/loadtest"
+	"nowserving/loadtest/report"
 )
 
 func newPushes() *cobra.Command {
@@ -31,7 +32,7 @@ of --listen), NOWSERVING_OTP_FIXED_CODE and NOWSERVING_RATE_LIMIT=1000000.`,
 				return err
 			}
 			options.Nodes, options.Key = at.nodes, at.key
-			return to.run(cmd, func(progress func(loadtest.Progress)) (*loadtest.Report, error) {
+			return to.run(cmd, func(progress func(report.Progress)) (*report.Report, error) {
 				options.Progress = progress
 				return loadtest.Pushes(cmd.Context(), options)
 			})

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nowserving/loadtest"
+	"nowserving/loadtest/report"
 )
 
 func newReplay() *cobra.Command {
@@ -34,7 +35,7 @@ The server's rate limit must be out of the way: NOWSERVING_RATE_LIMIT=1000000.`,
 				return err
 			}
 			options.Nodes, options.Key, options.Protocol, options.Roll = at.nodes, at.key, at.protocol, roll.options()
-			return to.run(cmd, func(progress func(loadtest.Progress)) (*loadtest.Report, error) {
+			return to.run(cmd, func(progress func(report.Progress)) (*report.Report, error) {
 				options.Progress = progress
 				return loadtest.Replay(cmd.Context(), options)
 			})

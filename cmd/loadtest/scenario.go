@@ -5,9 +5,9 @@ import (
 	"io"
 	"os"
 
-	"github.com/spf13/cobra"
+	"nowserving/loadtest/report"
 
-	"nowserving/loadtest"
+	"github.com/spf13/cobra"
 )
 
 // keyVariable is where the server and this command look for the first account key.
@@ -59,44 +59,44 @@ func (o *output) register(cmd *cobra.Command) {
 
 // run plays a scenario, shows its progress and writes its report. The error is
 // errFound when the run went to its end and not all was well.
-func (o *output) run(cmd *cobra.Command, play func(progress func(loadtest.Progress)) (*loadtest.Report, error)) error {
-	var progress func(loadtest.Progress)
+func (o *output) run(cmd *cobra.Command, play func(progress func(report.Progress)) (*report.Report, error)) error {
+	var progress func(report.Progress)
 	if !o.quiet {
 		bar := newBar(cmd.ErrOrStderr())
 		defer bar.close()
 		progress = bar.show
 	}
-	report, runErr := play(progress)
-	if report == nil {
+	result, runErr := play(progress)
+	if result == nil {
 		return runErr
 	}
-	if err := o.write(cmd.OutOrStdout(), report); err != nil {
+	if err := o.write(cmd.OutOrStdout(), result); err != nil {
 		return err
 	}
 	if runErr != nil {
 		return runErr
 	}
-	if !report.OK {
+	if !result.OK {
 		return errFound
 	}
 	return nil
 }
 
-func (o *output) write(out io.Writer, report *loadtest.Report) error {
+func (o *output) write(out io.Writer, result *report.Report) error {
 	if o.jsonAt == "-" {
-		if err := report.WriteJSON(out); err != nil {
+		if err := result.WriteJSON(out); err != nil {
 			return err
 		}
-	} else if err := report.WriteTable(out); err != nil {
+	} else if err := result.WriteTable(out); err != nil {
 		return err
 	}
 	if o.jsonAt != "" && o.jsonAt != "-" {
-		if err := writeFile(o.jsonAt, report.WriteJSON); err != nil {
+		if err := writeFile(o.jsonAt, result.WriteJSON); err != nil {
 			return err
 		}
 	}
 	if o.htmlAt != "" {
-		return writeFile(o.htmlAt, report.WriteHTML)
+		return writeFile(o.htmlAt, result.WriteHTML)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nowserving/loadtest"
+	"nowserving/loadtest/report"
 )
 
 func newSlow() *cobra.Command {
@@ -36,7 +37,7 @@ checks that all of them show the right place once they read again.`,
 				return fmt.Errorf("--stalled: %w", err)
 			}
 			options.Nodes, options.Key, options.Protocol = at.nodes, at.key, at.protocol
-			return to.run(cmd, func(progress func(loadtest.Progress)) (*loadtest.Report, error) {
+			return to.run(cmd, func(progress func(report.Progress)) (*report.Report, error) {
 				options.Progress = progress
 				return loadtest.Slow(cmd.Context(), options)
 			})

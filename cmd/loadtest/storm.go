@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nowserving/loadtest"
+	"nowserving/loadtest/report"
 )
 
 func newStorm() *cobra.Command {
@@ -39,7 +40,7 @@ server's goroutines and memory afterwards are compared with those before.`,
 			if churn > 0 && (storm.Restart != "" || storm.Pid != 0) {
 				return errors.New("--churn restarts nothing")
 			}
-			return to.run(cmd, func(progress func(loadtest.Progress)) (*loadtest.Report, error) {
+			return to.run(cmd, func(progress func(report.Progress)) (*report.Report, error) {
 				if churn > 0 {
 					return loadtest.Churn(cmd.Context(), loadtest.ChurnOptions{
 						Nodes: at.nodes, Key: at.key, Protocol: at.protocol, Progress: progress,

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nowserving/loadtest"
+	"nowserving/loadtest/report"
 )
 
 // trafficFlags are the flags of every scenario that serves the heads of queues.
@@ -47,7 +48,7 @@ NOWSERVING_RATE_LIMIT=1000000.`,
 				return err
 			}
 			options.Nodes, options.Key, options.Protocol = target.nodes, target.key, target.protocol
-			return output.run(cmd, func(progress func(loadtest.Progress)) (*loadtest.Report, error) {
+			return output.run(cmd, func(progress func(report.Progress)) (*report.Report, error) {
 				options.Progress = progress
 				return loadtest.Queue(cmd.Context(), options)
 			})
@@ -75,7 +76,7 @@ func newConnect() *cobra.Command {
 				return err
 			}
 			options.Nodes, options.Key, options.Protocol = target.nodes, target.key, target.protocol
-			return output.run(cmd, func(progress func(loadtest.Progress)) (*loadtest.Report, error) {
+			return output.run(cmd, func(progress func(report.Progress)) (*report.Report, error) {
 				options.Progress = progress
 				return loadtest.Connect(cmd.Context(), options)
 			})
@@ -102,7 +103,7 @@ sockets and does nothing else. With the same flags as queue, its figures are
 what queue's can be compared with.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return output.run(cmd, func(progress func(loadtest.Progress)) (*loadtest.Report, error) {
+			return output.run(cmd, func(progress func(report.Progress)) (*report.Report, error) {
 				options.Progress = progress
 				return loadtest.Floor(cmd.Context(), options)
 			})
@@ -142,7 +143,7 @@ batches. With the same flags as queue, its figures are what queue's can be
 compared with. The server's CPU time is read from /metrics (prometheus.enabled).`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return output.run(cmd, func(progress func(loadtest.Progress)) (*loadtest.Report, error) {
+			return output.run(cmd, func(progress func(report.Progress)) (*report.Report, error) {
 				options.Progress = progress
 				return loadtest.Centrifugo(cmd.Context(), options)
 			})
@@ -181,7 +182,7 @@ four times as much is asked for as fits.`,
 				return err
 			}
 			options.Nodes, options.Key, options.Protocol = target.nodes, target.key, target.protocol
-			return output.run(cmd, func(progress func(loadtest.Progress)) (*loadtest.Report, error) {
+			return output.run(cmd, func(progress func(report.Progress)) (*report.Report, error) {
 				options.Progress = progress
 				return loadtest.Bench(cmd.Context(), options)
 			})

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"nowserving/loadtest"
+	"nowserving/loadtest/report"
 )
 
 // TestMain lets the test program be a worker of itself.
@@ -22,10 +23,10 @@ func TestMain(m *testing.M) {
 func TestFloorPlaysInSeveralProcesses(t *testing.T) {
 	out, _, err := run(t, "floor", "--patients", "60", "--watch", "3", "--processes", "2", "--rate", "20", "--duration", "300ms", "--json", "-")
 	require.NoError(t, err)
-	var report loadtest.Report
-	require.NoError(t, json.Unmarshal([]byte(out), &report))
-	require.True(t, report.OK, "%+v", report.Problems)
-	for _, f := range report.Figures {
+	var result report.Report
+	require.NoError(t, json.Unmarshal([]byte(out), &result))
+	require.True(t, result.OK, "%+v", result.Problems)
+	for _, f := range result.Figures {
 		if f.Name == "positions checked" {
 			require.GreaterOrEqual(t, f.Value, 120., "a snapshot and a push for each patient")
 		}

@@ -1,4 +1,4 @@
-package loadtest
+package report
 
 import (
 	"bytes"
@@ -15,25 +15,25 @@ import (
 
 // fullReport has something of everything.
 func fullReport() *Report {
-	r := newReport("storm", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
-	r.setting("against", "<http://a&b>")
-	r.figures("storm", Figure{Name: "served again", Value: 12.3, Unit: "s", AtMost: 10, Headline: true})
-	r.figures("connections", count("opened", 12345, "in all"))
-	slow, fast := new(histogram), new(histogram)
+	r := New("storm", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	r.AddSetting("against", "<http://a&b>")
+	r.AddFigures("storm", Figure{Name: "served again", Value: 12.3, Unit: "s", AtMost: 10, Headline: true})
+	r.AddFigures("connections", Count("opened", 12345, "in all"))
+	slow, fast := new(Histogram), new(Histogram)
 	for i := range 10_000 {
-		slow.add(time.Duration(i) * time.Millisecond)
-		fast.add(time.Duration(i) * time.Microsecond)
+		slow.Add(time.Duration(i) * time.Millisecond)
+		fast.Add(time.Duration(i) * time.Microsecond)
 	}
-	few := new(histogram)
-	few.add(time.Second)
-	r.curve("told", "slow", slow)
-	r.curve("told", "fast", fast)
-	r.curve("told", "few", few)
+	few := new(Histogram)
+	few.Add(time.Second)
+	r.AddCurve("told", "slow", slow)
+	r.AddCurve("told", "fast", fast)
+	r.AddCurve("told", "few", few)
 	r.Series = append(r.Series, Series{Chart: "people", Name: "waiting", Points: []SeriesPoint{{1, 5}, {2, 10}, {4, 0}}})
 	r.Marks = append(r.Marks, Mark{2, "all cut off"})
 	r.Faults = &Faults{WrongPositions: 3}
 	r.Problems = append(r.Problems, Problem{Kind: "wrong position", Booking: "b1", Detail: "told <script>alert(1)</script>"})
-	r.conclude()
+	r.Conclude()
 	return r
 }
 
@@ -60,7 +60,7 @@ func TestPageStandsAlone(t *testing.T) {
 }
 
 func TestPageIsWellFormed(t *testing.T) {
-	for name, r := range map[string]*Report{"full": fullReport(), "empty": newReport("floor", time.Now())} {
+	for name, r := range map[string]*Report{"full": fullReport(), "empty": New("floor", time.Now())} {
 		t.Run(name, func(t *testing.T) {
 			// What HTML may leave open is closed, and then XML's rules hold.
 			page := regexp.MustCompile(`<(meta|!doctype)[^>]*>`).ReplaceAllString(writePage(t, r), "")
@@ -100,13 +100,13 @@ func TestCurveIsDrawnWhereItsValuesAre(t *testing.T) {
 }
 
 func TestAChartShowsOnlyWhatCanBeToldApart(t *testing.T) {
-	r := newReport("x", time.Now())
+	r := New("x", time.Now())
 	for i := range 10 {
-		h := new(histogram)
+		h := new(Histogram)
 		for range 30 + 10*(i%7) {
-			h.add(time.Millisecond)
+			h.Add(time.Millisecond)
 		}
-		r.curve("requests", string(rune('a'+i)), h)
+		r.AddCurve("requests", string(rune('a'+i)), h)
 	}
 	c := curveChart(r.Curves)
 	require.Len(t, c.Rows, 10)
@@ -118,12 +118,12 @@ func TestAChartShowsOnlyWhatCanBeToldApart(t *testing.T) {
 }
 
 func TestCurveEndsWhereItsSamplesEnd(t *testing.T) {
-	h := new(histogram)
+	h := new(Histogram)
 	for range 200 {
-		h.add(time.Millisecond)
+		h.Add(time.Millisecond)
 	}
-	r := newReport("x", time.Now())
-	r.curve("", "name", h)
+	r := New("x", time.Now())
+	r.AddCurve("", "name", h)
 	last := r.Curves[0].Points[len(r.Curves[0].Points)-1]
 	require.LessOrEqual(t, last.Percentile, 99.5)
 	require.Greater(t, last.Percentile, 99.0)
@@ -146,35 +146,35 @@ func TestNumbersAreReadable(t *testing.T) {
 		0: "0", 5: "5", 999: "999", 1000: "1,000", 1234567: "1,234,567", -12345: "-12,345",
 		1.234: "1.23", 12.34: "12.3", 1234.5: "1,234", 0.001: "0.001", 0.05: "0.05",
 	} {
-		require.Equal(t, want, number(v), "%g", v)
+		require.Equal(t, want, Number(v), "%g", v)
 	}
 }
 
 func TestGoalsDecide(t *testing.T) {
-	r := newReport("slow", time.Now())
-	r.figures("", Figure{Name: "ratio", Value: 1.3, AtMost: 1.2})
-	r.conclude()
+	r := New("slow", time.Now())
+	r.AddFigures("", Figure{Name: "ratio", Value: 1.3, AtMost: 1.2})
+	r.Conclude()
 	require.False(t, r.OK)
 	require.Equal(t, "goal missed: ratio", r.Verdict)
 	r.Figures[0].Value = 1.2
-	r.conclude()
+	r.Conclude()
 	require.True(t, r.OK)
 	require.Equal(t, "measured", r.Verdict)
-	r.figures("", Figure{Name: "speed", Value: 1.3, AtLeast: 2})
-	r.conclude()
+	r.AddFigures("", Figure{Name: "speed", Value: 1.3, AtLeast: 2})
+	r.Conclude()
 	require.Equal(t, "goal missed: speed", r.Verdict)
 	r.Figures = nil
 	r.Faults = &Faults{FailedRequests: 1}
-	r.conclude()
+	r.Conclude()
 	require.False(t, r.OK)
 	require.Contains(t, r.Verdict, "NOT every request was answered")
 }
 
 func TestSamplerKeepsTheShapeOfALongRun(t *testing.T) {
 	total := 0.0
-	s := newSampler(time.Now(),
-		measure{name: "rate", rate: true, read: func() float64 { return total }},
-		measure{name: "level", read: func() float64 { return 7 }},
+	s := NewSampler(time.Now(),
+		Measure{Name: "rate", Rate: true, Read: func() float64 { return total }},
+		Measure{Name: "level", Read: func() float64 { return 7 }},
 	)
 	for i := range 10 * maxSamples {
 		total += 5
@@ -183,7 +183,7 @@ func TestSamplerKeepsTheShapeOfALongRun(t *testing.T) {
 	total += 5
 	s.finish(float64(10*maxSamples)/2 + 0.5)
 	var r Report
-	s.fill(&r)
+	s.AddTo(&r)
 	require.Less(t, len(r.Series[0].Points), maxSamples)
 	require.Greater(t, len(r.Series[0].Points), maxSamples/4)
 	sum, before := 0.0, 0.0

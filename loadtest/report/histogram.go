@@ -1,4 +1,4 @@
-package loadtest
+package report
 
 import (
 	"encoding/json"
@@ -12,16 +12,16 @@ import (
 // at most one part in 32.
 const subBuckets = 32
 
-// histogram counts durations in buckets that grow with the value, so any number
+// Histogram counts durations in buckets that grow with the value, so any number
 // of samples takes the same few kilobytes. It is safe for concurrent use.
-type histogram struct {
+type Histogram struct {
 	mu     sync.Mutex
 	counts [64 * subBuckets]uint64
 	n      uint64
 	max    time.Duration
 }
 
-func (h *histogram) add(d time.Duration) {
+func (h *Histogram) Add(d time.Duration) {
 	d = max(d, 0)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -30,15 +30,15 @@ func (h *histogram) add(d time.Duration) {
 	h.max = max(h.max, d)
 }
 
-// count returns the number of samples.
-func (h *histogram) count() uint64 {
+// Count returns the number of samples.
+func (h *Histogram) Count() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.n
 }
 
-// quantile returns a value that at least the share q of the samples do not exceed.
-func (h *histogram) quantile(q float64) time.Duration {
+// Quantile returns a value that at least the share q of the samples do not exceed.
+func (h *Histogram) Quantile(q float64) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.n == 0 {
@@ -54,15 +54,15 @@ func (h *histogram) quantile(q float64) time.Duration {
 	return h.max
 }
 
-func (h *histogram) summary() Latency {
+func (h *Histogram) Summary() Latency {
 	s := Latency{
-		P50: milliseconds(h.quantile(0.50)),
-		P90: milliseconds(h.quantile(0.90)),
-		P99: milliseconds(h.quantile(0.99)),
+		P50: Milliseconds(h.Quantile(0.50)),
+		P90: Milliseconds(h.Quantile(0.90)),
+		P99: Milliseconds(h.Quantile(0.99)),
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s.Count, s.Max = h.n, milliseconds(h.max)
+	s.Count, s.Max = h.n, Milliseconds(h.max)
 	return s
 }
 
@@ -85,8 +85,8 @@ func bucketTop(i int) uint64 {
 	return (uint64(i-shift*subBuckets)+1)<<shift - 1
 }
 
-// merge adds the samples of another.
-func (h *histogram) merge(o *histogram) {
+// Merge adds the samples of another.
+func (h *Histogram) Merge(o *Histogram) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	h.mu.Lock()
@@ -106,7 +106,7 @@ type histogramJSON struct {
 }
 
 // MarshalJSON implements json.Marshaler.
-func (h *histogram) MarshalJSON() ([]byte, error) {
+func (h *Histogram) MarshalJSON() ([]byte, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	out := histogramJSON{Max: h.max}
@@ -119,7 +119,7 @@ func (h *histogram) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON implements json.Unmarshaler. What is read is added to what is there.
-func (h *histogram) UnmarshalJSON(data []byte) error {
+func (h *Histogram) UnmarshalJSON(data []byte) error {
 	var in histogramJSON
 	if err := json.Unmarshal(data, &in); err != nil {
 		return err
@@ -137,10 +137,10 @@ func (h *histogram) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// rampQuantile takes each sample for a ramp: something that grew from zero to
+// RampQuantile takes each sample for a ramp: something that grew from zero to
 // the sample at the pace of the clock, and was zero the rest of a total time. It
 // returns the value that the share q of that time did not exceed.
-func (h *histogram) rampQuantile(q float64, total time.Duration) time.Duration {
+func (h *Histogram) RampQuantile(q float64, total time.Duration) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	allowed := (1 - q) * float64(total)
@@ -165,6 +165,6 @@ func (h *histogram) rampQuantile(q float64, total time.Duration) time.Duration {
 	return 0
 }
 
-func milliseconds(d time.Duration) float64 {
+func Milliseconds(d time.Duration) float64 {
 	return float64(d.Microseconds()) / 1000
 }

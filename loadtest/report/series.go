@@ -1,4 +1,4 @@
-package loadtest
+package report
 
 import (
 	"sync"
@@ -13,10 +13,10 @@ const (
 	maxSamples = 480
 )
 
-// sampler records measures over the time of a run.
-type sampler struct {
+// Sampler records measures over the time of a run.
+type Sampler struct {
 	started  time.Time
-	measures []measure
+	measures []Measure
 
 	mu      sync.Mutex
 	every   time.Duration
@@ -26,20 +26,20 @@ type sampler struct {
 	marks   []Mark
 }
 
-// measure is what a sampler reads. A rate reads a total that only grows, and
+// Measure is what a sampler reads. A rate reads a total that only grows, and
 // shows how much it grew in a second; any other shows what it reads.
-type measure struct {
-	chart, name, unit string
-	rate              bool
-	read              func() float64
+type Measure struct {
+	Chart, Name, Unit string
+	Rate              bool
+	Read              func() float64
 }
 
-func newSampler(started time.Time, measures ...measure) *sampler {
-	return &sampler{started: started, measures: measures, every: sampleEvery, last: make([]float64, len(measures))}
+func NewSampler(started time.Time, measures ...Measure) *Sampler {
+	return &Sampler{started: started, measures: measures, every: sampleEvery, last: make([]float64, len(measures))}
 }
 
-// run samples until the returned function is called.
-func (s *sampler) run() (stop func()) {
+// Run samples until the returned function is called.
+func (s *Sampler) Run() (stop func()) {
 	quit := make(chan struct{})
 	var done sync.WaitGroup
 	done.Go(func() {
@@ -62,7 +62,7 @@ func (s *sampler) run() (stop func()) {
 }
 
 // sample takes one sample and returns the time until the next.
-func (s *sampler) sample(second float64) time.Duration {
+func (s *Sampler) sample(second float64) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := 0.0
@@ -74,8 +74,8 @@ func (s *sampler) sample(second float64) time.Duration {
 	}
 	row := make([]float64, len(s.measures))
 	for i, m := range s.measures {
-		row[i] = m.read()
-		if m.rate {
+		row[i] = m.Read()
+		if m.Rate {
 			row[i], s.last[i] = (row[i]-s.last[i])/(second-before), row[i]
 		}
 	}
@@ -89,7 +89,7 @@ func (s *sampler) sample(second float64) time.Duration {
 
 // finish takes the last sample. If little time has passed since the one before,
 // the two become one: a rate over a moment says nothing.
-func (s *sampler) finish(second float64) {
+func (s *Sampler) finish(second float64) {
 	s.sample(second)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +102,7 @@ func (s *sampler) finish(second float64) {
 }
 
 // join puts what samples from and from+1 show together at the place of another.
-func (s *sampler) join(from, at int) {
+func (s *Sampler) join(from, at int) {
 	start := 0.0
 	if at > 0 {
 		start = s.seconds[at-1]
@@ -115,7 +115,7 @@ func (s *sampler) join(from, at int) {
 }
 
 // thin joins each two neighbouring samples into one.
-func (s *sampler) thin() {
+func (s *Sampler) thin() {
 	n := len(s.seconds) / 2
 	for i := range n {
 		s.join(2*i, i)
@@ -123,19 +123,19 @@ func (s *sampler) thin() {
 	s.seconds, s.values = s.seconds[:n], s.values[:n]
 }
 
-// mark names the present moment.
-func (s *sampler) mark(text string) {
+// Mark names the present moment.
+func (s *Sampler) Mark(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.marks = append(s.marks, Mark{time.Since(s.started).Seconds(), text})
 }
 
-// fill adds what was recorded to a report.
-func (s *sampler) fill(r *Report) {
+// AddTo adds what was recorded to a report.
+func (s *Sampler) AddTo(r *Report) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, m := range s.measures {
-		series := Series{Chart: m.chart, Name: m.name, Unit: m.unit, Points: make([]SeriesPoint, 0, len(s.seconds))}
+		series := Series{Chart: m.Chart, Name: m.Name, Unit: m.Unit, Points: make([]SeriesPoint, 0, len(s.seconds))}
 		for j, second := range s.seconds {
 			series.Points = append(series.Points, SeriesPoint{second, s.values[j][i]})
 		}

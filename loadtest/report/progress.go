@@ -1,12 +1,12 @@
-package loadtest
+package report
 
 import (
 	"sync"
 	"time"
 )
 
-// progressEvery is how often progress is reported.
-const progressEvery = 200 * time.Millisecond
+// ProgressInterval is how often progress is reported.
+const ProgressInterval = 200 * time.Millisecond
 
 // Progress is how far a scenario has come.
 type Progress struct {
@@ -15,16 +15,16 @@ type Progress struct {
 	Detail      string // what else is worth watching, like "12 waiting, 0 wrong"
 }
 
-// showProgress calls show a few times a second, and once more when the returned
+// ShowProgress calls show a few times a second, and once more when the returned
 // function is called. A nil show shows nothing.
-func showProgress(show func(Progress), now func() Progress) (stop func()) {
+func ShowProgress(show func(Progress), now func() Progress) (stop func()) {
 	if show == nil {
 		return func() {}
 	}
 	quit := make(chan struct{})
 	var done sync.WaitGroup
 	done.Go(func() {
-		ticker := time.NewTicker(progressEvery)
+		ticker := time.NewTicker(ProgressInterval)
 		defer ticker.Stop()
 		for {
 			select {

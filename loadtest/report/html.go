@@ -1,4 +1,4 @@
-package loadtest
+package report
 
 import (
 	"cmp"
@@ -19,7 +19,7 @@ var pageSource string
 
 var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"sentence": sentence,
-	"number":   number,
+	"number":   Number,
 }).Parse(pageSource))
 
 // WriteHTML writes the report as one page that needs nothing else: no script,
@@ -122,17 +122,17 @@ type columnValue struct {
 }
 
 func newPageView(r *Report) *pageView {
-	v := &pageView{Report: r, Groups: r.groups(), Shown: maxProblems}
+	v := &pageView{Report: r, Groups: r.groups(), Shown: MaxProblems}
 	for _, f := range r.Figures {
 		if f.Headline {
-			v.Tiles = append(v.Tiles, tile{f.Name, number(f.Value), f.Unit, f.Note, f.GoalText(), !f.Met()})
+			v.Tiles = append(v.Tiles, tile{f.Name, Number(f.Value), f.Unit, f.Note, f.GoalText(), !f.Met()})
 		}
 	}
 	if len(r.Curves) > 0 && r.Curves[0].Count > 0 {
 		c := r.Curves[0]
 		v.Tiles = append(v.Tiles,
-			tile{Name: c.Name + ", median", Value: number(c.P50), Unit: c.Unit},
-			tile{Name: c.Name + ", 99 of 100 within", Value: number(c.P99), Unit: c.Unit},
+			tile{Name: c.Name + ", median", Value: Number(c.P50), Unit: c.Unit},
+			tile{Name: c.Name + ", 99 of 100 within", Value: Number(c.P99), Unit: c.Unit},
 		)
 	}
 	if r.Faults != nil {
@@ -186,8 +186,8 @@ func curveChart(list []Curve) chart {
 	var drawn []Curve
 	var values []float64
 	for _, l := range list {
-		c.Rows = append(c.Rows, []string{l.Name, number(float64(l.Count)), number(l.P50), number(l.P90), number(l.P99), number(l.Max)})
-		c.Summary += fmt.Sprintf("%s: half within %s, 99 of 100 within %s %s. ", l.Name, number(l.P50), number(l.P99), c.Unit)
+		c.Rows = append(c.Rows, []string{l.Name, Number(float64(l.Count)), Number(l.P50), Number(l.P90), Number(l.P99), Number(l.Max)})
+		c.Summary += fmt.Sprintf("%s: half within %s, 99 of 100 within %s %s. ", l.Name, Number(l.P50), Number(l.P99), c.Unit)
 		if l.Count < least || len(l.Points) < 2 || len(drawn) == lineStyles {
 			continue
 		}
@@ -223,13 +223,13 @@ func curveChart(list []Curve) chart {
 		for _, p := range l.Points {
 			points = append(points, [2]float64{x(p.Percentile), y.at(p.Value)})
 		}
-		c.Lines = append(c.Lines, newLinePath(i, l.Name, fmt.Sprintf("p50 %s, p99 %s", number(l.P50), number(l.P99)), points, len(drawn) == 1))
+		c.Lines = append(c.Lines, newLinePath(i, l.Name, fmt.Sprintf("p50 %s, p99 %s", Number(l.P50), Number(l.P99)), points, len(drawn) == 1))
 	}
 	for i, percentile := range curvePercentiles {
 		col := column{Title: "p" + strconv.FormatFloat(percentile, 'f', -1, 64), At: 100 * x(percentile)}
 		for style, l := range drawn {
 			if i < len(l.Points) {
-				col.Values = append(col.Values, columnValue{style % lineStyles, l.Name, number(l.Points[i].Value) + " " + l.Unit})
+				col.Values = append(col.Values, columnValue{style % lineStyles, l.Name, Number(l.Points[i].Value) + " " + l.Unit})
 			}
 		}
 		if len(col.Values) > 0 {
@@ -269,7 +269,7 @@ func seriesChart(list []Series, marks []Mark) chart {
 		}
 		c.Head = append(c.Head, s.Name)
 		if len(s.Points) > 0 {
-			c.Summary += fmt.Sprintf("%s: %s on average, at most %s. ", s.Name, number(total/float64(len(s.Points))), strings.TrimSpace(number(highest)+" "+s.Unit))
+			c.Summary += fmt.Sprintf("%s: %s on average, at most %s. ", s.Name, Number(total/float64(len(s.Points))), strings.TrimSpace(Number(highest)+" "+s.Unit))
 		}
 	}
 	if end == 0 {
@@ -279,11 +279,11 @@ func seriesChart(list []Series, marks []Mark) chart {
 	c.YTicks = y.ticks()
 	step := niceStep(end / 6)
 	for s := 0.0; s <= end; s += step {
-		c.XTicks = append(c.XTicks, tick{At: 100 * s / end, Text: number(s)})
+		c.XTicks = append(c.XTicks, tick{At: 100 * s / end, Text: Number(s)})
 	}
 	for i, m := range marks {
 		c.Marks = append(c.Marks, chartMark{i + 1, 100 * m.Second / end, m.Second, m.Text})
-		c.Summary += fmt.Sprintf("At %s seconds: %s. ", number(m.Second), m.Text)
+		c.Summary += fmt.Sprintf("At %s seconds: %s. ", Number(m.Second), m.Text)
 	}
 	for i, s := range list {
 		points := make([][2]float64, 0, len(s.Points))
@@ -292,19 +292,19 @@ func seriesChart(list []Series, marks []Mark) chart {
 			points = append(points, [2]float64{p.Second / end, y.at(p.Value)})
 			highest = max(highest, p.Value)
 		}
-		c.Lines = append(c.Lines, newLinePath(i, s.Name, "at most "+number(highest), points, len(list) == 1))
+		c.Lines = append(c.Lines, newLinePath(i, s.Name, "at most "+Number(highest), points, len(list) == 1))
 	}
 	n := len(list[0].Points)
 	every := max(1, (n+maxColumns-1)/maxColumns)
 	rowEvery := max(1, (n+maxTableRows-1)/maxTableRows)
 	for i, p := range list[0].Points {
-		col := column{Title: number(p.Second) + " s", At: 100 * p.Second / end}
-		row := []string{number(p.Second)}
+		col := column{Title: Number(p.Second) + " s", At: 100 * p.Second / end}
+		row := []string{Number(p.Second)}
 		for style, s := range list {
 			if i >= len(s.Points) {
 				continue
 			}
-			text := number(s.Points[i].Value)
+			text := Number(s.Points[i].Value)
 			row = append(row, text)
 			col.Values = append(col.Values, columnValue{style % lineStyles, s.Name, strings.TrimSpace(text + " " + s.Unit)})
 		}
@@ -378,7 +378,7 @@ func (s scale) at(v float64) float64 {
 
 func (s scale) ticks() []tick {
 	var list []tick
-	add := func(v float64) { list = append(list, tick{At: 100 * (1 - s.at(v)), Text: number(v)}) }
+	add := func(v float64) { list = append(list, tick{At: 100 * (1 - s.at(v)), Text: Number(v)}) }
 	if !s.log {
 		for v := 0.0; v <= s.to*1.001; v += s.step {
 			add(v)

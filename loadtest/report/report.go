@@ -1,4 +1,4 @@
-package loadtest
+package report
 
 import (
 	"cmp"
@@ -143,9 +143,9 @@ func (f Faults) rows() []Figure {
 	}
 }
 
-// newReport begins the report of a scenario. Lists are never nil, so that they
+// New begins the report of a scenario. Lists are never nil, so that they
 // are lists in JSON too.
-func newReport(scenario string, started time.Time) *Report {
+func New(scenario string, started time.Time) *Report {
 	return &Report{
 		Scenario: scenario,
 		Started:  started.UTC().Truncate(time.Second),
@@ -159,20 +159,20 @@ func newReport(scenario string, started time.Time) *Report {
 	}
 }
 
-func (r *Report) setting(name, format string, args ...any) {
+func (r *Report) AddSetting(name, format string, args ...any) {
 	r.Settings = append(r.Settings, Setting{name, fmt.Sprintf(format, args...)})
 }
 
-// figures adds figures of one group.
-func (r *Report) figures(group string, list ...Figure) {
+// AddFigures adds figures of one group.
+func (r *Report) AddFigures(group string, list ...Figure) {
 	for _, f := range list {
 		f.Group = group
 		r.Figures = append(r.Figures, f)
 	}
 }
 
-// figure returns the figure of a name, or one without a name.
-func (r *Report) figure(name string) Figure {
+// Figure returns the figure of a name, or one without a name.
+func (r *Report) Figure(name string) Figure {
 	i := slices.IndexFunc(r.Figures, func(f Figure) bool { return f.Name == name })
 	if i < 0 {
 		return Figure{}
@@ -180,15 +180,15 @@ func (r *Report) figure(name string) Figure {
 	return r.Figures[i]
 }
 
-// curve adds the distribution of a measure in milliseconds.
-func (r *Report) curve(chart, name string, h *histogram) {
-	c := Curve{Chart: chart, Name: name, Unit: "ms", Latency: h.summary(), Points: []CurvePoint{}}
+// AddCurve adds the distribution of a measure in milliseconds.
+func (r *Report) AddCurve(chart, name string, h *Histogram) {
+	c := Curve{Chart: chart, Name: name, Unit: "ms", Latency: h.Summary(), Points: []CurvePoint{}}
 	if c.Count > 0 {
 		for _, p := range curvePercentiles {
 			if float64(c.Count)*(1-p/100) < 1 {
 				break // beyond the last sample there is nothing to know
 			}
-			c.Points = append(c.Points, CurvePoint{p, milliseconds(h.quantile(p / 100))})
+			c.Points = append(c.Points, CurvePoint{p, Milliseconds(h.Quantile(p / 100))})
 		}
 	}
 	r.Curves = append(r.Curves, c)
@@ -210,18 +210,18 @@ func percentiles(from, to float64, n int) []float64 {
 // nines is the place of a share on that axis: 0.9 is 1, 0.99 is 2.
 func nines(share float64) float64 { return -math.Log10(1 - share) }
 
-// count is a figure that was counted.
-func count(name string, n int64, note string) Figure {
+// Count is a figure that was counted.
+func Count(name string, n int64, note string) Figure {
 	return Figure{Name: name, Value: float64(n), Note: note}
 }
 
-// gauge reads a counter for a sampler.
-func gauge(n *atomic.Int64) func() float64 {
+// Gauge reads a counter for a sampler.
+func Gauge(n *atomic.Int64) func() float64 {
 	return func() float64 { return float64(n.Load()) }
 }
 
-// conclude decides whether all was well, once everything has been filled in.
-func (r *Report) conclude() {
+// Conclude decides whether all was well, once everything has been filled in.
+func (r *Report) Conclude() {
 	var missedGoals []string
 	for _, f := range r.Figures {
 		if !f.Met() {
@@ -247,8 +247,8 @@ func (r *Report) conclude() {
 	}
 }
 
-// fail ends a report with something that went wrong outside of the servers' work.
-func (r *Report) fail(verdict string, err error) {
+// Fail ends a report with something that went wrong outside of the servers' work.
+func (r *Report) Fail(verdict string, err error) {
 	r.OK, r.Verdict = false, verdict
 	r.Problems = append(r.Problems, Problem{Kind: verdict, Detail: err.Error()})
 }
@@ -305,7 +305,7 @@ func (r *Report) WriteTable(out io.Writer) error {
 		fmt.Fprintf(&text, ": %s", p.Detail)
 	}
 	if len(r.Problems) > 0 {
-		fmt.Fprintf(&text, "\n(at most %d of each kind are shown)\n", maxProblems)
+		fmt.Fprintf(&text, "\n(at most %d of each kind are shown)\n", MaxProblems)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	if _, err := io.WriteString(w, text.String()); err != nil {
@@ -341,7 +341,7 @@ func (r *Report) groups() []figureGroup {
 
 // text is the figure as people read it.
 func (f Figure) text() string {
-	text := number(f.Value)
+	text := Number(f.Value)
 	if f.Unit != "" {
 		text += " " + f.Unit
 	}
@@ -362,16 +362,16 @@ func (f Figure) text() string {
 func (f Figure) GoalText() string {
 	switch {
 	case f.AtMost != 0:
-		return "goal: at most " + number(f.AtMost)
+		return "goal: at most " + Number(f.AtMost)
 	case f.AtLeast != 0:
-		return "goal: at least " + number(f.AtLeast)
+		return "goal: at least " + Number(f.AtLeast)
 	}
 	return ""
 }
 
-// number writes whole numbers in groups of three digits, and others with as
+// Number writes whole numbers in groups of three digits, and others with as
 // many decimals as three digits need.
-func number(v float64) string {
+func Number(v float64) string {
 	if v != math.Trunc(v) && math.Abs(v) < 0.1 {
 		return strconv.FormatFloat(v, 'g', 2, 64)
 	}
@@ -396,8 +396,8 @@ func number(v float64) string {
 	return grouped.String()
 }
 
-// namedCurve returns the curve of a name, or an empty one.
-func (r *Report) namedCurve(name string) Curve {
+// Curve returns the curve of a name, or an empty one.
+func (r *Report) Curve(name string) Curve {
 	for _, c := range r.Curves {
 		if c.Name == name {
 			return c
@@ -406,7 +406,7 @@ func (r *Report) namedCurve(name string) Curve {
 	return Curve{}
 }
 
-func (f *Faults) add(o Faults) {
+func (f *Faults) Add(o Faults) {
 	f.WrongPositions += o.WrongPositions
 	f.WrongEstimates += o.WrongEstimates
 	f.WrongNews += o.WrongNews
@@ -420,5 +420,5 @@ func (f *Faults) add(o Faults) {
 	f.RefusedClients += o.RefusedClients
 }
 
-// maxProblems is how many problems of each kind are described; the rest are counted.
-const maxProblems = 5
+// MaxProblems is how many problems of each kind are described; the rest are counted.
+const MaxProblems = 5

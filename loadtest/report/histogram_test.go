@@ -1,4 +1,4 @@
-package loadtest
+package report
 
 import (
 	"encoding/json"
@@ -14,12 +14,12 @@ import (
 // TestRampQuantileIsTheShareOfTime compares with a look at every millisecond.
 func TestRampQuantileIsTheShareOfTime(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	var h histogram
+	var h Histogram
 	total := 200_000
 	ages := make([]int, total)
 	for i := 0; i < total-1000; {
 		ramp := random.IntN(800)
-		h.add(time.Duration(ramp) * time.Millisecond)
+		h.Add(time.Duration(ramp) * time.Millisecond)
 		for k := range ramp {
 			ages[i+k] = k
 		}
@@ -28,45 +28,45 @@ func TestRampQuantileIsTheShareOfTime(t *testing.T) {
 	slices.Sort(ages)
 	for _, q := range []float64{0.2, 0.5, 0.9, 0.99, 0.999} {
 		want := float64(ages[int(q*float64(total))])
-		got := milliseconds(h.rampQuantile(q, time.Duration(total)*time.Millisecond))
+		got := Milliseconds(h.RampQuantile(q, time.Duration(total)*time.Millisecond))
 		require.InDelta(t, want, got, 5+want/16, "%g", q)
 	}
-	require.Zero(t, new(histogram).rampQuantile(0.99, time.Second))
-	require.Zero(t, h.rampQuantile(0.01, time.Duration(total)*time.Millisecond))
+	require.Zero(t, new(Histogram).RampQuantile(0.99, time.Second))
+	require.Zero(t, h.RampQuantile(0.01, time.Duration(total)*time.Millisecond))
 }
 
 func TestHistogramsTravel(t *testing.T) {
-	var a, b histogram
+	var a, b Histogram
 	for i := range 1000 {
-		a.add(time.Duration(i) * time.Microsecond)
+		a.Add(time.Duration(i) * time.Microsecond)
 	}
-	b.add(time.Second)
+	b.Add(time.Second)
 	data, err := json.Marshal(&a)
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(data, &b))
 	require.EqualValues(t, 1001, b.n)
 	require.Equal(t, time.Second, b.max)
-	require.Equal(t, a.quantile(0.5), b.quantile(0.5))
+	require.Equal(t, a.Quantile(0.5), b.Quantile(0.5))
 	require.Error(t, json.Unmarshal([]byte(`{"buckets":[[99999,1]]}`), &b))
 	require.Error(t, json.Unmarshal([]byte(`{"buckets":1}`), &b))
 }
 
 func TestHistogramQuantiles(t *testing.T) {
-	var h histogram
-	require.Zero(t, h.summary())
+	var h Histogram
+	require.Zero(t, h.Summary())
 	for i := 1; i <= 100_000; i++ {
-		h.add(time.Duration(i) * time.Microsecond)
+		h.Add(time.Duration(i) * time.Microsecond)
 	}
 	for q, want := range map[float64]time.Duration{0.5: 50 * time.Millisecond, 0.9: 90 * time.Millisecond, 0.99: 99 * time.Millisecond} {
-		require.InEpsilon(t, want, h.quantile(q), 0.04, fmt.Sprint(q))
+		require.InEpsilon(t, want, h.Quantile(q), 0.04, fmt.Sprint(q))
 	}
-	require.Equal(t, 100*time.Millisecond, h.quantile(1))
-	s := h.summary()
+	require.Equal(t, 100*time.Millisecond, h.Quantile(1))
+	s := h.Summary()
 	require.EqualValues(t, 100_000, s.Count)
 	require.InDelta(t, 100, s.Max, 0)
-	h.add(-time.Second)
-	h.add(1<<63 - 1)
-	require.Equal(t, time.Duration(1<<63-1), h.quantile(1))
+	h.Add(-time.Second)
+	h.Add(1<<63 - 1)
+	require.Equal(t, time.Duration(1<<63-1), h.Quantile(1))
 }
 
 func TestHistogramBucketsAreInOrder(t *testing.T) {
