@@ -157,7 +157,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err := room.setUp(ctx); err != nil {
 		return fmt.Errorf("set up the queue: %w", err)
 	}
-	empty, err := room.api.usage(ctx)
+	empty, err := room.api.Usage(ctx)
 	if err != nil {
 		return err
 	}
@@ -166,11 +166,11 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer service.crew.dismiss()
-	full, err := room.api.usage(ctx)
+	full, err := room.api.Usage(ctx)
 	if err != nil {
 		return err
 	}
-	b.resident = (full.resident - empty.resident) / float64(b.connections) / 1024
+	b.resident = (full.Resident - empty.Resident) / float64(b.connections) / 1024
 	b.add("service", service)
 
 	if b.options.Centrifugo.URL != "" {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -78,16 +79,16 @@ func (o CentrifugoOptions) open(ctx context.Context) (_ *publisher, _ *rush, end
 	if o.Batch < 0 || o.Publishers < 0 {
 		return nil, nil, nil, errors.New("batch and publishers must be more than zero")
 	}
-	nodes, err := parseNodes([]string{o.URL})
+	nodes, err := client.ParseNodes([]string{o.URL})
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	kind, err := parseProtocol(o.Protocol)
+	kind, err := client.ParseProtocol(o.Protocol)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	p := &publisher{
-		options: o, url: nodes[0], http: newHTTPClient(), requests: newRequestStats(), ledger: newLedger(o.Queues),
+		options: o, url: nodes[0], http: client.NewHTTPClient(), requests: client.NewRequestStats(), ledger: newLedger(o.Queues),
 		due: make([]int, o.Queues), published: make([]int, o.Queues),
 	}
 	p.changed = sync.NewCond(&p.mu)
@@ -135,7 +136,7 @@ type publisher struct {
 	options  CentrifugoOptions
 	url      string
 	http     *http.Client
-	requests *requestStats
+	requests *client.RequestStats
 	ledger   *ledger
 	seats    [][]waiter // of each queue
 	// unmeasured is why nobody knows what the server has used.
@@ -157,7 +158,9 @@ type waiter struct {
 
 // measure lets the run read what the server has used, if that says so.
 func (p *publisher) measure(ctx context.Context, r *rush) {
-	read := func(ctx context.Context) (usage, error) { return scrape(ctx, p.http, "", []string{p.url + "/metrics"}) }
+	read := func(ctx context.Context) (client.Usage, error) {
+		return client.ScrapeUsage(ctx, p.http, "", []string{p.url + "/metrics"})
+	}
 	if _, p.unmeasured = read(ctx); p.unmeasured == nil {
 		r.usage = read
 	}
@@ -288,7 +291,7 @@ func (p *publisher) body(b []byte, batch []waiter, departed int) []byte {
 		b = append(b, p.options.ChannelPrefix...)
 		b = append(b, w.booking...)
 		b = append(b, `","data":`...)
-		b = appendPosition(b, w.booking, w.rank-departed, (w.rank-departed)*visitMinutes)
+		b = client.AppendPosition(b, w.booking, w.rank-departed, (w.rank-departed)*visitMinutes)
 		b = append(b, `}}`...)
 	}
 	return append(b, `]}`...)
@@ -300,7 +303,7 @@ func (p *publisher) post(ctx context.Context, body []byte, commands int) (err er
 	const operation = "batch"
 	defer func() {
 		if err != nil {
-			p.requests.failed.Add(1)
+			p.requests.Failed.Add(1)
 			err = fmt.Errorf("%s: %w", operation, err)
 		}
 	}()
@@ -345,7 +348,7 @@ func (p *publisher) post(ctx context.Context, body []byte, commands int) (err er
 			return r.Error
 		}
 	}
-	p.requests.answered(operation, time.Since(started))
+	p.requests.Answered(operation, time.Since(started))
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 
 	"github.com/centrifugal/protocol"
@@ -91,7 +92,7 @@ type fleet struct {
 	wg      sync.WaitGroup
 
 	// The rest is used by the checking goroutine alone.
-	links     map[int]*link
+	links     map[int]*client.Connection
 	followers []*follower
 	queues    []departures
 	last      [][]int64        // of each queue and departure, when the last client showed it
@@ -104,7 +105,7 @@ type fleet struct {
 
 // shard is a notebook of some clients.
 type shard struct {
-	stats liveStats
+	stats client.Stats
 	mu    sync.Mutex
 	notes []note
 	lost  int64
@@ -156,7 +157,7 @@ type follower struct {
 
 func newFleet(o fleetOptions) *fleet {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &fleet{options: o, tally: newTally(), opening: make(chan struct{}, maxOpening), ctx: ctx, cancel: cancel, links: map[int]*link{}}
+	return &fleet{options: o, tally: newTally(), opening: make(chan struct{}, maxOpening), ctx: ctx, cancel: cancel, links: map[int]*client.Connection{}}
 }
 
 // close ends every connection.
@@ -169,7 +170,7 @@ func (f *fleet) close() {
 // are being opened.
 func (f *fleet) open(ctx context.Context, o linkOrder) error {
 	shard := &f.shards[o.Link%fleetShards]
-	var list []*subscription
+	var list []*client.Subscription
 	for _, c := range o.Channels {
 		w := &follower{fleet: f, shard: shard, order: c, told: -1}
 		f.followers = append(f.followers, w)
@@ -177,11 +178,11 @@ func (f *fleet) open(ctx context.Context, o linkOrder) error {
 			f.queues = append(f.queues, departures{})
 			f.last = append(f.last, nil)
 		}
-		list = append(list, &subscription{channel: c.Channel, booking: c.Booking, token: c.Token, to: w})
+		list = append(list, &client.Subscription{Channel: c.Channel, Booking: c.Booking, Token: c.Token, Listener: w})
 	}
 	l := f.links[o.Link]
 	if l != nil {
-		for len(list) > 0 && l.add(list[0]) {
+		for len(list) > 0 && l.Add(list[0]) {
 			list = list[1:]
 		}
 		if len(list) == 0 {
@@ -193,26 +194,26 @@ func (f *fleet) open(ctx context.Context, o linkOrder) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	l = &link{
-		nodes:    f.options.Nodes,
-		first:    o.Link % len(f.options.Nodes),
-		protocol: f.options.Protocol,
-		token:    o.Token,
-		hello:    o.Hello,
+	l = &client.Connection{
+		Nodes:     f.options.Nodes,
+		FirstNode: o.Link % len(f.options.Nodes),
+		Protocol:  f.options.Protocol,
+		Token:     o.Token,
+		Hello:     o.Hello,
 
-		stats: &shard.stats,
-		tried: sync.OnceFunc(func() { <-f.opening }),
+		Stats:     &shard.stats,
+		Attempted: sync.OnceFunc(func() { <-f.opening }),
 	}
 	f.links[o.Link] = l
 	for _, s := range list {
-		l.add(s)
+		l.Add(s)
 	}
 	f.wg.Go(func() {
-		var end *terminal
-		if err := l.run(f.ctx); errors.As(err, &end) {
-			for _, s := range l.all() {
-				if w, ok := s.to.(*follower); ok {
-					w.write(note{kind: noteRefused, at: time.Now().UnixNano(), text: end.reason})
+		var end *client.TerminalError
+		if err := l.Run(f.ctx); errors.As(err, &end) {
+			for _, s := range l.Subscriptions() {
+				if w, ok := s.Listener.(*follower); ok {
+					w.write(note{kind: noteRefused, at: time.Now().UnixNano(), text: end.Reason})
 				}
 			}
 		}
@@ -232,26 +233,26 @@ func (w *follower) write(n note) {
 	w.shard.notes = append(w.shard.notes, n)
 }
 
-// moved implements listener.
-func (w *follower) moved(p place, at time.Time) (done bool) {
-	n := note{kind: noteMoved, position: int32(p.position), at: at.UnixNano()}
+// OnPosition implements listener.
+func (w *follower) OnPosition(p client.PositionUpdate, at time.Time) (done bool) {
+	n := note{kind: noteMoved, position: int32(p.Position), at: at.UnixNano()}
 	w.write(n)
-	if p.minutes != p.position*w.fleet.options.Minutes {
-		n.kind, n.asked = noteEstimate, int64(p.minutes)
+	if p.Minutes != p.Position*w.fleet.options.Minutes {
+		n.kind, n.asked = noteEstimate, int64(p.Minutes)
 		w.write(n)
 	}
 	return false
 }
 
-// snapshot implements listener.
-func (w *follower) snapshot(data []byte, asked, got time.Time) (done bool) {
+// OnSnapshot implements listener.
+func (w *follower) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
 	n := note{kind: noteSnapshot, asked: asked.UnixNano(), at: got.UnixNano()}
 	if !w.fleet.options.Snapshots {
 		n.position = int32(w.order.Rank)
 		w.write(n)
 		return false
 	}
-	var s snapshotDTO
+	var s client.Snapshot
 	err := json.Unmarshal(data, &s)
 	switch {
 	case err != nil || s.Type != "SNAPSHOT" || s.Booking.ID != w.order.Booking:
@@ -271,10 +272,10 @@ func (w *follower) snapshot(data []byte, asked, got time.Time) (done bool) {
 	return done
 }
 
-// publication implements listener.
-func (w *follower) publication(data []byte, at time.Time) (done bool) {
+// OnPublication implements listener.
+func (w *follower) OnPublication(data []byte, at time.Time) (done bool) {
 	n := note{kind: noteMalformed, at: at.UnixNano()}
-	var p publicationDTO
+	var p client.Publication
 	err := json.Unmarshal(data, &p)
 	switch {
 	case err != nil || p.Via != "scheduling-system" || p.BookingID != w.order.Booking:
@@ -282,7 +283,7 @@ func (w *follower) publication(data []byte, at time.Time) (done bool) {
 	case p.Type == "MY_BOOKING_ASSIGNED":
 		n.kind, done = noteCalled, true
 	case p.Type == "QUEUE_POSITION_UPDATED" && p.QueuePosition != nil && p.EstimatedWaitMinutes != nil:
-		return w.moved(place{*p.QueuePosition, *p.EstimatedWaitMinutes}, at)
+		return w.OnPosition(client.PositionUpdate{Position: *p.QueuePosition, Minutes: *p.EstimatedWaitMinutes}, at)
 	case p.Type == "MY_BOOKING_CALLED" || p.Type == "BOOKING_UPDATED" || p.Type == "MY_BOOKING_ENDED":
 		return false // nothing about the place in the queue
 	default:
@@ -292,8 +293,8 @@ func (w *follower) publication(data []byte, at time.Time) (done bool) {
 	return done
 }
 
-// dropped implements listener.
-func (w *follower) dropped(at time.Time) {
+// OnDisconnect implements listener.
+func (w *follower) OnDisconnect(at time.Time) {
 	w.write(note{kind: noteDropped, at: at.UnixNano()})
 }
 

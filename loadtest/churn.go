@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
 
@@ -70,14 +71,14 @@ func (c *churn) run(ctx context.Context) (*report.Report, error) {
 	c.places = make([]atomic.Int64, len(c.crowd.room.patients))
 	started := time.Now()
 	samples := report.NewSampler(started,
-		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&c.crowd.live.now)},
+		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&c.crowd.live.Connected)},
 		report.Measure{Chart: "connections", Name: "connections", Unit: "per second", Rate: true, Read: report.Gauge(&c.came)},
 	)
 	stopSamples := samples.Run()
 	stopProgress := report.ShowProgress(c.options.Progress, func() report.Progress {
 		return report.Progress{
 			Done: c.left.Load(), Total: int64(c.options.Connections), What: "clients came and left",
-			Detail: fmt.Sprintf("%d connected, %d failed attempts, %d wrong", c.crowd.live.now.Load(), c.crowd.live.failed.Load(), c.crowd.wrong()),
+			Detail: fmt.Sprintf("%d connected, %d failed attempts, %d wrong", c.crowd.live.Connected.Load(), c.crowd.live.Failed.Load(), c.crowd.wrong()),
 		}
 	})
 	before, after, err := c.play(ctx, samples)
@@ -89,40 +90,40 @@ func (c *churn) run(ctx context.Context) (*report.Report, error) {
 
 	result := report.New("churn", started)
 	result.AddSetting("connections", "%d in %v, each for %v on average", c.options.Connections, c.options.Duration, c.options.stay)
-	result.AddSetting("against", "%s (%s)", joined(c.crowd.room.api.nodes), c.crowd.room.traffic.Protocol)
+	result.AddSetting("against", "%s (%s)", joined(c.crowd.room.api.Nodes), c.crowd.room.traffic.Protocol)
 	result.AddSetting("patients", "%d, who do not move", c.options.Patients)
 	result.AddFigures("the server afterwards",
-		report.Figure{Name: "goroutines more than before", Value: after.goroutines - before.goroutines, AtMost: churnGoroutines, Headline: true,
-			Note: fmt.Sprintf("%s before, %s after", report.Number(before.goroutines), report.Number(after.goroutines))},
-		report.Figure{Name: "memory more than before", Value: (after.resident - before.resident) / (1 << 20), Unit: "MB", AtMost: churnMemory / (1 << 20), Headline: true,
-			Note: fmt.Sprintf("resident, %s MB before, %s MB after", report.Number(before.resident/(1<<20)), report.Number(after.resident/(1<<20)))},
+		report.Figure{Name: "goroutines more than before", Value: after.Goroutines - before.Goroutines, AtMost: churnGoroutines, Headline: true,
+			Note: fmt.Sprintf("%s before, %s after", report.Number(before.Goroutines), report.Number(after.Goroutines))},
+		report.Figure{Name: "memory more than before", Value: (after.Resident - before.Resident) / (1 << 20), Unit: "MB", AtMost: churnMemory / (1 << 20), Headline: true,
+			Note: fmt.Sprintf("resident, %s MB before, %s MB after", report.Number(before.Resident/(1<<20)), report.Number(after.Resident/(1<<20)))},
 	)
 	result.AddFigures("clients",
 		report.Count("came", c.came.Load(), "of them one in twenty before the first look at the server"),
-		report.Count("most at once", c.crowd.live.peak.Load(), ""),
-		report.Count("failed attempts", c.crowd.live.failed.Load(), "each was repeated"),
+		report.Count("most at once", c.crowd.live.Peak.Load(), ""),
+		report.Count("failed attempts", c.crowd.live.Failed.Load(), "each was repeated"),
 		report.Count("snapshots checked", c.crowd.tally.snapshots.Load(), ""),
 	)
 	result.Faults = c.crowd.faults()
-	result.Faults.Missed += c.came.Load() - c.crowd.live.opened.Load()
+	result.Faults.Missed += c.came.Load() - c.crowd.live.Opened.Load()
 	result.Problems = append(result.Problems, c.crowd.tally.allProblems()...)
 	samples.AddTo(result)
 	result.Conclude()
 	return result, nil
 }
 
-func (c *churn) play(ctx context.Context, samples *report.Sampler) (before, after usage, err error) {
+func (c *churn) play(ctx context.Context, samples *report.Sampler) (before, after client.Usage, err error) {
 	warm := max(1, int(float64(c.options.Connections)*churnWarmUp))
 	pace := c.options.Duration / time.Duration(c.options.Connections)
 	if err := c.come(ctx, warm, pace); err != nil {
-		return usage{}, usage{}, err
+		return client.Usage{}, client.Usage{}, err
 	}
 	if before, err = c.settle(ctx, nil); err != nil {
-		return usage{}, usage{}, err
+		return client.Usage{}, client.Usage{}, err
 	}
 	samples.Mark("baseline")
 	if err := c.come(ctx, c.options.Connections-warm, pace); err != nil {
-		return usage{}, usage{}, err
+		return client.Usage{}, client.Usage{}, err
 	}
 	samples.Mark("all left")
 	after, err = c.settle(ctx, &before)
@@ -133,7 +134,7 @@ func (c *churn) play(ctx context.Context, samples *report.Sampler) (before, afte
 func (c *churn) come(ctx context.Context, n int, pace time.Duration) error {
 	next := time.Now()
 	for range n {
-		if err := pause(ctx, time.Until(next)); err != nil {
+		if err := client.Pause(ctx, time.Until(next)); err != nil {
 			return err
 		}
 		next = next.Add(pace)
@@ -162,14 +163,14 @@ func (c *churn) visit(ctx context.Context, number int) error {
 		go func() {
 			select {
 			case <-v.stays:
-				if pause(ctx, stay) == nil {
+				if client.Pause(ctx, stay) == nil {
 					leave(errLeaving)
 				}
 			case <-ctx.Done():
 			}
 		}()
-		var end *terminal
-		if err := l.run(ctx); errors.As(err, &end) {
+		var end *client.TerminalError
+		if err := l.Run(ctx); errors.As(err, &end) {
 			c.crowd.tally.problem("refused client", p.booking, "%v", err)
 		}
 		c.places[patient].Store(int64(v.place))
@@ -183,9 +184,9 @@ type visitor struct {
 	stays chan struct{}
 }
 
-// snapshot implements listener.
-func (v *visitor) snapshot(data []byte, asked, got time.Time) (done bool) {
-	done = v.standing.snapshot(data, asked, got)
+// OnSnapshot implements listener.
+func (v *visitor) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
+	done = v.standing.OnSnapshot(data, asked, got)
 	select {
 	case v.stays <- struct{}{}:
 	default:
@@ -194,18 +195,18 @@ func (v *visitor) snapshot(data []byte, asked, got time.Time) (done bool) {
 }
 
 // settle waits until the server is at rest: as before, or no longer changing.
-func (c *churn) settle(ctx context.Context, before *usage) (usage, error) {
-	var last usage
+func (c *churn) settle(ctx context.Context, before *client.Usage) (client.Usage, error) {
+	var last client.Usage
 	same := 0
 	for until := time.Now().Add(c.options.limit); ; {
-		now, err := c.crowd.room.api.usage(ctx)
+		now, err := c.crowd.room.api.Usage(ctx)
 		if err != nil {
-			return usage{}, err
+			return client.Usage{}, err
 		}
 		switch {
-		case before != nil && now.goroutines <= before.goroutines+churnGoroutines && now.resident <= before.resident+churnMemory:
+		case before != nil && now.Goroutines <= before.Goroutines+churnGoroutines && now.Resident <= before.Resident+churnMemory:
 			return now, nil
-		case math.Abs(now.goroutines-last.goroutines) <= churnGoroutines:
+		case math.Abs(now.Goroutines-last.Goroutines) <= churnGoroutines:
 			same++
 		default:
 			same = 0
@@ -214,8 +215,8 @@ func (c *churn) settle(ctx context.Context, before *usage) (usage, error) {
 			return now, nil
 		}
 		last = now
-		if err := pause(ctx, settleEvery); err != nil {
-			return usage{}, err
+		if err := client.Pause(ctx, settleEvery); err != nil {
+			return client.Usage{}, err
 		}
 	}
 }

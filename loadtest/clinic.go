@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"nowserving/loadtest/client"
 )
 
 // DoctorPhone is the phone number with which the doctor of a demo clinic signs
@@ -24,7 +26,7 @@ type Clinic struct {
 	// DisplayPath is the path of the waiting-room screen, with its token.
 	DisplayPath string
 
-	api   *api
+	api   *client.API
 	speed float64
 	log   *slog.Logger
 	types []string
@@ -84,17 +86,17 @@ func OpenClinic(ctx context.Context, url, key string, speed float64, log *slog.L
 	if speed <= 0 {
 		return nil, errors.New("the speed of a simulated day is larger than 0")
 	}
-	c := &Clinic{api: newAPI([]string{url}, key, newRequestStats()), speed: speed, log: log}
-	var org enveloped[identified]
-	err := c.api.call(ctx, "create organization", http.MethodPost, "/management/organizations",
+	c := &Clinic{api: client.NewAPI([]string{url}, key, client.NewRequestStats()), speed: speed, log: log}
+	var org client.Envelope[client.Created]
+	err := c.api.Call(ctx, "create organization", http.MethodPost, "/management/organizations",
 		map[string]any{"name": "Al Noor Clinic", "timezone": "Asia/Riyadh"}, &org, false)
 	if err != nil {
 		return nil, err
 	}
-	c.OrganizationID, c.api.tenant = org.Result.ID, org.Result.ID
+	c.OrganizationID, c.api.Tenant = org.Result.ID, org.Result.ID
 	for _, s := range offers {
-		var t enveloped[identified]
-		err := c.api.call(ctx, "create type", http.MethodPost, "/management/types", map[string]any{
+		var t client.Envelope[client.Created]
+		err := c.api.Call(ctx, "create type", http.MethodPost, "/management/types", map[string]any{
 			"name": s.name, "name_translations": map[string]string{"en": s.name, "ar": s.nameAr},
 			"minutes": s.minutes, "on": true, "bookFromWebsite": true,
 		}, &t, false)
@@ -111,19 +113,19 @@ func OpenClinic(ctx context.Context, url, key string, speed float64, log *slog.L
 		if !plan.played {
 			body["providerPhone"] = DoctorPhone
 		}
-		var r enveloped[identified]
-		if err := c.api.call(ctx, "create resource", http.MethodPost, "/management/resources", body, &r, false); err != nil {
+		var r client.Envelope[client.Created]
+		if err := c.api.Call(ctx, "create resource", http.MethodPost, "/management/resources", body, &r, false); err != nil {
 			return nil, err
 		}
 		if plan.played {
 			c.rooms = append(c.rooms, room{r.Result.ID, float64(offers[plan.service].minutes)})
 		}
 	}
-	var display enveloped[struct {
+	var display client.Envelope[struct {
 		ID    string `json:"id"`
 		Token string `json:"token"`
 	}]
-	err = c.api.call(ctx, "create display", http.MethodPost, "/management/displays", map[string]any{"name": "Waiting room"}, &display, false)
+	err = c.api.Call(ctx, "create display", http.MethodPost, "/management/displays", map[string]any{"name": "Waiting room"}, &display, false)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +135,7 @@ func OpenClinic(ctx context.Context, url, key string, speed float64, log *slog.L
 
 // Live lets patients come and doctors work until ctx ends.
 func (c *Clinic) Live(ctx context.Context) {
-	defer c.api.close()
+	defer c.api.Close()
 	var wg sync.WaitGroup
 	wg.Go(func() { c.arrivals(ctx) })
 	for _, r := range c.rooms {
@@ -144,7 +146,7 @@ func (c *Clinic) Live(ctx context.Context) {
 
 // minutes waits for simulated minutes; it returns false when ctx ends.
 func (c *Clinic) minutes(ctx context.Context, n float64) bool {
-	return pause(ctx, time.Duration(n/c.speed*float64(time.Minute))) == nil
+	return client.Pause(ctx, time.Duration(n/c.speed*float64(time.Minute))) == nil
 }
 
 func (c *Clinic) arrivals(ctx context.Context) {
@@ -164,10 +166,10 @@ func (c *Clinic) arrivals(ctx context.Context) {
 }
 
 func (c *Clinic) arrive(ctx context.Context) {
-	var waiting enveloped[[]struct {
+	var waiting client.Envelope[[]struct {
 		PendingCount int `json:"pendingCount"`
 	}]
-	if err := c.api.call(ctx, "count who waits", http.MethodPost, "/availability/types", map[string]any{}, &waiting, false); err != nil {
+	if err := c.api.Call(ctx, "count who waits", http.MethodPost, "/availability/types", map[string]any{}, &waiting, false); err != nil {
 		c.say(ctx, err)
 		return
 	}
@@ -182,7 +184,7 @@ func (c *Clinic) arrive(ctx context.Context) {
 	if mathrand.IntN(25) == 0 { //nolint:gosec // a play, not a secret
 		priority = 10
 	}
-	c.say(ctx, c.api.call(ctx, "join", http.MethodPut, "/management/scheduling/new", map[string]any{
+	c.say(ctx, c.api.Call(ctx, "join", http.MethodPut, "/management/scheduling/new", map[string]any{
 		"type": c.types[pick()], "assign": false, "priority": priority,
 		"customerIdentifier": map[string]string{
 			"firstName": firstNames[mathrand.IntN(len(firstNames))], //nolint:gosec // a play, not a secret
@@ -205,9 +207,9 @@ func pick() int {
 // work is one doctor's day: take the next, wait for them to come, serve, end.
 func (c *Clinic) work(ctx context.Context, r room) {
 	for ctx.Err() == nil {
-		var next enveloped[bookingDTO]
-		err := c.api.call(ctx, "take the next", http.MethodPost, "/management/queue/next", map[string]string{"resourceId": r.id}, &next, false)
-		if no, ok := errors.AsType[*refusal](err); ok && no.code == "QUE-EMPTY" {
+		var next client.Envelope[client.Booking]
+		err := c.api.Call(ctx, "take the next", http.MethodPost, "/management/queue/next", map[string]string{"resourceId": r.id}, &next, false)
+		if no, ok := errors.AsType[*client.RefusalError](err); ok && no.Code == "QUE-EMPTY" {
 			err = nil
 		}
 		if err != nil || next.Result.ID == "" {
@@ -222,14 +224,14 @@ func (c *Clinic) work(ctx context.Context, r room) {
 		}
 		body := map[string]string{"bookingId": next.Result.ID}
 		if mathrand.IntN(100) < noShows { //nolint:gosec // a play, not a secret
-			c.say(ctx, c.api.call(ctx, "no-show", http.MethodPost, "/management/bookings/noShow", body, nil, true))
+			c.say(ctx, c.api.Call(ctx, "no-show", http.MethodPost, "/management/bookings/noShow", body, nil, true))
 			continue
 		}
-		c.say(ctx, c.api.call(ctx, "start", http.MethodPost, "/management/bookings/start", body, nil, true))
+		c.say(ctx, c.api.Call(ctx, "start", http.MethodPost, "/management/bookings/start", body, nil, true))
 		if !c.minutes(ctx, r.minutes*math.Exp(mathrand.NormFloat64()*0.4)*0.9) { //nolint:gosec // a play, not a secret
 			return
 		}
-		c.say(ctx, c.api.call(ctx, "end", http.MethodPost, "/management/bookings/end", body, nil, true))
+		c.say(ctx, c.api.Call(ctx, "end", http.MethodPost, "/management/bookings/end", body, nil, true))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
 
@@ -41,7 +42,7 @@ func Connect(ctx context.Context, o ConnectOptions) (*report.Report, error) {
 	if err := room.setUp(ctx); err != nil {
 		return nil, fmt.Errorf("set up the queue: %w", err)
 	}
-	empty, err := room.api.usage(ctx)
+	empty, err := room.api.Usage(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +54,7 @@ func Connect(ctx context.Context, o ConnectOptions) (*report.Report, error) {
 	defer r.crew.dismiss()
 	connected := time.Since(started)
 
-	before, err := room.api.usage(ctx)
+	before, err := room.api.Usage(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -61,12 +62,12 @@ func Connect(ctx context.Context, o ConnectOptions) (*report.Report, error) {
 	stop := report.ShowProgress(o.Progress, func() report.Progress {
 		return report.Progress{Done: int64(time.Since(idle).Seconds()), Total: int64(o.Idle.Seconds()), What: "seconds idle"}
 	})
-	err = pause(ctx, o.Idle)
+	err = client.Pause(ctx, o.Idle)
 	stop()
 	if err != nil {
 		return nil, err
 	}
-	after, err := room.api.usage(ctx)
+	after, err := room.api.Usage(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -84,27 +85,27 @@ func Connect(ctx context.Context, o ConnectOptions) (*report.Report, error) {
 	result.AddSetting("protocol", "%s", t.Protocol)
 	result.AddSetting("clients", "in %d processes on %d cores", t.Processes, runtime.NumCPU())
 	result.AddFigures("an idle connection",
-		report.Figure{Name: "resident per idle connection", Value: (after.resident - empty.resident) / n / 1024, Unit: "KB", Headline: true, Note: "resident memory of the server, less what it was before"},
-		report.Figure{Name: "resident per connection at first", Value: (before.resident - empty.resident) / n / 1024, Unit: "KB", Note: "what connecting leaves behind included; both are low if the server had memory to spare"},
-		report.Figure{Name: "goroutines per idle connection", Value: (after.goroutines - empty.goroutines) / n},
-		report.Figure{Name: "CPU while idle", Value: 1000 * (after.cpu - before.cpu) / time.Since(idle).Seconds(), Unit: "ms/s", Note: "of the whole server"},
+		report.Figure{Name: "resident per idle connection", Value: (after.Resident - empty.Resident) / n / 1024, Unit: "KB", Headline: true, Note: "resident memory of the server, less what it was before"},
+		report.Figure{Name: "resident per connection at first", Value: (before.Resident - empty.Resident) / n / 1024, Unit: "KB", Note: "what connecting leaves behind included; both are low if the server had memory to spare"},
+		report.Figure{Name: "goroutines per idle connection", Value: (after.Goroutines - empty.Goroutines) / n},
+		report.Figure{Name: "CPU while idle", Value: 1000 * (after.CPU - before.CPU) / time.Since(idle).Seconds(), Unit: "ms/s", Note: "of the whole server"},
 	)
 	result.AddFigures("the server",
-		report.Figure{Name: "resident before", Value: empty.resident / (1 << 20), Unit: "MB"},
-		report.Figure{Name: "resident when all were connected", Value: before.resident / (1 << 20), Unit: "MB"},
-		report.Figure{Name: "resident after the idle time", Value: after.resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "resident before", Value: empty.Resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "resident when all were connected", Value: before.Resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "resident after the idle time", Value: after.Resident / (1 << 20), Unit: "MB"},
 	)
 	result.AddFigures("connecting",
 		report.Figure{Name: "time to connect all", Value: connected.Seconds(), Unit: "s", Headline: true},
 		report.Figure{Name: "connections a second", Value: n / connected.Seconds(), Unit: "1/s"},
-		report.Figure{Name: "CPU per connection", Value: 1000 * (before.cpu - empty.cpu) / n, Unit: "ms", Note: "handshake, token and snapshot"},
+		report.Figure{Name: "CPU per connection", Value: 1000 * (before.CPU - empty.CPU) / n, Unit: "ms", Note: "handshake, token and snapshot"},
 		report.Count("failed attempts", r.status.Failed, ""),
 		report.Count("reconnects", r.status.Reconnects, ""),
 	)
-	room.api.requests.fill(result)
+	room.api.Requests.AddTo(result)
 	found := r.outcome.Faults
 	found.Add(room.tally.faultCounts())
-	found.FailedRequests = room.api.requests.failed.Load()
+	found.FailedRequests = room.api.Requests.Failed.Load()
 	result.Faults, result.Problems = &found, append(room.tally.allProblems(), r.outcome.Problems...)
 	result.Conclude()
 	return result, nil

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
 
@@ -18,7 +19,7 @@ const attemptsAtOnce = 200
 // crowd is many clients in this process, each with a booking of its own.
 type crowd struct {
 	room  *waitingRoom
-	live  liveStats
+	live  client.Stats
 	tally *tally
 	stop  context.CancelCauseFunc
 	ctx   context.Context
@@ -40,24 +41,24 @@ func (c *crowd) close() {
 }
 
 // newLink is the connection of one patient.
-func (c *crowd) newLink(i int, p *joiner, to listener) (*link, error) {
-	kind, err := parseProtocol(c.room.traffic.Protocol)
+func (c *crowd) newLink(i int, p *joiner, to client.Listener) (*client.Connection, error) {
+	kind, err := client.ParseProtocol(c.room.traffic.Protocol)
 	if err != nil {
 		return nil, err
 	}
-	l := &link{
-		nodes: c.room.api.nodes, first: i % len(c.room.api.nodes), protocol: kind,
-		token: p.token, stats: &c.live,
+	l := &client.Connection{
+		Nodes: c.room.api.Nodes, FirstNode: i % len(c.room.api.Nodes), Protocol: kind,
+		Token: p.token, Stats: &c.live,
 	}
-	l.add(&subscription{channel: "booking:" + p.booking, booking: p.booking, to: to})
+	l.Add(&client.Subscription{Channel: "booking:" + p.booking, Booking: p.booking, Listener: to})
 	return l, nil
 }
 
 // follow keeps a link alive until the crowd is closed.
-func (c *crowd) follow(l *link, booking string) {
+func (c *crowd) follow(l *client.Connection, booking string) {
 	c.wg.Go(func() {
-		var end *terminal
-		if err := l.run(c.ctx); errors.As(err, &end) {
+		var end *client.TerminalError
+		if err := l.Run(c.ctx); errors.As(err, &end) {
 			c.tally.problem("refused client", booking, "%v", err)
 		}
 	})
@@ -65,9 +66,9 @@ func (c *crowd) follow(l *link, booking string) {
 
 // connectAll lets all clients connect, not too many at once, and waits until
 // each has come to something. It returns when all are subscribed.
-func (c *crowd) connectAll(ctx context.Context, links []*link, progress func(report.Progress)) error {
+func (c *crowd) connectAll(ctx context.Context, links []*client.Connection, progress func(report.Progress)) error {
 	stop := report.ShowProgress(progress, func() report.Progress {
-		return report.Progress{Done: c.live.now.Load(), Total: int64(len(links)), What: "clients connected"}
+		return report.Progress{Done: c.live.Connected.Load(), Total: int64(len(links)), What: "clients connected"}
 	})
 	defer stop()
 	gate := make(chan struct{}, attemptsAtOnce)
@@ -77,11 +78,11 @@ func (c *crowd) connectAll(ctx context.Context, links []*link, progress func(rep
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		l.tried = sync.OnceFunc(func() { <-gate })
+		l.Attempted = sync.OnceFunc(func() { <-gate })
 		c.follow(l, c.room.patients[i].booking)
 	}
 	return c.await(ctx, openingLimit, fmt.Sprintf("%d clients are connected", len(links)), func() bool {
-		return c.live.now.Load() == int64(len(links))
+		return c.live.Connected.Load() == int64(len(links))
 	})
 }
 
@@ -95,9 +96,9 @@ var errTooLong = errors.New("took too long")
 func (c *crowd) await(ctx context.Context, limit time.Duration, what string, done func() bool) error {
 	for until := time.Now().Add(limit); !done(); {
 		if time.Now().After(until) {
-			return fmt.Errorf("%w: not after %v that %s (%d now, %d attempts failed)", errTooLong, limit, what, c.live.now.Load(), c.live.failed.Load())
+			return fmt.Errorf("%w: not after %v that %s (%d now, %d attempts failed)", errTooLong, limit, what, c.live.Connected.Load(), c.live.Failed.Load())
 		}
-		if err := pause(ctx, pollEvery); err != nil {
+		if err := client.Pause(ctx, pollEvery); err != nil {
 			return err
 		}
 	}
@@ -112,21 +113,21 @@ func (c *crowd) fault(kind faultKind, booking, format string, args ...any) {
 // faults sums up what was wrong.
 func (c *crowd) faults() *report.Faults {
 	f := c.tally.faultCounts()
-	f.FailedRequests = c.room.api.requests.failed.Load()
-	f.RefusedClients = c.live.refused.Load()
+	f.FailedRequests = c.room.api.Requests.Failed.Load()
+	f.RefusedClients = c.live.Refused.Load()
 	return &f
 }
 
 // wrong counts the faults so far.
 func (c *crowd) wrong() int64 {
-	return c.tally.total.Load() + c.room.api.requests.failed.Load() + c.live.refused.Load()
+	return c.tally.total.Load() + c.room.api.Requests.Failed.Load() + c.live.Refused.Load()
 }
 
 // readSnapshot returns the place that a snapshot shows, and checks the rest of it.
 func (c *crowd) readSnapshot(p *joiner, data []byte) (place int, ok bool) {
 	c.tally.snapshots.Add(1)
 	c.tally.checked.Add(1)
-	var s snapshotDTO
+	var s client.Snapshot
 	b := &s.Booking
 	switch err := json.Unmarshal(data, &s); {
 	case err != nil:
@@ -155,8 +156,8 @@ type standing struct {
 	drops *atomic.Int64
 }
 
-// snapshot implements listener.
-func (s *standing) snapshot(data []byte, _, got time.Time) (done bool) {
+// OnSnapshot implements listener.
+func (s *standing) OnSnapshot(data []byte, _, got time.Time) (done bool) {
 	place, ok := s.crowd.readSnapshot(s.p, data)
 	switch {
 	case !ok:
@@ -173,25 +174,25 @@ func (s *standing) snapshot(data []byte, _, got time.Time) (done bool) {
 	return false
 }
 
-// moved implements listener.
-func (s *standing) moved(p place, _ time.Time) (done bool) {
+// OnPosition implements listener.
+func (s *standing) OnPosition(p client.PositionUpdate, _ time.Time) (done bool) {
 	s.crowd.tally.checked.Add(1)
-	if p.position == s.place {
-		s.crowd.fault(duplicate, s.p.booking, "told position %d again", p.position)
+	if p.Position == s.place {
+		s.crowd.fault(duplicate, s.p.booking, "told position %d again", p.Position)
 	} else {
-		s.crowd.fault(wrongPosition, s.p.booking, "told position %d, truth is %d", p.position, s.place)
+		s.crowd.fault(wrongPosition, s.p.booking, "told position %d, truth is %d", p.Position, s.place)
 	}
 	return false
 }
 
-// publication implements listener.
-func (s *standing) publication(data []byte, _ time.Time) (done bool) {
+// OnPublication implements listener.
+func (s *standing) OnPublication(data []byte, _ time.Time) (done bool) {
 	s.crowd.fault(wrongNews, s.p.booking, "told %.100s, truth is that nothing happened", data)
 	return false
 }
 
-// dropped implements listener.
-func (s *standing) dropped(at time.Time) {
+// OnDisconnect implements listener.
+func (s *standing) OnDisconnect(at time.Time) {
 	if s.crowd.ctx.Err() != nil {
 		return // it was told to leave
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 
 	"github.com/centrifugal/protocol"
@@ -145,7 +146,7 @@ func (s *fakeServer) serveAPI(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if s.quiet > 0 && r.URL.Path == "/management/bookings/assign" {
-		if err := pause(r.Context(), s.quiet); err != nil {
+		if err := client.Pause(r.Context(), s.quiet); err != nil {
 			return
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 
 	"github.com/centrifugal/protocol"
@@ -56,7 +57,7 @@ func floor(ctx context.Context, o FloorOptions, process bool) (*report.Report, e
 
 // open starts the server and connects the clients.
 func (o FloorOptions) open(ctx context.Context, process bool) (_ *rush, _ func(), err error) {
-	kind, err := parseProtocol(o.Protocol)
+	kind, err := client.ParseProtocol(o.Protocol)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -97,12 +98,12 @@ func (o FloorOptions) open(ctx context.Context, process bool) (_ *rush, _ func()
 		_, err := server.ask(order{Bare: &bareOrder{Serve: 1, Queue: queue, Ahead: ahead}})
 		return err
 	}
-	r.usage = func(context.Context) (usage, error) {
+	r.usage = func(context.Context) (client.Usage, error) {
 		answer, err := server.ask(order{Bare: &bareOrder{}})
 		if err != nil {
-			return usage{}, err
+			return client.Usage{}, err
 		}
-		return usage{cpu: answer.Bare.CPU}, nil
+		return client.Usage{CPU: answer.Bare.CPU}, nil
 	}
 	r.crew, err = hireCrew(ctx, o.Traffic, fleetOptions{
 		Nodes: []string{"http://" + listening.Bare.Address}, Protocol: kind, Bound: o.Bound, Minutes: visitMinutes,
@@ -137,7 +138,7 @@ func awaitBare(ctx context.Context, server *hand, links int) error {
 		if time.Now().After(until) {
 			return fmt.Errorf("%d of %d sockets were accepted", answer.Bare.Connected, links)
 		}
-		if err := pause(ctx, tellEvery); err != nil {
+		if err := client.Pause(ctx, tellEvery); err != nil {
 			return err
 		}
 	}
@@ -369,8 +370,8 @@ func (b *bareServer) frame(payload, frame []byte, phone, served int) ([]byte, []
 	var channel [64]byte
 	for i, id := range p.Bookings {
 		position := p.Ranks[i] - served
-		payload = appendPush(payload, b.protocol, append(append(channel[:0], "booking:"...), id...),
-			appendPosition(data[:0], id, position, position*visitMinutes))
+		payload = client.AppendPush(payload, b.protocol, append(append(channel[:0], "booking:"...), id...),
+			client.AppendPosition(data[:0], id, position, position*visitMinutes))
 	}
-	return payload, appendMessage(frame, b.protocol, payload)
+	return payload, client.AppendMessage(frame, b.protocol, payload)
 }

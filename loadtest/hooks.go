@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -80,20 +81,20 @@ func Hooks(ctx context.Context, o HooksOptions) (*report.Report, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	nodes, err := parseNodes(o.Nodes)
+	nodes, err := client.ParseNodes(o.Nodes)
 	if err != nil {
 		return nil, err
 	}
 	h := &hookRun{
-		o: o, api: newAPI(nodes, o.Key, newRequestStats()), tally: newTally(),
+		o: o, api: client.NewAPI(nodes, o.Key, client.NewRequestStats()), tally: newTally(),
 		ids: map[string]delivery{}, seen: map[delivery]arrival{},
 	}
-	defer h.api.close()
+	defer h.api.Close()
 	defer h.stop()
 	if err := h.setUp(ctx); err != nil {
 		return nil, fmt.Errorf("set up the webhooks: %w", err)
 	}
-	before, err := h.api.usage(ctx)
+	before, err := h.api.Usage(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -112,18 +113,18 @@ func Hooks(ctx context.Context, o HooksOptions) (*report.Report, error) {
 	}
 	result := report.New("hooks", h.started)
 	result.Interrupted = ctx.Err() != nil
-	after, err := h.api.usage(context.WithoutCancel(ctx))
+	after, err := h.api.Usage(context.WithoutCancel(ctx))
 	if err != nil {
 		return nil, err
 	}
-	h.report(result, made, after.cpu-before.cpu)
+	h.report(result, made, after.CPU-before.CPU)
 	return result, nil
 }
 
 // hookRun is one run of Hooks.
 type hookRun struct {
 	o         HooksOptions
-	api       *api
+	api       *client.API
 	tally     *tally
 	clinics   []hookClinic
 	receivers []*receiver
@@ -142,7 +143,7 @@ type hookRun struct {
 
 // hookClinic is an organization and the number of its first receiver.
 type hookClinic struct {
-	api    *api
+	api    *client.API
 	typeID string
 	first  int
 }
@@ -178,24 +179,24 @@ func (h *hookRun) setUp(ctx context.Context) error {
 		h.receivers = append(h.receivers, r)
 	}
 	for first := 0; first < h.o.Endpoints; first += receiversOfOrganization {
-		tenant, err := h.api.createOrganization(ctx, "Load of webhooks")
+		tenant, err := h.api.CreateOrganization(ctx, "Load of webhooks")
 		if err != nil {
 			return err
 		}
-		c := hookClinic{api: h.api.as(h.api.key), first: first}
-		c.api.tenant = tenant
-		kind, err := c.api.createType(ctx, "Visit", visitMinutes)
+		c := hookClinic{api: h.api.As(h.api.Key), first: first}
+		c.api.Tenant = tenant
+		kind, err := c.api.CreateType(ctx, "Visit", visitMinutes)
 		if err != nil {
 			return err
 		}
 		c.typeID = kind.ID
-		if _, err := c.api.createResource(ctx, "Room", kind.ID); err != nil {
+		if _, err := c.api.CreateResource(ctx, "Room", kind.ID); err != nil {
 			return err
 		}
 		for _, r := range h.receiversOf(c) {
 			for _, trigger := range []string{triggerJoined, triggerLeft} {
 				body := map[string]any{"trigger": trigger, "url": r.url, "secret": r.secret}
-				if err := c.api.call(ctx, "add a webhook", http.MethodPost, "/management/webhooks", body, nil, false); err != nil {
+				if err := c.api.Call(ctx, "add a webhook", http.MethodPost, "/management/webhooks", body, nil, false); err != nil {
 					return fmt.Errorf("%w (start the server with NOWSERVING_WEBHOOK_ALLOW_PRIVATE=true)", err)
 				}
 			}
@@ -330,24 +331,24 @@ func (h *hookRun) visit(ctx context.Context, i int) error {
 	if h.o.Rate > 0 {
 		due := h.started.Add(time.Duration(float64(2*i) / h.o.Rate * float64(time.Second)))
 		h.tally.behind(time.Since(due))
-		if err := pause(ctx, time.Until(due)); err != nil {
+		if err := client.Pause(ctx, time.Until(due)); err != nil {
 			return err
 		}
 	}
 	c := h.clinics[i%len(h.clinics)]
-	b, err := c.api.join(ctx, c.typeID)
+	b, err := c.api.Join(ctx, c.typeID)
 	if err != nil {
 		return err
 	}
 	h.visits[i] = b.ID
-	return c.api.cancel(ctx, b.ID)
+	return c.api.Cancel(ctx, b.ID)
 }
 
 // await waits until everything has been told, or nothing more comes.
 func (h *hookRun) await(ctx context.Context) error {
 	came, since := int64(0), time.Now()
 	for came < int64(h.expected()) && time.Since(since) < h.o.Patience {
-		if err := pause(ctx, report.ProgressInterval); err != nil {
+		if err := client.Pause(ctx, report.ProgressInterval); err != nil {
 			return err
 		}
 		if now := h.tally.checked.Load(); now > came {
@@ -395,7 +396,7 @@ func (h *hookRun) report(r *report.Report, made time.Duration, cpu float64) {
 	r.AddSetting("receivers", "%d, %d of them dead", h.o.Endpoints, h.o.Dead)
 	r.AddSetting("organizations", "%d", len(h.clinics))
 	r.AddSetting("events", "%.0f at %s", events, paceText(h.o.Rate))
-	r.AddSetting("nodes", "%s", joined(h.api.nodes))
+	r.AddSetting("nodes", "%s", joined(h.api.Nodes))
 	r.AddFigures("deliveries",
 		report.Figure{Name: "deliveries a second", Value: n / h.last.Sub(h.started).Seconds(), Unit: "1/s", Headline: true, Note: "from the first request to the last arrival"},
 		report.Figure{Name: "p50 to the first attempt", Value: report.Milliseconds(h.latency.Quantile(0.5)), Unit: "ms", Headline: true, Note: "from the clock of the transaction to the arrival"},
@@ -410,9 +411,9 @@ func (h *hookRun) report(r *report.Report, made time.Duration, cpu float64) {
 		report.Figure{Name: "CPU of the servers per delivery", Value: 1000 * cpu / max(n, 1), Unit: "ms", Note: "the events themselves included"},
 	)
 	r.AddCurve("webhooks", "commit to first attempt", &h.latency)
-	h.api.requests.fill(r)
+	h.api.Requests.AddTo(r)
 	faults := h.tally.faultCounts()
-	faults.FailedRequests = h.api.requests.failed.Load()
+	faults.FailedRequests = h.api.Requests.Failed.Load()
 	r.Faults, r.Problems = &faults, append(h.tally.allProblems(), r.Problems...)
 	r.Conclude()
 }

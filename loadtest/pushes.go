@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
 
@@ -68,12 +69,12 @@ func Pushes(ctx context.Context, o PushesOptions) (*report.Report, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	nodes, err := parseNodes(o.Nodes)
+	nodes, err := client.ParseNodes(o.Nodes)
 	if err != nil {
 		return nil, err
 	}
-	p := &pushRun{o: o, api: newAPI(nodes, o.Key, newRequestStats()), tally: newTally(), phones: map[string]*pushPhone{}}
-	defer p.api.close()
+	p := &pushRun{o: o, api: client.NewAPI(nodes, o.Key, client.NewRequestStats()), tally: newTally(), phones: map[string]*pushPhone{}}
+	defer p.api.Close()
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen for pushes: %w", err)
@@ -88,7 +89,7 @@ func Pushes(ctx context.Context, o PushesOptions) (*report.Report, error) {
 	if err := p.setUp(ctx); err != nil {
 		return nil, fmt.Errorf("set up the queue: %w", err)
 	}
-	before, err := p.api.usage(ctx)
+	before, err := p.api.Usage(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -101,18 +102,18 @@ func Pushes(ctx context.Context, o PushesOptions) (*report.Report, error) {
 		return nil, err
 	}
 	result.Interrupted, result.Took = ctx.Err() != nil, time.Since(p.began).Seconds()
-	after, err := p.api.usage(context.WithoutCancel(ctx))
+	after, err := p.api.Usage(context.WithoutCancel(ctx))
 	if err != nil {
 		return nil, err
 	}
-	p.report(result, after.cpu-before.cpu)
+	p.report(result, after.CPU-before.CPU)
 	return result, nil
 }
 
 // pushRun is one run of Pushes.
 type pushRun struct {
 	o           PushesOptions
-	api         *api
+	api         *client.API
 	tally       *tally
 	typeID      string
 	resourceID  string
@@ -130,7 +131,7 @@ type pushRun struct {
 // pushPhone is a patient's phone and what it has been told.
 type pushPhone struct {
 	token   string
-	api     *api
+	api     *client.API
 	booking string
 	first   int // the place the join was answered with
 
@@ -143,17 +144,17 @@ type pushPhone struct {
 }
 
 func (p *pushRun) setUp(ctx context.Context) error {
-	tenant, err := p.api.createOrganization(ctx, "Load of pushes")
+	tenant, err := p.api.CreateOrganization(ctx, "Load of pushes")
 	if err != nil {
 		return err
 	}
-	p.api.tenant = tenant
-	kind, err := p.api.createType(ctx, "Visit", visitMinutes)
+	p.api.Tenant = tenant
+	kind, err := p.api.CreateType(ctx, "Visit", visitMinutes)
 	if err != nil {
 		return err
 	}
 	p.typeID = kind.ID
-	if p.resourceID, err = p.api.createResource(ctx, "Room", kind.ID); err != nil {
+	if p.resourceID, err = p.api.CreateResource(ctx, "Room", kind.ID); err != nil {
 		return err
 	}
 	p.line = make([]*pushPhone, p.o.Patients)
@@ -167,7 +168,7 @@ func (p *pushRun) setUp(ctx context.Context) error {
 	}
 	done.Store(0)
 	for i, phone := range p.line { // one after another, so that their order is known
-		b, err := phone.api.joinQueue(ctx, p.typeID)
+		b, err := phone.api.JoinByPhone(ctx, p.typeID)
 		if err != nil {
 			return err
 		}
@@ -206,13 +207,13 @@ func (p *pushRun) signInAll(parent context.Context, done *atomic.Int64) error {
 }
 
 func (p *pushRun) newPhone(ctx context.Context, i int) (*pushPhone, error) {
-	session, err := p.api.signIn(ctx, fmt.Sprintf("+9665%08d", 10_000_000+i), p.o.Code)
+	session, err := p.api.SignIn(ctx, fmt.Sprintf("+9665%08d", 10_000_000+i), p.o.Code)
 	if err != nil {
 		return nil, err
 	}
-	phone := &pushPhone{token: fmt.Sprintf("load-%s-%d", p.api.tenant, i), api: session, ids: map[string]bool{}}
+	phone := &pushPhone{token: fmt.Sprintf("load-%s-%d", p.api.Tenant, i), api: session, ids: map[string]bool{}}
 	body := map[string]any{"token": phone.token, "platform": []string{"android", "ios", "web"}[i%3], "lang": []string{"en", "ar"}[i%2]}
-	if err := session.call(ctx, "register a device", http.MethodPost, "/devices", body, nil, false); err != nil {
+	if err := session.Call(ctx, "register a device", http.MethodPost, "/devices", body, nil, false); err != nil {
 		return nil, err
 	}
 	p.mu.Lock()
@@ -238,7 +239,7 @@ func (p *pushRun) receive(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the connection broke: the server will try again
 	}
-	if err := pause(r.Context(), p.o.Delay); err != nil {
+	if err := client.Pause(r.Context(), p.o.Delay); err != nil {
 		return
 	}
 	var m fcmMessage
@@ -323,10 +324,10 @@ func (p *pushRun) play(ctx context.Context) error {
 	for i := range p.o.Moves {
 		due := p.began.Add(time.Duration(float64(i) / p.o.Rate * float64(time.Second)))
 		p.tally.behind(time.Since(due))
-		if err := pause(ctx, time.Until(due)); err != nil {
+		if err := client.Pause(ctx, time.Until(due)); err != nil {
 			return err
 		}
-		b, err := p.api.callNext(ctx, p.resourceID)
+		b, err := p.api.CallNext(ctx, p.resourceID)
 		if err != nil {
 			return err
 		}
@@ -342,7 +343,7 @@ func (p *pushRun) play(ctx context.Context) error {
 // await waits until every phone shows the truth.
 func (p *pushRun) await(ctx context.Context) error {
 	for !p.settled() && time.Since(p.moved) < p.o.Bound {
-		if err := pause(ctx, report.ProgressInterval/10); err != nil {
+		if err := client.Pause(ctx, report.ProgressInterval/10); err != nil {
 			return err
 		}
 	}
@@ -393,7 +394,7 @@ func (p *pushRun) report(r *report.Report, cpu float64) {
 	r.AddSetting("patients", "%d, each with a phone", p.o.Patients)
 	r.AddSetting("moves", "%d at %s", p.o.Moves, paceText(p.o.Rate))
 	r.AddSetting("FCM", "at %s, answers after %v", p.o.Listen, p.o.Delay)
-	r.AddSetting("nodes", "%s", joined(p.api.nodes))
+	r.AddSetting("nodes", "%s", joined(p.api.Nodes))
 	r.AddFigures("pushes",
 		report.Figure{Name: "pushes a second in a sweep", Value: sweep, Unit: "1/s", Headline: true, Note: "of the last one, from its first to its last"},
 		report.Figure{Name: "places told to one phone, at most", Value: float64(most), Headline: true, AtMost: max(1, math.Ceil(lasted)), Note: "one a second"},
@@ -406,9 +407,9 @@ func (p *pushRun) report(r *report.Report, cpu float64) {
 		report.Figure{Name: "behind the schedule at most", Value: report.Milliseconds(lag), Unit: "ms"},
 	)
 	r.AddCurve("places", "last move to the right place", &age)
-	p.api.requests.fill(r)
+	p.api.Requests.AddTo(r)
 	faults := p.tally.faultCounts()
-	faults.FailedRequests = p.api.requests.failed.Load()
+	faults.FailedRequests = p.api.Requests.Failed.Load()
 	r.Faults, r.Problems = &faults, append(p.tally.allProblems(), r.Problems...)
 	r.Conclude()
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
 
@@ -57,13 +58,13 @@ func Queue(ctx context.Context, o QueueOptions) (*report.Report, error) {
 		return nil, err
 	}
 	defer r.crew.dismiss()
-	return r.run(ctx, "queue", room.api.requests)
+	return r.run(ctx, "queue", room.api.Requests)
 }
 
 // waitingRoom is queues of patients on running servers.
 type waitingRoom struct {
 	traffic Traffic
-	api     *api
+	api     *client.API
 	tally   *tally
 	ledger  *ledger
 	refill  bool
@@ -102,34 +103,34 @@ func openRoom(addresses []string, key string, t Traffic) (*waitingRoom, error) {
 	if key == "" {
 		return nil, errors.New("an account API key is needed")
 	}
-	nodes, err := parseNodes(addresses)
+	nodes, err := client.ParseNodes(addresses)
 	if err != nil {
 		return nil, err
 	}
 	return &waitingRoom{
-		traffic: t, api: newAPI(nodes, key, newRequestStats()), tally: newTally(), ledger: newLedger(t.Queues),
+		traffic: t, api: client.NewAPI(nodes, key, client.NewRequestStats()), tally: newTally(), ledger: newLedger(t.Queues),
 		queue: make([]queueState, t.Queues), desks: make([][]doctorsDesk, t.Queues), byBooking: map[string]*joiner{},
 	}, nil
 }
 
-func (w *waitingRoom) close() { w.api.close() }
+func (w *waitingRoom) close() { w.api.Close() }
 
 // setUp makes an organization with a type and some resources for each queue, and
 // lets the patients join.
 func (w *waitingRoom) setUp(ctx context.Context) error {
-	tenant, err := w.api.createOrganization(ctx, fmt.Sprintf("Load of %d patients", w.traffic.Patients))
+	tenant, err := w.api.CreateOrganization(ctx, fmt.Sprintf("Load of %d patients", w.traffic.Patients))
 	if err != nil {
 		return err
 	}
-	w.api.tenant = tenant
+	w.api.Tenant = tenant
 	for q := range w.traffic.Queues {
-		kind, err := w.api.createType(ctx, fmt.Sprintf("Queue %d", q+1), visitMinutes)
+		kind, err := w.api.CreateType(ctx, fmt.Sprintf("Queue %d", q+1), visitMinutes)
 		if err != nil {
 			return err
 		}
 		w.types = append(w.types, kind.ID)
 		for i := range min(w.traffic.Doctors, maxRooms) {
-			id, err := w.api.createResource(ctx, fmt.Sprintf("Queue %d, room %d", q+1, i+1), kind.ID)
+			id, err := w.api.CreateResource(ctx, fmt.Sprintf("Queue %d, room %d", q+1, i+1), kind.ID)
 			if err != nil {
 				return err
 			}
@@ -160,7 +161,7 @@ func (w *waitingRoom) joinAll(parent context.Context) error {
 			for i := next.Add(1) - 1; i < int64(len(seats)) && ctx.Err() == nil; i = next.Add(1) - 1 {
 				p := &joiner{seat: seats[i], sent: time.Now().UnixNano()}
 				p.rank = 0 // the first snapshot tells
-				b, err := w.api.join(ctx, w.types[p.queue])
+				b, err := w.api.Join(ctx, w.types[p.queue])
 				if err != nil {
 					cancel(err)
 					return
@@ -197,7 +198,7 @@ func (w *waitingRoom) linkOrders() []linkOrder {
 // has the account's key: no ticket opens more than one channel.
 func (w *waitingRoom) tokenOf(p *joiner) string {
 	if w.traffic.Watch > 1 {
-		return w.api.key
+		return w.api.Key
 	}
 	return p.token
 }
@@ -209,13 +210,13 @@ func (w *waitingRoom) channelOrder(i int, p *joiner) channelOrder {
 // connect hires a crew, connects everybody and checks that the places shown are
 // ones that the joins may have led to.
 func (w *waitingRoom) connect(ctx context.Context) (*rush, error) {
-	r := &rush{traffic: w.traffic, ledger: w.ledger, tally: w.tally, serve: w.serve, after: w.after, usage: w.api.usage}
-	kind, err := parseProtocol(w.traffic.Protocol)
+	r := &rush{traffic: w.traffic, ledger: w.ledger, tally: w.tally, serve: w.serve, after: w.after, usage: w.api.Usage}
+	kind, err := client.ParseProtocol(w.traffic.Protocol)
 	if err != nil {
 		return nil, err
 	}
 	r.crew, err = hireCrew(ctx, w.traffic, fleetOptions{
-		Nodes: w.api.nodes, Protocol: kind, Bound: w.traffic.Bound, Minutes: visitMinutes, Snapshots: true, News: true,
+		Nodes: w.api.Nodes, Protocol: kind, Bound: w.traffic.Bound, Minutes: visitMinutes, Snapshots: true, News: true,
 	})
 	if err != nil {
 		return nil, err
@@ -286,7 +287,7 @@ func (w *waitingRoom) serve(ctx context.Context, queue, doctor int) error {
 	}
 	before := w.ledger.sent(queue)
 	d := &w.desks[queue][doctor]
-	b, err := w.api.callNext(ctx, d.resource)
+	b, err := w.api.CallNext(ctx, d.resource)
 	if err != nil {
 		return err
 	}
@@ -312,7 +313,7 @@ func (w *waitingRoom) after(ctx context.Context, queue, doctor int) error {
 	}
 	p := d.with
 	d.with = nil
-	if err := w.api.end(ctx, p.booking); err != nil {
+	if err := w.api.End(ctx, p.booking); err != nil {
 		return err
 	}
 	if !w.refill {
@@ -322,7 +323,7 @@ func (w *waitingRoom) after(ctx context.Context, queue, doctor int) error {
 	q.joining.Lock()
 	defer q.joining.Unlock()
 	answered, _ := w.ledger.departed(queue)
-	b, err := w.api.join(ctx, w.types[queue])
+	b, err := w.api.Join(ctx, w.types[queue])
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 
 	"github.com/centrifugal/protocol"
@@ -77,12 +78,12 @@ func (r *replay) run(ctx context.Context, scenario string) (*report.Report, erro
 
 	started := time.Now()
 	samples := report.NewSampler(started,
-		report.Measure{Chart: "deliveries", Name: "updates received", Unit: "per second", Rate: true, Read: report.Gauge(&r.live.messages)},
+		report.Measure{Chart: "deliveries", Name: "updates received", Unit: "per second", Rate: true, Read: report.Gauge(&r.live.Messages)},
 		report.Measure{Chart: "people", Name: "waiting", Read: report.Gauge(&r.waiting)},
-		report.Measure{Chart: "people", Name: "live connections", Read: report.Gauge(&r.live.now)},
+		report.Measure{Chart: "people", Name: "live connections", Read: report.Gauge(&r.live.Connected)},
 	)
 	stopSamples, stopProgress := samples.Run(), report.ShowProgress(r.options.Progress, r.progress)
-	stopRolling := r.options.Roll.run(ctx, r.api.nodes, samples)
+	stopRolling := r.options.Roll.run(ctx, r.api.Nodes, samples)
 	var err error
 	for _, day := range r.days {
 		if err = r.playDay(ctx, r.stories(day)); err != nil {
@@ -96,7 +97,7 @@ func (r *replay) run(ctx context.Context, scenario string) (*report.Report, erro
 	result := report.New(scenario, started)
 	result.Interrupted = err != nil
 	result.AddSetting("trace", "%s, %s", filepath.Base(r.options.Trace.Name), strings.Join(r.days, " "))
-	result.AddSetting("against", "%s (%s)", strings.Join(r.api.nodes, " "), r.protocol)
+	result.AddSetting("against", "%s (%s)", strings.Join(r.api.Nodes, " "), r.protocol)
 	result.AddSetting("speed", "%g times", r.options.Speed)
 	result.AddSetting("bound", "%v", r.options.Bound)
 	result.AddSetting("clinic", "%d services, %d resources", len(r.services), r.resources)
@@ -123,13 +124,13 @@ func (r *replay) fill(result *report.Report) {
 		r.fillDay(result)
 	}
 	result.AddFigures("live connections",
-		report.Count("opened", r.live.opened.Load(), ""),
-		report.Count("most open at once", r.live.peak.Load(), ""),
-		report.Count("reconnects", r.live.reconnects.Load(), ""),
-		report.Count("failed attempts", r.live.failed.Load(), ""),
+		report.Count("opened", r.live.Opened.Load(), ""),
+		report.Count("most open at once", r.live.Peak.Load(), ""),
+		report.Count("reconnects", r.live.Reconnects.Load(), ""),
+		report.Count("failed attempts", r.live.Failed.Load(), ""),
 	)
 	result.AddFigures("checked against the truth",
-		report.Count("updates received", r.live.messages.Load(), ""),
+		report.Count("updates received", r.live.Messages.Load(), ""),
 		report.Figure{Name: "positions checked", Value: float64(r.tally.checked.Load()), Headline: true},
 		report.Count("snapshots checked", r.tally.snapshots.Load(), "among the positions"),
 		report.Count("positions skipped", r.tally.conflated.Load(), "a newer one came at once"),
@@ -138,11 +139,11 @@ func (r *replay) fill(result *report.Report) {
 	result.AddCurve("from a change to the client", "change sent → position told", &r.tally.latency)
 	result.AddCurve("from a change to the client", "assign sent → patient told", &r.tally.callLatency)
 	faults := r.tally.faultCounts()
-	faults.FailedRequests = r.api.requests.failed.Load()
-	faults.RefusedClients = r.live.refused.Load()
+	faults.FailedRequests = r.api.Requests.Failed.Load()
+	faults.RefusedClients = r.live.Refused.Load()
 	result.Faults = &faults
 	result.Problems = r.tally.allProblems()
-	r.api.requests.fill(result)
+	r.api.Requests.AddTo(result)
 }
 
 // replay is one run.
@@ -151,8 +152,8 @@ type replay struct {
 	days     []string
 	total    int64
 	protocol protocol.Type
-	api      *api
-	live     *liveStats
+	api      *client.API
+	live     *client.Stats
 	tally    *tally
 
 	// stories gives what happens on a day, by the moment of arrival.
@@ -185,7 +186,7 @@ type service struct {
 // patient is one visit while it lasts.
 type patient struct {
 	story  story
-	api    *api // what the patient can do itself
+	api    *client.API // what the patient can do itself
 	watch  *watch
 	hangUp context.CancelFunc
 	gone   chan struct{} // closed when the live connection is over
@@ -211,11 +212,11 @@ func newReplay(o ReplayOptions) (*replay, error) {
 	if o.Bound < 0 || o.MaxResources < 0 {
 		return nil, errors.New("bound and the cap on resources must be more than zero")
 	}
-	kind, err := parseProtocol(o.Protocol)
+	kind, err := client.ParseProtocol(o.Protocol)
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := parseNodes(o.Nodes)
+	nodes, err := client.ParseNodes(o.Nodes)
 	if err != nil {
 		return nil, err
 	}
@@ -227,8 +228,8 @@ func newReplay(o ReplayOptions) (*replay, error) {
 		options:  o,
 		days:     days,
 		protocol: kind,
-		api:      newAPI(nodes, o.Key, newRequestStats()),
-		live:     new(liveStats),
+		api:      client.NewAPI(nodes, o.Key, client.NewRequestStats()),
+		live:     new(client.Stats),
 		tally:    newTally(),
 		services: map[string]*service{},
 	}
@@ -260,7 +261,7 @@ func checkWaits(visits []Visit, speed float64) error {
 			until = closing
 		}
 		wait := time.Duration(float64(until.Sub(v.Arrived)) / speed)
-		if wait > maxWaitMinutes*time.Minute-waitMargin {
+		if wait > client.MaxWaitMinutes*time.Minute-waitMargin {
 			return fmt.Errorf("visit %s would wait %v at speed %g, longer than a booking may: play it faster", v.ID, wait.Round(time.Minute), speed)
 		}
 	}
@@ -277,26 +278,26 @@ func closingTime(visits []Visit) time.Time {
 }
 
 func (r *replay) close() {
-	r.api.close()
+	r.api.Close()
 }
 
 // setUp makes an organization with a type for each service and as many resources
 // as were busy at once.
 func (r *replay) setUp(ctx context.Context) error {
 	name := fmt.Sprintf("Replay of %s, %s", filepath.Base(r.options.Trace.Name), strings.Join(r.days, " "))
-	tenant, err := r.api.createOrganization(ctx, name)
+	tenant, err := r.api.CreateOrganization(ctx, name)
 	if err != nil {
 		return err
 	}
-	r.api.tenant = tenant
+	r.api.Tenant = tenant
 	for _, plan := range r.options.Trace.plan(r.days, r.options.MaxResources) {
-		kind, err := r.api.createType(ctx, plan.name, plan.minutes)
+		kind, err := r.api.CreateType(ctx, plan.name, plan.minutes)
 		if err != nil {
 			return err
 		}
 		desks := make([]string, plan.resources)
 		for i := range desks {
-			if desks[i], err = r.api.createResource(ctx, fmt.Sprintf("%s %d", plan.name, i+1), kind.ID); err != nil {
+			if desks[i], err = r.api.CreateResource(ctx, fmt.Sprintf("%s %d", plan.name, i+1), kind.ID); err != nil {
 				return err
 			}
 		}
@@ -348,8 +349,8 @@ func (r *replay) progress() report.Progress {
 		Done:  r.visits.Load(),
 		Total: r.total,
 		What:  "visits",
-		Detail: fmt.Sprintf("%d waiting, %d updates, %d wrong, %v behind", r.waiting.Load(), r.live.messages.Load(),
-			r.tally.total.Load()+r.api.requests.failed.Load()+r.live.refused.Load(),
+		Detail: fmt.Sprintf("%d waiting, %d updates, %d wrong, %v behind", r.waiting.Load(), r.live.Messages.Load(),
+			r.tally.total.Load()+r.api.Requests.Failed.Load()+r.live.Refused.Load(),
 			max(time.Duration(r.lag.Load()), 0).Round(time.Millisecond)),
 	}
 }

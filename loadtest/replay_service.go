@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"nowserving/loadtest/client"
 )
 
 // schedule maps the trace's time to the replay's.
@@ -87,7 +89,7 @@ func (l *lane) play(ctx context.Context, day []story, closing time.Time) error {
 func (l *lane) wait(ctx context.Context, at time.Time) error {
 	due := l.clock.due(at)
 	if ahead := time.Until(due); ahead > 0 {
-		if err := pause(ctx, ahead); err != nil {
+		if err := client.Pause(ctx, ahead); err != nil {
 			return err
 		}
 	}
@@ -103,14 +105,14 @@ func (l *lane) join(ctx context.Context, s story) error {
 		return err
 	}
 	c := &change{sent: time.Now()}
-	var b bookingDTO
+	var b client.Booking
 	switch {
 	case from != nil:
 		b, err = l.moveOn(ctx, from, c)
 	case desk != l.api:
-		b, err = desk.joinQueue(ctx, l.service.typeID)
+		b, err = desk.JoinByPhone(ctx, l.service.typeID)
 	default:
-		b, err = desk.join(ctx, l.service.typeID)
+		b, err = desk.Join(ctx, l.service.typeID)
 	}
 	if err != nil {
 		l.handOver(s, nil)
@@ -118,25 +120,25 @@ func (l *lane) join(ctx context.Context, s story) error {
 		return l.refused(ctx, s, err)
 	}
 	c.answered = time.Now()
-	p := &patient{story: s, api: l.api.as(b.TicketToken), watch: l.service.line.join(c, b), gone: make(chan struct{})}
+	p := &patient{story: s, api: l.api.As(b.TicketToken), watch: l.service.line.join(c, b), gone: make(chan struct{})}
 	l.here[s.ID] = p
-	raise(&l.peakWaiting, l.waiting.Add(1))
+	client.StoreMax(&l.peakWaiting, l.waiting.Add(1))
 
 	liveCtx, hangUp := context.WithCancel(ctx)
 	p.hangUp = hangUp
-	conn := &link{
-		nodes:    l.api.nodes,
-		first:    int(l.clients.Add(1)) % len(l.api.nodes),
-		protocol: l.protocol,
-		token:    b.TicketToken,
+	conn := &client.Connection{
+		Nodes:     l.api.Nodes,
+		FirstNode: int(l.clients.Add(1)) % len(l.api.Nodes),
+		Protocol:  l.protocol,
+		Token:     b.TicketToken,
 
-		stats: l.live,
+		Stats: l.live,
 	}
-	conn.add(&subscription{channel: "booking:" + b.ID, booking: b.ID, to: p.watch})
+	conn.Add(&client.Subscription{Channel: "booking:" + b.ID, Booking: b.ID, Listener: p.watch})
 	l.patients.Go(func() {
 		defer close(p.gone)
-		var end *terminal
-		if err := conn.run(liveCtx); errors.As(err, &end) {
+		var end *client.TerminalError
+		if err := conn.Run(liveCtx); errors.As(err, &end) {
 			l.tally.problem("refused client", b.ID, "%v", err)
 		}
 	})
@@ -146,7 +148,7 @@ func (l *lane) join(ctx context.Context, s story) error {
 // arrive says who will make a patient's join: the desk, or the patient itself
 // after signing in. It returns neither when the patient does not come after
 // all, and from for one who comes from another service.
-func (l *lane) arrive(ctx context.Context, s story) (by *api, from *patient, err error) {
+func (l *lane) arrive(ctx context.Context, s story) (by *client.API, from *patient, err error) {
 	switch {
 	case s.from != "":
 		select {
@@ -161,7 +163,7 @@ func (l *lane) arrive(ctx context.Context, s story) (by *api, from *patient, err
 		}
 		return l.api, from, nil
 	case s.phone && l.options.code != "":
-		patient, err := l.api.signIn(ctx, fmt.Sprintf("+9665%08d", l.phoned.Add(1)), l.options.code)
+		patient, err := l.api.SignIn(ctx, fmt.Sprintf("+9665%08d", l.phoned.Add(1)), l.options.code)
 		if err != nil {
 			l.handOver(s, nil)
 			l.visits.Add(1)
@@ -181,15 +183,15 @@ func (l *lane) handOver(s story, p *patient) {
 
 // moveOn takes a patient who is being served elsewhere to this service: the
 // visit there ends, and another begins here.
-func (l *lane) moveOn(ctx context.Context, from *patient, joined *change) (bookingDTO, error) {
+func (l *lane) moveOn(ctx context.Context, from *patient, joined *change) (client.Booking, error) {
 	defer close(from.movedOn)
 	from.watch.line.ending(from.watch, stageDone, time.Now())
-	if err := l.api.end(ctx, from.watch.booking); err != nil {
-		return bookingDTO{}, err
+	if err := l.api.End(ctx, from.watch.booking); err != nil {
+		return client.Booking{}, err
 	}
 	l.movedOn.Add(1)
 	joined.sent = time.Now()
-	return l.api.join(ctx, l.service.typeID)
+	return l.api.Join(ctx, l.service.typeID)
 }
 
 func (l *lane) hold(ctx context.Context, s story) error {
@@ -198,7 +200,7 @@ func (l *lane) hold(ctx context.Context, s story) error {
 		return nil // its join failed and was counted
 	}
 	c := l.service.line.hold(p.watch, time.Now())
-	if err := l.api.hold(ctx, p.watch.booking); err != nil {
+	if err := l.api.Hold(ctx, p.watch.booking); err != nil {
 		l.service.line.undo(p.watch, c)
 		return l.refused(ctx, s, err)
 	}
@@ -215,7 +217,7 @@ func (l *lane) comeBack(ctx context.Context, s story) error {
 		return nil // its join or its hold failed and was counted
 	}
 	c := l.service.line.back(p.watch, time.Now())
-	b, err := l.api.back(ctx, p.watch.booking)
+	b, err := l.api.Return(ctx, p.watch.booking)
 	if err != nil {
 		l.service.line.undo(p.watch, c)
 		return l.refused(ctx, s, err)
@@ -223,7 +225,7 @@ func (l *lane) comeBack(ctx context.Context, s story) error {
 	l.service.line.answered(c, time.Now())
 	l.service.line.returned(p.watch, b)
 	p.held = false
-	raise(&l.peakWaiting, l.waiting.Add(1))
+	client.StoreMax(&l.peakWaiting, l.waiting.Add(1))
 	return nil
 }
 
@@ -235,7 +237,7 @@ func (l *lane) call(ctx context.Context, s story) error {
 	}
 	desk := l.service.desks.take()
 	c := l.service.line.leave(p.watch, wasAssigned, l.service.desks.ids[desk], time.Now())
-	if err := l.api.assign(ctx, p.watch.booking, l.service.desks.ids[desk]); err != nil {
+	if err := l.api.Assign(ctx, p.watch.booking, l.service.desks.ids[desk]); err != nil {
 		l.service.desks.release(desk)
 		l.service.line.undo(p.watch, c)
 		l.handOver(s, nil)
@@ -266,7 +268,7 @@ func (l *lane) noLongerHere(p *patient) {
 // treat plays the service itself: started at once, ended when the story says
 // so. The end of a patient who moves on is the next service's to make.
 func (l *lane) treat(ctx context.Context, p *patient) {
-	if err := l.api.start(ctx, p.watch.booking); err != nil {
+	if err := l.api.Start(ctx, p.watch.booking); err != nil {
 		l.note(ctx, p.story, err)
 	}
 	l.served.Add(1)
@@ -280,12 +282,12 @@ func (l *lane) treat(ctx context.Context, p *patient) {
 		return
 	}
 	if !p.story.Completed.IsZero() {
-		if err := pause(ctx, time.Until(l.clock.due(p.story.Completed))); err != nil {
+		if err := client.Pause(ctx, time.Until(l.clock.due(p.story.Completed))); err != nil {
 			return // the replay was stopped
 		}
 	}
 	l.service.line.ending(p.watch, stageDone, time.Now())
-	if err := l.api.end(ctx, p.watch.booking); err != nil {
+	if err := l.api.End(ctx, p.watch.booking); err != nil {
 		l.note(ctx, p.story, err)
 	}
 }
@@ -299,13 +301,13 @@ const recallPause = time.Minute
 // the day is played.
 func (l *lane) callAgain(ctx context.Context, p *patient) {
 	for _, at := range p.story.recalls {
-		if pause(ctx, time.Until(l.clock.due(at))) != nil {
+		if client.Pause(ctx, time.Until(l.clock.due(at))) != nil {
 			return
 		}
 		waited := time.Since(p.called)
 		c := l.service.line.recalling(p.watch, time.Now())
-		err := l.api.recall(ctx, p.watch.booking)
-		var no *refusal
+		err := l.api.Recall(ctx, p.watch.booking)
+		var no *client.RefusalError
 		switch {
 		case err == nil:
 			l.service.line.answered(c, time.Now())
@@ -314,22 +316,22 @@ func (l *lane) callAgain(ctx context.Context, p *patient) {
 			if waited < l.options.recallPause*11/12 {
 				l.tally.fault(wrongNews, p.watch.booking, "could be called again after %v", waited)
 			}
-		case errors.As(err, &no) && no.code == "QUE-RECALL_TOO_SOON" && waited < l.options.recallPause*13/12:
+		case errors.As(err, &no) && no.Code == "QUE-RECALL_TOO_SOON" && waited < l.options.recallPause*13/12:
 			l.service.line.notRecalled(p.watch)
 			l.tooSoon.Add(1)
 		default:
 			l.service.line.notRecalled(p.watch)
 			if ctx.Err() == nil {
-				l.api.requests.failed.Add(1)
+				l.api.Requests.Failed.Add(1)
 			}
 			l.note(ctx, p.story, err)
 		}
 	}
-	if pause(ctx, time.Until(l.clock.due(p.story.Completed))) != nil {
+	if client.Pause(ctx, time.Until(l.clock.due(p.story.Completed))) != nil {
 		return
 	}
 	l.service.line.ending(p.watch, stageNoShow, time.Now())
-	if err := l.api.noShow(ctx, p.watch.booking); err != nil {
+	if err := l.api.NoShow(ctx, p.watch.booking); err != nil {
 		l.note(ctx, p.story, err)
 	}
 	l.noShows.Add(1)
@@ -343,9 +345,9 @@ func (l *lane) cancel(ctx context.Context, s story) error {
 	c := l.service.line.leave(p.watch, wasCanceled, "", time.Now())
 	var err error
 	if s.phone {
-		err = p.api.leave(ctx, p.watch.booking)
+		err = p.api.Leave(ctx, p.watch.booking)
 	} else {
-		err = l.api.cancel(ctx, p.watch.booking)
+		err = l.api.Cancel(ctx, p.watch.booking)
 	}
 	if err != nil {
 		l.service.line.undo(p.watch, c)
@@ -380,8 +382,8 @@ func (l *lane) farewell(ctx context.Context, p *patient) {
 // refused lets a replay go on after the server said no, and stops it when the
 // outcome is unknown: from there on nobody knows the truth.
 func (l *lane) refused(ctx context.Context, s story, err error) error {
-	var no *refusal
-	if !errors.As(err, &no) || !no.definite() {
+	var no *client.RefusalError
+	if !errors.As(err, &no) || !no.IsDefinite() {
 		return fmt.Errorf("visit %s: %w", s.ID, err)
 	}
 	l.note(ctx, s, err)

@@ -56,8 +56,8 @@ func (f *fleet) status() fleetStatus {
 	for i := range f.shards {
 		live := &f.shards[i].stats
 		s.add(fleetStatus{
-			Opened: live.opened.Load(), Now: live.now.Load(), Reconnects: live.reconnects.Load(), Failed: live.failed.Load(),
-			Refused: live.refused.Load(), Messages: live.messages.Load(), Frames: live.frames.Load(),
+			Opened: live.Opened.Load(), Now: live.Connected.Load(), Reconnects: live.Reconnects.Load(), Failed: live.Failed.Load(),
+			Refused: live.Refused.Load(), Messages: live.Messages.Load(), Frames: live.Frames.Load(),
 		})
 	}
 	return s

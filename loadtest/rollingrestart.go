@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
 
@@ -36,7 +37,7 @@ func (r *Roll) run(parent context.Context, nodes []string, samples *report.Sampl
 	done.Go(func() {
 		for turn := range len(nodes) * max(r.Rounds, 1) {
 			i := turn % len(nodes)
-			if pause(ctx, r.Every) != nil {
+			if client.Pause(ctx, r.Every) != nil {
 				return
 			}
 			samples.Mark(fmt.Sprintf("restart %d", i+1))

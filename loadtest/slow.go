@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
 
@@ -101,7 +102,7 @@ type slowClient struct {
 func (s *slow) run(ctx context.Context) (*report.Report, error) {
 	s.reading = make(chan struct{})
 	close(s.reading)
-	links := make([]*link, len(s.crowd.room.patients))
+	links := make([]*client.Connection, len(s.crowd.room.patients))
 	every := float64(len(links)) / float64(s.stalled)
 	next := 0.0
 	for i, p := range s.crowd.room.patients {
@@ -113,7 +114,7 @@ func (s *slow) run(ctx context.Context) (*report.Report, error) {
 		// They are spread evenly over the queue.
 		if float64(i) >= next {
 			next += every
-			c.stalled, l.small, l.stalled = true, true, s.wait
+			c.stalled, l.SmallBuffers, l.Stalled = true, true, s.wait
 		}
 		links[i], s.clients = l, append(s.clients, c)
 	}
@@ -130,14 +131,14 @@ func (s *slow) run(ctx context.Context) (*report.Report, error) {
 
 	started := time.Now()
 	samples := report.NewSampler(started,
-		report.Measure{Chart: "deliveries", Name: "positions told", Unit: "per second", Rate: true, Read: report.Gauge(&s.crowd.live.messages)},
-		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&s.crowd.live.now)},
+		report.Measure{Chart: "deliveries", Name: "positions told", Unit: "per second", Rate: true, Read: report.Gauge(&s.crowd.live.Messages)},
+		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&s.crowd.live.Connected)},
 	)
 	stopSamples := samples.Run()
 	stopProgress := report.ShowProgress(s.options.Progress, func() report.Progress {
 		return report.Progress{
 			Done: s.gone.Load(), Total: int64(s.heads), What: "heads served",
-			Detail: fmt.Sprintf("%d connected, %d updates, %d wrong", s.crowd.live.now.Load(), s.crowd.live.messages.Load(), s.crowd.wrong()),
+			Detail: fmt.Sprintf("%d connected, %d updates, %d wrong", s.crowd.live.Connected.Load(), s.crowd.live.Messages.Load(), s.crowd.wrong()),
 		}
 	})
 	o, err := s.play(ctx, samples)
@@ -149,7 +150,7 @@ func (s *slow) run(ctx context.Context) (*report.Report, error) {
 
 	result := report.New("slow", started)
 	result.AddSetting("clients", "%d, of which %d stop reading", s.options.Clients, s.stalled)
-	result.AddSetting("against", "%s (%s)", joined(s.crowd.room.api.nodes), s.crowd.room.traffic.Protocol)
+	result.AddSetting("against", "%s (%s)", joined(s.crowd.room.api.Nodes), s.crowd.room.traffic.Protocol)
 	result.AddSetting("heads served", "%g a second", s.options.Rate)
 	result.AddSetting("rounds", "%d, each %v with all reading and %v with some who do not", s.options.Rounds, s.options.Phase, s.options.Phase)
 	s.fill(result, o)
@@ -160,7 +161,7 @@ func (s *slow) run(ctx context.Context) (*report.Report, error) {
 
 // slowOutcome is what was found apart from latencies.
 type slowOutcome struct {
-	before, during, after usage
+	before, during, after client.Usage
 	dropped               int64 // of those who did not read
 	kept                  int64
 	innocent              int64 // connections lost by those who read
@@ -168,7 +169,7 @@ type slowOutcome struct {
 
 func (s *slow) play(ctx context.Context, samples *report.Sampler) (o slowOutcome, err error) {
 	room := s.crowd.room
-	if o.before, err = room.api.usage(ctx); err != nil {
+	if o.before, err = room.api.Usage(ctx); err != nil {
 		return o, err
 	}
 	for round := range s.options.Rounds {
@@ -182,7 +183,7 @@ func (s *slow) play(ctx context.Context, samples *report.Sampler) (o slowOutcome
 			return o, err
 		}
 	}
-	if o.after, err = room.api.usage(ctx); err != nil {
+	if o.after, err = room.api.Usage(ctx); err != nil {
 		return o, err
 	}
 	for _, c := range s.clients {
@@ -206,7 +207,7 @@ func (s *slow) playStalled(ctx context.Context, samples *report.Sampler, round i
 	samples.Mark(fmt.Sprintf("%d stop reading", s.stalled))
 	err := s.serve(ctx, s.options.perPhase())
 	if err == nil && round == 0 {
-		o.during, err = s.crowd.room.api.usage(ctx)
+		o.during, err = s.crowd.room.api.Usage(ctx)
 	}
 	if err == nil {
 		err = s.catchUp(ctx, false)
@@ -223,7 +224,7 @@ func (s *slow) playStalled(ctx context.Context, samples *report.Sampler, round i
 	}
 	// Whoever was dropped finds out when it reads again, which may take until
 	// what the socket still held has been read.
-	if err := pause(ctx, restTime); err != nil {
+	if err := client.Pause(ctx, restTime); err != nil {
 		return err
 	}
 	return s.catchUp(ctx, true)
@@ -248,18 +249,18 @@ func (s *slow) serve(ctx context.Context, n int) error {
 	desk := room.desks[0][0].resource
 	begin := time.Now()
 	for i := range n {
-		if err := pause(ctx, time.Until(begin.Add(time.Duration(float64(i)/s.options.Rate*float64(time.Second))))); err != nil {
+		if err := client.Pause(ctx, time.Until(begin.Add(time.Duration(float64(i)/s.options.Rate*float64(time.Second))))); err != nil {
 			return err
 		}
 		head := s.asked.Load()
 		s.sent[head].Store(time.Now().UnixNano())
 		s.asked.Add(1)
-		b, err := room.api.callNext(ctx, desk)
+		b, err := room.api.CallNext(ctx, desk)
 		if err != nil {
 			return err
 		}
 		s.gone.Add(1)
-		if err := room.api.end(ctx, b.ID); err != nil {
+		if err := room.api.End(ctx, b.ID); err != nil {
 			return err
 		}
 	}
@@ -287,8 +288,8 @@ func (s *slow) catchUp(ctx context.Context, all bool) error {
 	return nil
 }
 
-// snapshot implements listener.
-func (c *slowClient) snapshot(data []byte, _, got time.Time) (done bool) {
+// OnSnapshot implements listener.
+func (c *slowClient) OnSnapshot(data []byte, _, got time.Time) (done bool) {
 	gone := c.slow.gone.Load()
 	place, ok := c.slow.crowd.readSnapshot(c.p, data)
 	if !ok {
@@ -301,13 +302,13 @@ func (c *slowClient) snapshot(data []byte, _, got time.Time) (done bool) {
 	return false
 }
 
-// moved implements listener.
-func (c *slowClient) moved(p place, at time.Time) (done bool) {
+// OnPosition implements listener.
+func (c *slowClient) OnPosition(p client.PositionUpdate, at time.Time) (done bool) {
 	c.slow.crowd.tally.checked.Add(1)
-	if p.minutes != p.position*visitMinutes {
-		c.slow.crowd.fault(wrongEstimate, c.p.booking, "estimatedWaitMinutes is %d with position %d", p.minutes, p.position)
+	if p.Minutes != p.Position*visitMinutes {
+		c.slow.crowd.fault(wrongEstimate, c.p.booking, "estimatedWaitMinutes is %d with position %d", p.Minutes, p.Position)
 	}
-	c.tell(int64(p.position), 0, at, false)
+	c.tell(int64(p.Position), 0, at, false)
 	return false
 }
 
@@ -341,18 +342,18 @@ func (c *slowClient) tell(place, known int64, at time.Time, snapshot bool) {
 	s.latency[phase/2][phase%2].Add(at.Sub(time.Unix(0, s.sent[gone-1].Load())))
 }
 
-// publication implements listener.
-func (c *slowClient) publication(data []byte, at time.Time) (done bool) {
-	var p publicationDTO
+// OnPublication implements listener.
+func (c *slowClient) OnPublication(data []byte, at time.Time) (done bool) {
+	var p client.Publication
 	if err := json.Unmarshal(data, &p); err == nil && p.Type == "QUEUE_POSITION_UPDATED" && p.BookingID == c.p.booking && p.QueuePosition != nil && p.EstimatedWaitMinutes != nil {
-		return c.moved(place{*p.QueuePosition, *p.EstimatedWaitMinutes}, at)
+		return c.OnPosition(client.PositionUpdate{Position: *p.QueuePosition, Minutes: *p.EstimatedWaitMinutes}, at)
 	}
 	c.slow.crowd.fault(wrongNews, c.p.booking, "told %.100s, truth is that only places changed", data)
 	return false
 }
 
-// dropped implements listener.
-func (c *slowClient) dropped(time.Time) {
+// OnDisconnect implements listener.
+func (c *slowClient) OnDisconnect(time.Time) {
 	if c.slow.crowd.ctx.Err() == nil {
 		c.drops.Add(1)
 	}
@@ -380,10 +381,10 @@ func (s *slow) fill(result *report.Report, o slowOutcome) {
 		report.Count("kept", o.kept, "their sockets held all they had not read, and then they were told the newest place"),
 	)
 	result.AddFigures("the server",
-		report.Figure{Name: "resident before", Value: o.before.resident / (1 << 20), Unit: "MB"},
-		report.Figure{Name: "resident while some do not read", Value: o.during.resident / (1 << 20), Unit: "MB"},
-		report.Figure{Name: "resident afterwards", Value: o.after.resident / (1 << 20), Unit: "MB"},
-		report.Figure{Name: "more for each who does not read", Value: max(0, o.during.resident-o.before.resident) / float64(s.stalled) / 1024, Unit: "KB", Note: "at most; the growth of everything else is in it too"},
+		report.Figure{Name: "resident before", Value: o.before.Resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "resident while some do not read", Value: o.during.Resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "resident afterwards", Value: o.after.Resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "more for each who does not read", Value: max(0, o.during.Resident-o.before.Resident) / float64(s.stalled) / 1024, Unit: "KB", Note: "at most; the growth of everything else is in it too"},
 	)
 	result.AddFigures("checked against the truth",
 		report.Count("positions checked", s.crowd.tally.checked.Load(), ""),
@@ -391,7 +392,7 @@ func (s *slow) fill(result *report.Report, o slowOutcome) {
 	)
 	result.AddCurve("head asked for → place told", "all read", &all[0])
 	result.AddCurve("head asked for → place told", "some do not read", &all[1])
-	s.crowd.room.api.requests.fill(result)
+	s.crowd.room.api.Requests.AddTo(result)
 	result.Faults = s.crowd.faults()
 	result.Problems = append(result.Problems, s.crowd.tally.allProblems()...)
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
 
@@ -86,7 +87,7 @@ func openCrowdedRoom(ctx context.Context, nodes []string, key string, t Traffic)
 type storm struct {
 	options StormOptions
 	crowd   *crowd
-	links   []*link
+	links   []*client.Connection
 	clients []*standing
 
 	drops  atomic.Int64
@@ -106,38 +107,38 @@ func (s *storm) run(ctx context.Context) (*report.Report, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.backoff = sdkBackoff(s.options.BackoffMin, s.options.BackoffMax)
+		l.Backoff = client.SDKBackoff(s.options.BackoffMin, s.options.BackoffMax)
 		s.links, s.clients = append(s.links, l), append(s.clients, c)
 	}
 	if err := s.crowd.connectAll(ctx, s.links, s.options.Progress); err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, restTime); err != nil {
+	if err := client.Pause(ctx, restTime); err != nil {
 		return nil, err
 	}
-	before, err := room.api.usage(ctx)
+	before, err := room.api.Usage(ctx)
 	if err != nil {
 		return nil, err
 	}
 
 	started := time.Now()
 	samples := report.NewSampler(started,
-		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&s.crowd.live.now)},
+		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&s.crowd.live.Connected)},
 		report.Measure{Chart: "clients", Name: "served again", Read: report.Gauge(&s.served)},
-		report.Measure{Chart: "failed attempts", Name: "failed attempts", Unit: "per second", Rate: true, Read: report.Gauge(&s.crowd.live.failed)},
+		report.Measure{Chart: "failed attempts", Name: "failed attempts", Unit: "per second", Rate: true, Read: report.Gauge(&s.crowd.live.Failed)},
 	)
 	stopSamples := samples.Run()
 	stopProgress := report.ShowProgress(s.options.Progress, func() report.Progress {
 		return report.Progress{
 			Done: s.served.Load(), Total: int64(len(s.links)), What: "clients served again",
-			Detail: fmt.Sprintf("%d connected, %d failed attempts, %d wrong", s.crowd.live.now.Load(), s.crowd.live.failed.Load(), s.crowd.wrong()),
+			Detail: fmt.Sprintf("%d connected, %d failed attempts, %d wrong", s.crowd.live.Connected.Load(), s.crowd.live.Failed.Load(), s.crowd.wrong()),
 		}
 	})
 	samples.Mark("cut off")
 	err = s.cut(ctx)
 	if err == nil {
 		err = s.crowd.await(ctx, stormLimit, "all are served again", func() bool {
-			return s.drops.Load() > 0 && s.shown.Load() == s.drops.Load() && s.crowd.live.now.Load() == int64(len(s.links))
+			return s.drops.Load() > 0 && s.shown.Load() == s.drops.Load() && s.crowd.live.Connected.Load() == int64(len(s.links))
 		})
 	}
 	stopProgress()
@@ -146,7 +147,7 @@ func (s *storm) run(ctx context.Context) (*report.Report, error) {
 	if err != nil && !late {
 		return nil, err
 	}
-	after, usageErr := room.api.usage(ctx)
+	after, usageErr := room.api.Usage(ctx)
 	if usageErr != nil && !late {
 		return nil, usageErr
 	}
@@ -161,7 +162,7 @@ func (s *storm) run(ctx context.Context) (*report.Report, error) {
 
 	result := report.New("storm", started)
 	result.AddSetting("clients", "%d, in %d queues", s.options.Clients, room.traffic.Queues)
-	result.AddSetting("against", "%s (%s)", joined(room.api.nodes), room.traffic.Protocol)
+	result.AddSetting("against", "%s (%s)", joined(room.api.Nodes), room.traffic.Protocol)
 	result.AddSetting("cut off by", "%s", s.how())
 	result.AddSetting("coming back", "%s", describeBackoff(s.options.BackoffMin, s.options.BackoffMax))
 	s.fill(result, started, before, after)
@@ -173,7 +174,7 @@ func (s *storm) run(ctx context.Context) (*report.Report, error) {
 	return result, nil
 }
 
-func (s *storm) fill(result *report.Report, started time.Time, before, after usage) {
+func (s *storm) fill(result *report.Report, started time.Time, before, after client.Usage) {
 	begin := started
 	note := "since all were cut off"
 	if s.restarts() {
@@ -185,18 +186,18 @@ func (s *storm) fill(result *report.Report, started time.Time, before, after usa
 		report.Figure{Name: "all served again", Value: whole, Unit: "s", Note: note, AtMost: cmp.Or(s.options.goal, StormGoal).Seconds(), Headline: true},
 		report.Count("cut off", s.drops.Load(), ""),
 		report.Count("served again", s.served.Load(), "shown their own correct position"),
-		report.Count("failed attempts", s.crowd.live.failed.Load(), "each was repeated"),
+		report.Count("failed attempts", s.crowd.live.Failed.Load(), "each was repeated"),
 	)
 	if s.restarts() {
 		result.AddFigures("the storm", report.Figure{Name: "first served again", Value: begin.Sub(started).Seconds(), Unit: "s", Note: "since the restart began"})
 	} else {
-		result.AddFigures("the server", report.Figure{Name: "CPU in the storm", Value: after.cpu - before.cpu, Unit: "s"})
+		result.AddFigures("the server", report.Figure{Name: "CPU in the storm", Value: after.CPU - before.CPU, Unit: "s"})
 	}
 	result.AddFigures("the server",
-		report.Figure{Name: "resident before", Value: before.resident / (1 << 20), Unit: "MB"},
-		report.Figure{Name: "resident after", Value: after.resident / (1 << 20), Unit: "MB"},
-		report.Figure{Name: "goroutines before", Value: before.goroutines},
-		report.Figure{Name: "goroutines after", Value: after.goroutines},
+		report.Figure{Name: "resident before", Value: before.Resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "resident after", Value: after.Resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "goroutines before", Value: before.Goroutines},
+		report.Figure{Name: "goroutines after", Value: after.Goroutines},
 	)
 	result.AddFigures("checked against the truth", report.Count("snapshots checked", s.crowd.tally.snapshots.Load(), ""))
 	result.AddCurve("coming back", "cut off → correct snapshot", &s.again)
@@ -213,7 +214,7 @@ func (s *storm) servedAgain(right bool, lost, got time.Time) {
 	}
 	s.again.Add(got.Sub(lost))
 	s.first.CompareAndSwap(0, got.UnixNano())
-	raise(&s.last, got.UnixNano())
+	client.StoreMax(&s.last, got.UnixNano())
 	s.served.Add(1)
 }
 
@@ -233,7 +234,7 @@ func (s *storm) how() string {
 func (s *storm) cut(ctx context.Context) error {
 	switch {
 	case s.options.Restart != "":
-		return runCommand(ctx, s.options.Restart, "NODE="+s.crowd.room.api.nodes[0], "INDEX=0")
+		return runCommand(ctx, s.options.Restart, "NODE="+s.crowd.room.api.Nodes[0], "INDEX=0")
 	case s.options.Pid != 0:
 		process, err := os.FindProcess(s.options.Pid)
 		if err == nil {
@@ -246,7 +247,7 @@ func (s *storm) cut(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	for _, l := range s.links {
-		wg.Go(l.cut)
+		wg.Go(l.Disconnect)
 	}
 	wg.Wait()
 	return nil

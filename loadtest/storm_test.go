@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 
 	"github.com/stretchr/testify/require"
@@ -182,9 +183,9 @@ func TestStormReportsPlantedFaults(t *testing.T) {
 
 func TestStandingClientsKnowThatNobodyMoves(t *testing.T) {
 	c := &standing{crowd: &crowd{tally: newTally()}, p: &joiner{booking: "b"}, place: 5}
-	c.moved(place{5, 50}, time.Now())
-	c.moved(place{4, 40}, time.Now())
-	c.publication([]byte(`{"type":"MY_BOOKING_ASSIGNED"}`), time.Now())
+	c.OnPosition(client.PositionUpdate{Position: 5, Minutes: 50}, time.Now())
+	c.OnPosition(client.PositionUpdate{Position: 4, Minutes: 40}, time.Now())
+	c.OnPublication([]byte(`{"type":"MY_BOOKING_ASSIGNED"}`), time.Now())
 	require.Equal(t, report.Faults{WrongPositions: 1, Duplicates: 1, WrongNews: 1}, c.crowd.tally.faultCounts())
 }
 

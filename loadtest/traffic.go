@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
 
@@ -49,7 +50,7 @@ type Traffic struct {
 func (t *Traffic) check() error {
 	t.Queues, t.Watch, t.Doctors = cmp.Or(t.Queues, 1), cmp.Or(t.Watch, 1), cmp.Or(t.Doctors, 1)
 	t.Processes, t.Bound = cmp.Or(t.Processes, 1), cmp.Or(t.Bound, DefaultBound)
-	kind, err := parseProtocol(t.Protocol)
+	kind, err := client.ParseProtocol(t.Protocol)
 	t.Protocol = string(kind)
 	switch {
 	case err != nil:
@@ -128,7 +129,7 @@ type rush struct {
 	// if nothing does.
 	after func(ctx context.Context, queue, doctor int) error
 	// usage reads what the server has used. Nil if nobody knows.
-	usage func(ctx context.Context) (usage, error)
+	usage func(ctx context.Context) (client.Usage, error)
 
 	mu     sync.Mutex
 	status fleetStatus
@@ -137,7 +138,7 @@ type rush struct {
 	started    time.Time
 	took       time.Duration // of the serving
 	begin, end fleetStatus
-	used       [2]usage
+	used       [2]client.Usage
 	first      []int // departures of each queue before it
 	bursts     []burst
 	outcome    *outcome
@@ -154,7 +155,7 @@ var errEmpty = errors.New("nobody waits any more")
 
 // run plays traffic and reports. It may be called again with other traffic for
 // the same clients.
-func (r *rush) run(ctx context.Context, scenario string, requests *requestStats) (*report.Report, error) {
+func (r *rush) run(ctx context.Context, scenario string, requests *client.RequestStats) (*report.Report, error) {
 	if err := r.play(ctx); err != nil {
 		return nil, err
 	}
@@ -217,9 +218,9 @@ func (r *rush) play(ctx context.Context) error {
 	return r.settle(ctx)
 }
 
-func (r *rush) use(ctx context.Context) (usage, error) {
+func (r *rush) use(ctx context.Context) (client.Usage, error) {
 	if r.usage == nil {
-		return usage{}, nil
+		return client.Usage{}, nil
 	}
 	return r.usage(ctx)
 }
@@ -242,7 +243,7 @@ func (r *rush) serveStream(parent context.Context) error {
 					if !due.Before(until) || !time.Now().Before(until) {
 						return // what the server could not keep up with is not made up for
 					}
-					if wait := time.Until(due); wait > 0 && pause(ctx, wait) != nil {
+					if wait := time.Until(due); wait > 0 && client.Pause(ctx, wait) != nil {
 						return
 					}
 					err := r.serveOne(ctx, q, d)
@@ -312,7 +313,7 @@ func (r *rush) serveBursts(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := pause(ctx, max(rest-time.Since(b.at), restBetweenBursts)); err != nil {
+		if err := client.Pause(ctx, max(rest-time.Since(b.at), restBetweenBursts)); err != nil {
 			return err
 		}
 	}
@@ -331,7 +332,7 @@ func (r *rush) settle(ctx context.Context) error {
 		if time.Now().After(until) {
 			return nil
 		}
-		if err := pause(ctx, tellEvery/2); err != nil {
+		if err := client.Pause(ctx, tellEvery/2); err != nil {
 			return err
 		}
 	}
@@ -365,7 +366,7 @@ func (r *rush) keepTelling(ctx context.Context) (stop func(), failed <-chan erro
 	var done sync.WaitGroup
 	done.Go(func() {
 		defer close(failure)
-		for pause(ctx, tellEvery) == nil {
+		for client.Pause(ctx, tellEvery) == nil {
 			if err := r.tell(); err != nil {
 				failure <- err
 				return
@@ -391,14 +392,14 @@ func (r *rush) await(ctx context.Context, links int, limit time.Duration) error 
 		if s.Refused > 0 || time.Now().After(until) {
 			return fmt.Errorf("%d of %d clients are connected, %d were refused, %d attempts failed", s.Now, links, s.Refused, s.Failed)
 		}
-		if err := pause(ctx, tellEvery); err != nil {
+		if err := client.Pause(ctx, tellEvery); err != nil {
 			return err
 		}
 	}
 }
 
 // report sums up what was measured.
-func (r *rush) report(scenario string, requests *requestStats) (*report.Report, error) {
+func (r *rush) report(scenario string, requests *client.RequestStats) (*report.Report, error) {
 	var err error
 	news, links := r.ledger.news()
 	if r.outcome, err = r.crew.conclude(news, links); err != nil {
@@ -435,16 +436,16 @@ func (r *rush) report(scenario string, requests *requestStats) (*report.Report, 
 		report.Figure{Name: "frames", Value: float64(frames) / seconds, Unit: "1/s"},
 		report.Figure{Name: "heads served", Value: float64(heads) / seconds, Unit: "1/s", Note: fmt.Sprintf("%d in all", heads)},
 	)
-	if cpu := r.used[1].cpu - r.used[0].cpu; r.usage != nil && messages > 0 {
+	if cpu := r.used[1].CPU - r.used[0].CPU; r.usage != nil && messages > 0 {
 		result.AddFigures("cost of the server",
 			report.Figure{Name: "CPU per million deliveries", Value: cpu / float64(messages) * 1e6, Unit: "s", Headline: true},
 			report.Figure{Name: "CPU per million changes conveyed", Value: cpu / float64(max(conveyed, 1)) * 1e6, Unit: "s"},
 			report.Figure{Name: "CPU", Value: cpu / seconds, Unit: "cores"},
 		)
-		if r.used[1].resident > 0 {
+		if r.used[1].Resident > 0 {
 			result.AddFigures("cost of the server",
-				report.Figure{Name: "resident", Value: r.used[1].resident / (1 << 20), Unit: "MB"},
-				report.Figure{Name: "goroutines", Value: r.used[1].goroutines},
+				report.Figure{Name: "resident", Value: r.used[1].Resident / (1 << 20), Unit: "MB"},
+				report.Figure{Name: "goroutines", Value: r.used[1].Goroutines},
 			)
 		}
 	}
@@ -469,8 +470,8 @@ func (r *rush) report(scenario string, requests *requestStats) (*report.Report, 
 		result.AddCurve("latency", "head served → told that it is called", &o.Called)
 	}
 	if requests != nil {
-		requests.fill(result)
-		o.Faults.FailedRequests += requests.failed.Load()
+		requests.AddTo(result)
+		o.Faults.FailedRequests += requests.Failed.Load()
 	}
 	r.sampler.AddTo(result)
 	found := r.tally.faultCounts()

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"nowserving/loadtest/client"
 )
 
 // line is the truth of one service: who waits, in the order they joined, and
@@ -37,7 +39,7 @@ func newLine(minutes int, bound time.Duration, t *tally) *line {
 }
 
 // join appends a patient and checks what the server answered.
-func (l *line) join(c *change, b bookingDTO) *watch {
+func (l *line) join(c *change, b client.Booking) *watch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := &watch{line: l, booking: b.ID, ticket: b.Ticket, turn: l.joined, told: -1}
@@ -96,7 +98,7 @@ func (l *line) back(w *watch, sent time.Time) *change {
 }
 
 // returned checks what the server answered to a return.
-func (l *line) returned(w *watch, b bookingDTO) {
+func (l *line) returned(w *watch, b client.Booking) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if b.Stage != "WAITING" || b.QueuePosition == nil {

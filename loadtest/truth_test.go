@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 
 	"github.com/stretchr/testify/require"
@@ -42,7 +43,7 @@ func (d *desk) joined(n int) []*watch {
 	for i := range n {
 		id := fmt.Sprintf("b%d", i+1)
 		position, minutes := i+1, (i+1)*testMinutes
-		w := d.line.join(&change{sent: d.at(0), answered: d.at(1)}, bookingDTO{
+		w := d.line.join(&change{sent: d.at(0), answered: d.at(1)}, client.Booking{
 			ID: id, Status: "PENDING_ASSIGNMENT", Stage: "WAITING", Ticket: "A" + id, TicketToken: "secret",
 			QueuePosition: &position, EstimatedWaitMinutes: &minutes,
 		})
@@ -69,7 +70,7 @@ func (d *desk) snapshot(w *watch, position, asked, got int) bool {
 func (d *desk) show(w *watch, booking map[string]any, asked, got int) bool {
 	data, err := json.Marshal(map[string]any{"type": "SNAPSHOT", "booking": booking})
 	require.NoError(d.t, err)
-	return w.snapshot(data, d.at(asked), d.at(got))
+	return w.OnSnapshot(data, d.at(asked), d.at(got))
 }
 
 func (d *desk) push(w *watch, at int, fields map[string]any) bool {
@@ -79,7 +80,7 @@ func (d *desk) push(w *watch, at int, fields map[string]any) bool {
 	}
 	data, err := json.Marshal(message)
 	require.NoError(d.t, err)
-	return w.publication(data, d.at(at))
+	return w.OnPublication(data, d.at(at))
 }
 
 func (d *desk) position(w *watch, position, at int) {
@@ -201,7 +202,7 @@ func TestDroppedUpdateIsMissed(t *testing.T) {
 		d := newDesk(t)
 		w := d.joined(3)
 		d.called(w[0], 100, 105)
-		w[2].dropped(d.at(2000))
+		w[2].OnDisconnect(d.at(2000))
 		d.snapshot(w[2], 2, 2100, 2101)
 		d.faults(map[faultKind]int64{missed: 1})
 	})
@@ -243,7 +244,7 @@ func TestUpdateWithinTheBoundIsInTime(t *testing.T) {
 func TestNothingIsLateForAClientThatIsAway(t *testing.T) {
 	d := newDesk(t)
 	w := d.joined(3)
-	w[2].dropped(d.at(50))
+	w[2].OnDisconnect(d.at(50))
 	d.called(w[0], 100, 105)
 	d.snapshot(w[2], 2, 5000, 5001)
 	d.called(w[1], 6000, 6005)
@@ -290,7 +291,7 @@ func TestCallMustBeToldOnce(t *testing.T) {
 	t.Run("by a snapshot", func(t *testing.T) {
 		d := newDesk(t)
 		w := d.joined(1)[0]
-		w.dropped(d.at(50))
+		w.OnDisconnect(d.at(50))
 		d.called(w, 100, 105)
 		d.show(w, map[string]any{"id": w.booking, "ticket": w.ticket, "stage": "SERVING"}, 110, 111)
 		d.assigned(w, 112) // one publication may still follow
@@ -316,7 +317,7 @@ func TestEndMustBeTold(t *testing.T) {
 			d.push(w, 310, map[string]any{"type": "MY_BOOKING_CANCELED"})
 		}, map[faultKind]int64{wrongNews: 1}},
 		"by a snapshot": {func(d *desk, w *watch) {
-			w.dropped(d.at(305))
+			w.OnDisconnect(d.at(305))
 			require.True(d.t, d.show(w, map[string]any{"id": w.booking, "ticket": w.ticket, "stage": "DONE"}, 310, 311))
 		}, nil},
 	} {
@@ -336,7 +337,7 @@ func TestEndMustBeTold(t *testing.T) {
 func TestAPatientWhoNeverConnectedIsReported(t *testing.T) {
 	d := newDesk(t)
 	position, minutes := 1, testMinutes
-	w := d.line.join(&change{sent: d.at(0), answered: d.at(1)}, bookingDTO{
+	w := d.line.join(&change{sent: d.at(0), answered: d.at(1)}, client.Booking{
 		ID: "b", Status: "PENDING_ASSIGNMENT", Stage: "WAITING", Ticket: "A1", TicketToken: "secret",
 		QueuePosition: &position, EstimatedWaitMinutes: &minutes,
 	})
@@ -363,7 +364,7 @@ func TestSnapshotMustBeCurrent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t)
 			w := d.joined(3)
-			w[2].dropped(d.at(20))
+			w[2].OnDisconnect(d.at(20))
 			d.called(w[0], 200, 210)
 			d.snapshot(w[2], c.position, c.asked, c.got)
 			d.faults(c.want)
@@ -374,14 +375,14 @@ func TestSnapshotMustBeCurrent(t *testing.T) {
 		w := d.joined(2)
 		d.called(w[0], 200, 300)
 		d.position(w[1], 1, 210)
-		w[1].dropped(d.at(220))
+		w[1].OnDisconnect(d.at(220))
 		d.snapshot(w[1], 2, 230, 231)
 		d.faults(map[faultKind]int64{outOfOrder: 1})
 	})
 	t.Run("waiting after the call", func(t *testing.T) {
 		d := newDesk(t)
 		w := d.joined(1)[0]
-		w.dropped(d.at(50))
+		w.OnDisconnect(d.at(50))
 		d.called(w, 100, 105)
 		d.snapshot(w, 1, 405, 406)
 		d.faults(map[faultKind]int64{staleSnapshot: 1})
@@ -390,7 +391,7 @@ func TestSnapshotMustBeCurrent(t *testing.T) {
 	t.Run("called before the call", func(t *testing.T) {
 		d := newDesk(t)
 		w := d.joined(1)[0]
-		w.dropped(d.at(50))
+		w.OnDisconnect(d.at(50))
 		d.show(w, map[string]any{"id": w.booking, "ticket": w.ticket, "stage": "CALLED"}, 60, 61)
 		d.faults(map[faultKind]int64{wrongPosition: 1})
 	})
@@ -398,18 +399,18 @@ func TestSnapshotMustBeCurrent(t *testing.T) {
 
 func TestJoinAnswerIsChecked(t *testing.T) {
 	one, two, minutes := 1, 2, testMinutes
-	good := bookingDTO{ID: "b", Status: "PENDING_ASSIGNMENT", Stage: "WAITING", Ticket: "A1", TicketToken: "s", QueuePosition: &one, EstimatedWaitMinutes: &minutes}
+	good := client.Booking{ID: "b", Status: "PENDING_ASSIGNMENT", Stage: "WAITING", Ticket: "A1", TicketToken: "s", QueuePosition: &one, EstimatedWaitMinutes: &minutes}
 	for name, c := range map[string]struct {
-		spoil func(b *bookingDTO)
+		spoil func(b *client.Booking)
 		want  map[faultKind]int64
 	}{
-		"right":              {func(*bookingDTO) {}, nil},
-		"position":           {func(b *bookingDTO) { b.QueuePosition = &two }, map[faultKind]int64{wrongPosition: 1, wrongEstimate: 1}},
-		"no position":        {func(b *bookingDTO) { b.QueuePosition = nil }, map[faultKind]int64{malformed: 1}},
-		"estimate":           {func(b *bookingDTO) { b.EstimatedWaitMinutes = &two }, map[faultKind]int64{wrongEstimate: 1}},
-		"no estimate":        {func(b *bookingDTO) { b.EstimatedWaitMinutes = nil }, map[faultKind]int64{wrongEstimate: 1}},
-		"status":             {func(b *bookingDTO) { b.Status = "CONFIRMED" }, map[faultKind]int64{malformed: 1}},
-		"no way to watch it": {func(b *bookingDTO) { b.TicketToken = "" }, map[faultKind]int64{malformed: 1}},
+		"right":              {func(*client.Booking) {}, nil},
+		"position":           {func(b *client.Booking) { b.QueuePosition = &two }, map[faultKind]int64{wrongPosition: 1, wrongEstimate: 1}},
+		"no position":        {func(b *client.Booking) { b.QueuePosition = nil }, map[faultKind]int64{malformed: 1}},
+		"estimate":           {func(b *client.Booking) { b.EstimatedWaitMinutes = &two }, map[faultKind]int64{wrongEstimate: 1}},
+		"no estimate":        {func(b *client.Booking) { b.EstimatedWaitMinutes = nil }, map[faultKind]int64{wrongEstimate: 1}},
+		"status":             {func(b *client.Booking) { b.Status = "CONFIRMED" }, map[faultKind]int64{malformed: 1}},
+		"no way to watch it": {func(b *client.Booking) { b.TicketToken = "" }, map[faultKind]int64{malformed: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t)
@@ -424,14 +425,14 @@ func TestJoinAnswerIsChecked(t *testing.T) {
 func TestMessagesMustKeepTheContract(t *testing.T) {
 	d := newDesk(t)
 	w := d.joined(1)[0]
-	w.publication([]byte(`not json`), d.at(20))
+	w.OnPublication([]byte(`not json`), d.at(20))
 	d.push(w, 21, map[string]any{"type": "SOMETHING_ELSE"})
 	d.push(w, 22, map[string]any{"type": "QUEUE_POSITION_UPDATED"})
 	d.push(w, 23, map[string]any{"type": "QUEUE_POSITION_UPDATED", "queuePosition": 1, "via": ""})
 	d.push(w, 24, map[string]any{"type": "QUEUE_POSITION_UPDATED", "queuePosition": 1, "bookingId": "another"})
 	d.push(w, 25, map[string]any{"type": "QUEUE_POSITION_UPDATED", "queuePosition": "1"})
 	d.faults(map[faultKind]int64{malformed: 6})
-	w.snapshot([]byte(`{}`), d.at(26), d.at(27))
+	w.OnSnapshot([]byte(`{}`), d.at(26), d.at(27))
 	d.show(w, map[string]any{"id": w.booking, "ticket": w.ticket, "stage": "WAITING"}, 28, 29)
 	d.faults(map[faultKind]int64{malformed: 8})
 	d.push(w, 30, map[string]any{"type": "BOOKING_UPDATED", "stage": "SERVING"})
@@ -468,7 +469,7 @@ func TestAHeldPatientCountsAheadOfNobodyAndKeepsItsTurn(t *testing.T) {
 	d.came(w[1], 300, 305)
 	require.Equal(t, []*watch{w[1], w[2], w[3]}, d.line.stillHere(), "before those who joined later")
 	position, minutes := 1, testMinutes
-	d.line.returned(w[1], bookingDTO{ID: "b2", Stage: "WAITING", QueuePosition: &position, EstimatedWaitMinutes: &minutes})
+	d.line.returned(w[1], client.Booking{ID: "b2", Stage: "WAITING", QueuePosition: &position, EstimatedWaitMinutes: &minutes})
 	d.stage(w[1], "WAITING", 303)
 	d.position(w[1], 1, 303)
 	d.position(w[2], 2, 303)
@@ -495,7 +496,7 @@ func TestATruthThatComesBackNeedsNoTelling(t *testing.T) {
 	w := d.joined(2)
 	d.held(w[0], 100, 101)
 	d.came(w[0], 102, 103)
-	w[1].dropped(d.at(testBound * 2)) // would report a client that is behind
+	w[1].OnDisconnect(d.at(testBound * 2)) // would report a client that is behind
 	d.none()
 	w[1].finish()
 	d.none()
@@ -506,7 +507,7 @@ func TestAHoldThatIsNotToldIsMissed(t *testing.T) {
 	w := d.joined(2)
 	d.held(w[0], 100, 101)
 	d.came(w[0], 102+testBound, 103+testBound)
-	w[1].dropped(d.at(200 + testBound)) // kept at 2 while 1 was true, for longer than the bound
+	w[1].OnDisconnect(d.at(200 + testBound)) // kept at 2 while 1 was true, for longer than the bound
 	d.faults(map[faultKind]int64{missed: 1})
 }
 
@@ -529,7 +530,7 @@ func TestNewsOfHoldsAreChecked(t *testing.T) {
 			d.held(w[0], 100, 105)
 			d.came(w[0], 200, 205)
 			position, minutes := 3, 3*testMinutes
-			d.line.returned(w[0], bookingDTO{Stage: "WAITING", QueuePosition: &position, EstimatedWaitMinutes: &minutes})
+			d.line.returned(w[0], client.Booking{Stage: "WAITING", QueuePosition: &position, EstimatedWaitMinutes: &minutes})
 		}, map[faultKind]int64{wrongPosition: 1}},
 		"a hold that never was": {func(d *desk, w []*watch) {
 			d.stage(w[0], "HELD", 100)

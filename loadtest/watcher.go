@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
 
@@ -85,14 +86,14 @@ func (w *watch) upToDate() bool {
 	return w.told >= 0 && last.shows(w.history[w.told].position, w.history[w.told].held)
 }
 
-// snapshot implements listener. The state it shows must have been true at some
+// OnSnapshot implements listener. The state it shows must have been true at some
 // moment between the request and the reply.
-func (w *watch) snapshot(data []byte, asked, got time.Time) (done bool) {
+func (w *watch) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
 	w.line.mu.Lock()
 	defer w.line.mu.Unlock()
 	w.liveSince, w.everLive, w.reported = got, true, false
 
-	var s snapshotDTO
+	var s client.Snapshot
 	if err := json.Unmarshal(data, &s); err != nil {
 		w.fault(malformed, "snapshot: %v", err)
 		return false
@@ -167,20 +168,20 @@ func (w *watch) checkSnapshot(position int, stage string, asked, got time.Time) 
 	return true
 }
 
-// moved implements listener.
-func (w *watch) moved(p place, at time.Time) (done bool) {
+// OnPosition implements listener.
+func (w *watch) OnPosition(p client.PositionUpdate, at time.Time) (done bool) {
 	w.line.mu.Lock()
 	defer w.line.mu.Unlock()
-	w.checkEstimate(p.position, &p.minutes)
-	w.tellPosition(p.position, at)
+	w.checkEstimate(p.Position, &p.Minutes)
+	w.tellPosition(p.Position, at)
 	return false
 }
 
-// publication implements listener.
-func (w *watch) publication(data []byte, at time.Time) (done bool) {
+// OnPublication implements listener.
+func (w *watch) OnPublication(data []byte, at time.Time) (done bool) {
 	w.line.mu.Lock()
 	defer w.line.mu.Unlock()
-	var p publicationDTO
+	var p client.Publication
 	if err := json.Unmarshal(data, &p); err != nil {
 		w.fault(malformed, "publication: %v", err)
 		return false
@@ -285,7 +286,7 @@ func (w *watch) tellState(position int, held bool, at time.Time) {
 	}
 }
 
-func (w *watch) tellRecalled(p publicationDTO) {
+func (w *watch) tellRecalled(p client.Publication) {
 	switch {
 	case p.RecallCount > len(w.recalls) || p.Ticket != w.ticket || p.ResourceID != w.resource:
 		w.fault(wrongNews, "told of call again number %d, ticket %q, resource %q; truth is %d, %q, %q",
@@ -296,7 +297,7 @@ func (w *watch) tellRecalled(p publicationDTO) {
 	w.recalled = max(w.recalled, p.RecallCount)
 }
 
-func (w *watch) tellAssigned(p publicationDTO, at time.Time) {
+func (w *watch) tellAssigned(p client.Publication, at time.Time) {
 	w.assigned++
 	switch {
 	case w.departure != wasAssigned:
@@ -337,8 +338,8 @@ func (w *watch) advance(to int, at time.Time, latency *report.Histogram) {
 	w.told = to
 }
 
-// dropped implements listener.
-func (w *watch) dropped(at time.Time) {
+// OnDisconnect implements listener.
+func (w *watch) OnDisconnect(at time.Time) {
 	w.line.mu.Lock()
 	defer w.line.mu.Unlock()
 	if stale := w.staleFor(at); stale > w.line.bound && !w.reported {

@@ -1,4 +1,4 @@
-package loadtest
+package client
 
 import (
 	"bufio"
@@ -194,7 +194,7 @@ func upgrade(conn net.Conn, address *url.URL, kind protocol.Type) (early []byte,
 	if _, err := conn.Write(request.Bytes()); err != nil {
 		return nil, err
 	}
-	reader := bufio.NewReaderSize(conn, linkBuffer)
+	reader := bufio.NewReaderSize(conn, readBuffer)
 	response, err := http.ReadResponse(reader, &http.Request{Method: http.MethodGet})
 	if err != nil {
 		return nil, err
@@ -202,7 +202,7 @@ func upgrade(conn net.Conn, address *url.URL, kind protocol.Type) (early []byte,
 	switch response.StatusCode {
 	case http.StatusSwitchingProtocols:
 	case http.StatusUnauthorized, http.StatusForbidden:
-		err = &terminal{fmt.Sprintf("the server refused the connection: HTTP %d", response.StatusCode)}
+		err = &TerminalError{fmt.Sprintf("the server refused the connection: HTTP %d", response.StatusCode)}
 	default:
 		err = fmt.Errorf("the server answered HTTP %d", response.StatusCode)
 	}
@@ -225,25 +225,25 @@ func acceptKey(key string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// place is a pushed position.
-type place struct {
-	position int
-	minutes  int
+// PositionUpdate is a pushed position.
+type PositionUpdate struct {
+	Position int
+	Minutes  int
 }
 
-// parsePlace reads the data of a position that belongs to a booking, without a
+// parsePositionUpdate reads the data of a position that belongs to a booking, without a
 // decoder: by far most of what a client is told has this form. Anything that
 // differs from it in the least is left to the decoder.
-func parsePlace(data []byte, booking string) (p place, ok bool) {
+func parsePositionUpdate(data []byte, booking string) (p PositionUpdate, ok bool) {
 	if len(data) == 0 || data[0] != '{' {
-		return place{}, false
+		return PositionUpdate{}, false
 	}
 	const via, kind, id, position, minutes, all = 1, 2, 4, 8, 16, 31
 	seen := 0
 	for i := 1; ; i++ {
 		key, rest, ok := cutString(data[i:])
 		if !ok || len(rest) < 2 || rest[0] != ':' {
-			return place{}, false
+			return PositionUpdate{}, false
 		}
 		var text []byte
 		number := 0
@@ -253,7 +253,7 @@ func parsePlace(data []byte, booking string) (p place, ok bool) {
 			number, rest, ok = cutNumber(rest[1:])
 		}
 		if !ok || len(rest) == 0 {
-			return place{}, false
+			return PositionUpdate{}, false
 		}
 		switch string(key) {
 		case "via":
@@ -263,19 +263,19 @@ func parsePlace(data []byte, booking string) (p place, ok bool) {
 		case "bookingId":
 			ok, seen = string(text) == booking, seen|id
 		case "queuePosition":
-			ok, seen, p.position = text == nil, seen|position, number
+			ok, seen, p.Position = text == nil, seen|position, number
 		case "estimatedWaitMinutes":
-			ok, seen, p.minutes = text == nil, seen|minutes, number
+			ok, seen, p.Minutes = text == nil, seen|minutes, number
 		}
 		if !ok {
-			return place{}, false
+			return PositionUpdate{}, false
 		}
 		i = len(data) - len(rest)
 		if rest[0] == '}' {
 			return p, len(rest) == 1 && seen == all
 		}
 		if rest[0] != ',' {
-			return place{}, false
+			return PositionUpdate{}, false
 		}
 	}
 }

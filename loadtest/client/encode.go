@@ -1,4 +1,4 @@
-package loadtest
+package client
 
 import (
 	"encoding/binary"
@@ -7,8 +7,8 @@ import (
 	"github.com/centrifugal/protocol"
 )
 
-// appendPosition appends the data of a pushed position.
-func appendPosition(b []byte, booking string, position, minutes int) []byte {
+// AppendPosition appends the data of a pushed position.
+func AppendPosition(b []byte, booking string, position, minutes int) []byte {
 	b = append(b, `{"via":"scheduling-system","type":"QUEUE_POSITION_UPDATED","bookingId":"`...)
 	b = append(b, booking...)
 	b = append(b, `","queuePosition":`...)
@@ -18,8 +18,8 @@ func appendPosition(b []byte, booking string, position, minutes int) []byte {
 	return append(b, '}')
 }
 
-// appendPush appends a publication to a message as a server encodes it.
-func appendPush(b []byte, kind protocol.Type, channel, data []byte) []byte {
+// AppendPush appends a publication to a message as a server encodes it.
+func AppendPush(b []byte, kind protocol.Type, channel, data []byte) []byte {
 	if kind == protocol.TypeProtobuf {
 		return appendPushProtobuf(b, channel, data)
 	}
@@ -52,8 +52,8 @@ func fieldSize(n int) int {
 	return 1 + binary.PutUvarint(scratch[:], uint64(n)) + n
 }
 
-// appendMessage appends a message as one frame of a server.
-func appendMessage(b []byte, kind protocol.Type, message []byte) []byte {
+// AppendMessage appends a message as one frame of a server.
+func AppendMessage(b []byte, kind protocol.Type, message []byte) []byte {
 	opcode := opText
 	if kind == protocol.TypeProtobuf {
 		opcode = opBinary

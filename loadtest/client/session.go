@@ -1,4 +1,4 @@
-package loadtest
+package client
 
 import (
 	"bytes"
@@ -16,46 +16,46 @@ import (
 
 // session is one connection of a link, used from the link's goroutine.
 type session struct {
-	link   *link
-	conn   net.Conn
-	again  bool
-	buffer []byte // read and not yet handled
-	parts  []byte // of a message in several frames
-	binary bool
-	last   *subscription // that the last publication was for
+	connection *Connection
+	conn       net.Conn
+	reconnect  bool
+	buffer     []byte // read and not yet handled
+	parts      []byte // of a message in several frames
+	binary     bool
+	last       *Subscription // that the last publication was for
 
-	up      bool // every subscription of the beginning was answered
-	pending int  // subscriptions of the beginning not yet answered
-	dead    atomic.Bool
+	subscribed bool // every subscription of the beginning was answered
+	pending    int  // subscriptions of the beginning not yet answered
+	dead       atomic.Bool
 
-	timer *time.Timer // of the silence; guarded by the link's lock, like over
-	over  bool
+	silenceTimer *time.Timer // of the silence; guarded by the link's lock, like over
+	ended        bool
 }
 
 // read handles frames until the connection ends.
 func (s *session) read(ctx context.Context) error {
-	l := s.link
+	l := s.connection
 	if err := s.conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return err
 	}
-	if l.hello == nil {
+	if l.Hello == nil {
 		l.mu.Lock()
 		l.conn = s.conn
 		l.lastID = 1
-		err := l.write(&protocol.Command{Id: 1, Connect: &protocol.ConnectRequest{Token: l.token, Name: "loadtest"}})
+		err := l.write(&protocol.Command{Id: 1, Connect: &protocol.ConnectRequest{Token: l.Token, Name: "loadtest"}})
 		l.conn = nil // others subscribe only once the server knows who this is
 		l.mu.Unlock()
 		if err != nil {
 			return err
 		}
-	} else if err := s.barelyUp(); err != nil {
+	} else if err := s.subscribeAll(); err != nil {
 		return err
 	}
-	stop := s.watchOver()
+	stop := s.watchSilence()
 	defer stop()
 
 	early := len(s.buffer)
-	buffer := make([]byte, max(linkBuffer, early))
+	buffer := make([]byte, max(readBuffer, early))
 	copy(buffer, s.buffer)
 	start, end := 0, early
 	s.buffer = nil
@@ -79,21 +79,21 @@ func (s *session) read(ctx context.Context) error {
 			}
 		}
 		switch {
-		case start == end && len(buffer) > linkBufferKept:
-			buffer, start, end = make([]byte, linkBuffer), 0, 0
+		case start == end && len(buffer) > maxKeptBuffer:
+			buffer, start, end = make([]byte, readBuffer), 0, 0
 		case start == end:
 			start, end = 0, 0
 		case end == len(buffer):
 			end = copy(buffer, buffer[start:end])
 			start = 0
 		}
-		if l.stalled != nil && l.stalled(ctx, s.conn) {
+		if l.Stalled != nil && l.Stalled(ctx, s.conn) {
 			return context.Cause(ctx)
 		}
 		n, err := s.conn.Read(buffer[end:])
 		now = time.Now()
 		if n > 0 {
-			l.heard.Store(now.UnixNano())
+			l.lastReceived.Store(now.UnixNano())
 			end += n
 			continue
 		}
@@ -109,65 +109,65 @@ func (s *session) read(ctx context.Context) error {
 	}
 }
 
-// watchOver ends the connection when nothing has come for too long. Its timer
+// watchSilence ends the connection when nothing has come for too long. Its timer
 // runs out once in a ping interval, not once in a message.
-func (s *session) watchOver() (stop func()) {
-	l := s.link
+func (s *session) watchSilence() (stop func()) {
+	l := s.connection
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.heard.Store(time.Now().UnixNano())
-	s.timer = time.AfterFunc(handshakeTimeout, s.checkSilence)
+	l.lastReceived.Store(time.Now().UnixNano())
+	s.silenceTimer = time.AfterFunc(handshakeTimeout, s.checkSilence)
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		s.timer.Stop()
-		s.over = true
+		s.silenceTimer.Stop()
+		s.ended = true
 	}
 }
 
 func (s *session) checkSilence() {
-	l := s.link
+	l := s.connection
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	quiet := time.Since(time.Unix(0, l.heard.Load()))
+	quiet := time.Since(time.Unix(0, l.lastReceived.Load()))
 	switch {
-	case s.over:
+	case s.ended:
 	case l.silence == 0: // nothing was promised
-		s.timer.Reset(handshakeTimeout)
+		s.silenceTimer.Reset(handshakeTimeout)
 	case quiet >= l.silence:
 		s.dead.Store(true)
 		s.conn.Close() //nolint:errcheck // the reader meets the closed connection
 	default:
-		s.timer.Reset(l.silence - quiet)
+		s.silenceTimer.Reset(l.silence - quiet)
 	}
 }
 
-// barelyUp takes every subscription for answered: nobody will.
-func (s *session) barelyUp() error {
+// subscribeAll takes every subscription for answered: nobody will.
+func (s *session) subscribeAll() error {
 	now := time.Now()
-	for _, sub := range s.link.all() {
+	for _, sub := range s.connection.Subscriptions() {
 		sub.live = true
-		sub.to.snapshot(nil, now, now)
+		sub.Listener.OnSnapshot(nil, now, now)
 	}
-	s.isUp()
+	s.setSubscribed()
 	return s.conn.SetDeadline(time.Time{})
 }
 
-func (l *link) hasTried() {
-	if l.tried != nil {
-		l.tried()
+func (l *Connection) notifyAttempted() {
+	if l.Attempted != nil {
+		l.Attempted()
 	}
 }
 
-func (s *session) isUp() {
-	s.up = true
-	s.link.hasTried()
-	if s.again {
-		s.link.stats.reconnects.Add(1)
+func (s *session) setSubscribed() {
+	s.subscribed = true
+	s.connection.notifyAttempted()
+	if s.reconnect {
+		s.connection.Stats.Reconnects.Add(1)
 	} else {
-		s.link.stats.opened.Add(1)
+		s.connection.Stats.Opened.Add(1)
 	}
-	s.link.stats.up()
+	s.connection.Stats.connected()
 }
 
 // frame handles one frame.
@@ -177,8 +177,8 @@ func (s *session) frame(f frame, at time.Time) (done bool, err error) {
 		s.binary = f.opcode == opBinary
 	case opContinuation:
 	case opPing:
-		s.link.mu.Lock()
-		defer s.link.mu.Unlock()
+		s.connection.mu.Lock()
+		defer s.connection.mu.Unlock()
 		return false, writeFrame(s.conn, opPong, f.payload)
 	case opPong:
 		return false, nil
@@ -187,8 +187,8 @@ func (s *session) frame(f frame, at time.Time) (done bool, err error) {
 		if len(f.payload) >= 2 {
 			code, reason = int(f.payload[0])<<8|int(f.payload[1]), string(f.payload[2:])
 		}
-		s.link.mu.Lock()
-		defer s.link.mu.Unlock()
+		s.connection.mu.Lock()
+		defer s.connection.mu.Unlock()
 		writeFrame(s.conn, opClose, f.payload[:min(2, len(f.payload))]) //nolint:errcheck // the server has closed; the answer is a courtesy
 		return false, closeError(code, reason)
 	default:
@@ -205,7 +205,7 @@ func (s *session) frame(f frame, at time.Time) (done bool, err error) {
 		}
 		message, s.parts = s.parts, nil
 	}
-	s.link.stats.frames.Add(1)
+	s.connection.Stats.Frames.Add(1)
 	return s.replies(message, at)
 }
 
@@ -237,9 +237,9 @@ func (s *session) reply(data []byte, at time.Time) (done bool, err error) {
 	}
 	if channel, publication, ok := cut(data); ok {
 		if sub := s.find(channel); sub != nil {
-			if p, ok := parsePlace(publication, sub.booking); ok {
-				s.link.stats.messages.Add(1)
-				return s.told(sub, sub.to.moved(p, at))
+			if p, ok := parsePositionUpdate(publication, sub.Booking); ok {
+				s.connection.Stats.Messages.Add(1)
+				return s.finish(sub, sub.Listener.OnPosition(p, at))
 			}
 		}
 	}
@@ -260,23 +260,23 @@ func (s *session) reply(data []byte, at time.Time) (done bool, err error) {
 }
 
 // find looks a subscription up. Positions of one connection often come in a row.
-func (s *session) find(channel []byte) *subscription {
-	if s.last != nil && s.last.channel == string(channel) {
+func (s *session) find(channel []byte) *Subscription {
+	if s.last != nil && s.last.Channel == string(channel) {
 		return s.last
 	}
-	s.link.mu.Lock()
-	defer s.link.mu.Unlock()
-	s.last = s.link.subscriptions[string(channel)]
+	s.connection.mu.Lock()
+	defer s.connection.mu.Unlock()
+	s.last = s.connection.subscriptions[string(channel)]
 	return s.last
 }
 
 func (s *session) ping() error {
-	if !s.link.pong {
+	if !s.connection.pong {
 		return nil
 	}
-	s.link.mu.Lock()
-	defer s.link.mu.Unlock()
-	if s.link.protocol == protocol.TypeProtobuf {
+	s.connection.mu.Lock()
+	defer s.connection.mu.Unlock()
+	if s.connection.Protocol == protocol.TypeProtobuf {
 		return writeFrame(s.conn, opBinary, []byte{0})
 	}
 	return writeFrame(s.conn, opText, []byte("{}"))
@@ -284,7 +284,7 @@ func (s *session) ping() error {
 
 // handle deals with a reply that is no position.
 func (s *session) handle(r *protocol.Reply, at time.Time) (done bool, err error) {
-	l := s.link
+	l := s.connection
 	push := r.Push
 	switch {
 	case push != nil && push.Disconnect != nil:
@@ -292,7 +292,7 @@ func (s *session) handle(r *protocol.Reply, at time.Time) (done bool, err error)
 	case push != nil && push.Unsubscribe != nil:
 		text := fmt.Sprintf("unsubscribed: %d %s", push.Unsubscribe.Code, push.Unsubscribe.Reason)
 		if push.Unsubscribe.Code < 2500 {
-			return false, &terminal{text}
+			return false, &TerminalError{text}
 		}
 		return false, errors.New(text)
 	case push != nil && push.Pub != nil:
@@ -300,8 +300,8 @@ func (s *session) handle(r *protocol.Reply, at time.Time) (done bool, err error)
 		if sub == nil {
 			return false, nil // of a channel that was just left
 		}
-		l.stats.messages.Add(1)
-		return s.told(sub, sub.to.publication(push.Pub.Data, at))
+		l.Stats.Messages.Add(1)
+		return s.finish(sub, sub.Listener.OnPublication(push.Pub.Data, at))
 	case push != nil:
 		return false, nil
 	case r.Error != nil:
@@ -309,27 +309,27 @@ func (s *session) handle(r *protocol.Reply, at time.Time) (done bool, err error)
 		if r.Error.Temporary {
 			return false, errors.New(text)
 		}
-		return false, &terminal{text}
+		return false, &TerminalError{text}
 	case r.Connect != nil:
-		return false, s.connected(r.Connect)
+		return false, s.handleConnected(r.Connect)
 	case r.Subscribe != nil:
-		return s.subscribed(r, at)
+		return s.handleSubscribed(r, at)
 	case r.Unsubscribe != nil:
 		return false, nil
 	}
 	return false, fmt.Errorf("an answer to nothing asked: id %d", r.Id)
 }
 
-// connected subscribes to everything at once.
-func (s *session) connected(r *protocol.ConnectResult) error {
-	l := s.link
+// handleConnected subscribes to everything at once.
+func (s *session) handleConnected(r *protocol.ConnectResult) error {
+	l := s.connection
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.pong = r.Pong
 	l.silence = 0
 	if r.Ping > 0 {
 		l.silence = time.Duration(r.Ping)*time.Second + cmp.Or(l.slack, silenceSlack)
-		s.timer.Reset(l.silence)
+		s.silenceTimer.Reset(l.silence)
 	}
 	l.conn = s.conn
 	commands := make([]*protocol.Command, 0, len(l.subscriptions))
@@ -343,70 +343,70 @@ func (s *session) connected(r *protocol.ConnectResult) error {
 	return l.write(commands...)
 }
 
-func (s *session) subscribed(r *protocol.Reply, at time.Time) (done bool, err error) {
-	sub, asked := s.answered(r.Id)
+func (s *session) handleSubscribed(r *protocol.Reply, at time.Time) (done bool, err error) {
+	sub, asked := s.takeRequest(r.Id)
 	if sub == nil {
 		return false, fmt.Errorf("an answer to nothing asked: id %d", r.Id)
 	}
 	sub.live = true
 	// Before it counts as connected: who waits for all to be then looks at what
 	// they were shown.
-	done = sub.to.snapshot(r.Subscribe.Data, asked, at)
+	done = sub.Listener.OnSnapshot(r.Subscribe.Data, asked, at)
 	if s.pending > 0 {
 		if s.pending--; s.pending == 0 {
-			s.isUp()
+			s.setSubscribed()
 			if err := s.conn.SetDeadline(time.Time{}); err != nil {
 				return false, err
 			}
 		}
 	}
-	return s.told(sub, done)
+	return s.finish(sub, done)
 }
 
-// answered finds the subscription that a reply answers.
-func (s *session) answered(id uint32) (sub *subscription, asked time.Time) {
-	s.link.mu.Lock()
-	defer s.link.mu.Unlock()
-	for _, sub := range s.link.subscriptions {
-		if sub.id == id && !sub.asked.IsZero() {
-			asked, sub.asked = sub.asked, time.Time{}
+// takeRequest finds the subscription that a reply answers.
+func (s *session) takeRequest(id uint32) (sub *Subscription, asked time.Time) {
+	s.connection.mu.Lock()
+	defer s.connection.mu.Unlock()
+	for _, sub := range s.connection.subscriptions {
+		if sub.id == id && !sub.requested.IsZero() {
+			asked, sub.requested = sub.requested, time.Time{}
 			return sub, asked
 		}
 	}
 	return nil, time.Time{}
 }
 
-// told takes note of a subscription that is done: it is left, and with the last
+// finish takes note of a subscription that is done: it is left, and with the last
 // one the connection.
-func (s *session) told(sub *subscription, done bool) (over bool, err error) {
+func (s *session) finish(sub *Subscription, done bool) (over bool, err error) {
 	if !done || sub.done {
 		return false, nil
 	}
-	l := s.link
+	l := s.connection
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	sub.done = true
-	delete(l.subscriptions, sub.channel)
+	delete(l.subscriptions, sub.Channel)
 	if s.last == sub {
 		s.last = nil
 	}
 	if len(l.subscriptions) == 0 {
-		l.over = true
+		l.ended = true
 		writeFrame(s.conn, opClose, []byte{1000 >> 8, 1000 & 0xff}) //nolint:errcheck // the client leaves either way
 		return true, nil
 	}
-	if l.hello != nil {
+	if l.Hello != nil {
 		return false, nil
 	}
 	l.lastID++
-	return false, l.write(&protocol.Command{Id: l.lastID, Unsubscribe: &protocol.UnsubscribeRequest{Channel: sub.channel}})
+	return false, l.write(&protocol.Command{Id: l.lastID, Unsubscribe: &protocol.UnsubscribeRequest{Channel: sub.Channel}})
 }
 
 // closeError follows the ranges of the protocol: 3500–3999 and 4500–4999 are final.
 func closeError(code int, reason string) error {
 	text := fmt.Sprintf("closed by the server: %d %s", code, reason)
 	if (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000) {
-		return &terminal{text}
+		return &TerminalError{text}
 	}
 	return errors.New(text)
 }

@@ -1,4 +1,4 @@
-package loadtest
+package client
 
 import (
 	"net/http"
@@ -9,7 +9,7 @@ import (
 )
 
 func TestScrapeSaysWhatIsMissing(t *testing.T) {
-	conn := newHTTPClient()
+	conn := NewHTTPClient()
 	defer conn.CloseIdleConnections()
 	for want, body := range map[string]string{
 		"1 of the figures are missing": "process_cpu_seconds_total 1\ngo_goroutines 2\n",
@@ -22,7 +22,7 @@ func TestScrapeSaysWhatIsMissing(t *testing.T) {
 			}
 			_, _ = w.Write([]byte(body))
 		}))
-		_, err := scrape(t.Context(), conn, "", []string{server.URL})
+		_, err := ScrapeUsage(t.Context(), conn, "", []string{server.URL})
 		require.ErrorContains(t, err, want)
 		server.Close()
 	}

@@ -1,4 +1,4 @@
-package loadtest
+package client
 
 import (
 	"fmt"
@@ -18,13 +18,13 @@ func TestPushesAreEncodedAsTheProtocolEncodesThem(t *testing.T) {
 		var message []byte
 		for i, position := range []int{23, 24} {
 			booking := fmt.Sprintf("b%019d", i)
-			data := appendPosition(nil, booking, position, 10*position)
-			message = appendPush(message, kind, []byte("booking:"+booking), data)
+			data := AppendPosition(nil, booking, position, 10*position)
+			message = AppendPush(message, kind, []byte("booking:"+booking), data)
 			reply, err := encoder.Encode(&protocol.Reply{Push: &protocol.Push{Channel: "booking:" + booking, Pub: &protocol.Publication{Data: data}}})
 			require.NoError(t, err)
 			require.NoError(t, framing.Encode(reply))
 		}
-		data := appendMessage(nil, kind, message)
+		data := AppendMessage(nil, kind, message)
 		f, size, err := parseFrame(data)
 		require.NoError(t, err)
 		require.Equal(t, len(data), size)

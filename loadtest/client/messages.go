@@ -1,7 +1,7 @@
-package loadtest
+package client
 
-// bookingDTO is the part of a booking the scenarios look at.
-type bookingDTO struct {
+// Booking is the part of a booking the scenarios look at.
+type Booking struct {
 	ID                   string `json:"id"`
 	Status               string `json:"status"`
 	Stage                string `json:"stage"`
@@ -13,30 +13,30 @@ type bookingDTO struct {
 	RecallCount          int    `json:"recallCount"`
 }
 
-// typeDTO is the part of a booking type the scenarios look at.
-type typeDTO struct {
+// BookingType is the part of a booking type the scenarios look at.
+type BookingType struct {
 	ID      string `json:"id"`
 	Minutes int    `json:"minutes"`
 }
 
-// identified is any object of which only the id matters.
-type identified struct {
+// Created is any object of which only the id matters.
+type Created struct {
 	ID string `json:"id"`
 }
 
-// enveloped is how most answers come: {"result": …}.
-type enveloped[T any] struct {
+// Envelope is how most answers come: {"result": …}.
+type Envelope[T any] struct {
 	Result T `json:"result"`
 }
 
-// snapshotDTO is the data of a subscribe reply.
-type snapshotDTO struct {
-	Type    string     `json:"type"`
-	Booking bookingDTO `json:"booking"`
+// Snapshot is the data of a subscribe reply.
+type Snapshot struct {
+	Type    string  `json:"type"`
+	Booking Booking `json:"booking"`
 }
 
-// publicationDTO holds the fields of every publication of a booking's channel.
-type publicationDTO struct {
+// Publication holds the fields of every publication of a booking's channel.
+type Publication struct {
 	Via                  string `json:"via"`
 	Type                 string `json:"type"`
 	BookingID            string `json:"bookingId"`

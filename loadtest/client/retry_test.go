@@ -1,4 +1,4 @@
-package loadtest
+package client
 
 import (
 	"testing"
@@ -9,14 +9,14 @@ import (
 
 func TestBackoffIsBoundedAndSpread(t *testing.T) {
 	for attempt := range 2000 {
-		d := backoff(attempt, 100*time.Millisecond, 5*time.Second)
+		d := Backoff(attempt, 100*time.Millisecond, 5*time.Second)
 		require.GreaterOrEqual(t, d, 50*time.Millisecond)
 		require.LessOrEqual(t, d, 5*time.Second)
 	}
 }
 
 func TestSDKBackoff(t *testing.T) {
-	wait := sdkBackoff(500*time.Millisecond, 20*time.Second)
+	wait := SDKBackoff(500*time.Millisecond, 20*time.Second)
 	seen := map[time.Duration]bool{}
 	for failed := range 200 {
 		d := wait(failed)
@@ -27,6 +27,6 @@ func TestSDKBackoff(t *testing.T) {
 		seen[first] = true
 	}
 	require.Greater(t, len(seen), 100, "they do not come back together")
-	require.Zero(t, sdkBackoff(0, 0)(0))
-	require.Positive(t, sdkBackoff(0, 0)(1), "a server that is down is not hammered")
+	require.Zero(t, SDKBackoff(0, 0)(0))
+	require.Positive(t, SDKBackoff(0, 0)(1), "a server that is down is not hammered")
 }

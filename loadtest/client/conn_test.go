@@ -1,4 +1,4 @@
-package loadtest
+package client
 
 import (
 	"bufio"
@@ -41,12 +41,14 @@ func (e *ear) all() []string {
 	return append([]string{}, e.heard...)
 }
 
-func (e *ear) snapshot(data []byte, asked, got time.Time) bool {
+func (e *ear) OnSnapshot(data []byte, asked, got time.Time) bool {
 	return e.hear("snapshot %s %t", data, !asked.After(got))
 }
-func (e *ear) moved(p place, _ time.Time) bool           { return e.hear("moved %d %d", p.position, p.minutes) }
-func (e *ear) publication(data []byte, _ time.Time) bool { return e.hear("publication %s", data) }
-func (e *ear) dropped(time.Time)                         { e.hear("dropped") }
+func (e *ear) OnPosition(p PositionUpdate, _ time.Time) bool {
+	return e.hear("moved %d %d", p.Position, p.Minutes)
+}
+func (e *ear) OnPublication(data []byte, _ time.Time) bool { return e.hear("publication %s", data) }
+func (e *ear) OnDisconnect(time.Time)                      { e.hear("dropped") }
 
 // script is a server that says over each connection what a test tells it to.
 type script struct {
@@ -171,13 +173,13 @@ const (
 )
 
 func saysPosition(id string, position int) string {
-	return pushHead + `"booking:` + id + `"` + pushMiddle + string(appendPosition(nil, id, position, position*10)) + pushTail
+	return pushHead + `"booking:` + id + `"` + pushMiddle + string(AppendPosition(nil, id, position, position*10)) + pushTail
 }
 
-func linkTo(s *script, listeners map[string]*ear) *link {
-	l := &link{nodes: []string{s.url}, protocol: protocol.TypeJSON, token: "t", slack: time.Second, stats: new(liveStats)}
+func linkTo(s *script, listeners map[string]*ear) *Connection {
+	l := &Connection{Nodes: []string{s.url}, Protocol: protocol.TypeJSON, Token: "t", slack: time.Second, Stats: new(Stats)}
 	for id, e := range listeners {
-		l.add(&subscription{channel: "booking:" + id, booking: id, to: e})
+		l.Add(&Subscription{Channel: "booking:" + id, Booking: id, Listener: e})
 	}
 	return l
 }
@@ -211,11 +213,11 @@ func TestLinkReadsFramesHoweverTheyArrive(t *testing.T) {
 		})
 		e := &ear{until: untilHeard("moved 39 390")}
 		l := linkTo(s, map[string]*ear{"b": e})
-		require.NoError(t, l.run(t.Context()))
+		require.NoError(t, l.Run(t.Context()))
 		require.Equal(t, []string{
 			`snapshot {"a":1} true`, "moved 41 410", "moved 40 400", `publication {"type":"OTHER","x":"` + long + `"}`, "moved 39 390",
 		}, e.all())
-		require.EqualValues(t, 4, l.stats.messages.Load())
+		require.EqualValues(t, 4, l.Stats.Messages.Load())
 		require.Eventually(t, func() bool { return len(s.heard()) == 5 }, time.Minute, time.Millisecond)
 		said := s.heard()
 		require.JSONEq(t, `{"id":1,"connect":{"token":"t","name":"loadtest"}}`, said[0][2:])
@@ -241,15 +243,15 @@ func TestLinkLeavesChannelsOneByOne(t *testing.T) {
 	l := linkTo(s, map[string]*ear{"a": a, "b": b})
 	b.until = func(heard string) bool {
 		if heard == "moved 2 20" {
-			require.True(t, l.add(&subscription{channel: "booking:c", booking: "c", to: more}))
+			require.True(t, l.Add(&Subscription{Channel: "booking:c", Booking: "c", Listener: more}))
 		}
 		return heard == "moved 1 10"
 	}
-	require.NoError(t, l.run(t.Context()))
+	require.NoError(t, l.Run(t.Context()))
 	require.Equal(t, []string{"snapshot  true", "moved 1 10"}, a.all(), "nothing is heard of a channel that was left")
 	require.Equal(t, []string{"snapshot  true", "moved 2 20", "moved 1 10"}, b.all())
 	require.Equal(t, []string{"snapshot  true", "moved 9 90"}, more.all())
-	require.False(t, l.add(&subscription{channel: "booking:d"}), "the link is over")
+	require.False(t, l.Add(&Subscription{Channel: "booking:d"}), "the link is over")
 }
 
 func TestLinkComesBackOrStaysAway(t *testing.T) {
@@ -271,19 +273,19 @@ func TestLinkComesBackOrStaysAway(t *testing.T) {
 	s := newScript(t, closing(3001), lost, good)
 	e := &ear{until: untilHeard("moved 1 10")}
 	l := linkTo(s, map[string]*ear{"b": e})
-	require.NoError(t, l.run(t.Context()))
+	require.NoError(t, l.Run(t.Context()))
 	require.Equal(t, []string{`snapshot {"a":1} true`, "dropped", `snapshot {"a":1} true`, "moved 1 10"}, e.all())
-	require.EqualValues(t, 1, l.stats.opened.Load())
-	require.EqualValues(t, 1, l.stats.reconnects.Load())
-	require.EqualValues(t, 1, l.stats.failed.Load())
-	require.Zero(t, l.stats.now.Load())
+	require.EqualValues(t, 1, l.Stats.Opened.Load())
+	require.EqualValues(t, 1, l.Stats.Reconnects.Load())
+	require.EqualValues(t, 1, l.Stats.Failed.Load())
+	require.Zero(t, l.Stats.Connected.Load())
 
 	s = newScript(t, closing(3501))
 	e = &ear{}
 	l = linkTo(s, map[string]*ear{"b": e})
-	var end *terminal
-	require.ErrorAs(t, l.run(t.Context()), &end)
-	require.EqualValues(t, 1, l.stats.refused.Load())
+	var end *TerminalError
+	require.ErrorAs(t, l.Run(t.Context()), &end)
+	require.EqualValues(t, 1, l.Stats.Refused.Load())
 }
 
 func TestLinkGivesUpOnWhatIsNoServerOfOurs(t *testing.T) {
@@ -326,7 +328,7 @@ func TestLinkNoticesSilence(t *testing.T) {
 	l := linkTo(s, map[string]*ear{"b": {}})
 	l.slack = 10 * time.Millisecond
 	subscribed, err := l.once(t.Context(), s.url, false)
-	require.ErrorIs(t, err, errDead)
+	require.ErrorIs(t, err, errSilent)
 	require.True(t, subscribed)
 }
 
@@ -339,7 +341,7 @@ func TestLinkEndsWithItsContext(t *testing.T) {
 		<-release
 	})
 	defer close(release)
-	require.ErrorIs(t, linkTo(s, map[string]*ear{"b": {}}).run(ctx), context.Canceled)
+	require.ErrorIs(t, linkTo(s, map[string]*ear{"b": {}}).Run(ctx), context.Canceled)
 }
 
 func TestHandshakeMustBeAnswered(t *testing.T) {
@@ -367,7 +369,7 @@ func TestHandshakeMustBeAnswered(t *testing.T) {
 			})
 			_, err = linkTo(&script{}, nil).once(t.Context(), "http://"+listener.Addr().String(), false)
 			require.ErrorContains(t, err, want)
-			var end *terminal
+			var end *TerminalError
 			require.Equal(t, want == "HTTP 403", errors.As(err, &end))
 			done.Wait()
 			require.NoError(t, listener.Close())
@@ -379,13 +381,13 @@ func TestHandshakeMustBeAnswered(t *testing.T) {
 
 // TestPlacesAreReadAsTheDecoderReadsThem holds the short way against the long one.
 func TestPlacesAreReadAsTheDecoderReadsThem(t *testing.T) {
-	good := string(appendPosition(nil, "b", 12, 120))
-	p, ok := parsePlace([]byte(good), "b")
+	good := string(AppendPosition(nil, "b", 12, 120))
+	p, ok := parsePositionUpdate([]byte(good), "b")
 	require.True(t, ok)
-	require.Equal(t, place{12, 120}, p)
-	p, ok = parsePlace([]byte(`{"queuePosition":3,"new":"field","estimatedWaitMinutes":30,"more":1,"bookingId":"b","type":"QUEUE_POSITION_UPDATED","via":"scheduling-system"}`), "b")
+	require.Equal(t, PositionUpdate{12, 120}, p)
+	p, ok = parsePositionUpdate([]byte(`{"queuePosition":3,"new":"field","estimatedWaitMinutes":30,"more":1,"bookingId":"b","type":"QUEUE_POSITION_UPDATED","via":"scheduling-system"}`), "b")
 	require.True(t, ok, "in another order, and with more")
-	require.Equal(t, place{3, 30}, p)
+	require.Equal(t, PositionUpdate{3, 30}, p)
 	for _, bad := range []string{
 		"", "{", "{}", "[]", good[:len(good)-1], good + " ", good + "}",
 		strings.Replace(good, `"b"`, `"c"`, 1), strings.Replace(good, "12,", `"12",`, 1), strings.Replace(good, "12,", "1.2,", 1),
@@ -393,7 +395,7 @@ func TestPlacesAreReadAsTheDecoderReadsThem(t *testing.T) {
 		strings.Replace(good, "UPDATED", "GONE", 1), strings.Replace(good, "scheduling", "other", 1), strings.Replace(good, "12,", "12;", 1),
 		strings.Replace(good, `"b"`, `"\u0062"`, 1), strings.Replace(good, `,"estimatedWaitMinutes":120`, "", 1), strings.Replace(good, "120", `{"low":1}`, 1),
 	} {
-		_, ok := parsePlace([]byte(bad), "b")
+		_, ok := parsePositionUpdate([]byte(bad), "b")
 		require.False(t, ok, bad)
 	}
 	// Whatever is done to a byte of it: if the short way reads it, the decoder
@@ -401,21 +403,21 @@ func TestPlacesAreReadAsTheDecoderReadsThem(t *testing.T) {
 	require.NoError(t, quick.Check(func(at uint16, with byte) bool {
 		data := []byte(good)
 		data[int(at)%len(data)] = with
-		p, ok := parsePlace(data, "b")
+		p, ok := parsePositionUpdate(data, "b")
 		if !ok {
 			return true
 		}
-		var d publicationDTO
+		var d Publication
 		if json.Unmarshal(data, &d) != nil {
 			return false
 		}
-		return d.QueuePosition != nil && d.EstimatedWaitMinutes != nil && p == place{*d.QueuePosition, *d.EstimatedWaitMinutes} && d.BookingID == "b"
+		return d.QueuePosition != nil && d.EstimatedWaitMinutes != nil && p == PositionUpdate{*d.QueuePosition, *d.EstimatedWaitMinutes} && d.BookingID == "b"
 	}, &quick.Config{MaxCount: 20_000}))
 }
 
 func TestCloseCodesSayWhetherToComeBack(t *testing.T) {
 	for code, final := range map[int]bool{1000: false, 1001: false, 3000: false, 3008: false, 3499: false, 3500: true, 3501: true, 3999: true, 4000: false, 4500: true} {
-		var end *terminal
+		var end *TerminalError
 		if final {
 			require.ErrorAs(t, closeError(code, ""), &end, "%d", code)
 		} else {

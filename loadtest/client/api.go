@@ -1,4 +1,4 @@
-package loadtest
+package client
 
 import (
 	"bytes"
@@ -22,9 +22,9 @@ const (
 	// giveUpAfter bounds all attempts at one request: long enough for a node to
 	// restart or another to take over.
 	giveUpAfter = 30 * time.Second
-	// maxWaitMinutes is the longest assignmentTimeout the server accepts. Every
+	// MaxWaitMinutes is the longest assignmentTimeout the server accepts. Every
 	// patient asks for it, so that no booking expires in the middle of a replay.
-	maxWaitMinutes = 180
+	MaxWaitMinutes = 180
 	// maxAnswer bounds what is read of an answer.
 	maxAnswer = 1 << 20
 	// maxIdleConnections keeps connections for the requests in flight: one for
@@ -32,18 +32,18 @@ const (
 	maxIdleConnections = 64
 )
 
-// refusal is an answer that means no.
-type refusal struct {
+// RefusalError is an answer that means no.
+type RefusalError struct {
 	operation string
 	status    int
-	code      string
+	Code      string
 	detail    string
 }
 
-func (r *refusal) Error() string {
+func (r *RefusalError) Error() string {
 	text := fmt.Sprintf("%s: HTTP %d", r.operation, r.status)
-	if r.code != "" {
-		text += " " + r.code
+	if r.Code != "" {
+		text += " " + r.Code
 	}
 	if r.detail != "" {
 		text += ": " + r.detail
@@ -54,37 +54,37 @@ func (r *refusal) Error() string {
 	return text
 }
 
-// definite tells whether the server certainly did not do what was asked. After
+// IsDefinite tells whether the server certainly did not do what was asked. After
 // a 5xx or a lost connection nobody knows.
-func (r *refusal) definite() bool {
+func (r *RefusalError) IsDefinite() bool {
 	return r.status >= 400 && r.status < 500
 }
 
-// api calls the public HTTP API of one or more nodes in turn. It is safe for
+// API calls the public HTTP API of one or more nodes in turn. It is safe for
 // concurrent use.
-type api struct {
-	nodes    []string
-	key      string
-	tenant   string
+type API struct {
+	Nodes    []string
+	Key      string
+	Tenant   string
 	http     *http.Client
 	turns    *atomic.Uint64
-	requests *requestStats
+	Requests *RequestStats
 }
 
-func newAPI(nodes []string, key string, requests *requestStats) *api {
-	return &api{nodes: nodes, key: key, http: newHTTPClient(), turns: new(atomic.Uint64), requests: requests}
+func NewAPI(nodes []string, key string, requests *RequestStats) *API {
+	return &API{Nodes: nodes, Key: key, http: NewHTTPClient(), turns: new(atomic.Uint64), Requests: requests}
 }
 
-// as returns the same API for somebody else: a patient instead of the desk.
-func (a *api) as(key string) *api {
+// As returns the same API for somebody else: a patient instead of the desk.
+func (a *API) As(key string) *API {
 	other := *a
-	other.key = key
+	other.Key = key
 	return &other
 }
 
-// newHTTPClient returns a client with connections of its own, so that a scenario
+// NewHTTPClient returns a client with connections of its own, so that a scenario
 // can close every one of them when it ends.
-func newHTTPClient() *http.Client {
+func NewHTTPClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		MaxIdleConns:        maxIdleConnections * 2,
 		MaxIdleConnsPerHost: maxIdleConnections,
@@ -92,15 +92,15 @@ func newHTTPClient() *http.Client {
 	}}
 }
 
-func (a *api) close() {
+func (a *API) Close() {
 	a.http.CloseIdleConnections()
 }
 
-// call makes one request and counts it as failed unless it succeeded.
-func (a *api) call(ctx context.Context, operation, method, path string, body, answer any, alreadyDone bool) error {
+// Call makes one request and counts it as failed unless it succeeded.
+func (a *API) Call(ctx context.Context, operation, method, path string, body, answer any, alreadyDone bool) error {
 	err := a.try(ctx, operation, method, path, body, answer, alreadyDone)
 	if err != nil && ctx.Err() == nil {
-		a.requests.failed.Add(1)
+		a.Requests.Failed.Add(1)
 	}
 	return err
 }
@@ -111,7 +111,7 @@ func (a *api) call(ctx context.Context, operation, method, path string, body, an
 //
 // alreadyDone says that a refusal of a repeated attempt means the first one
 // succeeded; it is for steps that can happen once only.
-func (a *api) try(ctx context.Context, operation, method, path string, body, answer any, alreadyDone bool) error {
+func (a *API) try(ctx context.Context, operation, method, path string, body, answer any, alreadyDone bool) error {
 	payload, err := json.Marshal(body)
 	if err != nil {
 		return fmt.Errorf("%s: encode: %w", operation, err)
@@ -121,13 +121,13 @@ func (a *api) try(ctx context.Context, operation, method, path string, body, ans
 	turn := a.turns.Add(1)
 	for attempt := 0; ; attempt++ {
 		// A repeated attempt goes to the next node: this one may be down.
-		node := a.nodes[(turn+uint64(attempt))%uint64(len(a.nodes))]
+		node := a.Nodes[(turn+uint64(attempt))%uint64(len(a.Nodes))]
 		status, data, sent, err := a.attempt(ctx, method, node+path, once, payload)
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s: %w", operation, context.Cause(ctx))
 		}
 		if err == nil && status == http.StatusOK {
-			a.requests.answered(operation, time.Since(first))
+			a.Requests.Answered(operation, time.Since(first))
 			if answer == nil {
 				return nil
 			}
@@ -137,21 +137,21 @@ func (a *api) try(ctx context.Context, operation, method, path string, body, ans
 			return nil
 		}
 		if err == nil {
-			no := newRefusal(operation, status, data)
-			if no.definite() {
+			no := newRefusalError(operation, status, data)
+			if no.IsDefinite() {
 				if attempt > 0 && alreadyDone && (status == http.StatusBadRequest || status == http.StatusConflict) {
-					a.requests.answered(operation, time.Since(first))
+					a.Requests.Answered(operation, time.Since(first))
 					return nil
 				}
 				return no
 			}
 			err = no
 		}
-		a.requests.unanswered(operation, node, status, sent, err)
+		a.Requests.unanswered(operation, node, status, sent, err)
 		if time.Since(first) > giveUpAfter {
 			return fmt.Errorf("%s: gave up after %d attempts: %w", operation, attempt+1, err)
 		}
-		if err := pause(ctx, backoff(attempt, 50*time.Millisecond, 2*time.Second)); err != nil {
+		if err := Pause(ctx, Backoff(attempt, 50*time.Millisecond, 2*time.Second)); err != nil {
 			return fmt.Errorf("%s: %w", operation, err)
 		}
 	}
@@ -159,7 +159,7 @@ func (a *api) try(ctx context.Context, operation, method, path string, body, ans
 
 // attempt makes one attempt. sent tells whether the server may have begun to
 // work on it: the whole request was written, at least once.
-func (a *api) attempt(ctx context.Context, method, address, once string, payload []byte) (status int, data []byte, sent bool, err error) {
+func (a *API) attempt(ctx context.Context, method, address, once string, payload []byte) (status int, data []byte, sent bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	var written atomic.Int64
@@ -174,13 +174,13 @@ func (a *api) attempt(ctx context.Context, method, address, once string, payload
 	}
 	// Without this the transport would, unseen, repeat a request whose answer was lost.
 	req.GetBody = nil
-	if a.key != "" {
-		req.Header.Set("Authorization", "Bearer "+a.key)
+	if a.Key != "" {
+		req.Header.Set("Authorization", "Bearer "+a.Key)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Idempotency-Key", once)
-	if a.tenant != "" {
-		req.Header.Set("X-APP-ID", a.tenant)
+	if a.Tenant != "" {
+		req.Header.Set("X-APP-ID", a.Tenant)
 	}
 	res, err := a.http.Do(req)
 	if err != nil {
@@ -199,7 +199,7 @@ func (a *api) attempt(ctx context.Context, method, address, once string, payload
 	return res.StatusCode, data, true, nil
 }
 
-func newRefusal(operation string, status int, data []byte) *refusal {
+func newRefusalError(operation string, status int, data []byte) *RefusalError {
 	var problem struct {
 		Code   string `json:"code"`
 		Detail string `json:"detail"`
@@ -208,136 +208,136 @@ func newRefusal(operation string, status int, data []byte) *refusal {
 			Message string `json:"message"`
 		} `json:"errors"`
 	}
-	no := &refusal{operation: operation, status: status}
+	no := &RefusalError{operation: operation, status: status}
 	if err := json.Unmarshal(data, &problem); err != nil {
 		no.detail = "the answer is not a problem document"
 		return no
 	}
-	no.code, no.detail = problem.Code, problem.Detail
+	no.Code, no.detail = problem.Code, problem.Detail
 	for _, e := range problem.Errors {
 		no.detail += fmt.Sprintf("; %s: %s", e.Field, e.Message)
 	}
 	return no
 }
 
-func (a *api) createOrganization(ctx context.Context, name string) (string, error) {
-	var out enveloped[identified]
+func (a *API) CreateOrganization(ctx context.Context, name string) (string, error) {
+	var out Envelope[Created]
 	body := map[string]any{"name": name, "timezone": "UTC"}
-	if err := a.call(ctx, "create organization", http.MethodPost, "/management/organizations", body, &out, false); err != nil {
+	if err := a.Call(ctx, "create organization", http.MethodPost, "/management/organizations", body, &out, false); err != nil {
 		return "", err
 	}
 	return out.Result.ID, requireID("create organization", out.Result.ID)
 }
 
-func (a *api) createType(ctx context.Context, name string, minutes int) (typeDTO, error) {
-	var out enveloped[typeDTO]
+func (a *API) CreateType(ctx context.Context, name string, minutes int) (BookingType, error) {
+	var out Envelope[BookingType]
 	body := map[string]any{"name": name, "minutes": minutes, "price": "0.00", "on": true, "autoConfirm": true}
-	if err := a.call(ctx, "create type", http.MethodPost, "/management/types", body, &out, false); err != nil {
-		return typeDTO{}, err
+	if err := a.Call(ctx, "create type", http.MethodPost, "/management/types", body, &out, false); err != nil {
+		return BookingType{}, err
 	}
 	if out.Result.Minutes != minutes {
-		return typeDTO{}, fmt.Errorf("create type: asked for %d minutes, got %d", minutes, out.Result.Minutes)
+		return BookingType{}, fmt.Errorf("create type: asked for %d minutes, got %d", minutes, out.Result.Minutes)
 	}
 	return out.Result, requireID("create type", out.Result.ID)
 }
 
-func (a *api) createResource(ctx context.Context, name, typeID string) (string, error) {
-	var out enveloped[identified]
+func (a *API) CreateResource(ctx context.Context, name, typeID string) (string, error) {
+	var out Envelope[Created]
 	body := map[string]any{"name": name, "on": true, "activated": true, "types": []string{typeID}}
-	if err := a.call(ctx, "create resource", http.MethodPost, "/management/resources", body, &out, false); err != nil {
+	if err := a.Call(ctx, "create resource", http.MethodPost, "/management/resources", body, &out, false); err != nil {
 		return "", err
 	}
 	return out.Result.ID, requireID("create resource", out.Result.ID)
 }
 
-// join puts a walk-in into the queue of a type.
-func (a *api) join(ctx context.Context, typeID string) (bookingDTO, error) {
-	var out bookingDTO
-	body := map[string]any{"type": typeID, "assign": false, "assignmentTimeout": maxWaitMinutes}
-	if err := a.call(ctx, "join", http.MethodPut, "/management/scheduling/new", body, &out, false); err != nil {
-		return bookingDTO{}, err
+// Join puts a walk-in into the queue of a type.
+func (a *API) Join(ctx context.Context, typeID string) (Booking, error) {
+	var out Booking
+	body := map[string]any{"type": typeID, "assign": false, "assignmentTimeout": MaxWaitMinutes}
+	if err := a.Call(ctx, "join", http.MethodPut, "/management/scheduling/new", body, &out, false); err != nil {
+		return Booking{}, err
 	}
 	return out, requireID("join", out.ID)
 }
 
-// callNext calls the head of a resource's queue.
-func (a *api) callNext(ctx context.Context, resourceID string) (bookingDTO, error) {
-	var out enveloped[bookingDTO]
+// CallNext calls the head of a resource's queue.
+func (a *API) CallNext(ctx context.Context, resourceID string) (Booking, error) {
+	var out Envelope[Booking]
 	body := map[string]any{"resourceId": resourceID}
-	if err := a.call(ctx, "next", http.MethodPost, "/management/queue/next", body, &out, false); err != nil {
-		return bookingDTO{}, err
+	if err := a.Call(ctx, "next", http.MethodPost, "/management/queue/next", body, &out, false); err != nil {
+		return Booking{}, err
 	}
 	return out.Result, requireID("next", out.Result.ID)
 }
 
-func (a *api) assign(ctx context.Context, bookingID, resourceID string) error {
+func (a *API) Assign(ctx context.Context, bookingID, resourceID string) error {
 	body := map[string]any{"bookingId": bookingID, "resourceId": resourceID}
-	return a.call(ctx, "assign", http.MethodPost, "/management/bookings/assign", body, nil, true)
+	return a.Call(ctx, "assign", http.MethodPost, "/management/bookings/assign", body, nil, true)
 }
 
-func (a *api) start(ctx context.Context, bookingID string) error {
+func (a *API) Start(ctx context.Context, bookingID string) error {
 	body := map[string]any{"bookingId": bookingID}
-	return a.call(ctx, "start", http.MethodPost, "/management/bookings/start", body, nil, true)
+	return a.Call(ctx, "start", http.MethodPost, "/management/bookings/start", body, nil, true)
 }
 
-func (a *api) end(ctx context.Context, bookingID string) error {
+func (a *API) End(ctx context.Context, bookingID string) error {
 	body := map[string]any{"bookingId": bookingID}
-	return a.call(ctx, "end", http.MethodPost, "/management/bookings/end", body, nil, true)
+	return a.Call(ctx, "end", http.MethodPost, "/management/bookings/end", body, nil, true)
 }
 
-func (a *api) cancel(ctx context.Context, bookingID string) error {
+func (a *API) Cancel(ctx context.Context, bookingID string) error {
 	body := map[string]any{"bookingId": bookingID, "reason": "left without being served"}
-	return a.call(ctx, "cancel", http.MethodPost, "/management/bookings/cancel", body, nil, true)
+	return a.Call(ctx, "cancel", http.MethodPost, "/management/bookings/cancel", body, nil, true)
 }
 
-// back returns a held patient to the line and says where that is.
-func (a *api) back(ctx context.Context, bookingID string) (bookingDTO, error) {
-	var out enveloped[bookingDTO]
-	err := a.call(ctx, "return", http.MethodPost, "/management/bookings/return", map[string]any{"bookingId": bookingID}, &out, false)
+// Return returns a held patient to the line and says where that is.
+func (a *API) Return(ctx context.Context, bookingID string) (Booking, error) {
+	var out Envelope[Booking]
+	err := a.Call(ctx, "return", http.MethodPost, "/management/bookings/return", map[string]any{"bookingId": bookingID}, &out, false)
 	return out.Result, err
 }
 
-func (a *api) hold(ctx context.Context, bookingID string) error {
-	return a.call(ctx, "hold", http.MethodPost, "/management/bookings/hold", map[string]any{"bookingId": bookingID}, nil, true)
+func (a *API) Hold(ctx context.Context, bookingID string) error {
+	return a.Call(ctx, "hold", http.MethodPost, "/management/bookings/hold", map[string]any{"bookingId": bookingID}, nil, true)
 }
 
-func (a *api) noShow(ctx context.Context, bookingID string) error {
-	return a.call(ctx, "no-show", http.MethodPost, "/management/bookings/noShow", map[string]any{"bookingId": bookingID}, nil, true)
+func (a *API) NoShow(ctx context.Context, bookingID string) error {
+	return a.Call(ctx, "no-show", http.MethodPost, "/management/bookings/noShow", map[string]any{"bookingId": bookingID}, nil, true)
 }
 
-// recall does not count a refusal: whether it was right is for the caller to say.
-func (a *api) recall(ctx context.Context, bookingID string) error {
+// Recall does not count a refusal: whether it was right is for the caller to say.
+func (a *API) Recall(ctx context.Context, bookingID string) error {
 	return a.try(ctx, "recall", http.MethodPost, "/management/bookings/recall", map[string]any{"bookingId": bookingID}, nil, false)
 }
 
-// leave is what a patient does with the token of the ticket alone.
-func (a *api) leave(ctx context.Context, bookingID string) error {
-	return a.call(ctx, "leave", http.MethodPost, "/customer/bookings/cancel", map[string]any{"bookingId": bookingID}, nil, true)
+// Leave is what a patient does with the token of the ticket alone.
+func (a *API) Leave(ctx context.Context, bookingID string) error {
+	return a.Call(ctx, "leave", http.MethodPost, "/customer/bookings/cancel", map[string]any{"bookingId": bookingID}, nil, true)
 }
 
-// signIn gives a patient with a phone an API of its own.
-func (a *api) signIn(ctx context.Context, phone, code string) (*api, error) {
-	patient := a.as("")
+// SignIn gives a patient with a phone an API of its own.
+func (a *API) SignIn(ctx context.Context, phone, code string) (*API, error) {
+	patient := a.As("")
 	body := map[string]any{"method": "sms", "phoneNumber": phone, "isOrgMember": false}
-	if err := patient.call(ctx, "request code", http.MethodPost, "/auth/otp/request", body, nil, false); err != nil {
+	if err := patient.Call(ctx, "request code", http.MethodPost, "/auth/otp/request", body, nil, false); err != nil {
 		return nil, err
 	}
 	body["code"] = code
 	var session struct {
 		AccessToken string `json:"accessToken"`
 	}
-	if err := patient.call(ctx, "verify code", http.MethodPost, "/auth/otp/verify", body, &session, false); err != nil {
+	if err := patient.Call(ctx, "verify code", http.MethodPost, "/auth/otp/verify", body, &session, false); err != nil {
 		return nil, err
 	}
-	return a.as(session.AccessToken), nil
+	return a.As(session.AccessToken), nil
 }
 
-// joinQueue is how a patient who has signed in joins.
-func (a *api) joinQueue(ctx context.Context, typeID string) (bookingDTO, error) {
-	var out enveloped[bookingDTO]
-	body := map[string]any{"type": typeID, "assign": false, "assignmentTimeout": maxWaitMinutes}
-	if err := a.call(ctx, "join by phone", http.MethodPut, "/customer/scheduling/new", body, &out, false); err != nil {
-		return bookingDTO{}, err
+// JoinByPhone is how a patient who has signed in joins.
+func (a *API) JoinByPhone(ctx context.Context, typeID string) (Booking, error) {
+	var out Envelope[Booking]
+	body := map[string]any{"type": typeID, "assign": false, "assignmentTimeout": MaxWaitMinutes}
+	if err := a.Call(ctx, "join by phone", http.MethodPut, "/customer/scheduling/new", body, &out, false); err != nil {
+		return Booking{}, err
 	}
 	return out.Result, requireID("join by phone", out.Result.ID)
 }
@@ -349,8 +349,8 @@ func requireID(operation, id string) error {
 	return nil
 }
 
-// parseNodes checks the addresses of the nodes.
-func parseNodes(addresses []string) ([]string, error) {
+// ParseNodes checks the addresses of the nodes.
+func ParseNodes(addresses []string) ([]string, error) {
 	if len(addresses) == 0 {
 		return nil, errors.New("at least one URL is needed")
 	}

@@ -1,4 +1,4 @@
-package loadtest
+package client
 
 import (
 	"cmp"
@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// backoff doubles from base to limit and picks a random wait below it, so that
+// Backoff doubles from base to limit and picks a random wait below it, so that
 // clients cut off together do not come back together.
-func backoff(attempt int, base, limit time.Duration) time.Duration {
+func Backoff(attempt int, base, limit time.Duration) time.Duration {
 	top := min(float64(base)*math.Pow(2, float64(attempt)), float64(limit))
 	return time.Duration(top/2 + mathrand.Float64()*top/2) //nolint:gosec // nothing secret, only spread
 }
 
-// pause waits, or ends early with the context.
-func pause(ctx context.Context, d time.Duration) error {
+// Pause waits, or ends early with the context.
+func Pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -27,16 +27,16 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// sdkBackoff waits as the published SDKs do: at least the minimum, and a random
+// SDKBackoff waits as the published SDKs do: at least the minimum, and a random
 // part that doubles with each failure. With no maximum everybody comes back at
 // once, and only a failed attempt makes one wait.
-func sdkBackoff(shortest, longest time.Duration) func(failed int) time.Duration {
+func SDKBackoff(shortest, longest time.Duration) func(failed int) time.Duration {
 	if longest == 0 {
 		return func(failed int) time.Duration {
 			if failed == 0 {
 				return 0
 			}
-			return backoff(failed, reconnectBase, reconnectLimit)
+			return Backoff(failed, reconnectBase, reconnectLimit)
 		}
 	}
 	return func(failed int) time.Duration {
