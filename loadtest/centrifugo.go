@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"nowserving/loadtest/check"
 	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 
@@ -88,11 +89,11 @@ func (o CentrifugoOptions) open(ctx context.Context) (_ *publisher, _ *rush, end
 		return nil, nil, nil, err
 	}
 	p := &publisher{
-		options: o, url: nodes[0], http: client.NewHTTPClient(), requests: client.NewRequestStats(), ledger: newLedger(o.Queues),
+		options: o, url: nodes[0], http: client.NewHTTPClient(), requests: client.NewRequestStats(), ledger: check.NewDepartureLog(o.Queues),
 		due: make([]int, o.Queues), published: make([]int, o.Queues),
 	}
 	p.changed = sync.NewCond(&p.mu)
-	r := &rush{traffic: o.Traffic, ledger: p.ledger, tally: newTally()}
+	r := &rush{traffic: o.Traffic, ledger: p.ledger, tally: check.NewTally()}
 	r.serve = func(_ context.Context, queue, _ int) error {
 		return p.serve(queue, r.traffic.Rate == 0 && r.traffic.Burst == 0)
 	}
@@ -115,7 +116,7 @@ func (o CentrifugoOptions) open(ctx context.Context) (_ *publisher, _ *rush, end
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	r.crew, err = hireCrew(ctx, o.Traffic, fleetOptions{Nodes: nodes, Protocol: kind, Bound: o.Bound, Minutes: visitMinutes})
+	r.crew, err = hireCrew(ctx, o.Traffic, check.Options{Nodes: nodes, Protocol: kind, Bound: o.Bound, Minutes: visitMinutes})
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -137,7 +138,7 @@ type publisher struct {
 	url      string
 	http     *http.Client
 	requests *client.RequestStats
-	ledger   *ledger
+	ledger   *check.DepartureLog
 	seats    [][]waiter // of each queue
 	// unmeasured is why nobody knows what the server has used.
 	unmeasured error
@@ -168,15 +169,15 @@ func (p *publisher) measure(ctx context.Context, r *rush) {
 
 // orders makes the tokens and asks for the connections. Tokens have no end: the
 // run has one.
-func (p *publisher) orders(seats []seat) ([]linkOrder, error) {
-	links := make([]linkOrder, p.options.links())
+func (p *publisher) orders(seats []seat) ([]check.ConnectionSpec, error) {
+	links := make([]check.ConnectionSpec, p.options.links())
 	p.seats = make([][]waiter, p.options.Queues)
 	for i, s := range seats {
 		booking := bareBooking(i)
 		p.seats[s.queue] = append(p.seats[s.queue], waiter{booking, s.rank})
 		user := fmt.Sprintf("phone%d", s.link)
 		l := &links[s.link]
-		if l.Link = s.link; l.Token == "" {
+		if l.Connection = s.link; l.Token == "" {
 			var err error
 			if l.Token, err = p.sign(jwt.MapClaims{"sub": user}); err != nil {
 				return nil, err
@@ -187,7 +188,7 @@ func (p *publisher) orders(seats []seat) ([]linkOrder, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.Channels = append(l.Channels, channelOrder{Patient: i, Booking: booking, Channel: channel, Token: token, Queue: s.queue, Rank: s.rank})
+		l.Channels = append(l.Channels, check.ChannelSpec{Patient: i, Booking: booking, Channel: channel, Token: token, Queue: s.queue, Rank: s.rank})
 	}
 	return links, nil
 }
@@ -203,7 +204,7 @@ func (p *publisher) sign(claims jwt.MapClaims) (string, error) {
 // serve takes note of a head served and, if asked to, waits until everybody has
 // been told.
 func (p *publisher) serve(queue int, wait bool) error {
-	departed := p.ledger.happened(queue, time.Now())
+	departed := p.ledger.Record(queue, time.Now())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.due[queue] = max(p.due[queue], departed)

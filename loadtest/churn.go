@@ -102,11 +102,11 @@ func (c *churn) run(ctx context.Context) (*report.Report, error) {
 		report.Count("came", c.came.Load(), "of them one in twenty before the first look at the server"),
 		report.Count("most at once", c.crowd.live.Peak.Load(), ""),
 		report.Count("failed attempts", c.crowd.live.Failed.Load(), "each was repeated"),
-		report.Count("snapshots checked", c.crowd.tally.snapshots.Load(), ""),
+		report.Count("snapshots checked", c.crowd.tally.Snapshots.Load(), ""),
 	)
 	result.Faults = c.crowd.faults()
 	result.Faults.Missed += c.came.Load() - c.crowd.live.Opened.Load()
-	result.Problems = append(result.Problems, c.crowd.tally.allProblems()...)
+	result.Problems = append(result.Problems, c.crowd.tally.Problems()...)
 	samples.AddTo(result)
 	result.Conclude()
 	return result, nil
@@ -171,7 +171,7 @@ func (c *churn) visit(ctx context.Context, number int) error {
 		}()
 		var end *client.TerminalError
 		if err := l.Run(ctx); errors.As(err, &end) {
-			c.crowd.tally.problem("refused client", p.booking, "%v", err)
+			c.crowd.tally.AddProblem("refused client", p.booking, "%v", err)
 		}
 		c.places[patient].Store(int64(v.place))
 	})

@@ -74,7 +74,7 @@ func Connect(ctx context.Context, o ConnectOptions) (*report.Report, error) {
 	if err := r.tell(); err != nil {
 		return nil, err
 	}
-	news, links := r.ledger.news()
+	news, links := r.ledger.Next()
 	if r.outcome, err = r.crew.conclude(news, links); err != nil {
 		return nil, err
 	}
@@ -104,9 +104,9 @@ func Connect(ctx context.Context, o ConnectOptions) (*report.Report, error) {
 	)
 	room.api.Requests.AddTo(result)
 	found := r.outcome.Faults
-	found.Add(room.tally.faultCounts())
+	found.Add(room.tally.Faults())
 	found.FailedRequests = room.api.Requests.Failed.Load()
-	result.Faults, result.Problems = &found, append(room.tally.allProblems(), r.outcome.Problems...)
+	result.Faults, result.Problems = &found, append(room.tally.Problems(), r.outcome.Problems...)
 	result.Conclude()
 	return result, nil
 }

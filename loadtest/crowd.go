@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/check"
 	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
@@ -20,7 +21,7 @@ const attemptsAtOnce = 200
 type crowd struct {
 	room  *waitingRoom
 	live  client.Stats
-	tally *tally
+	tally *check.Tally
 	stop  context.CancelCauseFunc
 	ctx   context.Context
 	wg    sync.WaitGroup
@@ -59,7 +60,7 @@ func (c *crowd) follow(l *client.Connection, booking string) {
 	c.wg.Go(func() {
 		var end *client.TerminalError
 		if err := l.Run(c.ctx); errors.As(err, &end) {
-			c.tally.problem("refused client", booking, "%v", err)
+			c.tally.AddProblem("refused client", booking, "%v", err)
 		}
 	})
 }
@@ -106,13 +107,13 @@ func (c *crowd) await(ctx context.Context, limit time.Duration, what string, don
 }
 
 // fault counts a fault of one client.
-func (c *crowd) fault(kind faultKind, booking, format string, args ...any) {
-	c.tally.fault(kind, booking, format, args...)
+func (c *crowd) fault(kind check.FaultKind, booking, format string, args ...any) {
+	c.tally.AddFault(kind, booking, format, args...)
 }
 
 // faults sums up what was wrong.
 func (c *crowd) faults() *report.Faults {
-	f := c.tally.faultCounts()
+	f := c.tally.Faults()
 	f.FailedRequests = c.room.api.Requests.Failed.Load()
 	f.RefusedClients = c.live.Refused.Load()
 	return &f
@@ -120,23 +121,23 @@ func (c *crowd) faults() *report.Faults {
 
 // wrong counts the faults so far.
 func (c *crowd) wrong() int64 {
-	return c.tally.total.Load() + c.room.api.Requests.Failed.Load() + c.live.Refused.Load()
+	return c.tally.Total.Load() + c.room.api.Requests.Failed.Load() + c.live.Refused.Load()
 }
 
 // readSnapshot returns the place that a snapshot shows, and checks the rest of it.
 func (c *crowd) readSnapshot(p *joiner, data []byte) (place int, ok bool) {
-	c.tally.snapshots.Add(1)
-	c.tally.checked.Add(1)
+	c.tally.Snapshots.Add(1)
+	c.tally.Checked.Add(1)
 	var s client.Snapshot
 	b := &s.Booking
 	switch err := json.Unmarshal(data, &s); {
 	case err != nil:
-		c.fault(malformed, p.booking, "snapshot: %v", err)
+		c.fault(check.Malformed, p.booking, "snapshot: %v", err)
 	case s.Type != "SNAPSHOT" || b.ID != p.booking || b.Stage != "WAITING" || b.QueuePosition == nil:
-		c.fault(malformed, p.booking, "snapshot of type %q shows booking %q in stage %q, position given: %t", s.Type, b.ID, b.Stage, b.QueuePosition != nil)
+		c.fault(check.Malformed, p.booking, "snapshot of type %q shows booking %q in stage %q, position given: %t", s.Type, b.ID, b.Stage, b.QueuePosition != nil)
 	default:
 		if b.EstimatedWaitMinutes == nil || *b.EstimatedWaitMinutes != *b.QueuePosition*visitMinutes {
-			c.fault(wrongEstimate, p.booking, "a snapshot's estimatedWaitMinutes do not match position %d", *b.QueuePosition)
+			c.fault(check.WrongEstimate, p.booking, "a snapshot's estimatedWaitMinutes do not match position %d", *b.QueuePosition)
 		}
 		return *b.QueuePosition, true
 	}
@@ -165,7 +166,7 @@ func (s *standing) OnSnapshot(data []byte, _, got time.Time) (done bool) {
 	case s.place == 0:
 		s.place = place
 	case place != s.place:
-		s.crowd.fault(wrongPosition, s.p.booking, "a snapshot shows position %d, truth is %d", place, s.place)
+		s.crowd.fault(check.WrongPosition, s.p.booking, "a snapshot shows position %d, truth is %d", place, s.place)
 	}
 	if !s.lost.IsZero() && s.again != nil {
 		s.again(place == s.place, s.lost, got)
@@ -176,18 +177,18 @@ func (s *standing) OnSnapshot(data []byte, _, got time.Time) (done bool) {
 
 // OnPosition implements listener.
 func (s *standing) OnPosition(p client.PositionUpdate, _ time.Time) (done bool) {
-	s.crowd.tally.checked.Add(1)
+	s.crowd.tally.Checked.Add(1)
 	if p.Position == s.place {
-		s.crowd.fault(duplicate, s.p.booking, "told position %d again", p.Position)
+		s.crowd.fault(check.Duplicate, s.p.booking, "told position %d again", p.Position)
 	} else {
-		s.crowd.fault(wrongPosition, s.p.booking, "told position %d, truth is %d", p.Position, s.place)
+		s.crowd.fault(check.WrongPosition, s.p.booking, "told position %d, truth is %d", p.Position, s.place)
 	}
 	return false
 }
 
 // OnPublication implements listener.
 func (s *standing) OnPublication(data []byte, _ time.Time) (done bool) {
-	s.crowd.fault(wrongNews, s.p.booking, "told %.100s, truth is that nothing happened", data)
+	s.crowd.fault(check.WrongNews, s.p.booking, "told %.100s, truth is that nothing happened", data)
 	return false
 }
 

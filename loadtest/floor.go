@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"nowserving/loadtest/check"
 	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 
@@ -65,7 +66,7 @@ func (o FloorOptions) open(ctx context.Context, process bool) (_ *rush, _ func()
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &rush{traffic: o.Traffic, ledger: newLedger(o.Queues), tally: newTally()}
+	r := &rush{traffic: o.Traffic, ledger: check.NewDepartureLog(o.Queues), tally: check.NewTally()}
 	end := func() {
 		if r.crew != nil {
 			r.crew.dismiss()
@@ -90,7 +91,7 @@ func (o FloorOptions) open(ctx context.Context, process bool) (_ *rush, _ func()
 		return nil, nil, err
 	}
 	r.serve = func(_ context.Context, queue, _ int) error {
-		r.ledger.happened(queue, time.Now())
+		r.ledger.Record(queue, time.Now())
 		ahead := 1 // the next round is known when one is written
 		if r.traffic.Rate > 0 || r.traffic.Burst > 0 {
 			ahead = o.heads()
@@ -105,17 +106,17 @@ func (o FloorOptions) open(ctx context.Context, process bool) (_ *rush, _ func()
 		}
 		return client.Usage{CPU: answer.Bare.CPU}, nil
 	}
-	r.crew, err = hireCrew(ctx, o.Traffic, fleetOptions{
+	r.crew, err = hireCrew(ctx, o.Traffic, check.Options{
 		Nodes: []string{"http://" + listening.Bare.Address}, Protocol: kind, Bound: o.Bound, Minutes: visitMinutes,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	links := make([]linkOrder, o.links())
+	links := make([]check.ConnectionSpec, o.links())
 	for i, s := range seats {
 		l := &links[s.link]
-		l.Link, l.Hello = s.link, binary.BigEndian.AppendUint32(nil, uint32(s.link))
-		l.Channels = append(l.Channels, channelOrder{
+		l.Connection, l.Hello = s.link, binary.BigEndian.AppendUint32(nil, uint32(s.link))
+		l.Channels = append(l.Channels, check.ChannelSpec{
 			Patient: i, Booking: bareBooking(i), Channel: "booking:" + bareBooking(i), Queue: s.queue, Rank: s.rank,
 		})
 	}

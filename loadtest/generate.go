@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"nowserving/loadtest/check"
 )
 
 // generatedService describes one service of a synthetic clinic.
@@ -78,7 +80,7 @@ func serve(random *rand.Rand, s generatedService, list []Visit) {
 	for next < len(list) || len(waiting) > 0 {
 		doctor := earliest(free)
 		// An idle doctor has been free since some moment in the past.
-		now = later(now, free[doctor])
+		now = check.Later(now, free[doctor])
 		if len(waiting) == 0 && next < len(list) && list[next].Arrived.After(now) {
 			now = list[next].Arrived
 		}

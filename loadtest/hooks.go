@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/check"
 	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 
@@ -86,7 +87,7 @@ func Hooks(ctx context.Context, o HooksOptions) (*report.Report, error) {
 		return nil, err
 	}
 	h := &hookRun{
-		o: o, api: client.NewAPI(nodes, o.Key, client.NewRequestStats()), tally: newTally(),
+		o: o, api: client.NewAPI(nodes, o.Key, client.NewRequestStats()), tally: check.NewTally(),
 		ids: map[string]delivery{}, seen: map[delivery]arrival{},
 	}
 	defer h.api.Close()
@@ -100,7 +101,7 @@ func Hooks(ctx context.Context, o HooksOptions) (*report.Report, error) {
 	}
 	h.started = time.Now()
 	stop := report.ShowProgress(o.Progress, func() report.Progress {
-		return report.Progress{Done: h.tally.checked.Load(), Total: int64(h.expected()), What: "deliveries"}
+		return report.Progress{Done: h.tally.Checked.Load(), Total: int64(h.expected()), What: "deliveries"}
 	})
 	err = h.play(ctx)
 	made := time.Since(h.started)
@@ -125,7 +126,7 @@ func Hooks(ctx context.Context, o HooksOptions) (*report.Report, error) {
 type hookRun struct {
 	o         HooksOptions
 	api       *client.API
-	tally     *tally
+	tally     *check.Tally
 	clinics   []hookClinic
 	receivers []*receiver
 	visits    []string // the booking of each; its clinic is its number modulo theirs
@@ -231,7 +232,7 @@ func (h *hookRun) listen(ctx context.Context, number int) (*receiver, error) {
 func (h *hookRun) stop() {
 	for _, r := range h.receivers {
 		if err := r.server.Close(); err != nil {
-			h.tally.problem("receiver", "", "close: %v", err)
+			h.tally.AddProblem("receiver", "", "close: %v", err)
 		}
 	}
 }
@@ -258,19 +259,19 @@ func (h *hookRun) receive(r *receiver, w http.ResponseWriter, req *http.Request)
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(body, &told); err != nil {
-		h.tally.fault(malformed, "", "%v", err)
+		h.tally.AddFault(check.Malformed, "", "%v", err)
 		return
 	}
 	if err := r.check.Verify(body, req.Header); err != nil {
-		h.tally.fault(malformed, told.ID, "%v", err)
+		h.tally.AddFault(check.Malformed, told.ID, "%v", err)
 	}
 	mac := hmac.New(sha256.New, []byte(r.secret))
 	mac.Write(body)
 	if req.Header.Get("x-icos-signature") != hex.EncodeToString(mac.Sum(nil)) {
-		h.tally.fault(malformed, told.ID, "x-icos-signature does not fit")
+		h.tally.AddFault(check.Malformed, told.ID, "x-icos-signature does not fit")
 	}
 	if told.Data.Sequence <= 0 || told.Data.At.IsZero() {
-		h.tally.fault(malformed, told.ID, "%s came without data.sequence or data.at", told.Trigger)
+		h.tally.AddFault(check.Malformed, told.ID, "%s came without data.sequence or data.at", told.Trigger)
 	}
 	if h.note(delivery{r.number, told.ID, told.Trigger}, arrival{req.Header.Get(standardwebhooks.HeaderWebhookID), told.Data.Sequence}, arrived) {
 		h.latency.Add(arrived.Sub(told.Data.At))
@@ -282,23 +283,23 @@ func (h *hookRun) note(d delivery, a arrival, arrived time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if of, known := h.ids[a.id]; known && of != d {
-		h.tally.fault(malformed, d.booking, "%s has the webhook-id of another delivery", d.trigger)
+		h.tally.AddFault(check.Malformed, d.booking, "%s has the webhook-id of another delivery", d.trigger)
 	}
 	if before, known := h.seen[d]; known {
 		h.repeated++
 		if before.id != a.id {
-			h.tally.fault(duplicate, d.booking, "receiver %d was told %s twice, under two ids", d.receiver, d.trigger)
+			h.tally.AddFault(check.Duplicate, d.booking, "receiver %d was told %s twice, under two ids", d.receiver, d.trigger)
 		}
 		return false
 	}
 	h.ids[a.id], h.seen[d], h.last = d, a, arrived
-	h.tally.checked.Add(1)
+	h.tally.Checked.Add(1)
 	// The two of a booking may come in any order; their sequence says which it was.
 	came, hasCome := h.seen[delivery{d.receiver, d.booking, triggerJoined}]
 	left, hasLeft := h.seen[delivery{d.receiver, d.booking, triggerLeft}]
 	if hasCome && hasLeft {
 		if came.sequence >= left.sequence {
-			h.tally.fault(outOfOrder, d.booking, "joining has the sequence %d, leaving %d", came.sequence, left.sequence)
+			h.tally.AddFault(check.OutOfOrder, d.booking, "joining has the sequence %d, leaving %d", came.sequence, left.sequence)
 		}
 		if d.trigger == triggerJoined {
 			h.overtaken++
@@ -330,7 +331,7 @@ func (h *hookRun) play(parent context.Context) error {
 func (h *hookRun) visit(ctx context.Context, i int) error {
 	if h.o.Rate > 0 {
 		due := h.started.Add(time.Duration(float64(2*i) / h.o.Rate * float64(time.Second)))
-		h.tally.behind(time.Since(due))
+		h.tally.AddLag(time.Since(due))
 		if err := client.Pause(ctx, time.Until(due)); err != nil {
 			return err
 		}
@@ -351,7 +352,7 @@ func (h *hookRun) await(ctx context.Context) error {
 		if err := client.Pause(ctx, report.ProgressInterval); err != nil {
 			return err
 		}
-		if now := h.tally.checked.Load(); now > came {
+		if now := h.tally.Checked.Load(); now > came {
 			came, since = now, time.Now()
 		}
 	}
@@ -363,14 +364,14 @@ func (h *hookRun) await(ctx context.Context) error {
 		for _, r := range h.receiversOf(h.clinics[i%len(h.clinics)]) {
 			for _, trigger := range []string{triggerJoined, triggerLeft} {
 				if _, told := h.seen[delivery{r.number, booking, trigger}]; !told && !r.dead {
-					h.tally.fault(missed, booking, "receiver %d was not told %s", r.number, trigger)
+					h.tally.AddFault(check.Missed, booking, "receiver %d was not told %s", r.number, trigger)
 				}
 			}
 		}
 	}
 	for d := range h.seen {
 		if !ours[d.booking] || d.trigger != triggerJoined && d.trigger != triggerLeft {
-			h.tally.fault(wrongNews, d.booking, "receiver %d was told %s, which did not happen", d.receiver, d.trigger)
+			h.tally.AddFault(check.WrongNews, d.booking, "receiver %d was told %s, which did not happen", d.receiver, d.trigger)
 		}
 	}
 	return nil
@@ -412,9 +413,9 @@ func (h *hookRun) report(r *report.Report, made time.Duration, cpu float64) {
 	)
 	r.AddCurve("webhooks", "commit to first attempt", &h.latency)
 	h.api.Requests.AddTo(r)
-	faults := h.tally.faultCounts()
+	faults := h.tally.Faults()
 	faults.FailedRequests = h.api.Requests.Failed.Load()
-	r.Faults, r.Problems = &faults, append(h.tally.allProblems(), r.Problems...)
+	r.Faults, r.Problems = &faults, append(h.tally.Problems(), r.Problems...)
 	r.Conclude()
 }
 

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/check"
 	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
@@ -73,7 +74,7 @@ func Pushes(ctx context.Context, o PushesOptions) (*report.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pushRun{o: o, api: client.NewAPI(nodes, o.Key, client.NewRequestStats()), tally: newTally(), phones: map[string]*pushPhone{}}
+	p := &pushRun{o: o, api: client.NewAPI(nodes, o.Key, client.NewRequestStats()), tally: check.NewTally(), phones: map[string]*pushPhone{}}
 	defer p.api.Close()
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Listen)
 	if err != nil {
@@ -114,7 +115,7 @@ func Pushes(ctx context.Context, o PushesOptions) (*report.Report, error) {
 type pushRun struct {
 	o           PushesOptions
 	api         *client.API
-	tally       *tally
+	tally       *check.Tally
 	typeID      string
 	resourceID  string
 	line        []*pushPhone // in the order of the queue
@@ -244,7 +245,7 @@ func (p *pushRun) receive(w http.ResponseWriter, r *http.Request) {
 	}
 	var m fcmMessage
 	if err := json.Unmarshal(body, &m); err != nil || r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/messages:send") {
-		p.tally.fault(malformed, "", "%s %s: %v", r.Method, r.URL.Path, err)
+		p.tally.AddFault(check.Malformed, "", "%s %s: %v", r.Method, r.URL.Path, err)
 		http.Error(w, `{"error":{"status":"INVALID_ARGUMENT"}}`, http.StatusBadRequest)
 		return
 	}
@@ -262,13 +263,13 @@ func (p *pushRun) note(m fcmMessage, arrived time.Time) {
 		return // of a run before this one
 	}
 	if data["via"] != "scheduling-system" || data["bookingId"] != phone.booking || data["notificationId"] == "" {
-		p.tally.fault(malformed, phone.booking, "a push with other than its booking, via and notificationId: %v", data)
+		p.tally.AddFault(check.Malformed, phone.booking, "a push with other than its booking, via and notificationId: %v", data)
 		return
 	}
-	p.tally.checked.Add(1)
+	p.tally.Checked.Add(1)
 	if phone.ids[data["notificationId"]] {
 		if data["redelivery"] != "true" {
-			p.tally.fault(duplicate, phone.booking, "%s came twice and does not say so", data["type"])
+			p.tally.AddFault(check.Duplicate, phone.booking, "%s came twice and does not say so", data["type"])
 		}
 		p.redelivered.Add(1)
 		return
@@ -280,32 +281,32 @@ func (p *pushRun) note(m fcmMessage, arrived time.Time) {
 	case "MY_BOOKING_ASSIGNED":
 		phone.assigned++
 		if phone.assigned > 1 {
-			p.tally.fault(duplicate, phone.booking, "MY_BOOKING_ASSIGNED came again under another id")
+			p.tally.AddFault(check.Duplicate, phone.booking, "MY_BOOKING_ASSIGNED came again under another id")
 		}
 		if phone.first > p.o.Moves {
-			p.tally.fault(wrongNews, phone.booking, "MY_BOOKING_ASSIGNED, and it is number %d of %d that wait", phone.first, len(p.line))
+			p.tally.AddFault(check.WrongNews, phone.booking, "MY_BOOKING_ASSIGNED, and it is number %d of %d that wait", phone.first, len(p.line))
 		}
 	default:
-		p.tally.fault(wrongNews, phone.booking, "%s, which did not happen", data["type"])
+		p.tally.AddFault(check.WrongNews, phone.booking, "%s, which did not happen", data["type"])
 	}
 }
 
 func (p *pushRun) notePosition(phone *pushPhone, data map[string]string, arrived time.Time) {
 	position, err := strconv.Atoi(data["queuePosition"])
 	if err != nil {
-		p.tally.fault(malformed, phone.booking, "queuePosition is %q", data["queuePosition"])
+		p.tally.AddFault(check.Malformed, phone.booking, "queuePosition is %q", data["queuePosition"])
 		return
 	}
 	phone.pushes++
 	p.times = append(p.times, arrived)
 	if data["estimatedWaitMinutes"] != strconv.Itoa(position*visitMinutes) {
-		p.tally.fault(wrongEstimate, phone.booking, "place %d, %q minutes", position, data["estimatedWaitMinutes"])
+		p.tally.AddFault(check.WrongEstimate, phone.booking, "place %d, %q minutes", position, data["estimatedWaitMinutes"])
 	}
 	if position < phone.first-p.o.Moves || position > phone.first || position < 1 {
-		p.tally.fault(wrongPosition, phone.booking, "place %d, and it was number %d", position, phone.first)
+		p.tally.AddFault(check.WrongPosition, phone.booking, "place %d, and it was number %d", position, phone.first)
 	}
 	if position >= phone.position {
-		p.tally.fault(outOfOrder, phone.booking, "place %d after place %d", position, phone.position)
+		p.tally.AddFault(check.OutOfOrder, phone.booking, "place %d after place %d", position, phone.position)
 	}
 	phone.position = position
 	if position == phone.first-p.o.Moves {
@@ -318,12 +319,12 @@ func (p *pushRun) play(ctx context.Context) error {
 	p.began = time.Now()
 	var done atomic.Int64
 	stop := report.ShowProgress(p.o.Progress, func() report.Progress {
-		return report.Progress{Done: done.Load(), Total: int64(p.o.Moves), What: "moves", Detail: fmt.Sprintf("%d pushes", p.tally.checked.Load())}
+		return report.Progress{Done: done.Load(), Total: int64(p.o.Moves), What: "moves", Detail: fmt.Sprintf("%d pushes", p.tally.Checked.Load())}
 	})
 	defer stop()
 	for i := range p.o.Moves {
 		due := p.began.Add(time.Duration(float64(i) / p.o.Rate * float64(time.Second)))
-		p.tally.behind(time.Since(due))
+		p.tally.AddLag(time.Since(due))
 		if err := client.Pause(ctx, time.Until(due)); err != nil {
 			return err
 		}
@@ -333,7 +334,7 @@ func (p *pushRun) play(ctx context.Context) error {
 		}
 		p.moved = time.Now()
 		if b.ID != p.line[i].booking {
-			p.tally.fault(outOfOrder, b.ID, "called when number %d was due", i+1)
+			p.tally.AddFault(check.OutOfOrder, b.ID, "called when number %d was due", i+1)
 		}
 		done.Add(1) // the visit goes on: who is done needs no push that they were called
 	}
@@ -352,9 +353,9 @@ func (p *pushRun) await(ctx context.Context) error {
 	for _, phone := range p.line {
 		switch {
 		case phone.first > p.o.Moves && phone.right.IsZero():
-			p.tally.fault(missed, phone.booking, "shows place %d, and is number %d", phone.position, phone.first-p.o.Moves)
+			p.tally.AddFault(check.Missed, phone.booking, "shows place %d, and is number %d", phone.position, phone.first-p.o.Moves)
 		case phone.first <= p.o.Moves && phone.assigned == 0:
-			p.tally.fault(missed, phone.booking, "was called and not told")
+			p.tally.AddFault(check.Missed, phone.booking, "was called and not told")
 		}
 	}
 	return nil
@@ -390,7 +391,7 @@ func (p *pushRun) report(r *report.Report, cpu float64) {
 		sweep = float64(n-1) / last[n-1].Sub(last[0]).Seconds()
 	}
 	lasted := float64(p.o.Moves-1) / p.o.Rate
-	lag, _ := p.tally.worst()
+	lag, _ := p.tally.Worst()
 	r.AddSetting("patients", "%d, each with a phone", p.o.Patients)
 	r.AddSetting("moves", "%d at %s", p.o.Moves, paceText(p.o.Rate))
 	r.AddSetting("FCM", "at %s, answers after %v", p.o.Listen, p.o.Delay)
@@ -408,9 +409,9 @@ func (p *pushRun) report(r *report.Report, cpu float64) {
 	)
 	r.AddCurve("places", "last move to the right place", &age)
 	p.api.Requests.AddTo(r)
-	faults := p.tally.faultCounts()
+	faults := p.tally.Faults()
 	faults.FailedRequests = p.api.Requests.Failed.Load()
-	r.Faults, r.Problems = &faults, append(p.tally.allProblems(), r.Problems...)
+	r.Faults, r.Problems = &faults, append(p.tally.Problems(), r.Problems...)
 	r.Conclude()
 }
 

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/check"
 	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
@@ -65,8 +66,8 @@ func Queue(ctx context.Context, o QueueOptions) (*report.Report, error) {
 type waitingRoom struct {
 	traffic Traffic
 	api     *client.API
-	tally   *tally
-	ledger  *ledger
+	tally   *check.Tally
+	ledger  *check.DepartureLog
 	refill  bool
 
 	types []string
@@ -108,7 +109,7 @@ func openRoom(addresses []string, key string, t Traffic) (*waitingRoom, error) {
 		return nil, err
 	}
 	return &waitingRoom{
-		traffic: t, api: client.NewAPI(nodes, key, client.NewRequestStats()), tally: newTally(), ledger: newLedger(t.Queues),
+		traffic: t, api: client.NewAPI(nodes, key, client.NewRequestStats()), tally: check.NewTally(), ledger: check.NewDepartureLog(t.Queues),
 		queue: make([]queueState, t.Queues), desks: make([][]doctorsDesk, t.Queues), byBooking: map[string]*joiner{},
 	}, nil
 }
@@ -184,11 +185,11 @@ func (w *waitingRoom) joinAll(parent context.Context) error {
 }
 
 // linkOrders asks for the connections of the patients.
-func (w *waitingRoom) linkOrders() []linkOrder {
-	list := make([]linkOrder, w.traffic.links())
+func (w *waitingRoom) linkOrders() []check.ConnectionSpec {
+	list := make([]check.ConnectionSpec, w.traffic.links())
 	for i, p := range w.patients {
 		l := &list[p.link]
-		l.Link, l.Token = p.link, w.tokenOf(p)
+		l.Connection, l.Token = p.link, w.tokenOf(p)
 		l.Channels = append(l.Channels, w.channelOrder(i, p))
 	}
 	return list
@@ -203,8 +204,8 @@ func (w *waitingRoom) tokenOf(p *joiner) string {
 	return p.token
 }
 
-func (w *waitingRoom) channelOrder(i int, p *joiner) channelOrder {
-	return channelOrder{Patient: i, Booking: p.booking, Channel: "booking:" + p.booking, Queue: p.queue, Rank: p.rank}
+func (w *waitingRoom) channelOrder(i int, p *joiner) check.ChannelSpec {
+	return check.ChannelSpec{Patient: i, Booking: p.booking, Channel: "booking:" + p.booking, Queue: p.queue, Rank: p.rank}
 }
 
 // connect hires a crew, connects everybody and checks that the places shown are
@@ -215,15 +216,15 @@ func (w *waitingRoom) connect(ctx context.Context) (*rush, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.crew, err = hireCrew(ctx, w.traffic, fleetOptions{
-		Nodes: w.api.Nodes, Protocol: kind, Bound: w.traffic.Bound, Minutes: visitMinutes, Snapshots: true, News: true,
+	r.crew, err = hireCrew(ctx, w.traffic, check.Options{
+		Nodes: w.api.Nodes, Protocol: kind, Bound: w.traffic.Bound, Minutes: visitMinutes, Snapshots: true, Calls: true,
 	})
 	if err != nil {
 		return nil, err
 	}
 	err = r.openAll(ctx, w.linkOrders())
 	if err == nil {
-		err = w.seatAll(r.now().Places)
+		err = w.seatAll(r.now().FirstPositions)
 	}
 	if err != nil {
 		r.crew.dismiss()
@@ -233,9 +234,9 @@ func (w *waitingRoom) connect(ctx context.Context) (*rush, error) {
 }
 
 // openAll opens connections and waits until they stand.
-func (r *rush) openAll(ctx context.Context, links []linkOrder) error {
+func (r *rush) openAll(ctx context.Context, links []check.ConnectionSpec) error {
 	stop := report.ShowProgress(r.traffic.Progress, func() report.Progress {
-		return report.Progress{Done: r.now().Now, Total: int64(len(links)), What: "clients connected"}
+		return report.Progress{Done: r.now().Connected, Total: int64(len(links)), What: "clients connected"}
 	})
 	defer stop()
 	for chunk := range slices.Chunk(links, 1000) {
@@ -252,7 +253,7 @@ func (r *rush) openAll(ctx context.Context, links []linkOrder) error {
 // seatAll takes over the places that the first snapshots showed. Nobody has been
 // called yet, so in each queue they are the numbers from 1, each once, and
 // nobody stands before somebody whose join was answered before its own was sent.
-func (w *waitingRoom) seatAll(places []placeSeen) error {
+func (w *waitingRoom) seatAll(places []check.FirstPosition) error {
 	for _, seen := range places {
 		w.patients[seen.Patient].rank = seen.Position
 	}
@@ -285,22 +286,22 @@ func (w *waitingRoom) serve(ctx context.Context, queue, doctor int) error {
 		q.left.Add(1)
 		return errEmpty
 	}
-	before := w.ledger.sent(queue)
+	before := w.ledger.RequestSent(queue)
 	d := &w.desks[queue][doctor]
 	b, err := w.api.CallNext(ctx, d.resource)
 	if err != nil {
 		return err
 	}
-	sent := w.ledger.answered(queue)
+	sent := w.ledger.RequestAnswered(queue)
 	w.mu.Lock()
 	d.with = w.byBooking[b.ID]
 	w.mu.Unlock()
 	// All before the head had been called; all that were called had been asked for.
 	switch {
 	case d.with == nil:
-		w.tally.fault(wrongNews, b.ID, "a doctor was given somebody unknown")
+		w.tally.AddFault(check.WrongNews, b.ID, "a doctor was given somebody unknown")
 	case d.with.rank <= before || d.with.rank > sent:
-		w.tally.fault(outOfOrder, b.ID, "a doctor was given number %d, when %d to %d had been called before", d.with.rank, before, sent-1)
+		w.tally.AddFault(check.OutOfOrder, b.ID, "a doctor was given number %d, when %d to %d had been called before", d.with.rank, before, sent-1)
 	}
 	return nil
 }
@@ -322,16 +323,16 @@ func (w *waitingRoom) after(ctx context.Context, queue, doctor int) error {
 	q := &w.queue[queue]
 	q.joining.Lock()
 	defer q.joining.Unlock()
-	answered, _ := w.ledger.departed(queue)
+	answered, _ := w.ledger.Departed(queue)
 	b, err := w.api.Join(ctx, w.types[queue])
 	if err != nil {
 		return err
 	}
-	_, sent := w.ledger.departed(queue)
+	_, sent := w.ledger.Departed(queue)
 	q.joined++
 	n := &joiner{seat: seat{queue: queue, rank: q.joined, link: p.link}, booking: b.ID, token: b.TicketToken}
 	if b.QueuePosition == nil || n.rank-*b.QueuePosition < answered || n.rank-*b.QueuePosition > sent {
-		w.tally.fault(wrongPosition, b.ID, "a join was answered with another position than %d to %d", n.rank-sent, n.rank-answered)
+		w.tally.AddFault(check.WrongPosition, b.ID, "a join was answered with another position than %d to %d", n.rank-sent, n.rank-answered)
 	}
 	if w.traffic.Watch == 1 {
 		n.link = int(w.links.Add(1)) - 1
@@ -341,7 +342,7 @@ func (w *waitingRoom) after(ctx context.Context, queue, doctor int) error {
 	w.patients = append(w.patients, n)
 	i := len(w.patients) - 1
 	w.mu.Unlock()
-	w.ledger.came(linkOrder{Link: n.link, Token: w.tokenOf(n), Channels: []channelOrder{w.channelOrder(i, n)}})
+	w.ledger.AddConnection(check.ConnectionSpec{Connection: n.link, Token: w.tokenOf(n), Channels: []check.ChannelSpec{w.channelOrder(i, n)}})
 	q.left.Add(1)
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/check"
 	"nowserving/loadtest/report"
 
 	"github.com/stretchr/testify/require"
@@ -270,8 +271,8 @@ func TestQueueReportsPlacesThatNoJoinsLedTo(t *testing.T) {
 	room := &waitingRoom{traffic: Traffic{Patients: 2, Queues: 1}, patients: []*joiner{
 		{booking: "first", sent: 10, answered: 20}, {booking: "second", sent: 30, answered: 40},
 	}}
-	require.NoError(t, room.seatAll([]placeSeen{{0, 1}, {1, 2}}))
-	require.ErrorContains(t, room.seatAll([]placeSeen{{0, 2}, {1, 1}}), "booking first stands at place 2, behind one that joined after it")
+	require.NoError(t, room.seatAll([]check.FirstPosition{{Patient: 0, Position: 1}, {Patient: 1, Position: 2}}))
+	require.ErrorContains(t, room.seatAll([]check.FirstPosition{{Patient: 0, Position: 2}, {Patient: 1, Position: 1}}), "booking first stands at place 2, behind one that joined after it")
 }
 
 func TestQueueClientsComeBackAndAreCheckedOn(t *testing.T) {

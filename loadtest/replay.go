@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/check"
 	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 
@@ -112,7 +113,7 @@ func (r *replay) run(ctx context.Context, scenario string) (*report.Report, erro
 
 // fill takes over what was counted.
 func (r *replay) fill(result *report.Report) {
-	lag, old := r.tally.worst()
+	lag, old := r.tally.Worst()
 	result.AddFigures("visits",
 		report.Figure{Name: "visits", Value: float64(r.visits.Load()), Headline: true},
 		report.Count("served", r.served.Load(), ""),
@@ -131,18 +132,18 @@ func (r *replay) fill(result *report.Report) {
 	)
 	result.AddFigures("checked against the truth",
 		report.Count("updates received", r.live.Messages.Load(), ""),
-		report.Figure{Name: "positions checked", Value: float64(r.tally.checked.Load()), Headline: true},
-		report.Count("snapshots checked", r.tally.snapshots.Load(), "among the positions"),
-		report.Count("positions skipped", r.tally.conflated.Load(), "a newer one came at once"),
+		report.Figure{Name: "positions checked", Value: float64(r.tally.Checked.Load()), Headline: true},
+		report.Count("snapshots checked", r.tally.Snapshots.Load(), "among the positions"),
+		report.Count("positions skipped", r.tally.Conflated.Load(), "a newer one came at once"),
 		report.Figure{Name: "oldest stale snapshot", Value: report.Milliseconds(old), Unit: "ms"},
 	)
-	result.AddCurve("from a change to the client", "change sent → position told", &r.tally.latency)
-	result.AddCurve("from a change to the client", "assign sent → patient told", &r.tally.callLatency)
-	faults := r.tally.faultCounts()
+	result.AddCurve("from a change to the client", "change sent → position told", &r.tally.Latency)
+	result.AddCurve("from a change to the client", "assign sent → patient told", &r.tally.CallLatency)
+	faults := r.tally.Faults()
 	faults.FailedRequests = r.api.Requests.Failed.Load()
 	faults.RefusedClients = r.live.Refused.Load()
 	result.Faults = &faults
-	result.Problems = r.tally.allProblems()
+	result.Problems = r.tally.Problems()
 	r.api.Requests.AddTo(result)
 }
 
@@ -154,7 +155,7 @@ type replay struct {
 	protocol protocol.Type
 	api      *client.API
 	live     *client.Stats
-	tally    *tally
+	tally    *check.Tally
 
 	// stories gives what happens on a day, by the moment of arrival.
 	stories   func(day string) []story
@@ -179,7 +180,7 @@ type replay struct {
 // service is one service of the trace, as the server knows it.
 type service struct {
 	typeID string
-	line   *line
+	line   *check.Queue
 	desks  *roster
 }
 
@@ -187,7 +188,7 @@ type service struct {
 type patient struct {
 	story  story
 	api    *client.API // what the patient can do itself
-	watch  *watch
+	watch  *check.Watcher
 	hangUp context.CancelFunc
 	gone   chan struct{} // closed when the live connection is over
 
@@ -230,7 +231,7 @@ func newReplay(o ReplayOptions) (*replay, error) {
 		protocol: kind,
 		api:      client.NewAPI(nodes, o.Key, client.NewRequestStats()),
 		live:     new(client.Stats),
-		tally:    newTally(),
+		tally:    check.NewTally(),
 		services: map[string]*service{},
 	}
 	r.stories = func(day string) []story {
@@ -272,7 +273,7 @@ func checkWaits(visits []Visit, speed float64) error {
 func closingTime(visits []Visit) time.Time {
 	var last time.Time
 	for _, v := range visits {
-		last = later(last, later(v.Arrived, later(v.Called, v.Completed)))
+		last = check.Later(last, check.Later(v.Arrived, check.Later(v.Called, v.Completed)))
 	}
 	return last
 }
@@ -304,7 +305,7 @@ func (r *replay) setUp(ctx context.Context) error {
 		r.resources += len(desks)
 		r.services[plan.name] = &service{
 			typeID: kind.ID,
-			line:   newLine(kind.Minutes, r.options.Bound, r.tally),
+			line:   check.NewQueue(kind.Minutes, r.options.Bound, r.tally),
 			desks:  newRoster(desks),
 		}
 	}
@@ -322,7 +323,7 @@ func (r *replay) playDay(parent context.Context, day []story) error {
 	var closing time.Time
 	for _, s := range day {
 		byService[s.Service] = append(byService[s.Service], s)
-		closing = later(closing, s.over())
+		closing = check.Later(closing, s.over())
 		if s.movesOn {
 			handovers[s.ID] = make(chan *patient, 1)
 		}
@@ -350,7 +351,7 @@ func (r *replay) progress() report.Progress {
 		Total: r.total,
 		What:  "visits",
 		Detail: fmt.Sprintf("%d waiting, %d updates, %d wrong, %v behind", r.waiting.Load(), r.live.Messages.Load(),
-			r.tally.total.Load()+r.api.Requests.Failed.Load()+r.live.Refused.Load(),
+			r.tally.Total.Load()+r.api.Requests.Failed.Load()+r.live.Refused.Load(),
 			max(time.Duration(r.lag.Load()), 0).Round(time.Millisecond)),
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"nowserving/loadtest/check"
 	"nowserving/loadtest/client"
 )
 
@@ -95,7 +96,7 @@ func (l *lane) wait(ctx context.Context, at time.Time) error {
 	}
 	behind := time.Since(due)
 	l.lag.Store(int64(behind))
-	l.tally.behind(behind)
+	l.tally.AddLag(behind)
 	return ctx.Err()
 }
 
@@ -104,7 +105,7 @@ func (l *lane) join(ctx context.Context, s story) error {
 	if err != nil || desk == nil {
 		return err
 	}
-	c := &change{sent: time.Now()}
+	c := &check.Change{Sent: time.Now()}
 	var b client.Booking
 	switch {
 	case from != nil:
@@ -119,8 +120,8 @@ func (l *lane) join(ctx context.Context, s story) error {
 		l.visits.Add(1)
 		return l.refused(ctx, s, err)
 	}
-	c.answered = time.Now()
-	p := &patient{story: s, api: l.api.As(b.TicketToken), watch: l.service.line.join(c, b), gone: make(chan struct{})}
+	c.Answered = time.Now()
+	p := &patient{story: s, api: l.api.As(b.TicketToken), watch: l.service.line.Join(c, b), gone: make(chan struct{})}
 	l.here[s.ID] = p
 	client.StoreMax(&l.peakWaiting, l.waiting.Add(1))
 
@@ -139,7 +140,7 @@ func (l *lane) join(ctx context.Context, s story) error {
 		defer close(p.gone)
 		var end *client.TerminalError
 		if err := conn.Run(liveCtx); errors.As(err, &end) {
-			l.tally.problem("refused client", b.ID, "%v", err)
+			l.tally.AddProblem("refused client", b.ID, "%v", err)
 		}
 	})
 	return nil
@@ -183,14 +184,14 @@ func (l *lane) handOver(s story, p *patient) {
 
 // moveOn takes a patient who is being served elsewhere to this service: the
 // visit there ends, and another begins here.
-func (l *lane) moveOn(ctx context.Context, from *patient, joined *change) (client.Booking, error) {
+func (l *lane) moveOn(ctx context.Context, from *patient, joined *check.Change) (client.Booking, error) {
 	defer close(from.movedOn)
-	from.watch.line.ending(from.watch, stageDone, time.Now())
-	if err := l.api.End(ctx, from.watch.booking); err != nil {
+	from.watch.Queue.EndVisit(from.watch, check.StageDone, time.Now())
+	if err := l.api.End(ctx, from.watch.Booking); err != nil {
 		return client.Booking{}, err
 	}
 	l.movedOn.Add(1)
-	joined.sent = time.Now()
+	joined.Sent = time.Now()
 	return l.api.Join(ctx, l.service.typeID)
 }
 
@@ -199,12 +200,12 @@ func (l *lane) hold(ctx context.Context, s story) error {
 	if p == nil {
 		return nil // its join failed and was counted
 	}
-	c := l.service.line.hold(p.watch, time.Now())
-	if err := l.api.Hold(ctx, p.watch.booking); err != nil {
-		l.service.line.undo(p.watch, c)
+	c := l.service.line.Hold(p.watch, time.Now())
+	if err := l.api.Hold(ctx, p.watch.Booking); err != nil {
+		l.service.line.Undo(p.watch, c)
 		return l.refused(ctx, s, err)
 	}
-	l.service.line.answered(c, time.Now())
+	l.service.line.Confirm(c, time.Now())
 	p.held = true
 	l.held.Add(1)
 	l.waiting.Add(-1)
@@ -216,14 +217,14 @@ func (l *lane) comeBack(ctx context.Context, s story) error {
 	if p == nil || !p.held {
 		return nil // its join or its hold failed and was counted
 	}
-	c := l.service.line.back(p.watch, time.Now())
-	b, err := l.api.Return(ctx, p.watch.booking)
+	c := l.service.line.Return(p.watch, time.Now())
+	b, err := l.api.Return(ctx, p.watch.Booking)
 	if err != nil {
-		l.service.line.undo(p.watch, c)
+		l.service.line.Undo(p.watch, c)
 		return l.refused(ctx, s, err)
 	}
-	l.service.line.answered(c, time.Now())
-	l.service.line.returned(p.watch, b)
+	l.service.line.Confirm(c, time.Now())
+	l.service.line.CheckReturn(p.watch, b)
 	p.held = false
 	client.StoreMax(&l.peakWaiting, l.waiting.Add(1))
 	return nil
@@ -236,14 +237,14 @@ func (l *lane) call(ctx context.Context, s story) error {
 		return nil // its join failed and was counted
 	}
 	desk := l.service.desks.take()
-	c := l.service.line.leave(p.watch, wasAssigned, l.service.desks.ids[desk], time.Now())
-	if err := l.api.Assign(ctx, p.watch.booking, l.service.desks.ids[desk]); err != nil {
+	c := l.service.line.Leave(p.watch, check.Assigned, l.service.desks.ids[desk], time.Now())
+	if err := l.api.Assign(ctx, p.watch.Booking, l.service.desks.ids[desk]); err != nil {
 		l.service.desks.release(desk)
-		l.service.line.undo(p.watch, c)
+		l.service.line.Undo(p.watch, c)
 		l.handOver(s, nil)
 		return l.refused(ctx, s, err)
 	}
-	l.service.line.answered(c, time.Now())
+	l.service.line.Confirm(c, time.Now())
 	l.noLongerHere(p)
 	p.called = time.Now()
 	l.patients.Go(func() {
@@ -268,7 +269,7 @@ func (l *lane) noLongerHere(p *patient) {
 // treat plays the service itself: started at once, ended when the story says
 // so. The end of a patient who moves on is the next service's to make.
 func (l *lane) treat(ctx context.Context, p *patient) {
-	if err := l.api.Start(ctx, p.watch.booking); err != nil {
+	if err := l.api.Start(ctx, p.watch.Booking); err != nil {
 		l.note(ctx, p.story, err)
 	}
 	l.served.Add(1)
@@ -286,8 +287,8 @@ func (l *lane) treat(ctx context.Context, p *patient) {
 			return // the replay was stopped
 		}
 	}
-	l.service.line.ending(p.watch, stageDone, time.Now())
-	if err := l.api.End(ctx, p.watch.booking); err != nil {
+	l.service.line.EndVisit(p.watch, check.StageDone, time.Now())
+	if err := l.api.End(ctx, p.watch.Booking); err != nil {
 		l.note(ctx, p.story, err)
 	}
 }
@@ -305,22 +306,22 @@ func (l *lane) callAgain(ctx context.Context, p *patient) {
 			return
 		}
 		waited := time.Since(p.called)
-		c := l.service.line.recalling(p.watch, time.Now())
-		err := l.api.Recall(ctx, p.watch.booking)
+		c := l.service.line.Recall(p.watch, time.Now())
+		err := l.api.Recall(ctx, p.watch.Booking)
 		var no *client.RefusalError
 		switch {
 		case err == nil:
-			l.service.line.answered(c, time.Now())
+			l.service.line.Confirm(c, time.Now())
 			l.recalls.Add(1)
 			p.called = time.Now()
 			if waited < l.options.recallPause*11/12 {
-				l.tally.fault(wrongNews, p.watch.booking, "could be called again after %v", waited)
+				l.tally.AddFault(check.WrongNews, p.watch.Booking, "could be called again after %v", waited)
 			}
 		case errors.As(err, &no) && no.Code == "QUE-RECALL_TOO_SOON" && waited < l.options.recallPause*13/12:
-			l.service.line.notRecalled(p.watch)
+			l.service.line.UndoRecall(p.watch)
 			l.tooSoon.Add(1)
 		default:
-			l.service.line.notRecalled(p.watch)
+			l.service.line.UndoRecall(p.watch)
 			if ctx.Err() == nil {
 				l.api.Requests.Failed.Add(1)
 			}
@@ -330,8 +331,8 @@ func (l *lane) callAgain(ctx context.Context, p *patient) {
 	if client.Pause(ctx, time.Until(l.clock.due(p.story.Completed))) != nil {
 		return
 	}
-	l.service.line.ending(p.watch, stageNoShow, time.Now())
-	if err := l.api.NoShow(ctx, p.watch.booking); err != nil {
+	l.service.line.EndVisit(p.watch, check.StageNoShow, time.Now())
+	if err := l.api.NoShow(ctx, p.watch.Booking); err != nil {
 		l.note(ctx, p.story, err)
 	}
 	l.noShows.Add(1)
@@ -342,18 +343,18 @@ func (l *lane) cancel(ctx context.Context, s story) error {
 	if p == nil {
 		return nil
 	}
-	c := l.service.line.leave(p.watch, wasCanceled, "", time.Now())
+	c := l.service.line.Leave(p.watch, check.Canceled, "", time.Now())
 	var err error
 	if s.phone {
-		err = p.api.Leave(ctx, p.watch.booking)
+		err = p.api.Leave(ctx, p.watch.Booking)
 	} else {
-		err = l.api.Cancel(ctx, p.watch.booking)
+		err = l.api.Cancel(ctx, p.watch.Booking)
 	}
 	if err != nil {
-		l.service.line.undo(p.watch, c)
+		l.service.line.Undo(p.watch, c)
 		err = l.refused(ctx, s, err)
 	} else {
-		l.service.line.answered(c, time.Now())
+		l.service.line.Confirm(c, time.Now())
 		l.left.Add(1)
 	}
 	l.noLongerHere(p)
@@ -375,7 +376,7 @@ func (l *lane) farewell(ctx context.Context, p *patient) {
 	<-p.gone
 	l.visits.Add(1)
 	if ctx.Err() == nil {
-		p.watch.finish()
+		p.watch.Finish()
 	}
 }
 
@@ -395,5 +396,5 @@ func (l *lane) note(ctx context.Context, s story, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	l.tally.problem("failed request", "", "visit %s: %v", s.ID, err)
+	l.tally.AddProblem("failed request", "", "visit %s: %v", s.ID, err)
 }

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/check"
 	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
@@ -121,12 +122,12 @@ func (s *slow) run(ctx context.Context) (*report.Report, error) {
 	if err := s.crowd.connectAll(ctx, links, s.options.Progress); err != nil {
 		return nil, err
 	}
-	places := make([]placeSeen, len(s.clients))
+	places := make([]check.FirstPosition, len(s.clients))
 	for i, c := range s.clients {
-		places[i] = placeSeen{i, int(c.place.Load()) - s.heads}
+		places[i] = check.FirstPosition{Patient: i, Position: int(c.place.Load()) - s.heads}
 	}
 	if err := s.crowd.room.seatAll(places); err != nil {
-		s.crowd.fault(wrongPosition, "", "%v", err)
+		s.crowd.fault(check.WrongPosition, "", "%v", err)
 	}
 
 	started := time.Now()
@@ -283,7 +284,7 @@ func (s *slow) catchUp(ctx context.Context, all bool) error {
 		return err
 	}
 	for _, c := range behind() {
-		s.crowd.fault(missed, c.p.booking, "kept at position %d for longer than %v, truth is %d", c.place.Load(), s.crowd.room.traffic.Bound, c.start-s.gone.Load())
+		s.crowd.fault(check.Missed, c.p.booking, "kept at position %d for longer than %v, truth is %d", c.place.Load(), s.crowd.room.traffic.Bound, c.start-s.gone.Load())
 	}
 	return nil
 }
@@ -304,9 +305,9 @@ func (c *slowClient) OnSnapshot(data []byte, _, got time.Time) (done bool) {
 
 // OnPosition implements listener.
 func (c *slowClient) OnPosition(p client.PositionUpdate, at time.Time) (done bool) {
-	c.slow.crowd.tally.checked.Add(1)
+	c.slow.crowd.tally.Checked.Add(1)
 	if p.Minutes != p.Position*visitMinutes {
-		c.slow.crowd.fault(wrongEstimate, c.p.booking, "estimatedWaitMinutes is %d with position %d", p.Minutes, p.Position)
+		c.slow.crowd.fault(check.WrongEstimate, c.p.booking, "estimatedWaitMinutes is %d with position %d", p.Minutes, p.Position)
 	}
 	c.tell(int64(p.Position), 0, at, false)
 	return false
@@ -320,18 +321,18 @@ func (c *slowClient) tell(place, known int64, at time.Time, snapshot bool) {
 	last := c.place.Load()
 	switch {
 	case gone < 0 || gone > s.asked.Load():
-		s.crowd.fault(wrongPosition, c.p.booking, "told position %d, truth is %d", place, c.start-s.gone.Load())
+		s.crowd.fault(check.WrongPosition, c.p.booking, "told position %d, truth is %d", place, c.start-s.gone.Load())
 		return
 	case last != 0 && place > last:
-		s.crowd.fault(outOfOrder, c.p.booking, "told position %d after %d", place, last)
+		s.crowd.fault(check.OutOfOrder, c.p.booking, "told position %d after %d", place, last)
 		return
 	case last == place && !snapshot:
-		s.crowd.fault(duplicate, c.p.booking, "told position %d again", place)
+		s.crowd.fault(check.Duplicate, c.p.booking, "told position %d again", place)
 		return
 	case snapshot && gone < known && c.stalled:
 		// It was made before this client was ready to read it.
 	case snapshot && gone < known:
-		s.crowd.fault(staleSnapshot, c.p.booking, "a snapshot shows position %d, truth is %d", place, c.start-known)
+		s.crowd.fault(check.StaleSnapshot, c.p.booking, "a snapshot shows position %d, truth is %d", place, c.start-known)
 	}
 	c.place.Store(place)
 	if snapshot || c.stalled || gone == 0 {
@@ -348,7 +349,7 @@ func (c *slowClient) OnPublication(data []byte, at time.Time) (done bool) {
 	if err := json.Unmarshal(data, &p); err == nil && p.Type == "QUEUE_POSITION_UPDATED" && p.BookingID == c.p.booking && p.QueuePosition != nil && p.EstimatedWaitMinutes != nil {
 		return c.OnPosition(client.PositionUpdate{Position: *p.QueuePosition, Minutes: *p.EstimatedWaitMinutes}, at)
 	}
-	c.slow.crowd.fault(wrongNews, c.p.booking, "told %.100s, truth is that only places changed", data)
+	c.slow.crowd.fault(check.WrongNews, c.p.booking, "told %.100s, truth is that only places changed", data)
 	return false
 }
 
@@ -387,12 +388,12 @@ func (s *slow) fill(result *report.Report, o slowOutcome) {
 		report.Figure{Name: "more for each who does not read", Value: max(0, o.during.Resident-o.before.Resident) / float64(s.stalled) / 1024, Unit: "KB", Note: "at most; the growth of everything else is in it too"},
 	)
 	result.AddFigures("checked against the truth",
-		report.Count("positions checked", s.crowd.tally.checked.Load(), ""),
-		report.Count("snapshots checked", s.crowd.tally.snapshots.Load(), "among the positions"),
+		report.Count("positions checked", s.crowd.tally.Checked.Load(), ""),
+		report.Count("snapshots checked", s.crowd.tally.Snapshots.Load(), "among the positions"),
 	)
 	result.AddCurve("head asked for → place told", "all read", &all[0])
 	result.AddCurve("head asked for → place told", "some do not read", &all[1])
 	s.crowd.room.api.Requests.AddTo(result)
 	result.Faults = s.crowd.faults()
-	result.Problems = append(result.Problems, s.crowd.tally.allProblems()...)
+	result.Problems = append(result.Problems, s.crowd.tally.Problems()...)
 }

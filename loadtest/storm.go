@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"nowserving/loadtest/check"
 	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
@@ -100,7 +101,7 @@ type storm struct {
 
 func (s *storm) run(ctx context.Context) (*report.Report, error) {
 	room := s.crowd.room
-	places := make([]placeSeen, len(room.patients))
+	places := make([]check.FirstPosition, len(room.patients))
 	for i, p := range room.patients {
 		c := &standing{crowd: s.crowd, number: i, p: p, again: s.servedAgain, drops: &s.drops}
 		l, err := s.crowd.newLink(i, p, c)
@@ -154,10 +155,10 @@ func (s *storm) run(ctx context.Context) (*report.Report, error) {
 	// The clients are at rest: what the first snapshots showed can be compared.
 	s.crowd.close()
 	for i, c := range s.clients {
-		places[i] = placeSeen{i, c.place}
+		places[i] = check.FirstPosition{Patient: i, Position: c.place}
 	}
 	if err := room.seatAll(places); err != nil {
-		s.crowd.fault(wrongPosition, "", "%v", err)
+		s.crowd.fault(check.WrongPosition, "", "%v", err)
 	}
 
 	result := report.New("storm", started)
@@ -199,11 +200,11 @@ func (s *storm) fill(result *report.Report, started time.Time, before, after cli
 		report.Figure{Name: "goroutines before", Value: before.Goroutines},
 		report.Figure{Name: "goroutines after", Value: after.Goroutines},
 	)
-	result.AddFigures("checked against the truth", report.Count("snapshots checked", s.crowd.tally.snapshots.Load(), ""))
+	result.AddFigures("checked against the truth", report.Count("snapshots checked", s.crowd.tally.Snapshots.Load(), ""))
 	result.AddCurve("coming back", "cut off → correct snapshot", &s.again)
 	result.Faults = s.crowd.faults()
 	result.Faults.Missed += s.drops.Load() - s.shown.Load()
-	result.Problems = append(result.Problems, s.crowd.tally.allProblems()...)
+	result.Problems = append(result.Problems, s.crowd.tally.Problems()...)
 }
 
 // servedAgain takes note of one client that has its place back.

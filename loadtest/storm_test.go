@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"nowserving/loadtest/check"
 	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 
@@ -182,11 +183,11 @@ func TestStormReportsPlantedFaults(t *testing.T) {
 }
 
 func TestStandingClientsKnowThatNobodyMoves(t *testing.T) {
-	c := &standing{crowd: &crowd{tally: newTally()}, p: &joiner{booking: "b"}, place: 5}
+	c := &standing{crowd: &crowd{tally: check.NewTally()}, p: &joiner{booking: "b"}, place: 5}
 	c.OnPosition(client.PositionUpdate{Position: 5, Minutes: 50}, time.Now())
 	c.OnPosition(client.PositionUpdate{Position: 4, Minutes: 40}, time.Now())
 	c.OnPublication([]byte(`{"type":"MY_BOOKING_ASSIGNED"}`), time.Now())
-	require.Equal(t, report.Faults{WrongPositions: 1, Duplicates: 1, WrongNews: 1}, c.crowd.tally.faultCounts())
+	require.Equal(t, report.Faults{WrongPositions: 1, Duplicates: 1, WrongNews: 1}, c.crowd.tally.Faults())
 }
 
 func TestStormRefusesBadOptions(t *testing.T) {

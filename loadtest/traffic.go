@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nowserving/loadtest/check"
 	"nowserving/loadtest/client"
 	"nowserving/loadtest/report"
 )
@@ -120,8 +121,8 @@ func (t *Traffic) heads() int {
 type rush struct {
 	traffic Traffic
 	crew    *crew
-	ledger  *ledger
-	tally   *tally // what is found on this side
+	ledger  *check.DepartureLog
+	tally   *check.Tally // what is found on this side
 	// serve serves one head and waits until it is. It returns errEmpty when
 	// nobody waits any more.
 	serve func(ctx context.Context, queue, doctor int) error
@@ -132,16 +133,16 @@ type rush struct {
 	usage func(ctx context.Context) (client.Usage, error)
 
 	mu     sync.Mutex
-	status fleetStatus
+	status check.Status
 
 	// Of the last time that traffic was played.
 	started    time.Time
 	took       time.Duration // of the serving
-	begin, end fleetStatus
+	begin, end check.Status
 	used       [2]client.Usage
 	first      []int // departures of each queue before it
 	bursts     []burst
-	outcome    *outcome
+	outcome    *check.Result
 	sampler    *report.Sampler
 }
 
@@ -166,7 +167,7 @@ func (r *rush) run(ctx context.Context, scenario string, requests *client.Reques
 func (r *rush) play(ctx context.Context) error {
 	r.bursts, r.first = nil, make([]int, r.traffic.Queues)
 	for q := range r.first {
-		r.first[q], _ = r.ledger.departed(q)
+		r.first[q], _ = r.ledger.Departed(q)
 	}
 	stop, failed := r.keepTelling(ctx)
 	defer stop()
@@ -299,7 +300,7 @@ func (r *rush) serveBursts(ctx context.Context) error {
 			return err
 		}
 		for q := range b.to {
-			b.to[q], _ = r.ledger.departed(q)
+			b.to[q], _ = r.ledger.Departed(q)
 		}
 		r.bursts = append(r.bursts, b)
 		if err := r.settle(ctx); err != nil {
@@ -339,7 +340,7 @@ func (r *rush) settle(ctx context.Context) error {
 }
 
 // now is the last known state of the fleet.
-func (r *rush) now() fleetStatus {
+func (r *rush) now() check.Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.status
@@ -349,12 +350,12 @@ func (r *rush) now() fleetStatus {
 func (r *rush) tell() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t, links := r.ledger.news()
+	t, links := r.ledger.Next()
 	s, err := r.crew.tell(t, links)
 	if err != nil {
 		return err
 	}
-	s.Places = append(r.status.Places, s.Places...)
+	s.FirstPositions = append(r.status.FirstPositions, s.FirstPositions...)
 	r.status = s
 	return nil
 }
@@ -386,11 +387,11 @@ func (r *rush) await(ctx context.Context, links int, limit time.Duration) error 
 			return err
 		}
 		s := r.now()
-		if s.Now >= int64(links) && s.Behind == 0 {
+		if s.Connected >= int64(links) && s.Behind == 0 {
 			return nil // they are connected, and what they were shown is known
 		}
 		if s.Refused > 0 || time.Now().After(until) {
-			return fmt.Errorf("%d of %d clients are connected, %d were refused, %d attempts failed", s.Now, links, s.Refused, s.Failed)
+			return fmt.Errorf("%d of %d clients are connected, %d were refused, %d attempts failed", s.Connected, links, s.Refused, s.Failed)
 		}
 		if err := client.Pause(ctx, tellEvery); err != nil {
 			return err
@@ -401,7 +402,7 @@ func (r *rush) await(ctx context.Context, links int, limit time.Duration) error 
 // report sums up what was measured.
 func (r *rush) report(scenario string, requests *client.RequestStats) (*report.Report, error) {
 	var err error
-	news, links := r.ledger.news()
+	news, links := r.ledger.Next()
 	if r.outcome, err = r.crew.conclude(news, links); err != nil {
 		return nil, err
 	}
@@ -427,7 +428,7 @@ func (r *rush) report(scenario string, requests *client.RequestStats) (*report.R
 	conveyed := r.end.Conveyed - r.begin.Conveyed
 	heads := 0
 	for q := range t.Queues {
-		n, _ := r.ledger.departed(q)
+		n, _ := r.ledger.Departed(q)
 		heads += n - r.first[q]
 	}
 	result.AddFigures("traffic",
@@ -474,10 +475,10 @@ func (r *rush) report(scenario string, requests *client.RequestStats) (*report.R
 		o.Faults.FailedRequests += requests.Failed.Load()
 	}
 	r.sampler.AddTo(result)
-	found := r.tally.faultCounts()
+	found := r.tally.Faults()
 	found.Add(o.Faults)
 	result.Faults = &found
-	result.Problems = append(r.tally.allProblems(), o.Problems...)
+	result.Problems = append(r.tally.Problems(), o.Problems...)
 	result.Conclude()
 	return result, nil
 }
@@ -499,7 +500,7 @@ func (r *rush) spread() (last, bursts *report.Histogram) {
 		}
 		return 0
 	}
-	for q, d := range r.ledger.all() {
+	for q, d := range r.ledger.All() {
 		for k := r.first[q]; k < len(d.Answered); k++ {
 			if at := shown(q, k); at != 0 {
 				last.Add(time.Duration(at - d.Sent[k]))

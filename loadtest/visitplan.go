@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"nowserving/loadtest/check"
 )
 
 // story is a visit and all that happens in it.
@@ -236,7 +238,7 @@ func (s *story) moveOn(random *rand.Rand, to []onward) (next story, service int,
 func (s *story) over() time.Time {
 	last := s.Arrived
 	for _, at := range []time.Time{s.Called, s.Completed, s.held, s.back, s.leaves} {
-		last = later(last, at)
+		last = check.Later(last, at)
 	}
 	return last
 }

@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
+
+	"nowserving/loadtest/check"
 )
 
 // WorkerCommand is the argument with which this program starts itself when a
@@ -18,9 +20,9 @@ const WorkerCommand = "worker"
 
 // order is one line to a worker. Every order is answered by one line.
 type order struct {
-	Fleet *fleetOptions `json:"fleet,omitempty"`
-	Links []linkOrder   `json:"links,omitempty"`
-	Truth *truth        `json:"truth,omitempty"`
+	Fleet *check.Options         `json:"fleet,omitempty"`
+	Links []check.ConnectionSpec `json:"links,omitempty"`
+	Truth *check.Truth           `json:"truth,omitempty"`
 	// Conclude, with a truth, closes the books: whoever does not know it by now
 	// will be late. The clients go on, and new books begin.
 	Conclude bool       `json:"conclude,omitempty"`
@@ -29,10 +31,10 @@ type order struct {
 
 // word is a worker's answer.
 type word struct {
-	Status  fleetStatus `json:"status"`
-	Outcome *outcome    `json:"outcome,omitempty"`
-	Bare    *bareWord   `json:"bare,omitempty"`
-	Error   string      `json:"error,omitempty"`
+	Status  check.Status  `json:"status"`
+	Outcome *check.Result `json:"outcome,omitempty"`
+	Bare    *bareWord     `json:"bare,omitempty"`
+	Error   string        `json:"error,omitempty"`
 }
 
 // Work holds clients for another process: orders come on in, a line each, and
@@ -61,13 +63,13 @@ func Work(ctx context.Context, in io.Reader, out io.Writer) error {
 
 // worker is one process, or one part of this one.
 type worker struct {
-	fleet *fleet
+	fleet *check.Checker
 	bare  *bareServer
 }
 
 func (w *worker) close() {
 	if w.fleet != nil {
-		w.fleet.close()
+		w.fleet.Close()
 	}
 	if w.bare != nil {
 		w.bare.close()
@@ -80,24 +82,24 @@ func (w *worker) do(ctx context.Context, o order) (word, error) {
 	}
 	if o.Fleet != nil {
 		if w.fleet != nil {
-			w.fleet.close()
+			w.fleet.Close()
 		}
-		w.fleet = newFleet(*o.Fleet)
+		w.fleet = check.NewChecker(*o.Fleet)
 	}
 	if w.fleet == nil {
 		return word{}, errors.New("an order before there is a fleet")
 	}
 	for _, l := range o.Links {
-		if err := w.fleet.open(ctx, l); err != nil {
+		if err := w.fleet.Open(ctx, l); err != nil {
 			return word{}, err
 		}
 	}
 	if o.Truth != nil {
-		w.fleet.learn(*o.Truth)
+		w.fleet.Update(*o.Truth)
 	}
-	answer := word{Status: w.fleet.status()}
+	answer := word{Status: w.fleet.Status()}
 	if o.Conclude {
-		answer.Outcome = w.fleet.conclude(o.Truth.Until)
+		answer.Outcome = w.fleet.Conclude(o.Truth.Until)
 	}
 	return answer, nil
 }
@@ -180,7 +182,7 @@ type crew struct {
 
 // hireCrew starts workers. A single one is a part of this process, unless it
 // shall live apart.
-func hireCrew(ctx context.Context, t Traffic, o fleetOptions) (*crew, error) {
+func hireCrew(ctx context.Context, t Traffic, o check.Options) (*crew, error) {
 	c := new(crew)
 	apart := t.apart || t.Processes > 1
 	for range t.Processes {
@@ -219,10 +221,10 @@ func (c *crew) all(orderOf func(worker int) order) ([]word, error) {
 
 // share is the part of some connections that a worker holds. More channels of a
 // connection go where it is.
-func (c *crew) share(links []linkOrder, worker int) []linkOrder {
-	var mine []linkOrder
+func (c *crew) share(links []check.ConnectionSpec, worker int) []check.ConnectionSpec {
+	var mine []check.ConnectionSpec
 	for _, l := range links {
-		if l.Link%len(c.hands) == worker {
+		if l.Connection%len(c.hands) == worker {
 			mine = append(mine, l)
 		}
 	}
@@ -230,7 +232,7 @@ func (c *crew) share(links []linkOrder, worker int) []linkOrder {
 }
 
 // open lets the workers open connections, some at a time.
-func (c *crew) open(links []linkOrder) error {
+func (c *crew) open(links []check.ConnectionSpec) error {
 	for chunk := range slices.Chunk(links, 64*len(c.hands)) {
 		if _, err := c.all(func(i int) order { return order{Links: c.share(chunk, i)} }); err != nil {
 			return err
@@ -240,24 +242,24 @@ func (c *crew) open(links []linkOrder) error {
 }
 
 // tell lets every worker check its clients, and says where they stand.
-func (c *crew) tell(t truth, links []linkOrder) (fleetStatus, error) {
+func (c *crew) tell(t check.Truth, links []check.ConnectionSpec) (check.Status, error) {
 	words, err := c.all(func(i int) order { return order{Truth: &t, Links: c.share(links, i)} })
-	var s fleetStatus
+	var s check.Status
 	for _, w := range words {
-		s.add(w.Status)
+		s.Add(w.Status)
 	}
 	return s, err
 }
 
 // conclude closes the books and returns what was found.
-func (c *crew) conclude(t truth, links []linkOrder) (*outcome, error) {
+func (c *crew) conclude(t check.Truth, links []check.ConnectionSpec) (*check.Result, error) {
 	words, err := c.all(func(i int) order { return order{Truth: &t, Links: c.share(links, i), Conclude: true} })
 	if err != nil {
 		return nil, err
 	}
-	o := new(outcome)
+	o := new(check.Result)
 	for _, w := range words {
-		o.merge(w.Outcome)
+		o.Merge(w.Outcome)
 	}
 	return o, nil
 }

@@ -1,8 +1,9 @@
-package loadtest
+package check
 
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,11 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// desk is a line with a clock of its own, in milliseconds.
-type desk struct {
-	t    *testing.T
-	line *line
-	zero time.Time
+// queueTest is a line with a clock of its own, in milliseconds.
+type queueTest struct {
+	t     *testing.T
+	queue *Queue
+	zero  time.Time
 }
 
 // testMinutes is what a position is worth in these tests, testBound how long a
@@ -26,24 +27,24 @@ const (
 	testBound   = 1000 // ms
 )
 
-func newDesk(t *testing.T) *desk {
+func newQueueTest(t *testing.T) *queueTest {
 	t.Helper()
-	return &desk{
-		t:    t,
-		line: newLine(testMinutes, testBound*time.Millisecond, newTally()),
-		zero: time.Date(2024, 3, 4, 8, 0, 0, 0, time.UTC),
+	return &queueTest{
+		t:     t,
+		queue: NewQueue(testMinutes, testBound*time.Millisecond, NewTally()),
+		zero:  time.Date(2024, 3, 4, 8, 0, 0, 0, time.UTC),
 	}
 }
 
-func (d *desk) at(ms int) time.Time { return d.zero.Add(time.Duration(ms) * time.Millisecond) }
+func (d *queueTest) at(ms int) time.Time { return d.zero.Add(time.Duration(ms) * time.Millisecond) }
 
 // joined adds patients at 0 ms and connects each at 10 ms.
-func (d *desk) joined(n int) []*watch {
-	var list []*watch
+func (d *queueTest) joined(n int) []*Watcher {
+	var list []*Watcher
 	for i := range n {
 		id := fmt.Sprintf("b%d", i+1)
 		position, minutes := i+1, (i+1)*testMinutes
-		w := d.line.join(&change{sent: d.at(0), answered: d.at(1)}, client.Booking{
+		w := d.queue.Join(&Change{Sent: d.at(0), Answered: d.at(1)}, client.Booking{
 			ID: id, Status: "PENDING_ASSIGNMENT", Stage: "WAITING", Ticket: "A" + id, TicketToken: "secret",
 			QueuePosition: &position, EstimatedWaitMinutes: &minutes,
 		})
@@ -55,26 +56,26 @@ func (d *desk) joined(n int) []*watch {
 }
 
 // called assigns a patient: sent and answered at the given moments.
-func (d *desk) called(w *watch, sent, answered int) {
-	c := d.line.leave(w, wasAssigned, "desk", d.at(sent))
-	d.line.answered(c, d.at(answered))
+func (d *queueTest) called(w *Watcher, sent, answered int) {
+	c := d.queue.Leave(w, Assigned, "desk", d.at(sent))
+	d.queue.Confirm(c, d.at(answered))
 }
 
-func (d *desk) snapshot(w *watch, position, asked, got int) bool {
+func (d *queueTest) snapshot(w *Watcher, position, asked, got int) bool {
 	return d.show(w, map[string]any{
-		"id": w.booking, "ticket": w.ticket, "status": "PENDING_ASSIGNMENT", "stage": "WAITING",
+		"id": w.Booking, "ticket": w.ticket, "status": "PENDING_ASSIGNMENT", "stage": "WAITING",
 		"queuePosition": position, "estimatedWaitMinutes": position * testMinutes,
 	}, asked, got)
 }
 
-func (d *desk) show(w *watch, booking map[string]any, asked, got int) bool {
+func (d *queueTest) show(w *Watcher, booking map[string]any, asked, got int) bool {
 	data, err := json.Marshal(map[string]any{"type": "SNAPSHOT", "booking": booking})
 	require.NoError(d.t, err)
 	return w.OnSnapshot(data, d.at(asked), d.at(got))
 }
 
-func (d *desk) push(w *watch, at int, fields map[string]any) bool {
-	message := map[string]any{"via": "scheduling-system", "bookingId": w.booking}
+func (d *queueTest) push(w *Watcher, at int, fields map[string]any) bool {
+	message := map[string]any{"via": "scheduling-system", "bookingId": w.Booking}
 	for k, v := range fields {
 		message[k] = v
 	}
@@ -83,35 +84,35 @@ func (d *desk) push(w *watch, at int, fields map[string]any) bool {
 	return w.OnPublication(data, d.at(at))
 }
 
-func (d *desk) position(w *watch, position, at int) {
+func (d *queueTest) position(w *Watcher, position, at int) {
 	d.push(w, at, map[string]any{"type": "QUEUE_POSITION_UPDATED", "queuePosition": position, "estimatedWaitMinutes": position * testMinutes})
 }
 
-func (d *desk) assigned(w *watch, at int) {
+func (d *queueTest) assigned(w *Watcher, at int) {
 	d.push(w, at, map[string]any{"type": "MY_BOOKING_ASSIGNED", "bookingStatus": "CONFIRMED", "resourceId": "desk", "ticket": w.ticket})
 }
 
-func (d *desk) ended(w *watch, at int) bool {
+func (d *queueTest) ended(w *Watcher, at int) bool {
 	return d.push(w, at, map[string]any{"type": "MY_BOOKING_ENDED", "bookingStatus": "CONFIRMED", "stage": "DONE"})
 }
 
 // faults checks that exactly these faults were found.
-func (d *desk) faults(want map[faultKind]int64) {
+func (d *queueTest) faults(want map[FaultKind]int64) {
 	d.t.Helper()
 	var expected [faultKinds]int64
 	for kind, n := range want {
 		expected[kind] = n
 	}
-	require.Equal(d.t, expected, d.line.tally.faults, "%+v", d.line.tally.problems)
+	require.Equal(d.t, expected, d.queue.tally.faults, "%+v", d.queue.tally.problems)
 }
 
-func (d *desk) none() {
+func (d *queueTest) none() {
 	d.t.Helper()
 	d.faults(nil)
 }
 
 func TestTruthfulDay(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(3)
 	d.called(w[1], 100, 105)
 	d.position(w[2], 2, 103) // before the caller had its answer
@@ -119,95 +120,95 @@ func TestTruthfulDay(t *testing.T) {
 	d.called(w[0], 200, 205)
 	d.assigned(w[0], 206)
 	d.position(w[2], 1, 207)
-	d.line.ending(w[0], stageDone, d.at(300))
+	d.queue.EndVisit(w[0], StageDone, d.at(300))
 	require.True(t, d.ended(w[0], 301), "an ended visit hangs up")
-	c := d.line.leave(w[2], wasCanceled, "", d.at(400))
-	d.line.answered(c, d.at(405))
+	c := d.queue.Leave(w[2], Canceled, "", d.at(400))
+	d.queue.Confirm(c, d.at(405))
 	require.True(t, d.push(w[2], 404, map[string]any{"type": "MY_BOOKING_CANCELED", "bookingStatus": "CANCELED"}))
-	w[0].finish()
-	w[2].finish()
+	w[0].Finish()
+	w[2].Finish()
 	d.none()
-	require.EqualValues(t, 2, d.line.tally.latency.Count())
-	require.Equal(t, 7*time.Millisecond, d.line.tally.latency.Quantile(1), "counted from the request")
-	require.Equal(t, 6*time.Millisecond, d.line.tally.callLatency.Quantile(1))
-	require.Zero(t, d.line.tally.conflated.Load())
-	require.Empty(t, d.line.stillHere())
+	require.EqualValues(t, 2, d.queue.tally.Latency.Count())
+	require.Equal(t, 7*time.Millisecond, d.queue.tally.Latency.Quantile(1), "counted from the request")
+	require.Equal(t, 6*time.Millisecond, d.queue.tally.CallLatency.Quantile(1))
+	require.Zero(t, d.queue.tally.Conflated.Load())
+	require.Empty(t, d.queue.waitingInOrder())
 }
 
 func TestSkippingPositionsIsRight(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(4)
 	for i := range 3 {
 		d.called(w[i], 100+10*i, 105+10*i)
 	}
 	d.position(w[3], 1, 200)
 	d.none()
-	require.EqualValues(t, 2, d.line.tally.conflated.Load())
-	require.Equal(t, 80*time.Millisecond, d.line.tally.latency.Quantile(1), "since the change that made it true")
+	require.EqualValues(t, 2, d.queue.tally.Conflated.Load())
+	require.Equal(t, 80*time.Millisecond, d.queue.tally.Latency.Quantile(1), "since the change that made it true")
 }
 
 func TestInventedPositionIsWrong(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(3)
 	d.position(w[2], 4, 90)
 	d.position(w[2], 2, 95) // nobody was called yet
 	d.called(w[0], 100, 105)
 	d.position(w[2], 0, 110)
-	d.faults(map[faultKind]int64{wrongPosition: 3})
+	d.faults(map[FaultKind]int64{WrongPosition: 3})
 }
 
 func TestRepeatedPositionIsADuplicate(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(2)
 	d.position(w[1], 2, 50) // the snapshot had said so
 	d.called(w[0], 100, 105)
 	d.position(w[1], 1, 110)
 	d.position(w[1], 1, 111)
-	d.faults(map[faultKind]int64{duplicate: 2})
+	d.faults(map[FaultKind]int64{Duplicate: 2})
 }
 
 func TestGoingBackIsOutOfOrder(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(3)
 	d.called(w[0], 100, 105)
 	d.called(w[1], 110, 115)
 	d.position(w[2], 1, 120)
 	d.position(w[2], 2, 121)
-	d.faults(map[faultKind]int64{outOfOrder: 1})
+	d.faults(map[FaultKind]int64{OutOfOrder: 1})
 
 	d.called(w[2], 200, 205)
 	d.assigned(w[2], 206)
 	d.position(w[2], 1, 207) // after the call no position is news
-	d.faults(map[faultKind]int64{outOfOrder: 2})
+	d.faults(map[FaultKind]int64{OutOfOrder: 2})
 }
 
 func TestDroppedUpdateIsMissed(t *testing.T) {
 	t.Run("until the next change", func(t *testing.T) {
-		d := newDesk(t)
+		d := newQueueTest(t)
 		w := d.joined(3)
 		d.called(w[0], 100, 105)
 		d.called(w[1], 2000, 2005)
 		d.position(w[2], 1, 2010)
-		d.faults(map[faultKind]int64{missed: 1})
+		d.faults(map[FaultKind]int64{Missed: 1})
 	})
 	t.Run("until the call", func(t *testing.T) {
-		d := newDesk(t)
+		d := newQueueTest(t)
 		w := d.joined(3)
 		d.called(w[0], 100, 105)
 		d.called(w[2], 2000, 2005)
 		d.assigned(w[2], 2010)
-		d.faults(map[faultKind]int64{missed: 1})
+		d.faults(map[FaultKind]int64{Missed: 1})
 	})
 	t.Run("until the connection broke", func(t *testing.T) {
-		d := newDesk(t)
+		d := newQueueTest(t)
 		w := d.joined(3)
 		d.called(w[0], 100, 105)
 		w[2].OnDisconnect(d.at(2000))
 		d.snapshot(w[2], 2, 2100, 2101)
-		d.faults(map[faultKind]int64{missed: 1})
+		d.faults(map[FaultKind]int64{Missed: 1})
 	})
 	t.Run("overtaken in time", func(t *testing.T) {
-		d := newDesk(t)
+		d := newQueueTest(t)
 		w := d.joined(3)
 		d.called(w[0], 100, 105)
 		d.called(w[1], 500, 505)
@@ -215,26 +216,26 @@ func TestDroppedUpdateIsMissed(t *testing.T) {
 		d.none()
 	})
 	t.Run("starving in a busy queue", func(t *testing.T) {
-		d := newDesk(t)
+		d := newQueueTest(t)
 		w := d.joined(5)
 		for i := range 4 {
 			d.called(w[i], 100+600*i, 105+600*i)
 		}
 		d.position(w[4], 1, 1910)
-		d.faults(map[faultKind]int64{missed: 1})
+		d.faults(map[FaultKind]int64{Missed: 1})
 	})
 }
 
 func TestUpdateAfterTheBoundIsLate(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(2)
 	d.called(w[0], 100, 105)
 	d.position(w[1], 1, 105+testBound+1)
-	d.faults(map[faultKind]int64{late: 1})
+	d.faults(map[FaultKind]int64{late: 1})
 }
 
 func TestUpdateWithinTheBoundIsInTime(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(2)
 	d.called(w[0], 100, 105)
 	d.position(w[1], 1, 105+testBound)
@@ -242,7 +243,7 @@ func TestUpdateWithinTheBoundIsInTime(t *testing.T) {
 }
 
 func TestNothingIsLateForAClientThatIsAway(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(3)
 	w[2].OnDisconnect(d.at(50))
 	d.called(w[0], 100, 105)
@@ -254,102 +255,105 @@ func TestNothingIsLateForAClientThatIsAway(t *testing.T) {
 
 func TestCallMustBeToldOnce(t *testing.T) {
 	t.Run("never", func(t *testing.T) {
-		d := newDesk(t)
+		d := newQueueTest(t)
 		w := d.joined(1)[0]
 		d.called(w, 100, 105)
-		w.finish()
-		d.faults(map[faultKind]int64{missed: 1})
+		w.Finish()
+		d.faults(map[FaultKind]int64{Missed: 1})
 	})
 	t.Run("twice", func(t *testing.T) {
-		d := newDesk(t)
+		d := newQueueTest(t)
 		w := d.joined(1)[0]
 		d.called(w, 100, 105)
 		d.assigned(w, 106)
 		d.assigned(w, 107)
-		d.faults(map[faultKind]int64{duplicate: 1})
+		d.faults(map[FaultKind]int64{Duplicate: 1})
 	})
 	t.Run("too early", func(t *testing.T) {
-		d := newDesk(t)
+		d := newQueueTest(t)
 		w := d.joined(1)[0]
 		d.assigned(w, 50)
-		d.faults(map[faultKind]int64{wrongNews: 1})
+		d.faults(map[FaultKind]int64{WrongNews: 1})
 	})
 	t.Run("too late", func(t *testing.T) {
-		d := newDesk(t)
+		d := newQueueTest(t)
 		w := d.joined(1)[0]
 		d.called(w, 100, 105)
 		d.assigned(w, 2000)
-		d.faults(map[faultKind]int64{late: 1})
+		d.faults(map[FaultKind]int64{late: 1})
 	})
 	t.Run("to another desk", func(t *testing.T) {
-		d := newDesk(t)
+		d := newQueueTest(t)
 		w := d.joined(1)[0]
 		d.called(w, 100, 105)
 		d.push(w, 106, map[string]any{"type": "MY_BOOKING_ASSIGNED", "bookingStatus": "CONFIRMED", "resourceId": "other", "ticket": w.ticket})
-		d.faults(map[faultKind]int64{wrongNews: 1})
+		d.faults(map[FaultKind]int64{WrongNews: 1})
 	})
 	t.Run("by a snapshot", func(t *testing.T) {
-		d := newDesk(t)
+		d := newQueueTest(t)
 		w := d.joined(1)[0]
 		w.OnDisconnect(d.at(50))
 		d.called(w, 100, 105)
-		d.show(w, map[string]any{"id": w.booking, "ticket": w.ticket, "stage": "SERVING"}, 110, 111)
+		d.show(w, map[string]any{"id": w.Booking, "ticket": w.ticket, "stage": "SERVING"}, 110, 111)
 		d.assigned(w, 112) // one publication may still follow
-		w.finish()
+		w.Finish()
 		d.none()
 	})
 }
 
 func TestEndMustBeTold(t *testing.T) {
 	for name, c := range map[string]struct {
-		tell func(d *desk, w *watch)
-		want map[faultKind]int64
+		tell func(d *queueTest, w *Watcher)
+		want map[FaultKind]int64
 	}{
-		"told":  {func(d *desk, w *watch) { d.ended(w, 310) }, nil},
-		"never": {func(*desk, *watch) {}, map[faultKind]int64{missed: 1}},
-		"twice": {func(d *desk, w *watch) { d.ended(w, 310); d.ended(w, 311) }, map[faultKind]int64{duplicate: 1}},
-		"as a miss": {func(d *desk, w *watch) {
+		"told":  {func(d *queueTest, w *Watcher) { d.ended(w, 310) }, nil},
+		"never": {func(*queueTest, *Watcher) {}, map[FaultKind]int64{Missed: 1}},
+		"twice": {func(d *queueTest, w *Watcher) { d.ended(w, 310); d.ended(w, 311) }, map[FaultKind]int64{Duplicate: 1}},
+		"as a miss": {func(d *queueTest, w *Watcher) {
 			d.push(w, 310, map[string]any{"type": "MY_BOOKING_ENDED", "stage": "NO_SHOW"})
-		}, map[faultKind]int64{wrongNews: 1}},
-		"as expired": {func(d *desk, w *watch) { d.ended(w, 309); d.push(w, 310, map[string]any{"type": "MY_BOOKING_EXPIRED"}) }, map[faultKind]int64{wrongNews: 1}},
-		"as canceled": {func(d *desk, w *watch) {
+		}, map[FaultKind]int64{WrongNews: 1}},
+		"as expired": {func(d *queueTest, w *Watcher) {
+			d.ended(w, 309)
+			d.push(w, 310, map[string]any{"type": "MY_BOOKING_EXPIRED"})
+		}, map[FaultKind]int64{WrongNews: 1}},
+		"as canceled": {func(d *queueTest, w *Watcher) {
 			d.ended(w, 309)
 			d.push(w, 310, map[string]any{"type": "MY_BOOKING_CANCELED"})
-		}, map[faultKind]int64{wrongNews: 1}},
-		"by a snapshot": {func(d *desk, w *watch) {
+		}, map[FaultKind]int64{WrongNews: 1}},
+		"by a snapshot": {func(d *queueTest, w *Watcher) {
 			w.OnDisconnect(d.at(305))
-			require.True(d.t, d.show(w, map[string]any{"id": w.booking, "ticket": w.ticket, "stage": "DONE"}, 310, 311))
+			require.True(d.t, d.show(w, map[string]any{"id": w.Booking, "ticket": w.ticket, "stage": "DONE"}, 310, 311))
 		}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDesk(t)
+			d := newQueueTest(t)
 			w := d.joined(1)[0]
 			d.called(w, 100, 105)
 			d.assigned(w, 106)
-			d.line.ending(w, stageDone, d.at(300))
+			d.queue.EndVisit(w, StageDone, d.at(300))
 			c.tell(d, w)
-			w.finish()
+			w.Finish()
 			d.faults(c.want)
 		})
 	}
 }
 
 func TestAPatientWhoNeverConnectedIsReported(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	position, minutes := 1, testMinutes
-	w := d.line.join(&change{sent: d.at(0), answered: d.at(1)}, client.Booking{
+	w := d.queue.Join(&Change{Sent: d.at(0), Answered: d.at(1)}, client.Booking{
 		ID: "b", Status: "PENDING_ASSIGNMENT", Stage: "WAITING", Ticket: "A1", TicketToken: "secret",
 		QueuePosition: &position, EstimatedWaitMinutes: &minutes,
 	})
 	d.called(w, 100, 105)
-	w.finish()
-	d.faults(map[faultKind]int64{missed: 1})
+	w.Finish()
+	d.faults(map[FaultKind]int64{Missed: 1})
 }
 
 func TestSnapshotMustBeCurrent(t *testing.T) {
 	for name, c := range map[string]struct {
 		position, asked, got int
-		want                 map[faultKind]int64
+		want                 map[FaultKind]int64
 	}{
 		"before the change":               {3, 150, 151, nil},
 		"old while the change is on":      {3, 202, 203, nil},
@@ -357,12 +361,12 @@ func TestSnapshotMustBeCurrent(t *testing.T) {
 		"old, asked before the answer":    {3, 210, 290, nil},
 		"new, asked before the change":    {2, 150, 201, nil},
 		"after the change":                {2, 250, 251, nil},
-		"old after the answer":            {3, 250, 251, map[faultKind]int64{staleSnapshot: 1}},
-		"new before the change was asked": {2, 150, 151, map[faultKind]int64{wrongPosition: 1}},
-		"never true":                      {9, 150, 151, map[faultKind]int64{wrongPosition: 1}},
+		"old after the answer":            {3, 250, 251, map[FaultKind]int64{StaleSnapshot: 1}},
+		"new before the change was asked": {2, 150, 151, map[FaultKind]int64{WrongPosition: 1}},
+		"never true":                      {9, 150, 151, map[FaultKind]int64{WrongPosition: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDesk(t)
+			d := newQueueTest(t)
 			w := d.joined(3)
 			w[2].OnDisconnect(d.at(20))
 			d.called(w[0], 200, 210)
@@ -371,29 +375,29 @@ func TestSnapshotMustBeCurrent(t *testing.T) {
 		})
 	}
 	t.Run("older than told", func(t *testing.T) {
-		d := newDesk(t)
+		d := newQueueTest(t)
 		w := d.joined(2)
 		d.called(w[0], 200, 300)
 		d.position(w[1], 1, 210)
 		w[1].OnDisconnect(d.at(220))
 		d.snapshot(w[1], 2, 230, 231)
-		d.faults(map[faultKind]int64{outOfOrder: 1})
+		d.faults(map[FaultKind]int64{OutOfOrder: 1})
 	})
 	t.Run("waiting after the call", func(t *testing.T) {
-		d := newDesk(t)
+		d := newQueueTest(t)
 		w := d.joined(1)[0]
 		w.OnDisconnect(d.at(50))
 		d.called(w, 100, 105)
 		d.snapshot(w, 1, 405, 406)
-		d.faults(map[faultKind]int64{staleSnapshot: 1})
-		require.Equal(t, 300*time.Millisecond, d.line.tally.worstOld)
+		d.faults(map[FaultKind]int64{StaleSnapshot: 1})
+		require.Equal(t, 300*time.Millisecond, d.queue.tally.worstOld)
 	})
 	t.Run("called before the call", func(t *testing.T) {
-		d := newDesk(t)
+		d := newQueueTest(t)
 		w := d.joined(1)[0]
 		w.OnDisconnect(d.at(50))
-		d.show(w, map[string]any{"id": w.booking, "ticket": w.ticket, "stage": "CALLED"}, 60, 61)
-		d.faults(map[faultKind]int64{wrongPosition: 1})
+		d.show(w, map[string]any{"id": w.Booking, "ticket": w.ticket, "stage": "CALLED"}, 60, 61)
+		d.faults(map[FaultKind]int64{WrongPosition: 1})
 	})
 }
 
@@ -402,28 +406,28 @@ func TestJoinAnswerIsChecked(t *testing.T) {
 	good := client.Booking{ID: "b", Status: "PENDING_ASSIGNMENT", Stage: "WAITING", Ticket: "A1", TicketToken: "s", QueuePosition: &one, EstimatedWaitMinutes: &minutes}
 	for name, c := range map[string]struct {
 		spoil func(b *client.Booking)
-		want  map[faultKind]int64
+		want  map[FaultKind]int64
 	}{
 		"right":              {func(*client.Booking) {}, nil},
-		"position":           {func(b *client.Booking) { b.QueuePosition = &two }, map[faultKind]int64{wrongPosition: 1, wrongEstimate: 1}},
-		"no position":        {func(b *client.Booking) { b.QueuePosition = nil }, map[faultKind]int64{malformed: 1}},
-		"estimate":           {func(b *client.Booking) { b.EstimatedWaitMinutes = &two }, map[faultKind]int64{wrongEstimate: 1}},
-		"no estimate":        {func(b *client.Booking) { b.EstimatedWaitMinutes = nil }, map[faultKind]int64{wrongEstimate: 1}},
-		"status":             {func(b *client.Booking) { b.Status = "CONFIRMED" }, map[faultKind]int64{malformed: 1}},
-		"no way to watch it": {func(b *client.Booking) { b.TicketToken = "" }, map[faultKind]int64{malformed: 1}},
+		"position":           {func(b *client.Booking) { b.QueuePosition = &two }, map[FaultKind]int64{WrongPosition: 1, WrongEstimate: 1}},
+		"no position":        {func(b *client.Booking) { b.QueuePosition = nil }, map[FaultKind]int64{Malformed: 1}},
+		"estimate":           {func(b *client.Booking) { b.EstimatedWaitMinutes = &two }, map[FaultKind]int64{WrongEstimate: 1}},
+		"no estimate":        {func(b *client.Booking) { b.EstimatedWaitMinutes = nil }, map[FaultKind]int64{WrongEstimate: 1}},
+		"status":             {func(b *client.Booking) { b.Status = "CONFIRMED" }, map[FaultKind]int64{Malformed: 1}},
+		"no way to watch it": {func(b *client.Booking) { b.TicketToken = "" }, map[FaultKind]int64{Malformed: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDesk(t)
+			d := newQueueTest(t)
 			b := good
 			c.spoil(&b)
-			d.line.join(&change{sent: d.at(0), answered: d.at(1)}, b)
+			d.queue.Join(&Change{Sent: d.at(0), Answered: d.at(1)}, b)
 			d.faults(c.want)
 		})
 	}
 }
 
 func TestMessagesMustKeepTheContract(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(1)[0]
 	w.OnPublication([]byte(`not json`), d.at(20))
 	d.push(w, 21, map[string]any{"type": "SOMETHING_ELSE"})
@@ -431,32 +435,32 @@ func TestMessagesMustKeepTheContract(t *testing.T) {
 	d.push(w, 23, map[string]any{"type": "QUEUE_POSITION_UPDATED", "queuePosition": 1, "via": ""})
 	d.push(w, 24, map[string]any{"type": "QUEUE_POSITION_UPDATED", "queuePosition": 1, "bookingId": "another"})
 	d.push(w, 25, map[string]any{"type": "QUEUE_POSITION_UPDATED", "queuePosition": "1"})
-	d.faults(map[faultKind]int64{malformed: 6})
+	d.faults(map[FaultKind]int64{Malformed: 6})
 	w.OnSnapshot([]byte(`{}`), d.at(26), d.at(27))
-	d.show(w, map[string]any{"id": w.booking, "ticket": w.ticket, "stage": "WAITING"}, 28, 29)
-	d.faults(map[faultKind]int64{malformed: 8})
+	d.show(w, map[string]any{"id": w.Booking, "ticket": w.ticket, "stage": "WAITING"}, 28, 29)
+	d.faults(map[FaultKind]int64{Malformed: 8})
 	d.push(w, 30, map[string]any{"type": "BOOKING_UPDATED", "stage": "SERVING"})
 	d.push(w, 31, map[string]any{"type": "MY_BOOKING_CALLED", "recallCount": 1})
-	d.faults(map[faultKind]int64{malformed: 8, wrongNews: 2})
+	d.faults(map[FaultKind]int64{Malformed: 8, WrongNews: 2})
 }
 
-func (d *desk) held(w *watch, sent, answered int) {
-	d.line.answered(d.line.hold(w, d.at(sent)), d.at(answered))
+func (d *queueTest) held(w *Watcher, sent, answered int) {
+	d.queue.Confirm(d.queue.Hold(w, d.at(sent)), d.at(answered))
 }
 
-func (d *desk) came(w *watch, sent, answered int) {
-	d.line.answered(d.line.back(w, d.at(sent)), d.at(answered))
+func (d *queueTest) came(w *Watcher, sent, answered int) {
+	d.queue.Confirm(d.queue.Return(w, d.at(sent)), d.at(answered))
 }
 
-func (d *desk) stage(w *watch, stage string, at int) {
+func (d *queueTest) stage(w *Watcher, stage string, at int) {
 	d.push(w, at, map[string]any{"type": "BOOKING_UPDATED", "stage": stage})
 }
 
 func TestAHeldPatientCountsAheadOfNobodyAndKeepsItsTurn(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(4)
 	d.held(w[1], 100, 105)
-	require.Equal(t, []*watch{w[0], w[2], w[3]}, d.line.stillHere())
+	require.Equal(t, []*Watcher{w[0], w[2], w[3]}, d.queue.waitingInOrder())
 	d.stage(w[1], "HELD", 103)
 	d.position(w[2], 2, 104)
 	d.position(w[3], 3, 104)
@@ -467,9 +471,9 @@ func TestAHeldPatientCountsAheadOfNobodyAndKeepsItsTurn(t *testing.T) {
 	d.position(w[3], 2, 203)
 
 	d.came(w[1], 300, 305)
-	require.Equal(t, []*watch{w[1], w[2], w[3]}, d.line.stillHere(), "before those who joined later")
+	require.Equal(t, []*Watcher{w[1], w[2], w[3]}, d.queue.waitingInOrder(), "before those who joined later")
 	position, minutes := 1, testMinutes
-	d.line.returned(w[1], client.Booking{ID: "b2", Stage: "WAITING", QueuePosition: &position, EstimatedWaitMinutes: &minutes})
+	d.queue.CheckReturn(w[1], client.Booking{ID: "b2", Stage: "WAITING", QueuePosition: &position, EstimatedWaitMinutes: &minutes})
 	d.stage(w[1], "WAITING", 303)
 	d.position(w[1], 1, 303)
 	d.position(w[2], 2, 303)
@@ -477,14 +481,14 @@ func TestAHeldPatientCountsAheadOfNobodyAndKeepsItsTurn(t *testing.T) {
 	d.none()
 
 	d.held(w[1], 400, 405)
-	d.line.answered(d.line.leave(w[1], wasCanceled, "", d.at(500)), d.at(505))
-	require.Equal(t, []*watch{w[2], w[3]}, d.line.stillHere())
+	d.queue.Confirm(d.queue.Leave(w[1], Canceled, "", d.at(500)), d.at(505))
+	require.Equal(t, []*Watcher{w[2], w[3]}, d.queue.waitingInOrder())
 	require.True(t, d.push(w[1], 502, map[string]any{"type": "MY_BOOKING_CANCELED"}))
 	d.position(w[2], 1, 402)
 	d.position(w[3], 2, 402)
 	d.none()
 	for _, x := range w[1:] {
-		x.finish()
+		x.Finish()
 	}
 	d.none()
 }
@@ -492,68 +496,68 @@ func TestAHeldPatientCountsAheadOfNobodyAndKeepsItsTurn(t *testing.T) {
 // A position may be true twice. A client that never saw the one between is
 // right, as long as it does not last.
 func TestATruthThatComesBackNeedsNoTelling(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(2)
 	d.held(w[0], 100, 101)
 	d.came(w[0], 102, 103)
 	w[1].OnDisconnect(d.at(testBound * 2)) // would report a client that is behind
 	d.none()
-	w[1].finish()
+	w[1].Finish()
 	d.none()
 }
 
 func TestAHoldThatIsNotToldIsMissed(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(2)
 	d.held(w[0], 100, 101)
 	d.came(w[0], 102+testBound, 103+testBound)
 	w[1].OnDisconnect(d.at(200 + testBound)) // kept at 2 while 1 was true, for longer than the bound
-	d.faults(map[faultKind]int64{missed: 1})
+	d.faults(map[FaultKind]int64{Missed: 1})
 }
 
 func TestNewsOfHoldsAreChecked(t *testing.T) {
 	for name, c := range map[string]struct {
-		do   func(d *desk, w []*watch)
-		want map[faultKind]int64
+		do   func(d *queueTest, w []*Watcher)
+		want map[FaultKind]int64
 	}{
-		"a position that counts the held": {func(d *desk, w []*watch) {
+		"a position that counts the held": {func(d *queueTest, w []*Watcher) {
 			d.held(w[0], 100, 105)
 			d.position(w[2], 3, 110)
-		}, map[faultKind]int64{duplicate: 1}},
-		"back at the end instead of its turn": {func(d *desk, w []*watch) {
+		}, map[FaultKind]int64{Duplicate: 1}},
+		"back at the end instead of its turn": {func(d *queueTest, w []*Watcher) {
 			d.held(w[0], 100, 105)
 			d.stage(w[0], "HELD", 106)
 			d.came(w[0], 200, 205)
 			d.position(w[0], 3, 206)
-		}, map[faultKind]int64{wrongPosition: 1}},
-		"a return that says otherwise": {func(d *desk, w []*watch) {
+		}, map[FaultKind]int64{WrongPosition: 1}},
+		"a return that says otherwise": {func(d *queueTest, w []*Watcher) {
 			d.held(w[0], 100, 105)
 			d.came(w[0], 200, 205)
 			position, minutes := 3, 3*testMinutes
-			d.line.returned(w[0], client.Booking{Stage: "WAITING", QueuePosition: &position, EstimatedWaitMinutes: &minutes})
-		}, map[faultKind]int64{wrongPosition: 1}},
-		"a hold that never was": {func(d *desk, w []*watch) {
+			d.queue.CheckReturn(w[0], client.Booking{Stage: "WAITING", QueuePosition: &position, EstimatedWaitMinutes: &minutes})
+		}, map[FaultKind]int64{WrongPosition: 1}},
+		"a hold that never was": {func(d *queueTest, w []*Watcher) {
 			d.stage(w[0], "HELD", 100)
-		}, map[faultKind]int64{wrongPosition: 1}},
-		"a hold told twice": {func(d *desk, w []*watch) {
+		}, map[FaultKind]int64{WrongPosition: 1}},
+		"a hold told twice": {func(d *queueTest, w []*Watcher) {
 			d.held(w[0], 100, 105)
 			d.stage(w[0], "HELD", 106)
 			d.stage(w[0], "HELD", 107)
-		}, map[faultKind]int64{duplicate: 1}},
-		"a return that never was": {func(d *desk, w []*watch) {
+		}, map[FaultKind]int64{Duplicate: 1}},
+		"a return that never was": {func(d *queueTest, w []*Watcher) {
 			d.stage(w[0], "WAITING", 100)
-		}, map[faultKind]int64{wrongNews: 1}},
-		"a snapshot with the place it had": {func(d *desk, w []*watch) {
+		}, map[FaultKind]int64{WrongNews: 1}},
+		"a snapshot with the place it had": {func(d *queueTest, w []*Watcher) {
 			d.held(w[0], 100, 105)
 			d.snapshot(w[0], 1, 110, 111)
-		}, map[faultKind]int64{staleSnapshot: 1}},
-		"a snapshot that shows a place on hold": {func(d *desk, w []*watch) {
+		}, map[FaultKind]int64{StaleSnapshot: 1}},
+		"a snapshot that shows a place on hold": {func(d *queueTest, w []*Watcher) {
 			d.held(w[0], 100, 105)
 			d.show(w[0], map[string]any{"id": "b1", "ticket": "Ab1", "stage": "HELD", "queuePosition": 1}, 110, 111)
-		}, map[faultKind]int64{malformed: 1}},
+		}, map[FaultKind]int64{Malformed: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDesk(t)
+			d := newQueueTest(t)
 			c.do(d, d.joined(3))
 			d.faults(c.want)
 		})
@@ -561,96 +565,103 @@ func TestNewsOfHoldsAreChecked(t *testing.T) {
 }
 
 func TestRefusedHoldIsTakenBack(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(3)
-	d.line.undo(w[0], d.line.hold(w[0], d.at(100)))
-	require.Equal(t, w, d.line.stillHere())
+	d.queue.Undo(w[0], d.queue.Hold(w[0], d.at(100)))
+	require.Equal(t, w, d.queue.waitingInOrder())
 	d.held(w[0], 200, 205)
-	d.line.undo(w[0], d.line.back(w[0], d.at(300)))
-	require.Equal(t, w[1:], d.line.stillHere())
+	d.queue.Undo(w[0], d.queue.Return(w[0], d.at(300)))
+	require.Equal(t, w[1:], d.queue.waitingInOrder())
 	d.stage(w[0], "HELD", 301)
 	d.position(w[1], 1, 301)
 	d.none()
 }
 
 func TestCallsAgainAreChecked(t *testing.T) {
-	called := func(d *desk, w *watch, count, at int) {
+	called := func(d *queueTest, w *Watcher, count, at int) {
 		d.push(w, at, map[string]any{"type": "MY_BOOKING_CALLED", "recallCount": count, "ticket": w.ticket, "resourceId": "desk"})
 	}
 	for name, c := range map[string]struct {
 		told []int
-		want map[faultKind]int64
+		want map[FaultKind]int64
 	}{
 		"each once":    {[]int{1, 2}, nil},
 		"only the new": {[]int{2}, nil},
-		"one twice":    {[]int{1, 1, 2}, map[faultKind]int64{duplicate: 1}},
-		"one too many": {[]int{1, 2, 3}, map[faultKind]int64{wrongNews: 1}},
-		"not the last": {[]int{1}, map[faultKind]int64{missed: 1}},
+		"one twice":    {[]int{1, 1, 2}, map[FaultKind]int64{Duplicate: 1}},
+		"one too many": {[]int{1, 2, 3}, map[FaultKind]int64{WrongNews: 1}},
+		"not the last": {[]int{1}, map[FaultKind]int64{Missed: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDesk(t)
+			d := newQueueTest(t)
 			w := d.joined(1)[0]
 			d.called(w, 100, 105)
 			d.assigned(w, 106)
 			for i := range 2 {
-				d.line.answered(d.line.recalling(w, d.at(200+i)), d.at(201+i))
+				d.queue.Confirm(d.queue.Recall(w, d.at(200+i)), d.at(201+i))
 			}
-			d.line.recalling(w, d.at(203))
-			d.line.notRecalled(w)
+			d.queue.Recall(w, d.at(203))
+			d.queue.UndoRecall(w)
 			for i, n := range c.told {
 				called(d, w, n, 300+i)
 			}
-			d.line.ending(w, stageNoShow, d.at(400+testBound))
+			d.queue.EndVisit(w, StageNoShow, d.at(400+testBound))
 			require.True(t, d.push(w, 500+testBound, map[string]any{"type": "MY_BOOKING_ENDED", "stage": "NO_SHOW"}))
-			w.finish()
+			w.Finish()
 			d.faults(c.want)
 		})
 	}
 }
 
 func TestANoShowIsNoEnd(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(1)[0]
 	d.called(w, 100, 105)
 	d.assigned(w, 106)
-	d.line.ending(w, stageNoShow, d.at(200))
+	d.queue.EndVisit(w, StageNoShow, d.at(200))
 	require.False(t, d.ended(w, 201))
-	d.faults(map[faultKind]int64{wrongNews: 1})
+	d.faults(map[FaultKind]int64{WrongNews: 1})
 }
 
 func TestWrongEstimateInAPush(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(2)
 	d.called(w[0], 100, 105)
 	d.push(w[1], 110, map[string]any{"type": "QUEUE_POSITION_UPDATED", "queuePosition": 1, "estimatedWaitMinutes": testMinutes + 1})
-	d.faults(map[faultKind]int64{wrongEstimate: 1})
+	d.faults(map[FaultKind]int64{WrongEstimate: 1})
 }
 
 func TestRefusedChangeIsTakenBack(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(3)
-	c := d.line.leave(w[1], wasAssigned, "desk", d.at(100))
-	d.line.undo(w[1], c)
-	require.Equal(t, w, d.line.stillHere())
+	c := d.queue.Leave(w[1], Assigned, "desk", d.at(100))
+	d.queue.Undo(w[1], c)
+	require.Equal(t, w, d.queue.waitingInOrder())
 	d.position(w[2], 2, 110)
-	d.faults(map[faultKind]int64{wrongPosition: 1})
+	d.faults(map[FaultKind]int64{WrongPosition: 1})
 	d.called(w[0], 200, 205)
 	d.position(w[1], 1, 210)
 	d.position(w[2], 2, 211)
-	d.faults(map[faultKind]int64{wrongPosition: 1})
+	d.faults(map[FaultKind]int64{WrongPosition: 1})
 
-	c = d.line.leave(w[1], wasAssigned, "desk", d.at(300))
+	c = d.queue.Leave(w[1], Assigned, "desk", d.at(300))
 	d.position(w[2], 1, 301) // told before the server refused
-	d.line.undo(w[1], c)
-	d.faults(map[faultKind]int64{wrongPosition: 2})
+	d.queue.Undo(w[1], c)
+	d.faults(map[FaultKind]int64{WrongPosition: 2})
 }
 
 func TestProblemsAreBounded(t *testing.T) {
-	d := newDesk(t)
+	d := newQueueTest(t)
 	w := d.joined(1)[0]
 	for range 100 {
 		d.position(w, 9, 20)
 	}
-	d.faults(map[faultKind]int64{wrongPosition: 100})
-	require.Len(t, d.line.tally.problems, report.MaxProblems)
+	d.faults(map[FaultKind]int64{WrongPosition: 100})
+	require.Len(t, d.queue.tally.problems, report.MaxProblems)
+}
+
+// waitingInOrder lists who waits, in order.
+func (l *Queue) waitingInOrder() []*Watcher {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.waiting)
 }

@@ -1,4 +1,4 @@
-package loadtest
+package check
 
 import (
 	"testing"
@@ -12,20 +12,20 @@ import (
 // at is a moment of the tests, in Unix nanoseconds.
 func at(ms int) int64 { return int64(1_000_000+ms) * int64(time.Millisecond) }
 
-// watchedBy is a fleet with one patient of a rank, who is live at 0 ms and knows
+// newCheckerTest is a fleet with one patient of a rank, who is live at 0 ms and knows
 // its place. Heads are sent and answered at the given milliseconds.
-func watchedBy(rank int, sent, answered []int) (*fleet, *follower) {
-	f := newFleet(fleetOptions{Bound: 100 * time.Millisecond, Minutes: visitMinutes, Snapshots: true, News: true})
-	w := &follower{fleet: f, shard: &f.shards[0], order: channelOrder{Booking: "b", Rank: rank}, told: -1}
-	f.followers = append(f.followers, w)
+func newCheckerTest(rank int, sent, answered []int) (*Checker, *subscriber) {
+	f := NewChecker(Options{Bound: 100 * time.Millisecond, Minutes: testMinutes, Snapshots: true, Calls: true})
+	w := &subscriber{checker: f, shard: &f.shards[0], spec: ChannelSpec{Booking: "b", Rank: rank}, known: -1}
+	f.subscribers = append(f.subscribers, w)
 	moments := func(list []int) (out []int64) {
 		for _, ms := range list {
 			out = append(out, at(ms))
 		}
 		return out
 	}
-	w.write(note{kind: noteSnapshot, position: int32(rank), asked: at(-1), at: at(0)})
-	f.learn(truth{Until: at(0), Queues: []departures{{Sent: moments(sent), Answered: moments(answered)}}})
+	w.record(observation{kind: snapshotReceived, position: int32(rank), asked: at(-1), at: at(0)})
+	f.Update(Truth{Until: at(0), Queues: []DepartureTimes{{Sent: moments(sent), Answered: moments(answered)}}})
 	return f, w
 }
 
@@ -52,28 +52,28 @@ func TestPositionsAreCheckedAgainstTheDepartures(t *testing.T) {
 		"behind for a while, within bound": {[]told{{8, 130}, {7, 610}}, report.Faults{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, w := watchedBy(10, sent, answered)
+			f, w := newCheckerTest(10, sent, answered)
 			for _, x := range c.told {
-				w.write(note{kind: noteMoved, position: int32(x.position), at: at(x.ms)})
+				w.record(observation{kind: positionPushed, position: int32(x.position), at: at(x.ms)})
 			}
-			f.learn(truth{Until: at(2000)})
-			require.Equal(t, c.want, f.conclude(at(2000)).Faults, "%+v", f.tally.problems)
+			f.Update(Truth{Until: at(2000)})
+			require.Equal(t, c.want, f.Conclude(at(2000)).Faults, "%+v", f.tally.problems)
 		})
 	}
 }
 
 func TestNotesWaitForTheirTruth(t *testing.T) {
-	f, w := watchedBy(10, nil, nil)
-	w.write(note{kind: noteMoved, position: 9, at: at(15)})
-	f.learn(truth{Until: at(14)})
-	require.Equal(t, 0, w.told, "nobody knows yet")
-	f.learn(truth{Until: at(20), Queues: []departures{{Sent: []int64{at(12)}}}})
-	require.Equal(t, 1, w.told)
-	require.Zero(t, f.tally.total.Load())
+	f, w := newCheckerTest(10, nil, nil)
+	w.record(observation{kind: positionPushed, position: 9, at: at(15)})
+	f.Update(Truth{Until: at(14)})
+	require.Equal(t, 0, w.known, "nobody knows yet")
+	f.Update(Truth{Until: at(20), Queues: []DepartureTimes{{Sent: []int64{at(12)}}}})
+	require.Equal(t, 1, w.known)
+	require.Zero(t, f.tally.Total.Load())
 	require.Equal(t, 0, f.behind())
-	f.learn(truth{Until: at(30), Queues: []departures{{Sent: []int64{at(22)}, Answered: []int64{at(21), at(25)}}}})
+	f.Update(Truth{Until: at(30), Queues: []DepartureTimes{{Sent: []int64{at(22)}, Answered: []int64{at(21), at(25)}}}})
 	require.Equal(t, 1, f.behind())
-	require.Equal(t, 3*time.Millisecond, f.tally.latency.Quantile(1))
+	require.Equal(t, 3*time.Millisecond, f.tally.Latency.Quantile(1))
 }
 
 func TestSnapshotsShowWhatWasTrueMeanwhile(t *testing.T) {
@@ -88,38 +88,38 @@ func TestSnapshotsShowWhatWasTrueMeanwhile(t *testing.T) {
 		"over, when it was not":            {0, 31, 35, report.Faults{WrongNews: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, w := watchedBy(10, []int{10}, []int{30})
-			w.write(note{kind: noteDropped, at: at(1)})
-			w.write(note{kind: noteSnapshot, position: int32(c.position), asked: at(c.asked), at: at(c.got)})
-			w.write(note{kind: noteMoved, position: 9, at: at(50)})
-			f.learn(truth{Until: at(60)})
-			found := f.conclude(at(60)).Faults
+			f, w := newCheckerTest(10, []int{10}, []int{30})
+			w.record(observation{kind: connectionLost, at: at(1)})
+			w.record(observation{kind: snapshotReceived, position: int32(c.position), asked: at(c.asked), at: at(c.got)})
+			w.record(observation{kind: positionPushed, position: 9, at: at(50)})
+			f.Update(Truth{Until: at(60)})
+			found := f.Conclude(at(60)).Faults
 			found.Duplicates = 0 // of the place told last, where that was known before
 			require.Equal(t, c.want, found)
 		})
 	}
 
-	f, w := watchedBy(10, []int{10}, []int{30})
-	w.write(note{kind: noteMoved, position: 9, at: at(40)})
-	w.write(note{kind: noteSnapshot, position: 10, asked: at(29), at: at(45)})
-	f.learn(truth{Until: at(60)})
-	require.Equal(t, report.Faults{OutOfOrder: 1}, f.conclude(at(60)).Faults)
+	f, w := newCheckerTest(10, []int{10}, []int{30})
+	w.record(observation{kind: positionPushed, position: 9, at: at(40)})
+	w.record(observation{kind: snapshotReceived, position: 10, asked: at(29), at: at(45)})
+	f.Update(Truth{Until: at(60)})
+	require.Equal(t, report.Faults{OutOfOrder: 1}, f.Conclude(at(60)).Faults)
 }
 
 func TestWhoIsNotThereIsNotLate(t *testing.T) {
-	f, w := watchedBy(10, []int{10}, []int{30})
-	w.write(note{kind: noteDropped, at: at(20)})
-	w.write(note{kind: noteSnapshot, position: 9, asked: at(890), at: at(900)})
-	f.learn(truth{Until: at(1000)})
-	o := f.conclude(at(1000))
+	f, w := newCheckerTest(10, []int{10}, []int{30})
+	w.record(observation{kind: connectionLost, at: at(20)})
+	w.record(observation{kind: snapshotReceived, position: 9, asked: at(890), at: at(900)})
+	f.Update(Truth{Until: at(1000)})
+	o := f.Conclude(at(1000))
 	require.Equal(t, report.Faults{}, o.Faults)
 	require.Equal(t, 870*time.Millisecond, o.Ages.Quantile(1), "what it showed was old nevertheless")
 
-	f, w = watchedBy(10, []int{10}, []int{30})
-	w.write(note{kind: noteDropped, at: at(200)})
-	w.write(note{kind: noteSnapshot, position: 9, asked: at(210), at: at(220)})
-	f.learn(truth{Until: at(1000)})
-	require.Equal(t, report.Faults{Missed: 1}, f.conclude(at(1000)).Faults, "it was there long enough before")
+	f, w = newCheckerTest(10, []int{10}, []int{30})
+	w.record(observation{kind: connectionLost, at: at(200)})
+	w.record(observation{kind: snapshotReceived, position: 9, asked: at(210), at: at(220)})
+	f.Update(Truth{Until: at(1000)})
+	require.Equal(t, report.Faults{Missed: 1}, f.Conclude(at(1000)).Faults, "it was there long enough before")
 }
 
 func TestACallEndsTheWait(t *testing.T) {
@@ -133,37 +133,37 @@ func TestACallEndsTheWait(t *testing.T) {
 		"never told":     {nil, report.Faults{Missed: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, w := watchedBy(1, []int{10}, []int{30})
+			f, w := newCheckerTest(1, []int{10}, []int{30})
 			for _, ms := range c.calls {
-				w.write(note{kind: noteCalled, at: at(ms)})
+				w.record(observation{kind: callReceived, at: at(ms)})
 			}
-			f.learn(truth{Until: at(1000)})
-			require.Equal(t, c.want, f.conclude(at(1000)).Faults)
+			f.Update(Truth{Until: at(1000)})
+			require.Equal(t, c.want, f.Conclude(at(1000)).Faults)
 		})
 	}
 }
 
 func TestTheBooksAreClosedAndOpenedAgain(t *testing.T) {
-	f, w := watchedBy(10, []int{10, 20}, []int{11, 21})
-	f.learn(truth{Until: at(500)})
-	first := f.conclude(at(500))
+	f, w := newCheckerTest(10, []int{10, 20}, []int{11, 21})
+	f.Update(Truth{Until: at(500)})
+	first := f.Conclude(at(500))
 	require.Equal(t, report.Faults{Missed: 1}, first.Faults)
 	require.Equal(t, 500*time.Millisecond, first.Watched)
-	w.write(note{kind: noteMoved, position: 8, at: at(600)})
-	f.learn(truth{Until: at(700)})
-	second := f.conclude(at(700))
+	w.record(observation{kind: positionPushed, position: 8, at: at(600)})
+	f.Update(Truth{Until: at(700)})
+	second := f.Conclude(at(700))
 	require.Equal(t, 200*time.Millisecond, second.Watched)
 	require.Zero(t, second.Faults.Missed, "counted before")
 	require.Equal(t, [][]int64{{at(600), at(600)}}, second.Last)
 }
 
 func TestAFullNotebookIsAFault(t *testing.T) {
-	f, w := watchedBy(10, nil, nil)
-	w.shard.notes = make([]note, maxNotes)
-	for i := range w.shard.notes {
-		w.shard.notes[i] = note{of: w, at: at(5000)}
+	f, w := newCheckerTest(10, nil, nil)
+	w.shard.observations = make([]observation, maxObservations)
+	for i := range w.shard.observations {
+		w.shard.observations[i] = observation{subscriber: w, at: at(5000)}
 	}
-	w.write(note{kind: noteMoved, position: 9, at: at(1)})
-	f.learn(truth{Until: at(2)})
-	require.EqualValues(t, 1, f.conclude(at(2)).Faults.Missed)
+	w.record(observation{kind: positionPushed, position: 9, at: at(1)})
+	f.Update(Truth{Until: at(2)})
+	require.EqualValues(t, 1, f.Conclude(at(2)).Faults.Missed)
 }

@@ -1,0 +1,107 @@
+package check
+
+import (
+	"time"
+
+	"nowserving/loadtest/report"
+)
+
+// Status is where a fleet stands.
+type Status struct {
+	Opened         int64           `json:"opened"`
+	Connected      int64           `json:"now"`
+	Reconnects     int64           `json:"reconnects"`
+	Failed         int64           `json:"failed"`
+	Refused        int64           `json:"refused"`
+	Messages       int64           `json:"messages"`
+	Frames         int64           `json:"frames"`
+	Conveyed       int64           `json:"conveyed"` // changes of a client's position that it knows of
+	Wrong          int64           `json:"wrong"`
+	Behind         int             `json:"behind"` // clients that do not show the newest state
+	FirstPositions []FirstPosition `json:"places,omitempty"`
+}
+
+func (s *Status) Add(o Status) {
+	s.Opened += o.Opened
+	s.Connected += o.Connected
+	s.Reconnects += o.Reconnects
+	s.Failed += o.Failed
+	s.Refused += o.Refused
+	s.Messages += o.Messages
+	s.Frames += o.Frames
+	s.Conveyed += o.Conveyed
+	s.Wrong += o.Wrong
+	s.Behind += o.Behind
+	s.FirstPositions = append(s.FirstPositions, o.FirstPositions...)
+}
+
+// Result is what a fleet has found.
+type Result struct {
+	Latency   report.Histogram `json:"latency"`
+	Called    report.Histogram `json:"called"`
+	Ages      report.Histogram `json:"ages"`
+	Watched   time.Duration    `json:"watched"`
+	Last      [][]int64        `json:"last"`
+	Faults    report.Faults    `json:"faults"`
+	Problems  []report.Problem `json:"problems"`
+	Checked   int64            `json:"checked"`
+	Snapshots int64            `json:"snapshots"`
+	Conflated int64            `json:"conflated"`
+	OldestMS  float64          `json:"oldestMs"`
+}
+
+func (f *Checker) Status() Status {
+	s := Status{Wrong: f.tally.Total.Load(), Behind: f.behind(), FirstPositions: f.firstPositions, Conveyed: f.conveyed}
+	f.firstPositions = nil
+	for i := range f.shards {
+		live := &f.shards[i].stats
+		s.Add(Status{
+			Opened: live.Opened.Load(), Connected: live.Connected.Load(), Reconnects: live.Reconnects.Load(), Failed: live.Failed.Load(),
+			Refused: live.Refused.Load(), Messages: live.Messages.Load(), Frames: live.Frames.Load(),
+		})
+	}
+	return s
+}
+
+// Conclude closes the books and opens new ones.
+func (f *Checker) Conclude(at int64) *Result {
+	f.finish(at)
+	_, old := f.tally.Worst()
+	o := &Result{
+		Watched: f.watched, Last: f.last, Faults: f.tally.Faults(), Problems: f.tally.Problems(),
+		Checked: f.tally.Checked.Load(), Snapshots: f.tally.Snapshots.Load(), Conflated: f.tally.Conflated.Load(),
+		OldestMS: report.Milliseconds(old),
+	}
+	o.Latency.Merge(&f.tally.Latency)
+	o.Called.Merge(&f.tally.CallLatency)
+	o.Ages.Merge(&f.ages)
+	refused := f.Status().Refused
+	o.Faults.RefusedClients, f.refused = refused-f.refused, refused
+	f.tally, f.ages, f.watched = NewTally(), report.Histogram{}, 0
+	return o
+}
+
+// Merge adds what another part of the fleet has found.
+func (o *Result) Merge(from *Result) {
+	o.Latency.Merge(&from.Latency)
+	o.Called.Merge(&from.Called)
+	o.Ages.Merge(&from.Ages)
+	o.Watched += from.Watched
+	for i, last := range from.Last {
+		if i == len(o.Last) {
+			o.Last = append(o.Last, nil)
+		}
+		for k, at := range last {
+			if k == len(o.Last[i]) {
+				o.Last[i] = append(o.Last[i], 0)
+			}
+			o.Last[i][k] = max(o.Last[i][k], at)
+		}
+	}
+	o.Faults.Add(from.Faults)
+	o.Problems = append(o.Problems, from.Problems...)
+	o.Checked += from.Checked
+	o.Snapshots += from.Snapshots
+	o.Conflated += from.Conflated
+	o.OldestMS = max(o.OldestMS, from.OldestMS)
+}
