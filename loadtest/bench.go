@@ -52,18 +52,18 @@ type BenchOptions struct {
 // Bench plays the same traffic over bare sockets and through the servers in turn,
 // several times, and reports the medians and their ratios. What else the machine
 // does meets all alike.
-func Bench(ctx context.Context, o BenchOptions) (*report.Report, error) {
-	if o.Rounds < 1 || len(o.Connections) == 0 {
+func Bench(ctx context.Context, opts BenchOptions) (*report.Report, error) {
+	if opts.Rounds < 1 || len(opts.Connections) == 0 {
 		return nil, errors.New("rounds and connections must be more than zero")
 	}
 	started := time.Now()
 	result := report.New("bench", started)
-	result.AddSetting("rounds", "%d of %v by each in turn; medians", o.Rounds, o.Duration)
-	result.AddSetting("protocol", "%s, %d patients on each phone", o.Protocol, max(1, o.Watch))
+	result.AddSetting("rounds", "%d of %v by each in turn; medians", opts.Rounds, opts.Duration)
+	result.AddSetting("protocol", "%s, %d patients on each phone", opts.Protocol, max(1, opts.Watch))
 	result.AddSetting("machine", "%d cores, for servers and clients", runtime.NumCPU())
 	found := report.Faults{}
-	for _, n := range o.Connections {
-		b := &bench{options: o, connections: n}
+	for _, n := range opts.Connections {
+		b := &bench{opts: opts, connections: n}
 		if err := b.run(ctx); err != nil {
 			return nil, fmt.Errorf("%d connections: %w", n, err)
 		}
@@ -79,19 +79,19 @@ func Bench(ctx context.Context, o BenchOptions) (*report.Report, error) {
 
 // bench is the comparison for one number of connections.
 type bench struct {
-	options     BenchOptions
+	opts        BenchOptions
 	connections int
-	contenders  []*contender // the floor, the servers, and perhaps others
+	candidates  []*candidate // the floor, the servers, and perhaps others
 	resident    float64      // KB of the server per idle connection
-	fits        float64      // heads a second that the floor can tell everybody of
+	capacity    float64      // heads a second that the floor can tell everybody of
 	faults      report.Faults
 	problems    []report.Problem
 }
 
-// contender is one of those compared, with its figures of each round.
-type contender struct {
+// candidate is one of those compared, with its figures of each round.
+type candidate struct {
 	name    string
-	rush    *rush
+	run     *trafficRun
 	figures map[measureName][]float64
 }
 
@@ -128,11 +128,11 @@ var rows = []struct {
 }
 
 func (b *bench) traffic() Traffic {
-	o := b.options
-	watch := max(1, o.Watch)
+	opts := b.opts
+	watch := max(1, opts.Watch)
 	return Traffic{
-		Patients: b.connections * watch, Watch: watch, Doctors: benchDoctors, Duration: o.Duration, Bound: benchBound,
-		Processes: o.Processes, Protocol: o.Protocol, Progress: o.Progress, apart: !o.inside,
+		Patients: b.connections * watch, Watch: watch, Doctors: benchDoctors, Duration: opts.Duration, Bound: benchBound,
+		Processes: opts.Processes, Protocol: opts.Protocol, Progress: opts.Progress, apart: !opts.inside,
 	}
 }
 
@@ -141,40 +141,40 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err := t.check(); err != nil {
 		return err
 	}
-	floor, end, err := FloorOptions{Traffic: t, Writers: b.options.Writers}.open(ctx, !b.options.inside)
+	floor, end, err := FloorOptions{Traffic: t, Writers: b.opts.Writers}.open(ctx, !b.opts.inside)
 	if err != nil {
 		return fmt.Errorf("floor: %w", err)
 	}
 	defer end()
 	b.add("floor", floor)
 
-	room, err := openRoom(b.options.Nodes, b.options.Key, t)
+	queues, err := openQueues(b.opts.Nodes, b.opts.Key, t)
 	if err != nil {
 		return err
 	}
-	defer room.close()
-	room.refill = true
-	if err := room.setUp(ctx); err != nil {
+	defer queues.close()
+	queues.refill = true
+	if err := queues.setUp(ctx); err != nil {
 		return fmt.Errorf("set up the queue: %w", err)
 	}
-	empty, err := room.api.Usage(ctx)
+	empty, err := queues.api.Usage(ctx)
 	if err != nil {
 		return err
 	}
-	service, err := room.connect(ctx)
+	service, err := queues.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer service.crew.dismiss()
-	full, err := room.api.Usage(ctx)
+	defer service.workers.stop()
+	full, err := queues.api.Usage(ctx)
 	if err != nil {
 		return err
 	}
 	b.resident = (full.Resident - empty.Resident) / float64(b.connections) / 1024
 	b.add("service", service)
 
-	if b.options.Centrifugo.URL != "" {
-		c := b.options.Centrifugo
+	if b.opts.Centrifugo.URL != "" {
+		c := b.opts.Centrifugo
 		c.Traffic = t
 		_, other, end, err := c.open(ctx)
 		if err != nil {
@@ -183,7 +183,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 		defer func() { err = errors.Join(err, end()) }()
 		b.add("centrifugo", other)
 	}
-	for i := range b.options.Rounds {
+	for i := range b.opts.Rounds {
 		if err := b.round(ctx, i+1); err != nil {
 			return err
 		}
@@ -191,8 +191,8 @@ func (b *bench) run(ctx context.Context) (err error) {
 	return nil
 }
 
-func (b *bench) add(name string, r *rush) {
-	b.contenders = append(b.contenders, &contender{name: name, rush: r, figures: map[measureName][]float64{}})
+func (b *bench) add(name string, r *trafficRun) {
+	b.candidates = append(b.candidates, &candidate{name: name, run: r, figures: map[measureName][]float64{}})
 }
 
 // round lets everybody play everything once.
@@ -200,7 +200,7 @@ func (b *bench) round(ctx context.Context, round int) error {
 	for _, stage := range []struct {
 		name   string
 		change func(t *Traffic, floor bool)
-		take   func(c *contender, r *report.Report)
+		take   func(c *candidate, r *report.Report)
 	}{
 		{
 			"saturation",
@@ -209,53 +209,53 @@ func (b *bench) round(ctx context.Context, round int) error {
 			func(t *Traffic, floor bool) {
 				t.Doctors = 1 // of the floor, which does one thing at a time
 				if !floor {
-					t.Doctors, t.Rate = benchDoctors, 1.5*b.fits
+					t.Doctors, t.Rate = benchDoctors, 1.5*b.capacity
 				}
 			},
-			func(c *contender, r *report.Report) {
+			func(c *candidate, r *report.Report) {
 				deliveries := r.Figure("deliveries").Value
-				if c.name == "floor" && b.fits == 0 {
-					b.fits = max(1, deliveries/float64(c.rush.traffic.Patients))
+				if c.name == "floor" && b.capacity == 0 {
+					b.capacity = max(1, deliveries/float64(c.run.traffic.Patients))
 				}
-				c.note(saturated, deliveries)
-				c.note(cpu, r.Figure("CPU per million deliveries").Value)
+				c.add(saturated, deliveries)
+				c.add(cpu, r.Figure("CPU per million deliveries").Value)
 			},
 		},
 		{
 			"paced",
 			func(t *Traffic, _ bool) { t.Rate = max(0.5, min(50, pacedDeliveries/float64(t.Patients))) },
-			func(c *contender, r *report.Report) {
-				c.note(lastOfAll, r.Curve(headToLast).P50)
-				c.note(pacedMiddle, r.Curve(changeToClient).P50)
-				c.note(pacedTail, r.Curve(changeToClient).P99)
+			func(c *candidate, r *report.Report) {
+				c.add(lastOfAll, r.Curve(headToLast).P50)
+				c.add(pacedMiddle, r.Curve(changeToClient).P50)
+				c.add(pacedTail, r.Curve(changeToClient).P99)
 			},
 		},
 		{
 			"20 at once",
 			func(t *Traffic, _ bool) { t.Burst = benchBurst },
-			func(c *contender, r *report.Report) { c.note(manyAtOnce, r.Curve(burstToLast).P50) },
+			func(c *candidate, r *report.Report) { c.add(manyAtOnce, r.Curve(burstToLast).P50) },
 		},
 		{
 			"overload",
-			func(t *Traffic, _ bool) { t.Rate = overload * b.fits },
-			func(c *contender, r *report.Report) {
-				c.note(oldest, r.Figure("age of what a client shows, p99").Value)
-				c.note(conveyed, r.Figure("changes conveyed").Value)
+			func(t *Traffic, _ bool) { t.Rate = overload * b.capacity },
+			func(c *candidate, r *report.Report) {
+				c.add(oldest, r.Figure("age of what a client shows, p99").Value)
+				c.add(conveyed, r.Figure("changes conveyed").Value)
 			},
 		},
 	} {
-		for _, c := range b.contenders {
+		for _, c := range b.candidates {
 			t := b.traffic()
 			t.Queues = 1
 			stage.change(&t, c.name == "floor")
-			if show := b.options.Progress; show != nil {
+			if show := b.opts.Progress; show != nil {
 				t.Progress = func(p report.Progress) {
-					p.What = fmt.Sprintf("seconds of %s, %s, round %d of %d with %d connections", c.name, stage.name, round, b.options.Rounds, b.connections)
+					p.What = fmt.Sprintf("seconds of %s, %s, round %d of %d with %d connections", c.name, stage.name, round, b.opts.Rounds, b.connections)
 					show(p)
 				}
 			}
-			c.rush.traffic = t
-			result, err := c.rush.run(ctx, c.name, nil)
+			c.run.traffic = t
+			result, err := c.run.run(ctx, c.name, nil)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
@@ -273,23 +273,23 @@ func (b *bench) round(ctx context.Context, round int) error {
 	return nil
 }
 
-func (c *contender) note(name measureName, v float64) {
+func (c *candidate) add(name measureName, v float64) {
 	c.figures[name] = append(c.figures[name], v)
 }
 
 // fill adds the medians of everybody and the medians of the ratios.
 func (b *bench) fill(r *report.Report) {
 	group := report.Number(float64(b.connections)) + " connections"
-	floor, service := b.contenders[0], b.contenders[1]
+	floor, service := b.candidates[0], b.candidates[1]
 	for _, row := range rows {
-		for _, c := range b.contenders {
+		for _, c := range b.candidates {
 			r.AddFigures(group, report.Figure{Name: string(row.name) + ", " + c.name, Value: median(c.figures[row.name]), Unit: row.unit})
 		}
 		r.AddFigures(group, report.Figure{
 			Name: string(row.name) + ", service to floor", Value: medianRatio(service, floor, row.name), Unit: "times",
 			AtLeast: row.atLeast, AtMost: row.atMost, Headline: row.atLeast+row.atMost > 0,
 		})
-		for _, other := range b.contenders[2:] {
+		for _, other := range b.candidates[2:] {
 			r.AddFigures(group, report.Figure{Name: string(row.name) + ", service to " + other.name, Value: medianRatio(service, other, row.name), Unit: "times"})
 		}
 	}
@@ -306,7 +306,7 @@ func median(list []float64) float64 {
 
 // medianRatio compares two round by round: what else the machine did in a round
 // met both.
-func medianRatio(a, b *contender, name measureName) float64 {
+func medianRatio(a, b *candidate, name measureName) float64 {
 	var list []float64
 	for i, v := range a.figures[name] {
 		if i < len(b.figures[name]) && b.figures[name][i] > 0 {

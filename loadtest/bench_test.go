@@ -32,7 +32,7 @@ func TestMediansSkipRoundsWithoutAFigure(t *testing.T) {
 	require.Zero(t, median(nil))
 	require.InDelta(t, 2, median([]float64{9, 1, 2}), 0)
 	require.InDelta(t, 2.5, median([]float64{9, 1, 2, 3}), 0)
-	a := &contender{figures: map[measureName][]float64{saturated: {10, 30, 40}}}
-	b := &contender{figures: map[measureName][]float64{saturated: {10, 10, 0}}}
+	a := &candidate{figures: map[measureName][]float64{saturated: {10, 30, 40}}}
+	b := &candidate{figures: map[measureName][]float64{saturated: {10, 10, 0}}}
 	require.InDelta(t, 2, medianRatio(a, b, saturated), 0, "a round without a figure says nothing")
 }

@@ -48,11 +48,11 @@ type CentrifugoOptions struct {
 // each head served it publishes to each patient who waits its new position, over
 // the HTTP API in parallel batches. Here nobody but this program knows what is
 // true, so a change is true from the moment it is made up.
-func Centrifugo(ctx context.Context, o CentrifugoOptions) (*report.Report, error) {
-	if err := o.check(); err != nil {
+func Centrifugo(ctx context.Context, opts CentrifugoOptions) (*report.Report, error) {
+	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	p, r, end, err := o.open(ctx)
+	p, r, end, err := opts.open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -64,36 +64,36 @@ func Centrifugo(ctx context.Context, o CentrifugoOptions) (*report.Report, error
 	if err := errors.Join(err, end()); err != nil {
 		return nil, err
 	}
-	result.AddSetting("publications", "%d in a request, %d requests at once", p.options.Batch, p.options.Publishers)
-	if p.unmeasured != nil {
-		result.AddSetting("cost of the server", "unknown: %v (prometheus.enabled)", p.unmeasured)
+	result.AddSetting("publications", "%d in a request, %d requests at once", p.opts.Batch, p.opts.Publishers)
+	if p.usageErr != nil {
+		result.AddSetting("cost of the server", "unknown: %v (prometheus.enabled)", p.usageErr)
 	}
 	return result, nil
 }
 
 // open connects the clients and starts the publisher.
-func (o CentrifugoOptions) open(ctx context.Context) (_ *publisher, _ *rush, end func() error, err error) {
-	o.Batch, o.Publishers = cmp.Or(o.Batch, defaultBatch), cmp.Or(o.Publishers, defaultPublishers)
-	if o.APIKey == "" || o.TokenSecret == "" {
+func (opts CentrifugoOptions) open(ctx context.Context) (_ *publisher, _ *trafficRun, end func() error, err error) {
+	opts.Batch, opts.Publishers = cmp.Or(opts.Batch, defaultBatch), cmp.Or(opts.Publishers, defaultPublishers)
+	if opts.APIKey == "" || opts.TokenSecret == "" {
 		return nil, nil, nil, errors.New("the key of the HTTP API and the secret of the tokens are needed")
 	}
-	if o.Batch < 0 || o.Publishers < 0 {
+	if opts.Batch < 0 || opts.Publishers < 0 {
 		return nil, nil, nil, errors.New("batch and publishers must be more than zero")
 	}
-	nodes, err := client.ParseNodes([]string{o.URL})
+	nodes, err := client.ParseNodes([]string{opts.URL})
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	kind, err := client.ParseProtocol(o.Protocol)
+	kind, err := client.ParseProtocol(opts.Protocol)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	p := &publisher{
-		options: o, url: nodes[0], http: client.NewHTTPClient(), requests: client.NewRequestStats(), ledger: check.NewDepartureLog(o.Queues),
-		due: make([]int, o.Queues), published: make([]int, o.Queues),
+		opts: opts, url: nodes[0], http: client.NewHTTPClient(), requests: client.NewRequestStats(), departures: check.NewDepartureLog(opts.Queues),
+		due: make([]int, opts.Queues), published: make([]int, opts.Queues),
 	}
 	p.changed = sync.NewCond(&p.mu)
-	r := &rush{traffic: o.Traffic, ledger: p.ledger, tally: check.NewTally()}
+	r := &trafficRun{traffic: opts.Traffic, departures: p.departures, tally: check.NewTally()}
 	r.serve = func(_ context.Context, queue, _ int) error {
 		return p.serve(queue, r.traffic.Rate == 0 && r.traffic.Burst == 0)
 	}
@@ -101,32 +101,32 @@ func (o CentrifugoOptions) open(ctx context.Context) (_ *publisher, _ *rush, end
 	defer func() {
 		if err != nil {
 			p.http.CloseIdleConnections()
-			if r.crew != nil {
-				r.crew.dismiss()
+			if r.workers != nil {
+				r.workers.stop()
 			}
 		}
 	}()
 	// Nobody leaves the queue: everybody starts so far back that the run does
 	// not bring them to its head.
-	seats := o.seats()
+	seats := opts.placements()
 	for i := range seats {
-		seats[i].rank += o.heads()
+		seats[i].rank += opts.heads()
 	}
-	links, err := p.orders(seats)
+	links, err := p.connectionSpecs(seats)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	r.crew, err = hireCrew(ctx, o.Traffic, check.Options{Nodes: nodes, Protocol: kind, Bound: o.Bound, Minutes: visitMinutes})
+	r.workers, err = startWorkers(ctx, opts.Traffic, check.Options{Nodes: nodes, Protocol: kind, Bound: opts.Bound, Minutes: visitMinutes})
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if err := r.openAll(ctx, links); err != nil {
+	if err := r.connectAll(ctx, links); err != nil {
 		return nil, nil, nil, err
 	}
 	stop := p.start(ctx)
 	return p, r, func() error {
 		err := stop()
-		r.crew.dismiss()
+		r.workers.stop()
 		p.http.CloseIdleConnections()
 		return err
 	}, nil
@@ -134,14 +134,14 @@ func (o CentrifugoOptions) open(ctx context.Context) (_ *publisher, _ *rush, end
 
 // publisher publishes positions through Centrifugo's HTTP API.
 type publisher struct {
-	options  CentrifugoOptions
-	url      string
-	http     *http.Client
-	requests *client.RequestStats
-	ledger   *check.DepartureLog
-	seats    [][]waiter // of each queue
-	// unmeasured is why nobody knows what the server has used.
-	unmeasured error
+	opts       CentrifugoOptions
+	url        string
+	http       *http.Client
+	requests   *client.RequestStats
+	departures *check.DepartureLog
+	recipients [][]recipient // of each queue
+	// usageErr is why nobody knows what the server has used.
+	usageErr error
 
 	mu        sync.Mutex
 	changed   *sync.Cond
@@ -151,39 +151,39 @@ type publisher struct {
 	closed    bool
 }
 
-// waiter is one patient as the publisher knows it.
-type waiter struct {
+// recipient is one patient as the publisher knows it.
+type recipient struct {
 	booking string
 	rank    int
 }
 
 // measure lets the run read what the server has used, if that says so.
-func (p *publisher) measure(ctx context.Context, r *rush) {
+func (p *publisher) measure(ctx context.Context, r *trafficRun) {
 	read := func(ctx context.Context) (client.Usage, error) {
 		return client.ScrapeUsage(ctx, p.http, "", []string{p.url + "/metrics"})
 	}
-	if _, p.unmeasured = read(ctx); p.unmeasured == nil {
-		r.usage = read
+	if _, p.usageErr = read(ctx); p.usageErr == nil {
+		r.readUsage = read
 	}
 }
 
-// orders makes the tokens and asks for the connections. Tokens have no end: the
+// connectionSpecs makes the tokens and asks for the connections. Tokens have no end: the
 // run has one.
-func (p *publisher) orders(seats []seat) ([]check.ConnectionSpec, error) {
-	links := make([]check.ConnectionSpec, p.options.links())
-	p.seats = make([][]waiter, p.options.Queues)
+func (p *publisher) connectionSpecs(seats []placement) ([]check.ConnectionSpec, error) {
+	links := make([]check.ConnectionSpec, p.opts.connections())
+	p.recipients = make([][]recipient, p.opts.Queues)
 	for i, s := range seats {
 		booking := bareBooking(i)
-		p.seats[s.queue] = append(p.seats[s.queue], waiter{booking, s.rank})
-		user := fmt.Sprintf("phone%d", s.link)
-		l := &links[s.link]
-		if l.Connection = s.link; l.Token == "" {
+		p.recipients[s.queue] = append(p.recipients[s.queue], recipient{booking, s.rank})
+		user := fmt.Sprintf("phone%d", s.connection)
+		l := &links[s.connection]
+		if l.Connection = s.connection; l.Token == "" {
 			var err error
 			if l.Token, err = p.sign(jwt.MapClaims{"sub": user}); err != nil {
 				return nil, err
 			}
 		}
-		channel := p.options.ChannelPrefix + booking
+		channel := p.opts.ChannelPrefix + booking
 		token, err := p.sign(jwt.MapClaims{"sub": user, "channel": channel})
 		if err != nil {
 			return nil, err
@@ -194,7 +194,7 @@ func (p *publisher) orders(seats []seat) ([]check.ConnectionSpec, error) {
 }
 
 func (p *publisher) sign(claims jwt.MapClaims) (string, error) {
-	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(p.options.TokenSecret))
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(p.opts.TokenSecret))
 	if err != nil {
 		return "", fmt.Errorf("sign a token: %w", err)
 	}
@@ -204,7 +204,7 @@ func (p *publisher) sign(claims jwt.MapClaims) (string, error) {
 // serve takes note of a head served and, if asked to, waits until everybody has
 // been told.
 func (p *publisher) serve(queue int, wait bool) error {
-	departed := p.ledger.Record(queue, time.Now())
+	departed := p.departures.Record(queue, time.Now())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.due[queue] = max(p.due[queue], departed)
@@ -219,7 +219,7 @@ func (p *publisher) serve(queue int, wait bool) error {
 func (p *publisher) start(parent context.Context) (stop func() error) {
 	ctx, cancel := context.WithCancel(parent)
 	var wg sync.WaitGroup
-	for q := range p.options.Queues {
+	for q := range p.opts.Queues {
 		wg.Go(func() {
 			for {
 				departed, ok := p.next(q)
@@ -260,10 +260,10 @@ func (p *publisher) next(queue int) (departed int, ok bool) {
 
 // publish tells everybody in a queue.
 func (p *publisher) publish(ctx context.Context, queue, departed int) error {
-	batches := make(chan []waiter)
-	errs := make([]error, p.options.Publishers)
+	batches := make(chan []recipient)
+	errs := make([]error, p.opts.Publishers)
 	var wg sync.WaitGroup
-	for i := range p.options.Publishers {
+	for i := range p.opts.Publishers {
 		wg.Go(func() {
 			var body []byte
 			for batch := range batches {
@@ -274,7 +274,7 @@ func (p *publisher) publish(ctx context.Context, queue, departed int) error {
 			}
 		})
 	}
-	for batch := range slices.Chunk(p.seats[queue], p.options.Batch) {
+	for batch := range slices.Chunk(p.recipients[queue], p.opts.Batch) {
 		batches <- batch
 	}
 	close(batches)
@@ -282,14 +282,14 @@ func (p *publisher) publish(ctx context.Context, queue, departed int) error {
 	return errors.Join(errs...)
 }
 
-func (p *publisher) body(b []byte, batch []waiter, departed int) []byte {
+func (p *publisher) body(b []byte, batch []recipient, departed int) []byte {
 	b = append(b, `{"parallel":true,"commands":[`...)
 	for i, w := range batch {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(b, `{"publish":{"channel":"`...)
-		b = append(b, p.options.ChannelPrefix...)
+		b = append(b, p.opts.ChannelPrefix...)
 		b = append(b, w.booking...)
 		b = append(b, `","data":`...)
 		b = client.AppendPosition(b, w.booking, w.rank-departed, (w.rank-departed)*visitMinutes)
@@ -314,7 +314,7 @@ func (p *publisher) post(ctx context.Context, body []byte, commands int) (err er
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("X-API-Key", p.options.APIKey)
+	req.Header.Set("X-API-Key", p.opts.APIKey)
 	res, err := p.http.Do(req)
 	if err != nil {
 		return err

@@ -115,11 +115,11 @@ func (s *fakeCentrifugo) serveLive(w http.ResponseWriter, r *http.Request) {
 	s.handlers.Add(1)
 	defer s.handlers.Done()
 	kind := protocol.TypeJSON
-	options := &websocket.AcceptOptions{}
+	opts := &websocket.AcceptOptions{}
 	if r.URL.Query().Get("format") == "protobuf" {
-		kind, options.Subprotocols = protocol.TypeProtobuf, []string{"centrifuge-protobuf"}
+		kind, opts.Subprotocols = protocol.TypeProtobuf, []string{"centrifuge-protobuf"}
 	}
-	ws, err := websocket.Accept(w, r, options)
+	ws, err := websocket.Accept(w, r, opts)
 	if err != nil {
 		return
 	}
@@ -197,18 +197,18 @@ func centrifugoOptions(s *fakeCentrifugo) CentrifugoOptions {
 }
 
 func TestCentrifugoIsSentTheSameTraffic(t *testing.T) {
-	for name, change := range map[string]func(o *CentrifugoOptions){
+	for name, change := range map[string]func(opts *CentrifugoOptions){
 		"at a rate":       func(*CentrifugoOptions) {},
-		"at its own pace": func(o *CentrifugoOptions) { o.Rate = 0 },
-		"in bursts":       func(o *CentrifugoOptions) { o.Burst, o.Rate = 3, 0 },
-		"two queues":      func(o *CentrifugoOptions) { o.Queues = 2 },
-		"protobuf":        func(o *CentrifugoOptions) { o.Protocol = "protobuf" },
+		"at its own pace": func(opts *CentrifugoOptions) { opts.Rate = 0 },
+		"in bursts":       func(opts *CentrifugoOptions) { opts.Burst, opts.Rate = 3, 0 },
+		"two queues":      func(opts *CentrifugoOptions) { opts.Queues = 2 },
+		"protobuf":        func(opts *CentrifugoOptions) { opts.Protocol = "protobuf" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newFakeCentrifugo(t)
-			o := centrifugoOptions(s)
-			change(&o)
-			result, err := Centrifugo(t.Context(), o)
+			opts := centrifugoOptions(s)
+			change(&opts)
+			result, err := Centrifugo(t.Context(), opts)
 			require.NoError(t, err)
 			require.True(t, result.OK, "%+v", result.Problems)
 			require.Positive(t, result.Figure("deliveries").Value)
@@ -232,18 +232,18 @@ func TestCentrifugoWithoutMetricsHasNoCost(t *testing.T) {
 func TestCentrifugoReportsALostPublication(t *testing.T) {
 	s := newFakeCentrifugo(t)
 	s.lose = func(channel string, _ []byte) bool { return channel == "p_"+bareBooking(3) }
-	o := centrifugoOptions(s)
-	o.Bound = time.Second
-	result, err := Centrifugo(t.Context(), o)
+	opts := centrifugoOptions(s)
+	opts.Bound = time.Second
+	result, err := Centrifugo(t.Context(), opts)
 	require.NoError(t, err)
 	require.Equal(t, report.Faults{Missed: 1}, *result.Faults, "%+v", result.Problems)
 }
 
 func TestCentrifugoSaysWhatWasRefused(t *testing.T) {
-	for want, change := range map[string]func(s *fakeCentrifugo, o *CentrifugoOptions){
-		"batch: HTTP 401": func(_ *fakeCentrifugo, o *CentrifugoOptions) { o.APIKey = "wrong" },
-		"1 were refused":  func(_ *fakeCentrifugo, o *CentrifugoOptions) { o.TokenSecret, o.Patients = "wrong", 2 },
-		"0 of 1 clients":  func(_ *fakeCentrifugo, o *CentrifugoOptions) { o.ChannelPrefix, o.Patients = "a:", 2 },
+	for want, change := range map[string]func(s *fakeCentrifugo, opts *CentrifugoOptions){
+		"batch: HTTP 401": func(_ *fakeCentrifugo, opts *CentrifugoOptions) { opts.APIKey = "wrong" },
+		"1 were refused":  func(_ *fakeCentrifugo, opts *CentrifugoOptions) { opts.TokenSecret, opts.Patients = "wrong", 2 },
+		"0 of 1 clients":  func(_ *fakeCentrifugo, opts *CentrifugoOptions) { opts.ChannelPrefix, opts.Patients = "a:", 2 },
 		"batch: error 102 planted": func(s *fakeCentrifugo, _ *CentrifugoOptions) {
 			s.refuse = func(channel string) *apiError {
 				if channel == "p_"+bareBooking(9) {
@@ -252,15 +252,15 @@ func TestCentrifugoSaysWhatWasRefused(t *testing.T) {
 				return nil
 			}
 		},
-		"the secret of the tokens are needed": func(_ *fakeCentrifugo, o *CentrifugoOptions) { o.TokenSecret = "" },
-		"batch and publishers":                func(_ *fakeCentrifugo, o *CentrifugoOptions) { o.Batch = -1 },
-		"want http://host:port":               func(_ *fakeCentrifugo, o *CentrifugoOptions) { o.URL = "here" },
+		"the secret of the tokens are needed": func(_ *fakeCentrifugo, opts *CentrifugoOptions) { opts.TokenSecret = "" },
+		"batch and publishers":                func(_ *fakeCentrifugo, opts *CentrifugoOptions) { opts.Batch = -1 },
+		"want http://host:port":               func(_ *fakeCentrifugo, opts *CentrifugoOptions) { opts.URL = "here" },
 	} {
 		t.Run(want, func(t *testing.T) {
 			s := newFakeCentrifugo(t)
-			o := centrifugoOptions(s)
-			change(s, &o)
-			_, err := Centrifugo(t.Context(), o)
+			opts := centrifugoOptions(s)
+			change(s, &opts)
+			_, err := Centrifugo(t.Context(), opts)
 			require.ErrorContains(t, err, want)
 		})
 	}

@@ -44,41 +44,41 @@ type ChurnOptions struct {
 
 // Churn lets clients connect, watch and leave, and compares the server's memory
 // and goroutines afterwards with those before.
-func Churn(ctx context.Context, o ChurnOptions) (*report.Report, error) {
-	if o.Connections < 1 || o.Duration <= 0 {
+func Churn(ctx context.Context, opts ChurnOptions) (*report.Report, error) {
+	if opts.Connections < 1 || opts.Duration <= 0 {
 		return nil, errors.New("connections and duration must be more than zero")
 	}
-	o.stay, o.limit = cmp.Or(o.stay, churnStay), cmp.Or(o.limit, settleLimit)
-	room, err := openCrowdedRoom(ctx, o.Nodes, o.Key, Traffic{Patients: o.Patients, Protocol: o.Protocol, Progress: o.Progress})
+	opts.stay, opts.limit = cmp.Or(opts.stay, churnStay), cmp.Or(opts.limit, settleLimit)
+	queues, err := openStaticQueues(ctx, opts.Nodes, opts.Key, Traffic{Patients: opts.Patients, Protocol: opts.Protocol, Progress: opts.Progress})
 	if err != nil {
 		return nil, err
 	}
-	defer room.close()
-	c := &churn{options: o, crowd: newCrowd(room)}
-	defer c.crowd.close()
+	defer queues.close()
+	c := &churn{opts: opts, group: newClientGroup(queues)}
+	defer c.group.close()
 	return c.run(ctx)
 }
 
 type churn struct {
-	options ChurnOptions
-	crowd   *crowd
-	places  []atomic.Int64 // by patient, as the first snapshot showed
-	came    atomic.Int64
-	left    atomic.Int64
+	opts      ChurnOptions
+	group     *clientGroup
+	positions []atomic.Int64 // by patient, as the first snapshot showed
+	started   atomic.Int64
+	finished  atomic.Int64
 }
 
 func (c *churn) run(ctx context.Context) (*report.Report, error) {
-	c.places = make([]atomic.Int64, len(c.crowd.room.patients))
+	c.positions = make([]atomic.Int64, len(c.group.queues.patients))
 	started := time.Now()
 	samples := report.NewSampler(started,
-		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&c.crowd.live.Connected)},
-		report.Measure{Chart: "connections", Name: "connections", Unit: "per second", Rate: true, Read: report.Gauge(&c.came)},
+		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&c.group.stats.Connected)},
+		report.Measure{Chart: "connections", Name: "connections", Unit: "per second", Rate: true, Read: report.Gauge(&c.started)},
 	)
 	stopSamples := samples.Run()
-	stopProgress := report.ShowProgress(c.options.Progress, func() report.Progress {
+	stopProgress := report.ShowProgress(c.opts.Progress, func() report.Progress {
 		return report.Progress{
-			Done: c.left.Load(), Total: int64(c.options.Connections), What: "clients came and left",
-			Detail: fmt.Sprintf("%d connected, %d failed attempts, %d wrong", c.crowd.live.Connected.Load(), c.crowd.live.Failed.Load(), c.crowd.wrong()),
+			Done: c.finished.Load(), Total: int64(c.opts.Connections), What: "clients came and left",
+			Detail: fmt.Sprintf("%d connected, %d failed attempts, %d wrong", c.group.stats.Connected.Load(), c.group.stats.Failed.Load(), c.group.faultCount()),
 		}
 	})
 	before, after, err := c.play(ctx, samples)
@@ -89,9 +89,9 @@ func (c *churn) run(ctx context.Context) (*report.Report, error) {
 	}
 
 	result := report.New("churn", started)
-	result.AddSetting("connections", "%d in %v, each for %v on average", c.options.Connections, c.options.Duration, c.options.stay)
-	result.AddSetting("against", "%s (%s)", joined(c.crowd.room.api.Nodes), c.crowd.room.traffic.Protocol)
-	result.AddSetting("patients", "%d, who do not move", c.options.Patients)
+	result.AddSetting("connections", "%d in %v, each for %v on average", c.opts.Connections, c.opts.Duration, c.opts.stay)
+	result.AddSetting("against", "%s (%s)", joinAddresses(c.group.queues.api.Nodes), c.group.queues.traffic.Protocol)
+	result.AddSetting("patients", "%d, who do not move", c.opts.Patients)
 	result.AddFigures("the server afterwards",
 		report.Figure{Name: "goroutines more than before", Value: after.Goroutines - before.Goroutines, AtMost: churnGoroutines, Headline: true,
 			Note: fmt.Sprintf("%s before, %s after", report.Number(before.Goroutines), report.Number(after.Goroutines))},
@@ -99,30 +99,30 @@ func (c *churn) run(ctx context.Context) (*report.Report, error) {
 			Note: fmt.Sprintf("resident, %s MB before, %s MB after", report.Number(before.Resident/(1<<20)), report.Number(after.Resident/(1<<20)))},
 	)
 	result.AddFigures("clients",
-		report.Count("came", c.came.Load(), "of them one in twenty before the first look at the server"),
-		report.Count("most at once", c.crowd.live.Peak.Load(), ""),
-		report.Count("failed attempts", c.crowd.live.Failed.Load(), "each was repeated"),
-		report.Count("snapshots checked", c.crowd.tally.Snapshots.Load(), ""),
+		report.Count("came", c.started.Load(), "of them one in twenty before the first look at the server"),
+		report.Count("most at once", c.group.stats.Peak.Load(), ""),
+		report.Count("failed attempts", c.group.stats.Failed.Load(), "each was repeated"),
+		report.Count("snapshots checked", c.group.tally.Snapshots.Load(), ""),
 	)
-	result.Faults = c.crowd.faults()
-	result.Faults.Missed += c.came.Load() - c.crowd.live.Opened.Load()
-	result.Problems = append(result.Problems, c.crowd.tally.Problems()...)
+	result.Faults = c.group.faults()
+	result.Faults.Missed += c.started.Load() - c.group.stats.Opened.Load()
+	result.Problems = append(result.Problems, c.group.tally.Problems()...)
 	samples.AddTo(result)
 	result.Conclude()
 	return result, nil
 }
 
 func (c *churn) play(ctx context.Context, samples *report.Sampler) (before, after client.Usage, err error) {
-	warm := max(1, int(float64(c.options.Connections)*churnWarmUp))
-	pace := c.options.Duration / time.Duration(c.options.Connections)
-	if err := c.come(ctx, warm, pace); err != nil {
+	warm := max(1, int(float64(c.opts.Connections)*churnWarmUp))
+	pace := c.opts.Duration / time.Duration(c.opts.Connections)
+	if err := c.startClients(ctx, warm, pace); err != nil {
 		return client.Usage{}, client.Usage{}, err
 	}
 	if before, err = c.settle(ctx, nil); err != nil {
 		return client.Usage{}, client.Usage{}, err
 	}
 	samples.Mark("baseline")
-	if err := c.come(ctx, c.options.Connections-warm, pace); err != nil {
+	if err := c.startClients(ctx, c.opts.Connections-warm, pace); err != nil {
 		return client.Usage{}, client.Usage{}, err
 	}
 	samples.Mark("all left")
@@ -130,39 +130,39 @@ func (c *churn) play(ctx context.Context, samples *report.Sampler) (before, afte
 	return before, after, err
 }
 
-// come lets clients come one after another, and waits until all have left.
-func (c *churn) come(ctx context.Context, n int, pace time.Duration) error {
+// startClients lets clients come one after another, and waits until all have left.
+func (c *churn) startClients(ctx context.Context, n int, pace time.Duration) error {
 	next := time.Now()
 	for range n {
 		if err := client.Pause(ctx, time.Until(next)); err != nil {
 			return err
 		}
 		next = next.Add(pace)
-		if err := c.visit(ctx, int(c.came.Add(1))-1); err != nil {
+		if err := c.startClient(ctx, int(c.started.Add(1))-1); err != nil {
 			return err
 		}
 	}
-	return c.crowd.await(ctx, settleLimit, "all have left", func() bool { return c.left.Load() == c.came.Load() })
+	return c.group.await(ctx, settleLimit, "all have left", func() bool { return c.finished.Load() == c.started.Load() })
 }
 
-// visit starts one client, which stays for a while.
-func (c *churn) visit(ctx context.Context, number int) error {
-	patient := number % len(c.places)
-	p := c.crowd.room.patients[patient]
-	v := &visitor{standing: standing{crowd: c.crowd, number: number, p: p, place: int(c.places[patient].Load())}, stays: make(chan struct{}, 1)}
-	l, err := c.crowd.newLink(number, p, v)
+// startClient starts one client, which stays for a while.
+func (c *churn) startClient(ctx context.Context, number int) error {
+	patient := number % len(c.positions)
+	p := c.group.queues.patients[patient]
+	v := &churnClient{stationaryClient: stationaryClient{group: c.group, number: number, patient: p, position: int(c.positions[patient].Load())}, subscribed: make(chan struct{}, 1)}
+	conn, err := c.group.newConnection(number, p, v)
 	if err != nil {
 		return err
 	}
-	stay := time.Duration(mathrand.ExpFloat64() * float64(c.options.stay)) //nolint:gosec // nothing secret, only spread
-	c.crowd.wg.Go(func() {
-		defer c.left.Add(1)
+	stay := time.Duration(mathrand.ExpFloat64() * float64(c.opts.stay)) //nolint:gosec // nothing secret, only spread
+	c.group.wg.Go(func() {
+		defer c.finished.Add(1)
 		ctx, leave := context.WithCancelCause(ctx)
 		defer leave(nil)
-		defer context.AfterFunc(c.crowd.ctx, func() { leave(errLeaving) })()
+		defer context.AfterFunc(c.group.ctx, func() { leave(errLeaving) })()
 		go func() {
 			select {
-			case <-v.stays:
+			case <-v.subscribed:
 				if client.Pause(ctx, stay) == nil {
 					leave(errLeaving)
 				}
@@ -170,25 +170,25 @@ func (c *churn) visit(ctx context.Context, number int) error {
 			}
 		}()
 		var end *client.TerminalError
-		if err := l.Run(ctx); errors.As(err, &end) {
-			c.crowd.tally.AddProblem("refused client", p.booking, "%v", err)
+		if err := conn.Run(ctx); errors.As(err, &end) {
+			c.group.tally.AddProblem("refused client", p.booking, "%v", err)
 		}
-		c.places[patient].Store(int64(v.place))
+		c.positions[patient].Store(int64(v.position))
 	})
 	return nil
 }
 
-// visitor is a client that leaves some time after its first snapshot.
-type visitor struct {
-	standing
-	stays chan struct{}
+// churnClient is a client that leaves some time after its first snapshot.
+type churnClient struct {
+	stationaryClient
+	subscribed chan struct{}
 }
 
 // OnSnapshot implements listener.
-func (v *visitor) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
-	done = v.standing.OnSnapshot(data, asked, got)
+func (v *churnClient) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
+	done = v.stationaryClient.OnSnapshot(data, asked, got)
 	select {
-	case v.stays <- struct{}{}:
+	case v.subscribed <- struct{}{}:
 	default:
 	}
 	return done
@@ -198,8 +198,8 @@ func (v *visitor) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
 func (c *churn) settle(ctx context.Context, before *client.Usage) (client.Usage, error) {
 	var last client.Usage
 	same := 0
-	for until := time.Now().Add(c.options.limit); ; {
-		now, err := c.crowd.room.api.Usage(ctx)
+	for until := time.Now().Add(c.opts.limit); ; {
+		now, err := c.group.queues.api.Usage(ctx)
 		if err != nil {
 			return client.Usage{}, err
 		}

@@ -26,62 +26,62 @@ type ConnectOptions struct {
 
 // Connect connects many clients, each with its own subscription, lets them do
 // nothing and measures what each costs the server.
-func Connect(ctx context.Context, o ConnectOptions) (*report.Report, error) {
-	if o.Idle <= 0 {
+func Connect(ctx context.Context, opts ConnectOptions) (*report.Report, error) {
+	if opts.Idle <= 0 {
 		return nil, errors.New("idle must be more than zero")
 	}
-	t := Traffic{Patients: o.Connections, Duration: o.Idle, Processes: o.Processes, Protocol: o.Protocol, Progress: o.Progress}
+	t := Traffic{Patients: opts.Connections, Duration: opts.Idle, Processes: opts.Processes, Protocol: opts.Protocol, Progress: opts.Progress}
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	room, err := openRoom(o.Nodes, o.Key, t)
+	queues, err := openQueues(opts.Nodes, opts.Key, t)
 	if err != nil {
 		return nil, err
 	}
-	defer room.close()
-	if err := room.setUp(ctx); err != nil {
+	defer queues.close()
+	if err := queues.setUp(ctx); err != nil {
 		return nil, fmt.Errorf("set up the queue: %w", err)
 	}
-	empty, err := room.api.Usage(ctx)
+	empty, err := queues.api.Usage(ctx)
 	if err != nil {
 		return nil, err
 	}
 	started := time.Now()
-	r, err := room.connect(ctx)
+	r, err := queues.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer r.crew.dismiss()
+	defer r.workers.stop()
 	connected := time.Since(started)
 
-	before, err := room.api.Usage(ctx)
+	before, err := queues.api.Usage(ctx)
 	if err != nil {
 		return nil, err
 	}
 	idle := time.Now()
-	stop := report.ShowProgress(o.Progress, func() report.Progress {
-		return report.Progress{Done: int64(time.Since(idle).Seconds()), Total: int64(o.Idle.Seconds()), What: "seconds idle"}
+	stop := report.ShowProgress(opts.Progress, func() report.Progress {
+		return report.Progress{Done: int64(time.Since(idle).Seconds()), Total: int64(opts.Idle.Seconds()), What: "seconds idle"}
 	})
-	err = client.Pause(ctx, o.Idle)
+	err = client.Pause(ctx, opts.Idle)
 	stop()
 	if err != nil {
 		return nil, err
 	}
-	after, err := room.api.Usage(ctx)
+	after, err := queues.api.Usage(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.tell(); err != nil {
+	if err := r.update(); err != nil {
 		return nil, err
 	}
-	news, links := r.ledger.Next()
-	if r.outcome, err = r.crew.conclude(news, links); err != nil {
+	news, links := r.departures.Next()
+	if r.outcome, err = r.workers.conclude(news, links); err != nil {
 		return nil, err
 	}
 
-	n := float64(o.Connections)
+	n := float64(opts.Connections)
 	result := report.New("connect", started)
-	result.AddSetting("connections", "%d, each with a subscription of its own", o.Connections)
+	result.AddSetting("connections", "%d, each with a subscription of its own", opts.Connections)
 	result.AddSetting("protocol", "%s", t.Protocol)
 	result.AddSetting("clients", "in %d processes on %d cores", t.Processes, runtime.NumCPU())
 	result.AddFigures("an idle connection",
@@ -102,11 +102,11 @@ func Connect(ctx context.Context, o ConnectOptions) (*report.Report, error) {
 		report.Count("failed attempts", r.status.Failed, ""),
 		report.Count("reconnects", r.status.Reconnects, ""),
 	)
-	room.api.Requests.AddTo(result)
+	queues.api.Requests.AddTo(result)
 	found := r.outcome.Faults
-	found.Add(room.tally.Faults())
-	found.FailedRequests = room.api.Requests.Failed.Load()
-	result.Faults, result.Problems = &found, append(room.tally.Problems(), r.outcome.Problems...)
+	found.Add(queues.tally.Faults())
+	found.FailedRequests = queues.api.Requests.Failed.Load()
+	result.Faults, result.Problems = &found, append(queues.tally.Problems(), r.outcome.Problems...)
 	result.Conclude()
 	return result, nil
 }

@@ -11,25 +11,25 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func playDay(t *testing.T, s *fakeServer, change func(o *DayOptions)) *report.Report {
+func playDay(t *testing.T, s *fakeServer, change func(opts *DayOptions)) *report.Report {
 	t.Helper()
-	o := DayOptions{Visits: 150, Seed: 3, Nodes: []string{s.url}, Key: fakeKey, Speed: 50_000, Bound: 10 * time.Second, Code: fakeCode}
+	opts := DayOptions{Visits: 150, Seed: 3, Nodes: []string{s.url}, Key: fakeKey, Speed: 50_000, Bound: 10 * time.Second, Code: fakeCode}
 	s.recallAfter = time.Minute
 	if change != nil {
-		change(&o)
+		change(&opts)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	result, err := Day(ctx, o)
+	result, err := Day(ctx, opts)
 	require.NoError(t, err)
 	return result
 }
 
 // told counts what of a day its stories hold.
-func told(day []story, what func(story) bool) int {
+func told(day []visitPlan, what func(visitPlan) bool) int {
 	n := 0
-	for _, s := range day {
-		if what(s) {
+	for _, plan := range day {
+		if what(plan) {
 			n++
 		}
 	}
@@ -40,16 +40,16 @@ func TestDayFindsNothingWrongWithATruthfulServer(t *testing.T) {
 	for _, protocol := range []string{"json", "protobuf"} {
 		t.Run(protocol, func(t *testing.T) {
 			s := newFake(t)
-			result := playDay(t, s, func(o *DayOptions) { o.Protocol = protocol })
+			result := playDay(t, s, func(opts *DayOptions) { opts.Protocol = protocol })
 			require.True(t, result.OK, "%v %+v", *result.Faults, result.Problems)
 
 			day, err := generateDay(150, 3)
 			require.NoError(t, err)
-			noShows := told(day, func(s story) bool { return s.noShow })
-			moved := told(day, func(s story) bool { return s.from != "" })
-			phones := told(day, func(s story) bool { return s.phone })
-			left := told(day, func(s story) bool { return !s.leaves.IsZero() })
-			held := told(day, func(s story) bool { return !s.held.IsZero() })
+			noShows := told(day, func(plan visitPlan) bool { return plan.noShow })
+			moved := told(day, func(plan visitPlan) bool { return plan.from != "" })
+			phones := told(day, func(plan visitPlan) bool { return plan.phone })
+			left := told(day, func(plan visitPlan) bool { return !plan.leaves.IsZero() })
+			held := told(day, func(plan visitPlan) bool { return !plan.held.IsZero() })
 			for _, n := range []int{noShows, moved, phones, left, held} {
 				require.Positive(t, n, "the day has some of everything")
 			}
@@ -69,14 +69,14 @@ func TestDayFindsNothingWrongWithATruthfulServer(t *testing.T) {
 }
 
 func TestDayWithoutACodeIsMadeByTheDesk(t *testing.T) {
-	result := playDay(t, newFake(t), func(o *DayOptions) { o.Code = "" })
+	result := playDay(t, newFake(t), func(opts *DayOptions) { opts.Code = "" })
 	require.True(t, result.OK, "%+v", result.Problems)
 	require.Zero(t, counted(t, result, "joined by phone"))
 }
 
 func TestDayCallsAgainWhereItMay(t *testing.T) {
 	s := newFake(t)
-	result := playDay(t, s, func(o *DayOptions) { o.recallPause, s.recallAfter = time.Nanosecond, 0 })
+	result := playDay(t, s, func(opts *DayOptions) { opts.recallPause, s.recallAfter = time.Nanosecond, 0 })
 	require.True(t, result.OK, "%+v", result.Problems)
 	require.Regexp(t, `called again [1-9][0-9]* times; 0 calls more`, result.Figure("did not come").Note)
 }
@@ -120,9 +120,9 @@ func TestDayReportsPlantedFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newFake(t)
-			result := playDay(t, s, func(o *DayOptions) {
+			result := playDay(t, s, func(opts *DayOptions) {
 				c.plant(s)
-				o.Bound = time.Second
+				opts.Bound = time.Second
 			})
 			require.False(t, result.OK)
 			c.check(t, *result.Faults)
@@ -140,15 +140,15 @@ func TestMadeUpDayIsALikelyOne(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEqual(t, day, other)
 
-	byID := map[string]story{}
+	byID := map[string]visitPlan{}
 	hours := make([]int, 24)
-	for i, s := range day {
-		byID[s.ID] = s
-		if s.from == "" {
-			hours[s.Arrived.Hour()]++
+	for i, plan := range day {
+		byID[plan.ID] = plan
+		if plan.from == "" {
+			hours[plan.Arrived.Hour()]++
 		}
 		if i > 0 {
-			require.False(t, s.Arrived.Before(day[i-1].Arrived))
+			require.False(t, plan.Arrived.Before(day[i-1].Arrived))
 		}
 	}
 	require.Len(t, byID, len(day), "visits have names of their own")
@@ -158,40 +158,40 @@ func TestMadeUpDayIsALikelyOne(t *testing.T) {
 	require.Less(t, hours[15], hours[9])
 	require.Less(t, hours[18], hours[15])
 
-	for _, s := range day {
-		moments := slices.DeleteFunc([]time.Time{s.Arrived, s.held, s.back, s.Called}, time.Time.IsZero)
-		if !s.Called.IsZero() {
-			moments = append(append(moments, s.recalls...), s.Completed)
+	for _, plan := range day {
+		moments := slices.DeleteFunc([]time.Time{plan.Arrived, plan.held, plan.returned, plan.Called}, time.Time.IsZero)
+		if !plan.Called.IsZero() {
+			moments = append(append(moments, plan.recalls...), plan.Completed)
 		} else {
-			moments = append(moments, s.leaves)
+			moments = append(moments, plan.leaves)
 		}
-		require.True(t, slices.IsSortedFunc(moments, time.Time.Compare), "%+v", s)
-		require.NotZero(t, s.leaves.IsZero() != s.Called.IsZero(), "everybody is called or leaves, nobody both: %+v", s)
-		require.Equal(t, s.noShow, len(s.recalls) > 0)
-		require.False(t, s.noShow && s.movesOn)
-		if s.from != "" {
-			before := byID[s.from]
-			require.True(t, before.movesOn)
-			require.Equal(t, before.Completed, s.Arrived)
-			require.NotEqual(t, before.Service, s.Service)
+		require.True(t, slices.IsSortedFunc(moments, time.Time.Compare), "%+v", plan)
+		require.NotZero(t, plan.leaves.IsZero() != plan.Called.IsZero(), "everybody is called or leaves, nobody both: %+v", plan)
+		require.Equal(t, plan.noShow, len(plan.recalls) > 0)
+		require.False(t, plan.noShow && plan.transferred)
+		if plan.from != "" {
+			before := byID[plan.from]
+			require.True(t, before.transferred)
+			require.Equal(t, before.Completed, plan.Arrived)
+			require.NotEqual(t, before.Service, plan.Service)
 		}
 	}
-	share := func(what func(story) bool) float64 { return float64(told(day, what)) / float64(len(day)) }
-	require.InDelta(t, notComing, share(func(s story) bool { return s.noShow }), 0.02)
-	require.InDelta(t, 0.4, share(func(s story) bool { return s.phone }), 0.06)
-	require.Positive(t, share(func(s story) bool { return !s.held.IsZero() && s.back.IsZero() }), "some leave while held")
+	share := func(what func(visitPlan) bool) float64 { return float64(told(day, what)) / float64(len(day)) }
+	require.InDelta(t, notComing, share(func(plan visitPlan) bool { return plan.noShow }), 0.02)
+	require.InDelta(t, 0.4, share(func(plan visitPlan) bool { return plan.phone }), 0.06)
+	require.Positive(t, share(func(plan visitPlan) bool { return !plan.held.IsZero() && plan.returned.IsZero() }), "some leave while held")
 
 	_, err = generateDay(0, 1)
 	require.ErrorContains(t, err, "visits must be")
 }
 
 func TestDayRefusesBadOptions(t *testing.T) {
-	for want, o := range map[string]DayOptions{
+	for want, opts := range map[string]DayOptions{
 		"visits must be":  {Key: "k", Nodes: []string{"http://a"}},
 		"account API key": {Visits: 5, Nodes: []string{"http://a"}},
 		"at least one":    {Visits: 5, Key: "k"},
 	} {
-		result, err := Day(t.Context(), o)
+		result, err := Day(t.Context(), opts)
 		require.ErrorContains(t, err, want)
 		require.Nil(t, result)
 	}

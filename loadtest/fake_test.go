@@ -551,9 +551,9 @@ func (s *fakeServer) seen() (tokens []string, pongs int) {
 }
 
 // replayFake replays a trace against the fake.
-func replayFake(t *testing.T, s *fakeServer, change func(o *ReplayOptions)) (*report.Report, error) {
+func replayFake(t *testing.T, s *fakeServer, change func(opts *ReplayOptions)) (*report.Report, error) {
 	t.Helper()
-	o := ReplayOptions{
+	opts := ReplayOptions{
 		Trace: readTrace(t,
 			"1,a,2019-11-01T08:00:00,2019-11-01T08:10:00,2019-11-01T08:20:00",
 			"2,a,2019-11-01T08:00:01,2019-11-01T08:11:00,2019-11-01T08:21:00",
@@ -567,15 +567,15 @@ func replayFake(t *testing.T, s *fakeServer, change func(o *ReplayOptions)) (*re
 		Bound: 10 * time.Second,
 	}
 	if change != nil {
-		change(&o)
+		change(&opts)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	return Replay(ctx, o)
+	return Replay(ctx, opts)
 }
 
 // mustReplay is replayFake for a replay that goes to its end.
-func mustReplay(t *testing.T, s *fakeServer, change func(o *ReplayOptions)) *report.Report {
+func mustReplay(t *testing.T, s *fakeServer, change func(opts *ReplayOptions)) *report.Report {
 	t.Helper()
 	result, err := replayFake(t, s, change)
 	require.NoError(t, err)

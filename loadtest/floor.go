@@ -39,16 +39,16 @@ type FloorOptions struct {
 // the same bytes that a server would, once to each connection and round, and the
 // clients are the same as in the other scenarios. No server can be faster than
 // that without writing less.
-func Floor(ctx context.Context, o FloorOptions) (*report.Report, error) {
-	return floor(ctx, o, true)
+func Floor(ctx context.Context, opts FloorOptions) (*report.Report, error) {
+	return floor(ctx, opts, true)
 }
 
 // floor is Floor with the sockets in another process or in this one.
-func floor(ctx context.Context, o FloorOptions, process bool) (*report.Report, error) {
-	if err := o.check(); err != nil {
+func floor(ctx context.Context, opts FloorOptions, process bool) (*report.Report, error) {
+	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	r, end, err := o.open(ctx, process)
+	r, end, err := opts.open(ctx, process)
 	if err != nil {
 		return nil, err
 	}
@@ -57,21 +57,21 @@ func floor(ctx context.Context, o FloorOptions, process bool) (*report.Report, e
 }
 
 // open starts the server and connects the clients.
-func (o FloorOptions) open(ctx context.Context, process bool) (_ *rush, _ func(), err error) {
-	kind, err := client.ParseProtocol(o.Protocol)
+func (opts FloorOptions) open(ctx context.Context, process bool) (_ *trafficRun, _ func(), err error) {
+	kind, err := client.ParseProtocol(opts.Protocol)
 	if err != nil {
 		return nil, nil, err
 	}
-	server, err := hire(ctx, process)
+	server, err := startWorker(ctx, process)
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &rush{traffic: o.Traffic, ledger: check.NewDepartureLog(o.Queues), tally: check.NewTally()}
+	r := &trafficRun{traffic: opts.Traffic, departures: check.NewDepartureLog(opts.Queues), tally: check.NewTally()}
 	end := func() {
-		if r.crew != nil {
-			r.crew.dismiss()
+		if r.workers != nil {
+			r.workers.stop()
 		}
-		server.dismiss()
+		server.stop()
 	}
 	defer func() {
 		if err != nil {
@@ -80,56 +80,56 @@ func (o FloorOptions) open(ctx context.Context, process bool) (_ *rush, _ func()
 	}()
 	// Nobody leaves the queue here: everybody starts so far back that the run
 	// does not bring them to its head.
-	seats := o.seats()
+	seats := opts.placements()
 	for i := range seats {
-		seats[i].rank += o.heads()
+		seats[i].rank += opts.heads()
 	}
-	listening, err := server.ask(order{Bare: &bareOrder{
-		Listen: true, Writers: cmp.Or(o.Writers, defaultWriters), Protocol: o.Protocol, Phones: barePhones(seats, o.links()),
+	listening, err := server.send(command{Bare: &bareCommand{
+		Listen: true, Writers: cmp.Or(opts.Writers, defaultWriters), Protocol: opts.Protocol, Connections: bareConnections(seats, opts.connections()),
 	}})
 	if err != nil {
 		return nil, nil, err
 	}
 	r.serve = func(_ context.Context, queue, _ int) error {
-		r.ledger.Record(queue, time.Now())
+		r.departures.Record(queue, time.Now())
 		ahead := 1 // the next round is known when one is written
 		if r.traffic.Rate > 0 || r.traffic.Burst > 0 {
-			ahead = o.heads()
+			ahead = opts.heads()
 		}
-		_, err := server.ask(order{Bare: &bareOrder{Serve: 1, Queue: queue, Ahead: ahead}})
+		_, err := server.send(command{Bare: &bareCommand{Serve: 1, Queue: queue, Ahead: ahead}})
 		return err
 	}
-	r.usage = func(context.Context) (client.Usage, error) {
-		answer, err := server.ask(order{Bare: &bareOrder{}})
+	r.readUsage = func(context.Context) (client.Usage, error) {
+		answer, err := server.send(command{Bare: &bareCommand{}})
 		if err != nil {
 			return client.Usage{}, err
 		}
 		return client.Usage{CPU: answer.Bare.CPU}, nil
 	}
-	r.crew, err = hireCrew(ctx, o.Traffic, check.Options{
-		Nodes: []string{"http://" + listening.Bare.Address}, Protocol: kind, Bound: o.Bound, Minutes: visitMinutes,
+	r.workers, err = startWorkers(ctx, opts.Traffic, check.Options{
+		Nodes: []string{"http://" + listening.Bare.Address}, Protocol: kind, Bound: opts.Bound, Minutes: visitMinutes,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	links := make([]check.ConnectionSpec, o.links())
+	links := make([]check.ConnectionSpec, opts.connections())
 	for i, s := range seats {
-		l := &links[s.link]
-		l.Connection, l.Hello = s.link, binary.BigEndian.AppendUint32(nil, uint32(s.link))
+		l := &links[s.connection]
+		l.Connection, l.Hello = s.connection, binary.BigEndian.AppendUint32(nil, uint32(s.connection))
 		l.Channels = append(l.Channels, check.ChannelSpec{
 			Patient: i, Booking: bareBooking(i), Channel: "booking:" + bareBooking(i), Queue: s.queue, Rank: s.rank,
 		})
 	}
-	if err := r.openAll(ctx, links); err != nil {
+	if err := r.connectAll(ctx, links); err != nil {
 		return nil, nil, err
 	}
 	return r, end, awaitBare(ctx, server, len(links))
 }
 
 // awaitBare waits until the sockets' other ends have been accepted.
-func awaitBare(ctx context.Context, server *hand, links int) error {
+func awaitBare(ctx context.Context, server *worker, links int) error {
 	for until := time.Now().Add(openingLimit); ; {
-		answer, err := server.ask(order{Bare: &bareOrder{}})
+		answer, err := server.send(command{Bare: &bareCommand{}})
 		if err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func awaitBare(ctx context.Context, server *hand, links int) error {
 		if time.Now().After(until) {
 			return fmt.Errorf("%d of %d sockets were accepted", answer.Bare.Connected, links)
 		}
-		if err := client.Pause(ctx, tellEvery); err != nil {
+		if err := client.Pause(ctx, updateInterval); err != nil {
 			return err
 		}
 	}
@@ -148,12 +148,12 @@ func awaitBare(ctx context.Context, server *hand, links int) error {
 // bareBooking is an id of the usual length.
 func bareBooking(patient int) string { return fmt.Sprintf("b%019d", patient) }
 
-// bareOrder asks a worker to be the server that only writes.
-type bareOrder struct {
-	Listen   bool        `json:"listen,omitempty"`
-	Writers  int         `json:"writers,omitempty"`
-	Protocol string      `json:"protocol,omitempty"`
-	Phones   []barePhone `json:"phones,omitempty"`
+// bareCommand asks a worker to be the server that only writes.
+type bareCommand struct {
+	Listen      bool             `json:"listen,omitempty"`
+	Writers     int              `json:"writers,omitempty"`
+	Protocol    string           `json:"protocol,omitempty"`
+	Connections []bareConnection `json:"phones,omitempty"`
 	// Serve is how many heads of a queue have been served. The answer comes when
 	// no more than Ahead of them are still to be written.
 	Serve int `json:"serve,omitempty"`
@@ -161,24 +161,24 @@ type bareOrder struct {
 	Ahead int `json:"ahead,omitempty"`
 }
 
-// bareWord is its answer.
-type bareWord struct {
+// bareReply is its answer.
+type bareReply struct {
 	Address   string  `json:"address,omitempty"`
 	Connected int     `json:"connected"`
 	CPU       float64 `json:"cpu"` // seconds used so far
 }
 
-// barePhone is one connection and who is watched over it.
-type barePhone struct {
+// bareConnection is one connection and who is watched over it.
+type bareConnection struct {
 	Queue    int      `json:"queue"`
 	Bookings []string `json:"bookings"`
 	Ranks    []int    `json:"ranks"`
 }
 
-func barePhones(seats []seat, links int) []barePhone {
-	phones := make([]barePhone, links)
+func bareConnections(seats []placement, links int) []bareConnection {
+	phones := make([]bareConnection, links)
 	for i, s := range seats {
-		p := &phones[s.link]
+		p := &phones[s.connection]
 		p.Queue = s.queue
 		p.Bookings, p.Ranks = append(p.Bookings, bareBooking(i)), append(p.Ranks, s.rank)
 	}
@@ -187,11 +187,11 @@ func barePhones(seats []seat, links int) []barePhone {
 
 // bareServer writes positions to sockets.
 type bareServer struct {
-	listener net.Listener
-	writers  int
-	protocol protocol.Type
-	phones   []barePhone
-	wg       sync.WaitGroup
+	listener    net.Listener
+	writers     int
+	protocol    protocol.Type
+	connections []bareConnection
+	wg          sync.WaitGroup
 
 	mu        sync.Mutex
 	changed   *sync.Cond
@@ -203,52 +203,52 @@ type bareServer struct {
 }
 
 type bareQueue struct {
-	phones  []int
-	served  int
-	written int
+	connections []int
+	served      int
+	written     int
 }
 
-func (w *worker) serveBare(ctx context.Context, o *bareOrder) (word, error) {
-	if o.Listen {
-		b, err := listenBare(ctx, o)
+func (s *workerServer) serveBare(ctx context.Context, c *bareCommand) (reply, error) {
+	if c.Listen {
+		b, err := listenBare(ctx, c)
 		if err != nil {
-			return word{}, err
+			return reply{}, err
 		}
-		w.bare = b
+		s.bare = b
 	}
-	if w.bare == nil {
-		return word{}, errors.New("nothing listens yet")
+	if s.bare == nil {
+		return reply{}, errors.New("nothing listens yet")
 	}
-	if o.Serve > 0 {
-		if err := w.bare.serve(o.Queue, o.Serve, o.Ahead); err != nil {
-			return word{}, err
+	if c.Serve > 0 {
+		if err := s.bare.serve(c.Queue, c.Serve, c.Ahead); err != nil {
+			return reply{}, err
 		}
 	}
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		return word{}, fmt.Errorf("read the time used: %w", err)
+		return reply{}, fmt.Errorf("read the time used: %w", err)
 	}
-	w.bare.mu.Lock()
-	defer w.bare.mu.Unlock()
-	return word{Bare: &bareWord{
-		Address: w.bare.listener.Addr().String(), Connected: w.bare.connected,
+	s.bare.mu.Lock()
+	defer s.bare.mu.Unlock()
+	return reply{Bare: &bareReply{
+		Address: s.bare.listener.Addr().String(), Connected: s.bare.connected,
 		CPU: time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds(),
-	}}, w.bare.err
+	}}, s.bare.err
 }
 
-func listenBare(ctx context.Context, o *bareOrder) (*bareServer, error) {
+func listenBare(ctx context.Context, c *bareCommand) (*bareServer, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	b := &bareServer{listener: listener, writers: o.Writers, protocol: protocol.Type(o.Protocol), phones: o.Phones, conns: make([]net.Conn, len(o.Phones))}
+	b := &bareServer{listener: listener, writers: c.Writers, protocol: protocol.Type(c.Protocol), connections: c.Connections, conns: make([]net.Conn, len(c.Connections))}
 	b.changed = sync.NewCond(&b.mu)
-	for i, p := range o.Phones {
+	for i, p := range c.Connections {
 		for len(b.queues) <= p.Queue {
 			b.queues = append(b.queues, bareQueue{})
 		}
-		b.queues[p.Queue].phones = append(b.queues[p.Queue].phones, i)
+		b.queues[p.Queue].connections = append(b.queues[p.Queue].connections, i)
 	}
 	b.wg.Go(b.accept)
 	b.wg.Go(b.write)
@@ -310,14 +310,14 @@ func (b *bareServer) write() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for turn := 0; !b.closed && b.err == nil; turn++ {
-		q := b.dirty(turn)
+		q := b.nextQueue(turn)
 		if q == nil {
 			b.changed.Wait()
 			continue
 		}
 		served := q.served
 		b.mu.Unlock()
-		err := b.round(q.phones, served)
+		err := b.round(q.connections, served)
 		b.mu.Lock()
 		q.written = served
 		if err != nil && !b.closed {
@@ -327,8 +327,8 @@ func (b *bareServer) write() {
 	}
 }
 
-// dirty picks a queue that has something to tell, each in its turn.
-func (b *bareServer) dirty(turn int) *bareQueue {
+// nextQueue picks a queue that has something to tell, each in its turn.
+func (b *bareServer) nextQueue(turn int) *bareQueue {
 	for i := range b.queues {
 		if q := &b.queues[(turn+i)%len(b.queues)]; q.written < q.served {
 			return q
@@ -366,7 +366,7 @@ func (b *bareServer) round(phones []int, served int) error {
 
 // frame puts the positions of everybody on a phone into one frame.
 func (b *bareServer) frame(payload, frame []byte, phone, served int) ([]byte, []byte) {
-	p := &b.phones[phone]
+	p := &b.connections[phone]
 	var data [192]byte
 	var channel [64]byte
 	for i, id := range p.Bookings {

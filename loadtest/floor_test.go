@@ -10,23 +10,23 @@ import (
 )
 
 func TestFloorDeliversEveryPosition(t *testing.T) {
-	for name, change := range map[string]func(o *FloorOptions){
+	for name, change := range map[string]func(opts *FloorOptions){
 		"at a rate":       func(*FloorOptions) {},
-		"at its own pace": func(o *FloorOptions) { o.Rate = 0 },
-		"in bursts":       func(o *FloorOptions) { o.Burst, o.Rate = 3, 0 },
-		"two queues":      func(o *FloorOptions) { o.Queues = 2 },
-		"protobuf":        func(o *FloorOptions) { o.Protocol, o.Watch = "protobuf", 3 },
-		"shared phones":   func(o *FloorOptions) { o.Watch = 4 },
+		"at its own pace": func(opts *FloorOptions) { opts.Rate = 0 },
+		"in bursts":       func(opts *FloorOptions) { opts.Burst, opts.Rate = 3, 0 },
+		"two queues":      func(opts *FloorOptions) { opts.Queues = 2 },
+		"protobuf":        func(opts *FloorOptions) { opts.Protocol, opts.Watch = "protobuf", 3 },
+		"shared phones":   func(opts *FloorOptions) { opts.Watch = 4 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := FloorOptions{Traffic: Traffic{Patients: 200, Rate: 40, Duration: 200 * time.Millisecond}}
-			change(&o)
-			result, err := floor(t.Context(), o, false)
+			opts := FloorOptions{Traffic: Traffic{Patients: 200, Rate: 40, Duration: 200 * time.Millisecond}}
+			change(&opts)
+			result, err := floor(t.Context(), opts, false)
 			require.NoError(t, err)
 			require.True(t, result.OK, "%+v", result.Problems)
 			require.Positive(t, result.Figure("deliveries").Value)
 			require.Positive(t, result.Curve(headToLast).Count)
-			require.InDelta(t, max(1, float64(o.Watch)), result.Figure("deliveries").Value/result.Figure("frames").Value, 0.5)
+			require.InDelta(t, max(1, float64(opts.Watch)), result.Figure("deliveries").Value/result.Figure("frames").Value, 0.5)
 		})
 	}
 }

@@ -58,19 +58,19 @@ type HooksOptions struct {
 	Progress func(report.Progress)
 }
 
-func (o *HooksOptions) check() error {
+func (opts *HooksOptions) check() error {
 	switch {
-	case o.Key == "":
+	case opts.Key == "":
 		return errors.New("an account API key is needed")
-	case o.Endpoints < 1 || o.Endpoints > 1000:
-		return fmt.Errorf("%d endpoints: want 1 to 1000", o.Endpoints)
-	case o.Dead < 0 || o.Dead >= o.Endpoints:
-		return fmt.Errorf("%d of %d endpoints cannot be dead: one has to live", o.Dead, o.Endpoints)
-	case o.Events < 2:
+	case opts.Endpoints < 1 || opts.Endpoints > 1000:
+		return fmt.Errorf("%d endpoints: want 1 to 1000", opts.Endpoints)
+	case opts.Dead < 0 || opts.Dead >= opts.Endpoints:
+		return fmt.Errorf("%d of %d endpoints cannot be dead: one has to live", opts.Dead, opts.Endpoints)
+	case opts.Events < 2:
 		return errors.New("at least two events are needed: a patient joins and leaves")
-	case o.Patience <= 0:
+	case opts.Patience <= 0:
 		return errors.New("the patience must be more than zero")
-	case o.Rate < 0:
+	case opts.Rate < 0:
 		return errors.New("the rate is a number of events a second, or 0")
 	}
 	return nil
@@ -78,16 +78,16 @@ func (o *HooksOptions) check() error {
 
 // Hooks lets patients join and leave, receives what the servers' webhooks tell
 // of it and measures how fast and how well.
-func Hooks(ctx context.Context, o HooksOptions) (*report.Report, error) {
-	if err := o.check(); err != nil {
+func Hooks(ctx context.Context, opts HooksOptions) (*report.Report, error) {
+	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	nodes, err := client.ParseNodes(o.Nodes)
+	nodes, err := client.ParseNodes(opts.Nodes)
 	if err != nil {
 		return nil, err
 	}
 	h := &hookRun{
-		o: o, api: client.NewAPI(nodes, o.Key, client.NewRequestStats()), tally: check.NewTally(),
+		opts: opts, api: client.NewAPI(nodes, opts.Key, client.NewRequestStats()), tally: check.NewTally(),
 		ids: map[string]delivery{}, seen: map[delivery]arrival{},
 	}
 	defer h.api.Close()
@@ -100,7 +100,7 @@ func Hooks(ctx context.Context, o HooksOptions) (*report.Report, error) {
 		return nil, err
 	}
 	h.started = time.Now()
-	stop := report.ShowProgress(o.Progress, func() report.Progress {
+	stop := report.ShowProgress(opts.Progress, func() report.Progress {
 		return report.Progress{Done: h.tally.Checked.Load(), Total: int64(h.expected()), What: "deliveries"}
 	})
 	err = h.play(ctx)
@@ -124,7 +124,7 @@ func Hooks(ctx context.Context, o HooksOptions) (*report.Report, error) {
 
 // hookRun is one run of Hooks.
 type hookRun struct {
-	o         HooksOptions
+	opts      HooksOptions
 	api       *client.API
 	tally     *check.Tally
 	clinics   []hookClinic
@@ -172,14 +172,14 @@ type receiver struct {
 }
 
 func (h *hookRun) setUp(ctx context.Context) error {
-	for i := range h.o.Endpoints {
+	for i := range h.opts.Endpoints {
 		r, err := h.listen(ctx, i)
 		if err != nil {
 			return err
 		}
 		h.receivers = append(h.receivers, r)
 	}
-	for first := 0; first < h.o.Endpoints; first += receiversOfOrganization {
+	for first := 0; first < h.opts.Endpoints; first += receiversOfOrganization {
 		tenant, err := h.api.CreateOrganization(ctx, "Load of webhooks")
 		if err != nil {
 			return err
@@ -204,7 +204,7 @@ func (h *hookRun) setUp(ctx context.Context) error {
 		}
 		h.clinics = append(h.clinics, c)
 	}
-	h.visits = make([]string, h.o.Events/2)
+	h.visits = make([]string, h.opts.Events/2)
 	return nil
 }
 
@@ -214,13 +214,13 @@ func (h *hookRun) receiversOf(c hookClinic) []*receiver {
 
 // listen opens a receiver at an address of its own. The last ones are dead.
 func (h *hookRun) listen(ctx context.Context, number int) (*receiver, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(h.o.Host, "0"))
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(h.opts.Host, "0"))
 	if err != nil {
 		return nil, fmt.Errorf("listen for webhooks: %w", err)
 	}
 	key := make([]byte, 32)
 	rand.Read(key)
-	r := &receiver{number: number, dead: number >= h.o.Endpoints-h.o.Dead, secret: "whsec_" + base64.StdEncoding.EncodeToString(key), url: "http://" + listener.Addr().String() + "/hook"}
+	r := &receiver{number: number, dead: number >= h.opts.Endpoints-h.opts.Dead, secret: "whsec_" + base64.StdEncoding.EncodeToString(key), url: "http://" + listener.Addr().String() + "/hook"}
 	if r.check, err = standardwebhooks.NewWebhook(r.secret); err != nil {
 		return nil, err
 	}
@@ -273,13 +273,13 @@ func (h *hookRun) receive(r *receiver, w http.ResponseWriter, req *http.Request)
 	if told.Data.Sequence <= 0 || told.Data.At.IsZero() {
 		h.tally.AddFault(check.Malformed, told.ID, "%s came without data.sequence or data.at", told.Trigger)
 	}
-	if h.note(delivery{r.number, told.ID, told.Trigger}, arrival{req.Header.Get(standardwebhooks.HeaderWebhookID), told.Data.Sequence}, arrived) {
+	if h.record(delivery{r.number, told.ID, told.Trigger}, arrival{req.Header.Get(standardwebhooks.HeaderWebhookID), told.Data.Sequence}, arrived) {
 		h.latency.Add(arrived.Sub(told.Data.At))
 	}
 }
 
-// note keeps a delivery and tells whether it is the first of its kind.
-func (h *hookRun) note(d delivery, a arrival, arrived time.Time) bool {
+// record keeps a delivery and tells whether it is the first of its kind.
+func (h *hookRun) record(d delivery, a arrival, arrived time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if of, known := h.ids[a.id]; known && of != d {
@@ -329,8 +329,8 @@ func (h *hookRun) play(parent context.Context) error {
 }
 
 func (h *hookRun) visit(ctx context.Context, i int) error {
-	if h.o.Rate > 0 {
-		due := h.started.Add(time.Duration(float64(2*i) / h.o.Rate * float64(time.Second)))
+	if h.opts.Rate > 0 {
+		due := h.started.Add(time.Duration(float64(2*i) / h.opts.Rate * float64(time.Second)))
 		h.tally.AddLag(time.Since(due))
 		if err := client.Pause(ctx, time.Until(due)); err != nil {
 			return err
@@ -348,7 +348,7 @@ func (h *hookRun) visit(ctx context.Context, i int) error {
 // await waits until everything has been told, or nothing more comes.
 func (h *hookRun) await(ctx context.Context) error {
 	came, since := int64(0), time.Now()
-	for came < int64(h.expected()) && time.Since(since) < h.o.Patience {
+	for came < int64(h.expected()) && time.Since(since) < h.opts.Patience {
 		if err := client.Pause(ctx, report.ProgressInterval); err != nil {
 			return err
 		}
@@ -394,10 +394,10 @@ func (h *hookRun) report(r *report.Report, made time.Duration, cpu float64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n, events := float64(len(h.seen)), float64(2*len(h.visits))
-	r.AddSetting("receivers", "%d, %d of them dead", h.o.Endpoints, h.o.Dead)
+	r.AddSetting("receivers", "%d, %d of them dead", h.opts.Endpoints, h.opts.Dead)
 	r.AddSetting("organizations", "%d", len(h.clinics))
-	r.AddSetting("events", "%.0f at %s", events, paceText(h.o.Rate))
-	r.AddSetting("nodes", "%s", joined(h.api.Nodes))
+	r.AddSetting("events", "%.0f at %s", events, paceText(h.opts.Rate))
+	r.AddSetting("nodes", "%s", joinAddresses(h.api.Nodes))
 	r.AddFigures("deliveries",
 		report.Figure{Name: "deliveries a second", Value: n / h.last.Sub(h.started).Seconds(), Unit: "1/s", Headline: true, Note: "from the first request to the last arrival"},
 		report.Figure{Name: "p50 to the first attempt", Value: report.Milliseconds(h.latency.Quantile(0.5)), Unit: "ms", Headline: true, Note: "from the clock of the transaction to the arrival"},

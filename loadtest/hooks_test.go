@@ -145,17 +145,17 @@ func (s *hookServer) send(url string, d *fakeDelivery, id string, at time.Time) 
 
 func hooksOf(t *testing.T, s *hookServer, change func(*HooksOptions)) *report.Report {
 	t.Helper()
-	o := HooksOptions{Nodes: []string{s.url}, Key: fakeKey, Endpoints: 3, Events: 40, Patience: 20 * time.Second, Host: "127.0.0.1"}
+	opts := HooksOptions{Nodes: []string{s.url}, Key: fakeKey, Endpoints: 3, Events: 40, Patience: 20 * time.Second, Host: "127.0.0.1"}
 	if change != nil {
-		change(&o)
+		change(&opts)
 	}
-	result, err := Hooks(t.Context(), o)
+	result, err := Hooks(t.Context(), opts)
 	require.NoError(t, err)
 	return result
 }
 
 func TestHooksMeasuresDeliveries(t *testing.T) {
-	result := hooksOf(t, newHookFake(t), func(o *HooksOptions) { o.Dead = 1 })
+	result := hooksOf(t, newHookFake(t), func(opts *HooksOptions) { opts.Dead = 1 })
 	require.True(t, result.OK, "%+v", result)
 	require.InDelta(t, 2*40, result.Figure("deliveries").Value, 0)
 	require.InDelta(t, 40, result.Figure("attempts at dead receivers").Value, 0)
@@ -164,7 +164,7 @@ func TestHooksMeasuresDeliveries(t *testing.T) {
 }
 
 func TestHooksSharesReceiversAmongOrganizations(t *testing.T) {
-	result := hooksOf(t, newHookFake(t), func(o *HooksOptions) { o.Endpoints, o.Events, o.Rate = 70, 8, 400 })
+	result := hooksOf(t, newHookFake(t), func(opts *HooksOptions) { opts.Endpoints, opts.Events, opts.Rate = 70, 8, 400 })
 	require.True(t, result.OK, "%+v", result)
 	// Two visits of the first organization, two of the second, two events each.
 	require.InDelta(t, 2*2*50+2*2*20, result.Figure("deliveries").Value, 0)
@@ -208,7 +208,7 @@ func TestHooksFindsWhatIsWrong(t *testing.T) {
 		t.Run(want, func(t *testing.T) {
 			s := newHookFake(t)
 			s.spoil = spoil
-			result := hooksOf(t, s, func(o *HooksOptions) { o.Patience = 500 * time.Millisecond })
+			result := hooksOf(t, s, func(opts *HooksOptions) { opts.Patience = 500 * time.Millisecond })
 			require.False(t, result.OK)
 			var kinds []string
 			for _, p := range result.Problems {
@@ -228,7 +228,7 @@ func TestHooksFindsWhatIsWrong(t *testing.T) {
 			}
 			return 1
 		}
-		result := hooksOf(t, s, func(o *HooksOptions) { o.Patience = 2 * time.Second })
+		result := hooksOf(t, s, func(opts *HooksOptions) { opts.Patience = 2 * time.Second })
 		require.InDelta(t, 3, result.Figure("told again").Value, 0)
 		require.Equal(t, report.Faults{Missed: 6}, *result.Faults)
 	})
@@ -237,17 +237,17 @@ func TestHooksFindsWhatIsWrong(t *testing.T) {
 func TestHooksRefusesOptions(t *testing.T) {
 	fine := HooksOptions{Key: "k", Endpoints: 1, Events: 2, Patience: time.Second, Nodes: []string{"http://127.0.0.1:1"}}
 	for want, change := range map[string]func(*HooksOptions){
-		"an account API key is needed": func(o *HooksOptions) { o.Key = "" },
-		"0 endpoints":                  func(o *HooksOptions) { o.Endpoints = 0 },
-		"1 of 1 endpoints cannot be":   func(o *HooksOptions) { o.Dead = 1 },
-		"at least two events":          func(o *HooksOptions) { o.Events = 1 },
-		"the patience":                 func(o *HooksOptions) { o.Patience = 0 },
-		"the rate":                     func(o *HooksOptions) { o.Rate = -1 },
-		"at least one URL":             func(o *HooksOptions) { o.Nodes = nil },
+		"an account API key is needed": func(opts *HooksOptions) { opts.Key = "" },
+		"0 endpoints":                  func(opts *HooksOptions) { opts.Endpoints = 0 },
+		"1 of 1 endpoints cannot be":   func(opts *HooksOptions) { opts.Dead = 1 },
+		"at least two events":          func(opts *HooksOptions) { opts.Events = 1 },
+		"the patience":                 func(opts *HooksOptions) { opts.Patience = 0 },
+		"the rate":                     func(opts *HooksOptions) { opts.Rate = -1 },
+		"at least one URL":             func(opts *HooksOptions) { opts.Nodes = nil },
 	} {
-		o := fine
-		change(&o)
-		_, err := Hooks(t.Context(), o)
+		opts := fine
+		change(&opts)
+		_, err := Hooks(t.Context(), opts)
 		require.ErrorContains(t, err, want)
 	}
 }

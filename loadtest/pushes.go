@@ -45,19 +45,19 @@ type PushesOptions struct {
 	Progress func(report.Progress)
 }
 
-func (o *PushesOptions) check() error {
+func (opts *PushesOptions) check() error {
 	switch {
-	case o.Key == "":
+	case opts.Key == "":
 		return errors.New("an account API key is needed")
-	case o.Code == "":
+	case opts.Code == "":
 		return errors.New("the servers' fixed one-time code is needed: phones belong to people who have signed in")
-	case o.Patients < 2:
+	case opts.Patients < 2:
 		return errors.New("at least two patients are needed")
-	case o.Moves < 1 || o.Moves >= o.Patients:
-		return fmt.Errorf("%d moves: want at least 1, and fewer than the %d patients", o.Moves, o.Patients)
-	case o.Rate <= 0:
+	case opts.Moves < 1 || opts.Moves >= opts.Patients:
+		return fmt.Errorf("%d moves: want at least 1, and fewer than the %d patients", opts.Moves, opts.Patients)
+	case opts.Rate <= 0:
 		return errors.New("the rate is a number of moves a second, more than 0")
-	case o.Bound <= 0:
+	case opts.Bound <= 0:
 		return errors.New("the bound must be more than zero")
 	}
 	return nil
@@ -66,17 +66,17 @@ func (o *PushesOptions) check() error {
 // Pushes lets patients with phones wait while the heads of their queue are
 // served, receives what the servers send to the phones in the place of Google's
 // FCM, and checks and measures it.
-func Pushes(ctx context.Context, o PushesOptions) (*report.Report, error) {
-	if err := o.check(); err != nil {
+func Pushes(ctx context.Context, opts PushesOptions) (*report.Report, error) {
+	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	nodes, err := client.ParseNodes(o.Nodes)
+	nodes, err := client.ParseNodes(opts.Nodes)
 	if err != nil {
 		return nil, err
 	}
-	p := &pushRun{o: o, api: client.NewAPI(nodes, o.Key, client.NewRequestStats()), tally: check.NewTally(), phones: map[string]*pushPhone{}}
+	p := &pushRun{opts: opts, api: client.NewAPI(nodes, opts.Key, client.NewRequestStats()), tally: check.NewTally(), phones: map[string]*pushPhone{}}
 	defer p.api.Close()
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Listen)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", opts.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen for pushes: %w", err)
 	}
@@ -102,7 +102,7 @@ func Pushes(ctx context.Context, o PushesOptions) (*report.Report, error) {
 	if err != nil && ctx.Err() == nil {
 		return nil, err
 	}
-	result.Interrupted, result.Took = ctx.Err() != nil, time.Since(p.began).Seconds()
+	result.Interrupted, result.Took = ctx.Err() != nil, time.Since(p.started).Seconds()
 	after, err := p.api.Usage(context.WithoutCancel(ctx))
 	if err != nil {
 		return nil, err
@@ -113,20 +113,20 @@ func Pushes(ctx context.Context, o PushesOptions) (*report.Report, error) {
 
 // pushRun is one run of Pushes.
 type pushRun struct {
-	o           PushesOptions
+	opts        PushesOptions
 	api         *client.API
 	tally       *check.Tally
 	typeID      string
 	resourceID  string
-	line        []*pushPhone // in the order of the queue
-	began       time.Time    // the first move
-	moved       time.Time    // the last move was answered
+	queue       []*pushPhone // in the order of the queue
+	started     time.Time    // the first move
+	lastMove    time.Time    // the last move was answered
 	calls       atomic.Int64 // requests to FCM
 	redelivered atomic.Int64
 
-	mu     sync.Mutex
-	phones map[string]*pushPhone // by token
-	times  []time.Time           // of pushes of places
+	mu            sync.Mutex
+	phones        map[string]*pushPhone // by token
+	positionTimes []time.Time           // of pushes of places
 }
 
 // pushPhone is a patient's phone and what it has been told.
@@ -134,14 +134,14 @@ type pushPhone struct {
 	token   string
 	api     *client.API
 	booking string
-	first   int // the place the join was answered with
+	rank    int // the place the join was answered with
 
 	// guarded by the run's mu
-	position int // the last place told
-	pushes   int // of places
-	assigned int
-	ids      map[string]bool
-	right    time.Time // when the last place became the right one
+	position  int // the last place told
+	pushes    int // of places
+	assigned  int
+	ids       map[string]bool
+	correctAt time.Time // when the last place became the right one
 }
 
 func (p *pushRun) setUp(ctx context.Context) error {
@@ -158,17 +158,17 @@ func (p *pushRun) setUp(ctx context.Context) error {
 	if p.resourceID, err = p.api.CreateResource(ctx, "Room", kind.ID); err != nil {
 		return err
 	}
-	p.line = make([]*pushPhone, p.o.Patients)
+	p.queue = make([]*pushPhone, p.opts.Patients)
 	var done atomic.Int64
-	stop := report.ShowProgress(p.o.Progress, func() report.Progress {
-		return report.Progress{Done: done.Load(), Total: int64(p.o.Patients), What: "phones"}
+	stop := report.ShowProgress(p.opts.Progress, func() report.Progress {
+		return report.Progress{Done: done.Load(), Total: int64(p.opts.Patients), What: "phones"}
 	})
 	defer stop()
 	if err := p.signInAll(ctx, &done); err != nil {
 		return err
 	}
 	done.Store(0)
-	for i, phone := range p.line { // one after another, so that their order is known
+	for i, phone := range p.queue { // one after another, so that their order is known
 		b, err := phone.api.JoinByPhone(ctx, p.typeID)
 		if err != nil {
 			return err
@@ -177,7 +177,7 @@ func (p *pushRun) setUp(ctx context.Context) error {
 			return fmt.Errorf("number %d in an empty queue was told another place", i+1)
 		}
 		p.mu.Lock()
-		phone.booking, phone.first, phone.position = b.ID, i+1, i+1
+		phone.booking, phone.rank, phone.position = b.ID, i+1, i+1
 		p.mu.Unlock()
 		done.Add(1)
 	}
@@ -192,13 +192,13 @@ func (p *pushRun) signInAll(parent context.Context, done *atomic.Int64) error {
 	var wg sync.WaitGroup
 	for range joinsAtOnce {
 		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(p.line)); i = next.Add(1) - 1 {
+			for i := next.Add(1) - 1; i < int64(len(p.queue)); i = next.Add(1) - 1 {
 				phone, err := p.newPhone(ctx, int(i))
 				if err != nil {
 					cancel(err)
 					return
 				}
-				p.line[i] = phone
+				p.queue[i] = phone
 				done.Add(1)
 			}
 		})
@@ -208,7 +208,7 @@ func (p *pushRun) signInAll(parent context.Context, done *atomic.Int64) error {
 }
 
 func (p *pushRun) newPhone(ctx context.Context, i int) (*pushPhone, error) {
-	session, err := p.api.SignIn(ctx, fmt.Sprintf("+9665%08d", 10_000_000+i), p.o.Code)
+	session, err := p.api.SignIn(ctx, fmt.Sprintf("+9665%08d", 10_000_000+i), p.opts.Code)
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +240,7 @@ func (p *pushRun) receive(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the connection broke: the server will try again
 	}
-	if err := client.Pause(r.Context(), p.o.Delay); err != nil {
+	if err := client.Pause(r.Context(), p.opts.Delay); err != nil {
 		return
 	}
 	var m fcmMessage
@@ -249,13 +249,13 @@ func (p *pushRun) receive(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"error":{"status":"INVALID_ARGUMENT"}}`, http.StatusBadRequest)
 		return
 	}
-	p.note(m, arrived)
+	p.record(m, arrived)
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = fmt.Fprintf(w, `{"name":"projects/load/messages/%d"}`, n) // who has gone will ask again
 }
 
-// note checks one push.
-func (p *pushRun) note(m fcmMessage, arrived time.Time) {
+// record checks one push.
+func (p *pushRun) record(m fcmMessage, arrived time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	phone, data := p.phones[m.Message.Token], m.Message.Data
@@ -277,53 +277,53 @@ func (p *pushRun) note(m fcmMessage, arrived time.Time) {
 	phone.ids[data["notificationId"]] = true
 	switch data["type"] {
 	case "QUEUE_POSITION_UPDATED":
-		p.notePosition(phone, data, arrived)
+		p.recordPosition(phone, data, arrived)
 	case "MY_BOOKING_ASSIGNED":
 		phone.assigned++
 		if phone.assigned > 1 {
 			p.tally.AddFault(check.Duplicate, phone.booking, "MY_BOOKING_ASSIGNED came again under another id")
 		}
-		if phone.first > p.o.Moves {
-			p.tally.AddFault(check.WrongNews, phone.booking, "MY_BOOKING_ASSIGNED, and it is number %d of %d that wait", phone.first, len(p.line))
+		if phone.rank > p.opts.Moves {
+			p.tally.AddFault(check.WrongNews, phone.booking, "MY_BOOKING_ASSIGNED, and it is number %d of %d that wait", phone.rank, len(p.queue))
 		}
 	default:
 		p.tally.AddFault(check.WrongNews, phone.booking, "%s, which did not happen", data["type"])
 	}
 }
 
-func (p *pushRun) notePosition(phone *pushPhone, data map[string]string, arrived time.Time) {
+func (p *pushRun) recordPosition(phone *pushPhone, data map[string]string, arrived time.Time) {
 	position, err := strconv.Atoi(data["queuePosition"])
 	if err != nil {
 		p.tally.AddFault(check.Malformed, phone.booking, "queuePosition is %q", data["queuePosition"])
 		return
 	}
 	phone.pushes++
-	p.times = append(p.times, arrived)
+	p.positionTimes = append(p.positionTimes, arrived)
 	if data["estimatedWaitMinutes"] != strconv.Itoa(position*visitMinutes) {
 		p.tally.AddFault(check.WrongEstimate, phone.booking, "place %d, %q minutes", position, data["estimatedWaitMinutes"])
 	}
-	if position < phone.first-p.o.Moves || position > phone.first || position < 1 {
-		p.tally.AddFault(check.WrongPosition, phone.booking, "place %d, and it was number %d", position, phone.first)
+	if position < phone.rank-p.opts.Moves || position > phone.rank || position < 1 {
+		p.tally.AddFault(check.WrongPosition, phone.booking, "place %d, and it was number %d", position, phone.rank)
 	}
 	if position >= phone.position {
 		p.tally.AddFault(check.OutOfOrder, phone.booking, "place %d after place %d", position, phone.position)
 	}
 	phone.position = position
-	if position == phone.first-p.o.Moves {
-		phone.right = arrived
+	if position == phone.rank-p.opts.Moves {
+		phone.correctAt = arrived
 	}
 }
 
 // play serves the heads, each at its moment.
 func (p *pushRun) play(ctx context.Context) error {
-	p.began = time.Now()
+	p.started = time.Now()
 	var done atomic.Int64
-	stop := report.ShowProgress(p.o.Progress, func() report.Progress {
-		return report.Progress{Done: done.Load(), Total: int64(p.o.Moves), What: "moves", Detail: fmt.Sprintf("%d pushes", p.tally.Checked.Load())}
+	stop := report.ShowProgress(p.opts.Progress, func() report.Progress {
+		return report.Progress{Done: done.Load(), Total: int64(p.opts.Moves), What: "moves", Detail: fmt.Sprintf("%d pushes", p.tally.Checked.Load())}
 	})
 	defer stop()
-	for i := range p.o.Moves {
-		due := p.began.Add(time.Duration(float64(i) / p.o.Rate * float64(time.Second)))
+	for i := range p.opts.Moves {
+		due := p.started.Add(time.Duration(float64(i) / p.opts.Rate * float64(time.Second)))
 		p.tally.AddLag(time.Since(due))
 		if err := client.Pause(ctx, time.Until(due)); err != nil {
 			return err
@@ -332,8 +332,8 @@ func (p *pushRun) play(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p.moved = time.Now()
-		if b.ID != p.line[i].booking {
+		p.lastMove = time.Now()
+		if b.ID != p.queue[i].booking {
 			p.tally.AddFault(check.OutOfOrder, b.ID, "called when number %d was due", i+1)
 		}
 		done.Add(1) // the visit goes on: who is done needs no push that they were called
@@ -343,18 +343,18 @@ func (p *pushRun) play(ctx context.Context) error {
 
 // await waits until every phone shows the truth.
 func (p *pushRun) await(ctx context.Context) error {
-	for !p.settled() && time.Since(p.moved) < p.o.Bound {
+	for !p.settled() && time.Since(p.lastMove) < p.opts.Bound {
 		if err := client.Pause(ctx, report.ProgressInterval/10); err != nil {
 			return err
 		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, phone := range p.line {
+	for _, phone := range p.queue {
 		switch {
-		case phone.first > p.o.Moves && phone.right.IsZero():
-			p.tally.AddFault(check.Missed, phone.booking, "shows place %d, and is number %d", phone.position, phone.first-p.o.Moves)
-		case phone.first <= p.o.Moves && phone.assigned == 0:
+		case phone.rank > p.opts.Moves && phone.correctAt.IsZero():
+			p.tally.AddFault(check.Missed, phone.booking, "shows place %d, and is number %d", phone.position, phone.rank-p.opts.Moves)
+		case phone.rank <= p.opts.Moves && phone.assigned == 0:
 			p.tally.AddFault(check.Missed, phone.booking, "was called and not told")
 		}
 	}
@@ -364,9 +364,9 @@ func (p *pushRun) await(ctx context.Context) error {
 func (p *pushRun) settled() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !slices.ContainsFunc(p.line, func(phone *pushPhone) bool {
-		if phone.first > p.o.Moves {
-			return phone.right.IsZero()
+	return !slices.ContainsFunc(p.queue, func(phone *pushPhone) bool {
+		if phone.rank > p.opts.Moves {
+			return phone.correctAt.IsZero()
 		}
 		return phone.assigned == 0
 	})
@@ -378,11 +378,11 @@ func (p *pushRun) report(r *report.Report, cpu float64) {
 	most, total := 0, 0
 	var age report.Histogram
 	var last []time.Time
-	for _, phone := range p.line {
+	for _, phone := range p.queue {
 		most, total = max(most, phone.pushes), total+phone.pushes
-		if !phone.right.IsZero() {
-			age.Add(phone.right.Sub(p.moved))
-			last = append(last, phone.right)
+		if !phone.correctAt.IsZero() {
+			age.Add(phone.correctAt.Sub(p.lastMove))
+			last = append(last, phone.correctAt)
 		}
 	}
 	slices.SortFunc(last, time.Time.Compare)
@@ -390,18 +390,18 @@ func (p *pushRun) report(r *report.Report, cpu float64) {
 	if n := len(last); n > 1 {
 		sweep = float64(n-1) / last[n-1].Sub(last[0]).Seconds()
 	}
-	lasted := float64(p.o.Moves-1) / p.o.Rate
+	lasted := float64(p.opts.Moves-1) / p.opts.Rate
 	lag, _ := p.tally.Worst()
-	r.AddSetting("patients", "%d, each with a phone", p.o.Patients)
-	r.AddSetting("moves", "%d at %s", p.o.Moves, paceText(p.o.Rate))
-	r.AddSetting("FCM", "at %s, answers after %v", p.o.Listen, p.o.Delay)
-	r.AddSetting("nodes", "%s", joined(p.api.Nodes))
+	r.AddSetting("patients", "%d, each with a phone", p.opts.Patients)
+	r.AddSetting("moves", "%d at %s", p.opts.Moves, paceText(p.opts.Rate))
+	r.AddSetting("FCM", "at %s, answers after %v", p.opts.Listen, p.opts.Delay)
+	r.AddSetting("nodes", "%s", joinAddresses(p.api.Nodes))
 	r.AddFigures("pushes",
 		report.Figure{Name: "pushes a second in a sweep", Value: sweep, Unit: "1/s", Headline: true, Note: "of the last one, from its first to its last"},
 		report.Figure{Name: "places told to one phone, at most", Value: float64(most), Headline: true, AtMost: max(1, math.Ceil(lasted)), Note: "one a second"},
-		report.Figure{Name: "phones that show the right place", Value: float64(len(last)), Headline: true, AtLeast: float64(p.o.Patients - p.o.Moves)},
-		report.Count("places told", int64(total), fmt.Sprintf("%d places changed", p.o.Moves*(p.o.Patients-p.o.Moves)+p.o.Moves*(p.o.Moves-1)/2)),
-		report.Figure{Name: "places told in the busiest second", Value: float64(busiest(p.times)), Unit: "1/s"},
+		report.Figure{Name: "phones that show the right place", Value: float64(len(last)), Headline: true, AtLeast: float64(p.opts.Patients - p.opts.Moves)},
+		report.Count("places told", int64(total), fmt.Sprintf("%d places changed", p.opts.Moves*(p.opts.Patients-p.opts.Moves)+p.opts.Moves*(p.opts.Moves-1)/2)),
+		report.Figure{Name: "places told in the busiest second", Value: float64(busiest(p.positionTimes)), Unit: "1/s"},
 		report.Count("requests to FCM", p.calls.Load(), ""),
 		report.Count("sent again", p.redelivered.Load(), "and saying so"),
 		report.Figure{Name: "CPU of the servers per push", Value: 1000 * cpu / float64(max(p.calls.Load(), 1)), Unit: "ms", Note: "the moves included"},

@@ -241,18 +241,18 @@ func TestPushesRefusesOptions(t *testing.T) {
 	t.Parallel()
 	fine := PushesOptions{Key: "k", Code: "1", Patients: 2, Moves: 1, Rate: 1, Bound: time.Second, Nodes: []string{"http://127.0.0.1:1"}, Listen: "127.0.0.1:0"}
 	for want, change := range map[string]func(*PushesOptions){
-		"an account API key is needed": func(o *PushesOptions) { o.Key = "" },
-		"one-time code is needed":      func(o *PushesOptions) { o.Code = "" },
-		"at least two patients":        func(o *PushesOptions) { o.Patients = 1 },
-		"2 moves":                      func(o *PushesOptions) { o.Moves = 2 },
-		"the rate":                     func(o *PushesOptions) { o.Rate = 0 },
-		"the bound":                    func(o *PushesOptions) { o.Bound = 0 },
-		"at least one URL":             func(o *PushesOptions) { o.Nodes = nil },
-		"listen for pushes":            func(o *PushesOptions) { o.Listen = "127.0.0.1:99999" },
+		"an account API key is needed": func(opts *PushesOptions) { opts.Key = "" },
+		"one-time code is needed":      func(opts *PushesOptions) { opts.Code = "" },
+		"at least two patients":        func(opts *PushesOptions) { opts.Patients = 1 },
+		"2 moves":                      func(opts *PushesOptions) { opts.Moves = 2 },
+		"the rate":                     func(opts *PushesOptions) { opts.Rate = 0 },
+		"the bound":                    func(opts *PushesOptions) { opts.Bound = 0 },
+		"at least one URL":             func(opts *PushesOptions) { opts.Nodes = nil },
+		"listen for pushes":            func(opts *PushesOptions) { opts.Listen = "127.0.0.1:99999" },
 	} {
-		o := fine
-		change(&o)
-		_, err := Pushes(t.Context(), o)
+		opts := fine
+		change(&opts)
+		_, err := Pushes(t.Context(), opts)
 		require.ErrorContains(t, err, want)
 	}
 }

@@ -21,9 +21,9 @@ const (
 	visitMinutes = 10
 	// joinsAtOnce is how many patients join side by side.
 	joinsAtOnce = 16
-	// maxRooms caps the resources of a queue; more doctors share them. Every
+	// maxResources caps the resources of a queue; more doctors share them. Every
 	// patient waits for every resource, so many of them are work of their own.
-	maxRooms = 4
+	maxResources = 4
 	// openingLimit bounds the time until all clients are connected.
 	openingLimit = 2 * time.Minute
 )
@@ -41,66 +41,66 @@ type QueueOptions struct {
 
 // Queue lets many patients wait, each with its own live position, serves the
 // heads and measures how fast, how well and at what cost everybody is told.
-func Queue(ctx context.Context, o QueueOptions) (*report.Report, error) {
-	if err := o.check(); err != nil {
+func Queue(ctx context.Context, opts QueueOptions) (*report.Report, error) {
+	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	room, err := openRoom(o.Nodes, o.Key, o.Traffic)
+	queues, err := openQueues(opts.Nodes, opts.Key, opts.Traffic)
 	if err != nil {
 		return nil, err
 	}
-	defer room.close()
-	room.refill = o.Refill
-	if err := room.setUp(ctx); err != nil {
+	defer queues.close()
+	queues.refill = opts.Refill
+	if err := queues.setUp(ctx); err != nil {
 		return nil, fmt.Errorf("set up the queues: %w", err)
 	}
-	r, err := room.connect(ctx)
+	r, err := queues.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer r.crew.dismiss()
-	return r.run(ctx, "queue", room.api.Requests)
+	defer r.workers.stop()
+	return r.run(ctx, "queue", queues.api.Requests)
 }
 
-// waitingRoom is queues of patients on running servers.
-type waitingRoom struct {
-	traffic Traffic
-	api     *client.API
-	tally   *check.Tally
-	ledger  *check.DepartureLog
-	refill  bool
+// patientQueues is queues of patients on running servers.
+type patientQueues struct {
+	traffic    Traffic
+	api        *client.API
+	tally      *check.Tally
+	departures *check.DepartureLog
+	refill     bool
 
-	types []string
-	desks [][]doctorsDesk // of each queue
-	queue []queueState
-	links atomic.Int64 // so far
+	types           []string
+	doctors         [][]doctor // of each queue
+	states          []queueState
+	connectionCount atomic.Int64 // so far
 
 	mu        sync.Mutex
-	patients  []*joiner
-	byBooking map[string]*joiner
+	patients  []*joinedPatient
+	byBooking map[string]*joinedPatient
 }
 
 // queueState is what this side knows of a queue.
 type queueState struct {
-	joining sync.Mutex   // joins after the beginning come one after another, so their ranks are known
-	joined  int          // guarded by joining
-	left    atomic.Int64 // waiting and not yet asked for
+	joining   sync.Mutex   // joins after the beginning come one after another, so their ranks are known
+	joined    int          // guarded by joining
+	remaining atomic.Int64 // waiting and not yet asked for
 }
 
-// doctorsDesk is where one doctor of a queue works.
-type doctorsDesk struct {
+// doctor is where one doctor of a queue works.
+type doctor struct {
 	resource string
-	with     *joiner
+	patient  *joinedPatient
 }
 
-// joiner is one patient as it joined.
-type joiner struct {
-	seat
+// joinedPatient is one patient as it joined.
+type joinedPatient struct {
+	placement
 	booking, token string
 	sent, answered int64
 }
 
-func openRoom(addresses []string, key string, t Traffic) (*waitingRoom, error) {
+func openQueues(addresses []string, key string, t Traffic) (*patientQueues, error) {
 	if key == "" {
 		return nil, errors.New("an account API key is needed")
 	}
@@ -108,51 +108,51 @@ func openRoom(addresses []string, key string, t Traffic) (*waitingRoom, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &waitingRoom{
-		traffic: t, api: client.NewAPI(nodes, key, client.NewRequestStats()), tally: check.NewTally(), ledger: check.NewDepartureLog(t.Queues),
-		queue: make([]queueState, t.Queues), desks: make([][]doctorsDesk, t.Queues), byBooking: map[string]*joiner{},
+	return &patientQueues{
+		traffic: t, api: client.NewAPI(nodes, key, client.NewRequestStats()), tally: check.NewTally(), departures: check.NewDepartureLog(t.Queues),
+		states: make([]queueState, t.Queues), doctors: make([][]doctor, t.Queues), byBooking: map[string]*joinedPatient{},
 	}, nil
 }
 
-func (w *waitingRoom) close() { w.api.Close() }
+func (qs *patientQueues) close() { qs.api.Close() }
 
 // setUp makes an organization with a type and some resources for each queue, and
 // lets the patients join.
-func (w *waitingRoom) setUp(ctx context.Context) error {
-	tenant, err := w.api.CreateOrganization(ctx, fmt.Sprintf("Load of %d patients", w.traffic.Patients))
+func (qs *patientQueues) setUp(ctx context.Context) error {
+	tenant, err := qs.api.CreateOrganization(ctx, fmt.Sprintf("Load of %d patients", qs.traffic.Patients))
 	if err != nil {
 		return err
 	}
-	w.api.Tenant = tenant
-	for q := range w.traffic.Queues {
-		kind, err := w.api.CreateType(ctx, fmt.Sprintf("Queue %d", q+1), visitMinutes)
+	qs.api.Tenant = tenant
+	for q := range qs.traffic.Queues {
+		kind, err := qs.api.CreateType(ctx, fmt.Sprintf("Queue %d", q+1), visitMinutes)
 		if err != nil {
 			return err
 		}
-		w.types = append(w.types, kind.ID)
-		for i := range min(w.traffic.Doctors, maxRooms) {
-			id, err := w.api.CreateResource(ctx, fmt.Sprintf("Queue %d, room %d", q+1, i+1), kind.ID)
+		qs.types = append(qs.types, kind.ID)
+		for i := range min(qs.traffic.Doctors, maxResources) {
+			id, err := qs.api.CreateResource(ctx, fmt.Sprintf("Queue %d, room %d", q+1, i+1), kind.ID)
 			if err != nil {
 				return err
 			}
-			for d := i; d < w.traffic.Doctors; d += maxRooms {
-				w.desks[q] = append(w.desks[q], doctorsDesk{resource: id})
+			for d := i; d < qs.traffic.Doctors; d += maxResources {
+				qs.doctors[q] = append(qs.doctors[q], doctor{resource: id})
 			}
 		}
-		w.queue[q].joined = w.traffic.waiting(q)
-		w.queue[q].left.Store(int64(w.traffic.waiting(q)))
+		qs.states[q].joined = qs.traffic.patientsOf(q)
+		qs.states[q].remaining.Store(int64(qs.traffic.patientsOf(q)))
 	}
-	return w.joinAll(ctx)
+	return qs.joinAll(ctx)
 }
 
-func (w *waitingRoom) joinAll(parent context.Context) error {
+func (qs *patientQueues) joinAll(parent context.Context) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
-	seats := w.traffic.seats()
-	w.patients = make([]*joiner, len(seats))
-	w.links.Store(int64(w.traffic.links()))
+	seats := qs.traffic.placements()
+	qs.patients = make([]*joinedPatient, len(seats))
+	qs.connectionCount.Store(int64(qs.traffic.connections()))
 	var next, done atomic.Int64
-	stop := report.ShowProgress(w.traffic.Progress, func() report.Progress {
+	stop := report.ShowProgress(qs.traffic.Progress, func() report.Progress {
 		return report.Progress{Done: done.Load(), Total: int64(len(seats)), What: "patients joined"}
 	})
 	defer stop()
@@ -160,16 +160,16 @@ func (w *waitingRoom) joinAll(parent context.Context) error {
 	for range joinsAtOnce {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(seats)) && ctx.Err() == nil; i = next.Add(1) - 1 {
-				p := &joiner{seat: seats[i], sent: time.Now().UnixNano()}
+				p := &joinedPatient{placement: seats[i], sent: time.Now().UnixNano()}
 				p.rank = 0 // the first snapshot tells
-				b, err := w.api.Join(ctx, w.types[p.queue])
+				b, err := qs.api.Join(ctx, qs.types[p.queue])
 				if err != nil {
 					cancel(err)
 					return
 				}
 				p.answered = time.Now().UnixNano()
 				p.booking, p.token = b.ID, b.TicketToken
-				w.patients[i] = p
+				qs.patients[i] = p
 				done.Add(1)
 			}
 		})
@@ -178,93 +178,93 @@ func (w *waitingRoom) joinAll(parent context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	for _, p := range w.patients {
-		w.byBooking[p.booking] = p
+	for _, p := range qs.patients {
+		qs.byBooking[p.booking] = p
 	}
 	return nil
 }
 
-// linkOrders asks for the connections of the patients.
-func (w *waitingRoom) linkOrders() []check.ConnectionSpec {
-	list := make([]check.ConnectionSpec, w.traffic.links())
-	for i, p := range w.patients {
-		l := &list[p.link]
-		l.Connection, l.Token = p.link, w.tokenOf(p)
-		l.Channels = append(l.Channels, w.channelOrder(i, p))
+// connectionSpecs asks for the connections of the patients.
+func (qs *patientQueues) connectionSpecs() []check.ConnectionSpec {
+	list := make([]check.ConnectionSpec, qs.traffic.connections())
+	for i, p := range qs.patients {
+		l := &list[p.connection]
+		l.Connection, l.Token = p.connection, qs.tokenOf(p)
+		l.Channels = append(l.Channels, qs.channelSpec(i, p))
 	}
 	return list
 }
 
 // tokenOf is what a patient's phone connects with. A phone that watches several
 // has the account's key: no ticket opens more than one channel.
-func (w *waitingRoom) tokenOf(p *joiner) string {
-	if w.traffic.Watch > 1 {
-		return w.api.Key
+func (qs *patientQueues) tokenOf(p *joinedPatient) string {
+	if qs.traffic.Watch > 1 {
+		return qs.api.Key
 	}
 	return p.token
 }
 
-func (w *waitingRoom) channelOrder(i int, p *joiner) check.ChannelSpec {
+func (qs *patientQueues) channelSpec(i int, p *joinedPatient) check.ChannelSpec {
 	return check.ChannelSpec{Patient: i, Booking: p.booking, Channel: "booking:" + p.booking, Queue: p.queue, Rank: p.rank}
 }
 
 // connect hires a crew, connects everybody and checks that the places shown are
 // ones that the joins may have led to.
-func (w *waitingRoom) connect(ctx context.Context) (*rush, error) {
-	r := &rush{traffic: w.traffic, ledger: w.ledger, tally: w.tally, serve: w.serve, after: w.after, usage: w.api.Usage}
-	kind, err := client.ParseProtocol(w.traffic.Protocol)
+func (qs *patientQueues) connect(ctx context.Context) (*trafficRun, error) {
+	r := &trafficRun{traffic: qs.traffic, departures: qs.departures, tally: qs.tally, serve: qs.serve, afterServe: qs.afterServe, readUsage: qs.api.Usage}
+	kind, err := client.ParseProtocol(qs.traffic.Protocol)
 	if err != nil {
 		return nil, err
 	}
-	r.crew, err = hireCrew(ctx, w.traffic, check.Options{
-		Nodes: w.api.Nodes, Protocol: kind, Bound: w.traffic.Bound, Minutes: visitMinutes, Snapshots: true, Calls: true,
+	r.workers, err = startWorkers(ctx, qs.traffic, check.Options{
+		Nodes: qs.api.Nodes, Protocol: kind, Bound: qs.traffic.Bound, Minutes: visitMinutes, Snapshots: true, Calls: true,
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = r.openAll(ctx, w.linkOrders())
+	err = r.connectAll(ctx, qs.connectionSpecs())
 	if err == nil {
-		err = w.seatAll(r.now().FirstPositions)
+		err = qs.setRanks(r.lastStatus().FirstPositions)
 	}
 	if err != nil {
-		r.crew.dismiss()
+		r.workers.stop()
 		return nil, err
 	}
 	return r, nil
 }
 
-// openAll opens connections and waits until they stand.
-func (r *rush) openAll(ctx context.Context, links []check.ConnectionSpec) error {
+// connectAll opens connections and waits until they stand.
+func (r *trafficRun) connectAll(ctx context.Context, links []check.ConnectionSpec) error {
 	stop := report.ShowProgress(r.traffic.Progress, func() report.Progress {
-		return report.Progress{Done: r.now().Connected, Total: int64(len(links)), What: "clients connected"}
+		return report.Progress{Done: r.lastStatus().Connected, Total: int64(len(links)), What: "clients connected"}
 	})
 	defer stop()
 	for chunk := range slices.Chunk(links, 1000) {
-		if err := r.crew.open(chunk); err != nil {
+		if err := r.workers.open(chunk); err != nil {
 			return err
 		}
-		if err := r.tell(); err != nil {
+		if err := r.update(); err != nil {
 			return err
 		}
 	}
-	return r.await(ctx, len(links), openingLimit)
+	return r.awaitConnected(ctx, len(links), openingLimit)
 }
 
-// seatAll takes over the places that the first snapshots showed. Nobody has been
+// setRanks takes over the places that the first snapshots showed. Nobody has been
 // called yet, so in each queue they are the numbers from 1, each once, and
 // nobody stands before somebody whose join was answered before its own was sent.
-func (w *waitingRoom) seatAll(places []check.FirstPosition) error {
+func (qs *patientQueues) setRanks(places []check.FirstPosition) error {
 	for _, seen := range places {
-		w.patients[seen.Patient].rank = seen.Position
+		qs.patients[seen.Patient].rank = seen.Position
 	}
-	for q := range w.traffic.Queues {
-		var line []*joiner
-		for _, p := range w.patients {
+	for q := range qs.traffic.Queues {
+		var line []*joinedPatient
+		for _, p := range qs.patients {
 			if p.queue == q {
 				line = append(line, p)
 			}
 		}
-		slices.SortFunc(line, func(a, b *joiner) int { return cmp.Compare(a.rank, b.rank) })
+		slices.SortFunc(line, func(a, b *joinedPatient) int { return cmp.Compare(a.rank, b.rank) })
 		lastSent := int64(0)
 		for i, p := range line {
 			if p.rank != i+1 {
@@ -280,72 +280,72 @@ func (w *waitingRoom) seatAll(places []check.FirstPosition) error {
 }
 
 // serve calls the head of a queue.
-func (w *waitingRoom) serve(ctx context.Context, queue, doctor int) error {
-	q := &w.queue[queue]
-	if q.left.Add(-1) < 0 {
-		q.left.Add(1)
-		return errEmpty
+func (qs *patientQueues) serve(ctx context.Context, queue, doctor int) error {
+	q := &qs.states[queue]
+	if q.remaining.Add(-1) < 0 {
+		q.remaining.Add(1)
+		return errQueueEmpty
 	}
-	before := w.ledger.RequestSent(queue)
-	d := &w.desks[queue][doctor]
-	b, err := w.api.CallNext(ctx, d.resource)
+	before := qs.departures.RequestSent(queue)
+	d := &qs.doctors[queue][doctor]
+	b, err := qs.api.CallNext(ctx, d.resource)
 	if err != nil {
 		return err
 	}
-	sent := w.ledger.RequestAnswered(queue)
-	w.mu.Lock()
-	d.with = w.byBooking[b.ID]
-	w.mu.Unlock()
+	sent := qs.departures.RequestAnswered(queue)
+	qs.mu.Lock()
+	d.patient = qs.byBooking[b.ID]
+	qs.mu.Unlock()
 	// All before the head had been called; all that were called had been asked for.
 	switch {
-	case d.with == nil:
-		w.tally.AddFault(check.WrongNews, b.ID, "a doctor was given somebody unknown")
-	case d.with.rank <= before || d.with.rank > sent:
-		w.tally.AddFault(check.OutOfOrder, b.ID, "a doctor was given number %d, when %d to %d had been called before", d.with.rank, before, sent-1)
+	case d.patient == nil:
+		qs.tally.AddFault(check.WrongNews, b.ID, "a doctor was given somebody unknown")
+	case d.patient.rank <= before || d.patient.rank > sent:
+		qs.tally.AddFault(check.OutOfOrder, b.ID, "a doctor was given number %d, when %d to %d had been called before", d.patient.rank, before, sent-1)
 	}
 	return nil
 }
 
-// after ends the visit and lets another patient join.
-func (w *waitingRoom) after(ctx context.Context, queue, doctor int) error {
-	d := &w.desks[queue][doctor]
-	if d.with == nil {
+// afterServe ends the visit and lets another patient join.
+func (qs *patientQueues) afterServe(ctx context.Context, queue, doctor int) error {
+	d := &qs.doctors[queue][doctor]
+	if d.patient == nil {
 		return nil
 	}
-	p := d.with
-	d.with = nil
-	if err := w.api.End(ctx, p.booking); err != nil {
+	p := d.patient
+	d.patient = nil
+	if err := qs.api.End(ctx, p.booking); err != nil {
 		return err
 	}
-	if !w.refill {
+	if !qs.refill {
 		return nil
 	}
-	q := &w.queue[queue]
+	q := &qs.states[queue]
 	q.joining.Lock()
 	defer q.joining.Unlock()
-	answered, _ := w.ledger.Departed(queue)
-	b, err := w.api.Join(ctx, w.types[queue])
+	answered, _ := qs.departures.Departed(queue)
+	b, err := qs.api.Join(ctx, qs.types[queue])
 	if err != nil {
 		return err
 	}
-	_, sent := w.ledger.Departed(queue)
+	_, sent := qs.departures.Departed(queue)
 	q.joined++
-	n := &joiner{seat: seat{queue: queue, rank: q.joined, link: p.link}, booking: b.ID, token: b.TicketToken}
+	n := &joinedPatient{placement: placement{queue: queue, rank: q.joined, connection: p.connection}, booking: b.ID, token: b.TicketToken}
 	if b.QueuePosition == nil || n.rank-*b.QueuePosition < answered || n.rank-*b.QueuePosition > sent {
-		w.tally.AddFault(check.WrongPosition, b.ID, "a join was answered with another position than %d to %d", n.rank-sent, n.rank-answered)
+		qs.tally.AddFault(check.WrongPosition, b.ID, "a join was answered with another position than %d to %d", n.rank-sent, n.rank-answered)
 	}
-	if w.traffic.Watch == 1 {
-		n.link = int(w.links.Add(1)) - 1
+	if qs.traffic.Watch == 1 {
+		n.connection = int(qs.connectionCount.Add(1)) - 1
 	}
-	w.mu.Lock()
-	w.byBooking[b.ID] = n
-	w.patients = append(w.patients, n)
-	i := len(w.patients) - 1
-	w.mu.Unlock()
-	w.ledger.AddConnection(check.ConnectionSpec{Connection: n.link, Token: w.tokenOf(n), Channels: []check.ChannelSpec{w.channelOrder(i, n)}})
-	q.left.Add(1)
+	qs.mu.Lock()
+	qs.byBooking[b.ID] = n
+	qs.patients = append(qs.patients, n)
+	i := len(qs.patients) - 1
+	qs.mu.Unlock()
+	qs.departures.AddConnection(check.ConnectionSpec{Connection: n.connection, Token: qs.tokenOf(n), Channels: []check.ChannelSpec{qs.channelSpec(i, n)}})
+	q.remaining.Add(1)
 	return nil
 }
 
-// joined lists addresses for people.
-func joined(nodes []string) string { return strings.Join(nodes, " ") }
+// joinAddresses lists addresses for people.
+func joinAddresses(nodes []string) string { return strings.Join(nodes, " ") }

@@ -76,30 +76,30 @@ func (s *queueServer) serveNext(w http.ResponseWriter, r *http.Request) {
 	answer(w, message{"result": head.show()})
 }
 
-func queueFake(t *testing.T, s *queueServer, change func(o *QueueOptions)) (*report.Report, error) {
+func queueFake(t *testing.T, s *queueServer, change func(opts *QueueOptions)) (*report.Report, error) {
 	t.Helper()
-	o := QueueOptions{
+	opts := QueueOptions{
 		Traffic: Traffic{Patients: 12, Rate: 40, Duration: 250 * time.Millisecond},
 		Nodes:   []string{s.url}, Key: fakeKey, Refill: true,
 	}
 	if change != nil {
-		change(&o)
+		change(&opts)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	return Queue(ctx, o)
+	return Queue(ctx, opts)
 }
 
 func TestQueueFindsNothingWrongWithATruthfulServer(t *testing.T) {
-	for name, change := range map[string]func(o *QueueOptions){
+	for name, change := range map[string]func(opts *QueueOptions){
 		"json":                  func(*QueueOptions) {},
-		"protobuf":              func(o *QueueOptions) { o.Protocol = "protobuf" },
-		"phones that share":     func(o *QueueOptions) { o.Watch = 3 },
-		"two queues":            func(o *QueueOptions) { o.Queues, o.Watch = 2, 2 },
-		"doctors side by side":  func(o *QueueOptions) { o.Doctors, o.Rate = 3, 0 },
-		"bursts":                func(o *QueueOptions) { o.Burst, o.Rate = 3, 0 },
-		"without new patients":  func(o *QueueOptions) { o.Refill, o.Rate = false, 0 },
-		"several parts of them": func(o *QueueOptions) { o.Patients = 40 },
+		"protobuf":              func(opts *QueueOptions) { opts.Protocol = "protobuf" },
+		"phones that share":     func(opts *QueueOptions) { opts.Watch = 3 },
+		"two queues":            func(opts *QueueOptions) { opts.Queues, opts.Watch = 2, 2 },
+		"doctors side by side":  func(opts *QueueOptions) { opts.Doctors, opts.Rate = 3, 0 },
+		"bursts":                func(opts *QueueOptions) { opts.Burst, opts.Rate = 3, 0 },
+		"without new patients":  func(opts *QueueOptions) { opts.Refill, opts.Rate = false, 0 },
+		"several parts of them": func(opts *QueueOptions) { opts.Patients = 40 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newQueueFake(t)
@@ -249,7 +249,7 @@ func TestQueueCatchesWhatIsPlanted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newQueueFake(t)
 			c.plant(s)
-			result, err := queueFake(t, s, func(o *QueueOptions) { o.Bound = bound })
+			result, err := queueFake(t, s, func(opts *QueueOptions) { opts.Bound = bound })
 			require.NoError(t, err)
 			require.Positive(t, c.found(*result.Faults), "%+v %+v", result.Faults, result.Problems)
 			require.False(t, result.OK)
@@ -268,11 +268,11 @@ func TestQueueReportsPlacesThatNoJoinsLedTo(t *testing.T) {
 	_, err := queueFake(t, s, nil)
 	require.ErrorContains(t, err, "the places in queue 1 are not the numbers from 1 to 12: no 3")
 
-	room := &waitingRoom{traffic: Traffic{Patients: 2, Queues: 1}, patients: []*joiner{
+	queues := &patientQueues{traffic: Traffic{Patients: 2, Queues: 1}, patients: []*joinedPatient{
 		{booking: "first", sent: 10, answered: 20}, {booking: "second", sent: 30, answered: 40},
 	}}
-	require.NoError(t, room.seatAll([]check.FirstPosition{{Patient: 0, Position: 1}, {Patient: 1, Position: 2}}))
-	require.ErrorContains(t, room.seatAll([]check.FirstPosition{{Patient: 0, Position: 2}, {Patient: 1, Position: 1}}), "booking first stands at place 2, behind one that joined after it")
+	require.NoError(t, queues.setRanks([]check.FirstPosition{{Patient: 0, Position: 1}, {Patient: 1, Position: 2}}))
+	require.ErrorContains(t, queues.setRanks([]check.FirstPosition{{Patient: 0, Position: 2}, {Patient: 1, Position: 1}}), "booking first stands at place 2, behind one that joined after it")
 }
 
 func TestQueueClientsComeBackAndAreCheckedOn(t *testing.T) {
@@ -299,7 +299,7 @@ func TestQueueReportsWhoWasTurnedAway(t *testing.T) {
 		}
 		return []message{m}
 	}
-	result, err := queueFake(t, s, func(o *QueueOptions) { o.Bound = 200 * time.Millisecond })
+	result, err := queueFake(t, s, func(opts *QueueOptions) { opts.Bound = 200 * time.Millisecond })
 	require.NoError(t, err)
 	require.EqualValues(t, 1, result.Faults.RefusedClients)
 	require.False(t, result.OK)
@@ -329,15 +329,15 @@ func TestQueueStopsWithItsContext(t *testing.T) {
 }
 
 func TestTrafficRefusesBadOptions(t *testing.T) {
-	for want, change := range map[string]func(o *QueueOptions){
-		"must be more than zero":        func(o *QueueOptions) { o.Doctors = -1 },
-		"3 patients are too few":        func(o *QueueOptions) { o.Patients, o.Queues, o.Watch = 3, 2, 2 },
-		"duration must be":              func(o *QueueOptions) { o.Duration = 0 },
-		"rate must not be":              func(o *QueueOptions) { o.Rate = -1 },
-		"protocol must be":              func(o *QueueOptions) { o.Protocol = "xml" },
-		"an account API key is needed":  func(o *QueueOptions) { o.Key = "" },
-		"at least one URL is needed":    func(o *QueueOptions) { o.Nodes = nil },
-		"create organization: HTTP 401": func(o *QueueOptions) { o.Key = "wrong" },
+	for want, change := range map[string]func(opts *QueueOptions){
+		"must be more than zero":        func(opts *QueueOptions) { opts.Doctors = -1 },
+		"3 patients are too few":        func(opts *QueueOptions) { opts.Patients, opts.Queues, opts.Watch = 3, 2, 2 },
+		"duration must be":              func(opts *QueueOptions) { opts.Duration = 0 },
+		"rate must not be":              func(opts *QueueOptions) { opts.Rate = -1 },
+		"protocol must be":              func(opts *QueueOptions) { opts.Protocol = "xml" },
+		"an account API key is needed":  func(opts *QueueOptions) { opts.Key = "" },
+		"at least one URL is needed":    func(opts *QueueOptions) { opts.Nodes = nil },
+		"create organization: HTTP 401": func(opts *QueueOptions) { opts.Key = "wrong" },
 	} {
 		t.Run(want, func(t *testing.T) {
 			s := newQueueFake(t)
@@ -349,10 +349,10 @@ func TestTrafficRefusesBadOptions(t *testing.T) {
 
 func TestSeatsSpreadThePatientsOfAPhoneOverTheQueue(t *testing.T) {
 	o := Traffic{Patients: 11, Queues: 2, Watch: 2}
-	require.Equal(t, 6, o.links())
+	require.Equal(t, 6, o.connections())
 	phones := map[int][]int{}
-	for _, s := range o.seats() {
-		phones[s.link] = append(phones[s.link], s.queue*100+s.rank)
+	for _, s := range o.placements() {
+		phones[s.connection] = append(phones[s.connection], s.queue*100+s.rank)
 	}
 	require.Equal(t, map[int][]int{0: {1, 4}, 1: {2, 5}, 2: {3}, 3: {101, 104}, 4: {102, 105}, 5: {103, 106}}, phones)
 }

@@ -45,8 +45,8 @@ type ReplayOptions struct {
 	Bound time.Duration
 	// MaxResources caps the resources of a service; DefaultMaxResources if zero.
 	MaxResources int
-	// Roll, if set, restarts the nodes while the replay runs.
-	Roll *Roll
+	// RollingRestart, if set, restarts the nodes while the replay runs.
+	RollingRestart *RollingRestart
 	// code is every one-time code of the server, if patients sign in.
 	code        string
 	recallPause time.Duration // the constant, except in tests
@@ -62,8 +62,8 @@ type ReplayOptions struct {
 // are made one after another, each awaited, so the truth is a definite sequence
 // of states. Starts and ends do not move anybody and run beside it. Each patient
 // has a live connection from the join until the end of the service.
-func Replay(ctx context.Context, options ReplayOptions) (*report.Report, error) {
-	r, err := newReplay(options)
+func Replay(ctx context.Context, opts ReplayOptions) (*report.Report, error) {
+	r, err := newReplay(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -79,15 +79,15 @@ func (r *replay) run(ctx context.Context, scenario string) (*report.Report, erro
 
 	started := time.Now()
 	samples := report.NewSampler(started,
-		report.Measure{Chart: "deliveries", Name: "updates received", Unit: "per second", Rate: true, Read: report.Gauge(&r.live.Messages)},
+		report.Measure{Chart: "deliveries", Name: "updates received", Unit: "per second", Rate: true, Read: report.Gauge(&r.stats.Messages)},
 		report.Measure{Chart: "people", Name: "waiting", Read: report.Gauge(&r.waiting)},
-		report.Measure{Chart: "people", Name: "live connections", Read: report.Gauge(&r.live.Connected)},
+		report.Measure{Chart: "people", Name: "live connections", Read: report.Gauge(&r.stats.Connected)},
 	)
-	stopSamples, stopProgress := samples.Run(), report.ShowProgress(r.options.Progress, r.progress)
-	stopRolling := r.options.Roll.run(ctx, r.api.Nodes, samples)
+	stopSamples, stopProgress := samples.Run(), report.ShowProgress(r.opts.Progress, r.progress)
+	stopRolling := r.opts.RollingRestart.run(ctx, r.api.Nodes, samples)
 	var err error
 	for _, day := range r.days {
-		if err = r.playDay(ctx, r.stories(day)); err != nil {
+		if err = r.playDay(ctx, r.plans(day)); err != nil {
 			break
 		}
 	}
@@ -97,10 +97,10 @@ func (r *replay) run(ctx context.Context, scenario string) (*report.Report, erro
 
 	result := report.New(scenario, started)
 	result.Interrupted = err != nil
-	result.AddSetting("trace", "%s, %s", filepath.Base(r.options.Trace.Name), strings.Join(r.days, " "))
+	result.AddSetting("trace", "%s, %s", filepath.Base(r.opts.Trace.Name), strings.Join(r.days, " "))
 	result.AddSetting("against", "%s (%s)", strings.Join(r.api.Nodes, " "), r.protocol)
-	result.AddSetting("speed", "%g times", r.options.Speed)
-	result.AddSetting("bound", "%v", r.options.Bound)
+	result.AddSetting("speed", "%g times", r.opts.Speed)
+	result.AddSetting("bound", "%v", r.opts.Bound)
 	result.AddSetting("clinic", "%d services, %d resources", len(r.services), r.resources)
 	r.fill(result)
 	samples.AddTo(result)
@@ -125,13 +125,13 @@ func (r *replay) fill(result *report.Report) {
 		r.fillDay(result)
 	}
 	result.AddFigures("live connections",
-		report.Count("opened", r.live.Opened.Load(), ""),
-		report.Count("most open at once", r.live.Peak.Load(), ""),
-		report.Count("reconnects", r.live.Reconnects.Load(), ""),
-		report.Count("failed attempts", r.live.Failed.Load(), ""),
+		report.Count("opened", r.stats.Opened.Load(), ""),
+		report.Count("most open at once", r.stats.Peak.Load(), ""),
+		report.Count("reconnects", r.stats.Reconnects.Load(), ""),
+		report.Count("failed attempts", r.stats.Failed.Load(), ""),
 	)
 	result.AddFigures("checked against the truth",
-		report.Count("updates received", r.live.Messages.Load(), ""),
+		report.Count("updates received", r.stats.Messages.Load(), ""),
 		report.Figure{Name: "positions checked", Value: float64(r.tally.Checked.Load()), Headline: true},
 		report.Count("snapshots checked", r.tally.Snapshots.Load(), "among the positions"),
 		report.Count("positions skipped", r.tally.Conflated.Load(), "a newer one came at once"),
@@ -141,7 +141,7 @@ func (r *replay) fill(result *report.Report) {
 	result.AddCurve("from a change to the client", "assign sent → patient told", &r.tally.CallLatency)
 	faults := r.tally.Faults()
 	faults.FailedRequests = r.api.Requests.Failed.Load()
-	faults.RefusedClients = r.live.Refused.Load()
+	faults.RefusedClients = r.stats.Refused.Load()
 	result.Faults = &faults
 	result.Problems = r.tally.Problems()
 	r.api.Requests.AddTo(result)
@@ -149,103 +149,103 @@ func (r *replay) fill(result *report.Report) {
 
 // replay is one run.
 type replay struct {
-	options  ReplayOptions
+	opts     ReplayOptions
 	days     []string
 	total    int64
 	protocol protocol.Type
 	api      *client.API
-	live     *client.Stats
+	stats    *client.Stats
 	tally    *check.Tally
 
-	// stories gives what happens on a day, by the moment of arrival.
-	stories   func(day string) []story
+	// plans gives what happens on a day, by the moment of arrival.
+	plans     func(day string) []visitPlan
 	services  map[string]*service
 	resources int
 	clients   atomic.Int64 // made so far; picks the node each begins with
 
-	visits      atomic.Int64 // over and done with
-	served      atomic.Int64
-	left        atomic.Int64
-	held        atomic.Int64
-	noShows     atomic.Int64
-	recalls     atomic.Int64
-	tooSoon     atomic.Int64 // calls again that were refused, rightly
-	movedOn     atomic.Int64
-	phoned      atomic.Int64
-	waiting     atomic.Int64
-	peakWaiting atomic.Int64
-	lag         atomic.Int64 // of the last change sent, nanoseconds
+	visits         atomic.Int64 // over and done with
+	served         atomic.Int64
+	left           atomic.Int64
+	held           atomic.Int64
+	noShows        atomic.Int64
+	recalls        atomic.Int64
+	refusedRecalls atomic.Int64 // calls again that were refused, rightly
+	transferred    atomic.Int64
+	joinedByPhone  atomic.Int64
+	waiting        atomic.Int64
+	peakWaiting    atomic.Int64
+	lag            atomic.Int64 // of the last change sent, nanoseconds
 }
 
 // service is one service of the trace, as the server knows it.
 type service struct {
-	typeID string
-	line   *check.Queue
-	desks  *roster
+	typeID    string
+	queue     *check.Queue
+	resources *resourcePool
 }
 
 // patient is one visit while it lasts.
 type patient struct {
-	story  story
-	api    *client.API // what the patient can do itself
-	watch  *check.Watcher
-	hangUp context.CancelFunc
-	gone   chan struct{} // closed when the live connection is over
+	plan         visitPlan
+	api          *client.API // what the patient can do itself
+	watcher      *check.Watcher
+	disconnect   context.CancelFunc
+	disconnected chan struct{} // closed when the live connection is over
 
-	held    bool
-	called  time.Time     // the last time
-	movedOn chan struct{} // closed when the next service has taken over
+	held        bool
+	called      time.Time     // the last time
+	transferred chan struct{} // closed when the next service has taken over
 }
 
-func newReplay(o ReplayOptions) (*replay, error) {
-	if o.Trace == nil || len(o.Trace.Visits) == 0 {
+func newReplay(opts ReplayOptions) (*replay, error) {
+	if opts.Trace == nil || len(opts.Trace.Visits) == 0 {
 		return nil, errors.New("no trace")
 	}
-	if o.Key == "" {
+	if opts.Key == "" {
 		return nil, errors.New("an account API key is needed")
 	}
-	if !(o.Speed > 0) {
-		return nil, fmt.Errorf("speed must be more than zero, not %g", o.Speed)
+	if !(opts.Speed > 0) {
+		return nil, fmt.Errorf("speed must be more than zero, not %g", opts.Speed)
 	}
-	o.Bound = cmp.Or(o.Bound, DefaultBound)
-	o.MaxResources = cmp.Or(o.MaxResources, DefaultMaxResources)
-	o.recallPause = cmp.Or(o.recallPause, recallPause)
-	if o.Bound < 0 || o.MaxResources < 0 {
+	opts.Bound = cmp.Or(opts.Bound, DefaultBound)
+	opts.MaxResources = cmp.Or(opts.MaxResources, DefaultMaxResources)
+	opts.recallPause = cmp.Or(opts.recallPause, recallPause)
+	if opts.Bound < 0 || opts.MaxResources < 0 {
 		return nil, errors.New("bound and the cap on resources must be more than zero")
 	}
-	kind, err := client.ParseProtocol(o.Protocol)
+	kind, err := client.ParseProtocol(opts.Protocol)
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := client.ParseNodes(o.Nodes)
+	nodes, err := client.ParseNodes(opts.Nodes)
 	if err != nil {
 		return nil, err
 	}
-	days, err := o.Trace.pick(o.Day)
+	days, err := opts.Trace.pick(opts.Day)
 	if err != nil {
 		return nil, err
 	}
 	r := &replay{
-		options:  o,
+		opts:     opts,
 		days:     days,
 		protocol: kind,
-		api:      client.NewAPI(nodes, o.Key, client.NewRequestStats()),
-		live:     new(client.Stats),
+		api:      client.NewAPI(nodes, opts.Key, client.NewRequestStats()),
+		stats:    new(client.Stats),
 		tally:    check.NewTally(),
 		services: map[string]*service{},
 	}
-	r.stories = func(day string) []story {
-		visits := o.Trace.day(day)
-		list := make([]story, len(visits))
+	r.plans = func(day string) []visitPlan {
+		visits := opts.Trace.day(day)
+		list := make([]visitPlan, len(visits))
 		for i, v := range visits {
 			list[i].Visit = v
 		}
 		return list
 	}
 	for _, day := range days {
-		visits := o.Trace.day(day)
+		visits := opts.Trace.day(day)
 		r.total += int64(len(visits))
-		if err := checkWaits(visits, o.Speed); err != nil {
+		if err := checkWaits(visits, opts.Speed); err != nil {
 			return nil, err
 		}
 	}
@@ -285,13 +285,13 @@ func (r *replay) close() {
 // setUp makes an organization with a type for each service and as many resources
 // as were busy at once.
 func (r *replay) setUp(ctx context.Context) error {
-	name := fmt.Sprintf("Replay of %s, %s", filepath.Base(r.options.Trace.Name), strings.Join(r.days, " "))
+	name := fmt.Sprintf("Replay of %s, %s", filepath.Base(r.opts.Trace.Name), strings.Join(r.days, " "))
 	tenant, err := r.api.CreateOrganization(ctx, name)
 	if err != nil {
 		return err
 	}
 	r.api.Tenant = tenant
-	for _, plan := range r.options.Trace.plan(r.days, r.options.MaxResources) {
+	for _, plan := range r.opts.Trace.plan(r.days, r.opts.MaxResources) {
 		kind, err := r.api.CreateType(ctx, plan.name, plan.minutes)
 		if err != nil {
 			return err
@@ -304,35 +304,35 @@ func (r *replay) setUp(ctx context.Context) error {
 		}
 		r.resources += len(desks)
 		r.services[plan.name] = &service{
-			typeID: kind.ID,
-			line:   check.NewQueue(kind.Minutes, r.options.Bound, r.tally),
-			desks:  newRoster(desks),
+			typeID:    kind.ID,
+			queue:     check.NewQueue(kind.Minutes, r.opts.Bound, r.tally),
+			resources: newResourcePool(desks),
 		}
 	}
 	return nil
 }
 
 // playDay plays one day from its first arrival until everybody has left.
-func (r *replay) playDay(parent context.Context, day []story) error {
+func (r *replay) playDay(parent context.Context, day []visitPlan) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
-	clock := schedule{begin: time.Now(), origin: day[0].Arrived, speed: r.options.Speed}
+	clock := schedule{begin: time.Now(), origin: day[0].Arrived, speed: r.opts.Speed}
 
-	byService := map[string][]story{}
+	byService := map[string][]visitPlan{}
 	handovers := map[string]chan *patient{}
 	var closing time.Time
-	for _, s := range day {
-		byService[s.Service] = append(byService[s.Service], s)
-		closing = check.Later(closing, s.over())
-		if s.movesOn {
-			handovers[s.ID] = make(chan *patient, 1)
+	for _, plan := range day {
+		byService[plan.Service] = append(byService[plan.Service], plan)
+		closing = check.Later(closing, plan.end())
+		if plan.transferred {
+			handovers[plan.ID] = make(chan *patient, 1)
 		}
 	}
 	var lanes, patients sync.WaitGroup
 	for name, list := range byService {
 		lanes.Go(func() {
-			l := &lane{replay: r, service: r.services[name], clock: clock, patients: &patients, handovers: handovers, here: map[string]*patient{}}
-			if err := l.play(ctx, list, closing); err != nil {
+			s := &serviceReplay{replay: r, service: r.services[name], clock: clock, patients: &patients, transfers: handovers, present: map[string]*patient{}}
+			if err := s.play(ctx, list, closing); err != nil {
 				cancel(err)
 			}
 		})
@@ -350,26 +350,26 @@ func (r *replay) progress() report.Progress {
 		Done:  r.visits.Load(),
 		Total: r.total,
 		What:  "visits",
-		Detail: fmt.Sprintf("%d waiting, %d updates, %d wrong, %v behind", r.waiting.Load(), r.live.Messages.Load(),
-			r.tally.Total.Load()+r.api.Requests.Failed.Load()+r.live.Refused.Load(),
+		Detail: fmt.Sprintf("%d waiting, %d updates, %d wrong, %v behind", r.waiting.Load(), r.stats.Messages.Load(),
+			r.tally.Total.Load()+r.api.Requests.Failed.Load()+r.stats.Refused.Load(),
 			max(time.Duration(r.lag.Load()), 0).Round(time.Millisecond)),
 	}
 }
 
-// roster hands out the resources of a service. It is safe for concurrent use.
-type roster struct {
+// resourcePool hands out the resources of a service. It is safe for concurrent use.
+type resourcePool struct {
 	ids  []string
 	mu   sync.Mutex
 	busy []int // patients with each
 }
 
-func newRoster(ids []string) *roster {
-	return &roster{ids: ids, busy: make([]int, len(ids))}
+func newResourcePool(ids []string) *resourcePool {
+	return &resourcePool{ids: ids, busy: make([]int, len(ids))}
 }
 
 // take returns the resource with the fewest patients: a free one, unless the
 // server has fallen behind the trace or the cap is below its need.
-func (r *roster) take() int {
+func (r *resourcePool) take() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	least := 0
@@ -382,7 +382,7 @@ func (r *roster) take() int {
 	return least
 }
 
-func (r *roster) release(i int) {
+func (r *resourcePool) release(i int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.busy[i]--

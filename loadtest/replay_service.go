@@ -23,38 +23,38 @@ func (s schedule) due(at time.Time) time.Time {
 	return s.begin.Add(time.Duration(float64(at.Sub(s.origin)) / s.speed))
 }
 
-// lane plays one service for a day.
-type lane struct {
+// serviceReplay plays one service for a day.
+type serviceReplay struct {
 	*replay
 	service  *service
 	clock    schedule
 	patients *sync.WaitGroup
-	// handovers pass patients who move on from the lane of one service to that
+	// transfers pass patients who move on from the lane of one service to that
 	// of the next, by visit; nil is passed when nobody comes. Services form no
 	// circle, so that no two lanes wait for each other.
-	handovers map[string]chan *patient
-	here      map[string]*patient // waiting or held, by visit
+	transfers map[string]chan *patient
+	present   map[string]*patient // waiting or held, by visit
 }
 
 // step is one change of a service's queue.
 type step struct {
-	at    time.Time
-	do    func(l *lane, ctx context.Context, s story) error
-	story story
+	at   time.Time
+	do   func(s *serviceReplay, ctx context.Context, plan visitPlan) error
+	plan visitPlan
 }
 
-func steps(day []story) []step {
+func steps(day []visitPlan) []step {
 	list := make([]step, 0, 2*len(day))
-	for _, s := range day {
+	for _, plan := range day {
 		for _, x := range []step{
-			{at: s.Arrived, do: (*lane).join},
-			{at: s.held, do: (*lane).hold},
-			{at: s.back, do: (*lane).comeBack},
-			{at: s.Called, do: (*lane).call},
-			{at: s.leaves, do: (*lane).cancel},
+			{at: plan.Arrived, do: (*serviceReplay).join},
+			{at: plan.held, do: (*serviceReplay).hold},
+			{at: plan.returned, do: (*serviceReplay).returnFromHold},
+			{at: plan.Called, do: (*serviceReplay).call},
+			{at: plan.leaves, do: (*serviceReplay).cancel},
 		} {
 			if !x.at.IsZero() {
-				x.story = s
+				x.plan = plan
 				list = append(list, x)
 			}
 		}
@@ -63,23 +63,23 @@ func steps(day []story) []step {
 	return list
 }
 
-func (l *lane) play(ctx context.Context, day []story, closing time.Time) error {
-	for _, s := range steps(day) {
-		if err := l.wait(ctx, s.at); err != nil {
+func (s *serviceReplay) play(ctx context.Context, day []visitPlan, closing time.Time) error {
+	for _, next := range steps(day) {
+		if err := s.wait(ctx, next.at); err != nil {
 			return err
 		}
-		if err := s.do(l, ctx, s.story); err != nil {
+		if err := next.do(s, ctx, next.plan); err != nil {
 			return err
 		}
 	}
-	if len(l.here) == 0 {
+	if len(s.present) == 0 {
 		return nil
 	}
-	if err := l.wait(ctx, closing); err != nil {
+	if err := s.wait(ctx, closing); err != nil {
 		return err
 	}
-	for _, s := range day {
-		if err := l.cancel(ctx, s); err != nil {
+	for _, plan := range day {
+		if err := s.cancel(ctx, plan); err != nil {
 			return err
 		}
 	}
@@ -87,60 +87,60 @@ func (l *lane) play(ctx context.Context, day []story, closing time.Time) error {
 }
 
 // wait waits for a moment of the trace and notes how late it is.
-func (l *lane) wait(ctx context.Context, at time.Time) error {
-	due := l.clock.due(at)
+func (s *serviceReplay) wait(ctx context.Context, at time.Time) error {
+	due := s.clock.due(at)
 	if ahead := time.Until(due); ahead > 0 {
 		if err := client.Pause(ctx, ahead); err != nil {
 			return err
 		}
 	}
 	behind := time.Since(due)
-	l.lag.Store(int64(behind))
-	l.tally.AddLag(behind)
+	s.lag.Store(int64(behind))
+	s.tally.AddLag(behind)
 	return ctx.Err()
 }
 
-func (l *lane) join(ctx context.Context, s story) error {
-	desk, from, err := l.arrive(ctx, s)
-	if err != nil || desk == nil {
+func (s *serviceReplay) join(ctx context.Context, plan visitPlan) error {
+	api, from, err := s.arrive(ctx, plan)
+	if err != nil || api == nil {
 		return err
 	}
 	c := &check.Change{Sent: time.Now()}
 	var b client.Booking
 	switch {
 	case from != nil:
-		b, err = l.moveOn(ctx, from, c)
-	case desk != l.api:
-		b, err = desk.JoinByPhone(ctx, l.service.typeID)
+		b, err = s.joinTransferred(ctx, from, c)
+	case api != s.api:
+		b, err = api.JoinByPhone(ctx, s.service.typeID)
 	default:
-		b, err = desk.Join(ctx, l.service.typeID)
+		b, err = api.Join(ctx, s.service.typeID)
 	}
 	if err != nil {
-		l.handOver(s, nil)
-		l.visits.Add(1)
-		return l.refused(ctx, s, err)
+		s.transfer(plan, nil)
+		s.visits.Add(1)
+		return s.handleError(ctx, plan, err)
 	}
 	c.Answered = time.Now()
-	p := &patient{story: s, api: l.api.As(b.TicketToken), watch: l.service.line.Join(c, b), gone: make(chan struct{})}
-	l.here[s.ID] = p
-	client.StoreMax(&l.peakWaiting, l.waiting.Add(1))
+	p := &patient{plan: plan, api: s.api.As(b.TicketToken), watcher: s.service.queue.Join(c, b), disconnected: make(chan struct{})}
+	s.present[plan.ID] = p
+	client.StoreMax(&s.peakWaiting, s.waiting.Add(1))
 
 	liveCtx, hangUp := context.WithCancel(ctx)
-	p.hangUp = hangUp
+	p.disconnect = hangUp
 	conn := &client.Connection{
-		Nodes:     l.api.Nodes,
-		FirstNode: int(l.clients.Add(1)) % len(l.api.Nodes),
-		Protocol:  l.protocol,
+		Nodes:     s.api.Nodes,
+		FirstNode: int(s.clients.Add(1)) % len(s.api.Nodes),
+		Protocol:  s.protocol,
 		Token:     b.TicketToken,
 
-		Stats: l.live,
+		Stats: s.stats,
 	}
-	conn.Add(&client.Subscription{Channel: "booking:" + b.ID, Booking: b.ID, Listener: p.watch})
-	l.patients.Go(func() {
-		defer close(p.gone)
+	conn.Add(&client.Subscription{Channel: "booking:" + b.ID, Booking: b.ID, Listener: p.watcher})
+	s.patients.Go(func() {
+		defer close(p.disconnected)
 		var end *client.TerminalError
 		if err := conn.Run(liveCtx); errors.As(err, &end) {
-			l.tally.AddProblem("refused client", b.ID, "%v", err)
+			s.tally.AddProblem("refused client", b.ID, "%v", err)
 		}
 	})
 	return nil
@@ -149,147 +149,147 @@ func (l *lane) join(ctx context.Context, s story) error {
 // arrive says who will make a patient's join: the desk, or the patient itself
 // after signing in. It returns neither when the patient does not come after
 // all, and from for one who comes from another service.
-func (l *lane) arrive(ctx context.Context, s story) (by *client.API, from *patient, err error) {
+func (s *serviceReplay) arrive(ctx context.Context, plan visitPlan) (by *client.API, from *patient, err error) {
 	switch {
-	case s.from != "":
+	case plan.from != "":
 		select {
-		case from = <-l.handovers[s.from]:
+		case from = <-s.transfers[plan.from]:
 		case <-ctx.Done():
 			return nil, nil, context.Cause(ctx)
 		}
 		if from == nil {
-			l.handOver(s, nil)
-			l.visits.Add(1)
+			s.transfer(plan, nil)
+			s.visits.Add(1)
 			return nil, nil, nil
 		}
-		return l.api, from, nil
-	case s.phone && l.options.code != "":
-		patient, err := l.api.SignIn(ctx, fmt.Sprintf("+9665%08d", l.phoned.Add(1)), l.options.code)
+		return s.api, from, nil
+	case plan.phone && s.opts.code != "":
+		patient, err := s.api.SignIn(ctx, fmt.Sprintf("+9665%08d", s.joinedByPhone.Add(1)), s.opts.code)
 		if err != nil {
-			l.handOver(s, nil)
-			l.visits.Add(1)
-			return nil, nil, l.refused(ctx, s, err)
+			s.transfer(plan, nil)
+			s.visits.Add(1)
+			return nil, nil, s.handleError(ctx, plan, err)
 		}
 		return patient, nil, nil
 	}
-	return l.api, nil, nil
+	return s.api, nil, nil
 }
 
-// handOver passes a patient who is being served to the lane of the next service.
-func (l *lane) handOver(s story, p *patient) {
-	if s.movesOn {
-		l.handovers[s.ID] <- p
+// transfer passes a patient who is being served to the lane of the next service.
+func (s *serviceReplay) transfer(plan visitPlan, p *patient) {
+	if plan.transferred {
+		s.transfers[plan.ID] <- p
 	}
 }
 
-// moveOn takes a patient who is being served elsewhere to this service: the
+// joinTransferred takes a patient who is being served elsewhere to this service: the
 // visit there ends, and another begins here.
-func (l *lane) moveOn(ctx context.Context, from *patient, joined *check.Change) (client.Booking, error) {
-	defer close(from.movedOn)
-	from.watch.Queue.EndVisit(from.watch, check.StageDone, time.Now())
-	if err := l.api.End(ctx, from.watch.Booking); err != nil {
+func (s *serviceReplay) joinTransferred(ctx context.Context, from *patient, joined *check.Change) (client.Booking, error) {
+	defer close(from.transferred)
+	from.watcher.Queue.EndVisit(from.watcher, check.StageDone, time.Now())
+	if err := s.api.End(ctx, from.watcher.Booking); err != nil {
 		return client.Booking{}, err
 	}
-	l.movedOn.Add(1)
+	s.transferred.Add(1)
 	joined.Sent = time.Now()
-	return l.api.Join(ctx, l.service.typeID)
+	return s.api.Join(ctx, s.service.typeID)
 }
 
-func (l *lane) hold(ctx context.Context, s story) error {
-	p := l.here[s.ID]
+func (s *serviceReplay) hold(ctx context.Context, plan visitPlan) error {
+	p := s.present[plan.ID]
 	if p == nil {
 		return nil // its join failed and was counted
 	}
-	c := l.service.line.Hold(p.watch, time.Now())
-	if err := l.api.Hold(ctx, p.watch.Booking); err != nil {
-		l.service.line.Undo(p.watch, c)
-		return l.refused(ctx, s, err)
+	c := s.service.queue.Hold(p.watcher, time.Now())
+	if err := s.api.Hold(ctx, p.watcher.Booking); err != nil {
+		s.service.queue.Undo(p.watcher, c)
+		return s.handleError(ctx, plan, err)
 	}
-	l.service.line.Confirm(c, time.Now())
+	s.service.queue.Confirm(c, time.Now())
 	p.held = true
-	l.held.Add(1)
-	l.waiting.Add(-1)
+	s.held.Add(1)
+	s.waiting.Add(-1)
 	return nil
 }
 
-func (l *lane) comeBack(ctx context.Context, s story) error {
-	p := l.here[s.ID]
+func (s *serviceReplay) returnFromHold(ctx context.Context, plan visitPlan) error {
+	p := s.present[plan.ID]
 	if p == nil || !p.held {
 		return nil // its join or its hold failed and was counted
 	}
-	c := l.service.line.Return(p.watch, time.Now())
-	b, err := l.api.Return(ctx, p.watch.Booking)
+	c := s.service.queue.Return(p.watcher, time.Now())
+	b, err := s.api.Return(ctx, p.watcher.Booking)
 	if err != nil {
-		l.service.line.Undo(p.watch, c)
-		return l.refused(ctx, s, err)
+		s.service.queue.Undo(p.watcher, c)
+		return s.handleError(ctx, plan, err)
 	}
-	l.service.line.Confirm(c, time.Now())
-	l.service.line.CheckReturn(p.watch, b)
+	s.service.queue.Confirm(c, time.Now())
+	s.service.queue.CheckReturn(p.watcher, b)
 	p.held = false
-	client.StoreMax(&l.peakWaiting, l.waiting.Add(1))
+	client.StoreMax(&s.peakWaiting, s.waiting.Add(1))
 	return nil
 }
 
-func (l *lane) call(ctx context.Context, s story) error {
-	p := l.here[s.ID]
+func (s *serviceReplay) call(ctx context.Context, plan visitPlan) error {
+	p := s.present[plan.ID]
 	if p == nil {
-		l.handOver(s, nil)
+		s.transfer(plan, nil)
 		return nil // its join failed and was counted
 	}
-	desk := l.service.desks.take()
-	c := l.service.line.Leave(p.watch, check.Assigned, l.service.desks.ids[desk], time.Now())
-	if err := l.api.Assign(ctx, p.watch.Booking, l.service.desks.ids[desk]); err != nil {
-		l.service.desks.release(desk)
-		l.service.line.Undo(p.watch, c)
-		l.handOver(s, nil)
-		return l.refused(ctx, s, err)
+	desk := s.service.resources.take()
+	c := s.service.queue.Leave(p.watcher, check.Assigned, s.service.resources.ids[desk], time.Now())
+	if err := s.api.Assign(ctx, p.watcher.Booking, s.service.resources.ids[desk]); err != nil {
+		s.service.resources.release(desk)
+		s.service.queue.Undo(p.watcher, c)
+		s.transfer(plan, nil)
+		return s.handleError(ctx, plan, err)
 	}
-	l.service.line.Confirm(c, time.Now())
-	l.noLongerHere(p)
+	s.service.queue.Confirm(c, time.Now())
+	s.remove(p)
 	p.called = time.Now()
-	l.patients.Go(func() {
-		if s.noShow {
-			l.callAgain(ctx, p)
+	s.patients.Go(func() {
+		if plan.noShow {
+			s.recall(ctx, p)
 		} else {
-			l.treat(ctx, p)
+			s.serve(ctx, p)
 		}
-		l.service.desks.release(desk)
-		l.farewell(ctx, p)
+		s.service.resources.release(desk)
+		s.finish(ctx, p)
 	})
 	return nil
 }
 
-func (l *lane) noLongerHere(p *patient) {
-	delete(l.here, p.story.ID)
+func (s *serviceReplay) remove(p *patient) {
+	delete(s.present, p.plan.ID)
 	if !p.held {
-		l.waiting.Add(-1)
+		s.waiting.Add(-1)
 	}
 }
 
-// treat plays the service itself: started at once, ended when the story says
+// serve plays the service itself: started at once, ended when the story says
 // so. The end of a patient who moves on is the next service's to make.
-func (l *lane) treat(ctx context.Context, p *patient) {
-	if err := l.api.Start(ctx, p.watch.Booking); err != nil {
-		l.note(ctx, p.story, err)
+func (s *serviceReplay) serve(ctx context.Context, p *patient) {
+	if err := s.api.Start(ctx, p.watcher.Booking); err != nil {
+		s.reportFailure(ctx, p.plan, err)
 	}
-	l.served.Add(1)
-	if p.story.movesOn {
-		p.movedOn = make(chan struct{})
-		l.handOver(p.story, p)
+	s.served.Add(1)
+	if p.plan.transferred {
+		p.transferred = make(chan struct{})
+		s.transfer(p.plan, p)
 		select {
-		case <-p.movedOn:
+		case <-p.transferred:
 		case <-ctx.Done():
 		}
 		return
 	}
-	if !p.story.Completed.IsZero() {
-		if err := client.Pause(ctx, time.Until(l.clock.due(p.story.Completed))); err != nil {
+	if !p.plan.Completed.IsZero() {
+		if err := client.Pause(ctx, time.Until(s.clock.due(p.plan.Completed))); err != nil {
 			return // the replay was stopped
 		}
 	}
-	l.service.line.EndVisit(p.watch, check.StageDone, time.Now())
-	if err := l.api.End(ctx, p.watch.Booking); err != nil {
-		l.note(ctx, p.story, err)
+	s.service.queue.EndVisit(p.watcher, check.StageDone, time.Now())
+	if err := s.api.End(ctx, p.watcher.Booking); err != nil {
+		s.reportFailure(ctx, p.plan, err)
 	}
 }
 
@@ -297,104 +297,104 @@ func (l *lane) treat(ctx context.Context, p *patient) {
 // clocks may differ about that by a twelfth of it.
 const recallPause = time.Minute
 
-// callAgain plays a patient who does not come: called again, and then given up.
+// recall plays a patient who does not come: called again, and then given up.
 // A call that comes too soon by the real clock must be refused, however fast
 // the day is played.
-func (l *lane) callAgain(ctx context.Context, p *patient) {
-	for _, at := range p.story.recalls {
-		if client.Pause(ctx, time.Until(l.clock.due(at))) != nil {
+func (s *serviceReplay) recall(ctx context.Context, p *patient) {
+	for _, at := range p.plan.recalls {
+		if client.Pause(ctx, time.Until(s.clock.due(at))) != nil {
 			return
 		}
 		waited := time.Since(p.called)
-		c := l.service.line.Recall(p.watch, time.Now())
-		err := l.api.Recall(ctx, p.watch.Booking)
+		c := s.service.queue.Recall(p.watcher, time.Now())
+		err := s.api.Recall(ctx, p.watcher.Booking)
 		var no *client.RefusalError
 		switch {
 		case err == nil:
-			l.service.line.Confirm(c, time.Now())
-			l.recalls.Add(1)
+			s.service.queue.Confirm(c, time.Now())
+			s.recalls.Add(1)
 			p.called = time.Now()
-			if waited < l.options.recallPause*11/12 {
-				l.tally.AddFault(check.WrongNews, p.watch.Booking, "could be called again after %v", waited)
+			if waited < s.opts.recallPause*11/12 {
+				s.tally.AddFault(check.WrongNews, p.watcher.Booking, "could be called again after %v", waited)
 			}
-		case errors.As(err, &no) && no.Code == "QUE-RECALL_TOO_SOON" && waited < l.options.recallPause*13/12:
-			l.service.line.UndoRecall(p.watch)
-			l.tooSoon.Add(1)
+		case errors.As(err, &no) && no.Code == "QUE-RECALL_TOO_SOON" && waited < s.opts.recallPause*13/12:
+			s.service.queue.UndoRecall(p.watcher)
+			s.refusedRecalls.Add(1)
 		default:
-			l.service.line.UndoRecall(p.watch)
+			s.service.queue.UndoRecall(p.watcher)
 			if ctx.Err() == nil {
-				l.api.Requests.Failed.Add(1)
+				s.api.Requests.Failed.Add(1)
 			}
-			l.note(ctx, p.story, err)
+			s.reportFailure(ctx, p.plan, err)
 		}
 	}
-	if client.Pause(ctx, time.Until(l.clock.due(p.story.Completed))) != nil {
+	if client.Pause(ctx, time.Until(s.clock.due(p.plan.Completed))) != nil {
 		return
 	}
-	l.service.line.EndVisit(p.watch, check.StageNoShow, time.Now())
-	if err := l.api.NoShow(ctx, p.watch.Booking); err != nil {
-		l.note(ctx, p.story, err)
+	s.service.queue.EndVisit(p.watcher, check.StageNoShow, time.Now())
+	if err := s.api.NoShow(ctx, p.watcher.Booking); err != nil {
+		s.reportFailure(ctx, p.plan, err)
 	}
-	l.noShows.Add(1)
+	s.noShows.Add(1)
 }
 
-func (l *lane) cancel(ctx context.Context, s story) error {
-	p := l.here[s.ID]
+func (s *serviceReplay) cancel(ctx context.Context, plan visitPlan) error {
+	p := s.present[plan.ID]
 	if p == nil {
 		return nil
 	}
-	c := l.service.line.Leave(p.watch, check.Canceled, "", time.Now())
+	c := s.service.queue.Leave(p.watcher, check.Canceled, "", time.Now())
 	var err error
-	if s.phone {
-		err = p.api.Leave(ctx, p.watch.Booking)
+	if plan.phone {
+		err = p.api.Leave(ctx, p.watcher.Booking)
 	} else {
-		err = l.api.Cancel(ctx, p.watch.Booking)
+		err = s.api.Cancel(ctx, p.watcher.Booking)
 	}
 	if err != nil {
-		l.service.line.Undo(p.watch, c)
-		err = l.refused(ctx, s, err)
+		s.service.queue.Undo(p.watcher, c)
+		err = s.handleError(ctx, plan, err)
 	} else {
-		l.service.line.Confirm(c, time.Now())
-		l.left.Add(1)
+		s.service.queue.Confirm(c, time.Now())
+		s.left.Add(1)
 	}
-	l.noLongerHere(p)
-	l.patients.Go(func() { l.farewell(ctx, p) })
+	s.remove(p)
+	s.patients.Go(func() { s.finish(ctx, p) })
 	return err
 }
 
-// farewell gives the last news the bound to arrive, hangs up and closes the
+// finish gives the last news the bound to arrive, hangs up and closes the
 // books on the patient.
-func (l *lane) farewell(ctx context.Context, p *patient) {
-	timer := time.NewTimer(l.options.Bound)
+func (s *serviceReplay) finish(ctx context.Context, p *patient) {
+	timer := time.NewTimer(s.opts.Bound)
 	defer timer.Stop()
 	select {
-	case <-p.gone:
+	case <-p.disconnected:
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	p.hangUp()
-	<-p.gone
-	l.visits.Add(1)
+	p.disconnect()
+	<-p.disconnected
+	s.visits.Add(1)
 	if ctx.Err() == nil {
-		p.watch.Finish()
+		p.watcher.Finish()
 	}
 }
 
-// refused lets a replay go on after the server said no, and stops it when the
+// handleError lets a replay go on after the server said no, and stops it when the
 // outcome is unknown: from there on nobody knows the truth.
-func (l *lane) refused(ctx context.Context, s story, err error) error {
+func (s *serviceReplay) handleError(ctx context.Context, plan visitPlan, err error) error {
 	var no *client.RefusalError
 	if !errors.As(err, &no) || !no.IsDefinite() {
-		return fmt.Errorf("visit %s: %w", s.ID, err)
+		return fmt.Errorf("visit %s: %w", plan.ID, err)
 	}
-	l.note(ctx, s, err)
+	s.reportFailure(ctx, plan, err)
 	return nil
 }
 
-// note describes a failed request, unless it failed because the replay stops.
-func (l *lane) note(ctx context.Context, s story, err error) {
+// reportFailure describes a failed request, unless it failed because the replay stops.
+func (s *serviceReplay) reportFailure(ctx context.Context, plan visitPlan, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	l.tally.AddProblem("failed request", "", "visit %s: %v", s.ID, err)
+	s.tally.AddProblem("failed request", "", "visit %s: %v", plan.ID, err)
 }

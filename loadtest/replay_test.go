@@ -26,10 +26,10 @@ func TestReplayFindsNothingWrongWithATruthfulServer(t *testing.T) {
 			require.NoError(t, err)
 			s := newFake(t)
 			var last atomic.Pointer[report.Progress]
-			result := mustReplay(t, s, func(o *ReplayOptions) {
-				o.Trace, o.Protocol, o.Speed = small, protocol, 50_000
-				o.Nodes = []string{s.url, s.url}
-				o.Progress = func(p report.Progress) { last.Store(&p) }
+			result := mustReplay(t, s, func(opts *ReplayOptions) {
+				opts.Trace, opts.Protocol, opts.Speed = small, protocol, 50_000
+				opts.Nodes = []string{s.url, s.url}
+				opts.Progress = func(p report.Progress) { last.Store(&p) }
 			})
 			require.True(t, result.OK, "%+v", result.Problems)
 			require.Equal(t, 200, counted(t, result, "visits"))
@@ -59,9 +59,9 @@ func TestReplayFindsNothingWrongWithATruthfulServer(t *testing.T) {
 
 func TestReplayPlaysEveryDay(t *testing.T) {
 	s := newFake(t)
-	result := mustReplay(t, s, func(o *ReplayOptions) {
-		o.Day = "all"
-		o.Trace = readTrace(t,
+	result := mustReplay(t, s, func(opts *ReplayOptions) {
+		opts.Day = "all"
+		opts.Trace = readTrace(t,
 			"1,a,2019-11-01T08:00:00,2019-11-01T08:10:00,2019-11-01T08:20:00",
 			"2,a,2019-11-02T08:00:00,,",
 			"3,b,2019-11-03T08:00:00,2019-11-03T08:00:00,",
@@ -268,9 +268,9 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 				s.tamper = c.tamper(s)
 			}
 			s.spoilSnapshot, s.spoilJoin = c.spoilSnapshot, c.spoilJoin
-			result := mustReplay(t, s, func(o *ReplayOptions) {
+			result := mustReplay(t, s, func(opts *ReplayOptions) {
 				if c.bounded {
-					o.Bound, s.quiet = bound, 6*bound
+					opts.Bound, s.quiet = bound, 6*bound
 				}
 			})
 			require.Equal(t, c.want, *result.Faults, "%+v", result.Problems)
@@ -335,7 +335,7 @@ func TestReplayGoesToAnotherNodeWhenOneIsDown(t *testing.T) {
 	s := newFake(t)
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
-	result := mustReplay(t, s, func(o *ReplayOptions) { o.Nodes = []string{s.url, gone.URL} })
+	result := mustReplay(t, s, func(opts *ReplayOptions) { opts.Nodes = []string{s.url, gone.URL} })
 	require.True(t, result.OK, "%+v", result.Problems)
 	require.Positive(t, counted(t, result, "moved to another node"))
 	require.Positive(t, counted(t, result, "failed attempts"))
@@ -346,8 +346,8 @@ func TestReplayGoesToAnotherNodeWhenOneIsDown(t *testing.T) {
 func TestReplayReportsClientsThatMayNotWatch(t *testing.T) {
 	s := newFake(t)
 	s.spoilJoin = func(_ *fakeBooking, shown message) { delete(shown, "ticketToken") }
-	result := mustReplay(t, s, func(o *ReplayOptions) {
-		o.Trace = readTrace(t, "1,a,2019-11-01T08:00:00,,")
+	result := mustReplay(t, s, func(opts *ReplayOptions) {
+		opts.Trace = readTrace(t, "1,a,2019-11-01T08:00:00,,")
 	})
 	require.Equal(t, report.Faults{Malformed: 1, Missed: 1, RefusedClients: 1}, *result.Faults, "%+v", result.Problems)
 }
@@ -425,17 +425,17 @@ func TestReplayStopsWithItsContext(t *testing.T) {
 }
 
 func TestReplayRefusesBadOptions(t *testing.T) {
-	for want, change := range map[string]func(o *ReplayOptions){
-		"no trace":                 func(o *ReplayOptions) { o.Trace = nil },
-		"account API key":          func(o *ReplayOptions) { o.Key = "" },
-		"speed must be":            func(o *ReplayOptions) { o.Speed = 0 },
-		"bound and the cap":        func(o *ReplayOptions) { o.Bound = -1 },
-		"protocol must be":         func(o *ReplayOptions) { o.Protocol = "xml" },
-		"at least one URL":         func(o *ReplayOptions) { o.Nodes = nil },
-		"want http://host:port":    func(o *ReplayOptions) { o.Nodes = []string{"localhost:80"} },
-		"nobody arrived":           func(o *ReplayOptions) { o.Day = "2020-01-01" },
-		"longer than a booking ma": func(o *ReplayOptions) { o.Speed = 0.01 },
-		"401 AUT-REQUIRED":         func(o *ReplayOptions) { o.Key = "wrong" },
+	for want, change := range map[string]func(opts *ReplayOptions){
+		"no trace":                 func(opts *ReplayOptions) { opts.Trace = nil },
+		"account API key":          func(opts *ReplayOptions) { opts.Key = "" },
+		"speed must be":            func(opts *ReplayOptions) { opts.Speed = 0 },
+		"bound and the cap":        func(opts *ReplayOptions) { opts.Bound = -1 },
+		"protocol must be":         func(opts *ReplayOptions) { opts.Protocol = "xml" },
+		"at least one URL":         func(opts *ReplayOptions) { opts.Nodes = nil },
+		"want http://host:port":    func(opts *ReplayOptions) { opts.Nodes = []string{"localhost:80"} },
+		"nobody arrived":           func(opts *ReplayOptions) { opts.Day = "2020-01-01" },
+		"longer than a booking ma": func(opts *ReplayOptions) { opts.Speed = 0.01 },
+		"401 AUT-REQUIRED":         func(opts *ReplayOptions) { opts.Key = "wrong" },
 	} {
 		t.Run(want, func(t *testing.T) {
 			s := newFake(t)
@@ -466,7 +466,7 @@ func TestReportIsReadable(t *testing.T) {
 }
 
 func TestRosterPrefersTheFree(t *testing.T) {
-	r := newRoster([]string{"a", "b"})
+	r := newResourcePool([]string{"a", "b"})
 	require.Equal(t, 0, r.take())
 	require.Equal(t, 1, r.take())
 	require.Equal(t, 0, r.take(), "more patients than desks share one")

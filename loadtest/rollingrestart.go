@@ -13,8 +13,8 @@ import (
 	"nowserving/loadtest/report"
 )
 
-// Roll restarts one node after another while a scenario runs.
-type Roll struct {
+// RollingRestart restarts one node after another while a scenario runs.
+type RollingRestart struct {
 	// Command restarts a node and returns when it is ready again. The shell runs
 	// it with NODE set to the node's address and INDEX to its number, from 0.
 	Command string
@@ -27,7 +27,7 @@ type Roll struct {
 
 // run restarts nodes until all have had their turn or the returned function is
 // called, which tells what failed. A nil Roll restarts nothing.
-func (r *Roll) run(parent context.Context, nodes []string, samples *report.Sampler) (stop func() error) {
+func (r *RollingRestart) run(parent context.Context, nodes []string, samples *report.Sampler) (stop func() error) {
 	if r == nil {
 		return func() error { return nil }
 	}

@@ -19,10 +19,10 @@ import (
 func TestRollRestartsEachNodeInTurn(t *testing.T) {
 	s := newFake(t)
 	list := filepath.Join(t.TempDir(), "restarts")
-	result := mustReplay(t, s, func(o *ReplayOptions) {
-		o.Nodes = []string{s.url, s.url + "/"}
-		o.Speed = 600 // two and a half seconds
-		o.Roll = &Roll{Command: `echo "$NODE $INDEX" >> ` + list, Every: time.Millisecond, Rounds: 2}
+	result := mustReplay(t, s, func(opts *ReplayOptions) {
+		opts.Nodes = []string{s.url, s.url + "/"}
+		opts.Speed = 600 // two and a half seconds
+		opts.RollingRestart = &RollingRestart{Command: `echo "$NODE $INDEX" >> ` + list, Every: time.Millisecond, Rounds: 2}
 	})
 	require.True(t, result.OK, "%+v", result.Problems)
 	data, err := os.ReadFile(list)
@@ -35,9 +35,9 @@ func TestRollRestartsEachNodeInTurn(t *testing.T) {
 
 func TestARestartThatFailsFailsTheRun(t *testing.T) {
 	s := newFake(t)
-	result := mustReplay(t, s, func(o *ReplayOptions) {
-		o.Speed = 600
-		o.Roll = &Roll{Command: "echo no such server; exit 3", Every: time.Millisecond}
+	result := mustReplay(t, s, func(opts *ReplayOptions) {
+		opts.Speed = 600
+		opts.RollingRestart = &RollingRestart{Command: "echo no such server; exit 3", Every: time.Millisecond}
 	})
 	require.False(t, result.OK)
 	require.Equal(t, "a restart failed", result.Verdict)
@@ -97,9 +97,9 @@ func TestALostAnswerIsAFailedRequestEvenWhenRepeated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newFake(t)
 			node := cutter(t, s, treat)
-			result, err := replayFake(t, s, func(o *ReplayOptions) {
-				o.Nodes = []string{node.URL, s.url}
-				o.Trace = readTrace(t, "1,a,2019-11-01T08:00:00,,", "2,a,2019-11-01T08:00:01,,", "3,a,2019-11-01T08:00:02,,", "4,a,2019-11-01T08:00:03,,")
+			result, err := replayFake(t, s, func(opts *ReplayOptions) {
+				opts.Nodes = []string{node.URL, s.url}
+				opts.Trace = readTrace(t, "1,a,2019-11-01T08:00:00,,", "2,a,2019-11-01T08:00:01,,", "3,a,2019-11-01T08:00:02,,", "4,a,2019-11-01T08:00:03,,")
 			})
 			require.NoError(t, err)
 			require.EqualValues(t, 1, result.Faults.FailedRequests, "%+v", result.Problems)
@@ -115,7 +115,7 @@ func TestALostAnswerIsAFailedRequestEvenWhenRepeated(t *testing.T) {
 func TestAFaultInsideTheServerIsAFailedRequest(t *testing.T) {
 	s := newFake(t)
 	node := cutter(t, s, func(w http.ResponseWriter, _ func()) { w.WriteHeader(http.StatusInternalServerError) })
-	result := mustReplay(t, s, func(o *ReplayOptions) { o.Nodes = []string{node.URL, s.url} })
+	result := mustReplay(t, s, func(opts *ReplayOptions) { opts.Nodes = []string{node.URL, s.url} })
 	require.EqualValues(t, 1, result.Faults.FailedRequests, "%+v", result.Problems)
 	require.Equal(t, 1, counted(t, result, "faults inside the server"))
 }
@@ -123,7 +123,7 @@ func TestAFaultInsideTheServerIsAFailedRequest(t *testing.T) {
 func TestANodeThatCannotWorkNowIsPassedOver(t *testing.T) {
 	s := newFake(t)
 	node := cutter(t, s, func(w http.ResponseWriter, _ func()) { w.WriteHeader(http.StatusServiceUnavailable) })
-	result := mustReplay(t, s, func(o *ReplayOptions) { o.Nodes = []string{node.URL, s.url} })
+	result := mustReplay(t, s, func(opts *ReplayOptions) { opts.Nodes = []string{node.URL, s.url} })
 	require.True(t, result.OK, "%+v", result.Problems)
 	require.Equal(t, 1, counted(t, result, "moved to another node"))
 }

@@ -44,41 +44,41 @@ type SlowOptions struct {
 
 // Slow lets some clients stop reading while a queue moves, and measures what the
 // others notice of it, and what becomes of those who stopped.
-func Slow(ctx context.Context, o SlowOptions) (*report.Report, error) {
-	stalled := int(math.Round(float64(o.Clients) * o.Stalled))
+func Slow(ctx context.Context, opts SlowOptions) (*report.Report, error) {
+	stalled := int(math.Round(float64(opts.Clients) * opts.Stalled))
 	switch {
-	case stalled < 1 || stalled >= o.Clients:
-		return nil, fmt.Errorf("%g of %d clients is nobody or everybody", o.Stalled, o.Clients)
-	case !(o.Rate > 0) || o.Phase <= 0 || o.Bound < 0 || o.Rounds < 1:
+	case stalled < 1 || stalled >= opts.Clients:
+		return nil, fmt.Errorf("%g of %d clients is nobody or everybody", opts.Stalled, opts.Clients)
+	case !(opts.Rate > 0) || opts.Phase <= 0 || opts.Bound < 0 || opts.Rounds < 1:
 		return nil, errors.New("rate, phase, bound and rounds must be more than zero")
 	}
-	heads := 2 * o.Rounds * o.perPhase()
-	room, err := openCrowdedRoom(ctx, o.Nodes, o.Key, Traffic{Patients: heads, Protocol: o.Protocol, Progress: o.Progress, Bound: o.Bound})
+	heads := 2 * opts.Rounds * opts.perPhase()
+	queues, err := openStaticQueues(ctx, opts.Nodes, opts.Key, Traffic{Patients: heads, Protocol: opts.Protocol, Progress: opts.Progress, Bound: opts.Bound})
 	if err != nil {
 		return nil, err
 	}
-	defer room.close()
+	defer queues.close()
 	// Those who are served have nobody watching; everybody else joins behind
 	// them, so the same clients are told of each one served.
-	room.traffic.Patients = o.Clients
-	if err := room.joinAll(ctx); err != nil {
+	queues.traffic.Patients = opts.Clients
+	if err := queues.joinAll(ctx); err != nil {
 		return nil, fmt.Errorf("let the clients join: %w", err)
 	}
-	s := &slow{options: o, crowd: newCrowd(room), heads: heads, stalled: stalled, sent: make([]atomic.Int64, heads)}
-	s.latency = make([][2]report.Histogram, o.Rounds)
-	defer s.crowd.close()
+	s := &slow{opts: opts, group: newClientGroup(queues), heads: heads, stalled: stalled, sent: make([]atomic.Int64, heads)}
+	s.latency = make([][2]report.Histogram, opts.Rounds)
+	defer s.group.close()
 	return s.run(ctx)
 }
 
 // perPhase is how many heads are served in a phase.
-func (o *SlowOptions) perPhase() int {
-	return max(1, int(math.Round(o.Rate*o.Phase.Seconds())))
+func (opts *SlowOptions) perPhase() int {
+	return max(1, int(math.Round(opts.Rate*opts.Phase.Seconds())))
 }
 
 // slow is one run. The truth is simple: of the heads, the first so many are gone.
 type slow struct {
-	options        SlowOptions
-	crowd          *crowd
+	opts           SlowOptions
+	group          *clientGroup
 	heads, stalled int
 	clients        []*slowClient
 
@@ -92,54 +92,54 @@ type slow struct {
 
 // slowClient is one client.
 type slowClient struct {
-	slow    *slow
-	p       *joiner
-	stalled bool
-	place   atomic.Int64 // the last it was told
-	start   int64        // how many were ahead and not heads, plus itself
-	drops   atomic.Int64
+	slow     *slow
+	patient  *joinedPatient
+	stalled  bool
+	position atomic.Int64 // the last it was told
+	start    int64        // how many were ahead and not heads, plus itself
+	drops    atomic.Int64
 }
 
 func (s *slow) run(ctx context.Context) (*report.Report, error) {
 	s.reading = make(chan struct{})
 	close(s.reading)
-	links := make([]*client.Connection, len(s.crowd.room.patients))
+	links := make([]*client.Connection, len(s.group.queues.patients))
 	every := float64(len(links)) / float64(s.stalled)
 	next := 0.0
-	for i, p := range s.crowd.room.patients {
-		c := &slowClient{slow: s, p: p}
-		l, err := s.crowd.newLink(i, p, c)
+	for i, p := range s.group.queues.patients {
+		c := &slowClient{slow: s, patient: p}
+		conn, err := s.group.newConnection(i, p, c)
 		if err != nil {
 			return nil, err
 		}
 		// They are spread evenly over the queue.
 		if float64(i) >= next {
 			next += every
-			c.stalled, l.SmallBuffers, l.Stalled = true, true, s.wait
+			c.stalled, conn.SmallBuffers, conn.Stalled = true, true, s.wait
 		}
-		links[i], s.clients = l, append(s.clients, c)
+		links[i], s.clients = conn, append(s.clients, c)
 	}
-	if err := s.crowd.connectAll(ctx, links, s.options.Progress); err != nil {
+	if err := s.group.connectAll(ctx, links, s.opts.Progress); err != nil {
 		return nil, err
 	}
 	places := make([]check.FirstPosition, len(s.clients))
 	for i, c := range s.clients {
-		places[i] = check.FirstPosition{Patient: i, Position: int(c.place.Load()) - s.heads}
+		places[i] = check.FirstPosition{Patient: i, Position: int(c.position.Load()) - s.heads}
 	}
-	if err := s.crowd.room.seatAll(places); err != nil {
-		s.crowd.fault(check.WrongPosition, "", "%v", err)
+	if err := s.group.queues.setRanks(places); err != nil {
+		s.group.fault(check.WrongPosition, "", "%v", err)
 	}
 
 	started := time.Now()
 	samples := report.NewSampler(started,
-		report.Measure{Chart: "deliveries", Name: "positions told", Unit: "per second", Rate: true, Read: report.Gauge(&s.crowd.live.Messages)},
-		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&s.crowd.live.Connected)},
+		report.Measure{Chart: "deliveries", Name: "positions told", Unit: "per second", Rate: true, Read: report.Gauge(&s.group.stats.Messages)},
+		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&s.group.stats.Connected)},
 	)
 	stopSamples := samples.Run()
-	stopProgress := report.ShowProgress(s.options.Progress, func() report.Progress {
+	stopProgress := report.ShowProgress(s.opts.Progress, func() report.Progress {
 		return report.Progress{
 			Done: s.gone.Load(), Total: int64(s.heads), What: "heads served",
-			Detail: fmt.Sprintf("%d connected, %d updates, %d wrong", s.crowd.live.Connected.Load(), s.crowd.live.Messages.Load(), s.crowd.wrong()),
+			Detail: fmt.Sprintf("%d connected, %d updates, %d wrong", s.group.stats.Connected.Load(), s.group.stats.Messages.Load(), s.group.faultCount()),
 		}
 	})
 	o, err := s.play(ctx, samples)
@@ -150,10 +150,10 @@ func (s *slow) run(ctx context.Context) (*report.Report, error) {
 	}
 
 	result := report.New("slow", started)
-	result.AddSetting("clients", "%d, of which %d stop reading", s.options.Clients, s.stalled)
-	result.AddSetting("against", "%s (%s)", joined(s.crowd.room.api.Nodes), s.crowd.room.traffic.Protocol)
-	result.AddSetting("heads served", "%g a second", s.options.Rate)
-	result.AddSetting("rounds", "%d, each %v with all reading and %v with some who do not", s.options.Rounds, s.options.Phase, s.options.Phase)
+	result.AddSetting("clients", "%d, of which %d stop reading", s.opts.Clients, s.stalled)
+	result.AddSetting("against", "%s (%s)", joinAddresses(s.group.queues.api.Nodes), s.group.queues.traffic.Protocol)
+	result.AddSetting("heads served", "%g a second", s.opts.Rate)
+	result.AddSetting("rounds", "%d, each %v with all reading and %v with some who do not", s.opts.Rounds, s.opts.Phase, s.opts.Phase)
 	s.fill(result, o)
 	samples.AddTo(result)
 	result.Conclude()
@@ -169,22 +169,22 @@ type slowOutcome struct {
 }
 
 func (s *slow) play(ctx context.Context, samples *report.Sampler) (o slowOutcome, err error) {
-	room := s.crowd.room
-	if o.before, err = room.api.Usage(ctx); err != nil {
+	queues := s.group.queues
+	if o.before, err = queues.api.Usage(ctx); err != nil {
 		return o, err
 	}
-	for round := range s.options.Rounds {
-		if err := s.serve(ctx, s.options.perPhase()); err != nil {
+	for round := range s.opts.Rounds {
+		if err := s.serve(ctx, s.opts.perPhase()); err != nil {
 			return o, err
 		}
-		if err := s.catchUp(ctx, false); err != nil {
+		if err := s.awaitPositions(ctx, false); err != nil {
 			return o, err
 		}
 		if err := s.playStalled(ctx, samples, round, &o); err != nil {
 			return o, err
 		}
 	}
-	if o.after, err = room.api.Usage(ctx); err != nil {
+	if o.after, err = queues.api.Usage(ctx); err != nil {
 		return o, err
 	}
 	for _, c := range s.clients {
@@ -206,12 +206,12 @@ func (s *slow) playStalled(ctx context.Context, samples *report.Sampler, round i
 	s.reading = make(chan struct{})
 	s.mu.Unlock()
 	samples.Mark(fmt.Sprintf("%d stop reading", s.stalled))
-	err := s.serve(ctx, s.options.perPhase())
+	err := s.serve(ctx, s.opts.perPhase())
 	if err == nil && round == 0 {
-		o.during, err = s.crowd.room.api.Usage(ctx)
+		o.during, err = s.group.queues.api.Usage(ctx)
 	}
 	if err == nil {
-		err = s.catchUp(ctx, false)
+		err = s.awaitPositions(ctx, false)
 	}
 	samples.Mark("they read again")
 	s.mu.Lock()
@@ -220,7 +220,7 @@ func (s *slow) playStalled(ctx context.Context, samples *report.Sampler, round i
 	if err != nil {
 		return err
 	}
-	if err := s.catchUp(ctx, true); err != nil {
+	if err := s.awaitPositions(ctx, true); err != nil {
 		return err
 	}
 	// Whoever was dropped finds out when it reads again, which may take until
@@ -228,7 +228,7 @@ func (s *slow) playStalled(ctx context.Context, samples *report.Sampler, round i
 	if err := client.Pause(ctx, restTime); err != nil {
 		return err
 	}
-	return s.catchUp(ctx, true)
+	return s.awaitPositions(ctx, true)
 }
 
 // wait is where a client stays that does not read.
@@ -246,45 +246,45 @@ func (s *slow) wait(ctx context.Context, _ net.Conn) (over bool) {
 
 // serve serves heads at the rate asked for.
 func (s *slow) serve(ctx context.Context, n int) error {
-	room := s.crowd.room
-	desk := room.desks[0][0].resource
+	queues := s.group.queues
+	desk := queues.doctors[0][0].resource
 	begin := time.Now()
 	for i := range n {
-		if err := client.Pause(ctx, time.Until(begin.Add(time.Duration(float64(i)/s.options.Rate*float64(time.Second))))); err != nil {
+		if err := client.Pause(ctx, time.Until(begin.Add(time.Duration(float64(i)/s.opts.Rate*float64(time.Second))))); err != nil {
 			return err
 		}
 		head := s.asked.Load()
 		s.sent[head].Store(time.Now().UnixNano())
 		s.asked.Add(1)
-		b, err := room.api.CallNext(ctx, desk)
+		b, err := queues.api.CallNext(ctx, desk)
 		if err != nil {
 			return err
 		}
 		s.gone.Add(1)
-		if err := room.api.End(ctx, b.ID); err != nil {
+		if err := queues.api.End(ctx, b.ID); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// catchUp waits until all clients show where they stand; the stalled only when
+// awaitPositions waits until all clients show where they stand; the stalled only when
 // all is set. Who does not is missed.
-func (s *slow) catchUp(ctx context.Context, all bool) error {
+func (s *slow) awaitPositions(ctx context.Context, all bool) error {
 	behind := func() (list []*slowClient) {
 		for _, c := range s.clients {
-			if (all || !c.stalled) && c.place.Load() != c.start-s.gone.Load() {
+			if (all || !c.stalled) && c.position.Load() != c.start-s.gone.Load() {
 				list = append(list, c)
 			}
 		}
 		return list
 	}
-	err := s.crowd.await(ctx, s.crowd.room.traffic.Bound, "all show their place", func() bool { return len(behind()) == 0 })
+	err := s.group.await(ctx, s.group.queues.traffic.Bound, "all show their place", func() bool { return len(behind()) == 0 })
 	if !errors.Is(err, errTooLong) {
 		return err
 	}
 	for _, c := range behind() {
-		s.crowd.fault(check.Missed, c.p.booking, "kept at position %d for longer than %v, truth is %d", c.place.Load(), s.crowd.room.traffic.Bound, c.start-s.gone.Load())
+		s.group.fault(check.Missed, c.patient.booking, "kept at position %d for longer than %v, truth is %d", c.position.Load(), s.group.queues.traffic.Bound, c.start-s.gone.Load())
 	}
 	return nil
 }
@@ -292,70 +292,70 @@ func (s *slow) catchUp(ctx context.Context, all bool) error {
 // OnSnapshot implements listener.
 func (c *slowClient) OnSnapshot(data []byte, _, got time.Time) (done bool) {
 	gone := c.slow.gone.Load()
-	place, ok := c.slow.crowd.readSnapshot(c.p, data)
+	place, ok := c.slow.group.readSnapshot(c.patient, data)
 	if !ok {
 		return false
 	}
 	if c.start == 0 {
 		c.start = int64(place)
 	}
-	c.tell(int64(place), gone, got, true)
+	c.checkPosition(int64(place), gone, got, true)
 	return false
 }
 
 // OnPosition implements listener.
 func (c *slowClient) OnPosition(p client.PositionUpdate, at time.Time) (done bool) {
-	c.slow.crowd.tally.Checked.Add(1)
+	c.slow.group.tally.Checked.Add(1)
 	if p.Minutes != p.Position*visitMinutes {
-		c.slow.crowd.fault(check.WrongEstimate, c.p.booking, "estimatedWaitMinutes is %d with position %d", p.Minutes, p.Position)
+		c.slow.group.fault(check.WrongEstimate, c.patient.booking, "estimatedWaitMinutes is %d with position %d", p.Minutes, p.Position)
 	}
-	c.tell(int64(p.Position), 0, at, false)
+	c.checkPosition(int64(p.Position), 0, at, false)
 	return false
 }
 
-// tell checks a place: one that is or was true, newer than the one before.
+// checkPosition checks a place: one that is or was true, newer than the one before.
 // known is how many heads were gone for certain when it was made.
-func (c *slowClient) tell(place, known int64, at time.Time, snapshot bool) {
+func (c *slowClient) checkPosition(place, known int64, at time.Time, snapshot bool) {
 	s := c.slow
 	gone := c.start - place // heads, if this is true
-	last := c.place.Load()
+	last := c.position.Load()
 	switch {
 	case gone < 0 || gone > s.asked.Load():
-		s.crowd.fault(check.WrongPosition, c.p.booking, "told position %d, truth is %d", place, c.start-s.gone.Load())
+		s.group.fault(check.WrongPosition, c.patient.booking, "told position %d, truth is %d", place, c.start-s.gone.Load())
 		return
 	case last != 0 && place > last:
-		s.crowd.fault(check.OutOfOrder, c.p.booking, "told position %d after %d", place, last)
+		s.group.fault(check.OutOfOrder, c.patient.booking, "told position %d after %d", place, last)
 		return
 	case last == place && !snapshot:
-		s.crowd.fault(check.Duplicate, c.p.booking, "told position %d again", place)
+		s.group.fault(check.Duplicate, c.patient.booking, "told position %d again", place)
 		return
 	case snapshot && gone < known && c.stalled:
 		// It was made before this client was ready to read it.
 	case snapshot && gone < known:
-		s.crowd.fault(check.StaleSnapshot, c.p.booking, "a snapshot shows position %d, truth is %d", place, c.start-known)
+		s.group.fault(check.StaleSnapshot, c.patient.booking, "a snapshot shows position %d, truth is %d", place, c.start-known)
 	}
-	c.place.Store(place)
+	c.position.Store(place)
 	if snapshot || c.stalled || gone == 0 {
 		return
 	}
 	// A head belongs to the phase in which it was served.
-	phase := int(gone-1) / s.options.perPhase()
+	phase := int(gone-1) / s.opts.perPhase()
 	s.latency[phase/2][phase%2].Add(at.Sub(time.Unix(0, s.sent[gone-1].Load())))
 }
 
 // OnPublication implements listener.
 func (c *slowClient) OnPublication(data []byte, at time.Time) (done bool) {
 	var p client.Publication
-	if err := json.Unmarshal(data, &p); err == nil && p.Type == "QUEUE_POSITION_UPDATED" && p.BookingID == c.p.booking && p.QueuePosition != nil && p.EstimatedWaitMinutes != nil {
+	if err := json.Unmarshal(data, &p); err == nil && p.Type == "QUEUE_POSITION_UPDATED" && p.BookingID == c.patient.booking && p.QueuePosition != nil && p.EstimatedWaitMinutes != nil {
 		return c.OnPosition(client.PositionUpdate{Position: *p.QueuePosition, Minutes: *p.EstimatedWaitMinutes}, at)
 	}
-	c.slow.crowd.fault(check.WrongNews, c.p.booking, "told %.100s, truth is that only places changed", data)
+	c.slow.group.fault(check.WrongNews, c.patient.booking, "told %.100s, truth is that only places changed", data)
 	return false
 }
 
 // OnDisconnect implements listener.
 func (c *slowClient) OnDisconnect(time.Time) {
-	if c.slow.crowd.ctx.Err() == nil {
+	if c.slow.group.ctx.Err() == nil {
 		c.drops.Add(1)
 	}
 }
@@ -373,7 +373,7 @@ func (s *slow) fill(result *report.Report, o slowOutcome) {
 	}
 	slices.Sort(ratios)
 	result.AddFigures("those who read",
-		report.Figure{Name: "p99 with some who do not read, against without", Value: ratios[(len(ratios)-1)/2], Unit: "times", AtMost: cmp.Or(s.options.goal, SlowGoal), Headline: true,
+		report.Figure{Name: "p99 with some who do not read, against without", Value: ratios[(len(ratios)-1)/2], Unit: "times", AtMost: cmp.Or(s.opts.goal, SlowGoal), Headline: true,
 			Note: "the middle of the rounds: " + strings.TrimPrefix(note, ", ")},
 		report.Count("connections they lost", o.innocent, ""),
 	)
@@ -388,12 +388,12 @@ func (s *slow) fill(result *report.Report, o slowOutcome) {
 		report.Figure{Name: "more for each who does not read", Value: max(0, o.during.Resident-o.before.Resident) / float64(s.stalled) / 1024, Unit: "KB", Note: "at most; the growth of everything else is in it too"},
 	)
 	result.AddFigures("checked against the truth",
-		report.Count("positions checked", s.crowd.tally.Checked.Load(), ""),
-		report.Count("snapshots checked", s.crowd.tally.Snapshots.Load(), "among the positions"),
+		report.Count("positions checked", s.group.tally.Checked.Load(), ""),
+		report.Count("snapshots checked", s.group.tally.Snapshots.Load(), "among the positions"),
 	)
 	result.AddCurve("head asked for → place told", "all read", &all[0])
 	result.AddCurve("head asked for → place told", "some do not read", &all[1])
-	s.crowd.room.api.Requests.AddTo(result)
-	result.Faults = s.crowd.faults()
-	result.Problems = append(result.Problems, s.crowd.tally.Problems()...)
+	s.group.queues.api.Requests.AddTo(result)
+	result.Faults = s.group.faults()
+	result.Problems = append(result.Problems, s.group.tally.Problems()...)
 }

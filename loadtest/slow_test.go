@@ -11,18 +11,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func slows(t *testing.T, s *crowdServer, change func(o *SlowOptions)) *report.Report {
+func slows(t *testing.T, s *crowdServer, change func(opts *SlowOptions)) *report.Report {
 	t.Helper()
-	o := SlowOptions{
+	opts := SlowOptions{
 		Nodes: []string{s.url}, Key: fakeKey, Clients: 20, Stalled: 0.1, Rate: 40, Phase: 250 * time.Millisecond, Rounds: 1,
 		goal: 1000, // whether a machine is busy is not what is tested
 	}
 	if change != nil {
-		change(&o)
+		change(&opts)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	result, err := Slow(ctx, o)
+	result, err := Slow(ctx, opts)
 	require.NoError(t, err)
 	return result
 }
@@ -37,7 +37,7 @@ func newSlowFake(t *testing.T) *crowdServer {
 func TestSlowMeasuresBothPhases(t *testing.T) {
 	for _, protocol := range []string{"json", "protobuf"} {
 		t.Run(protocol, func(t *testing.T) {
-			result := slows(t, newSlowFake(t), func(o *SlowOptions) { o.Protocol = protocol })
+			result := slows(t, newSlowFake(t), func(opts *SlowOptions) { opts.Protocol = protocol })
 			require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
 			require.Equal(t, 180, timed(t, result, "all read"), "18 who read are told of each of 10 served")
 			require.Equal(t, 180, timed(t, result, "some do not read"))
@@ -51,7 +51,7 @@ func TestSlowMeasuresBothPhases(t *testing.T) {
 }
 
 func TestSlowTakesTheMiddleOfItsRounds(t *testing.T) {
-	result := slows(t, newSlowFake(t), func(o *SlowOptions) { o.Rounds, o.Phase = 3, 100*time.Millisecond })
+	result := slows(t, newSlowFake(t), func(opts *SlowOptions) { opts.Rounds, opts.Phase = 3, 100*time.Millisecond })
 	require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
 	require.Equal(t, 3*4*18, timed(t, result, "all read"))
 	require.Equal(t, 3*4*18, timed(t, result, "some do not read"))
@@ -61,7 +61,7 @@ func TestSlowTakesTheMiddleOfItsRounds(t *testing.T) {
 
 func TestSlowFailsWhenOthersNotice(t *testing.T) {
 	s := newSlowFake(t)
-	result := slows(t, s, func(o *SlowOptions) { o.goal = 1e-9 })
+	result := slows(t, s, func(opts *SlowOptions) { opts.goal = 1e-9 })
 	require.False(t, result.OK)
 	require.Contains(t, result.Verdict, "goal missed: p99")
 }
@@ -131,7 +131,7 @@ func TestSlowReportsPlantedFaults(t *testing.T) {
 				}
 				return []message{m}
 			}
-			result := slows(t, s, func(o *SlowOptions) { o.Bound = 200 * time.Millisecond })
+			result := slows(t, s, func(opts *SlowOptions) { opts.Bound = 200 * time.Millisecond })
 			require.True(t, c.want(*result.Faults), "%+v %+v", *result.Faults, result.Problems)
 			require.False(t, result.OK)
 		})
@@ -139,14 +139,14 @@ func TestSlowReportsPlantedFaults(t *testing.T) {
 }
 
 func TestSlowRefusesBadOptions(t *testing.T) {
-	for want, change := range map[string]func(o *SlowOptions){
-		"nobody or everybody": func(o *SlowOptions) { o.Stalled = 0.01 },
-		"rate, phase, bound":  func(o *SlowOptions) { o.Rate = 0 },
-		"API key":             func(o *SlowOptions) { o.Key = "" },
+	for want, change := range map[string]func(opts *SlowOptions){
+		"nobody or everybody": func(opts *SlowOptions) { opts.Stalled = 0.01 },
+		"rate, phase, bound":  func(opts *SlowOptions) { opts.Rate = 0 },
+		"API key":             func(opts *SlowOptions) { opts.Key = "" },
 	} {
-		o := SlowOptions{Nodes: []string{"http://127.0.0.1:1"}, Key: fakeKey, Clients: 20, Stalled: 0.1, Rate: 1, Phase: time.Second, Rounds: 1}
-		change(&o)
-		result, err := Slow(t.Context(), o)
+		opts := SlowOptions{Nodes: []string{"http://127.0.0.1:1"}, Key: fakeKey, Clients: 20, Stalled: 0.1, Rate: 1, Phase: time.Second, Rounds: 1}
+		change(&opts)
+		result, err := Slow(t.Context(), opts)
 		require.ErrorContains(t, err, want)
 		require.Nil(t, result)
 	}

@@ -51,95 +51,95 @@ type StormOptions struct {
 
 // Storm connects many clients, cuts all of them off at once and measures how
 // long it takes until each has been shown its own correct position again.
-func Storm(ctx context.Context, o StormOptions) (*report.Report, error) {
+func Storm(ctx context.Context, opts StormOptions) (*report.Report, error) {
 	switch {
-	case o.BackoffMin < 0 || o.BackoffMax < 0 || (o.BackoffMax > 0 && o.BackoffMin > o.BackoffMax):
+	case opts.BackoffMin < 0 || opts.BackoffMax < 0 || (opts.BackoffMax > 0 && opts.BackoffMin > opts.BackoffMax):
 		return nil, errors.New("the shortest wait must be between zero and the longest")
-	case o.Restart != "" && o.Pid != 0:
+	case opts.Restart != "" && opts.Pid != 0:
 		return nil, errors.New("give a command or a process, not both")
 	}
-	room, err := openCrowdedRoom(ctx, o.Nodes, o.Key, Traffic{Patients: o.Clients, Queues: o.Queues, Protocol: o.Protocol, Progress: o.Progress})
+	queues, err := openStaticQueues(ctx, opts.Nodes, opts.Key, Traffic{Patients: opts.Clients, Queues: opts.Queues, Protocol: opts.Protocol, Progress: opts.Progress})
 	if err != nil {
 		return nil, err
 	}
-	defer room.close()
-	s := &storm{options: o, crowd: newCrowd(room)}
-	defer s.crowd.close()
+	defer queues.close()
+	s := &storm{opts: opts, group: newClientGroup(queues)}
+	defer s.group.close()
 	return s.run(ctx)
 }
 
-// openCrowdedRoom lets patients join queues that do not move by themselves.
-func openCrowdedRoom(ctx context.Context, nodes []string, key string, t Traffic) (*waitingRoom, error) {
+// openStaticQueues lets patients join queues that do not move by themselves.
+func openStaticQueues(ctx context.Context, nodes []string, key string, t Traffic) (*patientQueues, error) {
 	t.Duration = 1 // is for scenarios that last
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	room, err := openRoom(nodes, key, t)
+	queues, err := openQueues(nodes, key, t)
 	if err != nil {
 		return nil, err
 	}
-	if err := room.setUp(ctx); err != nil {
-		room.close()
+	if err := queues.setUp(ctx); err != nil {
+		queues.close()
 		return nil, fmt.Errorf("set up the queues: %w", err)
 	}
-	return room, nil
+	return queues, nil
 }
 
 type storm struct {
-	options StormOptions
-	crowd   *crowd
-	links   []*client.Connection
-	clients []*standing
+	opts        StormOptions
+	group       *clientGroup
+	connections []*client.Connection
+	clients     []*stationaryClient
 
-	drops  atomic.Int64
-	shown  atomic.Int64 // a snapshot, right or wrong
-	served atomic.Int64 // a right one
-	first  atomic.Int64 // when the first was served again, Unix nanoseconds
-	last   atomic.Int64
-	again  report.Histogram
+	drops         atomic.Int64
+	shown         atomic.Int64 // a snapshot, right or wrong
+	served        atomic.Int64 // a right one
+	first         atomic.Int64 // when the first was served again, Unix nanoseconds
+	last          atomic.Int64
+	reconnectTime report.Histogram
 }
 
 func (s *storm) run(ctx context.Context) (*report.Report, error) {
-	room := s.crowd.room
-	places := make([]check.FirstPosition, len(room.patients))
-	for i, p := range room.patients {
-		c := &standing{crowd: s.crowd, number: i, p: p, again: s.servedAgain, drops: &s.drops}
-		l, err := s.crowd.newLink(i, p, c)
+	queues := s.group.queues
+	places := make([]check.FirstPosition, len(queues.patients))
+	for i, p := range queues.patients {
+		c := &stationaryClient{group: s.group, number: i, patient: p, onReconnect: s.servedAgain, drops: &s.drops}
+		conn, err := s.group.newConnection(i, p, c)
 		if err != nil {
 			return nil, err
 		}
-		l.Backoff = client.SDKBackoff(s.options.BackoffMin, s.options.BackoffMax)
-		s.links, s.clients = append(s.links, l), append(s.clients, c)
+		conn.Backoff = client.SDKBackoff(s.opts.BackoffMin, s.opts.BackoffMax)
+		s.connections, s.clients = append(s.connections, conn), append(s.clients, c)
 	}
-	if err := s.crowd.connectAll(ctx, s.links, s.options.Progress); err != nil {
+	if err := s.group.connectAll(ctx, s.connections, s.opts.Progress); err != nil {
 		return nil, err
 	}
 	if err := client.Pause(ctx, restTime); err != nil {
 		return nil, err
 	}
-	before, err := room.api.Usage(ctx)
+	before, err := queues.api.Usage(ctx)
 	if err != nil {
 		return nil, err
 	}
 
 	started := time.Now()
 	samples := report.NewSampler(started,
-		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&s.crowd.live.Connected)},
+		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&s.group.stats.Connected)},
 		report.Measure{Chart: "clients", Name: "served again", Read: report.Gauge(&s.served)},
-		report.Measure{Chart: "failed attempts", Name: "failed attempts", Unit: "per second", Rate: true, Read: report.Gauge(&s.crowd.live.Failed)},
+		report.Measure{Chart: "failed attempts", Name: "failed attempts", Unit: "per second", Rate: true, Read: report.Gauge(&s.group.stats.Failed)},
 	)
 	stopSamples := samples.Run()
-	stopProgress := report.ShowProgress(s.options.Progress, func() report.Progress {
+	stopProgress := report.ShowProgress(s.opts.Progress, func() report.Progress {
 		return report.Progress{
-			Done: s.served.Load(), Total: int64(len(s.links)), What: "clients served again",
-			Detail: fmt.Sprintf("%d connected, %d failed attempts, %d wrong", s.crowd.live.Connected.Load(), s.crowd.live.Failed.Load(), s.crowd.wrong()),
+			Done: s.served.Load(), Total: int64(len(s.connections)), What: "clients served again",
+			Detail: fmt.Sprintf("%d connected, %d failed attempts, %d wrong", s.group.stats.Connected.Load(), s.group.stats.Failed.Load(), s.group.faultCount()),
 		}
 	})
 	samples.Mark("cut off")
 	err = s.cut(ctx)
 	if err == nil {
-		err = s.crowd.await(ctx, stormLimit, "all are served again", func() bool {
-			return s.drops.Load() > 0 && s.shown.Load() == s.drops.Load() && s.crowd.live.Connected.Load() == int64(len(s.links))
+		err = s.group.await(ctx, stormLimit, "all are served again", func() bool {
+			return s.drops.Load() > 0 && s.shown.Load() == s.drops.Load() && s.group.stats.Connected.Load() == int64(len(s.connections))
 		})
 	}
 	stopProgress()
@@ -148,24 +148,24 @@ func (s *storm) run(ctx context.Context) (*report.Report, error) {
 	if err != nil && !late {
 		return nil, err
 	}
-	after, usageErr := room.api.Usage(ctx)
+	after, usageErr := queues.api.Usage(ctx)
 	if usageErr != nil && !late {
 		return nil, usageErr
 	}
 	// The clients are at rest: what the first snapshots showed can be compared.
-	s.crowd.close()
+	s.group.close()
 	for i, c := range s.clients {
-		places[i] = check.FirstPosition{Patient: i, Position: c.place}
+		places[i] = check.FirstPosition{Patient: i, Position: c.position}
 	}
-	if err := room.seatAll(places); err != nil {
-		s.crowd.fault(check.WrongPosition, "", "%v", err)
+	if err := queues.setRanks(places); err != nil {
+		s.group.fault(check.WrongPosition, "", "%v", err)
 	}
 
 	result := report.New("storm", started)
-	result.AddSetting("clients", "%d, in %d queues", s.options.Clients, room.traffic.Queues)
-	result.AddSetting("against", "%s (%s)", joined(room.api.Nodes), room.traffic.Protocol)
+	result.AddSetting("clients", "%d, in %d queues", s.opts.Clients, queues.traffic.Queues)
+	result.AddSetting("against", "%s (%s)", joinAddresses(queues.api.Nodes), queues.traffic.Protocol)
 	result.AddSetting("cut off by", "%s", s.how())
-	result.AddSetting("coming back", "%s", describeBackoff(s.options.BackoffMin, s.options.BackoffMax))
+	result.AddSetting("coming back", "%s", describeBackoff(s.opts.BackoffMin, s.opts.BackoffMax))
 	s.fill(result, started, before, after)
 	samples.AddTo(result)
 	result.Conclude()
@@ -184,10 +184,10 @@ func (s *storm) fill(result *report.Report, started time.Time, before, after cli
 	}
 	whole := time.Unix(0, s.last.Load()).Sub(begin).Seconds()
 	result.AddFigures("the storm",
-		report.Figure{Name: "all served again", Value: whole, Unit: "s", Note: note, AtMost: cmp.Or(s.options.goal, StormGoal).Seconds(), Headline: true},
+		report.Figure{Name: "all served again", Value: whole, Unit: "s", Note: note, AtMost: cmp.Or(s.opts.goal, StormGoal).Seconds(), Headline: true},
 		report.Count("cut off", s.drops.Load(), ""),
 		report.Count("served again", s.served.Load(), "shown their own correct position"),
-		report.Count("failed attempts", s.crowd.live.Failed.Load(), "each was repeated"),
+		report.Count("failed attempts", s.group.stats.Failed.Load(), "each was repeated"),
 	)
 	if s.restarts() {
 		result.AddFigures("the storm", report.Figure{Name: "first served again", Value: begin.Sub(started).Seconds(), Unit: "s", Note: "since the restart began"})
@@ -200,11 +200,11 @@ func (s *storm) fill(result *report.Report, started time.Time, before, after cli
 		report.Figure{Name: "goroutines before", Value: before.Goroutines},
 		report.Figure{Name: "goroutines after", Value: after.Goroutines},
 	)
-	result.AddFigures("checked against the truth", report.Count("snapshots checked", s.crowd.tally.Snapshots.Load(), ""))
-	result.AddCurve("coming back", "cut off → correct snapshot", &s.again)
-	result.Faults = s.crowd.faults()
+	result.AddFigures("checked against the truth", report.Count("snapshots checked", s.group.tally.Snapshots.Load(), ""))
+	result.AddCurve("coming back", "cut off → correct snapshot", &s.reconnectTime)
+	result.Faults = s.group.faults()
 	result.Faults.Missed += s.drops.Load() - s.shown.Load()
-	result.Problems = append(result.Problems, s.crowd.tally.Problems()...)
+	result.Problems = append(result.Problems, s.group.tally.Problems()...)
 }
 
 // servedAgain takes note of one client that has its place back.
@@ -213,20 +213,20 @@ func (s *storm) servedAgain(right bool, lost, got time.Time) {
 	if !right {
 		return
 	}
-	s.again.Add(got.Sub(lost))
+	s.reconnectTime.Add(got.Sub(lost))
 	s.first.CompareAndSwap(0, got.UnixNano())
 	client.StoreMax(&s.last, got.UnixNano())
 	s.served.Add(1)
 }
 
-func (s *storm) restarts() bool { return s.options.Restart != "" || s.options.Pid != 0 }
+func (s *storm) restarts() bool { return s.opts.Restart != "" || s.opts.Pid != 0 }
 
 func (s *storm) how() string {
 	switch {
-	case s.options.Restart != "":
-		return "a restart: " + s.options.Restart
-	case s.options.Pid != 0:
-		return fmt.Sprintf("SIGTERM to process %d", s.options.Pid)
+	case s.opts.Restart != "":
+		return "a restart: " + s.opts.Restart
+	case s.opts.Pid != 0:
+		return fmt.Sprintf("SIGTERM to process %d", s.opts.Pid)
 	}
 	return "the clients themselves"
 }
@@ -234,21 +234,21 @@ func (s *storm) how() string {
 // cut cuts all clients off.
 func (s *storm) cut(ctx context.Context) error {
 	switch {
-	case s.options.Restart != "":
-		return runCommand(ctx, s.options.Restart, "NODE="+s.crowd.room.api.Nodes[0], "INDEX=0")
-	case s.options.Pid != 0:
-		process, err := os.FindProcess(s.options.Pid)
+	case s.opts.Restart != "":
+		return runCommand(ctx, s.opts.Restart, "NODE="+s.group.queues.api.Nodes[0], "INDEX=0")
+	case s.opts.Pid != 0:
+		process, err := os.FindProcess(s.opts.Pid)
 		if err == nil {
 			err = process.Signal(syscall.SIGTERM)
 		}
 		if err != nil {
-			return fmt.Errorf("end process %d: %w", s.options.Pid, err)
+			return fmt.Errorf("end process %d: %w", s.opts.Pid, err)
 		}
 		return nil
 	}
 	var wg sync.WaitGroup
-	for _, l := range s.links {
-		wg.Go(l.Disconnect)
+	for _, conn := range s.connections {
+		wg.Go(conn.Disconnect)
 	}
 	wg.Wait()
 	return nil

@@ -65,18 +65,18 @@ func (s *crowdServer) callNext(w http.ResponseWriter, r *http.Request) {
 	s.serveNext(w, r)
 }
 
-func storms(t *testing.T, s *crowdServer, change func(o *StormOptions)) *report.Report {
+func storms(t *testing.T, s *crowdServer, change func(opts *StormOptions)) *report.Report {
 	t.Helper()
-	o := StormOptions{
+	opts := StormOptions{
 		Nodes: []string{s.url}, Key: fakeKey, Clients: 40, Queues: 3,
 		BackoffMin: 5 * time.Millisecond, BackoffMax: 20 * time.Millisecond,
 	}
 	if change != nil {
-		change(&o)
+		change(&opts)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	result, err := Storm(ctx, o)
+	result, err := Storm(ctx, opts)
 	require.NoError(t, err)
 	return result
 }
@@ -85,9 +85,9 @@ func TestStormServesEverybodyAgain(t *testing.T) {
 	for _, protocol := range []string{"json", "protobuf"} {
 		t.Run(protocol, func(t *testing.T) {
 			var last atomic.Pointer[report.Progress]
-			result := storms(t, newCrowdFake(t), func(o *StormOptions) {
-				o.Protocol = protocol
-				o.Progress = func(p report.Progress) { last.Store(&p) }
+			result := storms(t, newCrowdFake(t), func(opts *StormOptions) {
+				opts.Protocol = protocol
+				opts.Progress = func(p report.Progress) { last.Store(&p) }
 			})
 			require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
 			require.Equal(t, 40, counted(t, result, "cut off"))
@@ -103,13 +103,13 @@ func TestStormServesEverybodyAgain(t *testing.T) {
 }
 
 func TestStormAllAtOnce(t *testing.T) {
-	result := storms(t, newCrowdFake(t), func(o *StormOptions) { o.BackoffMin, o.BackoffMax = 0, 0 })
+	result := storms(t, newCrowdFake(t), func(opts *StormOptions) { opts.BackoffMin, opts.BackoffMax = 0, 0 })
 	require.True(t, result.OK, "%+v", result.Problems)
 	require.Contains(t, result.Settings, report.Setting{Name: "coming back", Value: "all at once"})
 }
 
 func TestStormThatTakesTooLongFails(t *testing.T) {
-	result := storms(t, newCrowdFake(t), func(o *StormOptions) { o.goal = time.Nanosecond })
+	result := storms(t, newCrowdFake(t), func(opts *StormOptions) { opts.goal = time.Nanosecond })
 	require.False(t, result.OK)
 	require.Equal(t, "goal missed: all served again", result.Verdict)
 }
@@ -128,7 +128,7 @@ func TestStormOfARestart(t *testing.T) {
 			s.cut(b, 3001)
 		}
 	})
-	result := storms(t, s, func(o *StormOptions) { o.Pid = os.Getpid() })
+	result := storms(t, s, func(opts *StormOptions) { opts.Pid = os.Getpid() })
 	require.True(t, result.OK, "%+v", result.Problems)
 	require.Equal(t, 40, counted(t, result, "served again"))
 	require.Positive(t, result.Figure("first served again").Value)
@@ -183,24 +183,24 @@ func TestStormReportsPlantedFaults(t *testing.T) {
 }
 
 func TestStandingClientsKnowThatNobodyMoves(t *testing.T) {
-	c := &standing{crowd: &crowd{tally: check.NewTally()}, p: &joiner{booking: "b"}, place: 5}
+	c := &stationaryClient{group: &clientGroup{tally: check.NewTally()}, patient: &joinedPatient{booking: "b"}, position: 5}
 	c.OnPosition(client.PositionUpdate{Position: 5, Minutes: 50}, time.Now())
 	c.OnPosition(client.PositionUpdate{Position: 4, Minutes: 40}, time.Now())
 	c.OnPublication([]byte(`{"type":"MY_BOOKING_ASSIGNED"}`), time.Now())
-	require.Equal(t, report.Faults{WrongPositions: 1, Duplicates: 1, WrongNews: 1}, c.crowd.tally.Faults())
+	require.Equal(t, report.Faults{WrongPositions: 1, Duplicates: 1, WrongNews: 1}, c.group.tally.Faults())
 }
 
 func TestStormRefusesBadOptions(t *testing.T) {
-	for want, change := range map[string]func(o *StormOptions){
-		"shortest wait": func(o *StormOptions) { o.BackoffMin = time.Hour },
-		"not both":      func(o *StormOptions) { o.Pid, o.Restart = 1, "true" },
-		"API key":       func(o *StormOptions) { o.Key = "" },
-		"too few":       func(o *StormOptions) { o.Clients = 0 },
-		"protocol must": func(o *StormOptions) { o.Protocol = "xml" },
+	for want, change := range map[string]func(opts *StormOptions){
+		"shortest wait": func(opts *StormOptions) { opts.BackoffMin = time.Hour },
+		"not both":      func(opts *StormOptions) { opts.Pid, opts.Restart = 1, "true" },
+		"API key":       func(opts *StormOptions) { opts.Key = "" },
+		"too few":       func(opts *StormOptions) { opts.Clients = 0 },
+		"protocol must": func(opts *StormOptions) { opts.Protocol = "xml" },
 	} {
-		o := StormOptions{Nodes: []string{"http://127.0.0.1:1"}, Key: fakeKey, Clients: 5, BackoffMax: time.Second}
-		change(&o)
-		result, err := Storm(t.Context(), o)
+		opts := StormOptions{Nodes: []string{"http://127.0.0.1:1"}, Key: fakeKey, Clients: 5, BackoffMax: time.Second}
+		change(&opts)
+		result, err := Storm(t.Context(), opts)
 		require.ErrorContains(t, err, want)
 		require.Nil(t, result)
 	}

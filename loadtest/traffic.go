@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// tellEvery is how often the workers learn the truth and check.
-	tellEvery = 50 * time.Millisecond
+	// updateInterval is how often the workers learn the truth and check.
+	updateInterval = 50 * time.Millisecond
 	// restBetweenBursts lets the server come to rest when no rate is given.
 	restBetweenBursts = 200 * time.Millisecond
 )
@@ -69,40 +69,40 @@ func (t *Traffic) check() error {
 	return nil
 }
 
-// seat is where a patient waits, by its number.
-type seat struct {
-	queue int
-	rank  int // place in the queue at the beginning, from 1
-	link  int // the phone
+// placement is where a patient waits, by its number.
+type placement struct {
+	queue      int
+	rank       int // place in the queue at the beginning, from 1
+	connection int // the phone
 }
 
-// links is how many phones there are.
-func (t *Traffic) links() int {
+// connections is how many phones there are.
+func (t *Traffic) connections() int {
 	n := 0
 	for q := range t.Queues {
-		n += t.phones(q)
+		n += t.connectionsOf(q)
 	}
 	return n
 }
 
-// waiting is how many patients wait in a queue.
-func (t *Traffic) waiting(queue int) int {
+// patientsOf is how many patients wait in a queue.
+func (t *Traffic) patientsOf(queue int) int {
 	return (t.Patients*(queue+1))/t.Queues - (t.Patients*queue)/t.Queues
 }
 
-func (t *Traffic) phones(queue int) int {
-	return (t.waiting(queue) + t.Watch - 1) / t.Watch
+func (t *Traffic) connectionsOf(queue int) int {
+	return (t.patientsOf(queue) + t.Watch - 1) / t.Watch
 }
 
-// seats gives every patient a queue, a rank and a phone.
-func (t *Traffic) seats() []seat {
-	list := make([]seat, 0, t.Patients)
+// placements gives every patient a queue, a rank and a phone.
+func (t *Traffic) placements() []placement {
+	list := make([]placement, 0, t.Patients)
 	phones := 0
 	for q := range t.Queues {
-		for i := range t.waiting(q) {
-			list = append(list, seat{queue: q, rank: i + 1, link: phones + i%t.phones(q)})
+		for i := range t.patientsOf(q) {
+			list = append(list, placement{queue: q, rank: i + 1, connection: phones + i%t.connectionsOf(q)})
 		}
-		phones += t.phones(q)
+		phones += t.connectionsOf(q)
 	}
 	return list
 }
@@ -116,21 +116,21 @@ func (t *Traffic) heads() int {
 	return int(min(most, t.Rate*t.Duration.Seconds()+float64(t.Doctors)+1))
 }
 
-// rush plays traffic: it serves heads and lets the crew check what the clients
+// trafficRun plays traffic: it serves heads and lets the crew check what the clients
 // are told.
-type rush struct {
-	traffic Traffic
-	crew    *crew
-	ledger  *check.DepartureLog
-	tally   *check.Tally // what is found on this side
+type trafficRun struct {
+	traffic    Traffic
+	workers    *workers
+	departures *check.DepartureLog
+	tally      *check.Tally // what is found on this side
 	// serve serves one head and waits until it is. It returns errEmpty when
 	// nobody waits any more.
 	serve func(ctx context.Context, queue, doctor int) error
-	// after does what follows once the patients who were served have left. Nil
+	// afterServe does what follows once the patients who were served have left. Nil
 	// if nothing does.
-	after func(ctx context.Context, queue, doctor int) error
-	// usage reads what the server has used. Nil if nobody knows.
-	usage func(ctx context.Context) (client.Usage, error)
+	afterServe func(ctx context.Context, queue, doctor int) error
+	// readUsage reads what the server has used. Nil if nobody knows.
+	readUsage func(ctx context.Context) (client.Usage, error)
 
 	mu     sync.Mutex
 	status check.Status
@@ -152,11 +152,11 @@ type burst struct {
 	to []int // departures of each queue after it
 }
 
-var errEmpty = errors.New("nobody waits any more")
+var errQueueEmpty = errors.New("nobody waits any more")
 
 // run plays traffic and reports. It may be called again with other traffic for
 // the same clients.
-func (r *rush) run(ctx context.Context, scenario string, requests *client.RequestStats) (*report.Report, error) {
+func (r *trafficRun) run(ctx context.Context, scenario string, requests *client.RequestStats) (*report.Report, error) {
 	if err := r.play(ctx); err != nil {
 		return nil, err
 	}
@@ -164,30 +164,30 @@ func (r *rush) run(ctx context.Context, scenario string, requests *client.Reques
 }
 
 // play serves for the duration and waits until every client knows.
-func (r *rush) play(ctx context.Context) error {
+func (r *trafficRun) play(ctx context.Context) error {
 	r.bursts, r.first = nil, make([]int, r.traffic.Queues)
 	for q := range r.first {
-		r.first[q], _ = r.ledger.Departed(q)
+		r.first[q], _ = r.departures.Departed(q)
 	}
-	stop, failed := r.keepTelling(ctx)
+	stop, failed := r.keepUpdating(ctx)
 	defer stop()
 	var err error
-	if r.used[0], err = r.use(ctx); err != nil {
+	if r.used[0], err = r.serverUsage(ctx); err != nil {
 		return err
 	}
-	if err := r.tell(); err != nil {
+	if err := r.update(); err != nil {
 		return err
 	}
-	r.begin = r.now()
+	r.begin = r.lastStatus()
 	r.started = time.Now()
 	r.sampler = report.NewSampler(r.started,
-		report.Measure{Chart: "deliveries", Name: "deliveries", Unit: "1/s", Rate: true, Read: func() float64 { return float64(r.now().Messages) }},
-		report.Measure{Chart: "behind", Name: "clients behind", Unit: "", Rate: false, Read: func() float64 { return float64(r.now().Behind) }},
+		report.Measure{Chart: "deliveries", Name: "deliveries", Unit: "1/s", Rate: true, Read: func() float64 { return float64(r.lastStatus().Messages) }},
+		report.Measure{Chart: "behind", Name: "clients behind", Unit: "", Rate: false, Read: func() float64 { return float64(r.lastStatus().Behind) }},
 	)
 	stopSampling := r.sampler.Run()
 	defer stopSampling()
 	stopProgress := report.ShowProgress(r.traffic.Progress, func() report.Progress {
-		s := r.now()
+		s := r.lastStatus()
 		return report.Progress{
 			Done:  min(int64(time.Since(r.started).Seconds()), int64(r.traffic.Duration.Seconds())),
 			Total: int64(math.Ceil(r.traffic.Duration.Seconds())), What: "seconds",
@@ -209,25 +209,25 @@ func (r *rush) play(ctx context.Context) error {
 		err = r.serveStream(serving)
 	}
 	r.took = time.Since(r.started)
-	if err := errors.Join(err, r.tell()); err != nil {
+	if err := errors.Join(err, r.update()); err != nil {
 		return err
 	}
-	r.end = r.now()
-	if r.used[1], err = r.use(ctx); err != nil {
+	r.end = r.lastStatus()
+	if r.used[1], err = r.serverUsage(ctx); err != nil {
 		return err
 	}
 	return r.settle(ctx)
 }
 
-func (r *rush) use(ctx context.Context) (client.Usage, error) {
-	if r.usage == nil {
+func (r *trafficRun) serverUsage(ctx context.Context) (client.Usage, error) {
+	if r.readUsage == nil {
 		return client.Usage{}, nil
 	}
-	return r.usage(ctx)
+	return r.readUsage(ctx)
 }
 
 // serveStream serves every queue at its rate.
-func (r *rush) serveStream(parent context.Context) error {
+func (r *trafficRun) serveStream(parent context.Context) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	until := r.started.Add(r.traffic.Duration)
@@ -248,7 +248,7 @@ func (r *rush) serveStream(parent context.Context) error {
 						return
 					}
 					err := r.serveOne(ctx, q, d)
-					if errors.Is(err, errEmpty) {
+					if errors.Is(err, errQueueEmpty) {
 						return
 					}
 					if err != nil {
@@ -266,15 +266,15 @@ func (r *rush) serveStream(parent context.Context) error {
 	return nil
 }
 
-func (r *rush) serveOne(ctx context.Context, queue, doctor int) error {
-	if err := r.serve(ctx, queue, doctor); err != nil || r.after == nil {
+func (r *trafficRun) serveOne(ctx context.Context, queue, doctor int) error {
+	if err := r.serve(ctx, queue, doctor); err != nil || r.afterServe == nil {
 		return err
 	}
-	return r.after(ctx, queue, doctor)
+	return r.afterServe(ctx, queue, doctor)
 }
 
 // atOnce does something for every doctor of a burst side by side.
-func (r *rush) atOnce(ctx context.Context, do func(ctx context.Context, queue, doctor int) error) error {
+func (r *trafficRun) atOnce(ctx context.Context, do func(ctx context.Context, queue, doctor int) error) error {
 	errs := make([]error, r.traffic.Burst)
 	var wg sync.WaitGroup
 	for i := range r.traffic.Burst {
@@ -285,7 +285,7 @@ func (r *rush) atOnce(ctx context.Context, do func(ctx context.Context, queue, d
 }
 
 // serveBursts serves several heads at once, again and again.
-func (r *rush) serveBursts(ctx context.Context) error {
+func (r *trafficRun) serveBursts(ctx context.Context) error {
 	rest := restBetweenBursts
 	if r.traffic.Rate > 0 {
 		rest = time.Duration(float64(time.Second) / r.traffic.Rate)
@@ -293,21 +293,21 @@ func (r *rush) serveBursts(ctx context.Context) error {
 	for time.Since(r.started) < r.traffic.Duration {
 		b := burst{at: time.Now(), to: make([]int, r.traffic.Queues)}
 		err := r.atOnce(ctx, r.serve)
-		if errors.Is(err, errEmpty) {
+		if errors.Is(err, errQueueEmpty) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 		for q := range b.to {
-			b.to[q], _ = r.ledger.Departed(q)
+			b.to[q], _ = r.departures.Departed(q)
 		}
 		r.bursts = append(r.bursts, b)
 		if err := r.settle(ctx); err != nil {
 			return err
 		}
-		if r.after != nil {
-			if err := r.atOnce(ctx, r.after); err != nil {
+		if r.afterServe != nil {
+			if err := r.atOnce(ctx, r.afterServe); err != nil {
 				return err
 			}
 			if err := r.settle(ctx); err != nil {
@@ -322,36 +322,36 @@ func (r *rush) serveBursts(ctx context.Context) error {
 }
 
 // settle waits until every client shows the newest state, or should have.
-func (r *rush) settle(ctx context.Context) error {
+func (r *trafficRun) settle(ctx context.Context) error {
 	for until := time.Now().Add(r.traffic.Bound + time.Second); ; {
-		if err := r.tell(); err != nil {
+		if err := r.update(); err != nil {
 			return err
 		}
-		if r.now().Behind == 0 {
+		if r.lastStatus().Behind == 0 {
 			return nil
 		}
 		if time.Now().After(until) {
 			return nil
 		}
-		if err := client.Pause(ctx, tellEvery/2); err != nil {
+		if err := client.Pause(ctx, updateInterval/2); err != nil {
 			return err
 		}
 	}
 }
 
-// now is the last known state of the fleet.
-func (r *rush) now() check.Status {
+// lastStatus is the last known state of the fleet.
+func (r *trafficRun) lastStatus() check.Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.status
 }
 
-// tell tells the workers what is true and learns where they stand.
-func (r *rush) tell() error {
+// update tells the workers what is true and learns where they stand.
+func (r *trafficRun) update() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t, links := r.ledger.Next()
-	s, err := r.crew.tell(t, links)
+	t, links := r.departures.Next()
+	s, err := r.workers.update(t, links)
 	if err != nil {
 		return err
 	}
@@ -360,15 +360,15 @@ func (r *rush) tell() error {
 	return nil
 }
 
-// keepTelling tells the workers until it is stopped, and why it could not.
-func (r *rush) keepTelling(ctx context.Context) (stop func(), failed <-chan error) {
+// keepUpdating tells the workers until it is stopped, and why it could not.
+func (r *trafficRun) keepUpdating(ctx context.Context) (stop func(), failed <-chan error) {
 	ctx, cancel := context.WithCancel(ctx)
 	failure := make(chan error, 1)
 	var done sync.WaitGroup
 	done.Go(func() {
 		defer close(failure)
-		for client.Pause(ctx, tellEvery) == nil {
-			if err := r.tell(); err != nil {
+		for client.Pause(ctx, updateInterval) == nil {
+			if err := r.update(); err != nil {
 				failure <- err
 				return
 			}
@@ -380,37 +380,37 @@ func (r *rush) keepTelling(ctx context.Context) (stop func(), failed <-chan erro
 	}, failure
 }
 
-// await waits until all connections of a number are up.
-func (r *rush) await(ctx context.Context, links int, limit time.Duration) error {
+// awaitConnected waits until all connections of a number are up.
+func (r *trafficRun) awaitConnected(ctx context.Context, links int, limit time.Duration) error {
 	for until := time.Now().Add(limit); ; {
-		if err := r.tell(); err != nil {
+		if err := r.update(); err != nil {
 			return err
 		}
-		s := r.now()
+		s := r.lastStatus()
 		if s.Connected >= int64(links) && s.Behind == 0 {
 			return nil // they are connected, and what they were shown is known
 		}
 		if s.Refused > 0 || time.Now().After(until) {
 			return fmt.Errorf("%d of %d clients are connected, %d were refused, %d attempts failed", s.Connected, links, s.Refused, s.Failed)
 		}
-		if err := client.Pause(ctx, tellEvery); err != nil {
+		if err := client.Pause(ctx, updateInterval); err != nil {
 			return err
 		}
 	}
 }
 
 // report sums up what was measured.
-func (r *rush) report(scenario string, requests *client.RequestStats) (*report.Report, error) {
+func (r *trafficRun) report(scenario string, requests *client.RequestStats) (*report.Report, error) {
 	var err error
-	news, links := r.ledger.Next()
-	if r.outcome, err = r.crew.conclude(news, links); err != nil {
+	news, links := r.departures.Next()
+	if r.outcome, err = r.workers.conclude(news, links); err != nil {
 		return nil, err
 	}
 	o := r.outcome
 	result := report.New(scenario, r.started)
 	result.Took = r.took.Seconds()
 	t := r.traffic
-	result.AddSetting("patients", "%d in %d queues, %d on each phone: %d connections", t.Patients, t.Queues, t.Watch, t.links())
+	result.AddSetting("patients", "%d in %d queues, %d on each phone: %d connections", t.Patients, t.Queues, t.Watch, t.connections())
 	switch {
 	case t.Burst > 0:
 		result.AddSetting("served", "%d heads at the same moment, the next when every client shows it", t.Burst)
@@ -428,7 +428,7 @@ func (r *rush) report(scenario string, requests *client.RequestStats) (*report.R
 	conveyed := r.end.Conveyed - r.begin.Conveyed
 	heads := 0
 	for q := range t.Queues {
-		n, _ := r.ledger.Departed(q)
+		n, _ := r.departures.Departed(q)
 		heads += n - r.first[q]
 	}
 	result.AddFigures("traffic",
@@ -437,7 +437,7 @@ func (r *rush) report(scenario string, requests *client.RequestStats) (*report.R
 		report.Figure{Name: "frames", Value: float64(frames) / seconds, Unit: "1/s"},
 		report.Figure{Name: "heads served", Value: float64(heads) / seconds, Unit: "1/s", Note: fmt.Sprintf("%d in all", heads)},
 	)
-	if cpu := r.used[1].CPU - r.used[0].CPU; r.usage != nil && messages > 0 {
+	if cpu := r.used[1].CPU - r.used[0].CPU; r.readUsage != nil && messages > 0 {
 		result.AddFigures("cost of the server",
 			report.Figure{Name: "CPU per million deliveries", Value: cpu / float64(messages) * 1e6, Unit: "s", Headline: true},
 			report.Figure{Name: "CPU per million changes conveyed", Value: cpu / float64(max(conveyed, 1)) * 1e6, Unit: "s"},
@@ -462,7 +462,7 @@ func (r *rush) report(scenario string, requests *client.RequestStats) (*report.R
 		report.Count("failed attempts to connect", r.end.Failed-r.begin.Failed, ""),
 	)
 	result.AddCurve("latency", changeToClient, &o.Latency)
-	last, all := r.spread()
+	last, all := r.lastClientLatency()
 	result.AddCurve("latency", headToLast, last)
 	if t.Burst > 0 {
 		result.AddCurve("latency", burstToLast, all)
@@ -490,9 +490,9 @@ const (
 	burstToLast    = "heads served at once → every client"
 )
 
-// spread measures how long each change took to reach the last client that had to
+// lastClientLatency measures how long each change took to reach the last client that had to
 // show it, and each burst to reach everybody.
-func (r *rush) spread() (last, bursts *report.Histogram) {
+func (r *trafficRun) lastClientLatency() (last, bursts *report.Histogram) {
 	last, bursts = new(report.Histogram), new(report.Histogram)
 	shown := func(queue, k int) int64 {
 		if queue < len(r.outcome.Last) && k < len(r.outcome.Last[queue]) {
@@ -500,7 +500,7 @@ func (r *rush) spread() (last, bursts *report.Histogram) {
 		}
 		return 0
 	}
-	for q, d := range r.ledger.All() {
+	for q, d := range r.departures.All() {
 		for k := r.first[q]; k < len(d.Answered); k++ {
 			if at := shown(q, k); at != 0 {
 				last.Add(time.Duration(at - d.Sent[k]))

@@ -11,14 +11,14 @@ import (
 	"nowserving/loadtest/check"
 )
 
-// story is a visit and all that happens in it.
-type story struct {
+// visitPlan is a visit and all that happens in it.
+type visitPlan struct {
 	Visit
 	// phone says that the patient joins by phone; otherwise the desk does it.
 	phone bool
 	// held and back are when the patient steps aside and comes back. A patient
 	// who leaves while held has no back.
-	held, back time.Time
+	held, returned time.Time
 	// leaves is when a patient gives up waiting. Zero: at closing time, if the
 	// patient was not called.
 	leaves time.Time
@@ -29,26 +29,26 @@ type story struct {
 	// from is the visit this one continues: the patient is moved on when it
 	// arrives here, and that ends the other.
 	from string
-	// movesOn says that another visit continues this one.
-	movesOn bool
+	// transferred says that another visit continues this one.
+	transferred bool
 }
 
 // dayService is one service of a made-up day.
 type dayService struct {
 	generatedService // doctors are as many as the visits need
-	onward           []onward
+	transfers        []transferShare
 }
 
-// onward is where patients go afterwards.
-type onward struct {
+// transferShare is where patients go afterwards.
+type transferShare struct {
 	to    int // an index further down the list
 	share float64
 }
 
 var dayServices = []dayService{
-	{generatedService{name: "general", share: 0.60, minutes: 8, spread: 0.5}, []onward{{2, 0.25}, {3, 0.30}}},
-	{generatedService{name: "dental", share: 0.15, minutes: 16, spread: 0.6}, []onward{{3, 0.15}}},
-	{generatedService{name: "laboratory", share: 0.15, minutes: 4, spread: 0.4}, []onward{{3, 0.10}}},
+	{generatedService{name: "general", share: 0.60, minutes: 8, spread: 0.5}, []transferShare{{2, 0.25}, {3, 0.30}}},
+	{generatedService{name: "dental", share: 0.15, minutes: 16, spread: 0.6}, []transferShare{{3, 0.15}}},
+	{generatedService{name: "laboratory", share: 0.15, minutes: 4, spread: 0.4}, []transferShare{{3, 0.10}}},
 	{generatedService{name: "pharmacy", share: 0.10, minutes: 3, spread: 0.4}, nil},
 }
 
@@ -70,7 +70,7 @@ const (
 
 // generateDay makes up a day with all that happens in a clinic. The same seed
 // gives the same day.
-func generateDay(visits int, seed uint64) ([]story, error) {
+func generateDay(visits int, seed uint64) ([]visitPlan, error) {
 	if visits < 1 || visits > maxVisits {
 		return nil, fmt.Errorf("visits must be between 1 and %d, not %d", maxVisits, visits)
 	}
@@ -79,32 +79,32 @@ func generateDay(visits int, seed uint64) ([]story, error) {
 		return nil, fmt.Errorf("opening hour: %w", err)
 	}
 	random := rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // the same seed must give the same day
-	byService := make([][]story, len(dayServices))
+	byService := make([][]visitPlan, len(dayServices))
 	for i := range visits {
 		s := weighted(random, len(dayServices), func(i int) float64 { return dayServices[i].share })
 		hour := weighted(random, len(dayHours), func(i int) float64 { return dayHours[i] })
 		arrived := open.Add(time.Duration(hour)*time.Hour + time.Duration(random.IntN(3600))*time.Second)
-		byService[s] = append(byService[s], story{
+		byService[s] = append(byService[s], visitPlan{
 			Visit: Visit{ID: strconv.Itoa(i + 1), Service: dayServices[s].name, Arrived: arrived},
 			phone: random.Float64() < byPhone,
 		})
 	}
-	var day []story
+	var day []visitPlan
 	for i, s := range dayServices {
 		list := byService[i]
-		slices.SortStableFunc(list, func(a, b story) int { return a.Arrived.Compare(b.Arrived) })
+		slices.SortStableFunc(list, func(a, b visitPlan) int { return a.Arrived.Compare(b.Arrived) })
 		for j := range list {
 			list[j].plan(random)
 		}
 		s.work(random, list)
 		for j := range list {
-			if next, to, moves := list[j].moveOn(random, s.onward); moves {
+			if next, to, moves := list[j].transfer(random, s.transfers); moves {
 				byService[to] = append(byService[to], next)
 			}
 		}
 		day = append(day, list...)
 	}
-	slices.SortStableFunc(day, func(a, b story) int { return a.Arrived.Compare(b.Arrived) })
+	slices.SortStableFunc(day, func(a, b visitPlan) int { return a.Arrived.Compare(b.Arrived) })
 	return day, nil
 }
 
@@ -115,47 +115,49 @@ func between(random *rand.Rand, at time.Time, from, to float64) time.Time {
 }
 
 // plan decides what a patient will do, should it have to wait so long.
-func (s *story) plan(random *rand.Rand) {
+func (plan *visitPlan) plan(random *rand.Rand) {
 	if random.Float64() < holding {
-		s.held = between(random, s.Arrived, 1, 10)
-		s.back = between(random, s.held, 3, 20)
+		plan.held = between(random, plan.Arrived, 1, 10)
+		plan.returned = between(random, plan.held, 3, 20)
 	}
 	if random.Float64() < givingUp {
-		s.leaves = between(random, s.Arrived, 5, 40)
+		plan.leaves = between(random, plan.Arrived, 5, 40)
 	}
-	s.noShow = random.Float64() < notComing
+	plan.noShow = random.Float64() < notComing
 }
 
-// here tells whether the patient can be called at a moment.
-func (s *story) here(now time.Time) bool {
-	away := !s.held.IsZero() && !s.held.After(now) && s.back.After(now)
-	return !s.gone(now) && !away
+// present tells whether the patient can be called at a moment.
+func (plan *visitPlan) present(now time.Time) bool {
+	away := !plan.held.IsZero() && !plan.held.After(now) && plan.returned.After(now)
+	return !plan.gone(now) && !away
 }
 
 // gone tells whether the patient has left by a moment.
-func (s *story) gone(now time.Time) bool { return !s.leaves.IsZero() && !s.leaves.After(now) }
+func (plan *visitPlan) gone(now time.Time) bool {
+	return !plan.leaves.IsZero() && !plan.leaves.After(now)
+}
 
-// called drops what the patient would have done had the wait been longer.
-func (s *story) called(now time.Time) {
-	s.leaves = time.Time{}
-	if !s.held.IsZero() && s.held.After(now) {
-		s.held, s.back = time.Time{}, time.Time{}
+// dropAfterCall drops what the patient would have done had the wait been longer.
+func (plan *visitPlan) dropAfterCall(now time.Time) {
+	plan.leaves = time.Time{}
+	if !plan.held.IsZero() && plan.held.After(now) {
+		plan.held, plan.returned = time.Time{}, time.Time{}
 	}
 }
 
-// left drops what the patient would have done had it stayed.
-func (s *story) left() {
-	s.noShow = false
-	if !s.held.IsZero() && !s.held.Before(s.leaves) {
-		s.held, s.back = time.Time{}, time.Time{}
+// dropAfterLeaving drops what the patient would have done had it stayed.
+func (plan *visitPlan) dropAfterLeaving() {
+	plan.noShow = false
+	if !plan.held.IsZero() && !plan.held.Before(plan.leaves) {
+		plan.held, plan.returned = time.Time{}, time.Time{}
 	}
-	if !s.back.IsZero() && !s.back.Before(s.leaves) {
-		s.back = time.Time{}
+	if !plan.returned.IsZero() && !plan.returned.Before(plan.leaves) {
+		plan.returned = time.Time{}
 	}
 }
 
 // work lets as many doctors as are needed work through a service's arrivals.
-func (s dayService) work(random *rand.Rand, list []story) {
+func (s dayService) work(random *rand.Rand, list []visitPlan) {
 	opened := time.Duration(len(dayHours)) * time.Hour
 	s.doctors = max(1, int(math.Ceil(float64(len(list))*s.minutes*math.Exp(s.spread*s.spread/2)/(opened.Minutes()*dayLoad))))
 	free := make([]time.Time, s.doctors) // when each doctor will be
@@ -168,7 +170,7 @@ func (s dayService) work(random *rand.Rand, list []story) {
 			waiting = append(waiting, next)
 		}
 		waiting = slices.DeleteFunc(waiting, func(i int) bool { return list[i].gone(now) })
-		turn := slices.IndexFunc(waiting, func(i int) bool { return list[i].here(now) })
+		turn := slices.IndexFunc(waiting, func(i int) bool { return list[i].present(now) })
 		if turn < 0 {
 			// Nobody to call: the doctor is idle until somebody arrives or comes back.
 			wake := time.Time{}
@@ -176,7 +178,7 @@ func (s dayService) work(random *rand.Rand, list []story) {
 				wake = list[next].Arrived
 			}
 			for _, i := range waiting {
-				if back := list[i].back; wake.IsZero() || back.Before(wake) {
+				if back := list[i].returned; wake.IsZero() || back.Before(wake) {
 					wake = back
 				}
 			}
@@ -186,58 +188,58 @@ func (s dayService) work(random *rand.Rand, list []story) {
 			continue
 		}
 		if random.Float64() < outOfTurn {
-			if other := random.IntN(min(len(waiting), 4)); list[waiting[other]].here(now) {
+			if other := random.IntN(min(len(waiting), 4)); list[waiting[other]].present(now) {
 				turn = other
 			}
 		}
 		v := &list[waiting[turn]]
 		waiting = slices.Delete(waiting, turn, turn+1)
-		v.called(now)
+		v.dropAfterCall(now)
 		// A few seconds pass between two patients.
 		v.Called = now.Add(time.Duration(5+random.IntN(40)) * time.Second)
 		minutes := s.minutes * math.Exp(s.spread*random.NormFloat64())
 		v.Completed = v.Called.Add(time.Duration(minutes * float64(time.Minute))).Truncate(time.Second)
 		if v.noShow {
-			v.callAgain(random)
+			v.planRecalls(random)
 		}
 		free[doctor] = v.Completed
 	}
 	for i := range list {
 		if list[i].Called.IsZero() {
-			list[i].left()
+			list[i].dropAfterLeaving()
 		}
 	}
 }
 
-// callAgain calls somebody who does not come once or twice more, and gives up.
-func (s *story) callAgain(random *rand.Rand) {
-	at := s.Called
+// planRecalls calls somebody who does not come once or twice more, and gives up.
+func (plan *visitPlan) planRecalls(random *rand.Rand) {
+	at := plan.Called
 	for range 1 + random.IntN(2) {
 		at = between(random, at, 1.2, 2.5)
-		s.recalls = append(s.recalls, at)
+		plan.recalls = append(plan.recalls, at)
 	}
-	s.Completed = between(random, at, 1, 2)
+	plan.Completed = between(random, at, 1, 2)
 }
 
-// moveOn decides where a patient goes after a visit.
-func (s *story) moveOn(random *rand.Rand, to []onward) (next story, service int, moves bool) {
-	if s.Called.IsZero() || s.noShow {
-		return story{}, 0, false
+// transfer decides where a patient goes after a visit.
+func (plan *visitPlan) transfer(random *rand.Rand, to []transferShare) (next visitPlan, service int, moves bool) {
+	if plan.Called.IsZero() || plan.noShow {
+		return visitPlan{}, 0, false
 	}
 	x := random.Float64()
 	for _, o := range to {
 		if x -= o.share; x < 0 {
-			s.movesOn = true
-			return story{Visit: Visit{ID: s.ID + "+", Service: dayServices[o.to].name, Arrived: s.Completed}, from: s.ID}, o.to, true
+			plan.transferred = true
+			return visitPlan{Visit: Visit{ID: plan.ID + "+", Service: dayServices[o.to].name, Arrived: plan.Completed}, from: plan.ID}, o.to, true
 		}
 	}
-	return story{}, 0, false
+	return visitPlan{}, 0, false
 }
 
-// over is when the last thing of a visit happens.
-func (s *story) over() time.Time {
-	last := s.Arrived
-	for _, at := range []time.Time{s.Called, s.Completed, s.held, s.back, s.leaves} {
+// end is when the last thing of a visit happens.
+func (plan *visitPlan) end() time.Time {
+	last := plan.Arrived
+	for _, at := range []time.Time{plan.Called, plan.Completed, plan.held, plan.returned, plan.leaves} {
 		last = check.Later(last, at)
 	}
 	return last

@@ -18,40 +18,40 @@ import (
 // scenario wants more processes; it then calls Work.
 const WorkerCommand = "worker"
 
-// order is one line to a worker. Every order is answered by one line.
-type order struct {
-	Fleet *check.Options         `json:"fleet,omitempty"`
-	Links []check.ConnectionSpec `json:"links,omitempty"`
-	Truth *check.Truth           `json:"truth,omitempty"`
+// command is one line to a worker. Every order is answered by one line.
+type command struct {
+	Checker     *check.Options         `json:"fleet,omitempty"`
+	Connections []check.ConnectionSpec `json:"links,omitempty"`
+	Truth       *check.Truth           `json:"truth,omitempty"`
 	// Conclude, with a truth, closes the books: whoever does not know it by now
 	// will be late. The clients go on, and new books begin.
-	Conclude bool       `json:"conclude,omitempty"`
-	Bare     *bareOrder `json:"bare,omitempty"`
+	Conclude bool         `json:"conclude,omitempty"`
+	Bare     *bareCommand `json:"bare,omitempty"`
 }
 
-// word is a worker's answer.
-type word struct {
+// reply is a worker's answer.
+type reply struct {
 	Status  check.Status  `json:"status"`
 	Outcome *check.Result `json:"outcome,omitempty"`
-	Bare    *bareWord     `json:"bare,omitempty"`
+	Bare    *bareReply    `json:"bare,omitempty"`
 	Error   string        `json:"error,omitempty"`
 }
 
 // Work holds clients for another process: orders come on in, a line each, and
 // are answered on out. It ends when in does.
 func Work(ctx context.Context, in io.Reader, out io.Writer) error {
-	var w worker
-	defer w.close()
+	var s workerServer
+	defer s.close()
 	decoder, encoder := json.NewDecoder(in), json.NewEncoder(out)
 	for {
-		var o order
-		if err := decoder.Decode(&o); err != nil {
+		var c command
+		if err := decoder.Decode(&c); err != nil {
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
 				return nil
 			}
 			return fmt.Errorf("read an order: %w", err)
 		}
-		answer, err := w.do(ctx, o)
+		answer, err := s.execute(ctx, c)
 		if err != nil {
 			answer.Error = err.Error()
 		}
@@ -61,51 +61,51 @@ func Work(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 }
 
-// worker is one process, or one part of this one.
-type worker struct {
-	fleet *check.Checker
-	bare  *bareServer
+// workerServer is one process, or one part of this one.
+type workerServer struct {
+	checker *check.Checker
+	bare    *bareServer
 }
 
-func (w *worker) close() {
-	if w.fleet != nil {
-		w.fleet.Close()
+func (s *workerServer) close() {
+	if s.checker != nil {
+		s.checker.Close()
 	}
-	if w.bare != nil {
-		w.bare.close()
+	if s.bare != nil {
+		s.bare.close()
 	}
 }
 
-func (w *worker) do(ctx context.Context, o order) (word, error) {
-	if o.Bare != nil {
-		return w.serveBare(ctx, o.Bare)
+func (s *workerServer) execute(ctx context.Context, c command) (reply, error) {
+	if c.Bare != nil {
+		return s.serveBare(ctx, c.Bare)
 	}
-	if o.Fleet != nil {
-		if w.fleet != nil {
-			w.fleet.Close()
+	if c.Checker != nil {
+		if s.checker != nil {
+			s.checker.Close()
 		}
-		w.fleet = check.NewChecker(*o.Fleet)
+		s.checker = check.NewChecker(*c.Checker)
 	}
-	if w.fleet == nil {
-		return word{}, errors.New("an order before there is a fleet")
+	if s.checker == nil {
+		return reply{}, errors.New("an order before there is a fleet")
 	}
-	for _, l := range o.Links {
-		if err := w.fleet.Open(ctx, l); err != nil {
-			return word{}, err
+	for _, l := range c.Connections {
+		if err := s.checker.Open(ctx, l); err != nil {
+			return reply{}, err
 		}
 	}
-	if o.Truth != nil {
-		w.fleet.Update(*o.Truth)
+	if c.Truth != nil {
+		s.checker.Update(*c.Truth)
 	}
-	answer := word{Status: w.fleet.Status()}
-	if o.Conclude {
-		answer.Outcome = w.fleet.Conclude(o.Truth.Until)
+	answer := reply{Status: s.checker.Status()}
+	if c.Conclude {
+		answer.Outcome = s.checker.Conclude(c.Truth.Until)
 	}
 	return answer, nil
 }
 
-// hand is a worker as its employer sees it: one order at a time.
-type hand struct {
+// worker is a worker as its employer sees it: one order at a time.
+type worker struct {
 	mu      sync.Mutex
 	in      io.WriteCloser
 	decoder *json.Decoder
@@ -113,8 +113,8 @@ type hand struct {
 	wait    func() error
 }
 
-// hire starts a worker: a process of this program, or a part of this process.
-func hire(ctx context.Context, process bool) (*hand, error) {
+// startWorker starts a worker: a process of this program, or a part of this process.
+func startWorker(ctx context.Context, process bool) (*worker, error) {
 	if !process {
 		orders, in := io.Pipe()
 		answers, out := io.Pipe()
@@ -123,7 +123,7 @@ func hire(ctx context.Context, process bool) (*hand, error) {
 			err := Work(ctx, orders, out)
 			done <- errors.Join(err, out.CloseWithError(io.EOF), orders.Close())
 		}()
-		return newHand(in, answers, func() error {
+		return newWorker(in, answers, func() error {
 			// The end of its last line may not have been read: that holds it up.
 			return errors.Join(answers.Close(), <-done)
 		}), nil
@@ -145,86 +145,86 @@ func hire(ctx context.Context, process bool) (*hand, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
-	return newHand(in, out, cmd.Wait), nil
+	return newWorker(in, out, cmd.Wait), nil
 }
 
-func newHand(in io.WriteCloser, out io.Reader, wait func() error) *hand {
-	return &hand{in: in, decoder: json.NewDecoder(out), encoder: json.NewEncoder(in), wait: wait}
+func newWorker(in io.WriteCloser, out io.Reader, wait func() error) *worker {
+	return &worker{in: in, decoder: json.NewDecoder(out), encoder: json.NewEncoder(in), wait: wait}
 }
 
-// ask gives an order and waits for the answer.
-func (h *hand) ask(o order) (word, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.encoder.Encode(o); err != nil {
-		return word{}, fmt.Errorf("order a worker: %w", err)
+// send gives an order and waits for the answer.
+func (w *worker) send(c command) (reply, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.encoder.Encode(c); err != nil {
+		return reply{}, fmt.Errorf("order a worker: %w", err)
 	}
-	var answer word
-	if err := h.decoder.Decode(&answer); err != nil {
-		return word{}, fmt.Errorf("hear from a worker: %w", err)
+	var answer reply
+	if err := w.decoder.Decode(&answer); err != nil {
+		return reply{}, fmt.Errorf("hear from a worker: %w", err)
 	}
 	if answer.Error != "" {
-		return word{}, fmt.Errorf("worker: %s", answer.Error)
+		return reply{}, fmt.Errorf("worker: %s", answer.Error)
 	}
 	return answer, nil
 }
 
-// dismiss ends the worker.
-func (h *hand) dismiss() {
-	h.in.Close() //nolint:errcheck // the worker has ended if this fails
-	h.wait()     //nolint:errcheck // its results are in: an error now comes of an interrupted run
+// stop ends the worker.
+func (w *worker) stop() {
+	w.in.Close() //nolint:errcheck // the worker has ended if this fails
+	w.wait()     //nolint:errcheck // its results are in: an error now comes of an interrupted run
 }
 
-// crew is the workers that hold the clients of a scenario.
-type crew struct {
-	hands []*hand
+// workers is the workers that hold the clients of a scenario.
+type workers struct {
+	list []*worker
 }
 
-// hireCrew starts workers. A single one is a part of this process, unless it
+// startWorkers starts workers. A single one is a part of this process, unless it
 // shall live apart.
-func hireCrew(ctx context.Context, t Traffic, o check.Options) (*crew, error) {
-	c := new(crew)
+func startWorkers(ctx context.Context, t Traffic, opts check.Options) (*workers, error) {
+	ws := new(workers)
 	apart := t.apart || t.Processes > 1
 	for range t.Processes {
-		h, err := hire(ctx, apart)
+		w, err := startWorker(ctx, apart)
 		if err != nil {
-			c.dismiss()
+			ws.stop()
 			return nil, err
 		}
-		c.hands = append(c.hands, h)
+		ws.list = append(ws.list, w)
 	}
-	_, err := c.all(func(int) order { return order{Fleet: &o} })
+	_, err := ws.all(func(int) command { return command{Checker: &opts} })
 	if err != nil {
-		c.dismiss()
+		ws.stop()
 		return nil, err
 	}
-	return c, nil
+	return ws, nil
 }
 
-func (c *crew) dismiss() {
-	for _, h := range c.hands {
-		h.dismiss()
+func (ws *workers) stop() {
+	for _, w := range ws.list {
+		w.stop()
 	}
 }
 
 // all gives every worker an order and waits for all the answers.
-func (c *crew) all(orderOf func(worker int) order) ([]word, error) {
-	words := make([]word, len(c.hands))
-	errs := make([]error, len(c.hands))
+func (ws *workers) all(orderOf func(worker int) command) ([]reply, error) {
+	words := make([]reply, len(ws.list))
+	errs := make([]error, len(ws.list))
 	var wg sync.WaitGroup
-	for i, h := range c.hands {
-		wg.Go(func() { words[i], errs[i] = h.ask(orderOf(i)) })
+	for i, w := range ws.list {
+		wg.Go(func() { words[i], errs[i] = w.send(orderOf(i)) })
 	}
 	wg.Wait()
 	return words, errors.Join(errs...)
 }
 
-// share is the part of some connections that a worker holds. More channels of a
+// shareOf is the part of some connections that a worker holds. More channels of a
 // connection go where it is.
-func (c *crew) share(links []check.ConnectionSpec, worker int) []check.ConnectionSpec {
+func (ws *workers) shareOf(links []check.ConnectionSpec, worker int) []check.ConnectionSpec {
 	var mine []check.ConnectionSpec
 	for _, l := range links {
-		if l.Connection%len(c.hands) == worker {
+		if l.Connection%len(ws.list) == worker {
 			mine = append(mine, l)
 		}
 	}
@@ -232,34 +232,34 @@ func (c *crew) share(links []check.ConnectionSpec, worker int) []check.Connectio
 }
 
 // open lets the workers open connections, some at a time.
-func (c *crew) open(links []check.ConnectionSpec) error {
-	for chunk := range slices.Chunk(links, 64*len(c.hands)) {
-		if _, err := c.all(func(i int) order { return order{Links: c.share(chunk, i)} }); err != nil {
+func (ws *workers) open(links []check.ConnectionSpec) error {
+	for chunk := range slices.Chunk(links, 64*len(ws.list)) {
+		if _, err := ws.all(func(i int) command { return command{Connections: ws.shareOf(chunk, i)} }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// tell lets every worker check its clients, and says where they stand.
-func (c *crew) tell(t check.Truth, links []check.ConnectionSpec) (check.Status, error) {
-	words, err := c.all(func(i int) order { return order{Truth: &t, Links: c.share(links, i)} })
+// update lets every worker check its clients, and says where they stand.
+func (ws *workers) update(t check.Truth, links []check.ConnectionSpec) (check.Status, error) {
+	words, err := ws.all(func(i int) command { return command{Truth: &t, Connections: ws.shareOf(links, i)} })
 	var s check.Status
-	for _, w := range words {
-		s.Add(w.Status)
+	for _, r := range words {
+		s.Add(r.Status)
 	}
 	return s, err
 }
 
 // conclude closes the books and returns what was found.
-func (c *crew) conclude(t check.Truth, links []check.ConnectionSpec) (*check.Result, error) {
-	words, err := c.all(func(i int) order { return order{Truth: &t, Links: c.share(links, i), Conclude: true} })
+func (ws *workers) conclude(t check.Truth, links []check.ConnectionSpec) (*check.Result, error) {
+	words, err := ws.all(func(i int) command { return command{Truth: &t, Connections: ws.shareOf(links, i), Conclude: true} })
 	if err != nil {
 		return nil, err
 	}
 	o := new(check.Result)
-	for _, w := range words {
-		o.Merge(w.Outcome)
+	for _, r := range words {
+		o.Merge(r.Outcome)
 	}
 	return o, nil
 }

@@ -38,7 +38,7 @@ played fast checks that such calls are refused; at --speed 1 to 3 they succeed.`
 			if err := at.needKey(); err != nil {
 				return err
 			}
-			options.Nodes, options.Key, options.Protocol, options.Roll = at.nodes, at.key, at.protocol, roll.options()
+			options.Nodes, options.Key, options.Protocol, options.RollingRestart = at.nodes, at.key, at.protocol, roll.options()
 			return to.run(cmd, func(progress func(report.Progress)) (*report.Report, error) {
 				options.Progress = progress
 				return loadtest.Day(cmd.Context(), options)
@@ -61,7 +61,7 @@ const defaultRestartEvery = 10 * time.Second
 
 // rolling holds the flags of scenarios during which nodes can be restarted.
 type rolling struct {
-	loadtest.Roll
+	loadtest.RollingRestart
 }
 
 func (r *rolling) register(flags *pflag.FlagSet) {
@@ -70,9 +70,9 @@ func (r *rolling) register(flags *pflag.FlagSet) {
 	flags.IntVar(&r.Rounds, "restart-rounds", 1, "how often each node is restarted")
 }
 
-func (r *rolling) options() *loadtest.Roll {
+func (r *rolling) options() *loadtest.RollingRestart {
 	if r.Command == "" {
 		return nil
 	}
-	return &r.Roll
+	return &r.RollingRestart
 }

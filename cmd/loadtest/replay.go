@@ -34,7 +34,7 @@ The server's rate limit must be out of the way: NOWSERVING_RATE_LIMIT=1000000.`,
 			if options.Trace, err = openTrace(traceAt); err != nil {
 				return err
 			}
-			options.Nodes, options.Key, options.Protocol, options.Roll = at.nodes, at.key, at.protocol, roll.options()
+			options.Nodes, options.Key, options.Protocol, options.RollingRestart = at.nodes, at.key, at.protocol, roll.options()
 			return to.run(cmd, func(progress func(report.Progress)) (*report.Report, error) {
 				options.Progress = progress
 				return loadtest.Replay(cmd.Context(), options)

@@ -155,34 +155,34 @@ type subscriber struct {
 	reported       bool // one stale spell is counted once
 }
 
-func NewChecker(o Options) *Checker {
+func NewChecker(opts Options) *Checker {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Checker{opts: o, tally: NewTally(), opening: make(chan struct{}, maxOpening), ctx: ctx, cancel: cancel, connections: map[int]*client.Connection{}}
+	return &Checker{opts: opts, tally: NewTally(), opening: make(chan struct{}, maxOpening), ctx: ctx, cancel: cancel, connections: map[int]*client.Connection{}}
 }
 
 // Close ends every connection.
-func (f *Checker) Close() {
-	f.cancel()
-	f.wg.Wait()
+func (c *Checker) Close() {
+	c.cancel()
+	c.wg.Wait()
 }
 
 // Open opens a connection, or adds channels to one. It waits while many others
 // are being opened.
-func (f *Checker) Open(ctx context.Context, o ConnectionSpec) error {
-	shard := &f.shards[o.Connection%shardCount]
+func (c *Checker) Open(ctx context.Context, spec ConnectionSpec) error {
+	shard := &c.shards[spec.Connection%shardCount]
 	var list []*client.Subscription
-	for _, c := range o.Channels {
-		w := &subscriber{checker: f, shard: shard, spec: c, known: -1}
-		f.subscribers = append(f.subscribers, w)
-		for len(f.queues) <= c.Queue {
-			f.queues = append(f.queues, DepartureTimes{})
-			f.last = append(f.last, nil)
+	for _, channel := range spec.Channels {
+		s := &subscriber{checker: c, shard: shard, spec: channel, known: -1}
+		c.subscribers = append(c.subscribers, s)
+		for len(c.queues) <= channel.Queue {
+			c.queues = append(c.queues, DepartureTimes{})
+			c.last = append(c.last, nil)
 		}
-		list = append(list, &client.Subscription{Channel: c.Channel, Booking: c.Booking, Token: c.Token, Listener: w})
+		list = append(list, &client.Subscription{Channel: channel.Channel, Booking: channel.Booking, Token: channel.Token, Listener: s})
 	}
-	l := f.connections[o.Connection]
-	if l != nil {
-		for len(list) > 0 && l.Add(list[0]) {
+	conn := c.connections[spec.Connection]
+	if conn != nil {
+		for len(list) > 0 && conn.Add(list[0]) {
 			list = list[1:]
 		}
 		if len(list) == 0 {
@@ -190,30 +190,30 @@ func (f *Checker) Open(ctx context.Context, o ConnectionSpec) error {
 		}
 	}
 	select {
-	case f.opening <- struct{}{}:
+	case c.opening <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	l = &client.Connection{
-		Nodes:     f.opts.Nodes,
-		FirstNode: o.Connection % len(f.opts.Nodes),
-		Protocol:  f.opts.Protocol,
-		Token:     o.Token,
-		Hello:     o.Hello,
+	conn = &client.Connection{
+		Nodes:     c.opts.Nodes,
+		FirstNode: spec.Connection % len(c.opts.Nodes),
+		Protocol:  c.opts.Protocol,
+		Token:     spec.Token,
+		Hello:     spec.Hello,
 
 		Stats:     &shard.stats,
-		Attempted: sync.OnceFunc(func() { <-f.opening }),
+		Attempted: sync.OnceFunc(func() { <-c.opening }),
 	}
-	f.connections[o.Connection] = l
-	for _, s := range list {
-		l.Add(s)
+	c.connections[spec.Connection] = conn
+	for _, sub := range list {
+		conn.Add(sub)
 	}
-	f.wg.Go(func() {
+	c.wg.Go(func() {
 		var end *client.TerminalError
-		if err := l.Run(f.ctx); errors.As(err, &end) {
-			for _, s := range l.Subscriptions() {
-				if w, ok := s.Listener.(*subscriber); ok {
-					w.record(observation{kind: connectionRefused, at: time.Now().UnixNano(), text: end.Reason})
+		if err := conn.Run(c.ctx); errors.As(err, &end) {
+			for _, sub := range conn.Subscriptions() {
+				if s, ok := sub.Listener.(*subscriber); ok {
+					s.record(observation{kind: connectionRefused, at: time.Now().UnixNano(), text: end.Reason})
 				}
 			}
 		}
@@ -222,94 +222,94 @@ func (f *Checker) Open(ctx context.Context, o ConnectionSpec) error {
 }
 
 // record takes a note.
-func (w *subscriber) record(n observation) {
-	n.subscriber = w
-	w.shard.mu.Lock()
-	defer w.shard.mu.Unlock()
-	if len(w.shard.observations) == maxObservations {
-		w.shard.lost++
+func (s *subscriber) record(o observation) {
+	o.subscriber = s
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	if len(s.shard.observations) == maxObservations {
+		s.shard.lost++
 		return
 	}
-	w.shard.observations = append(w.shard.observations, n)
+	s.shard.observations = append(s.shard.observations, o)
 }
 
 // OnPosition implements listener.
-func (w *subscriber) OnPosition(p client.PositionUpdate, at time.Time) (done bool) {
-	n := observation{kind: positionPushed, position: int32(p.Position), at: at.UnixNano()}
-	w.record(n)
-	if p.Minutes != p.Position*w.checker.opts.Minutes {
-		n.kind, n.asked = estimateWrong, int64(p.Minutes)
-		w.record(n)
+func (s *subscriber) OnPosition(p client.PositionUpdate, at time.Time) (done bool) {
+	o := observation{kind: positionPushed, position: int32(p.Position), at: at.UnixNano()}
+	s.record(o)
+	if p.Minutes != p.Position*s.checker.opts.Minutes {
+		o.kind, o.asked = estimateWrong, int64(p.Minutes)
+		s.record(o)
 	}
 	return false
 }
 
 // OnSnapshot implements listener.
-func (w *subscriber) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
-	n := observation{kind: snapshotReceived, asked: asked.UnixNano(), at: got.UnixNano()}
-	if !w.checker.opts.Snapshots {
-		n.position = int32(w.spec.Rank)
-		w.record(n)
+func (s *subscriber) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
+	o := observation{kind: snapshotReceived, asked: asked.UnixNano(), at: got.UnixNano()}
+	if !s.checker.opts.Snapshots {
+		o.position = int32(s.spec.Rank)
+		s.record(o)
 		return false
 	}
-	var s client.Snapshot
-	err := json.Unmarshal(data, &s)
+	var snapshot client.Snapshot
+	err := json.Unmarshal(data, &snapshot)
 	switch {
-	case err != nil || s.Type != "SNAPSHOT" || s.Booking.ID != w.spec.Booking:
-		n.kind, n.text = messageMalformed, "a snapshot of something else"
-	case s.Booking.Stage == "WAITING" && s.Booking.QueuePosition == nil:
-		n.kind, n.text = messageMalformed, "a snapshot of a waiting booking without queuePosition"
-	case s.Booking.Stage == "WAITING":
-		n.position = int32(*s.Booking.QueuePosition)
+	case err != nil || snapshot.Type != "SNAPSHOT" || snapshot.Booking.ID != s.spec.Booking:
+		o.kind, o.text = messageMalformed, "a snapshot of something else"
+	case snapshot.Booking.Stage == "WAITING" && snapshot.Booking.QueuePosition == nil:
+		o.kind, o.text = messageMalformed, "a snapshot of a waiting booking without queuePosition"
+	case snapshot.Booking.Stage == "WAITING":
+		o.position = int32(*snapshot.Booking.QueuePosition)
 	default:
 		done = true
 	}
-	w.record(n)
-	if minutes := s.Booking.EstimatedWaitMinutes; n.position > 0 && (minutes == nil || *minutes != int(n.position)*w.checker.opts.Minutes) {
-		n.kind = estimateWrong
-		w.record(n)
+	s.record(o)
+	if minutes := snapshot.Booking.EstimatedWaitMinutes; o.position > 0 && (minutes == nil || *minutes != int(o.position)*s.checker.opts.Minutes) {
+		o.kind = estimateWrong
+		s.record(o)
 	}
 	return done
 }
 
 // OnPublication implements listener.
-func (w *subscriber) OnPublication(data []byte, at time.Time) (done bool) {
-	n := observation{kind: messageMalformed, at: at.UnixNano()}
+func (s *subscriber) OnPublication(data []byte, at time.Time) (done bool) {
+	o := observation{kind: messageMalformed, at: at.UnixNano()}
 	var p client.Publication
 	err := json.Unmarshal(data, &p)
 	switch {
-	case err != nil || p.Via != "scheduling-system" || p.BookingID != w.spec.Booking:
-		n.text = "a publication of something else"
+	case err != nil || p.Via != "scheduling-system" || p.BookingID != s.spec.Booking:
+		o.text = "a publication of something else"
 	case p.Type == "MY_BOOKING_ASSIGNED":
-		n.kind, done = callReceived, true
+		o.kind, done = callReceived, true
 	case p.Type == "QUEUE_POSITION_UPDATED" && p.QueuePosition != nil && p.EstimatedWaitMinutes != nil:
-		return w.OnPosition(client.PositionUpdate{Position: *p.QueuePosition, Minutes: *p.EstimatedWaitMinutes}, at)
+		return s.OnPosition(client.PositionUpdate{Position: *p.QueuePosition, Minutes: *p.EstimatedWaitMinutes}, at)
 	case p.Type == "MY_BOOKING_CALLED" || p.Type == "BOOKING_UPDATED" || p.Type == "MY_BOOKING_ENDED":
 		return false // nothing about the place in the queue
 	default:
-		n.text = "the publication " + p.Type
+		o.text = "the publication " + p.Type
 	}
-	w.record(n)
+	s.record(o)
 	return done
 }
 
 // OnDisconnect implements listener.
-func (w *subscriber) OnDisconnect(at time.Time) {
-	w.record(observation{kind: connectionLost, at: at.UnixNano()})
+func (s *subscriber) OnDisconnect(at time.Time) {
+	s.record(observation{kind: connectionLost, at: at.UnixNano()})
 }
 
 // Update takes over the truth and checks every note of its time.
-func (f *Checker) Update(t Truth) {
+func (c *Checker) Update(t Truth) {
 	for i, q := range t.Queues {
-		for len(f.queues) <= i {
-			f.queues, f.last = append(f.queues, DepartureTimes{}), append(f.last, nil)
+		for len(c.queues) <= i {
+			c.queues, c.last = append(c.queues, DepartureTimes{}), append(c.last, nil)
 		}
-		f.queues[i].Sent = append(f.queues[i].Sent, q.Sent...)
-		f.queues[i].Answered = append(f.queues[i].Answered, q.Answered...)
-		f.last[i] = append(f.last[i], make([]int64, len(q.Sent))...)
+		c.queues[i].Sent = append(c.queues[i].Sent, q.Sent...)
+		c.queues[i].Answered = append(c.queues[i].Answered, q.Answered...)
+		c.last[i] = append(c.last[i], make([]int64, len(q.Sent))...)
 	}
-	for i := range f.shards {
-		s := &f.shards[i]
+	for i := range c.shards {
+		s := &c.shards[i]
 		s.mu.Lock()
 		notes := s.observations
 		s.observations = s.spare[:0]
@@ -317,16 +317,16 @@ func (f *Checker) Update(t Truth) {
 		s.lost = 0
 		s.mu.Unlock()
 		if lost > 0 {
-			f.tally.faults[Missed] += lost
-			f.tally.AddProblem("unchecked", "", "%d notes did not fit and were not checked", lost)
+			c.tally.faults[Missed] += lost
+			c.tally.AddProblem("unchecked", "", "%d notes did not fit and were not checked", lost)
 		}
 		var later []observation
-		for _, n := range notes {
-			if n.at > t.Until {
-				later = append(later, n)
+		for _, o := range notes {
+			if o.at > t.Until {
+				later = append(later, o)
 				continue
 			}
-			f.check(n)
+			c.check(o)
 		}
 		if len(later) > 0 {
 			s.mu.Lock()
@@ -339,171 +339,171 @@ func (f *Checker) Update(t Truth) {
 }
 
 // check compares one note with the truth.
-func (f *Checker) check(n observation) {
-	w := n.subscriber
-	q := &f.queues[w.spec.Queue]
-	switch n.kind {
+func (c *Checker) check(o observation) {
+	s := o.subscriber
+	q := &c.queues[s.spec.Queue]
+	switch o.kind {
 	case positionPushed:
-		w.checkPosition(q, int(n.position), n.at)
+		s.checkPosition(q, int(o.position), o.at)
 	case snapshotReceived:
-		w.checkSnapshot(q, int(n.position), n.asked, n.at)
+		s.checkSnapshot(q, int(o.position), o.asked, o.at)
 	case callReceived:
-		w.checkCalled(q, n.at)
+		s.checkCalled(q, o.at)
 	case connectionLost:
-		w.checkStaleness(q, w.known, n.at)
-		w.connectedSince = 0
+		s.checkStaleness(q, s.known, o.at)
+		s.connectedSince = 0
 	case estimateWrong:
-		f.fault(WrongEstimate, w, "estimatedWaitMinutes is %d with position %d", n.asked, n.position)
+		c.fault(WrongEstimate, s, "estimatedWaitMinutes is %d with position %d", o.asked, o.position)
 	case messageMalformed:
-		f.fault(Malformed, w, "%s", n.text)
+		c.fault(Malformed, s, "%s", o.text)
 	case connectionRefused:
-		w.refused = true
-		f.tally.AddProblem("refused client", w.spec.Booking, "%s", n.text)
+		s.refused = true
+		c.tally.AddProblem("refused client", s.spec.Booking, "%s", o.text)
 	}
 }
 
-func (f *Checker) fault(kind FaultKind, w *subscriber, format string, args ...any) {
-	f.tally.AddFault(kind, w.spec.Booking, format, args...)
+func (c *Checker) fault(kind FaultKind, s *subscriber, format string, args ...any) {
+	c.tally.AddFault(kind, s.spec.Booking, format, args...)
 }
 
 // checkPosition checks a pushed position: one that the booking truly had, newer than
 // the one told before. Skipping some is right, repeating is not.
-func (w *subscriber) checkPosition(q *DepartureTimes, position int, at int64) {
-	f := w.checker
-	f.tally.Checked.Add(1)
-	departed := w.spec.Rank - position
+func (s *subscriber) checkPosition(q *DepartureTimes, position int, at int64) {
+	c := s.checker
+	c.tally.Checked.Add(1)
+	departed := s.spec.Rank - position
 	switch {
-	case w.known < 0:
-		f.fault(Malformed, w, "a position before the first snapshot")
+	case s.known < 0:
+		c.fault(Malformed, s, "a position before the first snapshot")
 	case departed < 0 || position < 1 || departed > countUntil(q.Sent, at):
-		f.fault(WrongPosition, w, "told position %d, truth is %d to %d", position, w.spec.Rank-countUntil(q.Sent, at), w.spec.Rank-countUntil(q.Answered, at))
-	case departed == w.known:
-		f.fault(Duplicate, w, "told position %d again", position)
-	case departed < w.known:
-		f.fault(OutOfOrder, w, "told position %d after %d", position, w.spec.Rank-w.known)
+		c.fault(WrongPosition, s, "told position %d, truth is %d to %d", position, s.spec.Rank-countUntil(q.Sent, at), s.spec.Rank-countUntil(q.Answered, at))
+	case departed == s.known:
+		c.fault(Duplicate, s, "told position %d again", position)
+	case departed < s.known:
+		c.fault(OutOfOrder, s, "told position %d after %d", position, s.spec.Rank-s.known)
 	default:
-		f.tally.Latency.Add(time.Duration(at - q.Sent[departed-1]))
-		w.advance(q, departed, at)
+		c.tally.Latency.Add(time.Duration(at - q.Sent[departed-1]))
+		s.advance(q, departed, at)
 	}
 }
 
 // checkSnapshot checks the state that a subscribe reply shows: it must have been
 // true at some moment between the request and the reply.
-func (w *subscriber) checkSnapshot(q *DepartureTimes, position int, asked, at int64) {
-	f := w.checker
-	f.tally.Checked.Add(1)
-	f.tally.Snapshots.Add(1)
-	if w.spec.Rank == 0 {
-		w.spec.Rank = position
-		f.firstPositions = append(f.firstPositions, FirstPosition{w.spec.Patient, position})
+func (s *subscriber) checkSnapshot(q *DepartureTimes, position int, asked, at int64) {
+	c := s.checker
+	c.tally.Checked.Add(1)
+	c.tally.Snapshots.Add(1)
+	if s.spec.Rank == 0 {
+		s.spec.Rank = position
+		c.firstPositions = append(c.firstPositions, FirstPosition{s.spec.Patient, position})
 	}
-	if w.firstConnected == 0 {
-		w.firstConnected = at
+	if s.firstConnected == 0 {
+		s.firstConnected = at
 	}
-	departed := w.spec.Rank - position
+	departed := s.spec.Rank - position
 	known := countUntil(q.Answered, asked)
 	switch {
-	case position == 0 && w.spec.Rank > countUntil(q.Sent, at):
-		f.fault(WrongNews, w, "a snapshot shows that the wait is over, truth is position %d", w.spec.Rank-countUntil(q.Sent, at))
+	case position == 0 && s.spec.Rank > countUntil(q.Sent, at):
+		c.fault(WrongNews, s, "a snapshot shows that the wait is over, truth is position %d", s.spec.Rank-countUntil(q.Sent, at))
 	case position == 0:
-		w.finish(q, at)
+		s.finish(q, at)
 	case departed < 0 || departed > countUntil(q.Sent, at):
-		f.fault(WrongPosition, w, "a snapshot shows position %d, truth is %d to %d", position, w.spec.Rank-countUntil(q.Sent, at), w.spec.Rank-known)
-	case departed < w.known:
-		f.fault(OutOfOrder, w, "a snapshot shows position %d, after %d was told", position, w.spec.Rank-w.known)
+		c.fault(WrongPosition, s, "a snapshot shows position %d, truth is %d to %d", position, s.spec.Rank-countUntil(q.Sent, at), s.spec.Rank-known)
+	case departed < s.known:
+		c.fault(OutOfOrder, s, "a snapshot shows position %d, after %d was told", position, s.spec.Rank-s.known)
 	default:
-		if departed < known && f.opts.Snapshots {
+		if departed < known && c.opts.Snapshots {
 			stale := time.Duration(asked - q.Answered[departed])
-			f.tally.addStale(stale)
-			f.fault(StaleSnapshot, w, "a snapshot shows position %d, which stopped being true %v before it was asked for", position, stale)
+			c.tally.addStale(stale)
+			c.fault(StaleSnapshot, s, "a snapshot shows position %d, which stopped being true %v before it was asked for", position, stale)
 		}
-		if w.known < 0 {
-			w.known = departed
-		} else if departed > w.known {
-			w.advance(q, departed, at)
+		if s.known < 0 {
+			s.known = departed
+		} else if departed > s.known {
+			s.advance(q, departed, at)
 		}
 	}
-	w.connectedSince = at
+	s.connectedSince = at
 }
 
-func (w *subscriber) checkCalled(q *DepartureTimes, at int64) {
-	f := w.checker
+func (s *subscriber) checkCalled(q *DepartureTimes, at int64) {
+	c := s.checker
 	switch departed := countUntil(q.Sent, at); {
-	case w.spec.Rank == 0 || w.spec.Rank > departed:
-		f.fault(WrongNews, w, "told that it was called, truth is position %d", w.spec.Rank-departed)
-	case w.finished:
-		f.fault(Duplicate, w, "told again that it was called")
+	case s.spec.Rank == 0 || s.spec.Rank > departed:
+		c.fault(WrongNews, s, "told that it was called, truth is position %d", s.spec.Rank-departed)
+	case s.finished:
+		c.fault(Duplicate, s, "told again that it was called")
 	default:
-		f.tally.CallLatency.Add(time.Duration(at - q.Sent[w.spec.Rank-1]))
-		w.finish(q, at)
+		c.tally.CallLatency.Add(time.Duration(at - q.Sent[s.spec.Rank-1]))
+		s.finish(q, at)
 	}
 }
 
 // finish takes note that the client knows its wait to be over.
-func (w *subscriber) finish(q *DepartureTimes, at int64) {
-	if w.finished {
+func (s *subscriber) finish(q *DepartureTimes, at int64) {
+	if s.finished {
 		return
 	}
-	w.finished = true
-	w.advance(q, w.spec.Rank, at)
-	w.checker.watched += time.Duration(at - w.firstConnected)
+	s.finished = true
+	s.advance(q, s.spec.Rank, at)
+	s.checker.watched += time.Duration(at - s.firstConnected)
 }
 
 // advance moves the client on to a newer state.
-func (w *subscriber) advance(q *DepartureTimes, to int, at int64) {
-	f := w.checker
-	w.checkStaleness(q, to, at)
-	w.reported = false
-	if w.known >= 0 {
-		if age, ok := w.age(q, at); ok {
-			f.ages.Add(age)
+func (s *subscriber) advance(q *DepartureTimes, to int, at int64) {
+	c := s.checker
+	s.checkStaleness(q, to, at)
+	s.reported = false
+	if s.known >= 0 {
+		if age, ok := s.age(q, at); ok {
+			c.ages.Add(age)
 		}
-		f.tally.Conflated.Add(int64(to - w.known - 1))
-		f.conveyed += int64(to - w.known)
-		last := f.last[w.spec.Queue]
-		for i := w.known; i < min(to, w.spec.Rank-1); i++ {
+		c.tally.Conflated.Add(int64(to - s.known - 1))
+		c.conveyed += int64(to - s.known)
+		last := c.last[s.spec.Queue]
+		for i := s.known; i < min(to, s.spec.Rank-1); i++ {
 			last[i] = max(last[i], at)
 		}
 	}
-	w.known = to
+	s.known = to
 }
 
 // age is for how long what the client shows has not been true.
-func (w *subscriber) age(q *DepartureTimes, at int64) (time.Duration, bool) {
-	if w.known < 0 || w.known >= len(q.Answered) || q.Answered[w.known] >= at {
+func (s *subscriber) age(q *DepartureTimes, at int64) (time.Duration, bool) {
+	if s.known < 0 || s.known >= len(q.Answered) || q.Answered[s.known] >= at {
 		return 0, false
 	}
-	return time.Duration(at - q.Answered[w.known]), true
+	return time.Duration(at - q.Answered[s.known]), true
 }
 
 // checkStaleness notices when the client, about to learn a state, had been behind for too
 // long: either that state itself comes too late, or one before it never came.
-func (w *subscriber) checkStaleness(q *DepartureTimes, to int, at int64) {
-	f := w.checker
-	if w.reported || w.connectedSince == 0 || w.known < 0 || w.known >= len(q.Answered) {
+func (s *subscriber) checkStaleness(q *DepartureTimes, to int, at int64) {
+	c := s.checker
+	if s.reported || s.connectedSince == 0 || s.known < 0 || s.known >= len(q.Answered) {
 		return
 	}
-	stale := time.Duration(at - max(q.Answered[w.known], w.connectedSince))
-	if stale <= f.opts.Bound {
+	stale := time.Duration(at - max(q.Answered[s.known], s.connectedSince))
+	if stale <= c.opts.Bound {
 		return
 	}
-	w.reported = true
-	if to > w.known && to <= len(q.Answered) && time.Duration(at-max(q.Answered[to-1], w.connectedSince)) > f.opts.Bound {
-		f.fault(late, w, "told position %d after %v", w.spec.Rank-to, stale)
+	s.reported = true
+	if to > s.known && to <= len(q.Answered) && time.Duration(at-max(q.Answered[to-1], s.connectedSince)) > c.opts.Bound {
+		c.fault(late, s, "told position %d after %v", s.spec.Rank-to, stale)
 		return
 	}
-	f.fault(Missed, w, "kept at position %d for %v", w.spec.Rank-w.known, stale)
+	c.fault(Missed, s, "kept at position %d for %v", s.spec.Rank-s.known, stale)
 }
 
 // behind counts the clients that do not show the newest state yet.
-func (f *Checker) behind() int {
+func (c *Checker) behind() int {
 	n := 0
-	for _, w := range f.subscribers {
-		departed := len(f.queues[w.spec.Queue].Answered)
-		called := w.spec.Rank > 0 && w.spec.Rank <= departed
+	for _, s := range c.subscribers {
+		departed := len(c.queues[s.spec.Queue].Answered)
+		called := s.spec.Rank > 0 && s.spec.Rank <= departed
 		switch {
-		case w.finished, w.refused, called && !f.opts.Calls:
-		case w.connectedSince == 0, w.known < departed:
+		case s.finished, s.refused, called && !c.opts.Calls:
+		case s.connectedSince == 0, s.known < departed:
 			n++
 		}
 	}
@@ -511,28 +511,28 @@ func (f *Checker) behind() int {
 }
 
 // finish judges every client by what it shows now.
-func (f *Checker) finish(at int64) {
-	for _, w := range f.subscribers {
-		q := &f.queues[w.spec.Queue]
-		if w.firstConnected == 0 {
-			f.fault(Missed, w, "never had a live connection")
+func (c *Checker) finish(at int64) {
+	for _, s := range c.subscribers {
+		q := &c.queues[s.spec.Queue]
+		if s.firstConnected == 0 {
+			c.fault(Missed, s, "never had a live connection")
 			continue
 		}
-		if w.finished {
+		if s.finished {
 			continue
 		}
 		departed := len(q.Answered)
-		f.watched += time.Duration(at - w.firstConnected)
-		w.firstConnected = at
-		if age, ok := w.age(q, at); ok {
-			f.ages.Add(age)
+		c.watched += time.Duration(at - s.firstConnected)
+		s.firstConnected = at
+		if age, ok := s.age(q, at); ok {
+			c.ages.Add(age)
 		}
 		switch {
-		case w.reported, w.spec.Rank <= departed && !f.opts.Calls:
-		case w.spec.Rank <= departed:
-			f.fault(Missed, w, "never told that it was called")
-		case w.known < departed:
-			f.fault(Missed, w, "kept at position %d, truth is %d", w.spec.Rank-w.known, w.spec.Rank-departed)
+		case s.reported, s.spec.Rank <= departed && !c.opts.Calls:
+		case s.spec.Rank <= departed:
+			c.fault(Missed, s, "never told that it was called")
+		case s.known < departed:
+			c.fault(Missed, s, "kept at position %d, truth is %d", s.spec.Rank-s.known, s.spec.Rank-departed)
 		}
 	}
 }

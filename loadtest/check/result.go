@@ -50,11 +50,11 @@ type Result struct {
 	OldestMS  float64          `json:"oldestMs"`
 }
 
-func (f *Checker) Status() Status {
-	s := Status{Wrong: f.tally.Total.Load(), Behind: f.behind(), FirstPositions: f.firstPositions, Conveyed: f.conveyed}
-	f.firstPositions = nil
-	for i := range f.shards {
-		live := &f.shards[i].stats
+func (c *Checker) Status() Status {
+	s := Status{Wrong: c.tally.Total.Load(), Behind: c.behind(), FirstPositions: c.firstPositions, Conveyed: c.conveyed}
+	c.firstPositions = nil
+	for i := range c.shards {
+		live := &c.shards[i].stats
 		s.Add(Status{
 			Opened: live.Opened.Load(), Connected: live.Connected.Load(), Reconnects: live.Reconnects.Load(), Failed: live.Failed.Load(),
 			Refused: live.Refused.Load(), Messages: live.Messages.Load(), Frames: live.Frames.Load(),
@@ -64,20 +64,20 @@ func (f *Checker) Status() Status {
 }
 
 // Conclude closes the books and opens new ones.
-func (f *Checker) Conclude(at int64) *Result {
-	f.finish(at)
-	_, old := f.tally.Worst()
+func (c *Checker) Conclude(at int64) *Result {
+	c.finish(at)
+	_, old := c.tally.Worst()
 	o := &Result{
-		Watched: f.watched, Last: f.last, Faults: f.tally.Faults(), Problems: f.tally.Problems(),
-		Checked: f.tally.Checked.Load(), Snapshots: f.tally.Snapshots.Load(), Conflated: f.tally.Conflated.Load(),
+		Watched: c.watched, Last: c.last, Faults: c.tally.Faults(), Problems: c.tally.Problems(),
+		Checked: c.tally.Checked.Load(), Snapshots: c.tally.Snapshots.Load(), Conflated: c.tally.Conflated.Load(),
 		OldestMS: report.Milliseconds(old),
 	}
-	o.Latency.Merge(&f.tally.Latency)
-	o.Called.Merge(&f.tally.CallLatency)
-	o.Ages.Merge(&f.ages)
-	refused := f.Status().Refused
-	o.Faults.RefusedClients, f.refused = refused-f.refused, refused
-	f.tally, f.ages, f.watched = NewTally(), report.Histogram{}, 0
+	o.Latency.Merge(&c.tally.Latency)
+	o.Called.Merge(&c.tally.CallLatency)
+	o.Ages.Merge(&c.ages)
+	refused := c.Status().Refused
+	o.Faults.RefusedClients, c.refused = refused-c.refused, refused
+	c.tally, c.ages, c.watched = NewTally(), report.Histogram{}, 0
 	return o
 }
 

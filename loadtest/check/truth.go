@@ -39,13 +39,13 @@ func NewQueue(minutes int, bound time.Duration, t *Tally) *Queue {
 }
 
 // Join appends a patient and checks what the server answered.
-func (l *Queue) Join(c *Change, b client.Booking) *Watcher {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	w := &Watcher{Queue: l, Booking: b.ID, ticket: b.Ticket, joinOrder: l.joined, known: -1}
-	l.joined++
-	l.waiting = append(l.waiting, w)
-	w.history = []state{{change: c, position: len(l.waiting)}}
+func (q *Queue) Join(c *Change, b client.Booking) *Watcher {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w := &Watcher{Queue: q, Booking: b.ID, ticket: b.Ticket, joinOrder: q.joined, known: -1}
+	q.joined++
+	q.waiting = append(q.waiting, w)
+	w.history = []state{{change: c, position: len(q.waiting)}}
 
 	if b.Status != "PENDING_ASSIGNMENT" || b.Stage != "WAITING" || b.Ticket == "" || b.TicketToken == "" {
 		w.fault(Malformed, "join answered status %q, stage %q, ticket %q, token given: %t", b.Status, b.Stage, b.Ticket, b.TicketToken != "")
@@ -54,9 +54,9 @@ func (l *Queue) Join(c *Change, b client.Booking) *Watcher {
 		w.fault(Malformed, "join answered no queuePosition")
 		return w
 	}
-	l.tally.Checked.Add(1)
-	if got := *b.QueuePosition; got != len(l.waiting) {
-		w.fault(WrongPosition, "join answered position %d, truth is %d", got, len(l.waiting))
+	q.tally.Checked.Add(1)
+	if got := *b.QueuePosition; got != len(q.waiting) {
+		w.fault(WrongPosition, "join answered position %d, truth is %d", got, len(q.waiting))
 	}
 	w.checkEstimate(*b.QueuePosition, b.EstimatedWaitMinutes)
 	return w
@@ -64,48 +64,48 @@ func (l *Queue) Join(c *Change, b client.Booking) *Watcher {
 
 // Leave says that a change which takes a patient out of the line for good is
 // about to be sent.
-func (l *Queue) Leave(w *Watcher, how Departure, resource string, sent time.Time) *Change {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	c := l.begin(sent)
+func (q *Queue) Leave(w *Watcher, how Departure, resource string, sent time.Time) *Change {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c := q.begin(sent)
 	w.departure, w.resource = how, resource
-	l.remove(w, state{change: c})
+	q.remove(w, state{change: c})
 	return c
 }
 
 // Hold says that a patient is about to step aside: it counts ahead of nobody
 // and keeps its turn.
-func (l *Queue) Hold(w *Watcher, sent time.Time) *Change {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	c := l.begin(sent)
-	l.remove(w, state{change: c, held: true})
+func (q *Queue) Hold(w *Watcher, sent time.Time) *Change {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c := q.begin(sent)
+	q.remove(w, state{change: c, held: true})
 	return c
 }
 
 // Return says that a held patient is about to come back to its place.
-func (l *Queue) Return(w *Watcher, sent time.Time) *Change {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	c := l.begin(sent)
-	place := slices.IndexFunc(l.waiting, func(other *Watcher) bool { return other.joinOrder > w.joinOrder })
+func (q *Queue) Return(w *Watcher, sent time.Time) *Change {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c := q.begin(sent)
+	place := slices.IndexFunc(q.waiting, func(other *Watcher) bool { return other.joinOrder > w.joinOrder })
 	if place < 0 {
-		place = len(l.waiting)
+		place = len(q.waiting)
 	}
-	l.waiting = slices.Insert(l.waiting, place, w)
-	l.addPositions(c, place)
+	q.waiting = slices.Insert(q.waiting, place, w)
+	q.addPositions(c, place)
 	return c
 }
 
 // CheckReturn checks what the server answered to a return.
-func (l *Queue) CheckReturn(w *Watcher, b client.Booking) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (q *Queue) CheckReturn(w *Watcher, b client.Booking) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if b.Stage != "WAITING" || b.QueuePosition == nil {
 		w.fault(Malformed, "return answered stage %q, position given: %t", b.Stage, b.QueuePosition != nil)
 		return
 	}
-	l.tally.Checked.Add(1)
+	q.tally.Checked.Add(1)
 	if truth := w.history[len(w.history)-1].position; *b.QueuePosition != truth {
 		w.fault(WrongPosition, "return answered position %d, truth is %d", *b.QueuePosition, truth)
 	}
@@ -113,42 +113,42 @@ func (l *Queue) CheckReturn(w *Watcher, b client.Booking) {
 }
 
 // begin starts a change of the line, and keeps what undo needs.
-func (l *Queue) begin(sent time.Time) *Change {
-	return &Change{Sent: sent, before: slices.Clone(l.waiting)}
+func (q *Queue) begin(sent time.Time) *Change {
+	return &Change{Sent: sent, before: slices.Clone(q.waiting)}
 }
 
 // remove takes a patient out; everybody behind moves up.
-func (l *Queue) remove(w *Watcher, after state) {
+func (q *Queue) remove(w *Watcher, after state) {
 	w.history = append(w.history, after)
-	place := slices.Index(l.waiting, w)
+	place := slices.Index(q.waiting, w)
 	if place < 0 {
 		return // it was held, and counted ahead of nobody
 	}
-	l.waiting = slices.Delete(l.waiting, place, place+1)
-	l.addPositions(after.change, place)
+	q.waiting = slices.Delete(q.waiting, place, place+1)
+	q.addPositions(after.change, place)
 }
 
 // addPositions notes the new positions from a place on.
-func (l *Queue) addPositions(c *Change, place int) {
-	for i, behind := range l.waiting[place:] {
+func (q *Queue) addPositions(c *Change, place int) {
+	for i, behind := range q.waiting[place:] {
 		behind.history = append(behind.history, state{change: c, position: place + i + 1})
 	}
 }
 
 // Confirm says that the server confirmed a change.
-func (l *Queue) Confirm(c *Change, at time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (q *Queue) Confirm(c *Change, at time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	c.Answered, c.before = at, nil
 }
 
 // Undo takes back a change that the server refused.
-func (l *Queue) Undo(w *Watcher, c *Change) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (q *Queue) Undo(w *Watcher, c *Change) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	w.departure, w.resource = notDeparted, ""
 	touched := append(slices.Clone(c.before), w)
-	l.waiting, c.before = c.before, nil
+	q.waiting, c.before = c.before, nil
 	for _, x := range touched {
 		last := len(x.history) - 1
 		if x.history[last].change != c {
@@ -164,13 +164,13 @@ func (l *Queue) Undo(w *Watcher, c *Change) {
 
 // EndVisit says that the end of a visit is about to be sent. By then a patient
 // has heard every call.
-func (l *Queue) EndVisit(w *Watcher, outcome string, sent time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (q *Queue) EndVisit(w *Watcher, outcome string, sent time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	w.end, w.outcome = &Change{Sent: sent}, outcome
 	heard := 0
 	for i, c := range w.recalls {
-		if !c.Answered.IsZero() && !w.connectedSince.IsZero() && sent.Sub(Later(c.Answered, w.connectedSince)) > l.bound {
+		if !c.Answered.IsZero() && !w.connectedSince.IsZero() && sent.Sub(Later(c.Answered, w.connectedSince)) > q.bound {
 			heard = i + 1
 		}
 	}
@@ -180,18 +180,18 @@ func (l *Queue) EndVisit(w *Watcher, outcome string, sent time.Time) {
 }
 
 // Recall says that a patient is about to be called again.
-func (l *Queue) Recall(w *Watcher, sent time.Time) *Change {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (q *Queue) Recall(w *Watcher, sent time.Time) *Change {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	c := &Change{Sent: sent}
 	w.recalls = append(w.recalls, c)
 	return c
 }
 
 // UndoRecall takes back a call that the server refused.
-func (l *Queue) UndoRecall(w *Watcher) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (q *Queue) UndoRecall(w *Watcher) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	w.recalls = w.recalls[:len(w.recalls)-1]
 	if w.recalled > len(w.recalls) {
 		w.fault(WrongNews, "was told of a call again that the server refused")

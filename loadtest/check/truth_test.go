@@ -660,8 +660,8 @@ func TestProblemsAreBounded(t *testing.T) {
 }
 
 // waitingInOrder lists who waits, in order.
-func (l *Queue) waitingInOrder() []*Watcher {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.waiting)
+func (q *Queue) waitingInOrder() []*Watcher {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.waiting)
 }

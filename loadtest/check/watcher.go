@@ -93,14 +93,14 @@ func (w *Watcher) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
 	defer w.Queue.mu.Unlock()
 	w.connectedSince, w.everConnected, w.reported = got, true, false
 
-	var s client.Snapshot
-	if err := json.Unmarshal(data, &s); err != nil {
+	var snapshot client.Snapshot
+	if err := json.Unmarshal(data, &snapshot); err != nil {
 		w.fault(Malformed, "snapshot: %v", err)
 		return false
 	}
-	b := s.Booking
-	if s.Type != "SNAPSHOT" || b.ID != w.Booking || b.Ticket != w.ticket {
-		w.fault(Malformed, "snapshot of type %q shows booking %q, ticket %q instead of %q", s.Type, b.ID, b.Ticket, w.ticket)
+	b := snapshot.Booking
+	if snapshot.Type != "SNAPSHOT" || b.ID != w.Booking || b.Ticket != w.ticket {
+		w.fault(Malformed, "snapshot of type %q shows booking %q, ticket %q instead of %q", snapshot.Type, b.ID, b.Ticket, w.ticket)
 		return false
 	}
 	position := 0

@@ -130,34 +130,34 @@ type Connection struct {
 }
 
 // Add watches another channel. It returns false when the link is over.
-func (l *Connection) Add(s *Subscription) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ended {
+func (c *Connection) Add(s *Subscription) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
 		return false
 	}
-	if l.subscriptions == nil {
-		l.subscriptions = map[string]*Subscription{}
+	if c.subscriptions == nil {
+		c.subscriptions = map[string]*Subscription{}
 	}
-	l.subscriptions[s.Channel] = s
-	if l.conn != nil {
-		l.write(l.subscribeCommand(s)) //nolint:errcheck // the reader meets the same error and reconnects
+	c.subscriptions[s.Channel] = s
+	if c.conn != nil {
+		c.write(c.subscribeCommand(s)) //nolint:errcheck // the reader meets the same error and reconnects
 	}
 	return true
 }
 
 // Run connects, subscribes and reads until every subscription is done, the
 // context ends or the server turns the client away for good.
-func (l *Connection) Run(ctx context.Context) error {
+func (c *Connection) Run(ctx context.Context) error {
 	defer func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.ended = true
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.ended = true
 	}()
 	before := false
-	for attempt, node := 0, l.FirstNode; ; node++ {
-		subscribed, err := l.once(ctx, l.Nodes[node%len(l.Nodes)], before)
-		l.notifyAttempted()
+	for attempt, node := 0, c.FirstNode; ; node++ {
+		subscribed, err := c.once(ctx, c.Nodes[node%len(c.Nodes)], before)
+		c.notifyAttempted()
 		if err == nil {
 			return nil
 		}
@@ -166,18 +166,18 @@ func (l *Connection) Run(ctx context.Context) error {
 		}
 		var end *TerminalError
 		if errors.As(err, &end) {
-			l.Stats.Refused.Add(1)
+			c.Stats.Refused.Add(1)
 			return err
 		}
 		if subscribed {
 			before, attempt = true, 0
 		} else {
-			l.Stats.Failed.Add(1)
+			c.Stats.Failed.Add(1)
 			attempt++
 		}
 		wait := Backoff(attempt, reconnectBase, reconnectLimit)
-		if l.Backoff != nil {
-			wait = l.Backoff(attempt)
+		if c.Backoff != nil {
+			wait = c.Backoff(attempt)
 		}
 		if err := Pause(ctx, wait); err != nil {
 			return err
@@ -186,22 +186,22 @@ func (l *Connection) Run(ctx context.Context) error {
 }
 
 // Disconnect breaks the connection off; another attempt follows.
-func (l *Connection) Disconnect() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.conn != nil {
-		l.conn.Close() //nolint:errcheck // the reader meets the closed connection
+func (c *Connection) Disconnect() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil {
+		c.conn.Close() //nolint:errcheck // the reader meets the closed connection
 	}
 }
 
 // once is the life of one connection. It returns nil when all is done, and
 // whether every subscription of the beginning was answered.
-func (l *Connection) once(ctx context.Context, node string, again bool) (subscribed bool, err error) {
+func (c *Connection) once(ctx context.Context, node string, again bool) (subscribed bool, err error) {
 	dial := dialWebSocket
-	if l.SmallBuffers {
+	if c.SmallBuffers {
 		dial = dialSmall
 	}
-	conn, early, err := dial(ctx, node, l.Protocol, l.Hello)
+	conn, early, err := dial(ctx, node, c.Protocol, c.Hello)
 	if err != nil {
 		return false, err
 	}
@@ -209,17 +209,17 @@ func (l *Connection) once(ctx context.Context, node string, again bool) (subscri
 		conn.Close() //nolint:errcheck // the reader meets the closed connection
 	})
 	defer stop()
-	s := session{connection: l, conn: conn, reconnect: again, buffer: early}
+	s := session{connection: c, conn: conn, reconnect: again, buffer: early}
 	err = s.read(ctx)
-	l.leave(conn)
+	c.leave(conn)
 	if s.subscribed {
-		l.Stats.disconnected()
+		c.Stats.disconnected()
 	}
 	if err == nil {
 		return true, nil
 	}
 	now := time.Now()
-	for _, sub := range l.Subscriptions() {
+	for _, sub := range c.Subscriptions() {
 		if sub.live {
 			sub.live = false
 			sub.Listener.OnDisconnect(now)
@@ -232,53 +232,53 @@ func (l *Connection) once(ctx context.Context, node string, again bool) (subscri
 }
 
 // leave closes a connection.
-func (l *Connection) leave(conn net.Conn) {
-	l.mu.Lock()
-	l.conn = nil
-	l.mu.Unlock()
+func (c *Connection) leave(conn net.Conn) {
+	c.mu.Lock()
+	c.conn = nil
+	c.mu.Unlock()
 	conn.Close() //nolint:errcheck // everything expected has been read
 }
 
-func (l *Connection) Subscriptions() []*Subscription {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	list := make([]*Subscription, 0, len(l.subscriptions))
-	for _, s := range l.subscriptions {
+func (c *Connection) Subscriptions() []*Subscription {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := make([]*Subscription, 0, len(c.subscriptions))
+	for _, s := range c.subscriptions {
 		list = append(list, s)
 	}
 	return list
 }
 
 // subscribeCommand is called with the lock held.
-func (l *Connection) subscribeCommand(s *Subscription) *protocol.Command {
-	l.lastID++
-	s.id, s.requested, s.live = l.lastID, time.Now(), false
+func (c *Connection) subscribeCommand(s *Subscription) *protocol.Command {
+	c.lastID++
+	s.id, s.requested, s.live = c.lastID, time.Now(), false
 	return &protocol.Command{Id: s.id, Subscribe: &protocol.SubscribeRequest{Channel: s.Channel, Token: s.Token}}
 }
 
 // write sends commands in one frame. It is called with the lock held.
-func (l *Connection) write(commands ...*protocol.Command) error {
+func (c *Connection) write(commands ...*protocol.Command) error {
 	if len(commands) == 0 {
 		return nil
 	}
 	var payload []byte
 	opcode := opText
 	var encoder protocol.CommandEncoder = protocol.NewJSONCommandEncoder()
-	if l.Protocol == protocol.TypeProtobuf {
+	if c.Protocol == protocol.TypeProtobuf {
 		opcode, encoder = opBinary, protocol.NewProtobufCommandEncoder()
 	}
-	for _, c := range commands {
+	for _, command := range commands {
 		// Both encoders frame the command as well.
-		data, err := encoder.Encode(c)
+		data, err := encoder.Encode(command)
 		if err != nil {
 			return fmt.Errorf("encode: %w", err)
 		}
-		if l.Protocol == protocol.TypeJSON && len(payload) > 0 && payload[len(payload)-1] != '\n' {
+		if c.Protocol == protocol.TypeJSON && len(payload) > 0 && payload[len(payload)-1] != '\n' {
 			payload = append(payload, '\n')
 		}
 		payload = append(payload, data...)
 	}
-	return writeFrame(l.conn, opcode, payload)
+	return writeFrame(c.conn, opcode, payload)
 }
 
 func ParseProtocol(name string) (protocol.Type, error) {

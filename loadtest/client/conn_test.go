@@ -177,11 +177,11 @@ func saysPosition(id string, position int) string {
 }
 
 func linkTo(s *script, listeners map[string]*ear) *Connection {
-	l := &Connection{Nodes: []string{s.url}, Protocol: protocol.TypeJSON, Token: "t", slack: time.Second, Stats: new(Stats)}
+	c := &Connection{Nodes: []string{s.url}, Protocol: protocol.TypeJSON, Token: "t", slack: time.Second, Stats: new(Stats)}
 	for id, e := range listeners {
-		l.Add(&Subscription{Channel: "booking:" + id, Booking: id, Listener: e})
+		c.Add(&Subscription{Channel: "booking:" + id, Booking: id, Listener: e})
 	}
-	return l
+	return c
 }
 
 func untilHeard(want string) func(string) bool {
@@ -212,12 +212,12 @@ func TestLinkReadsFramesHoweverTheyArrive(t *testing.T) {
 			s.note(s.read(c))
 		})
 		e := &ear{until: untilHeard("moved 39 390")}
-		l := linkTo(s, map[string]*ear{"b": e})
-		require.NoError(t, l.Run(t.Context()))
+		c := linkTo(s, map[string]*ear{"b": e})
+		require.NoError(t, c.Run(t.Context()))
 		require.Equal(t, []string{
 			`snapshot {"a":1} true`, "moved 41 410", "moved 40 400", `publication {"type":"OTHER","x":"` + long + `"}`, "moved 39 390",
 		}, e.all())
-		require.EqualValues(t, 4, l.Stats.Messages.Load())
+		require.EqualValues(t, 4, c.Stats.Messages.Load())
 		require.Eventually(t, func() bool { return len(s.heard()) == 5 }, time.Minute, time.Millisecond)
 		said := s.heard()
 		require.JSONEq(t, `{"id":1,"connect":{"token":"t","name":"loadtest"}}`, said[0][2:])
@@ -240,18 +240,18 @@ func TestLinkLeavesChannelsOneByOne(t *testing.T) {
 		s.note(s.read(c))
 	})
 	a, b, more := &ear{until: untilHeard("moved 1 10")}, &ear{until: untilHeard("moved 1 10")}, &ear{until: untilHeard("moved 9 90")}
-	l := linkTo(s, map[string]*ear{"a": a, "b": b})
+	c := linkTo(s, map[string]*ear{"a": a, "b": b})
 	b.until = func(heard string) bool {
 		if heard == "moved 2 20" {
-			require.True(t, l.Add(&Subscription{Channel: "booking:c", Booking: "c", Listener: more}))
+			require.True(t, c.Add(&Subscription{Channel: "booking:c", Booking: "c", Listener: more}))
 		}
 		return heard == "moved 1 10"
 	}
-	require.NoError(t, l.Run(t.Context()))
+	require.NoError(t, c.Run(t.Context()))
 	require.Equal(t, []string{"snapshot  true", "moved 1 10"}, a.all(), "nothing is heard of a channel that was left")
 	require.Equal(t, []string{"snapshot  true", "moved 2 20", "moved 1 10"}, b.all())
 	require.Equal(t, []string{"snapshot  true", "moved 9 90"}, more.all())
-	require.False(t, l.Add(&Subscription{Channel: "booking:d"}), "the link is over")
+	require.False(t, c.Add(&Subscription{Channel: "booking:d"}), "the link is over")
 }
 
 func TestLinkComesBackOrStaysAway(t *testing.T) {
@@ -272,20 +272,20 @@ func TestLinkComesBackOrStaysAway(t *testing.T) {
 	}
 	s := newScript(t, closing(3001), lost, good)
 	e := &ear{until: untilHeard("moved 1 10")}
-	l := linkTo(s, map[string]*ear{"b": e})
-	require.NoError(t, l.Run(t.Context()))
+	c := linkTo(s, map[string]*ear{"b": e})
+	require.NoError(t, c.Run(t.Context()))
 	require.Equal(t, []string{`snapshot {"a":1} true`, "dropped", `snapshot {"a":1} true`, "moved 1 10"}, e.all())
-	require.EqualValues(t, 1, l.Stats.Opened.Load())
-	require.EqualValues(t, 1, l.Stats.Reconnects.Load())
-	require.EqualValues(t, 1, l.Stats.Failed.Load())
-	require.Zero(t, l.Stats.Connected.Load())
+	require.EqualValues(t, 1, c.Stats.Opened.Load())
+	require.EqualValues(t, 1, c.Stats.Reconnects.Load())
+	require.EqualValues(t, 1, c.Stats.Failed.Load())
+	require.Zero(t, c.Stats.Connected.Load())
 
 	s = newScript(t, closing(3501))
 	e = &ear{}
-	l = linkTo(s, map[string]*ear{"b": e})
+	c = linkTo(s, map[string]*ear{"b": e})
 	var end *TerminalError
-	require.ErrorAs(t, l.Run(t.Context()), &end)
-	require.EqualValues(t, 1, l.Stats.Refused.Load())
+	require.ErrorAs(t, c.Run(t.Context()), &end)
+	require.EqualValues(t, 1, c.Stats.Refused.Load())
 }
 
 func TestLinkGivesUpOnWhatIsNoServerOfOurs(t *testing.T) {
@@ -309,8 +309,8 @@ func TestLinkGivesUpOnWhatIsNoServerOfOurs(t *testing.T) {
 	} {
 		t.Run(want, func(t *testing.T) {
 			s := newScript(t, act)
-			l := linkTo(s, map[string]*ear{"b": {}})
-			_, err := l.once(t.Context(), s.url, false)
+			c := linkTo(s, map[string]*ear{"b": {}})
+			_, err := c.once(t.Context(), s.url, false)
 			require.ErrorContains(t, err, want)
 		})
 	}
@@ -325,9 +325,9 @@ func TestLinkNoticesSilence(t *testing.T) {
 		<-release
 	})
 	defer close(release)
-	l := linkTo(s, map[string]*ear{"b": {}})
-	l.slack = 10 * time.Millisecond
-	subscribed, err := l.once(t.Context(), s.url, false)
+	c := linkTo(s, map[string]*ear{"b": {}})
+	c.slack = 10 * time.Millisecond
+	subscribed, err := c.once(t.Context(), s.url, false)
 	require.ErrorIs(t, err, errSilent)
 	require.True(t, subscribed)
 }

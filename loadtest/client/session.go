@@ -34,17 +34,17 @@ type session struct {
 
 // read handles frames until the connection ends.
 func (s *session) read(ctx context.Context) error {
-	l := s.connection
+	c := s.connection
 	if err := s.conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return err
 	}
-	if l.Hello == nil {
-		l.mu.Lock()
-		l.conn = s.conn
-		l.lastID = 1
-		err := l.write(&protocol.Command{Id: 1, Connect: &protocol.ConnectRequest{Token: l.Token, Name: "loadtest"}})
-		l.conn = nil // others subscribe only once the server knows who this is
-		l.mu.Unlock()
+	if c.Hello == nil {
+		c.mu.Lock()
+		c.conn = s.conn
+		c.lastID = 1
+		err := c.write(&protocol.Command{Id: 1, Connect: &protocol.ConnectRequest{Token: c.Token, Name: "loadtest"}})
+		c.conn = nil // others subscribe only once the server knows who this is
+		c.mu.Unlock()
 		if err != nil {
 			return err
 		}
@@ -87,13 +87,13 @@ func (s *session) read(ctx context.Context) error {
 			end = copy(buffer, buffer[start:end])
 			start = 0
 		}
-		if l.Stalled != nil && l.Stalled(ctx, s.conn) {
+		if c.Stalled != nil && c.Stalled(ctx, s.conn) {
 			return context.Cause(ctx)
 		}
 		n, err := s.conn.Read(buffer[end:])
 		now = time.Now()
 		if n > 0 {
-			l.lastReceived.Store(now.UnixNano())
+			c.lastReceived.Store(now.UnixNano())
 			end += n
 			continue
 		}
@@ -112,33 +112,33 @@ func (s *session) read(ctx context.Context) error {
 // watchSilence ends the connection when nothing has come for too long. Its timer
 // runs out once in a ping interval, not once in a message.
 func (s *session) watchSilence() (stop func()) {
-	l := s.connection
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lastReceived.Store(time.Now().UnixNano())
+	c := s.connection
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lastReceived.Store(time.Now().UnixNano())
 	s.silenceTimer = time.AfterFunc(handshakeTimeout, s.checkSilence)
 	return func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		s.silenceTimer.Stop()
 		s.ended = true
 	}
 }
 
 func (s *session) checkSilence() {
-	l := s.connection
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	quiet := time.Since(time.Unix(0, l.lastReceived.Load()))
+	c := s.connection
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	quiet := time.Since(time.Unix(0, c.lastReceived.Load()))
 	switch {
 	case s.ended:
-	case l.silence == 0: // nothing was promised
+	case c.silence == 0: // nothing was promised
 		s.silenceTimer.Reset(handshakeTimeout)
-	case quiet >= l.silence:
+	case quiet >= c.silence:
 		s.dead.Store(true)
 		s.conn.Close() //nolint:errcheck // the reader meets the closed connection
 	default:
-		s.silenceTimer.Reset(l.silence - quiet)
+		s.silenceTimer.Reset(c.silence - quiet)
 	}
 }
 
@@ -153,9 +153,9 @@ func (s *session) subscribeAll() error {
 	return s.conn.SetDeadline(time.Time{})
 }
 
-func (l *Connection) notifyAttempted() {
-	if l.Attempted != nil {
-		l.Attempted()
+func (c *Connection) notifyAttempted() {
+	if c.Attempted != nil {
+		c.Attempted()
 	}
 }
 
@@ -284,7 +284,7 @@ func (s *session) ping() error {
 
 // handle deals with a reply that is no position.
 func (s *session) handle(r *protocol.Reply, at time.Time) (done bool, err error) {
-	l := s.connection
+	c := s.connection
 	push := r.Push
 	switch {
 	case push != nil && push.Disconnect != nil:
@@ -300,7 +300,7 @@ func (s *session) handle(r *protocol.Reply, at time.Time) (done bool, err error)
 		if sub == nil {
 			return false, nil // of a channel that was just left
 		}
-		l.Stats.Messages.Add(1)
+		c.Stats.Messages.Add(1)
 		return s.finish(sub, sub.Listener.OnPublication(push.Pub.Data, at))
 	case push != nil:
 		return false, nil
@@ -322,25 +322,25 @@ func (s *session) handle(r *protocol.Reply, at time.Time) (done bool, err error)
 
 // handleConnected subscribes to everything at once.
 func (s *session) handleConnected(r *protocol.ConnectResult) error {
-	l := s.connection
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.pong = r.Pong
-	l.silence = 0
+	c := s.connection
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pong = r.Pong
+	c.silence = 0
 	if r.Ping > 0 {
-		l.silence = time.Duration(r.Ping)*time.Second + cmp.Or(l.slack, silenceSlack)
-		s.silenceTimer.Reset(l.silence)
+		c.silence = time.Duration(r.Ping)*time.Second + cmp.Or(c.slack, silenceSlack)
+		s.silenceTimer.Reset(c.silence)
 	}
-	l.conn = s.conn
-	commands := make([]*protocol.Command, 0, len(l.subscriptions))
-	for _, sub := range l.subscriptions {
-		commands = append(commands, l.subscribeCommand(sub))
+	c.conn = s.conn
+	commands := make([]*protocol.Command, 0, len(c.subscriptions))
+	for _, sub := range c.subscriptions {
+		commands = append(commands, c.subscribeCommand(sub))
 	}
 	s.pending = len(commands)
 	if s.pending == 0 {
 		return s.conn.SetDeadline(time.Time{})
 	}
-	return l.write(commands...)
+	return c.write(commands...)
 }
 
 func (s *session) handleSubscribed(r *protocol.Reply, at time.Time) (done bool, err error) {
@@ -382,24 +382,24 @@ func (s *session) finish(sub *Subscription, done bool) (over bool, err error) {
 	if !done || sub.done {
 		return false, nil
 	}
-	l := s.connection
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	c := s.connection
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	sub.done = true
-	delete(l.subscriptions, sub.Channel)
+	delete(c.subscriptions, sub.Channel)
 	if s.last == sub {
 		s.last = nil
 	}
-	if len(l.subscriptions) == 0 {
-		l.ended = true
+	if len(c.subscriptions) == 0 {
+		c.ended = true
 		writeFrame(s.conn, opClose, []byte{1000 >> 8, 1000 & 0xff}) //nolint:errcheck // the client leaves either way
 		return true, nil
 	}
-	if l.Hello != nil {
+	if c.Hello != nil {
 		return false, nil
 	}
-	l.lastID++
-	return false, l.write(&protocol.Command{Id: l.lastID, Unsubscribe: &protocol.UnsubscribeRequest{Channel: sub.Channel}})
+	c.lastID++
+	return false, c.write(&protocol.Command{Id: c.lastID, Unsubscribe: &protocol.UnsubscribeRequest{Channel: sub.Channel}})
 }
 
 // closeError follows the ranges of the protocol: 3500–3999 and 4500–4999 are final.
