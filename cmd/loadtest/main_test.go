@@ -80,10 +80,10 @@ func TestReplaySaysWhatTheServerRefused(t *testing.T) {
 }
 
 func TestReportGoesWhereItIsAsked(t *testing.T) {
-	result := &report.Report{Scenario: "replay", OK: true, Verdict: "every client was told the truth"}
+	result := &report.Report{Scenario: "replay", OK: true, Verdict: "every update was correct"}
 	var out bytes.Buffer
 	require.NoError(t, (&output{}).write(&out, result))
-	require.Contains(t, out.String(), "every client was told the truth")
+	require.Contains(t, out.String(), "every update was correct")
 
 	dir := t.TempDir()
 	document, page := filepath.Join(dir, "report.json"), filepath.Join(dir, "report.html")
@@ -95,7 +95,7 @@ func TestReportGoesWhereItIsAsked(t *testing.T) {
 	require.True(t, json.Valid(data))
 	data, err = os.ReadFile(page)
 	require.NoError(t, err)
-	require.Contains(t, string(data), "every client was told the truth")
+	require.Contains(t, string(data), "every update was correct")
 
 	out.Reset()
 	require.NoError(t, (&output{jsonAt: "-"}).write(&out, result))

@@ -19,20 +19,19 @@ import (
 const (
 	// requestTimeout bounds one attempt.
 	requestTimeout = 10 * time.Second
-	// giveUpAfter bounds all attempts at one request: long enough for a node to
-	// restart or another to take over.
+	// giveUpAfter bounds all attempts at one request. A node restarts, or another takes over,
+	// within this time.
 	giveUpAfter = 30 * time.Second
-	// MaxWaitMinutes is the longest assignmentTimeout the server accepts. Every
-	// patient asks for it, so that no booking expires in the middle of a replay.
+	// MaxWaitMinutes is the longest assignmentTimeout the server accepts. Every patient asks
+	// for it, so that no booking expires during a run.
 	MaxWaitMinutes = 180
-	// maxAnswer bounds what is read of an answer.
+	// maxAnswer bounds the body that is read of a response.
 	maxAnswer = 1 << 20
-	// maxIdleConnections keeps connections for the requests in flight: one for
-	// each service and some starts and ends.
+	// maxIdleConnections is the number of idle connections kept to each node.
 	maxIdleConnections = 64
 )
 
-// RefusalError is an answer that means no.
+// RefusalError is a response with an error status.
 type RefusalError struct {
 	operation string
 	status    int
@@ -40,6 +39,7 @@ type RefusalError struct {
 	detail    string
 }
 
+// Error implements error.
 func (r *RefusalError) Error() string {
 	text := fmt.Sprintf("%s: HTTP %d", r.operation, r.status)
 	if r.Code != "" {
@@ -54,8 +54,8 @@ func (r *RefusalError) Error() string {
 	return text
 }
 
-// IsDefinite tells whether the server certainly did not do what was asked. After
-// a 5xx or a lost connection nobody knows.
+// IsDefinite reports whether the server certainly did not make the change. After a 5xx or a
+// lost connection the outcome is unknown.
 func (r *RefusalError) IsDefinite() bool {
 	return r.status >= 400 && r.status < 500
 }
@@ -71,19 +71,21 @@ type API struct {
 	Requests *RequestStats
 }
 
+// NewAPI returns an API for nodes that authenticates with key.
 func NewAPI(nodes []string, key string, requests *RequestStats) *API {
 	return &API{Nodes: nodes, Key: key, http: NewHTTPClient(), turns: new(atomic.Uint64), Requests: requests}
 }
 
-// As returns the same API for somebody else: a patient instead of the desk.
+// As returns a copy of the API that authenticates with another key, for example a patient's
+// token.
 func (a *API) As(key string) *API {
 	other := *a
 	other.Key = key
 	return &other
 }
 
-// NewHTTPClient returns a client with connections of its own, so that a scenario
-// can close every one of them when it ends.
+// NewHTTPClient returns a client with its own connections, so that a scenario can close all of
+// them when it ends.
 func NewHTTPClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		MaxIdleConns:        maxIdleConnections * 2,
@@ -92,11 +94,12 @@ func NewHTTPClient() *http.Client {
 	}}
 }
 
+// Close closes the idle connections.
 func (a *API) Close() {
 	a.http.CloseIdleConnections()
 }
 
-// Call makes one request and counts it as failed unless it succeeded.
+// Call makes one request and counts it as failed if it does not succeed.
 func (a *API) Call(ctx context.Context, operation, method, path string, body, answer any, alreadyDone bool) error {
 	err := a.try(ctx, operation, method, path, body, answer, alreadyDone)
 	if err != nil && ctx.Err() == nil {
@@ -105,24 +108,24 @@ func (a *API) Call(ctx context.Context, operation, method, path string, body, an
 	return err
 }
 
-// try makes one request, and makes it again at the next node when a node did
-// not answer: the same Idempotency-Key tells the server that it is the same
-// request. It returns a *refusal when the server said no.
+// try makes one request. If a node does not answer, it repeats the request at the next node
+// with the same Idempotency-Key, so that the server recognizes it. It returns a *RefusalError
+// if the server refused.
 //
-// alreadyDone says that a refusal of a repeated attempt means the first one
-// succeeded; it is for steps that can happen once only.
+// alreadyDone says that a refusal of a repeated attempt means that the first attempt
+// succeeded. It is for changes that can happen only once.
 func (a *API) try(ctx context.Context, operation, method, path string, body, answer any, alreadyDone bool) error {
 	payload, err := json.Marshal(body)
 	if err != nil {
 		return fmt.Errorf("%s: encode: %w", operation, err)
 	}
-	once := rand.Text()
+	key := rand.Text()
 	first := time.Now()
 	turn := a.turns.Add(1)
 	for attempt := 0; ; attempt++ {
-		// A repeated attempt goes to the next node: this one may be down.
+		// A repeated attempt goes to the next node, because this one may be down.
 		node := a.Nodes[(turn+uint64(attempt))%uint64(len(a.Nodes))]
-		status, data, sent, err := a.attempt(ctx, method, node+path, once, payload)
+		status, data, sent, err := a.attempt(ctx, method, node+path, key, payload)
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s: %w", operation, context.Cause(ctx))
 		}
@@ -132,20 +135,20 @@ func (a *API) try(ctx context.Context, operation, method, path string, body, ans
 				return nil
 			}
 			if err := json.Unmarshal(data, answer); err != nil {
-				return fmt.Errorf("%s: the answer is not what was agreed: %w", operation, err)
+				return fmt.Errorf("%s: unexpected response: %w", operation, err)
 			}
 			return nil
 		}
 		if err == nil {
-			no := newRefusalError(operation, status, data)
-			if no.IsDefinite() {
+			refusal := newRefusalError(operation, status, data)
+			if refusal.IsDefinite() {
 				if attempt > 0 && alreadyDone && (status == http.StatusBadRequest || status == http.StatusConflict) {
 					a.Requests.Answered(operation, time.Since(first))
 					return nil
 				}
-				return no
+				return refusal
 			}
-			err = no
+			err = refusal
 		}
 		a.Requests.unanswered(operation, node, status, sent, err)
 		if time.Since(first) > giveUpAfter {
@@ -157,9 +160,9 @@ func (a *API) try(ctx context.Context, operation, method, path string, body, ans
 	}
 }
 
-// attempt makes one attempt. sent tells whether the server may have begun to
-// work on it: the whole request was written, at least once.
-func (a *API) attempt(ctx context.Context, method, address, once string, payload []byte) (status int, data []byte, sent bool, err error) {
+// attempt makes one attempt. sent reports whether the server may have started to process the
+// request: it was written completely at least once.
+func (a *API) attempt(ctx context.Context, method, address, idempotencyKey string, payload []byte) (status int, data []byte, sent bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	var written atomic.Int64
@@ -172,20 +175,20 @@ func (a *API) attempt(ctx context.Context, method, address, once string, payload
 	if err != nil {
 		return 0, nil, false, err
 	}
-	// Without this the transport would, unseen, repeat a request whose answer was lost.
+	// Without this the transport would silently repeat a request whose response was lost.
 	req.GetBody = nil
 	if a.Key != "" {
 		req.Header.Set("Authorization", "Bearer "+a.Key)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Idempotency-Key", once)
+	req.Header.Set("Idempotency-Key", idempotencyKey)
 	if a.Tenant != "" {
 		req.Header.Set("X-APP-ID", a.Tenant)
 	}
 	res, err := a.http.Do(req)
 	if err != nil {
-		// A connection that was closed before the request could reach the server
-		// shows this error, whether or not the bytes had been written by then.
+		// The transport returns this error for a connection that was closed before the request
+		// reached the server, even if the bytes had been written.
 		idle := strings.Contains(err.Error(), "server closed idle connection")
 		return 0, nil, written.Load() > 0 && !idle, err
 	}
@@ -208,18 +211,19 @@ func newRefusalError(operation string, status int, data []byte) *RefusalError {
 			Message string `json:"message"`
 		} `json:"errors"`
 	}
-	no := &RefusalError{operation: operation, status: status}
+	refusal := &RefusalError{operation: operation, status: status}
 	if err := json.Unmarshal(data, &problem); err != nil {
-		no.detail = "the answer is not a problem document"
-		return no
+		refusal.detail = "the response is not a problem document"
+		return refusal
 	}
-	no.Code, no.detail = problem.Code, problem.Detail
+	refusal.Code, refusal.detail = problem.Code, problem.Detail
 	for _, e := range problem.Errors {
-		no.detail += fmt.Sprintf("; %s: %s", e.Field, e.Message)
+		refusal.detail += fmt.Sprintf("; %s: %s", e.Field, e.Message)
 	}
-	return no
+	return refusal
 }
 
+// CreateOrganization creates an organization and returns its ID.
 func (a *API) CreateOrganization(ctx context.Context, name string) (string, error) {
 	var out Envelope[Created]
 	body := map[string]any{"name": name, "timezone": "UTC"}
@@ -229,6 +233,7 @@ func (a *API) CreateOrganization(ctx context.Context, name string) (string, erro
 	return out.Result.ID, requireID("create organization", out.Result.ID)
 }
 
+// CreateType creates a booking type.
 func (a *API) CreateType(ctx context.Context, name string, minutes int) (BookingType, error) {
 	var out Envelope[BookingType]
 	body := map[string]any{"name": name, "minutes": minutes, "price": "0.00", "on": true, "autoConfirm": true}
@@ -236,11 +241,12 @@ func (a *API) CreateType(ctx context.Context, name string, minutes int) (Booking
 		return BookingType{}, err
 	}
 	if out.Result.Minutes != minutes {
-		return BookingType{}, fmt.Errorf("create type: asked for %d minutes, got %d", minutes, out.Result.Minutes)
+		return BookingType{}, fmt.Errorf("create type: requested %d minutes, got %d", minutes, out.Result.Minutes)
 	}
 	return out.Result, requireID("create type", out.Result.ID)
 }
 
+// CreateResource creates a resource for one booking type and returns its ID.
 func (a *API) CreateResource(ctx context.Context, name, typeID string) (string, error) {
 	var out Envelope[Created]
 	body := map[string]any{"name": name, "on": true, "activated": true, "types": []string{typeID}}
@@ -250,7 +256,7 @@ func (a *API) CreateResource(ctx context.Context, name, typeID string) (string, 
 	return out.Result.ID, requireID("create resource", out.Result.ID)
 }
 
-// Join puts a walk-in into the queue of a type.
+// Join adds a walk-in to the queue of a booking type.
 func (a *API) Join(ctx context.Context, typeID string) (Booking, error) {
 	var out Booking
 	body := map[string]any{"type": typeID, "assign": false, "assignmentTimeout": MaxWaitMinutes}
@@ -260,7 +266,7 @@ func (a *API) Join(ctx context.Context, typeID string) (Booking, error) {
 	return out, requireID("join", out.ID)
 }
 
-// CallNext calls the head of a resource's queue.
+// CallNext calls the first patient of a resource's queue.
 func (a *API) CallNext(ctx context.Context, resourceID string) (Booking, error) {
 	var out Envelope[Booking]
 	body := map[string]any{"resourceId": resourceID}
@@ -270,52 +276,59 @@ func (a *API) CallNext(ctx context.Context, resourceID string) (Booking, error) 
 	return out.Result, requireID("next", out.Result.ID)
 }
 
+// Assign assigns a waiting booking to a resource.
 func (a *API) Assign(ctx context.Context, bookingID, resourceID string) error {
 	body := map[string]any{"bookingId": bookingID, "resourceId": resourceID}
 	return a.Call(ctx, "assign", http.MethodPost, "/management/bookings/assign", body, nil, true)
 }
 
+// Start starts the visit of a called booking.
 func (a *API) Start(ctx context.Context, bookingID string) error {
 	body := map[string]any{"bookingId": bookingID}
 	return a.Call(ctx, "start", http.MethodPost, "/management/bookings/start", body, nil, true)
 }
 
+// End ends a visit.
 func (a *API) End(ctx context.Context, bookingID string) error {
 	body := map[string]any{"bookingId": bookingID}
 	return a.Call(ctx, "end", http.MethodPost, "/management/bookings/end", body, nil, true)
 }
 
+// Cancel cancels a booking as a member of the organization.
 func (a *API) Cancel(ctx context.Context, bookingID string) error {
 	body := map[string]any{"bookingId": bookingID, "reason": "left without being served"}
 	return a.Call(ctx, "cancel", http.MethodPost, "/management/bookings/cancel", body, nil, true)
 }
 
-// Return returns a held patient to the line and says where that is.
+// Return returns a held patient to the queue. The booking shows the new position.
 func (a *API) Return(ctx context.Context, bookingID string) (Booking, error) {
 	var out Envelope[Booking]
 	err := a.Call(ctx, "return", http.MethodPost, "/management/bookings/return", map[string]any{"bookingId": bookingID}, &out, false)
 	return out.Result, err
 }
 
+// Hold removes a patient from the queue until Return.
 func (a *API) Hold(ctx context.Context, bookingID string) error {
 	return a.Call(ctx, "hold", http.MethodPost, "/management/bookings/hold", map[string]any{"bookingId": bookingID}, nil, true)
 }
 
+// NoShow ends the booking of a patient who did not come when called.
 func (a *API) NoShow(ctx context.Context, bookingID string) error {
 	return a.Call(ctx, "no-show", http.MethodPost, "/management/bookings/noShow", map[string]any{"bookingId": bookingID}, nil, true)
 }
 
-// Recall does not count a refusal: whether it was right is for the caller to say.
+// Recall calls a patient again. It does not count a refusal as a failed request, because the
+// caller decides whether it was correct.
 func (a *API) Recall(ctx context.Context, bookingID string) error {
 	return a.try(ctx, "recall", http.MethodPost, "/management/bookings/recall", map[string]any{"bookingId": bookingID}, nil, false)
 }
 
-// Leave is what a patient does with the token of the ticket alone.
+// Leave cancels a booking with the token of its ticket alone.
 func (a *API) Leave(ctx context.Context, bookingID string) error {
 	return a.Call(ctx, "leave", http.MethodPost, "/customer/bookings/cancel", map[string]any{"bookingId": bookingID}, nil, true)
 }
 
-// SignIn gives a patient with a phone an API of its own.
+// SignIn signs a patient in by phone and returns an API with the patient's session.
 func (a *API) SignIn(ctx context.Context, phone, code string) (*API, error) {
 	patient := a.As("")
 	body := map[string]any{"method": "sms", "phoneNumber": phone, "isOrgMember": false}
@@ -332,7 +345,7 @@ func (a *API) SignIn(ctx context.Context, phone, code string) (*API, error) {
 	return a.As(session.AccessToken), nil
 }
 
-// JoinByPhone is how a patient who has signed in joins.
+// JoinByPhone adds a signed-in patient to the queue of a booking type.
 func (a *API) JoinByPhone(ctx context.Context, typeID string) (Booking, error) {
 	var out Envelope[Booking]
 	body := map[string]any{"type": typeID, "assign": false, "assignmentTimeout": MaxWaitMinutes}
@@ -344,12 +357,12 @@ func (a *API) JoinByPhone(ctx context.Context, typeID string) (Booking, error) {
 
 func requireID(operation, id string) error {
 	if id == "" {
-		return fmt.Errorf("%s: the answer has no id", operation)
+		return fmt.Errorf("%s: the response has no id", operation)
 	}
 	return nil
 }
 
-// ParseNodes checks the addresses of the nodes.
+// ParseNodes checks the addresses of the nodes and removes trailing slashes.
 func ParseNodes(addresses []string) ([]string, error) {
 	if len(addresses) == 0 {
 		return nil, errors.New("at least one URL is needed")

@@ -14,54 +14,55 @@ import (
 )
 
 const (
-	// handshakeTimeout bounds dialling, connecting and subscribing.
+	// handshakeTimeout bounds dialing, connecting and subscribing.
 	handshakeTimeout = 10 * time.Second
-	// silenceSlack is how much longer than the promised ping interval a client
-	// waits before it takes the connection for dead.
+	// silenceSlack is added to the server's ping interval before the connection counts as
+	// dead. 10 s.
 	silenceSlack = 10 * time.Second
 	// reconnectBase and reconnectLimit bound the wait before another attempt.
 	reconnectBase  = 100 * time.Millisecond
 	reconnectLimit = 5 * time.Second
-	// readBuffer is what a connection reads into: some positions at once, and
-	// small enough to have one for each of 10,000 connections.
+	// readBuffer is the size of a connection's read buffer. It holds several positions and is
+	// small enough for 10,000 connections.
 	readBuffer = 2 << 10
-	// maxKeptBuffer is the largest buffer a connection keeps once it is empty.
+	// maxKeptBuffer is the largest read buffer that an idle connection keeps.
 	maxKeptBuffer = 8 << 10
 	// maxFrame bounds a message of the server.
 	maxFrame = 1 << 20
 )
 
-// errSilent ends a connection on which not even a ping came.
+// errSilent ends a connection on which no ping arrived in time.
 var errSilent = errors.New("the server fell silent")
 
-// TerminalError is an end after which a client must not come back.
+// TerminalError ends a connection for good: the client must not reconnect.
 type TerminalError struct{ Reason string }
 
+// Error implements error.
 func (t *TerminalError) Error() string { return t.Reason }
 
-// Listener is told what comes over one subscription. Its methods are called from
-// the connection's goroutine, one after another; data is theirs only until they
-// return. A true result means that the client has seen all it waited for.
+// Listener receives what arrives over one subscription. The connection's goroutine calls its
+// methods one after another; data is valid only until they return. If a method returns true,
+// the subscription ends.
 type Listener interface {
-	// OnSnapshot gets the data of a subscribe reply, when it was asked for and
-	// when it came.
+	// OnSnapshot receives the data of a subscribe reply, the time of the request and the time
+	// of the reply.
 	OnSnapshot(data []byte, asked, got time.Time) (done bool)
-	// OnPosition gets a pushed position of the subscription's own booking.
+	// OnPosition receives a pushed position of the subscription's booking.
 	OnPosition(p PositionUpdate, at time.Time) (done bool)
-	// OnPublication gets any other publication.
+	// OnPublication receives any other publication.
 	OnPublication(data []byte, at time.Time) (done bool)
-	// OnDisconnect says that the connection was lost and another attempt follows.
+	// OnDisconnect reports that the connection was lost. The client reconnects.
 	OnDisconnect(at time.Time)
 }
 
 // Stats counts connections. It is safe for concurrent use.
 type Stats struct {
-	Opened     atomic.Int64 // subscribed for the first time
-	Reconnects atomic.Int64 // subscribed again after a loss
-	Failed     atomic.Int64 // attempts that did not reach a subscription
-	Refused    atomic.Int64 // clients turned away for good
+	Opened     atomic.Int64 // first subscriptions
+	Reconnects atomic.Int64 // subscriptions after a lost connection
+	Failed     atomic.Int64 // attempts that did not lead to a subscription
+	Refused    atomic.Int64 // clients that ended with a TerminalError
 	Messages   atomic.Int64 // publications received
-	Frames     atomic.Int64 // that carried them, and replies
+	Frames     atomic.Int64 // frames with publications or replies
 	Connected  atomic.Int64
 	Peak       atomic.Int64
 }
@@ -69,7 +70,7 @@ type Stats struct {
 func (s *Stats) connected()    { StoreMax(&s.Peak, s.Connected.Add(1)) }
 func (s *Stats) disconnected() { s.Connected.Add(-1) }
 
-// StoreMax lifts a peak to a value that has just been reached.
+// StoreMax raises peak to a value if the value is larger.
 func StoreMax(peak *atomic.Int64, to int64) {
 	for {
 		seen := peak.Load()
@@ -79,43 +80,43 @@ func StoreMax(peak *atomic.Int64, to int64) {
 	}
 }
 
-// Subscription is one channel that a link watches.
+// Subscription is one channel of a connection.
 type Subscription struct {
 	Channel  string
-	Booking  string // whose positions come over it
-	Token    string // of the subscription, where the server wants one
+	Booking  string // the booking whose positions the channel carries
+	Token    string // a subscription token, if the server requires one
 	Listener Listener
 
 	id        uint32    // of the last subscribe command
-	requested time.Time // when that was sent; zero once it is answered
+	requested time.Time // when the command was sent; zero after the reply
 	live      bool
 	done      bool
 }
 
-// Connection keeps one connection with several subscriptions alive, on one goroutine.
-// It is made to cost next to nothing, so that a test measures the server and not
-// itself: one small buffer, no timer per message, and positions read where they
-// lie. Everything rare goes through the protocol's own decoder.
+// Connection keeps a connection with several subscriptions open, on one goroutine. It uses few
+// resources, so that a test measures the server and not the client: one small buffer, no timer
+// per message, and positions are parsed in place. The protocol's own decoder reads all other
+// messages.
 type Connection struct {
-	Nodes     []string // http URLs, tried in turn
-	FirstNode int      // the node to begin with
+	Nodes     []string // HTTP URLs, tried in turn
+	FirstNode int      // index of the node to try first
 	Protocol  protocol.Type
 	Token     string
-	slack     time.Duration // added to the promised ping interval; silenceSlack if zero
+	slack     time.Duration // added to the server's ping interval. Default silenceSlack
 	Stats     *Stats
-	// Hello, if set, is all that is sent: what follows are frames at once. It
-	// is for servers that are no more than a socket.
+	// Hello, if set, is all that the client sends: the server then writes frames without a
+	// handshake. It is for servers that only write to sockets.
 	Hello []byte
-	// Attempted, if set, is called when the first attempt has come to something.
+	// Attempted, if set, is called after the first attempt has succeeded or failed.
 	Attempted func()
-	// Stalled, if set, is asked before each read; while it returns true the
-	// client does not read.
+	// Stalled, if set, is called before each read and may block. If it returns true, the
+	// connection ends.
 	Stalled func(ctx context.Context, conn net.Conn) bool
-	// SmallBuffers gives the connection segments and a receive buffer as small as the
-	// kernel allows, so that little is kept unread.
+	// SmallBuffers requests the smallest TCP segments and receive buffer that the kernel
+	// allows, so that little data is buffered unread.
 	SmallBuffers bool
-	// Backoff, if set, is how long to wait before another attempt, by how many
-	// have failed in a row.
+	// Backoff, if set, returns the wait before the next attempt from the number of failed
+	// attempts in a row.
 	Backoff func(failed int) time.Duration
 
 	mu            sync.Mutex
@@ -124,12 +125,12 @@ type Connection struct {
 	lastID        uint32
 	ended         bool
 
-	lastReceived atomic.Int64 // when something last came, in Unix nanoseconds
+	lastReceived atomic.Int64 // time of the last data, in Unix nanoseconds
 	silence      time.Duration
 	pong         bool
 }
 
-// Add watches another channel. It returns false when the link is over.
+// Add subscribes to another channel. It returns false if the connection has ended.
 func (c *Connection) Add(s *Subscription) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -146,8 +147,8 @@ func (c *Connection) Add(s *Subscription) bool {
 	return true
 }
 
-// Run connects, subscribes and reads until every subscription is done, the
-// context ends or the server turns the client away for good.
+// Run connects, subscribes and reads until every subscription has ended, the context is
+// canceled or a TerminalError occurs.
 func (c *Connection) Run(ctx context.Context) error {
 	defer func() {
 		c.mu.Lock()
@@ -185,7 +186,7 @@ func (c *Connection) Run(ctx context.Context) error {
 	}
 }
 
-// Disconnect breaks the connection off; another attempt follows.
+// Disconnect closes the socket. The client then reconnects.
 func (c *Connection) Disconnect() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -194,8 +195,8 @@ func (c *Connection) Disconnect() {
 	}
 }
 
-// once is the life of one connection. It returns nil when all is done, and
-// whether every subscription of the beginning was answered.
+// once runs one connection. It returns nil if every subscription has ended. subscribed reports
+// whether all initial subscriptions were confirmed.
 func (c *Connection) once(ctx context.Context, node string, again bool) (subscribed bool, err error) {
 	dial := dialWebSocket
 	if c.SmallBuffers {
@@ -231,7 +232,7 @@ func (c *Connection) once(ctx context.Context, node string, again bool) (subscri
 	return s.subscribed, err
 }
 
-// leave closes a connection.
+// leave closes a socket.
 func (c *Connection) leave(conn net.Conn) {
 	c.mu.Lock()
 	c.conn = nil
@@ -249,14 +250,15 @@ func (c *Connection) Subscriptions() []*Subscription {
 	return list
 }
 
-// subscribeCommand is called with the lock held.
+// subscribeCommand returns the command that subscribes to a channel. The caller holds the
+// lock.
 func (c *Connection) subscribeCommand(s *Subscription) *protocol.Command {
 	c.lastID++
 	s.id, s.requested, s.live = c.lastID, time.Now(), false
 	return &protocol.Command{Id: s.id, Subscribe: &protocol.SubscribeRequest{Channel: s.Channel, Token: s.Token}}
 }
 
-// write sends commands in one frame. It is called with the lock held.
+// write sends commands in one frame. The caller holds the lock.
 func (c *Connection) write(commands ...*protocol.Command) error {
 	if len(commands) == 0 {
 		return nil
@@ -268,7 +270,7 @@ func (c *Connection) write(commands ...*protocol.Command) error {
 		opcode, encoder = opBinary, protocol.NewProtobufCommandEncoder()
 	}
 	for _, command := range commands {
-		// Both encoders frame the command as well.
+		// Both encoders add the framing of the command.
 		data, err := encoder.Encode(command)
 		if err != nil {
 			return fmt.Errorf("encode: %w", err)
@@ -281,6 +283,7 @@ func (c *Connection) write(commands ...*protocol.Command) error {
 	return writeFrame(c.conn, opcode, payload)
 }
 
+// ParseProtocol returns the protocol with a name. Default JSON.
 func ParseProtocol(name string) (protocol.Type, error) {
 	kind := protocol.Type(cmp.Or(name, string(protocol.TypeJSON)))
 	if kind != protocol.TypeJSON && kind != protocol.TypeProtobuf {

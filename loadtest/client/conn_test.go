@@ -19,38 +19,40 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// ear is a listener that keeps what it hears.
-type ear struct {
-	until func(heard string) bool // it is done
+// recorder is a listener that records its calls.
+type recorder struct {
+	until func(call string) bool // whether to end the subscription
 
 	mu    sync.Mutex
-	heard []string
+	calls []string
 }
 
-func (e *ear) hear(format string, args ...any) bool {
+func (e *recorder) record(format string, args ...any) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	text := fmt.Sprintf(format, args...)
-	e.heard = append(e.heard, text)
+	e.calls = append(e.calls, text)
 	return e.until != nil && e.until(text)
 }
 
-func (e *ear) all() []string {
+func (e *recorder) all() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return append([]string{}, e.heard...)
+	return append([]string{}, e.calls...)
 }
 
-func (e *ear) OnSnapshot(data []byte, asked, got time.Time) bool {
-	return e.hear("snapshot %s %t", data, !asked.After(got))
+func (e *recorder) OnSnapshot(data []byte, asked, got time.Time) bool {
+	return e.record("snapshot %s %t", data, !asked.After(got))
 }
-func (e *ear) OnPosition(p PositionUpdate, _ time.Time) bool {
-	return e.hear("moved %d %d", p.Position, p.Minutes)
+func (e *recorder) OnPosition(p PositionUpdate, _ time.Time) bool {
+	return e.record("position %d %d", p.Position, p.Minutes)
 }
-func (e *ear) OnPublication(data []byte, _ time.Time) bool { return e.hear("publication %s", data) }
-func (e *ear) OnDisconnect(time.Time)                      { e.hear("dropped") }
+func (e *recorder) OnPublication(data []byte, _ time.Time) bool {
+	return e.record("publication %s", data)
+}
+func (e *recorder) OnDisconnect(time.Time) { e.record("disconnect") }
 
-// script is a server that says over each connection what a test tells it to.
+// script is a server that runs one function of a test for each connection.
 type script struct {
 	t    *testing.T
 	url  string
@@ -58,8 +60,8 @@ type script struct {
 	said []string // by the client, by connection
 }
 
-// newScript starts a server that hands each connection, once it is a WebSocket
-// and the client has sent its connect command, to the next of the acts.
+// newScript starts a server. After the handshake and the client's connect command, it passes
+// each connection to the next of the functions.
 func newScript(t *testing.T, acts ...func(s *script, c net.Conn)) *script {
 	t.Helper()
 	s := &script{t: t}
@@ -104,13 +106,13 @@ func (s *script) note(text string) {
 	s.said = append(s.said, text)
 }
 
-func (s *script) heard() []string {
+func (s *script) received() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]string{}, s.said...)
 }
 
-// read returns the next frame of the client as its opcode and what it says.
+// read returns the opcode and payload of the client's next frame.
 func (s *script) read(c net.Conn) string {
 	head := make([]byte, 6)
 	if _, err := readFull(c, head[:6]); err != nil {
@@ -148,7 +150,7 @@ func readFull(c net.Conn, b []byte) (int, error) {
 	return n, nil
 }
 
-// say sends frames in pieces of some bytes, so that they arrive cut anywhere.
+// say sends frames in pieces of some bytes, so that they are cut anywhere.
 func (s *script) say(c net.Conn, piece int, frames ...[]byte) {
 	var all []byte
 	for _, f := range frames {
@@ -176,7 +178,7 @@ func saysPosition(id string, position int) string {
 	return pushHead + `"booking:` + id + `"` + pushMiddle + string(AppendPosition(nil, id, position, position*10)) + pushTail
 }
 
-func linkTo(s *script, listeners map[string]*ear) *Connection {
+func connectTo(s *script, listeners map[string]*recorder) *Connection {
 	c := &Connection{Nodes: []string{s.url}, Protocol: protocol.TypeJSON, Token: "t", slack: time.Second, Stats: new(Stats)}
 	for id, e := range listeners {
 		c.Add(&Subscription{Channel: "booking:" + id, Booking: id, Listener: e})
@@ -184,11 +186,11 @@ func linkTo(s *script, listeners map[string]*ear) *Connection {
 	return c
 }
 
-func untilHeard(want string) func(string) bool {
-	return func(heard string) bool { return heard == want }
+func untilCall(want string) func(string) bool {
+	return func(call string) bool { return call == want }
 }
 
-func TestLinkReadsFramesHoweverTheyArrive(t *testing.T) {
+func TestConnectionReadsFramesCutAnywhere(t *testing.T) {
 	long := strings.Repeat(" ", 20_000)
 	whole := saysPosition("b", 41) + "\n" + saysPosition("b", 40)
 	for _, piece := range []int{1, 7, 1000, 1 << 20} {
@@ -211,22 +213,22 @@ func TestLinkReadsFramesHoweverTheyArrive(t *testing.T) {
 			s.note(s.read(c))
 			s.note(s.read(c))
 		})
-		e := &ear{until: untilHeard("moved 39 390")}
-		c := linkTo(s, map[string]*ear{"b": e})
+		e := &recorder{until: untilCall("position 39 390")}
+		c := connectTo(s, map[string]*recorder{"b": e})
 		require.NoError(t, c.Run(t.Context()))
 		require.Equal(t, []string{
-			`snapshot {"a":1} true`, "moved 41 410", "moved 40 400", `publication {"type":"OTHER","x":"` + long + `"}`, "moved 39 390",
+			`snapshot {"a":1} true`, "position 41 410", "position 40 400", `publication {"type":"OTHER","x":"` + long + `"}`, "position 39 390",
 		}, e.all())
 		require.EqualValues(t, 4, c.Stats.Messages.Load())
-		require.Eventually(t, func() bool { return len(s.heard()) == 5 }, time.Minute, time.Millisecond)
-		said := s.heard()
+		require.Eventually(t, func() bool { return len(s.received()) == 5 }, time.Minute, time.Millisecond)
+		said := s.received()
 		require.JSONEq(t, `{"id":1,"connect":{"token":"t","name":"loadtest"}}`, said[0][2:])
 		require.JSONEq(t, `{"id":2,"subscribe":{"channel":"booking:b"}}`, said[1][2:])
-		require.Equal(t, []string{"10 hi", "1 {}", "8 \x03\xe8"}, said[2:], "a pong of the socket, one of the protocol, a farewell")
+		require.Equal(t, []string{"10 hi", "1 {}", "8 \x03\xe8"}, said[2:], "a WebSocket pong, a protocol pong, a close frame")
 	}
 }
 
-func TestLinkLeavesChannelsOneByOne(t *testing.T) {
+func TestConnectionUnsubscribesChannelsOneByOne(t *testing.T) {
 	s := newScript(t, func(s *script, c net.Conn) {
 		s.say(c, 1000, text(saysConnected))
 		first := s.read(c)
@@ -239,22 +241,22 @@ func TestLinkLeavesChannelsOneByOne(t *testing.T) {
 		s.say(c, 1000, text(saysPosition("c", 9)+"\n"+saysPosition("b", 1)))
 		s.note(s.read(c))
 	})
-	a, b, more := &ear{until: untilHeard("moved 1 10")}, &ear{until: untilHeard("moved 1 10")}, &ear{until: untilHeard("moved 9 90")}
-	c := linkTo(s, map[string]*ear{"a": a, "b": b})
-	b.until = func(heard string) bool {
-		if heard == "moved 2 20" {
+	a, b, more := &recorder{until: untilCall("position 1 10")}, &recorder{until: untilCall("position 1 10")}, &recorder{until: untilCall("position 9 90")}
+	c := connectTo(s, map[string]*recorder{"a": a, "b": b})
+	b.until = func(call string) bool {
+		if call == "position 2 20" {
 			require.True(t, c.Add(&Subscription{Channel: "booking:c", Booking: "c", Listener: more}))
 		}
-		return heard == "moved 1 10"
+		return call == "position 1 10"
 	}
 	require.NoError(t, c.Run(t.Context()))
-	require.Equal(t, []string{"snapshot  true", "moved 1 10"}, a.all(), "nothing is heard of a channel that was left")
-	require.Equal(t, []string{"snapshot  true", "moved 2 20", "moved 1 10"}, b.all())
-	require.Equal(t, []string{"snapshot  true", "moved 9 90"}, more.all())
-	require.False(t, c.Add(&Subscription{Channel: "booking:d"}), "the link is over")
+	require.Equal(t, []string{"snapshot  true", "position 1 10"}, a.all(), "nothing arrives from an unsubscribed channel")
+	require.Equal(t, []string{"snapshot  true", "position 2 20", "position 1 10"}, b.all())
+	require.Equal(t, []string{"snapshot  true", "position 9 90"}, more.all())
+	require.False(t, c.Add(&Subscription{Channel: "booking:d"}), "the connection has ended")
 }
 
-func TestLinkComesBackOrStaysAway(t *testing.T) {
+func TestConnectionReconnectsUnlessTheCloseCodeIsFinal(t *testing.T) {
 	closing := func(code int) func(*script, net.Conn) {
 		return func(s *script, c net.Conn) {
 			s.say(c, 1000, text(saysConnected))
@@ -271,34 +273,34 @@ func TestLinkComesBackOrStaysAway(t *testing.T) {
 		s.read(c)
 	}
 	s := newScript(t, closing(3001), lost, good)
-	e := &ear{until: untilHeard("moved 1 10")}
-	c := linkTo(s, map[string]*ear{"b": e})
+	e := &recorder{until: untilCall("position 1 10")}
+	c := connectTo(s, map[string]*recorder{"b": e})
 	require.NoError(t, c.Run(t.Context()))
-	require.Equal(t, []string{`snapshot {"a":1} true`, "dropped", `snapshot {"a":1} true`, "moved 1 10"}, e.all())
+	require.Equal(t, []string{`snapshot {"a":1} true`, "disconnect", `snapshot {"a":1} true`, "position 1 10"}, e.all())
 	require.EqualValues(t, 1, c.Stats.Opened.Load())
 	require.EqualValues(t, 1, c.Stats.Reconnects.Load())
 	require.EqualValues(t, 1, c.Stats.Failed.Load())
 	require.Zero(t, c.Stats.Connected.Load())
 
 	s = newScript(t, closing(3501))
-	e = &ear{}
-	c = linkTo(s, map[string]*ear{"b": e})
+	e = &recorder{}
+	c = connectTo(s, map[string]*recorder{"b": e})
 	var end *TerminalError
 	require.ErrorAs(t, c.Run(t.Context()), &end)
 	require.EqualValues(t, 1, c.Stats.Refused.Load())
 }
 
-func TestLinkGivesUpOnWhatIsNoServerOfOurs(t *testing.T) {
+func TestConnectionEndsOnInvalidMessages(t *testing.T) {
 	for want, act := range map[string]func(s *script, c net.Conn){
-		"a frame that no server may send":  func(s *script, c net.Conn) { s.say(c, 9, []byte{0x81, 0x80, 0, 0, 0, 0}) },
-		"a frame of the unknown kind 3":    func(s *script, c net.Conn) { s.say(c, 9, []byte{0x83, 0}) },
-		"a frame of 2097152 bytes":         func(s *script, c net.Conn) { s.say(c, 99, appendFrameHead(nil, opText, 2<<20)) },
-		"decode":                           func(s *script, c net.Conn) { s.say(c, 99, text("what")) },
-		"an answer to nothing asked: id 7": func(s *script, c net.Conn) { s.say(c, 99, text(`{"id":7,"subscribe":{}}`)) },
+		"a frame that servers must not send":  func(s *script, c net.Conn) { s.say(c, 9, []byte{0x81, 0x80, 0, 0, 0, 0}) },
+		"unknown opcode 3":                    func(s *script, c net.Conn) { s.say(c, 9, []byte{0x83, 0}) },
+		"a frame of 2097152 bytes":            func(s *script, c net.Conn) { s.say(c, 99, appendFrameHead(nil, opText, 2<<20)) },
+		"decode":                              func(s *script, c net.Conn) { s.say(c, 99, text("what")) },
+		"a reply to an unknown command: id 7": func(s *script, c net.Conn) { s.say(c, 99, text(`{"id":7,"subscribe":{}}`)) },
 		"refused: 100 internal": func(s *script, c net.Conn) {
 			s.say(c, 99, text(`{"id":1,"error":{"code":100,"message":"internal","temporary":true}}`))
 		},
-		"without a word": func(*script, net.Conn) {},
+		"without a close frame": func(*script, net.Conn) {},
 		"unsubscribed: 2500 go": func(s *script, c net.Conn) {
 			s.say(c, 99, text(`{"push":{"channel":"x","unsubscribe":{"code":2500,"reason":"go"}}}`))
 		},
@@ -309,14 +311,14 @@ func TestLinkGivesUpOnWhatIsNoServerOfOurs(t *testing.T) {
 	} {
 		t.Run(want, func(t *testing.T) {
 			s := newScript(t, act)
-			c := linkTo(s, map[string]*ear{"b": {}})
+			c := connectTo(s, map[string]*recorder{"b": {}})
 			_, err := c.once(t.Context(), s.url, false)
 			require.ErrorContains(t, err, want)
 		})
 	}
 }
 
-func TestLinkNoticesSilence(t *testing.T) {
+func TestConnectionEndsWithoutPings(t *testing.T) {
 	release := make(chan struct{})
 	s := newScript(t, func(s *script, c net.Conn) {
 		s.say(c, 1000, text(strings.Replace(saysConnected, "25", "1", 1)))
@@ -325,14 +327,14 @@ func TestLinkNoticesSilence(t *testing.T) {
 		<-release
 	})
 	defer close(release)
-	c := linkTo(s, map[string]*ear{"b": {}})
+	c := connectTo(s, map[string]*recorder{"b": {}})
 	c.slack = 10 * time.Millisecond
 	subscribed, err := c.once(t.Context(), s.url, false)
 	require.ErrorIs(t, err, errSilent)
 	require.True(t, subscribed)
 }
 
-func TestLinkEndsWithItsContext(t *testing.T) {
+func TestConnectionEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	release := make(chan struct{})
 	s := newScript(t, func(s *script, c net.Conn) {
@@ -341,15 +343,15 @@ func TestLinkEndsWithItsContext(t *testing.T) {
 		<-release
 	})
 	defer close(release)
-	require.ErrorIs(t, linkTo(s, map[string]*ear{"b": {}}).Run(ctx), context.Canceled)
+	require.ErrorIs(t, connectTo(s, map[string]*recorder{"b": {}}).Run(ctx), context.Canceled)
 }
 
 func TestHandshakeMustBeAnswered(t *testing.T) {
 	for want, answer := range map[string]string{
-		"HTTP 403":          "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
-		"HTTP 503":          "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
-		"no answer to this": "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n",
-		"malformed HTTP":    "what\r\n\r\n",
+		"HTTP 403":                   "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+		"HTTP 503":                   "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+		"answered another handshake": "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n",
+		"malformed HTTP":             "what\r\n\r\n",
 	} {
 		t.Run(want, func(t *testing.T) {
 			var config net.ListenConfig
@@ -367,7 +369,7 @@ func TestHandshakeMustBeAnswered(t *testing.T) {
 				assert.NoError(t, err)
 				c.Close() //nolint:errcheck // the client may have closed it
 			})
-			_, err = linkTo(&script{}, nil).once(t.Context(), "http://"+listener.Addr().String(), false)
+			_, err = connectTo(&script{}, nil).once(t.Context(), "http://"+listener.Addr().String(), false)
 			require.ErrorContains(t, err, want)
 			var end *TerminalError
 			require.Equal(t, want == "HTTP 403", errors.As(err, &end))
@@ -375,12 +377,12 @@ func TestHandshakeMustBeAnswered(t *testing.T) {
 			require.NoError(t, listener.Close())
 		})
 	}
-	_, err := linkTo(&script{}, nil).once(t.Context(), "http://127.0.0.1:1", false)
+	_, err := connectTo(&script{}, nil).once(t.Context(), "http://127.0.0.1:1", false)
 	require.ErrorContains(t, err, "dial")
 }
 
-// TestPlacesAreReadAsTheDecoderReadsThem holds the short way against the long one.
-func TestPlacesAreReadAsTheDecoderReadsThem(t *testing.T) {
+// TestPositionsAreParsedAsTheDecoderParsesThem compares the fast parser with the decoder.
+func TestPositionsAreParsedAsTheDecoderParsesThem(t *testing.T) {
 	good := string(AppendPosition(nil, "b", 12, 120))
 	p, ok := parsePositionUpdate([]byte(good), "b")
 	require.True(t, ok)
@@ -398,8 +400,7 @@ func TestPlacesAreReadAsTheDecoderReadsThem(t *testing.T) {
 		_, ok := parsePositionUpdate([]byte(bad), "b")
 		require.False(t, ok, bad)
 	}
-	// Whatever is done to a byte of it: if the short way reads it, the decoder
-	// reads the same.
+	// Change any byte: if the fast parser accepts the data, the decoder reads the same.
 	require.NoError(t, quick.Check(func(at uint16, with byte) bool {
 		data := []byte(good)
 		data[int(at)%len(data)] = with
@@ -415,7 +416,7 @@ func TestPlacesAreReadAsTheDecoderReadsThem(t *testing.T) {
 	}, &quick.Config{MaxCount: 20_000}))
 }
 
-func TestCloseCodesSayWhetherToComeBack(t *testing.T) {
+func TestCloseCodesSayWhetherToReconnect(t *testing.T) {
 	for code, final := range map[int]bool{1000: false, 1001: false, 3000: false, 3008: false, 3499: false, 3500: true, 3501: true, 3999: true, 4000: false, 4500: true} {
 		var end *TerminalError
 		if final {

@@ -18,7 +18,7 @@ func AppendPosition(b []byte, booking string, position, minutes int) []byte {
 	return append(b, '}')
 }
 
-// AppendPush appends a publication to a message as a server encodes it.
+// AppendPush appends a publication to a message, encoded as a server does.
 func AppendPush(b []byte, kind protocol.Type, channel, data []byte) []byte {
 	if kind == protocol.TypeProtobuf {
 		return appendPushProtobuf(b, channel, data)
@@ -52,7 +52,7 @@ func fieldSize(n int) int {
 	return 1 + binary.PutUvarint(scratch[:], uint64(n)) + n
 }
 
-// AppendMessage appends a message as one frame of a server.
+// AppendMessage appends a message as one unmasked frame.
 func AppendMessage(b []byte, kind protocol.Type, message []byte) []byte {
 	opcode := opText
 	if kind == protocol.TypeProtobuf {

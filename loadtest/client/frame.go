@@ -22,7 +22,7 @@ import (
 	"github.com/centrifugal/protocol"
 )
 
-// The kinds of WebSocket frames (RFC 6455).
+// The opcodes of WebSocket frames (RFC 6455).
 const (
 	opContinuation byte = 0x0
 	opText         byte = 0x1
@@ -32,21 +32,21 @@ const (
 	opPong         byte = 0xa
 )
 
-// frame is one frame of a server.
+// frame is one frame from a server.
 type frame struct {
 	opcode  byte
 	final   bool
 	payload []byte
 }
 
-// parseFrame reads the frame that data begins with. size is its length, which
-// may be more than there is of it, or zero while even that can't be told.
+// parseFrame parses the frame at the start of data. size is the length of the frame. It is
+// larger than data if the frame is incomplete, and zero if the length is not known yet.
 func parseFrame(data []byte) (f frame, size int, err error) {
 	if len(data) < 2 {
 		return frame{}, 0, nil
 	}
 	if data[0]&0x70 != 0 || data[1]&0x80 != 0 {
-		return frame{}, 0, errors.New("a frame that no server may send")
+		return frame{}, 0, errors.New("a frame that servers must not send")
 	}
 	head, length := 2, uint64(data[1])
 	switch length {
@@ -71,7 +71,7 @@ func parseFrame(data []byte) (f frame, size int, err error) {
 	return frame{opcode: data[0] & 0x0f, final: data[0]&0x80 != 0, payload: data[head:size]}, size, nil
 }
 
-// appendFrameHead begins an unmasked frame, as servers send it.
+// appendFrameHead appends the header of an unmasked frame, as servers send it.
 func appendFrameHead(b []byte, opcode byte, length int) []byte {
 	b = append(b, 0x80|opcode)
 	switch {
@@ -84,7 +84,7 @@ func appendFrameHead(b []byte, opcode byte, length int) []byte {
 	}
 }
 
-// writeFrame sends a masked frame, as clients must.
+// writeFrame sends a masked frame, as the protocol requires of clients.
 func writeFrame(conn net.Conn, opcode byte, payload []byte) error {
 	b := appendFrameHead(make([]byte, 0, len(payload)+14), opcode, len(payload))
 	b[1] |= 0x80
@@ -101,14 +101,13 @@ func writeFrame(conn net.Conn, opcode byte, payload []byte) error {
 	return err
 }
 
-// dialWebSocket opens the live connection of a node. early is what the server
-// sent right after its answer. With a hello, nothing is negotiated: it is sent
-// and that is all.
+// dialWebSocket opens a live connection to a node. early is the data that arrived together
+// with the handshake. If hello is set, it is sent instead of a handshake.
 func dialWebSocket(ctx context.Context, node string, kind protocol.Type, hello []byte) (conn net.Conn, early []byte, err error) {
 	return dialWith(ctx, net.Dialer{}, node, kind, hello)
 }
 
-// dialSmall is dialWebSocket for a connection that keeps little unread.
+// dialSmall is dialWebSocket with small buffers.
 func dialSmall(ctx context.Context, node string, kind protocol.Type, hello []byte) (conn net.Conn, early []byte, err error) {
 	return dialWith(ctx, net.Dialer{Control: shrink}, node, kind, hello)
 }
@@ -132,7 +131,9 @@ func dialWith(ctx context.Context, dialer net.Dialer, node string, kind protocol
 	if err != nil {
 		return nil, nil, fmt.Errorf("dial: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	stop := context.AfterFunc(ctx, func() {
+		conn.Close() //nolint:errcheck // the dialer meets the closed connection
+	})
 	defer stop()
 	if address.Scheme == "https" {
 		conn = tls.Client(conn, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12})
@@ -153,15 +154,15 @@ func dialWith(ctx context.Context, dialer net.Dialer, node string, kind protocol
 }
 
 const (
-	// smallSegment is the largest TCP segment of a small connection, as on most
-	// networks. On a loopback one segment would be larger than the whole buffer,
-	// and then the kernel sends only at long intervals.
+	// smallSegment is the largest TCP segment of a connection with small buffers, as on most
+	// networks. On a loopback interface one segment would be larger than the whole buffer, and
+	// the kernel would send only at long intervals.
 	smallSegment = 1400
-	// smallBuffer is its receive buffer; the kernel doubles it.
+	// smallBuffer is the receive buffer. The kernel doubles it.
 	smallBuffer = 2 << 10
 )
 
-// shrink makes a connection small.
+// shrink sets small buffers on a socket.
 func shrink(_, _ string, c syscall.RawConn) error {
 	var err error
 	failed := c.Control(func(fd uintptr) {
@@ -173,7 +174,7 @@ func shrink(_, _ string, c syscall.RawConn) error {
 	return errors.Join(failed, err)
 }
 
-// upgrade turns an HTTP connection into a WebSocket.
+// upgrade performs the WebSocket handshake.
 func upgrade(conn net.Conn, address *url.URL, kind protocol.Type) (early []byte, err error) {
 	var nonce [16]byte
 	if _, err := rand.Read(nonce[:]); err != nil {
@@ -210,7 +211,7 @@ func upgrade(conn net.Conn, address *url.URL, kind protocol.Type) (early []byte,
 		return nil, errors.Join(err, response.Body.Close())
 	}
 	if response.Header.Get("Sec-WebSocket-Accept") != acceptKey(key) {
-		return nil, errors.New("the server's handshake is no answer to this one")
+		return nil, errors.New("the server answered another handshake")
 	}
 	early = make([]byte, reader.Buffered())
 	if _, err := io.ReadFull(reader, early); err != nil {
@@ -219,7 +220,7 @@ func upgrade(conn net.Conn, address *url.URL, kind protocol.Type) (early []byte,
 	return early, nil
 }
 
-// acceptKey is what a server makes of the key of a handshake.
+// acceptKey returns the accept key that a server computes from the key of a handshake.
 func acceptKey(key string) string {
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // see the import
 	return base64.StdEncoding.EncodeToString(sum[:])
@@ -231,9 +232,9 @@ type PositionUpdate struct {
 	Minutes  int
 }
 
-// parsePositionUpdate reads the data of a position that belongs to a booking, without a
-// decoder: by far most of what a client is told has this form. Anything that
-// differs from it in the least is left to the decoder.
+// parsePositionUpdate parses the data of a position of a booking without a decoder, because
+// most publications have this form. It returns false for any other form; the decoder then
+// reads it.
 func parsePositionUpdate(data []byte, booking string) (p PositionUpdate, ok bool) {
 	if len(data) == 0 || data[0] != '{' {
 		return PositionUpdate{}, false
@@ -280,7 +281,7 @@ func parsePositionUpdate(data []byte, booking string) (p PositionUpdate, ok bool
 	}
 }
 
-// cutString cuts a plain JSON string off, without its quotes.
+// cutString returns the content of a JSON string without escapes, and the rest of the data.
 func cutString(data []byte) (text, rest []byte, ok bool) {
 	if len(data) == 0 || data[0] != '"' {
 		return nil, nil, false
@@ -296,7 +297,7 @@ func cutString(data []byte) (text, rest []byte, ok bool) {
 	return nil, nil, false
 }
 
-// cutNumber cuts a whole number off.
+// cutNumber returns a whole number and the rest of the data.
 func cutNumber(data []byte) (n int, rest []byte, ok bool) {
 	const digits = 9
 	for i, c := range data {
@@ -312,14 +313,14 @@ func cutNumber(data []byte) (n int, rest []byte, ok bool) {
 	return 0, nil, false
 }
 
-// What encloses the data of a publication in JSON.
+// The JSON around the channel and data of a publication.
 const (
 	pushHead   = `{"push":{"channel":`
 	pushMiddle = `,"pub":{"data":`
 	pushTail   = `}}}`
 )
 
-// cutPushJSON finds the channel and the data of a publication.
+// cutPushJSON returns the channel and data of a publication in JSON.
 func cutPushJSON(reply []byte) (channel, data []byte, ok bool) {
 	if len(reply) < len(pushHead) || string(reply[:len(pushHead)]) != pushHead {
 		return nil, nil, false
@@ -340,7 +341,7 @@ const (
 	pubData     = 4<<3 | 2
 )
 
-// cutPushProtobuf finds the same in Protobuf.
+// cutPushProtobuf returns the channel and data of a publication in Protobuf.
 func cutPushProtobuf(reply []byte) (channel, data []byte, ok bool) {
 	push, rest, ok := cutField(reply, replyPush)
 	if !ok || len(rest) > 0 {
@@ -357,7 +358,7 @@ func cutPushProtobuf(reply []byte) (channel, data []byte, ok bool) {
 	return channel, data, ok && len(rest) == 0
 }
 
-// cutField cuts a field of bytes off, if it is the one wanted.
+// cutField returns the value of a length-delimited field if it has the wanted tag.
 func cutField(data []byte, tag byte) (value, rest []byte, ok bool) {
 	if len(data) == 0 || data[0] != tag {
 		return nil, nil, false
@@ -365,7 +366,7 @@ func cutField(data []byte, tag byte) (value, rest []byte, ok bool) {
 	return cutDelimited(data[1:])
 }
 
-// cutDelimited cuts off what has its length in front.
+// cutDelimited returns a value that is preceded by its length.
 func cutDelimited(data []byte) (value, rest []byte, ok bool) {
 	length, n := binary.Uvarint(data)
 	if n <= 0 || length > uint64(len(data)-n) {
@@ -374,7 +375,7 @@ func cutDelimited(data []byte) (value, rest []byte, ok bool) {
 	return data[n : n+int(length)], data[n+int(length):], true
 }
 
-// delimited puts the length in front.
+// delimited returns data preceded by its length.
 func delimited(data []byte) []byte {
 	return append(binary.AppendUvarint(make([]byte, 0, len(data)+4), uint64(len(data))), data...)
 }

@@ -1,6 +1,6 @@
 package client
 
-// Booking is the part of a booking the scenarios look at.
+// Booking has the fields of a booking that the scenarios use.
 type Booking struct {
 	ID                   string `json:"id"`
 	Status               string `json:"status"`
@@ -13,18 +13,18 @@ type Booking struct {
 	RecallCount          int    `json:"recallCount"`
 }
 
-// BookingType is the part of a booking type the scenarios look at.
+// BookingType has the fields of a booking type that the scenarios use.
 type BookingType struct {
 	ID      string `json:"id"`
 	Minutes int    `json:"minutes"`
 }
 
-// Created is any object of which only the id matters.
+// Created is a response of which only the ID is used.
 type Created struct {
 	ID string `json:"id"`
 }
 
-// Envelope is how most answers come: {"result": …}.
+// Envelope is the form of most responses: {"result": …}.
 type Envelope[T any] struct {
 	Result T `json:"result"`
 }
@@ -35,7 +35,7 @@ type Snapshot struct {
 	Booking Booking `json:"booking"`
 }
 
-// Publication holds the fields of every publication of a booking's channel.
+// Publication has the fields of all publications in a booking's channel.
 type Publication struct {
 	Via                  string `json:"via"`
 	Type                 string `json:"type"`

@@ -12,20 +12,21 @@ import (
 	"nowserving/loadtest/report"
 )
 
-// RequestStats counts requests by what they do.
+// RequestStats counts requests by operation. It is safe for concurrent use.
 type RequestStats struct {
-	// Failed counts requests that were refused, that no node answered, or whose
-	// answer was lost on the way even if a repeated attempt was answered.
+	// Failed counts requests that were refused or not answered by any node, or whose response
+	// was lost, even if a repeated attempt succeeded.
 	Failed atomic.Int64
-	lost   atomic.Int64 // among the failed: sent, and the answer never came
-	broken atomic.Int64 // among the failed: answered by a fault inside the server
-	Moved  atomic.Int64 // not failed: never begun at one node and repeated at the next
+	lost   atomic.Int64 // included in Failed: sent, and no response arrived
+	broken atomic.Int64 // included in Failed: answered with a server error
+	Moved  atomic.Int64 // not in Failed: not started at one node and repeated at the next
 
 	mu       sync.Mutex
 	times    map[string]*report.Histogram
 	problems []report.Problem
 }
 
+// NewRequestStats returns empty statistics.
 func NewRequestStats() *RequestStats {
 	return &RequestStats{times: map[string]*report.Histogram{}}
 }
@@ -41,9 +42,8 @@ func (s *RequestStats) Answered(operation string, took time.Duration) {
 	h.Add(took)
 }
 
-// unanswered counts an attempt that will be repeated. A node that takes no
-// connection, or says with a 502, 503 or 504 that it can't work now, is passed
-// over; anything else should not happen to a client.
+// unanswered counts an attempt that will be repeated. It is not a fault if a node accepts no
+// connection or answers 502, 503 or 504. Anything else is.
 func (s *RequestStats) unanswered(operation, node string, status int, sent bool, err error) {
 	switch {
 	case status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout, status == 0 && !sent:
@@ -62,13 +62,13 @@ func (s *RequestStats) unanswered(operation, node string, status int, sent bool,
 	}
 }
 
-// AddTo adds the time each kind of request took to a report.
+// AddTo adds the counts, the problems and the time of each operation to a report.
 func (s *RequestStats) AddTo(r *report.Report) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.AddFigures("requests",
-		report.Count("moved to another node", s.Moved.Load(), "one took no connection, or said it can't work now"),
-		report.Count("answers lost", s.lost.Load(), "sent, and cut off before the answer; each is a failed request"),
+		report.Count("moved to another node", s.Moved.Load(), "a node accepted no connection or was unavailable"),
+		report.Count("answers lost", s.lost.Load(), "the connection was lost before the response; each is a failed request"),
 		report.Count("faults inside the server", s.broken.Load(), "each is a failed request"),
 	)
 	r.Problems = append(r.Problems, s.problems...)

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Backoff doubles from base to limit and picks a random wait below it, so that
-// clients cut off together do not come back together.
+// Backoff returns a random wait below a limit that doubles from base with each attempt, so
+// that clients that were disconnected together do not reconnect together.
 func Backoff(attempt int, base, limit time.Duration) time.Duration {
 	top := min(float64(base)*math.Pow(2, float64(attempt)), float64(limit))
 	return time.Duration(top/2 + mathrand.Float64()*top/2) //nolint:gosec // nothing secret, only spread
 }
 
-// Pause waits, or ends early with the context.
+// Pause waits for d. It returns earlier if the context is canceled.
 func Pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -27,9 +27,9 @@ func Pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// SDKBackoff waits as the published SDKs do: at least the minimum, and a random
-// part that doubles with each failure. With no maximum everybody comes back at
-// once, and only a failed attempt makes one wait.
+// SDKBackoff returns the backoff of the published SDKs: at least shortest plus a random part
+// that doubles with each failed attempt, at most longest. If longest is zero, clients
+// reconnect at once and wait only after a failed attempt.
 func SDKBackoff(shortest, longest time.Duration) func(failed int) time.Duration {
 	if longest == 0 {
 		return func(failed int) time.Duration {

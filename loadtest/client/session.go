@@ -14,21 +14,21 @@ import (
 	"github.com/centrifugal/protocol"
 )
 
-// session is one connection of a link, used from the link's goroutine.
+// session is one socket of a Connection, used from the connection's goroutine.
 type session struct {
 	connection *Connection
 	conn       net.Conn
 	reconnect  bool
-	buffer     []byte // read and not yet handled
-	parts      []byte // of a message in several frames
+	buffer     []byte // data read and not yet handled
+	parts      []byte // the fragments of a message so far
 	binary     bool
-	last       *Subscription // that the last publication was for
+	last       *Subscription // the subscription of the last publication
 
-	subscribed bool // every subscription of the beginning was answered
-	pending    int  // subscriptions of the beginning not yet answered
+	subscribed bool // all initial subscriptions were confirmed
+	pending    int  // initial subscriptions not yet confirmed
 	dead       atomic.Bool
 
-	silenceTimer *time.Timer // of the silence; guarded by the link's lock, like over
+	silenceTimer *time.Timer // silenceTimer and ended are guarded by the connection's lock
 	ended        bool
 }
 
@@ -43,7 +43,7 @@ func (s *session) read(ctx context.Context) error {
 		c.conn = s.conn
 		c.lastID = 1
 		err := c.write(&protocol.Command{Id: 1, Connect: &protocol.ConnectRequest{Token: c.Token, Name: "loadtest"}})
-		c.conn = nil // others subscribe only once the server knows who this is
+		c.conn = nil // Add subscribes only after the connect reply
 		c.mu.Unlock()
 		if err != nil {
 			return err
@@ -102,15 +102,15 @@ func (s *session) read(ctx context.Context) error {
 				return cause
 			}
 			if errors.Is(err, io.EOF) {
-				return errors.New("the server closed the connection without a word")
+				return errors.New("the server closed the connection without a close frame")
 			}
 			return err
 		}
 	}
 }
 
-// watchSilence ends the connection when nothing has come for too long. Its timer
-// runs out once in a ping interval, not once in a message.
+// watchSilence closes the connection if nothing arrives for too long. Its timer fires once in
+// a ping interval and not once in a message.
 func (s *session) watchSilence() (stop func()) {
 	c := s.connection
 	c.mu.Lock()
@@ -132,7 +132,7 @@ func (s *session) checkSilence() {
 	quiet := time.Since(time.Unix(0, c.lastReceived.Load()))
 	switch {
 	case s.ended:
-	case c.silence == 0: // nothing was promised
+	case c.silence == 0: // the server has announced no pings yet
 		s.silenceTimer.Reset(handshakeTimeout)
 	case quiet >= c.silence:
 		s.dead.Store(true)
@@ -142,7 +142,7 @@ func (s *session) checkSilence() {
 	}
 }
 
-// subscribeAll takes every subscription for answered: nobody will.
+// subscribeAll treats every subscription as confirmed, for a server that sends no replies.
 func (s *session) subscribeAll() error {
 	now := time.Now()
 	for _, sub := range s.connection.Subscriptions() {
@@ -192,7 +192,7 @@ func (s *session) frame(f frame, at time.Time) (done bool, err error) {
 		writeFrame(s.conn, opClose, f.payload[:min(2, len(f.payload))]) //nolint:errcheck // the server has closed; the answer is a courtesy
 		return false, closeError(code, reason)
 	default:
-		return false, fmt.Errorf("a frame of the unknown kind %d", f.opcode)
+		return false, fmt.Errorf("unknown opcode %d", f.opcode)
 	}
 	message := f.payload
 	if !f.final || s.parts != nil {
@@ -209,7 +209,7 @@ func (s *session) frame(f frame, at time.Time) (done bool, err error) {
 	return s.replies(message, at)
 }
 
-// replies handles the replies that a message is made of.
+// replies handles the replies in a message.
 func (s *session) replies(message []byte, at time.Time) (done bool, err error) {
 	for len(message) > 0 {
 		var reply []byte
@@ -228,8 +228,8 @@ func (s *session) replies(message []byte, at time.Time) (done bool, err error) {
 	return false, nil
 }
 
-// reply handles one reply: a position at once, all else as the protocol's own
-// decoder reads it.
+// reply handles one reply. It parses positions itself and decodes the others with the
+// protocol's decoder.
 func (s *session) reply(data []byte, at time.Time) (done bool, err error) {
 	cut := cutPushJSON
 	if s.binary {
@@ -259,7 +259,8 @@ func (s *session) reply(data []byte, at time.Time) (done bool, err error) {
 	return s.handle(r, at)
 }
 
-// find looks a subscription up. Positions of one connection often come in a row.
+// find returns the subscription of a channel. Positions of one channel often arrive in a row,
+// so it remembers the last one.
 func (s *session) find(channel []byte) *Subscription {
 	if s.last != nil && s.last.Channel == string(channel) {
 		return s.last
@@ -282,7 +283,7 @@ func (s *session) ping() error {
 	return writeFrame(s.conn, opText, []byte("{}"))
 }
 
-// handle deals with a reply that is no position.
+// handle handles a decoded reply.
 func (s *session) handle(r *protocol.Reply, at time.Time) (done bool, err error) {
 	c := s.connection
 	push := r.Push
@@ -298,7 +299,7 @@ func (s *session) handle(r *protocol.Reply, at time.Time) (done bool, err error)
 	case push != nil && push.Pub != nil:
 		sub := s.find([]byte(push.Channel))
 		if sub == nil {
-			return false, nil // of a channel that was just left
+			return false, nil // the channel was just unsubscribed
 		}
 		c.Stats.Messages.Add(1)
 		return s.finish(sub, sub.Listener.OnPublication(push.Pub.Data, at))
@@ -317,10 +318,10 @@ func (s *session) handle(r *protocol.Reply, at time.Time) (done bool, err error)
 	case r.Unsubscribe != nil:
 		return false, nil
 	}
-	return false, fmt.Errorf("an answer to nothing asked: id %d", r.Id)
+	return false, fmt.Errorf("a reply to an unknown command: id %d", r.Id)
 }
 
-// handleConnected subscribes to everything at once.
+// handleConnected subscribes to all channels.
 func (s *session) handleConnected(r *protocol.ConnectResult) error {
 	c := s.connection
 	c.mu.Lock()
@@ -346,11 +347,11 @@ func (s *session) handleConnected(r *protocol.ConnectResult) error {
 func (s *session) handleSubscribed(r *protocol.Reply, at time.Time) (done bool, err error) {
 	sub, asked := s.takeRequest(r.Id)
 	if sub == nil {
-		return false, fmt.Errorf("an answer to nothing asked: id %d", r.Id)
+		return false, fmt.Errorf("a reply to an unknown command: id %d", r.Id)
 	}
 	sub.live = true
-	// Before it counts as connected: who waits for all to be then looks at what
-	// they were shown.
+	// The listener is called before the connection counts as connected, because a scenario
+	// that waits for all connections then reads the snapshots.
 	done = sub.Listener.OnSnapshot(r.Subscribe.Data, asked, at)
 	if s.pending > 0 {
 		if s.pending--; s.pending == 0 {
@@ -363,7 +364,7 @@ func (s *session) handleSubscribed(r *protocol.Reply, at time.Time) (done bool, 
 	return s.finish(sub, done)
 }
 
-// takeRequest finds the subscription that a reply answers.
+// takeRequest returns the subscription that a reply confirms.
 func (s *session) takeRequest(id uint32) (sub *Subscription, asked time.Time) {
 	s.connection.mu.Lock()
 	defer s.connection.mu.Unlock()
@@ -376,8 +377,8 @@ func (s *session) takeRequest(id uint32) (sub *Subscription, asked time.Time) {
 	return nil, time.Time{}
 }
 
-// finish takes note of a subscription that is done: it is left, and with the last
-// one the connection.
+// finish unsubscribes from a channel that is done. After the last one it closes the
+// connection.
 func (s *session) finish(sub *Subscription, done bool) (over bool, err error) {
 	if !done || sub.done {
 		return false, nil
@@ -402,7 +403,8 @@ func (s *session) finish(sub *Subscription, done bool) (over bool, err error) {
 	return false, c.write(&protocol.Command{Id: c.lastID, Unsubscribe: &protocol.UnsubscribeRequest{Channel: sub.Channel}})
 }
 
-// closeError follows the ranges of the protocol: 3500–3999 and 4500–4999 are final.
+// closeError returns the error for a close code. By the protocol, 3500–3999 and 4500–4999 are
+// final.
 func closeError(code int, reason string) error {
 	text := fmt.Sprintf("closed by the server: %d %s", code, reason)
 	if (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000) {

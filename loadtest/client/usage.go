@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Usage reads what the nodes have used so far.
+// Usage returns the sum of the nodes' resource usage so far.
 func (a *API) Usage(ctx context.Context) (Usage, error) {
 	pages := make([]string, len(a.Nodes))
 	for i, node := range a.Nodes {
@@ -18,8 +18,8 @@ func (a *API) Usage(ctx context.Context) (Usage, error) {
 	return ScrapeUsage(ctx, a.http, a.Key, pages)
 }
 
-// ScrapeUsage reads what servers say they have used, and adds it up. The addresses
-// are of pages in the text format of Prometheus; key, unless empty, opens them.
+// ScrapeUsage reads metrics pages in the text format of Prometheus and adds up their usage. If
+// key is not empty, it is sent as a bearer token.
 func ScrapeUsage(ctx context.Context, conn *http.Client, key string, pages []string) (Usage, error) {
 	var sum Usage
 	for _, page := range pages {
@@ -80,7 +80,7 @@ func scrapeOne(ctx context.Context, conn *http.Client, key, page string) (u Usag
 	return u, nil
 }
 
-// Usage is what a server has used so far.
+// Usage is the resource usage of a server so far.
 type Usage struct {
 	CPU        float64 // seconds
 	Resident   float64 // bytes

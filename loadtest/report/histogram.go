@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// subBuckets is how finely each power of two is divided: a quantile is off by
-// at most one part in 32.
+// subBuckets is the number of buckets in each power of two. A quantile is off by at most one
+// part in 32.
 const subBuckets = 32
 
-// Histogram counts durations in buckets that grow with the value, so any number
-// of samples takes the same few kilobytes. It is safe for concurrent use.
+// Histogram counts durations in buckets that grow with the value, so that any number of
+// samples takes the same few kilobytes. It is safe for concurrent use.
 type Histogram struct {
 	mu     sync.Mutex
 	counts [64 * subBuckets]uint64
@@ -37,7 +37,7 @@ func (h *Histogram) Count() uint64 {
 	return h.n
 }
 
-// Quantile returns a value that at least the share q of the samples do not exceed.
+// Quantile returns a value that at least the share q of the samples does not exceed.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -66,8 +66,8 @@ func (h *Histogram) Summary() Latency {
 	return s
 }
 
-// bucketOf gives small values a bucket each, and every larger power of two
-// subBuckets of its own.
+// bucketOf returns the bucket of a value. Small values have a bucket each; every larger power
+// of two has subBuckets of them.
 func bucketOf(v uint64) int {
 	if v < subBuckets {
 		return int(v)
@@ -76,7 +76,7 @@ func bucketOf(v uint64) int {
 	return shift*subBuckets + int(v>>shift)
 }
 
-// bucketTop is the largest value that bucketOf puts into bucket i.
+// bucketTop returns the largest value that bucketOf puts into bucket i.
 func bucketTop(i int) uint64 {
 	if i < 2*subBuckets {
 		return uint64(i)
@@ -85,7 +85,7 @@ func bucketTop(i int) uint64 {
 	return (uint64(i-shift*subBuckets)+1)<<shift - 1
 }
 
-// Merge adds the samples of another.
+// Merge adds the samples of another histogram.
 func (h *Histogram) Merge(o *Histogram) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -98,8 +98,8 @@ func (h *Histogram) Merge(o *Histogram) {
 	h.max = max(h.max, o.max)
 }
 
-// histogramJSON is a histogram on its way between processes: the buckets that
-// hold something, as pairs of index and count.
+// histogramJSON is the form in which processes exchange a histogram: the buckets that are not
+// empty, as pairs of index and count.
 type histogramJSON struct {
 	Buckets [][2]uint64   `json:"buckets"`
 	Max     time.Duration `json:"max"`
@@ -118,7 +118,7 @@ func (h *Histogram) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// UnmarshalJSON implements json.Unmarshaler. What is read is added to what is there.
+// UnmarshalJSON implements json.Unmarshaler. It adds the samples to those already counted.
 func (h *Histogram) UnmarshalJSON(data []byte) error {
 	var in histogramJSON
 	if err := json.Unmarshal(data, &in); err != nil {
@@ -137,14 +137,15 @@ func (h *Histogram) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// RampQuantile takes each sample for a ramp: something that grew from zero to
-// the sample at the pace of the clock, and was zero the rest of a total time. It
-// returns the value that the share q of that time did not exceed.
+// RampQuantile treats each sample as the height of a ramp: a value that grew from zero to the
+// sample at the speed of the clock. For the rest of the total time the value was zero. It
+// returns the value that was not exceeded during the share q of the total time.
 func (h *Histogram) RampQuantile(q float64, total time.Duration) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	allowed := (1 - q) * float64(total)
-	// From the top down: above a value lies, of each ramp higher than it, the rest.
+	// From the top bucket down, count is the number of ramps higher than the bucket and above
+	// the time they spent over it.
 	count, above := 0.0, 0.0
 	upper := float64(h.max)
 	for i := len(h.counts) - 1; i >= 0; i-- {

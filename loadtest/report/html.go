@@ -22,8 +22,7 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"number":   Number,
 }).Parse(pageSource))
 
-// WriteHTML writes the report as one page that needs nothing else: no script,
-// no other file, no network.
+// WriteHTML writes the report as one page without scripts, other files or network access.
 func (r *Report) WriteHTML(w io.Writer) error {
 	if err := page.Execute(w, newPageView(r)); err != nil {
 		return fmt.Errorf("write report: %w", err)
@@ -32,24 +31,25 @@ func (r *Report) WriteHTML(w io.Writer) error {
 }
 
 const (
-	// plotWidth and plotHeight are the units of a plot. It is stretched to the
-	// room there is; labels stand beside it as text, so that they are not.
+	// plotWidth and plotHeight are the units of a plot. The page stretches it to the available
+	// space; labels are text beside it, so they are not distorted.
 	plotWidth, plotHeight = 1000.0, 400.0
-	// maxColumns is how many places of a chart answer to the pointer.
+	// maxColumns is the number of columns of a chart that show values under the pointer, at
+	// most.
 	maxColumns = 80
-	// maxTableRows is how many moments the table behind a series lists.
+	// maxTableRows is the number of rows in the table behind a series, at most.
 	maxTableRows = 60
-	// lineStyles is how many lines the style sheet tells apart.
+	// lineStyles is the number of line styles in the style sheet.
 	lineStyles = 6
-	// minCurve is how many samples a curve needs to be drawn; the table lists
-	// every one.
+	// minCurve is the number of samples a curve needs to be drawn. The table lists every
+	// curve.
 	minCurve = 20
-	// logarithmicFrom is the ratio of highest to lowest value from which a
-	// chart's values stand on a logarithmic axis.
+	// logarithmicFrom is the ratio of the highest to the lowest value from which a chart uses
+	// a logarithmic axis.
 	logarithmicFrom = 25
 )
 
-// pageView is what the template shows.
+// pageView is the data of the template.
 type pageView struct {
 	*Report
 	Tiles  []tile
@@ -58,10 +58,10 @@ type pageView struct {
 	Found  int // faults that are not zero
 	Curves []chart
 	Series []chart
-	Shown  int // problems of each kind at most
+	Shown  int // the largest number of problems described of each kind
 }
 
-// tile is a figure that stands large at the top.
+// tile is a figure shown large at the top.
 type tile struct {
 	Name, Value, Unit, Note, Goal string
 	Missed                        bool
@@ -72,7 +72,7 @@ type chart struct {
 	Title   string
 	Unit    string
 	Across  string // what the horizontal axis counts
-	Summary string // what somebody who can't see the drawing should know
+	Summary string // the content of the drawing for screen readers
 	Log     bool
 	Lines   []chartLine
 	XTicks  []tick
@@ -83,25 +83,24 @@ type chart struct {
 	Rows    [][]string
 }
 
-// chartLine is one line; its style follows from its place among the others.
+// chartLine is one line. Its style follows from its position among the lines.
 type chartLine struct {
 	Style  int
 	Name   string
 	Legend string
 	Path   string
-	Area   string // under a line that stands alone
+	Area   string // below the line, if it is the only one
 }
 
-// tick is a label at a place of an axis, in percent of the plot from the left
-// or the top.
+// tick is a label of an axis. At is a percentage of the plot from the left or from the top.
 type tick struct {
 	At   float64
 	Text string
-	// Minor labels are left out where there is little room.
+	// Minor labels are hidden on narrow screens.
 	Minor bool
 }
 
-// chartMark is a numbered moment; the list below the chart says what it was.
+// chartMark is a numbered moment. The list below the chart explains it.
 type chartMark struct {
 	Number     int
 	At, Second float64
@@ -152,7 +151,7 @@ func newPageView(r *Report) *pageView {
 	return v
 }
 
-// grouped puts together what has the same key, in the order of the first of each.
+// grouped groups elements that have the same key, in the order in which the keys first appear.
 func grouped[T any](list []T, key func(T) string) [][]T {
 	var keys []string
 	var groups [][]T
@@ -167,10 +166,10 @@ func grouped[T any](list []T, key func(T) string) [][]T {
 	return groups
 }
 
-// curveTicks are the percentiles that are named on the axis.
+// curveTicks are the percentiles labelled on the axis.
 var curveTicks = []float64{50, 75, 90, 95, 99, 99.9, 99.99}
 
-// curveChart draws value over percentile. Each further nine takes the same room.
+// curveChart draws value over percentile. The axis gives each further nine the same width.
 func curveChart(list []Curve) chart {
 	c := chart{
 		Title:  sentence(cmp.Or(list[0].Chart, list[0].Name)),
@@ -178,7 +177,7 @@ func curveChart(list []Curve) chart {
 		Across: "percent of the samples are within",
 		Head:   []string{"", "count", "p50", "p90", "p99", "highest"},
 	}
-	// Only as many are drawn as can be told apart: those with the most samples.
+	// Only as many curves are drawn as there are line styles: those with the most samples.
 	least := uint64(minCurve)
 	if counts := sampleCounts(list); len(counts) > lineStyles {
 		least = max(least, counts[lineStyles-1])
@@ -199,7 +198,7 @@ func curveChart(list []Curve) chart {
 	if len(drawn) == 0 {
 		return c
 	}
-	// The axis ends at the first named percentile that holds all points.
+	// The axis ends at the first labelled percentile that includes all points.
 	end := curveTicks[0]
 	for _, l := range drawn {
 		end = max(end, l.Points[len(l.Points)-1].Percentile)
@@ -240,7 +239,7 @@ func curveChart(list []Curve) chart {
 	return c
 }
 
-// sampleCounts lists how many samples the curves have, the most first.
+// sampleCounts returns the number of samples of each curve, in descending order.
 func sampleCounts(list []Curve) []uint64 {
 	counts := make([]uint64, 0, len(list))
 	for _, c := range list {
@@ -319,7 +318,7 @@ func seriesChart(list []Series, marks []Mark) chart {
 	return c
 }
 
-// newLinePath turns points, given as shares of the plot, into a path.
+// newLinePath converts points, given as shares of the plot, to an SVG path.
 func newLinePath(i int, name, legend string, points [][2]float64, alone bool) chartLine {
 	var path strings.Builder
 	for j, p := range points {
@@ -336,7 +335,7 @@ func newLinePath(i int, name, legend string, points [][2]float64, alone bool) ch
 	return l
 }
 
-// spreadColumns lets every column reach half way to its neighbours.
+// spreadColumns extends each column half way to its neighbours.
 func spreadColumns(list []column) {
 	from := 0.0
 	for i := range list {
@@ -398,7 +397,7 @@ func (s scale) ticks() []tick {
 	return list
 }
 
-// niceStep is the next larger of 1, 2 or 5 times a power of ten.
+// niceStep returns the next larger of 1, 2 or 5 times a power of ten.
 func niceStep(v float64) float64 {
 	power := math.Pow(10, math.Floor(math.Log10(v)))
 	for _, factor := range []float64{1, 2, 5} {
@@ -409,7 +408,7 @@ func niceStep(v float64) float64 {
 	return 10 * power
 }
 
-// sentence begins a text with a capital letter.
+// sentence capitalizes the first letter of a text.
 func sentence(text string) string {
 	first, size := utf8.DecodeRuneInString(text)
 	return string(unicode.ToUpper(first)) + text[size:]

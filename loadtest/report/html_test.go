@@ -50,7 +50,7 @@ func TestPageStandsAlone(t *testing.T) {
 		require.NotContains(t, page, forbidden)
 	}
 	for _, want := range []string{
-		"NOT every client was told the truth", "&lt;http://a&amp;b&gt;", "12,345", "told &lt;script&gt;",
+		"NOT every update was correct", "&lt;http://a&amp;b&gt;", "12,345", "told &lt;script&gt;",
 		"goal: at most 10", "all cut off", "prefers-color-scheme: dark", "width=device-width",
 	} {
 		require.Contains(t, page, want)

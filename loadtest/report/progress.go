@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// ProgressInterval is how often progress is reported.
+// ProgressInterval is the time between two reports of progress.
 const ProgressInterval = 200 * time.Millisecond
 
-// Progress is how far a scenario has come.
+// Progress is the state of a running scenario.
 type Progress struct {
 	Done, Total int64
-	What        string // is counted, like "visits"
-	Detail      string // what else is worth watching, like "12 waiting, 0 wrong"
+	What        string // what Done and Total count, like "visits"
+	Detail      string // further numbers, like "12 waiting, 0 wrong"
 }
 
-// ShowProgress calls show a few times a second, and once more when the returned
-// function is called. A nil show shows nothing.
+// ShowProgress calls show every ProgressInterval, and once more when the returned function is
+// called. If show is nil, it does nothing.
 func ShowProgress(show func(Progress), now func() Progress) (stop func()) {
 	if show == nil {
 		return func() {}

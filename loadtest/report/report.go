@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Report is the outcome of a scenario: of every scenario the same form, so that
-// tables, JSON and pages of different runs can be read side by side.
+// Report is the outcome of a scenario. Every scenario has the same form, so that tables, JSON
+// and pages of different runs can be compared.
 type Report struct {
 	Scenario    string    `json:"scenario"`
 	Started     time.Time `json:"started"`
@@ -30,12 +30,12 @@ type Report struct {
 	Series   []Series  `json:"series"`
 	Marks    []Mark    `json:"marks"`
 
-	// Faults is nil when the scenario checks nothing against a truth.
+	// Faults is nil if the scenario does not check what clients receive.
 	Faults   *Faults   `json:"faults"`
 	Problems []Problem `json:"problems"`
 }
 
-// Setting is one thing a run was told.
+// Setting is one parameter of a run.
 type Setting struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
@@ -43,39 +43,39 @@ type Setting struct {
 
 // Figure is one number that was measured or counted.
 type Figure struct {
-	Group string  `json:"group,omitempty"` // figures of a group stand together, in the order of their first
+	Group string  `json:"group,omitempty"` // figures of one group are printed together
 	Name  string  `json:"name"`
 	Value float64 `json:"value"`
 	Unit  string  `json:"unit,omitempty"`
 	Note  string  `json:"note,omitempty"`
-	// Headline puts the figure large at the top of the page.
+	// Headline shows the figure large at the top of the page.
 	Headline bool `json:"headline,omitempty"`
-	// AtMost and AtLeast are goals; zero is none. A goal missed fails the run.
+	// AtMost and AtLeast are goals; zero means no goal. A missed goal fails the run.
 	AtMost  float64 `json:"atMost,omitempty"`
 	AtLeast float64 `json:"atLeast,omitempty"`
 }
 
-// Met tells whether the figure keeps its goal.
+// Met reports whether the figure meets its goal.
 func (f Figure) Met() bool {
 	return (f.AtMost == 0 || f.Value <= f.AtMost) && (f.AtLeast == 0 || f.Value >= f.AtLeast)
 }
 
 // Curve is the distribution of one measure.
 type Curve struct {
-	Chart string `json:"chart"` // curves of a chart are drawn together
+	Chart string `json:"chart"` // curves of one chart are drawn together
 	Name  string `json:"name"`
 	Unit  string `json:"unit"`
 	Latency
 	Points []CurvePoint `json:"points"`
 }
 
-// CurvePoint says what value a percentage of the samples do not exceed.
+// CurvePoint is the value that a percentage of the samples does not exceed.
 type CurvePoint struct {
 	Percentile float64 `json:"percentile"`
 	Value      float64 `json:"value"`
 }
 
-// Series is one measure over the time of the run.
+// Series is one measure over the duration of the run.
 type Series struct {
 	Chart  string        `json:"chart"`
 	Name   string        `json:"name"`
@@ -95,7 +95,7 @@ type Mark struct {
 	Text   string  `json:"text"`
 }
 
-// Latency sums up a distribution, in the unit of its curve.
+// Latency summarizes a distribution, in the unit of its curve.
 type Latency struct {
 	Count uint64  `json:"count"`
 	P50   float64 `json:"p50"`
@@ -111,7 +111,7 @@ type Problem struct {
 	Detail  string `json:"detail"`
 }
 
-// Faults counts what was wrong, by kind.
+// Faults counts the faults by kind.
 type Faults struct {
 	WrongPositions int64 `json:"wrongPositions"`
 	WrongEstimates int64 `json:"wrongEstimates"`
@@ -126,7 +126,7 @@ type Faults struct {
 	RefusedClients int64 `json:"refusedClients"`
 }
 
-// rows lists the faults by name, for people.
+// rows returns the faults with their printed names.
 func (f Faults) rows() []Figure {
 	return []Figure{
 		{Name: "wrong positions", Value: float64(f.WrongPositions)},
@@ -143,8 +143,8 @@ func (f Faults) rows() []Figure {
 	}
 }
 
-// New begins the report of a scenario. Lists are never nil, so that they
-// are lists in JSON too.
+// New returns an empty report of a scenario. Its lists are never nil, so that they are lists
+// in JSON.
 func New(scenario string, started time.Time) *Report {
 	return &Report{
 		Scenario: scenario,
@@ -159,11 +159,12 @@ func New(scenario string, started time.Time) *Report {
 	}
 }
 
+// AddSetting adds a setting with a formatted value.
 func (r *Report) AddSetting(name, format string, args ...any) {
 	r.Settings = append(r.Settings, Setting{name, fmt.Sprintf(format, args...)})
 }
 
-// AddFigures adds figures of one group.
+// AddFigures adds figures to a group.
 func (r *Report) AddFigures(group string, list ...Figure) {
 	for _, f := range list {
 		f.Group = group
@@ -171,7 +172,7 @@ func (r *Report) AddFigures(group string, list ...Figure) {
 	}
 }
 
-// Figure returns the figure of a name, or one without a name.
+// Figure returns the figure with a name, or an empty one.
 func (r *Report) Figure(name string) Figure {
 	i := slices.IndexFunc(r.Figures, func(f Figure) bool { return f.Name == name })
 	if i < 0 {
@@ -186,7 +187,7 @@ func (r *Report) AddCurve(chart, name string, h *Histogram) {
 	if c.Count > 0 {
 		for _, p := range curvePercentiles {
 			if float64(c.Count)*(1-p/100) < 1 {
-				break // beyond the last sample there is nothing to know
+				break // there are no samples beyond this point
 			}
 			c.Points = append(c.Points, CurvePoint{p, Milliseconds(h.Quantile(p / 100))})
 		}
@@ -194,8 +195,8 @@ func (r *Report) AddCurve(chart, name string, h *Histogram) {
 	r.Curves = append(r.Curves, c)
 }
 
-// curvePercentiles are the points of a curve: evenly spread on an axis on which
-// each further nine takes the same room.
+// curvePercentiles are the points of a curve. They are evenly spaced on an axis that gives
+// each further nine the same width.
 var curvePercentiles = percentiles(0.5, 0.9999, 60)
 
 func percentiles(from, to float64, n int) []float64 {
@@ -207,20 +208,20 @@ func percentiles(from, to float64, n int) []float64 {
 	return list
 }
 
-// nines is the place of a share on that axis: 0.9 is 1, 0.99 is 2.
+// nines returns the position of a share on that axis: 0.9 is 1, 0.99 is 2.
 func nines(share float64) float64 { return -math.Log10(1 - share) }
 
-// Count is a figure that was counted.
+// Count returns a figure that was counted.
 func Count(name string, n int64, note string) Figure {
 	return Figure{Name: name, Value: float64(n), Note: note}
 }
 
-// Gauge reads a counter for a sampler.
+// Gauge returns a function that reads a counter, for a Measure.
 func Gauge(n *atomic.Int64) func() float64 {
 	return func() float64 { return float64(n.Load()) }
 }
 
-// Conclude decides whether all was well, once everything has been filled in.
+// Conclude sets OK and Verdict from the figures and faults. It is called last.
 func (r *Report) Conclude() {
 	var missedGoals []string
 	for _, f := range r.Figures {
@@ -228,32 +229,32 @@ func (r *Report) Conclude() {
 			missedGoals = append(missedGoals, f.Name)
 		}
 	}
-	told := r.Faults == nil || *r.Faults == Faults{}
-	r.OK = !r.Interrupted && told && len(missedGoals) == 0
+	correct := r.Faults == nil || *r.Faults == Faults{}
+	r.OK = !r.Interrupted && correct && len(missedGoals) == 0
 	switch {
 	case r.Interrupted:
 		r.Verdict = "interrupted"
-	case !told:
-		r.Verdict = "NOT every client was told the truth"
+	case !correct:
+		r.Verdict = "NOT every update was correct"
 		if r.Faults.onlyRequests() {
-			r.Verdict = "every client was told the truth, but NOT every request was answered"
+			r.Verdict = "every update was correct, but NOT every request was answered"
 		}
 	case len(missedGoals) > 0:
 		r.Verdict = "goal missed: " + strings.Join(missedGoals, ", ")
 	case r.Faults == nil:
 		r.Verdict = "measured"
 	default:
-		r.Verdict = "every client was told the truth"
+		r.Verdict = "every update was correct"
 	}
 }
 
-// Fail ends a report with something that went wrong outside of the servers' work.
+// Fail marks the report as failed by something other than the servers.
 func (r *Report) Fail(verdict string, err error) {
 	r.OK, r.Verdict = false, verdict
 	r.Problems = append(r.Problems, Problem{Kind: verdict, Detail: err.Error()})
 }
 
-// onlyRequests tells whether failed requests are all that is wrong.
+// onlyRequests reports whether failed requests are the only faults.
 func (f Faults) onlyRequests() bool {
 	return f == Faults{FailedRequests: f.FailedRequests}
 }
@@ -268,7 +269,7 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	return nil
 }
 
-// WriteTable writes the report for people.
+// WriteTable writes the report as text.
 func (r *Report) WriteTable(out io.Writer) error {
 	var text strings.Builder
 	row := func(name, value string) { fmt.Fprintf(&text, "%s\t%s\n", name, value) }
@@ -317,10 +318,10 @@ func (r *Report) WriteTable(out io.Writer) error {
 	return nil
 }
 
-// unitNames spells out the units of curves; any other is written as it is.
+// unitNames are the full names of the units of curves. Other units are printed as they are.
 var unitNames = map[string]string{"ms": "milliseconds"}
 
-// figureGroup is the figures that stand together.
+// figureGroup is a group with its figures.
 type figureGroup struct {
 	Name    string
 	Figures []Figure
@@ -339,7 +340,7 @@ func (r *Report) groups() []figureGroup {
 	return list
 }
 
-// text is the figure as people read it.
+// text returns the figure with its unit, note and goal.
 func (f Figure) text() string {
 	text := Number(f.Value)
 	if f.Unit != "" {
@@ -358,7 +359,7 @@ func (f Figure) text() string {
 	return text
 }
 
-// GoalText says what was to be reached, if anything.
+// GoalText returns the goal as text, or nothing if there is none.
 func (f Figure) GoalText() string {
 	switch {
 	case f.AtMost != 0:
@@ -369,8 +370,8 @@ func (f Figure) GoalText() string {
 	return ""
 }
 
-// Number writes whole numbers in groups of three digits, and others with as
-// many decimals as three digits need.
+// Number formats whole numbers in groups of three digits and other numbers with about three
+// significant digits.
 func Number(v float64) string {
 	if v != math.Trunc(v) && math.Abs(v) < 0.1 {
 		return strconv.FormatFloat(v, 'g', 2, 64)
@@ -396,7 +397,7 @@ func Number(v float64) string {
 	return grouped.String()
 }
 
-// Curve returns the curve of a name, or an empty one.
+// Curve returns the curve with a name, or an empty one.
 func (r *Report) Curve(name string) Curve {
 	for _, c := range r.Curves {
 		if c.Name == name {
@@ -406,19 +407,21 @@ func (r *Report) Curve(name string) Curve {
 	return Curve{}
 }
 
-func (f *Faults) Add(o Faults) {
-	f.WrongPositions += o.WrongPositions
-	f.WrongEstimates += o.WrongEstimates
-	f.WrongNews += o.WrongNews
-	f.StaleSnapshots += o.StaleSnapshots
-	f.Missed += o.Missed
-	f.Late += o.Late
-	f.OutOfOrder += o.OutOfOrder
-	f.Duplicates += o.Duplicates
-	f.Malformed += o.Malformed
-	f.FailedRequests += o.FailedRequests
-	f.RefusedClients += o.RefusedClients
+// Add adds the counts of other to f.
+func (f *Faults) Add(other Faults) {
+	f.WrongPositions += other.WrongPositions
+	f.WrongEstimates += other.WrongEstimates
+	f.WrongNews += other.WrongNews
+	f.StaleSnapshots += other.StaleSnapshots
+	f.Missed += other.Missed
+	f.Late += other.Late
+	f.OutOfOrder += other.OutOfOrder
+	f.Duplicates += other.Duplicates
+	f.Malformed += other.Malformed
+	f.FailedRequests += other.FailedRequests
+	f.RefusedClients += other.RefusedClients
 }
 
-// MaxProblems is how many problems of each kind are described; the rest are counted.
+// MaxProblems is the number of problems of each kind that are described. The others are only
+// counted.
 const MaxProblems = 5

@@ -6,14 +6,14 @@ import (
 )
 
 const (
-	// sampleEvery is how often a run is sampled at first.
+	// sampleEvery is the time between two samples at the start of a run.
 	sampleEvery = 250 * time.Millisecond
-	// maxSamples bounds the memory of a run of any length: when it is reached,
-	// neighbours are joined and the sampling slows to half.
+	// maxSamples bounds the memory of a run. When it is reached, pairs of neighbouring samples
+	// are merged and the time between samples doubles.
 	maxSamples = 480
 )
 
-// Sampler records measures over the time of a run.
+// Sampler records measures during a run.
 type Sampler struct {
 	started  time.Time
 	measures []Measure
@@ -26,8 +26,8 @@ type Sampler struct {
 	marks   []Mark
 }
 
-// Measure is what a sampler reads. A rate reads a total that only grows, and
-// shows how much it grew in a second; any other shows what it reads.
+// Measure is a value that a sampler reads. If Rate is set, Read returns a total that only
+// grows, and the series shows its growth per second.
 type Measure struct {
 	Chart, Name, Unit string
 	Rate              bool
@@ -61,7 +61,7 @@ func (s *Sampler) Run() (stop func()) {
 	}
 }
 
-// sample takes one sample and returns the time until the next.
+// sample takes one sample and returns the time until the next one.
 func (s *Sampler) sample(second float64) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,8 +87,8 @@ func (s *Sampler) sample(second float64) time.Duration {
 	return s.every
 }
 
-// finish takes the last sample. If little time has passed since the one before,
-// the two become one: a rate over a moment says nothing.
+// finish takes the last sample. If little time has passed since the previous one, the two are
+// merged, because a rate over a short time is meaningless.
 func (s *Sampler) finish(second float64) {
 	s.sample(second)
 	s.mu.Lock()
@@ -101,7 +101,7 @@ func (s *Sampler) finish(second float64) {
 	s.seconds, s.values = s.seconds[:n-1], s.values[:n-1]
 }
 
-// join puts what samples from and from+1 show together at the place of another.
+// join stores the average of the samples from and from+1 at index at.
 func (s *Sampler) join(from, at int) {
 	start := 0.0
 	if at > 0 {
@@ -114,7 +114,7 @@ func (s *Sampler) join(from, at int) {
 	s.seconds[at] = s.seconds[from+1]
 }
 
-// thin joins each two neighbouring samples into one.
+// thin merges each pair of neighbouring samples.
 func (s *Sampler) thin() {
 	n := len(s.seconds) / 2
 	for i := range n {
@@ -123,14 +123,14 @@ func (s *Sampler) thin() {
 	s.seconds, s.values = s.seconds[:n], s.values[:n]
 }
 
-// Mark names the present moment.
+// Mark adds a mark at the present moment.
 func (s *Sampler) Mark(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.marks = append(s.marks, Mark{time.Since(s.started).Seconds(), text})
 }
 
-// AddTo adds what was recorded to a report.
+// AddTo adds the recorded series and marks to a report.
 func (s *Sampler) AddTo(r *Report) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
