@@ -15,30 +15,30 @@ import (
 )
 
 const (
-	// shardCount is how many notebooks the clients of a fleet write into, so
-	// that they seldom wait for each other.
+	// shardCount is the number of shards. Each shard has its own lock, so that clients seldom
+	// wait for each other.
 	shardCount = 16
-	// maxObservations bounds a notebook. It is read many times a second; when it is
-	// full nevertheless, what does not fit counts as a fault.
+	// maxObservations bounds a shard. A shard is emptied many times a second; an observation
+	// that does not fit counts as a fault.
 	maxObservations = 1 << 18
-	// maxOpening is how many connections are opened at once.
+	// maxOpening is the number of connections being opened at the same time, at most.
 	maxOpening = 128
 )
 
-// Options is what the clients of a fleet have in common.
+// Options are common to all clients of a Checker.
 type Options struct {
 	Nodes    []string      `json:"nodes"`
 	Protocol protocol.Type `json:"protocol"`
 	Bound    time.Duration `json:"bound"`
-	Minutes  int           `json:"minutes"` // of the booking type, for estimatedWaitMinutes
-	// Snapshots says that a subscribe reply shows the booking. Where it does
-	// not, a client is taken to know its place at the beginning.
+	Minutes  int           `json:"minutes"` // minutes of the booking type, for estimatedWaitMinutes
+	// Snapshots says that a subscribe reply contains the booking. Otherwise the client is
+	// assumed to know its position when it subscribes.
 	Snapshots bool `json:"snapshots"`
-	// Calls says that a patient is told when its wait is over.
+	// Calls says that a patient's client receives an event when the patient is called.
 	Calls bool `json:"news"`
 }
 
-// ConnectionSpec asks for a connection, or for more channels on one that exists.
+// ConnectionSpec describes a connection to open, or more channels for an open one.
 type ConnectionSpec struct {
 	Connection int           `json:"link"`
 	Token      string        `json:"token,omitempty"`
@@ -46,42 +46,40 @@ type ConnectionSpec struct {
 	Channels   []ChannelSpec `json:"channels"`
 }
 
-// ChannelSpec asks for a patient's channel to be watched.
+// ChannelSpec describes a patient's channel.
 type ChannelSpec struct {
 	Patient int    `json:"patient"`
 	Booking string `json:"booking"`
 	Channel string `json:"channel"`
 	Token   string `json:"token,omitempty"`
 	Queue   int    `json:"queue"`
-	// Rank is the patient's place in the order of joining, from 1. Zero means
-	// that the first snapshot tells: nobody has been called yet then.
+	// Rank is the patient's position in the order of joining, from 1. If it is zero, the first
+	// snapshot sets it: no patient has been called by then.
 	Rank int `json:"rank,omitempty"`
 }
 
-// Truth is what has become true since the last one, and until when it is all:
-// of each queue, when its departures were sent and when they were answered.
+// Truth has the departures of each queue since the previous Truth, up to a moment.
 type Truth struct {
-	Until  int64            `json:"until"` // Unix nanoseconds, as all times here
+	Until  int64            `json:"until"` // Unix nanoseconds, like all times here
 	Queues []DepartureTimes `json:"queues"`
 }
 
-// DepartureTimes of one queue. Patients leave it in the order in which they joined,
-// so the k-th departure lies between the k-th time that one was sent and the
-// k-th time that one was answered, whoever was called, and a position is the
-// rank less the departures.
+// DepartureTimes has the times of the departures from one queue. Patients leave in the order
+// in which they joined. The k-th departure therefore lies between the k-th request and the
+// k-th response, whichever patient a request named, and a position is the rank minus the
+// departures.
 type DepartureTimes struct {
 	Sent     []int64 `json:"sent,omitempty"`
 	Answered []int64 `json:"answered,omitempty"`
 }
 
-// countUntil counts the times not after a moment.
+// countUntil returns the number of times not after a moment.
 func countUntil(times []int64, at int64) int {
 	return sort.Search(len(times), func(i int) bool { return times[i] > at })
 }
 
-// Checker holds many clients and checks what each is told. The clients only take
-// notes, in their own goroutines; the notes are checked when the truth about
-// their time is known.
+// Checker holds many clients and checks what each receives. The clients' goroutines only
+// record observations; Update checks them when the truth about their time is known.
 type Checker struct {
 	opts    Options
 	tally   *Tally
@@ -91,70 +89,71 @@ type Checker struct {
 	ctx     context.Context //nolint:containedctx // the life of the connections, which outlasts the call that opens one
 	wg      sync.WaitGroup
 
-	// The rest is used by the checking goroutine alone.
+	// The goroutine that calls Update alone uses the fields below.
 	connections    map[int]*client.Connection
 	subscribers    []*subscriber
 	queues         []DepartureTimes
-	last           [][]int64        // of each queue and departure, when the last client showed it
-	ages           report.Histogram // how old what a client showed had become, each time it was replaced
+	lastShown      [][]int64        // by queue and departure: when the last client showed it
+	ages           report.Histogram // the age of a client's position whenever a newer one replaced it
 	watched        time.Duration
 	conveyed       int64
-	refused        int64 // clients, when the books were opened
+	refused        int64 // refused clients at the last Conclude
 	firstPositions []FirstPosition
 }
 
-// shard is a notebook of some clients.
+// shard has the observations of some of the clients.
 type shard struct {
 	stats        client.Stats
 	mu           sync.Mutex
 	observations []observation
 	lost         int64
-	spare        []observation // the checker's; swapped with notes
+	spare        []observation // used by Update; swapped with observations
 }
 
-// observation is one thing a client was told.
+// observation is one thing that a client received.
 type observation struct {
-	subscriber *subscriber
-	at         int64
-	asked      int64 // of a snapshot
-	kind       observationKind
-	position   int32
-	text       string // of what was malformed
+	subscriber  *subscriber
+	receivedAt  int64
+	requestedAt int64 // time of the subscribe request, for a snapshot
+	kind        observationKind
+	position    int32
+	text        string // a description, for a malformed message
 }
 
 type observationKind uint8
 
 const (
 	positionPushed    observationKind = iota // a pushed position
-	snapshotReceived                         // a snapshot; position 0 when the wait is over
-	callReceived                             // the news that the wait is over
+	snapshotReceived                         // a snapshot; position 0 if the patient no longer waits
+	callReceived                             // the event that the patient was called
 	connectionLost                           // the connection was lost
-	estimateWrong                            // a wrong estimate, beside the position
-	messageMalformed                         // what the contract does not promise
-	connectionRefused                        // the client gave up
+	estimateWrong                            // a wrong estimate; its position is recorded separately
+	messageMalformed                         // a message that violates the API
+	connectionRefused                        // the client ended for good
 )
 
-// FirstPosition is the position that a patient's first snapshot showed.
+// FirstPosition is the position in a patient's first snapshot.
 type FirstPosition struct {
 	Patient  int `json:"patient"`
 	Position int `json:"position"`
 }
 
-// subscriber is one patient's channel: what was told over it.
+// subscriber is one patient's channel and what was received over it.
 type subscriber struct {
 	checker *Checker
 	shard   *shard
 	spec    ChannelSpec
 
-	// Of the checking goroutine.
-	known          int   // departures the client knows of; -1 before the first snapshot
+	// Used by Update alone.
+	known          int   // departures that the client knows; -1 before the first snapshot
 	firstConnected int64 // zero before the first snapshot
-	connectedSince int64 // zero while there is no connection
-	finished       bool  // told that its wait is over
+	connectedSince int64 // zero while disconnected
+	finished       bool  // the client knows that the patient no longer waits
 	refused        bool
-	reported       bool // one stale spell is counted once
+	reported       bool // set once a stale period has been counted
 }
 
+// NewChecker returns a Checker without clients.
 func NewChecker(opts Options) *Checker {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Checker{opts: opts, tally: NewTally(), opening: make(chan struct{}, maxOpening), ctx: ctx, cancel: cancel, connections: map[int]*client.Connection{}}
@@ -166,7 +165,7 @@ func (c *Checker) Close() {
 	c.wg.Wait()
 }
 
-// Open opens a connection, or adds channels to one. It waits while many others
+// Open opens a connection, or adds channels to an open one. It waits while maxOpening others
 // are being opened.
 func (c *Checker) Open(ctx context.Context, spec ConnectionSpec) error {
 	shard := &c.shards[spec.Connection%shardCount]
@@ -176,7 +175,7 @@ func (c *Checker) Open(ctx context.Context, spec ConnectionSpec) error {
 		c.subscribers = append(c.subscribers, s)
 		for len(c.queues) <= channel.Queue {
 			c.queues = append(c.queues, DepartureTimes{})
-			c.last = append(c.last, nil)
+			c.lastShown = append(c.lastShown, nil)
 		}
 		list = append(list, &client.Subscription{Channel: channel.Channel, Booking: channel.Booking, Token: channel.Token, Listener: s})
 	}
@@ -213,7 +212,7 @@ func (c *Checker) Open(ctx context.Context, spec ConnectionSpec) error {
 		if err := conn.Run(c.ctx); errors.As(err, &end) {
 			for _, sub := range conn.Subscriptions() {
 				if s, ok := sub.Listener.(*subscriber); ok {
-					s.record(observation{kind: connectionRefused, at: time.Now().UnixNano(), text: end.Reason})
+					s.record(observation{kind: connectionRefused, receivedAt: time.Now().UnixNano(), text: end.Reason})
 				}
 			}
 		}
@@ -221,7 +220,7 @@ func (c *Checker) Open(ctx context.Context, spec ConnectionSpec) error {
 	return nil
 }
 
-// record takes a note.
+// record stores an observation.
 func (s *subscriber) record(o observation) {
 	o.subscriber = s
 	s.shard.mu.Lock()
@@ -233,20 +232,20 @@ func (s *subscriber) record(o observation) {
 	s.shard.observations = append(s.shard.observations, o)
 }
 
-// OnPosition implements listener.
+// OnPosition implements client.Listener.
 func (s *subscriber) OnPosition(p client.PositionUpdate, at time.Time) (done bool) {
-	o := observation{kind: positionPushed, position: int32(p.Position), at: at.UnixNano()}
+	o := observation{kind: positionPushed, position: int32(p.Position), receivedAt: at.UnixNano()}
 	s.record(o)
 	if p.Minutes != p.Position*s.checker.opts.Minutes {
-		o.kind, o.asked = estimateWrong, int64(p.Minutes)
+		o.kind, o.requestedAt = estimateWrong, int64(p.Minutes)
 		s.record(o)
 	}
 	return false
 }
 
-// OnSnapshot implements listener.
+// OnSnapshot implements client.Listener.
 func (s *subscriber) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
-	o := observation{kind: snapshotReceived, asked: asked.UnixNano(), at: got.UnixNano()}
+	o := observation{kind: snapshotReceived, requestedAt: asked.UnixNano(), receivedAt: got.UnixNano()}
 	if !s.checker.opts.Snapshots {
 		o.position = int32(s.spec.Rank)
 		s.record(o)
@@ -256,7 +255,7 @@ func (s *subscriber) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
 	err := json.Unmarshal(data, &snapshot)
 	switch {
 	case err != nil || snapshot.Type != "SNAPSHOT" || snapshot.Booking.ID != s.spec.Booking:
-		o.kind, o.text = messageMalformed, "a snapshot of something else"
+		o.kind, o.text = messageMalformed, "a snapshot of another booking"
 	case snapshot.Booking.Stage == "WAITING" && snapshot.Booking.QueuePosition == nil:
 		o.kind, o.text = messageMalformed, "a snapshot of a waiting booking without queuePosition"
 	case snapshot.Booking.Stage == "WAITING":
@@ -272,20 +271,20 @@ func (s *subscriber) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
 	return done
 }
 
-// OnPublication implements listener.
+// OnPublication implements client.Listener.
 func (s *subscriber) OnPublication(data []byte, at time.Time) (done bool) {
-	o := observation{kind: messageMalformed, at: at.UnixNano()}
+	o := observation{kind: messageMalformed, receivedAt: at.UnixNano()}
 	var p client.Publication
 	err := json.Unmarshal(data, &p)
 	switch {
 	case err != nil || p.Via != "scheduling-system" || p.BookingID != s.spec.Booking:
-		o.text = "a publication of something else"
+		o.text = "a publication of another booking"
 	case p.Type == "MY_BOOKING_ASSIGNED":
 		o.kind, done = callReceived, true
 	case p.Type == "QUEUE_POSITION_UPDATED" && p.QueuePosition != nil && p.EstimatedWaitMinutes != nil:
 		return s.OnPosition(client.PositionUpdate{Position: *p.QueuePosition, Minutes: *p.EstimatedWaitMinutes}, at)
 	case p.Type == "MY_BOOKING_CALLED" || p.Type == "BOOKING_UPDATED" || p.Type == "MY_BOOKING_ENDED":
-		return false // nothing about the place in the queue
+		return false // does not change the position
 	default:
 		o.text = "the publication " + p.Type
 	}
@@ -293,20 +292,20 @@ func (s *subscriber) OnPublication(data []byte, at time.Time) (done bool) {
 	return done
 }
 
-// OnDisconnect implements listener.
+// OnDisconnect implements client.Listener.
 func (s *subscriber) OnDisconnect(at time.Time) {
-	s.record(observation{kind: connectionLost, at: at.UnixNano()})
+	s.record(observation{kind: connectionLost, receivedAt: at.UnixNano()})
 }
 
-// Update takes over the truth and checks every note of its time.
+// Update adds a Truth and checks every observation up to its moment.
 func (c *Checker) Update(t Truth) {
 	for i, q := range t.Queues {
 		for len(c.queues) <= i {
-			c.queues, c.last = append(c.queues, DepartureTimes{}), append(c.last, nil)
+			c.queues, c.lastShown = append(c.queues, DepartureTimes{}), append(c.lastShown, nil)
 		}
 		c.queues[i].Sent = append(c.queues[i].Sent, q.Sent...)
 		c.queues[i].Answered = append(c.queues[i].Answered, q.Answered...)
-		c.last[i] = append(c.last[i], make([]int64, len(q.Sent))...)
+		c.lastShown[i] = append(c.lastShown[i], make([]int64, len(q.Sent))...)
 	}
 	for i := range c.shards {
 		s := &c.shards[i]
@@ -318,11 +317,11 @@ func (c *Checker) Update(t Truth) {
 		s.mu.Unlock()
 		if lost > 0 {
 			c.tally.faults[Missed] += lost
-			c.tally.AddProblem("unchecked", "", "%d notes did not fit and were not checked", lost)
+			c.tally.AddProblem("unchecked", "", "%d observations did not fit and were not checked", lost)
 		}
 		var later []observation
 		for _, o := range notes {
-			if o.at > t.Until {
+			if o.receivedAt > t.Until {
 				later = append(later, o)
 				continue
 			}
@@ -338,22 +337,22 @@ func (c *Checker) Update(t Truth) {
 	}
 }
 
-// check compares one note with the truth.
+// check compares one observation with the truth.
 func (c *Checker) check(o observation) {
 	s := o.subscriber
 	q := &c.queues[s.spec.Queue]
 	switch o.kind {
 	case positionPushed:
-		s.checkPosition(q, int(o.position), o.at)
+		s.checkPosition(q, int(o.position), o.receivedAt)
 	case snapshotReceived:
-		s.checkSnapshot(q, int(o.position), o.asked, o.at)
+		s.checkSnapshot(q, int(o.position), o.requestedAt, o.receivedAt)
 	case callReceived:
-		s.checkCalled(q, o.at)
+		s.checkCalled(q, o.receivedAt)
 	case connectionLost:
-		s.checkStaleness(q, s.known, o.at)
+		s.checkStaleness(q, s.known, o.receivedAt)
 		s.connectedSince = 0
 	case estimateWrong:
-		c.fault(WrongEstimate, s, "estimatedWaitMinutes is %d with position %d", o.asked, o.position)
+		c.fault(WrongEstimate, s, "estimatedWaitMinutes is %d with position %d", o.requestedAt, o.position)
 	case messageMalformed:
 		c.fault(Malformed, s, "%s", o.text)
 	case connectionRefused:
@@ -366,8 +365,8 @@ func (c *Checker) fault(kind FaultKind, s *subscriber, format string, args ...an
 	c.tally.AddFault(kind, s.spec.Booking, format, args...)
 }
 
-// checkPosition checks a pushed position: one that the booking truly had, newer than
-// the one told before. Skipping some is right, repeating is not.
+// checkPosition checks a pushed position. The booking must have had it, and it must be newer
+// than the previous one. Positions may be skipped but not repeated.
 func (s *subscriber) checkPosition(q *DepartureTimes, position int, at int64) {
 	c := s.checker
 	c.tally.Checked.Add(1)
@@ -376,19 +375,19 @@ func (s *subscriber) checkPosition(q *DepartureTimes, position int, at int64) {
 	case s.known < 0:
 		c.fault(Malformed, s, "a position before the first snapshot")
 	case departed < 0 || position < 1 || departed > countUntil(q.Sent, at):
-		c.fault(WrongPosition, s, "told position %d, truth is %d to %d", position, s.spec.Rank-countUntil(q.Sent, at), s.spec.Rank-countUntil(q.Answered, at))
+		c.fault(WrongPosition, s, "received position %d, truth is %d to %d", position, s.spec.Rank-countUntil(q.Sent, at), s.spec.Rank-countUntil(q.Answered, at))
 	case departed == s.known:
-		c.fault(Duplicate, s, "told position %d again", position)
+		c.fault(Duplicate, s, "received position %d again", position)
 	case departed < s.known:
-		c.fault(OutOfOrder, s, "told position %d after %d", position, s.spec.Rank-s.known)
+		c.fault(OutOfOrder, s, "received position %d after %d", position, s.spec.Rank-s.known)
 	default:
 		c.tally.Latency.Add(time.Duration(at - q.Sent[departed-1]))
 		s.advance(q, departed, at)
 	}
 }
 
-// checkSnapshot checks the state that a subscribe reply shows: it must have been
-// true at some moment between the request and the reply.
+// checkSnapshot checks the state in a subscribe reply. It must have been true at some moment
+// between the request and the reply.
 func (s *subscriber) checkSnapshot(q *DepartureTimes, position int, asked, at int64) {
 	c := s.checker
 	c.tally.Checked.Add(1)
@@ -404,18 +403,18 @@ func (s *subscriber) checkSnapshot(q *DepartureTimes, position int, asked, at in
 	known := countUntil(q.Answered, asked)
 	switch {
 	case position == 0 && s.spec.Rank > countUntil(q.Sent, at):
-		c.fault(WrongNews, s, "a snapshot shows that the wait is over, truth is position %d", s.spec.Rank-countUntil(q.Sent, at))
+		c.fault(WrongNews, s, "a snapshot shows that the patient no longer waits, truth is position %d", s.spec.Rank-countUntil(q.Sent, at))
 	case position == 0:
 		s.finish(q, at)
 	case departed < 0 || departed > countUntil(q.Sent, at):
 		c.fault(WrongPosition, s, "a snapshot shows position %d, truth is %d to %d", position, s.spec.Rank-countUntil(q.Sent, at), s.spec.Rank-known)
 	case departed < s.known:
-		c.fault(OutOfOrder, s, "a snapshot shows position %d, after %d was told", position, s.spec.Rank-s.known)
+		c.fault(OutOfOrder, s, "a snapshot shows position %d after position %d", position, s.spec.Rank-s.known)
 	default:
 		if departed < known && c.opts.Snapshots {
 			stale := time.Duration(asked - q.Answered[departed])
 			c.tally.addStale(stale)
-			c.fault(StaleSnapshot, s, "a snapshot shows position %d, which stopped being true %v before it was asked for", position, stale)
+			c.fault(StaleSnapshot, s, "a snapshot shows position %d, which stopped being true %v before the request", position, stale)
 		}
 		if s.known < 0 {
 			s.known = departed
@@ -430,16 +429,16 @@ func (s *subscriber) checkCalled(q *DepartureTimes, at int64) {
 	c := s.checker
 	switch departed := countUntil(q.Sent, at); {
 	case s.spec.Rank == 0 || s.spec.Rank > departed:
-		c.fault(WrongNews, s, "told that it was called, truth is position %d", s.spec.Rank-departed)
+		c.fault(WrongNews, s, "received a call, truth is position %d", s.spec.Rank-departed)
 	case s.finished:
-		c.fault(Duplicate, s, "told again that it was called")
+		c.fault(Duplicate, s, "received a call again")
 	default:
 		c.tally.CallLatency.Add(time.Duration(at - q.Sent[s.spec.Rank-1]))
 		s.finish(q, at)
 	}
 }
 
-// finish takes note that the client knows its wait to be over.
+// finish records that the client knows that the patient no longer waits.
 func (s *subscriber) finish(q *DepartureTimes, at int64) {
 	if s.finished {
 		return
@@ -449,7 +448,7 @@ func (s *subscriber) finish(q *DepartureTimes, at int64) {
 	s.checker.watched += time.Duration(at - s.firstConnected)
 }
 
-// advance moves the client on to a newer state.
+// advance moves the client to a newer state.
 func (s *subscriber) advance(q *DepartureTimes, to int, at int64) {
 	c := s.checker
 	s.checkStaleness(q, to, at)
@@ -460,7 +459,7 @@ func (s *subscriber) advance(q *DepartureTimes, to int, at int64) {
 		}
 		c.tally.Conflated.Add(int64(to - s.known - 1))
 		c.conveyed += int64(to - s.known)
-		last := c.last[s.spec.Queue]
+		last := c.lastShown[s.spec.Queue]
 		for i := s.known; i < min(to, s.spec.Rank-1); i++ {
 			last[i] = max(last[i], at)
 		}
@@ -468,7 +467,7 @@ func (s *subscriber) advance(q *DepartureTimes, to int, at int64) {
 	s.known = to
 }
 
-// age is for how long what the client shows has not been true.
+// age returns how long the client's position has no longer been true.
 func (s *subscriber) age(q *DepartureTimes, at int64) (time.Duration, bool) {
 	if s.known < 0 || s.known >= len(q.Answered) || q.Answered[s.known] >= at {
 		return 0, false
@@ -476,8 +475,9 @@ func (s *subscriber) age(q *DepartureTimes, at int64) (time.Duration, bool) {
 	return time.Duration(at - q.Answered[s.known]), true
 }
 
-// checkStaleness notices when the client, about to learn a state, had been behind for too
-// long: either that state itself comes too late, or one before it never came.
+// checkStaleness reports a fault if the client had shown an old state for longer than the
+// bound before it received a new one: either the new state arrived late, or one before it
+// never arrived.
 func (s *subscriber) checkStaleness(q *DepartureTimes, to int, at int64) {
 	c := s.checker
 	if s.reported || s.connectedSince == 0 || s.known < 0 || s.known >= len(q.Answered) {
@@ -489,13 +489,13 @@ func (s *subscriber) checkStaleness(q *DepartureTimes, to int, at int64) {
 	}
 	s.reported = true
 	if to > s.known && to <= len(q.Answered) && time.Duration(at-max(q.Answered[to-1], s.connectedSince)) > c.opts.Bound {
-		c.fault(late, s, "told position %d after %v", s.spec.Rank-to, stale)
+		c.fault(Late, s, "received position %d after %v", s.spec.Rank-to, stale)
 		return
 	}
 	c.fault(Missed, s, "kept at position %d for %v", s.spec.Rank-s.known, stale)
 }
 
-// behind counts the clients that do not show the newest state yet.
+// behind returns the number of clients that do not show the newest state.
 func (c *Checker) behind() int {
 	n := 0
 	for _, s := range c.subscribers {
@@ -510,7 +510,7 @@ func (c *Checker) behind() int {
 	return n
 }
 
-// finish judges every client by what it shows now.
+// finish checks the state that every client shows at the end.
 func (c *Checker) finish(at int64) {
 	for _, s := range c.subscribers {
 		q := &c.queues[s.spec.Queue]
@@ -530,7 +530,7 @@ func (c *Checker) finish(at int64) {
 		switch {
 		case s.reported, s.spec.Rank <= departed && !c.opts.Calls:
 		case s.spec.Rank <= departed:
-			c.fault(Missed, s, "never told that it was called")
+			c.fault(Missed, s, "received no call")
 		case s.known < departed:
 			c.fault(Missed, s, "kept at position %d, truth is %d", s.spec.Rank-s.known, s.spec.Rank-departed)
 		}

@@ -9,11 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// at is a moment of the tests, in Unix nanoseconds.
+// at returns a moment in Unix nanoseconds.
 func at(ms int) int64 { return int64(1_000_000+ms) * int64(time.Millisecond) }
 
-// newCheckerTest is a fleet with one patient of a rank, who is live at 0 ms and knows
-// its place. Heads are sent and answered at the given milliseconds.
+// newCheckerTest returns a checker with one patient of a rank, who subscribes at 0 ms and
+// knows its position. Requests are sent and answered at the given milliseconds.
 func newCheckerTest(rank int, sent, answered []int) (*Checker, *subscriber) {
 	c := NewChecker(Options{Bound: 100 * time.Millisecond, Minutes: testMinutes, Snapshots: true, Calls: true})
 	s := &subscriber{checker: c, shard: &c.shards[0], spec: ChannelSpec{Booking: "b", Rank: rank}, known: -1}
@@ -24,7 +24,7 @@ func newCheckerTest(rank int, sent, answered []int) (*Checker, *subscriber) {
 		}
 		return out
 	}
-	s.record(observation{kind: snapshotReceived, position: int32(rank), asked: at(-1), at: at(0)})
+	s.record(observation{kind: snapshotReceived, position: int32(rank), requestedAt: at(-1), receivedAt: at(0)})
 	c.Update(Truth{Until: at(0), Queues: []DepartureTimes{{Sent: moments(sent), Answered: moments(answered)}}})
 	return c, s
 }
@@ -54,7 +54,7 @@ func TestPositionsAreCheckedAgainstTheDepartures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, s := newCheckerTest(10, sent, answered)
 			for _, x := range test.told {
-				s.record(observation{kind: positionPushed, position: int32(x.position), at: at(x.ms)})
+				s.record(observation{kind: positionPushed, position: int32(x.position), receivedAt: at(x.ms)})
 			}
 			c.Update(Truth{Until: at(2000)})
 			require.Equal(t, test.want, c.Conclude(at(2000)).Faults, "%+v", c.tally.problems)
@@ -62,11 +62,11 @@ func TestPositionsAreCheckedAgainstTheDepartures(t *testing.T) {
 	}
 }
 
-func TestNotesWaitForTheirTruth(t *testing.T) {
+func TestObservationsWaitForTheirTruth(t *testing.T) {
 	c, s := newCheckerTest(10, nil, nil)
-	s.record(observation{kind: positionPushed, position: 9, at: at(15)})
+	s.record(observation{kind: positionPushed, position: 9, receivedAt: at(15)})
 	c.Update(Truth{Until: at(14)})
-	require.Equal(t, 0, s.known, "nobody knows yet")
+	require.Equal(t, 0, s.known, "the truth is not known yet")
 	c.Update(Truth{Until: at(20), Queues: []DepartureTimes{{Sent: []int64{at(12)}}}})
 	require.Equal(t, 1, s.known)
 	require.Zero(t, c.tally.Total.Load())
@@ -76,7 +76,7 @@ func TestNotesWaitForTheirTruth(t *testing.T) {
 	require.Equal(t, 3*time.Millisecond, c.tally.Latency.Quantile(1))
 }
 
-func TestSnapshotsShowWhatWasTrueMeanwhile(t *testing.T) {
+func TestSnapshotsMustHaveBeenTrueDuringTheRequest(t *testing.T) {
 	for name, test := range map[string]struct {
 		position, asked, got int
 		want                 report.Faults
@@ -89,37 +89,37 @@ func TestSnapshotsShowWhatWasTrueMeanwhile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, s := newCheckerTest(10, []int{10}, []int{30})
-			s.record(observation{kind: connectionLost, at: at(1)})
-			s.record(observation{kind: snapshotReceived, position: int32(test.position), asked: at(test.asked), at: at(test.got)})
-			s.record(observation{kind: positionPushed, position: 9, at: at(50)})
+			s.record(observation{kind: connectionLost, receivedAt: at(1)})
+			s.record(observation{kind: snapshotReceived, position: int32(test.position), requestedAt: at(test.asked), receivedAt: at(test.got)})
+			s.record(observation{kind: positionPushed, position: 9, receivedAt: at(50)})
 			c.Update(Truth{Until: at(60)})
 			found := c.Conclude(at(60)).Faults
-			found.Duplicates = 0 // of the place told last, where that was known before
+			found.Duplicates = 0 // the position at 50 ms, if it was known before
 			require.Equal(t, test.want, found)
 		})
 	}
 
 	c, s := newCheckerTest(10, []int{10}, []int{30})
-	s.record(observation{kind: positionPushed, position: 9, at: at(40)})
-	s.record(observation{kind: snapshotReceived, position: 10, asked: at(29), at: at(45)})
+	s.record(observation{kind: positionPushed, position: 9, receivedAt: at(40)})
+	s.record(observation{kind: snapshotReceived, position: 10, requestedAt: at(29), receivedAt: at(45)})
 	c.Update(Truth{Until: at(60)})
 	require.Equal(t, report.Faults{OutOfOrder: 1}, c.Conclude(at(60)).Faults)
 }
 
-func TestWhoIsNotThereIsNotLate(t *testing.T) {
+func TestNothingIsLateWhileDisconnected(t *testing.T) {
 	c, s := newCheckerTest(10, []int{10}, []int{30})
-	s.record(observation{kind: connectionLost, at: at(20)})
-	s.record(observation{kind: snapshotReceived, position: 9, asked: at(890), at: at(900)})
+	s.record(observation{kind: connectionLost, receivedAt: at(20)})
+	s.record(observation{kind: snapshotReceived, position: 9, requestedAt: at(890), receivedAt: at(900)})
 	c.Update(Truth{Until: at(1000)})
 	o := c.Conclude(at(1000))
 	require.Equal(t, report.Faults{}, o.Faults)
-	require.Equal(t, 870*time.Millisecond, o.Ages.Quantile(1), "what it showed was old nevertheless")
+	require.Equal(t, 870*time.Millisecond, o.Ages.Quantile(1), "the age counts while disconnected")
 
 	c, s = newCheckerTest(10, []int{10}, []int{30})
-	s.record(observation{kind: connectionLost, at: at(200)})
-	s.record(observation{kind: snapshotReceived, position: 9, asked: at(210), at: at(220)})
+	s.record(observation{kind: connectionLost, receivedAt: at(200)})
+	s.record(observation{kind: snapshotReceived, position: 9, requestedAt: at(210), receivedAt: at(220)})
 	c.Update(Truth{Until: at(1000)})
-	require.Equal(t, report.Faults{Missed: 1}, c.Conclude(at(1000)).Faults, "it was there long enough before")
+	require.Equal(t, report.Faults{Missed: 1}, c.Conclude(at(1000)).Faults, "it was connected for longer than the bound")
 }
 
 func TestACallEndsTheWait(t *testing.T) {
@@ -135,7 +135,7 @@ func TestACallEndsTheWait(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, s := newCheckerTest(1, []int{10}, []int{30})
 			for _, ms := range test.calls {
-				s.record(observation{kind: callReceived, at: at(ms)})
+				s.record(observation{kind: callReceived, receivedAt: at(ms)})
 			}
 			c.Update(Truth{Until: at(1000)})
 			require.Equal(t, test.want, c.Conclude(at(1000)).Faults)
@@ -143,13 +143,13 @@ func TestACallEndsTheWait(t *testing.T) {
 	}
 }
 
-func TestTheBooksAreClosedAndOpenedAgain(t *testing.T) {
+func TestConcludeStartsCountingAnew(t *testing.T) {
 	c, s := newCheckerTest(10, []int{10, 20}, []int{11, 21})
 	c.Update(Truth{Until: at(500)})
 	first := c.Conclude(at(500))
 	require.Equal(t, report.Faults{Missed: 1}, first.Faults)
 	require.Equal(t, 500*time.Millisecond, first.Watched)
-	s.record(observation{kind: positionPushed, position: 8, at: at(600)})
+	s.record(observation{kind: positionPushed, position: 8, receivedAt: at(600)})
 	c.Update(Truth{Until: at(700)})
 	second := c.Conclude(at(700))
 	require.Equal(t, 200*time.Millisecond, second.Watched)
@@ -157,13 +157,13 @@ func TestTheBooksAreClosedAndOpenedAgain(t *testing.T) {
 	require.Equal(t, [][]int64{{at(600), at(600)}}, second.Last)
 }
 
-func TestAFullNotebookIsAFault(t *testing.T) {
+func TestAFullShardIsAFault(t *testing.T) {
 	c, s := newCheckerTest(10, nil, nil)
 	s.shard.observations = make([]observation, maxObservations)
 	for i := range s.shard.observations {
-		s.shard.observations[i] = observation{subscriber: s, at: at(5000)}
+		s.shard.observations[i] = observation{subscriber: s, receivedAt: at(5000)}
 	}
-	s.record(observation{kind: positionPushed, position: 9, at: at(1)})
+	s.record(observation{kind: positionPushed, position: 9, receivedAt: at(1)})
 	c.Update(Truth{Until: at(2)})
 	require.EqualValues(t, 1, c.Conclude(at(2)).Faults.Missed)
 }

@@ -6,20 +6,22 @@ import (
 	"time"
 )
 
-// DepartureLog is the truth as it happens: when changes were sent and answered.
+// DepartureLog records the departures of every queue: when each request was sent and answered.
+// It is safe for concurrent use.
 type DepartureLog struct {
 	mu          sync.Mutex
 	queues      []DepartureTimes
-	taken       []DepartureTimes // how much of it the workers know: slices of the same
-	connections []ConnectionSpec // of patients that came since the workers were told
+	taken       []DepartureTimes // the part that Next has returned
+	connections []ConnectionSpec // connections added since Next
 }
 
+// NewDepartureLog returns a log for a number of queues.
 func NewDepartureLog(queues int) *DepartureLog {
 	return &DepartureLog{queues: make([]DepartureTimes, queues), taken: make([]DepartureTimes, queues)}
 }
 
-// RequestSent notes that a head is about to be served, and returns how many had been
-// answered by then.
+// RequestSent records that a request to call a patient is about to be sent. It returns the
+// number of requests answered so far.
 func (d *DepartureLog) RequestSent(queue int) (answered int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -28,7 +30,8 @@ func (d *DepartureLog) RequestSent(queue int) (answered int) {
 	return len(q.Answered)
 }
 
-// RequestAnswered notes that it was, and returns how many had been sent by then.
+// RequestAnswered records that a request was answered. It returns the number of requests sent
+// so far.
 func (d *DepartureLog) RequestAnswered(queue int) (sent int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -37,7 +40,8 @@ func (d *DepartureLog) RequestAnswered(queue int) (sent int) {
 	return len(q.Sent)
 }
 
-// Record notes a change that is nobody's answer: true from this moment on.
+// Record records a departure that is true from a known moment on. It returns the number of
+// departures.
 func (d *DepartureLog) Record(queue int, at time.Time) (departed int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -47,28 +51,29 @@ func (d *DepartureLog) Record(queue int, at time.Time) (departed int) {
 	return len(q.Sent)
 }
 
-// Departed counts what a queue has lost for sure and perhaps.
+// Departed returns the number of requests answered and sent: the departures that are certain
+// and possible.
 func (d *DepartureLog) Departed(queue int) (answered, sent int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.queues[queue].Answered), len(d.queues[queue].Sent)
 }
 
-// All returns the times of every queue.
+// All returns the departure times of every queue.
 func (d *DepartureLog) All() []DepartureTimes {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.queues)
 }
 
-// AddConnection notes a connection to be opened.
+// AddConnection adds a connection that the workers are to open.
 func (d *DepartureLog) AddConnection(spec ConnectionSpec) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.connections = append(d.connections, spec)
 }
 
-// Next is what the workers do not know yet, and the connections they shall open.
+// Next returns the departures and connections added since the last call.
 func (d *DepartureLog) Next() (Truth, []ConnectionSpec) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -9,19 +9,19 @@ import (
 	"nowserving/loadtest/report"
 )
 
-// FaultKind names one way in which a client was told something else than the truth.
+// FaultKind is a way in which what a client received differs from the truth.
 type FaultKind int
 
 const (
-	WrongPosition FaultKind = iota // a position the booking never had
+	WrongPosition FaultKind = iota // a position that the booking never had
 	WrongEstimate                  // not position × minutes
-	WrongNews                      // assigned, canceled, ended or expired when it was not, or with wrong particulars
-	StaleSnapshot                  // a state that stopped being true before the snapshot was asked for
-	Missed                         // a change the client never learned
-	late                           // a change it learned after the bound
-	OutOfOrder                     // back in time
-	Duplicate                      // the same told twice
-	Malformed                      // not what the contract promises
+	WrongNews                      // an event that did not happen, or with wrong fields
+	StaleSnapshot                  // a state that was no longer true at the subscribe request
+	Missed                         // a change that the client never received
+	Late                           // a change received after the bound
+	OutOfOrder                     // an older state after a newer one
+	Duplicate                      // the same update twice
+	Malformed                      // a message that violates the API
 	faultKinds
 )
 
@@ -29,7 +29,7 @@ var faultNames = [faultKinds]string{
 	"wrong position", "wrong estimate", "wrong news", "stale snapshot", "missed", "late", "out of order", "duplicate", "malformed",
 }
 
-// Tally collects what the checks find. It is safe for concurrent use.
+// Tally collects the faults that the checks find. It is safe for concurrent use.
 type Tally struct {
 	Latency     report.Histogram // change sent → new position received
 	CallLatency report.Histogram // assign sent → MY_BOOKING_ASSIGNED received
@@ -38,19 +38,20 @@ type Tally struct {
 	Conflated   atomic.Int64
 	Total       atomic.Int64
 
-	mu        sync.Mutex
-	faults    [faultKinds]int64
-	worstLag  time.Duration
-	worstOld  time.Duration
-	problems  []report.Problem
-	described map[string]int
+	mu         sync.Mutex
+	faults     [faultKinds]int64
+	worstLag   time.Duration
+	worstStale time.Duration
+	problems   []report.Problem
+	described  map[string]int
 }
 
+// NewTally returns an empty Tally.
 func NewTally() *Tally {
 	return &Tally{described: map[string]int{}}
 }
 
-// AddFault counts one fault and keeps a description of the first few.
+// AddFault counts one fault and describes the first report.MaxProblems of each kind.
 func (t *Tally) AddFault(kind FaultKind, booking, format string, args ...any) {
 	t.Total.Add(1)
 	t.mu.Lock()
@@ -59,7 +60,7 @@ func (t *Tally) AddFault(kind FaultKind, booking, format string, args ...any) {
 	t.describe(faultNames[kind], booking, format, args...)
 }
 
-// AddProblem describes something that is counted elsewhere.
+// AddProblem describes a problem that is counted elsewhere.
 func (t *Tally) AddProblem(kind, booking, format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -77,17 +78,17 @@ func (t *Tally) describe(kind, booking, format string, args ...any) {
 func (t *Tally) addStale(d time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.worstOld = max(t.worstOld, d)
+	t.worstStale = max(t.worstStale, d)
 }
 
-// AddLag notes how late a change was sent against the schedule.
+// AddLag records the delay of a change against the schedule.
 func (t *Tally) AddLag(d time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.worstLag = max(t.worstLag, d)
 }
 
-// Faults returns the faults found in what clients were told.
+// Faults returns the number of faults of each kind.
 func (t *Tally) Faults() report.Faults {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -97,21 +98,22 @@ func (t *Tally) Faults() report.Faults {
 		WrongNews:      t.faults[WrongNews],
 		StaleSnapshots: t.faults[StaleSnapshot],
 		Missed:         t.faults[Missed],
-		Late:           t.faults[late],
+		Late:           t.faults[Late],
 		OutOfOrder:     t.faults[OutOfOrder],
 		Duplicates:     t.faults[Duplicate],
 		Malformed:      t.faults[Malformed],
 	}
 }
 
-// Worst returns the longest delay against the schedule and the oldest state
-// that a stale snapshot showed.
+// Worst returns the longest delay against the schedule and the age of the oldest stale
+// snapshot.
 func (t *Tally) Worst() (lag, old time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.worstLag, t.worstOld
+	return t.worstLag, t.worstStale
 }
 
+// Problems returns the described problems.
 func (t *Tally) Problems() []report.Problem {
 	t.mu.Lock()
 	defer t.mu.Unlock()

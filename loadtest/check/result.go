@@ -6,7 +6,7 @@ import (
 	"nowserving/loadtest/report"
 )
 
-// Status is where a fleet stands.
+// Status is the current state of a Checker.
 type Status struct {
 	Opened         int64           `json:"opened"`
 	Connected      int64           `json:"now"`
@@ -15,7 +15,7 @@ type Status struct {
 	Refused        int64           `json:"refused"`
 	Messages       int64           `json:"messages"`
 	Frames         int64           `json:"frames"`
-	Conveyed       int64           `json:"conveyed"` // changes of a client's position that it knows of
+	Conveyed       int64           `json:"conveyed"` // position changes that clients know
 	Wrong          int64           `json:"wrong"`
 	Behind         int             `json:"behind"` // clients that do not show the newest state
 	FirstPositions []FirstPosition `json:"places,omitempty"`
@@ -35,7 +35,7 @@ func (s *Status) Add(o Status) {
 	s.FirstPositions = append(s.FirstPositions, o.FirstPositions...)
 }
 
-// Result is what a fleet has found.
+// Result is what a Checker has found.
 type Result struct {
 	Latency   report.Histogram `json:"latency"`
 	Called    report.Histogram `json:"called"`
@@ -63,12 +63,13 @@ func (c *Checker) Status() Status {
 	return s
 }
 
-// Conclude closes the books and opens new ones.
+// Conclude checks what every client shows now, returns what was found and starts counting
+// anew.
 func (c *Checker) Conclude(at int64) *Result {
 	c.finish(at)
 	_, old := c.tally.Worst()
 	o := &Result{
-		Watched: c.watched, Last: c.last, Faults: c.tally.Faults(), Problems: c.tally.Problems(),
+		Watched: c.watched, Last: c.lastShown, Faults: c.tally.Faults(), Problems: c.tally.Problems(),
 		Checked: c.tally.Checked.Load(), Snapshots: c.tally.Snapshots.Load(), Conflated: c.tally.Conflated.Load(),
 		OldestMS: report.Milliseconds(old),
 	}
@@ -81,7 +82,7 @@ func (c *Checker) Conclude(at int64) *Result {
 	return o
 }
 
-// Merge adds what another part of the fleet has found.
+// Merge adds the result of another part of the clients.
 func (o *Result) Merge(from *Result) {
 	o.Latency.Merge(&from.Latency)
 	o.Called.Merge(&from.Called)

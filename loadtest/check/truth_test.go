@@ -13,15 +13,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// queueTest is a line with a clock of its own, in milliseconds.
+// queueTest is a queue with its own clock, in milliseconds.
 type queueTest struct {
 	t     *testing.T
 	queue *Queue
 	zero  time.Time
 }
 
-// testMinutes is what a position is worth in these tests, testBound how long a
-// client may stay behind.
+// testMinutes is the duration of the booking type, testBound the time after which an update is
+// late.
 const (
 	testMinutes = 7
 	testBound   = 1000 // ms
@@ -57,7 +57,7 @@ func (d *queueTest) joined(n int) []*Watcher {
 
 // called assigns a patient: sent and answered at the given moments.
 func (d *queueTest) called(w *Watcher, sent, answered int) {
-	c := d.queue.Leave(w, Assigned, "desk", d.at(sent))
+	c := d.queue.Leave(w, Assigned, "room", d.at(sent))
 	d.queue.Confirm(c, d.at(answered))
 }
 
@@ -89,7 +89,7 @@ func (d *queueTest) position(w *Watcher, position, at int) {
 }
 
 func (d *queueTest) assigned(w *Watcher, at int) {
-	d.push(w, at, map[string]any{"type": "MY_BOOKING_ASSIGNED", "bookingStatus": "CONFIRMED", "resourceId": "desk", "ticket": w.ticket})
+	d.push(w, at, map[string]any{"type": "MY_BOOKING_ASSIGNED", "bookingStatus": "CONFIRMED", "resourceId": "room", "ticket": w.ticket})
 }
 
 func (d *queueTest) ended(w *Watcher, at int) bool {
@@ -111,11 +111,11 @@ func (d *queueTest) none() {
 	d.faults(nil)
 }
 
-func TestTruthfulDay(t *testing.T) {
+func TestCorrectUpdatesAreNoFaults(t *testing.T) {
 	d := newQueueTest(t)
 	w := d.joined(3)
 	d.called(w[1], 100, 105)
-	d.position(w[2], 2, 103) // before the caller had its answer
+	d.position(w[2], 2, 103) // before the response
 	d.assigned(w[1], 104)
 	d.called(w[0], 200, 205)
 	d.assigned(w[0], 206)
@@ -151,7 +151,7 @@ func TestInventedPositionIsWrong(t *testing.T) {
 	d := newQueueTest(t)
 	w := d.joined(3)
 	d.position(w[2], 4, 90)
-	d.position(w[2], 2, 95) // nobody was called yet
+	d.position(w[2], 2, 95) // no patient was called yet
 	d.called(w[0], 100, 105)
 	d.position(w[2], 0, 110)
 	d.faults(map[FaultKind]int64{WrongPosition: 3})
@@ -160,14 +160,14 @@ func TestInventedPositionIsWrong(t *testing.T) {
 func TestRepeatedPositionIsADuplicate(t *testing.T) {
 	d := newQueueTest(t)
 	w := d.joined(2)
-	d.position(w[1], 2, 50) // the snapshot had said so
+	d.position(w[1], 2, 50) // already in the snapshot
 	d.called(w[0], 100, 105)
 	d.position(w[1], 1, 110)
 	d.position(w[1], 1, 111)
 	d.faults(map[FaultKind]int64{Duplicate: 2})
 }
 
-func TestGoingBackIsOutOfOrder(t *testing.T) {
+func TestAnOlderPositionIsOutOfOrder(t *testing.T) {
 	d := newQueueTest(t)
 	w := d.joined(3)
 	d.called(w[0], 100, 105)
@@ -178,7 +178,7 @@ func TestGoingBackIsOutOfOrder(t *testing.T) {
 
 	d.called(w[2], 200, 205)
 	d.assigned(w[2], 206)
-	d.position(w[2], 1, 207) // after the call no position is news
+	d.position(w[2], 1, 207) // a called patient has no position
 	d.faults(map[FaultKind]int64{OutOfOrder: 2})
 }
 
@@ -231,7 +231,7 @@ func TestUpdateAfterTheBoundIsLate(t *testing.T) {
 	w := d.joined(2)
 	d.called(w[0], 100, 105)
 	d.position(w[1], 1, 105+testBound+1)
-	d.faults(map[FaultKind]int64{late: 1})
+	d.faults(map[FaultKind]int64{Late: 1})
 }
 
 func TestUpdateWithinTheBoundIsInTime(t *testing.T) {
@@ -242,7 +242,7 @@ func TestUpdateWithinTheBoundIsInTime(t *testing.T) {
 	d.none()
 }
 
-func TestNothingIsLateForAClientThatIsAway(t *testing.T) {
+func TestUpdatesAreNotLateForADisconnectedClient(t *testing.T) {
 	d := newQueueTest(t)
 	w := d.joined(3)
 	w[2].OnDisconnect(d.at(50))
@@ -253,7 +253,7 @@ func TestNothingIsLateForAClientThatIsAway(t *testing.T) {
 	d.none()
 }
 
-func TestCallMustBeToldOnce(t *testing.T) {
+func TestACallMustArriveOnce(t *testing.T) {
 	t.Run("never", func(t *testing.T) {
 		d := newQueueTest(t)
 		w := d.joined(1)[0]
@@ -280,7 +280,7 @@ func TestCallMustBeToldOnce(t *testing.T) {
 		w := d.joined(1)[0]
 		d.called(w, 100, 105)
 		d.assigned(w, 2000)
-		d.faults(map[FaultKind]int64{late: 1})
+		d.faults(map[FaultKind]int64{Late: 1})
 	})
 	t.Run("to another desk", func(t *testing.T) {
 		d := newQueueTest(t)
@@ -301,7 +301,7 @@ func TestCallMustBeToldOnce(t *testing.T) {
 	})
 }
 
-func TestEndMustBeTold(t *testing.T) {
+func TestAnEndMustArriveOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		tell func(d *queueTest, w *Watcher)
 		want map[FaultKind]int64
@@ -390,7 +390,7 @@ func TestSnapshotMustBeCurrent(t *testing.T) {
 		d.called(w, 100, 105)
 		d.snapshot(w, 1, 405, 406)
 		d.faults(map[FaultKind]int64{StaleSnapshot: 1})
-		require.Equal(t, 300*time.Millisecond, d.queue.tally.worstOld)
+		require.Equal(t, 300*time.Millisecond, d.queue.tally.worstStale)
 	})
 	t.Run("called before the call", func(t *testing.T) {
 		d := newQueueTest(t)
@@ -426,7 +426,7 @@ func TestJoinAnswerIsChecked(t *testing.T) {
 	}
 }
 
-func TestMessagesMustKeepTheContract(t *testing.T) {
+func TestInvalidMessagesAreFaults(t *testing.T) {
 	d := newQueueTest(t)
 	w := d.joined(1)[0]
 	w.OnPublication([]byte(`not json`), d.at(20))
@@ -444,11 +444,11 @@ func TestMessagesMustKeepTheContract(t *testing.T) {
 	d.faults(map[FaultKind]int64{Malformed: 8, WrongNews: 2})
 }
 
-func (d *queueTest) held(w *Watcher, sent, answered int) {
+func (d *queueTest) hold(w *Watcher, sent, answered int) {
 	d.queue.Confirm(d.queue.Hold(w, d.at(sent)), d.at(answered))
 }
 
-func (d *queueTest) came(w *Watcher, sent, answered int) {
+func (d *queueTest) comeBack(w *Watcher, sent, answered int) {
 	d.queue.Confirm(d.queue.Return(w, d.at(sent)), d.at(answered))
 }
 
@@ -456,10 +456,10 @@ func (d *queueTest) stage(w *Watcher, stage string, at int) {
 	d.push(w, at, map[string]any{"type": "BOOKING_UPDATED", "stage": stage})
 }
 
-func TestAHeldPatientCountsAheadOfNobodyAndKeepsItsTurn(t *testing.T) {
+func TestAHeldPatientCountsInNoPositionAndKeepsItsPlace(t *testing.T) {
 	d := newQueueTest(t)
 	w := d.joined(4)
-	d.held(w[1], 100, 105)
+	d.hold(w[1], 100, 105)
 	require.Equal(t, []*Watcher{w[0], w[2], w[3]}, d.queue.waitingInOrder())
 	d.stage(w[1], "HELD", 103)
 	d.position(w[2], 2, 104)
@@ -470,7 +470,7 @@ func TestAHeldPatientCountsAheadOfNobodyAndKeepsItsTurn(t *testing.T) {
 	d.position(w[2], 1, 203)
 	d.position(w[3], 2, 203)
 
-	d.came(w[1], 300, 305)
+	d.comeBack(w[1], 300, 305)
 	require.Equal(t, []*Watcher{w[1], w[2], w[3]}, d.queue.waitingInOrder(), "before those who joined later")
 	position, minutes := 1, testMinutes
 	d.queue.CheckReturn(w[1], client.Booking{ID: "b2", Stage: "WAITING", QueuePosition: &position, EstimatedWaitMinutes: &minutes})
@@ -480,7 +480,7 @@ func TestAHeldPatientCountsAheadOfNobodyAndKeepsItsTurn(t *testing.T) {
 	d.position(w[3], 3, 304)
 	d.none()
 
-	d.held(w[1], 400, 405)
+	d.hold(w[1], 400, 405)
 	d.queue.Confirm(d.queue.Leave(w[1], Canceled, "", d.at(500)), d.at(505))
 	require.Equal(t, []*Watcher{w[2], w[3]}, d.queue.waitingInOrder())
 	require.True(t, d.push(w[1], 502, map[string]any{"type": "MY_BOOKING_CANCELED"}))
@@ -493,46 +493,46 @@ func TestAHeldPatientCountsAheadOfNobodyAndKeepsItsTurn(t *testing.T) {
 	d.none()
 }
 
-// A position may be true twice. A client that never saw the one between is
-// right, as long as it does not last.
-func TestATruthThatComesBackNeedsNoTelling(t *testing.T) {
+// A position may be true twice. A client that skips the state in between is correct if that
+// state was short.
+func TestAStateThatBecomesTrueAgainNeedsNoUpdate(t *testing.T) {
 	d := newQueueTest(t)
 	w := d.joined(2)
-	d.held(w[0], 100, 101)
-	d.came(w[0], 102, 103)
+	d.hold(w[0], 100, 101)
+	d.comeBack(w[0], 102, 103)
 	w[1].OnDisconnect(d.at(testBound * 2)) // would report a client that is behind
 	d.none()
 	w[1].Finish()
 	d.none()
 }
 
-func TestAHoldThatIsNotToldIsMissed(t *testing.T) {
+func TestAHoldWithoutAnUpdateIsMissed(t *testing.T) {
 	d := newQueueTest(t)
 	w := d.joined(2)
-	d.held(w[0], 100, 101)
-	d.came(w[0], 102+testBound, 103+testBound)
+	d.hold(w[0], 100, 101)
+	d.comeBack(w[0], 102+testBound, 103+testBound)
 	w[1].OnDisconnect(d.at(200 + testBound)) // kept at 2 while 1 was true, for longer than the bound
 	d.faults(map[FaultKind]int64{Missed: 1})
 }
 
-func TestNewsOfHoldsAreChecked(t *testing.T) {
+func TestUpdatesOfHoldsAreChecked(t *testing.T) {
 	for name, c := range map[string]struct {
 		do   func(d *queueTest, w []*Watcher)
 		want map[FaultKind]int64
 	}{
 		"a position that counts the held": {func(d *queueTest, w []*Watcher) {
-			d.held(w[0], 100, 105)
+			d.hold(w[0], 100, 105)
 			d.position(w[2], 3, 110)
 		}, map[FaultKind]int64{Duplicate: 1}},
 		"back at the end instead of its turn": {func(d *queueTest, w []*Watcher) {
-			d.held(w[0], 100, 105)
+			d.hold(w[0], 100, 105)
 			d.stage(w[0], "HELD", 106)
-			d.came(w[0], 200, 205)
+			d.comeBack(w[0], 200, 205)
 			d.position(w[0], 3, 206)
 		}, map[FaultKind]int64{WrongPosition: 1}},
 		"a return that says otherwise": {func(d *queueTest, w []*Watcher) {
-			d.held(w[0], 100, 105)
-			d.came(w[0], 200, 205)
+			d.hold(w[0], 100, 105)
+			d.comeBack(w[0], 200, 205)
 			position, minutes := 3, 3*testMinutes
 			d.queue.CheckReturn(w[0], client.Booking{Stage: "WAITING", QueuePosition: &position, EstimatedWaitMinutes: &minutes})
 		}, map[FaultKind]int64{WrongPosition: 1}},
@@ -540,7 +540,7 @@ func TestNewsOfHoldsAreChecked(t *testing.T) {
 			d.stage(w[0], "HELD", 100)
 		}, map[FaultKind]int64{WrongPosition: 1}},
 		"a hold told twice": {func(d *queueTest, w []*Watcher) {
-			d.held(w[0], 100, 105)
+			d.hold(w[0], 100, 105)
 			d.stage(w[0], "HELD", 106)
 			d.stage(w[0], "HELD", 107)
 		}, map[FaultKind]int64{Duplicate: 1}},
@@ -548,11 +548,11 @@ func TestNewsOfHoldsAreChecked(t *testing.T) {
 			d.stage(w[0], "WAITING", 100)
 		}, map[FaultKind]int64{WrongNews: 1}},
 		"a snapshot with the place it had": {func(d *queueTest, w []*Watcher) {
-			d.held(w[0], 100, 105)
+			d.hold(w[0], 100, 105)
 			d.snapshot(w[0], 1, 110, 111)
 		}, map[FaultKind]int64{StaleSnapshot: 1}},
 		"a snapshot that shows a place on hold": {func(d *queueTest, w []*Watcher) {
-			d.held(w[0], 100, 105)
+			d.hold(w[0], 100, 105)
 			d.show(w[0], map[string]any{"id": "b1", "ticket": "Ab1", "stage": "HELD", "queuePosition": 1}, 110, 111)
 		}, map[FaultKind]int64{Malformed: 1}},
 	} {
@@ -569,7 +569,7 @@ func TestRefusedHoldIsTakenBack(t *testing.T) {
 	w := d.joined(3)
 	d.queue.Undo(w[0], d.queue.Hold(w[0], d.at(100)))
 	require.Equal(t, w, d.queue.waitingInOrder())
-	d.held(w[0], 200, 205)
+	d.hold(w[0], 200, 205)
 	d.queue.Undo(w[0], d.queue.Return(w[0], d.at(300)))
 	require.Equal(t, w[1:], d.queue.waitingInOrder())
 	d.stage(w[0], "HELD", 301)
@@ -577,9 +577,9 @@ func TestRefusedHoldIsTakenBack(t *testing.T) {
 	d.none()
 }
 
-func TestCallsAgainAreChecked(t *testing.T) {
+func TestRecallsAreChecked(t *testing.T) {
 	called := func(d *queueTest, w *Watcher, count, at int) {
-		d.push(w, at, map[string]any{"type": "MY_BOOKING_CALLED", "recallCount": count, "ticket": w.ticket, "resourceId": "desk"})
+		d.push(w, at, map[string]any{"type": "MY_BOOKING_CALLED", "recallCount": count, "ticket": w.ticket, "resourceId": "room"})
 	}
 	for name, c := range map[string]struct {
 		told []int
@@ -633,7 +633,7 @@ func TestWrongEstimateInAPush(t *testing.T) {
 func TestRefusedChangeIsTakenBack(t *testing.T) {
 	d := newQueueTest(t)
 	w := d.joined(3)
-	c := d.queue.Leave(w[1], Assigned, "desk", d.at(100))
+	c := d.queue.Leave(w[1], Assigned, "room", d.at(100))
 	d.queue.Undo(w[1], c)
 	require.Equal(t, w, d.queue.waitingInOrder())
 	d.position(w[2], 2, 110)
@@ -643,8 +643,8 @@ func TestRefusedChangeIsTakenBack(t *testing.T) {
 	d.position(w[2], 2, 211)
 	d.faults(map[FaultKind]int64{WrongPosition: 1})
 
-	c = d.queue.Leave(w[1], Assigned, "desk", d.at(300))
-	d.position(w[2], 1, 301) // told before the server refused
+	c = d.queue.Leave(w[1], Assigned, "room", d.at(300))
+	d.position(w[2], 1, 301) // received before the server refused
 	d.queue.Undo(w[1], c)
 	d.faults(map[FaultKind]int64{WrongPosition: 2})
 }
@@ -659,7 +659,7 @@ func TestProblemsAreBounded(t *testing.T) {
 	require.Len(t, d.queue.tally.problems, report.MaxProblems)
 }
 
-// waitingInOrder lists who waits, in order.
+// waitingInOrder returns the waiting patients in order.
 func (q *Queue) waitingInOrder() []*Watcher {
 	q.mu.Lock()
 	defer q.mu.Unlock()

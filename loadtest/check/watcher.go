@@ -10,61 +10,61 @@ import (
 	"nowserving/loadtest/report"
 )
 
-// state is one position of one patient: from a change on, until the next entry.
-// Position zero means the patient does not wait: for good, or while held.
+// state is a position of a patient from a change on. Position zero means that the patient does
+// not wait: for good, or while held.
 type state struct {
 	change   *Change
 	position int
 	held     bool
 }
 
-// shows tells whether two states look the same to the patient.
+// shows reports whether a state looks like this to the patient.
 func (s state) shows(position int, held bool) bool { return s.position == position && s.held == held }
 
-// Watcher is what was true for one patient and what its client was told.
-// Everything in it is guarded by the line's mutex.
+// Watcher is the listener of one patient's client. It has the patient's true states and what
+// the client has received. The queue's mutex guards its fields.
 type Watcher struct {
 	Queue     *Queue
 	Booking   string
 	ticket    string
-	joinOrder int // in the order of joining, which a held patient keeps
+	joinOrder int // place in the order of joining; a held patient keeps it
 
 	history []state
-	// known is the index of the newest state the client knows, -1 before the first.
+	// known is the index of the newest state that the client knows, -1 before the first.
 	known int
-	// connectedSince is zero while the client has no subscription: an update cannot
-	// be late for somebody who is not there.
+	// connectedSince is zero while the client has no subscription. Updates cannot be late
+	// then.
 	connectedSince time.Time
 	everConnected  bool
-	// reported keeps one stale spell from being counted again and again.
+	// reported is set once a stale period has been counted.
 	reported bool
 
 	departure Departure
 	resource  string
-	end       *Change   // of the visit, once it was asked for
-	outcome   string    // the stage in which it ends
-	recalls   []*Change // in the order they were asked for
+	end       *Change   // the end of the visit, once requested
+	outcome   string    // the stage after the end
+	recalls   []*Change // in the order of the requests
 	assigned  int       // MY_BOOKING_ASSIGNED received
-	recalled  int       // the highest count of recalls that was told
-	cancelled int       // MY_BOOKING_CANCELED received
+	recalled  int       // the highest recall count received
+	canceled  int       // MY_BOOKING_CANCELED received
 	ended     int       // MY_BOOKING_ENDED received
-	sawEnd    bool      // a snapshot showed that all is over
+	sawEnd    bool      // a snapshot showed the end
 }
 
-// The stages in which a visit ends, as the wire names them.
+// The stages after a visit, as named in the API.
 const (
 	StageDone   = "DONE"
 	StageNoShow = "NO_SHOW"
 	stageHeld   = "HELD"
 )
 
-// fault counts a fault in what this patient's client was told.
+// fault counts a fault in what the client received.
 func (w *Watcher) fault(kind FaultKind, format string, args ...any) {
 	w.Queue.tally.AddFault(kind, w.Booking, format, args...)
 }
 
-// Finish closes the books on one patient. It is called when the last news has
-// come, or could no longer come in time.
+// Finish checks the final state of the patient's client. It is called after the last update,
+// or when it would be late.
 func (w *Watcher) Finish() {
 	w.Queue.mu.Lock()
 	defer w.Queue.mu.Unlock()
@@ -73,20 +73,20 @@ func (w *Watcher) Finish() {
 		return
 	}
 	if !w.upToDate() && !w.reported {
-		w.fault(Missed, "never told that it was %s (position last told %s)", w.departure, w.knownPosition())
+		w.fault(Missed, "received no update that it was %s (last received %s)", w.departure, w.knownPosition())
 	}
 	if w.end != nil && w.ended == 0 && !w.sawEnd {
-		w.fault(Missed, "never told that the service ended")
+		w.fault(Missed, "received no end of the visit")
 	}
 }
 
-// upToDate tells whether what the client knows is true now.
+// upToDate reports whether the client shows the current state.
 func (w *Watcher) upToDate() bool {
 	last := w.history[len(w.history)-1]
 	return w.known >= 0 && last.shows(w.history[w.known].position, w.history[w.known].held)
 }
 
-// OnSnapshot implements listener. The state it shows must have been true at some
+// OnSnapshot implements client.Listener. The state in the snapshot must have been true at some
 // moment between the request and the reply.
 func (w *Watcher) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
 	w.Queue.mu.Lock()
@@ -117,7 +117,7 @@ func (w *Watcher) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
 	w.Queue.tally.Checked.Add(1)
 	w.Queue.tally.Snapshots.Add(1)
 	if b.RecallCount > len(w.recalls) {
-		w.fault(WrongNews, "snapshot shows %d calls again, truth is %d", b.RecallCount, len(w.recalls))
+		w.fault(WrongNews, "snapshot shows %d recalls, truth is %d", b.RecallCount, len(w.recalls))
 	}
 	w.recalled = max(w.recalled, b.RecallCount)
 	if !w.checkSnapshot(position, b.Stage, asked, got) {
@@ -133,8 +133,8 @@ func (w *Watcher) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
 	return false
 }
 
-// checkSnapshot finds the state a snapshot shows. It reports whether it is one
-// that this patient ever had.
+// checkSnapshot finds the state that a snapshot shows. It reports whether the patient ever had
+// it.
 func (w *Watcher) checkSnapshot(position int, stage string, asked, got time.Time) bool {
 	last := len(w.history) - 1
 	older, before := -1, -1
@@ -155,11 +155,11 @@ func (w *Watcher) checkSnapshot(position int, stage string, asked, got time.Time
 	}
 	switch {
 	case before >= 0:
-		w.fault(OutOfOrder, "snapshot shows %s, older than %s told before", describe(position, stage), w.knownPosition())
+		w.fault(OutOfOrder, "snapshot shows %s, older than %s received before", describe(position, stage), w.knownPosition())
 	case older >= 0:
 		stale := asked.Sub(w.history[older+1].change.Answered)
 		w.Queue.tally.addStale(stale)
-		w.fault(StaleSnapshot, "snapshot shows %s, which stopped being true %v before it was asked for", describe(position, stage), stale)
+		w.fault(StaleSnapshot, "snapshot shows %s, which stopped being true %v before the request", describe(position, stage), stale)
 		w.known = max(w.known, older)
 	default:
 		w.fault(WrongPosition, "snapshot shows %s, truth is %s", describe(position, stage), w.truth())
@@ -168,7 +168,7 @@ func (w *Watcher) checkSnapshot(position int, stage string, asked, got time.Time
 	return true
 }
 
-// OnPosition implements listener.
+// OnPosition implements client.Listener.
 func (w *Watcher) OnPosition(p client.PositionUpdate, at time.Time) (done bool) {
 	w.Queue.mu.Lock()
 	defer w.Queue.mu.Unlock()
@@ -177,7 +177,7 @@ func (w *Watcher) OnPosition(p client.PositionUpdate, at time.Time) (done bool) 
 	return false
 }
 
-// OnPublication implements listener.
+// OnPublication implements client.Listener.
 func (w *Watcher) OnPublication(data []byte, at time.Time) (done bool) {
 	w.Queue.mu.Lock()
 	defer w.Queue.mu.Unlock()
@@ -201,13 +201,13 @@ func (w *Watcher) OnPublication(data []byte, at time.Time) (done bool) {
 	case "MY_BOOKING_ASSIGNED":
 		w.checkAssigned(p, at)
 	case "MY_BOOKING_CANCELED":
-		w.cancelled++
+		w.canceled++
 		switch {
 		case w.departure != Canceled:
-			w.fault(WrongNews, "told it was canceled, truth is %s", w.truth())
+			w.fault(WrongNews, "received a cancellation, truth is %s", w.truth())
 			return false
-		case w.cancelled > 1:
-			w.fault(Duplicate, "told %d times that it was canceled", w.cancelled)
+		case w.canceled > 1:
+			w.fault(Duplicate, "received %d cancellations", w.canceled)
 		default:
 			w.advance(len(w.history)-1, at, nil)
 		}
@@ -216,14 +216,14 @@ func (w *Watcher) OnPublication(data []byte, at time.Time) (done bool) {
 		w.ended++
 		switch {
 		case w.end == nil || p.Stage != w.outcome:
-			w.fault(WrongNews, "told it ended as %q, truth is %s", p.Stage, w.truth())
+			w.fault(WrongNews, "received the end %q, truth is %s", p.Stage, w.truth())
 			return false
 		case w.ended > 1:
-			w.fault(Duplicate, "told %d times that it ended", w.ended)
+			w.fault(Duplicate, "received %d ends", w.ended)
 		}
 		return true
 	case "MY_BOOKING_EXPIRED":
-		w.fault(WrongNews, "told it expired, truth is %s", w.truth())
+		w.fault(WrongNews, "received an expiry, truth is %s", w.truth())
 	case "MY_BOOKING_CALLED":
 		w.checkRecalled(p)
 	case "BOOKING_UPDATED":
@@ -234,34 +234,34 @@ func (w *Watcher) OnPublication(data []byte, at time.Time) (done bool) {
 	return false
 }
 
-// checkPosition checks a pushed position: it must be one the booking truly had,
-// newer than the one told before. Skipping some is right, repeating is not.
+// checkPosition checks a pushed position. The booking must have had it, and it must be newer
+// than the previous one. Positions may be skipped but not repeated.
 func (w *Watcher) checkPosition(position int, at time.Time) {
 	w.Queue.tally.Checked.Add(1)
 	w.checkState(position, false, at)
 }
 
-// checkStage checks news that is neither a call nor an end.
+// checkStage checks an update that is neither a call nor an end.
 func (w *Watcher) checkStage(stage string, at time.Time) {
 	switch stage {
 	case stageHeld:
 		w.checkState(0, true, at)
 	case "WAITING":
-		// The place follows by itself.
+		// The position follows in its own publication.
 		if !slices.ContainsFunc(w.history, func(s state) bool { return s.held }) {
-			w.fault(WrongNews, "told it waits again, truth is that it was never held")
+			w.fault(WrongNews, "received a return, truth is that it was never held")
 		}
 	case "SERVING":
 		if w.departure != Assigned {
-			w.fault(WrongNews, "told it is being served, truth is %s", w.truth())
+			w.fault(WrongNews, "received a start, truth is %s", w.truth())
 		}
 	}
 }
 
-// checkState finds the state a client was told among those newer than the one
-// told before. Where people are held and come back, the same position may be
-// true more than once: then the first is taken, so that nothing right is called
-// wrong, and its time is not counted, because nobody knows which one was meant.
+// checkState finds a received state among those newer than the previous one. With holds and
+// returns the same position may be true more than once. Then the first match counts, so that a
+// correct update is never a fault, and its latency is not counted, because the match is
+// ambiguous.
 func (w *Watcher) checkState(position int, held bool, at time.Time) {
 	found, matches := 0, 0
 	for i := w.known + 1; i < len(w.history); i++ {
@@ -278,21 +278,21 @@ func (w *Watcher) checkState(position int, held bool, at time.Time) {
 	case matches > 0:
 		w.advance(found, at, nil)
 	case w.known >= 0 && w.history[w.known].shows(position, held):
-		w.fault(Duplicate, "told %s again", what)
+		w.fault(Duplicate, "received %s again", what)
 	case slices.ContainsFunc(w.history[:max(w.known, 0)], func(s state) bool { return s.shows(position, held) }):
-		w.fault(OutOfOrder, "told %s after %s", what, w.knownPosition())
+		w.fault(OutOfOrder, "received %s after %s", what, w.knownPosition())
 	default:
-		w.fault(WrongPosition, "told %s, truth is %s", what, w.truth())
+		w.fault(WrongPosition, "received %s, truth is %s", what, w.truth())
 	}
 }
 
 func (w *Watcher) checkRecalled(p client.Publication) {
 	switch {
 	case p.RecallCount > len(w.recalls) || p.Ticket != w.ticket || p.ResourceID != w.resource:
-		w.fault(WrongNews, "told of call again number %d, ticket %q, resource %q; truth is %d, %q, %q",
+		w.fault(WrongNews, "received recall %d, ticket %q, resource %q; truth is %d, %q, %q",
 			p.RecallCount, p.Ticket, p.ResourceID, len(w.recalls), w.ticket, w.resource)
 	case p.RecallCount <= w.recalled:
-		w.fault(Duplicate, "told of call again number %d after %d", p.RecallCount, w.recalled)
+		w.fault(Duplicate, "received recall %d after %d", p.RecallCount, w.recalled)
 	}
 	w.recalled = max(w.recalled, p.RecallCount)
 }
@@ -301,14 +301,14 @@ func (w *Watcher) checkAssigned(p client.Publication, at time.Time) {
 	w.assigned++
 	switch {
 	case w.departure != Assigned:
-		w.fault(WrongNews, "told it was assigned, truth is %s", w.truth())
+		w.fault(WrongNews, "received an assignment, truth is %s", w.truth())
 		return
 	case p.BookingStatus != "CONFIRMED" || p.ResourceID != w.resource || p.Ticket != w.ticket:
-		w.fault(WrongNews, "told it was assigned with status %q, resource %q, ticket %q; truth is CONFIRMED, %q, %q",
+		w.fault(WrongNews, "received an assignment with status %q, resource %q, ticket %q; truth is CONFIRMED, %q, %q",
 			p.BookingStatus, p.ResourceID, p.Ticket, w.resource, w.ticket)
 	}
 	if w.assigned > 1 {
-		w.fault(Duplicate, "told %d times that it was assigned", w.assigned)
+		w.fault(Duplicate, "received %d assignments", w.assigned)
 		return
 	}
 	if last := len(w.history) - 1; w.known < last {
@@ -316,17 +316,17 @@ func (w *Watcher) checkAssigned(p client.Publication, at time.Time) {
 	}
 }
 
-// advance moves the client on to a newer state: it scores the time since the
-// change that made it true and notices when the client had been stale too long.
+// advance moves the client to a newer state. It records the latency and reports a fault if the
+// client had been stale for too long.
 func (w *Watcher) advance(to int, at time.Time, latency *report.Histogram) {
 	if latency != nil {
 		latency.Add(at.Sub(w.history[to].change.Sent))
 	}
 	if stale := w.staleFor(at); stale > w.Queue.bound && !w.reported {
-		// Either this very state comes too late, or one before it never came
-		// and a newer change has brought the client up to date.
+		// Either this state is late, or an earlier one never arrived and a newer change has
+		// updated the client.
 		if answered := w.history[to].change.Answered; !answered.IsZero() && at.Sub(Later(answered, w.connectedSince)) > w.Queue.bound {
-			w.fault(late, "told %s after %v", describe(w.history[to].position, string(w.departure)), stale)
+			w.fault(Late, "received %s after %v", describe(w.history[to].position, string(w.departure)), stale)
 		} else {
 			w.fault(Missed, "kept at %s for %v", w.knownPosition(), stale)
 		}
@@ -338,31 +338,31 @@ func (w *Watcher) advance(to int, at time.Time, latency *report.Histogram) {
 	w.known = to
 }
 
-// OnDisconnect implements listener.
+// OnDisconnect implements client.Listener.
 func (w *Watcher) OnDisconnect(at time.Time) {
 	w.Queue.mu.Lock()
 	defer w.Queue.mu.Unlock()
 	if stale := w.staleFor(at); stale > w.Queue.bound && !w.reported {
 		w.reported = true
-		w.fault(Missed, "kept at %s for %v, then cut off", w.knownPosition(), stale)
+		w.fault(Missed, "kept at %s for %v, then disconnected", w.knownPosition(), stale)
 	}
 	w.connectedSince = time.Time{}
 }
 
-// staleFor is for how long, at the longest stretch, the client has held something
-// that was not true. A stretch ends when the truth comes back to it.
+// staleFor returns the longest period in which the client has shown a state that was not true.
+// A period ends when the state becomes true again.
 func (w *Watcher) staleFor(now time.Time) time.Duration {
 	if w.connectedSince.IsZero() {
 		return 0
 	}
-	told := state{position: -1} // nothing yet
+	known := state{position: -1} // no state yet
 	if w.known >= 0 {
-		told = w.history[w.known]
+		known = w.history[w.known]
 	}
 	var longest time.Duration
 	var since time.Time
 	for _, s := range w.history[w.known+1:] {
-		same := s.shows(told.position, told.held)
+		same := s.shows(known.position, known.held)
 		switch {
 		case since.IsZero() && !same:
 			if s.change.Answered.IsZero() {
@@ -416,6 +416,7 @@ func describe(position int, otherwise string) string {
 	return otherwise
 }
 
+// Later returns the later of two times.
 func Later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
