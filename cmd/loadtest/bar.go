@@ -13,13 +13,12 @@ import (
 
 const (
 	barWidth = 24
-	// plainEvery is how often a line is printed where there is no terminal.
+	// plainEvery is the time between two lines without a terminal.
 	plainEvery = 5 * time.Second
 )
 
-// bar draws progress: over itself on a terminal, line by line elsewhere. It is
-// used from one goroutine at a time. It is a courtesy: where it cannot be
-// written, the run goes on without it.
+// bar shows progress: in one line on a terminal, in several lines elsewhere. It is used
+// from one goroutine at a time. Errors of writing it do not stop the run.
 type bar struct {
 	out      io.Writer
 	terminal bool
@@ -51,15 +50,15 @@ func (b *bar) show(p report.Progress) {
 		line += ", " + p.Detail
 	}
 	if !b.terminal {
-		_, _ = fmt.Fprintln(b.out, line)
+		fmt.Fprintln(b.out, line) //nolint:errcheck // progress is optional
 		return
 	}
-	_, _ = fmt.Fprintf(b.out, "\r%-*s", b.wide, line)
+	fmt.Fprintf(b.out, "\r%-*s", b.wide, line) //nolint:errcheck // progress is optional
 	b.wide = utf8.RuneCountInString(line)
 }
 
 func (b *bar) close() {
 	if b.terminal && b.wide > 0 {
-		_, _ = fmt.Fprintln(b.out)
+		fmt.Fprintln(b.out) //nolint:errcheck // progress is optional
 	}
 }

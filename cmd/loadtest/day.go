@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,51 +13,42 @@ import (
 
 func newDay() *cobra.Command {
 	var (
-		options loadtest.DayOptions
-		at      target
-		to      output
-		roll    rolling
+		opts     loadtest.DayOptions
+		servers  target
+		restarts rolling
 	)
-	cmd := &cobra.Command{
-		Use:   "day",
-		Short: "Play a made-up day of a clinic and check every position told",
-		Long: `Day makes up a clinic's day and plays it through the public API: arrivals peak
-in the morning and in the afternoon, half of the patients join by phone, some
-step aside and come back, leave, do not come when called, or go on to another
-service. Every patient holds a live connection, and every position it is told is
-checked against the truth, which the load test computes by itself.
+	return scenario("day", "Run a generated day of a clinic and check every position",
+		`Day generates a clinic's day and runs it through the public API: arrivals peak
+in the morning and in the afternoon, half of the patients join by phone, and some
+are held and return, leave, do not come when called, or go on to another service.
+Every patient has a live connection. The load test computes the truth by itself
+and checks every position against it.
 
 Patients sign in to join by phone: start the server with
-NOWSERVING_OTP_FIXED_CODE and give the same --code. Without it the desk makes
-every join. The server's rate limit must be out of the way:
-NOWSERVING_RATE_LIMIT=1000000.
+NOWSERVING_OTP_FIXED_CODE and give the same --code. Without it, the staff makes
+every join. Raise the server's rate limit: NOWSERVING_RATE_LIMIT=1000000.
 
-The server lets nobody be called again within a minute of real time. A day
-played fast checks that such calls are refused; at --speed 1 to 3 they succeed.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := at.needKey(); err != nil {
-				return err
-			}
-			options.Nodes, options.Key, options.Protocol, options.RollingRestart = at.nodes, at.key, at.protocol, roll.options()
-			return to.run(cmd, func(progress func(report.Progress)) (*report.Report, error) {
-				options.Progress = progress
-				return loadtest.Day(cmd.Context(), options)
-			})
+The server refuses a second call within a minute of real time. At a high speed the
+day checks that such calls are refused; at --speed 1 to 3 they succeed.`,
+		func(flags *pflag.FlagSet) {
+			flags.IntVar(&opts.Visits, "visits", 300, "number of patients that arrive")
+			flags.Uint64Var(&opts.Seed, "seed", 7, "seed of the day; the same seed gives the same day")
+			flags.Float64Var(&opts.Speed, "speed", loadtest.DefaultDaySpeed, "factor by which the day is faster than real time")
+			flags.DurationVar(&opts.Bound, "bound", loadtest.DefaultBound, "time after which an update is late")
+			flags.StringVar(&opts.Code, "code", "", "the server's fixed one-time code, so that patients can join by phone")
+			servers.register(flags)
+			restarts.register(flags)
 		},
-	}
-	flags := cmd.Flags()
-	flags.IntVar(&options.Visits, "visits", 300, "how many patients come")
-	flags.Uint64Var(&options.Seed, "seed", 7, "the same seed gives the same day")
-	flags.Float64Var(&options.Speed, "speed", loadtest.DefaultDaySpeed, "how many times faster than a clinic's clock")
-	flags.DurationVar(&options.Bound, "bound", loadtest.DefaultBound, "how long a client may stay behind the truth")
-	flags.StringVar(&options.Code, "code", "", "the server's fixed one-time code, so that patients can join by phone")
-	at.register(cmd)
-	roll.register(flags)
-	to.register(cmd)
-	return cmd
+		func(ctx context.Context, progress func(report.Progress)) (*report.Report, error) {
+			opts.Progress, opts.Protocol, opts.RollingRestart = progress, servers.protocol, restarts.options()
+			if err := servers.set(&opts.Nodes, &opts.Key); err != nil {
+				return nil, err
+			}
+			return loadtest.Day(ctx, opts)
+		})
 }
 
+// defaultRestartEvery is the time before the first restart and between two. 10 s.
 const defaultRestartEvery = 10 * time.Second
 
 // rolling holds the flags of scenarios during which nodes can be restarted.
@@ -65,9 +57,9 @@ type rolling struct {
 }
 
 func (r *rolling) register(flags *pflag.FlagSet) {
-	flags.StringVar(&r.Command, "restart", "", "shell command that restarts the node $NODE, number $INDEX from 0, and returns when it is ready; run for each --url in turn")
-	flags.DurationVar(&r.Every, "restart-every", defaultRestartEvery, "time before the first restart and between any two")
-	flags.IntVar(&r.Rounds, "restart-rounds", 1, "how often each node is restarted")
+	flags.StringVar(&r.Command, "restart", "", "shell command that restarts the node $NODE, number $INDEX from 0, and returns when it is ready; it runs for each --url in turn")
+	flags.DurationVar(&r.Every, "restart-every", defaultRestartEvery, "time before the first restart and between two restarts")
+	flags.IntVar(&r.Rounds, "restart-rounds", 1, "number of restarts of each node")
 }
 
 func (r *rolling) options() *loadtest.RollingRestart {

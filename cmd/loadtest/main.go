@@ -1,6 +1,5 @@
-// Command loadtest plays simulated patients against running servers and checks
-// that every one of them was told the truth. It parses flags and prints; the
-// work is in package loadtest.
+// Command loadtest runs simulated patients on running servers and checks every update
+// that they receive. It parses flags and prints; package loadtest does the work.
 package main
 
 import (
@@ -14,9 +13,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// errFound says that the run went to its end and found something wrong: the
-// report has already said what.
-var errFound = errors.New("the server did not keep its word")
+// errFound means that the run was completed and found faults, which the printed
+// report describes.
+var errFound = errors.New("faults found")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -33,7 +32,7 @@ func main() {
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "loadtest",
-		Short:         "Play patients against running servers and check what each was told",
+		Short:         "Simulate patients on running servers and check every update they receive",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

@@ -56,9 +56,9 @@ func TestSharesAreReadInPercentOrAsFractions(t *testing.T) {
 	require.ErrorContains(t, err, "--stalled")
 }
 
-func TestChurnRestartsNothing(t *testing.T) {
+func TestChurnExcludesRestarts(t *testing.T) {
 	_, _, err := run(t, "storm", "--key", "k", "--churn", "1s", "--restart", "true")
-	require.ErrorContains(t, err, "--churn restarts nothing")
+	require.ErrorContains(t, err, "--churn excludes --restart and --pid")
 }
 
 func TestReplayNamesTheLineOfABadTrace(t *testing.T) {

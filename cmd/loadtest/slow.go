@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"nowserving/loadtest"
 	"nowserving/loadtest/report"
@@ -14,48 +16,39 @@ import (
 
 func newSlow() *cobra.Command {
 	var (
-		options loadtest.SlowOptions
+		opts    loadtest.SlowOptions
 		stalled string
-		at      target
-		to      output
+		servers target
 	)
-	cmd := &cobra.Command{
-		Use:   "slow",
-		Short: "Let some clients stop reading and measure what the others notice",
-		Long: `Slow connects clients to one queue and serves its heads, first with everybody
-reading, then with a share of the clients leaving their sockets unread. It compares
-the p99 of those who read in both phases, in some rounds of which the middle counts
-(the exit code is not zero when it grows more than 1.2 times), tells whether the server dropped those who did not, and
-checks that all of them show the right place once they read again.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := at.needKey(); err != nil {
-				return err
-			}
-			var err error
-			if options.Stalled, err = parseShare(stalled); err != nil {
-				return fmt.Errorf("--stalled: %w", err)
-			}
-			options.Nodes, options.Key, options.Protocol = at.nodes, at.key, at.protocol
-			return to.run(cmd, func(progress func(report.Progress)) (*report.Report, error) {
-				options.Progress = progress
-				return loadtest.Slow(cmd.Context(), options)
-			})
+	return scenario("slow", "Let some clients stop reading and measure the effect on the others",
+		`Slow connects clients to one queue and calls its first patients: first all
+clients read, then a share of them leaves the sockets unread. It compares the p99
+of the reading clients in both phases and takes the median of several rounds. The
+exit code is not zero if it grows more than 1.2 times. It reports whether the
+server dropped the stalled clients, and checks that all of them show the correct
+position once they read again.`,
+		func(flags *pflag.FlagSet) {
+			flags.IntVar(&opts.Clients, "clients", 1000, "number of clients")
+			flags.StringVar(&stalled, "stalled", "5%", "share of the clients that stop reading, like 5% or 0.05")
+			flags.Float64Var(&opts.Rate, "rate", 20, "patients called in a second")
+			flags.DurationVar(&opts.Phase, "phase", 10*time.Second, "duration of the phase in which all clients read, and of the one in which some do not")
+			flags.IntVar(&opts.Rounds, "rounds", 3, "number of rounds; the median counts")
+			flags.DurationVar(&opts.Bound, "bound", loadtest.DefaultBound, "time after which an update is late")
+			servers.register(flags)
 		},
-	}
-	flags := cmd.Flags()
-	flags.IntVar(&options.Clients, "clients", 1000, "how many clients watch")
-	flags.StringVar(&stalled, "stalled", "5%", "how many of them stop reading, like 5% or 0.05")
-	flags.Float64Var(&options.Rate, "rate", 20, "heads served in a second")
-	flags.DurationVar(&options.Phase, "phase", 10*time.Second, "how long to serve with everybody reading, and as long with some who do not")
-	flags.IntVar(&options.Rounds, "rounds", 3, "how often; the middle of them counts")
-	flags.DurationVar(&options.Bound, "bound", loadtest.DefaultBound, "how long a client may stay behind the truth")
-	at.register(cmd)
-	to.register(cmd)
-	return cmd
+		func(ctx context.Context, progress func(report.Progress)) (_ *report.Report, err error) {
+			opts.Progress, opts.Protocol = progress, servers.protocol
+			if err := servers.set(&opts.Nodes, &opts.Key); err != nil {
+				return nil, err
+			}
+			if opts.Stalled, err = parseShare(stalled); err != nil {
+				return nil, fmt.Errorf("--stalled: %w", err)
+			}
+			return loadtest.Slow(ctx, opts)
+		})
 }
 
-// parseShare reads a share, in percent or as a fraction.
+// parseShare parses a share in percent or as a fraction.
 func parseShare(text string) (float64, error) {
 	digits, percent := strings.CutSuffix(text, "%")
 	share, err := strconv.ParseFloat(digits, 64)

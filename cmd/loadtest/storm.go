@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"nowserving/loadtest"
 	"nowserving/loadtest/report"
@@ -12,56 +14,48 @@ import (
 
 func newStorm() *cobra.Command {
 	var (
-		storm       loadtest.StormOptions
+		opts        loadtest.StormOptions
 		churn       time.Duration
 		connections int
-		at          target
-		to          output
+		servers     target
 	)
-	cmd := &cobra.Command{
-		Use:   "storm",
-		Short: "Cut many clients off at once and measure how they come back, or let many come and go",
-		Long: `Storm connects clients, each to its own live position, cuts all of them off at
-once and measures how long it takes until each has been shown its own correct
-position again. The exit code is not zero when that takes more than 10 s, or when
-anything shown was wrong. The clients come back as the published SDKs do.
+	return scenario("storm", "Disconnect many clients at once and measure how they reconnect, or let many connect and leave",
+		`Storm connects clients, each to its own live position, disconnects all of them at
+once and measures the time until each has received its correct position again. The
+exit code is not zero if that takes more than 10 s or if any position was wrong.
+The clients reconnect like the published SDKs.
 
 By default the clients close their sockets. --pid sends SIGTERM to a server that
-something else starts again; --restart runs a command that restarts it. Then the
-10 s count from the first client that is served again.
+its supervisor starts again; --restart runs a command that restarts it. The 10 s
+then count from the first client that has its position again.
 
-With --churn, clients connect, watch for a moment and leave for that long, and the
-server's goroutines and memory afterwards are compared with those before.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := at.needKey(); err != nil {
-				return err
-			}
-			if churn > 0 && (storm.Restart != "" || storm.Pid != 0) {
-				return errors.New("--churn restarts nothing")
-			}
-			return to.run(cmd, func(progress func(report.Progress)) (*report.Report, error) {
-				if churn > 0 {
-					return loadtest.Churn(cmd.Context(), loadtest.ChurnOptions{
-						Nodes: at.nodes, Key: at.key, Protocol: at.protocol, Progress: progress,
-						Patients: storm.Clients, Connections: connections, Duration: churn,
-					})
-				}
-				storm.Nodes, storm.Key, storm.Protocol, storm.Progress = at.nodes, at.key, at.protocol, progress
-				return loadtest.Storm(cmd.Context(), storm)
-			})
+With --churn, clients connect, watch for a moment and leave during that time, and
+the server's goroutines and memory afterwards are compared with those before.`,
+		func(flags *pflag.FlagSet) {
+			flags.IntVar(&opts.Clients, "clients", 10_000, "number of clients; with --churn, number of bookings that they watch in turn")
+			flags.IntVar(&opts.Queues, "queues", 10, "number of queues")
+			flags.StringVar(&opts.Restart, "restart", "", "shell command that restarts the server")
+			flags.IntVar(&opts.Pid, "pid", 0, "process that receives SIGTERM")
+			flags.DurationVar(&opts.BackoffMin, "backoff-min", loadtest.ShortestBackoff, "shortest wait before reconnecting")
+			flags.DurationVar(&opts.BackoffMax, "backoff-max", loadtest.LongestBackoff, "longest wait before reconnecting; with 0 all reconnect at once")
+			flags.DurationVar(&churn, "churn", 0, "instead, let clients connect and leave for this time")
+			flags.IntVar(&connections, "connections", 100_000, "number of connections in total, with --churn")
+			servers.register(flags)
 		},
-	}
-	flags := cmd.Flags()
-	flags.IntVar(&storm.Clients, "clients", 10_000, "how many clients; with --churn, how many patients they watch in turn")
-	flags.IntVar(&storm.Queues, "queues", 10, "in how many queues they wait")
-	flags.StringVar(&storm.Restart, "restart", "", "shell command that restarts the server")
-	flags.IntVar(&storm.Pid, "pid", 0, "process to end by SIGTERM")
-	flags.DurationVar(&storm.BackoffMin, "backoff-min", loadtest.ShortestBackoff, "shortest wait before coming back")
-	flags.DurationVar(&storm.BackoffMax, "backoff-max", loadtest.LongestBackoff, "longest wait; 0 brings all back at once")
-	flags.DurationVar(&churn, "churn", 0, "let clients come and go for so long instead")
-	flags.IntVar(&connections, "connections", 100_000, "how many come in all, with --churn")
-	at.register(cmd)
-	to.register(cmd)
-	return cmd
+		func(ctx context.Context, progress func(report.Progress)) (*report.Report, error) {
+			opts.Progress, opts.Protocol = progress, servers.protocol
+			if err := servers.set(&opts.Nodes, &opts.Key); err != nil {
+				return nil, err
+			}
+			if churn == 0 {
+				return loadtest.Storm(ctx, opts)
+			}
+			if opts.Restart != "" || opts.Pid != 0 {
+				return nil, errors.New("--churn excludes --restart and --pid")
+			}
+			return loadtest.Churn(ctx, loadtest.ChurnOptions{
+				Nodes: opts.Nodes, Key: opts.Key, Protocol: opts.Protocol, Progress: progress,
+				Patients: opts.Clients, Connections: connections, Duration: churn,
+			})
+		})
 }

@@ -13,7 +13,7 @@ func newTrace() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "trace",
-		Short: "Make up a day of visits and print it as CSV",
+		Short: "Generate a day of visits and print it as CSV",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t, err := loadtest.GenerateTrace(visits, seed)
@@ -23,7 +23,7 @@ func newTrace() *cobra.Command {
 			return t.Write(cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().IntVar(&visits, "visits", 300, "how many")
-	cmd.Flags().Uint64Var(&seed, "seed", 7, "the same seed gives the same day")
+	cmd.Flags().IntVar(&visits, "visits", 300, "number of visits")
+	cmd.Flags().Uint64Var(&seed, "seed", 7, "seed of the day; the same seed gives the same day")
 	return cmd
 }

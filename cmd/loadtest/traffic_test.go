@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestFloorPlaysInSeveralProcesses(t *testing.T) {
+func TestFloorRunsInSeveralProcesses(t *testing.T) {
 	out, _, err := run(t, "floor", "--patients", "60", "--watch", "3", "--processes", "2", "--rate", "20", "--duration", "300ms", "--json", "-")
 	require.NoError(t, err)
 	var result report.Report
