@@ -12,54 +12,55 @@ import (
 )
 
 const (
-	// benchBurst is how many heads are served at once in a comparison.
+	// benchBurst is the number of patients called at once in a comparison.
 	benchBurst = 20
-	// pacedDeliveries is how many deliveries a second a paced run asks for: few
-	// enough that each change has been delivered before the next.
+	// pacedDeliveries is the number of deliveries a second in a paced run. It is so low that
+	// each change has been delivered before the next.
 	pacedDeliveries = 20_000
-	// overload is how many times what fits is asked for.
+	// overload is the rate of the overload stage, in multiples of the capacity.
 	overload = 4
-	// benchDoctors serve side by side in a comparison.
+	// benchDoctors is the number of doctors in a comparison.
 	benchDoctors = 2 * benchBurst
-	// benchBound lets a comparison go on where somebody falls far behind: how far
-	// is what is measured.
+	// benchBound is the bound of a comparison. It is long because the delay is what is
+	// measured.
 	benchBound = time.Minute
 )
 
-// BenchOptions says what to compare.
+// BenchOptions are the options of Bench.
 type BenchOptions struct {
-	// Nodes and Key are the servers and an account API key of theirs.
+	// Nodes are the servers and Key an account API key of theirs.
 	Nodes []string
 	Key   string
-	// Centrifugo, if its URL is set, is compared too.
+	// Centrifugo is compared too if its URL is set.
 	Centrifugo CentrifugoOptions
-	// Connections lists how many clients to compare with, Watch how many
-	// patients each of them has.
+	// Connections are the numbers of clients to compare with, Watch the number of patients on
+	// each connection.
 	Connections []int
 	Watch       int
-	// Rounds are played by everybody in turn, each for Duration.
+	// Rounds is the number of rounds. In each round every candidate runs every stage for
+	// Duration.
 	Rounds   int
 	Duration time.Duration
-	// Writers, Processes, Protocol and Progress are those of the scenarios.
+	// Writers, Processes, Protocol and Progress are passed to the scenarios.
 	Writers   int
 	Processes int
 	Protocol  string
 	Progress  func(report.Progress)
 
-	inside bool // in this process: for tests, with few connections
+	inProcess bool // run all in this process, for tests
 }
 
-// Bench plays the same traffic over bare sockets and through the servers in turn,
-// several times, and reports the medians and their ratios. What else the machine
-// does meets all alike.
+// Bench runs the same traffic over bare sockets and through the servers in turn, several
+// times, and reports medians and their ratios. Other load on the machine affects all
+// candidates alike.
 func Bench(ctx context.Context, opts BenchOptions) (*report.Report, error) {
 	if opts.Rounds < 1 || len(opts.Connections) == 0 {
 		return nil, errors.New("rounds and connections must be more than zero")
 	}
 	started := time.Now()
 	result := report.New("bench", started)
-	result.AddSetting("rounds", "%d of %v by each in turn; medians", opts.Rounds, opts.Duration)
-	result.AddSetting("protocol", "%s, %d patients on each phone", opts.Protocol, max(1, opts.Watch))
+	result.AddSetting("rounds", "%d, each candidate in turn for %v; medians", opts.Rounds, opts.Duration)
+	result.AddSetting("protocol", "%s, %d patients on each connection", opts.Protocol, max(1, opts.Watch))
 	result.AddSetting("machine", "%d cores, for servers and clients", runtime.NumCPU())
 	found := report.Faults{}
 	for _, n := range opts.Connections {
@@ -81,50 +82,49 @@ func Bench(ctx context.Context, opts BenchOptions) (*report.Report, error) {
 type bench struct {
 	opts        BenchOptions
 	connections int
-	candidates  []*candidate // the floor, the servers, and perhaps others
-	resident    float64      // KB of the server per idle connection
-	capacity    float64      // heads a second that the floor can tell everybody of
+	candidates  []*candidate // floor, service and, if set, centrifugo
+	resident    float64      // KB of the server for each idle connection
+	capacity    float64      // patients a second that the floor can call
 	faults      report.Faults
 	problems    []report.Problem
 }
 
-// candidate is one of those compared, with its figures of each round.
+// candidate is one of the compared servers, with its values of each round.
 type candidate struct {
 	name    string
 	run     *trafficRun
 	figures map[measureName][]float64
 }
 
-// measureName names a row of the comparison.
+// measureName is the name of a row of the comparison.
 type measureName string
 
 const (
-	saturated   measureName = "deliveries at saturation"
-	conveyed    measureName = "asked for 4 times what fits: changes conveyed"
-	cpu         measureName = "CPU per million deliveries"
-	lastOfAll   measureName = "head served → last client, p50"
-	pacedMiddle measureName = "paced, p50"
-	pacedTail   measureName = "paced, p99"
-	manyAtOnce  measureName = "20 heads at once → every client, p50"
-	oldest      measureName = "asked for 4 times what fits: p99 age of what a client shows"
+	saturatedDeliveries measureName = "deliveries at saturation"
+	overloadChanges     measureName = "4 times the capacity: changes conveyed"
+	deliveryCPU         measureName = "CPU per million deliveries"
+	lastClientMiddle    measureName = "patient called → last client, p50"
+	pacedMiddle         measureName = "paced, p50"
+	pacedTail           measureName = "paced, p99"
+	burstMiddle         measureName = "20 called at once → every client, p50"
+	overloadAge         measureName = "4 times the capacity: p99 age of what a client shows"
 )
 
-// rows are the rows in order, with the goals for the servers: a ratio to the
-// floor, or a value where there is no floor.
+// rows are the rows in order with the goals of the service: a ratio to the floor.
 var rows = []struct {
 	name    measureName
 	unit    string
 	atLeast float64
 	atMost  float64
 }{
-	{saturated, "1/s", 0.75, 0},
-	{cpu, "s", 0, 0},
-	{lastOfAll, "ms", 0, 1.4},
+	{saturatedDeliveries, "1/s", 0.75, 0},
+	{deliveryCPU, "s", 0, 0},
+	{lastClientMiddle, "ms", 0, 1.4},
 	{pacedMiddle, "ms", 0, 0},
 	{pacedTail, "ms", 0, 0},
-	{manyAtOnce, "ms", 0, 0},
-	{oldest, "ms", 0, 0},
-	{conveyed, "1/s", 0, 0},
+	{burstMiddle, "ms", 0, 0},
+	{overloadAge, "ms", 0, 0},
+	{overloadChanges, "1/s", 0, 0},
 }
 
 func (b *bench) traffic() Traffic {
@@ -132,7 +132,7 @@ func (b *bench) traffic() Traffic {
 	watch := max(1, opts.Watch)
 	return Traffic{
 		Patients: b.connections * watch, Watch: watch, Doctors: benchDoctors, Duration: opts.Duration, Bound: benchBound,
-		Processes: opts.Processes, Protocol: opts.Protocol, Progress: opts.Progress, apart: !opts.inside,
+		Processes: opts.Processes, Protocol: opts.Protocol, Progress: opts.Progress, separate: !opts.inProcess,
 	}
 }
 
@@ -141,7 +141,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err := t.check(); err != nil {
 		return err
 	}
-	floor, end, err := FloorOptions{Traffic: t, Writers: b.opts.Writers}.open(ctx, !b.opts.inside)
+	floor, end, err := FloorOptions{Traffic: t, Writers: b.opts.Writers}.open(ctx, !b.opts.inProcess)
 	if err != nil {
 		return fmt.Errorf("floor: %w", err)
 	}
@@ -195,7 +195,7 @@ func (b *bench) add(name string, r *trafficRun) {
 	b.candidates = append(b.candidates, &candidate{name: name, run: r, figures: map[measureName][]float64{}})
 }
 
-// round lets everybody play everything once.
+// round runs every stage with every candidate once.
 func (b *bench) round(ctx context.Context, round int) error {
 	for _, stage := range []struct {
 		name   string
@@ -204,10 +204,10 @@ func (b *bench) round(ctx context.Context, round int) error {
 	}{
 		{
 			"saturation",
-			// Half as much again as the floor can do, so that no time is spent on
-			// changes that nobody hears of. The floor says what it can do.
+			// 1.5 times the capacity of the floor, so that little time is spent on changes
+			// that no client receives. The floor measures the capacity.
 			func(t *Traffic, floor bool) {
-				t.Doctors = 1 // of the floor, which does one thing at a time
+				t.Doctors = 1 // the floor does one thing at a time
 				if !floor {
 					t.Doctors, t.Rate = benchDoctors, 1.5*b.capacity
 				}
@@ -217,15 +217,15 @@ func (b *bench) round(ctx context.Context, round int) error {
 				if c.name == "floor" && b.capacity == 0 {
 					b.capacity = max(1, deliveries/float64(c.run.traffic.Patients))
 				}
-				c.add(saturated, deliveries)
-				c.add(cpu, r.Figure("CPU per million deliveries").Value)
+				c.add(saturatedDeliveries, deliveries)
+				c.add(deliveryCPU, r.Figure("CPU per million deliveries").Value)
 			},
 		},
 		{
 			"paced",
 			func(t *Traffic, _ bool) { t.Rate = max(0.5, min(50, pacedDeliveries/float64(t.Patients))) },
 			func(c *candidate, r *report.Report) {
-				c.add(lastOfAll, r.Curve(headToLast).P50)
+				c.add(lastClientMiddle, r.Curve(headToLast).P50)
 				c.add(pacedMiddle, r.Curve(changeToClient).P50)
 				c.add(pacedTail, r.Curve(changeToClient).P99)
 			},
@@ -233,14 +233,14 @@ func (b *bench) round(ctx context.Context, round int) error {
 		{
 			"20 at once",
 			func(t *Traffic, _ bool) { t.Burst = benchBurst },
-			func(c *candidate, r *report.Report) { c.add(manyAtOnce, r.Curve(burstToLast).P50) },
+			func(c *candidate, r *report.Report) { c.add(burstMiddle, r.Curve(burstToLast).P50) },
 		},
 		{
 			"overload",
 			func(t *Traffic, _ bool) { t.Rate = overload * b.capacity },
 			func(c *candidate, r *report.Report) {
-				c.add(oldest, r.Figure("age of what a client shows, p99").Value)
-				c.add(conveyed, r.Figure("changes conveyed").Value)
+				c.add(overloadAge, r.Figure("age of what a client shows, p99").Value)
+				c.add(overloadChanges, r.Figure("changes conveyed").Value)
 			},
 		},
 	} {
@@ -261,7 +261,7 @@ func (b *bench) round(ctx context.Context, round int) error {
 			}
 			stage.take(c, result)
 			if c.name == "floor" {
-				continue // it keeps everything for whoever falls behind, more than is checked
+				continue // it buffers without limit, so its clients may be late
 			}
 			b.faults.Add(*result.Faults)
 			for _, p := range result.Problems {
@@ -277,7 +277,7 @@ func (c *candidate) add(name measureName, v float64) {
 	c.figures[name] = append(c.figures[name], v)
 }
 
-// fill adds the medians of everybody and the medians of the ratios.
+// fill adds the medians of all candidates and the medians of the ratios.
 func (b *bench) fill(r *report.Report) {
 	group := report.Number(float64(b.connections)) + " connections"
 	floor, service := b.candidates[0], b.candidates[1]
@@ -304,8 +304,8 @@ func median(list []float64) float64 {
 	return (list[len(list)/2] + list[(len(list)-1)/2]) / 2
 }
 
-// medianRatio compares two round by round: what else the machine did in a round
-// met both.
+// medianRatio returns the median of the ratios of two candidates. It divides round by round,
+// because other load affects both in a round.
 func medianRatio(a, b *candidate, name measureName) float64 {
 	var list []float64
 	for i, v := range a.figures[name] {

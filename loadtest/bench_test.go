@@ -12,7 +12,7 @@ import (
 func TestBenchComparesEverybody(t *testing.T) {
 	s, c := newQueueFake(t), newFakeCentrifugo(t)
 	result, err := Bench(t.Context(), BenchOptions{
-		Nodes: []string{s.url}, Key: fakeKey, Connections: []int{30}, Rounds: 1, Duration: 150 * time.Millisecond, inside: true,
+		Nodes: []string{s.url}, Key: fakeKey, Connections: []int{30}, Rounds: 1, Duration: 150 * time.Millisecond, inProcess: true,
 		Centrifugo: CentrifugoOptions{URL: c.url, APIKey: centrifugoKey, TokenSecret: centrifugoSecret},
 	})
 	require.NoError(t, err)
@@ -32,7 +32,7 @@ func TestMediansSkipRoundsWithoutAFigure(t *testing.T) {
 	require.Zero(t, median(nil))
 	require.InDelta(t, 2, median([]float64{9, 1, 2}), 0)
 	require.InDelta(t, 2.5, median([]float64{9, 1, 2, 3}), 0)
-	a := &candidate{figures: map[measureName][]float64{saturated: {10, 30, 40}}}
-	b := &candidate{figures: map[measureName][]float64{saturated: {10, 10, 0}}}
-	require.InDelta(t, 2, medianRatio(a, b, saturated), 0, "a round without a figure says nothing")
+	a := &candidate{figures: map[measureName][]float64{saturatedDeliveries: {10, 30, 40}}}
+	b := &candidate{figures: map[measureName][]float64{saturatedDeliveries: {10, 10, 0}}}
+	require.InDelta(t, 2, medianRatio(a, b, saturatedDeliveries), 0, "a round without a figure says nothing")
 }

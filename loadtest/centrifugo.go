@@ -21,33 +21,32 @@ import (
 )
 
 const (
-	// defaultBatch is how many publications a request to Centrifugo carries.
+	// defaultBatch is the number of publications in a request.
 	defaultBatch = 1000
-	// defaultPublishers is how many requests are under way at once.
+	// defaultPublishers is the number of concurrent requests.
 	defaultPublishers = 4
-	// maxBatchAnswer bounds what is read of an answer.
+	// maxBatchAnswer bounds the body that is read of a response.
 	maxBatchAnswer = 16 << 20
 )
 
-// CentrifugoOptions says what traffic to send through a running Centrifugo 6.
+// CentrifugoOptions are the options of Centrifugo.
 type CentrifugoOptions struct {
 	Traffic
 	URL string
-	// APIKey is http_api.key of its configuration, TokenSecret
+	// APIKey is http_api.key of Centrifugo's configuration, TokenSecret
 	// client.token.hmac_secret_key.
 	APIKey, TokenSecret string
-	// ChannelPrefix comes before the patient's id in the name of its channel. A
-	// colon in it asks for a namespace of the configuration.
+	// ChannelPrefix is the start of a channel's name, before the patient's ID. A colon in it
+	// selects a namespace of the configuration.
 	ChannelPrefix string
-	// Batch and Publishers say how the publications of one head are spread:
-	// so many in a request, and so many requests at once.
+	// Batch is the number of publications in a request, Publishers the number of concurrent
+	// requests.
 	Batch, Publishers int
 }
 
-// Centrifugo sends the traffic of queue through a Centrifugo, for comparison: for
-// each head served it publishes to each patient who waits its new position, over
-// the HTTP API in parallel batches. Here nobody but this program knows what is
-// true, so a change is true from the moment it is made up.
+// Centrifugo sends the traffic of Queue through a Centrifugo 6, for comparison. For each
+// patient called it publishes the new position of each waiting patient over the HTTP API in
+// parallel batches. A change is true from the moment this program makes it.
 func Centrifugo(ctx context.Context, opts CentrifugoOptions) (*report.Report, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -75,7 +74,7 @@ func Centrifugo(ctx context.Context, opts CentrifugoOptions) (*report.Report, er
 func (opts CentrifugoOptions) open(ctx context.Context) (_ *publisher, _ *trafficRun, end func() error, err error) {
 	opts.Batch, opts.Publishers = cmp.Or(opts.Batch, defaultBatch), cmp.Or(opts.Publishers, defaultPublishers)
 	if opts.APIKey == "" || opts.TokenSecret == "" {
-		return nil, nil, nil, errors.New("the key of the HTTP API and the secret of the tokens are needed")
+		return nil, nil, nil, errors.New("the key of the HTTP API and the secret of the tokens are required")
 	}
 	if opts.Batch < 0 || opts.Publishers < 0 {
 		return nil, nil, nil, errors.New("batch and publishers must be more than zero")
@@ -106,8 +105,8 @@ func (opts CentrifugoOptions) open(ctx context.Context) (_ *publisher, _ *traffi
 			}
 		}
 	}()
-	// Nobody leaves the queue: everybody starts so far back that the run does
-	// not bring them to its head.
+	// No patient reaches the front of the queue: the ranks start beyond the patients called in
+	// the run.
 	seats := opts.placements()
 	for i := range seats {
 		seats[i].rank += opts.heads()
@@ -139,25 +138,25 @@ type publisher struct {
 	http       *http.Client
 	requests   *client.RequestStats
 	departures *check.DepartureLog
-	recipients [][]recipient // of each queue
-	// usageErr is why nobody knows what the server has used.
+	recipients [][]recipient // by queue
+	// usageErr is the reason why the usage of the server is unknown.
 	usageErr error
 
 	mu        sync.Mutex
 	changed   *sync.Cond
-	due       []int // heads served of each queue
-	published []int // of which everybody has been told
+	due       []int // patients called, by queue
+	published []int // patients called whose publications were sent, by queue
 	err       error
 	closed    bool
 }
 
-// recipient is one patient as the publisher knows it.
+// recipient is one patient of the publisher.
 type recipient struct {
 	booking string
 	rank    int
 }
 
-// measure lets the run read what the server has used, if that says so.
+// measure lets the run read the usage of the server, if the server exports it.
 func (p *publisher) measure(ctx context.Context, r *trafficRun) {
 	read := func(ctx context.Context) (client.Usage, error) {
 		return client.ScrapeUsage(ctx, p.http, "", []string{p.url + "/metrics"})
@@ -167,8 +166,7 @@ func (p *publisher) measure(ctx context.Context, r *trafficRun) {
 	}
 }
 
-// connectionSpecs makes the tokens and asks for the connections. Tokens have no end: the
-// run has one.
+// connectionSpecs signs the tokens and returns the connections. The tokens do not expire.
 func (p *publisher) connectionSpecs(seats []placement) ([]check.ConnectionSpec, error) {
 	links := make([]check.ConnectionSpec, p.opts.connections())
 	p.recipients = make([][]recipient, p.opts.Queues)
@@ -201,8 +199,7 @@ func (p *publisher) sign(claims jwt.MapClaims) (string, error) {
 	return token, nil
 }
 
-// serve takes note of a head served and, if asked to, waits until everybody has
-// been told.
+// serve records a call. If wait is set, it waits until the publications were sent.
 func (p *publisher) serve(queue int, wait bool) error {
 	departed := p.departures.Record(queue, time.Now())
 	p.mu.Lock()
@@ -215,7 +212,7 @@ func (p *publisher) serve(queue int, wait bool) error {
 	return p.err
 }
 
-// start publishes the heads of each queue one after another until it is stopped.
+// start publishes the calls of each queue one after another until it is stopped.
 func (p *publisher) start(parent context.Context) (stop func() error) {
 	ctx, cancel := context.WithCancel(parent)
 	var wg sync.WaitGroup
@@ -248,7 +245,7 @@ func (p *publisher) start(parent context.Context) (stop func() error) {
 	}
 }
 
-// next waits for a head that nobody has been told of.
+// next waits for a call that has not been published.
 func (p *publisher) next(queue int) (departed int, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -258,7 +255,7 @@ func (p *publisher) next(queue int) (departed int, ok bool) {
 	return p.published[queue] + 1, !p.closed && p.err == nil
 }
 
-// publish tells everybody in a queue.
+// publish sends the positions of all patients of a queue.
 func (p *publisher) publish(ctx context.Context, queue, departed int) error {
 	batches := make(chan []recipient)
 	errs := make([]error, p.opts.Publishers)
@@ -298,8 +295,8 @@ func (p *publisher) body(b []byte, batch []recipient, departed int) []byte {
 	return append(b, `]}`...)
 }
 
-// post sends a batch. A batch is answered with HTTP 200 even when commands of it
-// failed, so each reply counts.
+// post sends a batch. The response has HTTP 200 even if some commands failed, so each reply is
+// checked.
 func (p *publisher) post(ctx context.Context, body []byte, commands int) (err error) {
 	const operation = "batch"
 	defer func() {
@@ -330,13 +327,13 @@ func (p *publisher) post(ctx context.Context, body []byte, commands int) (err er
 		return fmt.Errorf("HTTP %d", res.StatusCode)
 	}
 	var answer struct {
-		Error   *apiError `json:"error"`
+		Error   *centrifugoError `json:"error"`
 		Replies []struct {
-			Error *apiError `json:"error"`
+			Error *centrifugoError `json:"error"`
 		} `json:"replies"`
 	}
 	if err := json.Unmarshal(data, &answer); err != nil {
-		return fmt.Errorf("the answer is not what was agreed: %w", err)
+		return fmt.Errorf("unexpected response: %w", err)
 	}
 	if answer.Error != nil {
 		return answer.Error
@@ -353,10 +350,10 @@ func (p *publisher) post(ctx context.Context, body []byte, commands int) (err er
 	return nil
 }
 
-// apiError is how Centrifugo says no.
-type apiError struct {
+// centrifugoError is an error in a response of Centrifugo.
+type centrifugoError struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
 }
 
-func (e *apiError) Error() string { return fmt.Sprintf("error %d %s", e.Code, e.Message) }
+func (e *centrifugoError) Error() string { return fmt.Sprintf("error %d %s", e.Code, e.Message) }

@@ -29,7 +29,7 @@ type fakeCentrifugo struct {
 	url     string
 	metrics bool
 	// refuse answers a publication with an error.
-	refuse func(channel string) *apiError
+	refuse func(channel string) *centrifugoError
 	// lose keeps a publication from its subscriber.
 	lose func(channel string, data []byte) bool
 
@@ -245,16 +245,16 @@ func TestCentrifugoSaysWhatWasRefused(t *testing.T) {
 		"1 were refused":  func(_ *fakeCentrifugo, opts *CentrifugoOptions) { opts.TokenSecret, opts.Patients = "wrong", 2 },
 		"0 of 1 clients":  func(_ *fakeCentrifugo, opts *CentrifugoOptions) { opts.ChannelPrefix, opts.Patients = "a:", 2 },
 		"batch: error 102 planted": func(s *fakeCentrifugo, _ *CentrifugoOptions) {
-			s.refuse = func(channel string) *apiError {
+			s.refuse = func(channel string) *centrifugoError {
 				if channel == "p_"+bareBooking(9) {
-					return &apiError{102, "planted"}
+					return &centrifugoError{102, "planted"}
 				}
 				return nil
 			}
 		},
-		"the secret of the tokens are needed": func(_ *fakeCentrifugo, opts *CentrifugoOptions) { opts.TokenSecret = "" },
-		"batch and publishers":                func(_ *fakeCentrifugo, opts *CentrifugoOptions) { opts.Batch = -1 },
-		"want http://host:port":               func(_ *fakeCentrifugo, opts *CentrifugoOptions) { opts.URL = "here" },
+		"the secret of the tokens are required": func(_ *fakeCentrifugo, opts *CentrifugoOptions) { opts.TokenSecret = "" },
+		"batch and publishers":                  func(_ *fakeCentrifugo, opts *CentrifugoOptions) { opts.Batch = -1 },
+		"want http://host:port":                 func(_ *fakeCentrifugo, opts *CentrifugoOptions) { opts.URL = "here" },
 	} {
 		t.Run(want, func(t *testing.T) {
 			s := newFakeCentrifugo(t)

@@ -15,40 +15,40 @@ import (
 )
 
 const (
-	// churnStay is how long a client watches on average.
+	// churnStay is the time that a client stays connected on average.
 	churnStay = 2 * time.Second
-	// churnWarmUp is the part of the connections that comes before the baseline.
+	// churnWarmUp is the share of the connections that are made before the baseline.
 	churnWarmUp = 0.05
-	// settleLimit is how long a server may take to come to rest afterwards.
-	settleLimit = 90 * time.Second
-	// settleEvery is how often it is looked at meanwhile.
-	settleEvery = 200 * time.Millisecond
-	// churnGoroutines and churnMemory are how much more than before counts as
-	// the same: a few workers, and what a collector has not given back yet.
+	// settleTimeout bounds the time until a server is idle afterwards.
+	settleTimeout = 90 * time.Second
+	// settleInterval is the time between two readings of the server's usage.
+	settleInterval = 200 * time.Millisecond
+	// churnGoroutines and churnMemory are the accepted growth: some workers, and memory that
+	// the garbage collector has not released yet.
 	churnGoroutines = 10
 	churnMemory     = 16 << 20
 )
 
-// ChurnOptions says how many clients come and go, and in what time.
+// ChurnOptions are the options of Churn.
 type ChurnOptions struct {
 	Nodes       []string
 	Key         string
 	Protocol    string
-	Patients    int // whose places are watched
-	Connections int // in all
+	Patients    int // number of bookings that the clients watch in turn
+	Connections int // total number of connections
 	Duration    time.Duration
 	Progress    func(report.Progress)
 
-	stay, limit time.Duration // the constants, except in tests
+	stay, settleTimeout time.Duration // churnStay and settleTimeout, except in tests
 }
 
-// Churn lets clients connect, watch and leave, and compares the server's memory
-// and goroutines afterwards with those before.
+// Churn lets clients connect, watch and leave, and compares the server's memory and goroutines
+// afterwards with those before.
 func Churn(ctx context.Context, opts ChurnOptions) (*report.Report, error) {
 	if opts.Connections < 1 || opts.Duration <= 0 {
 		return nil, errors.New("connections and duration must be more than zero")
 	}
-	opts.stay, opts.limit = cmp.Or(opts.stay, churnStay), cmp.Or(opts.limit, settleLimit)
+	opts.stay, opts.settleTimeout = cmp.Or(opts.stay, churnStay), cmp.Or(opts.settleTimeout, settleTimeout)
 	queues, err := openStaticQueues(ctx, opts.Nodes, opts.Key, Traffic{Patients: opts.Patients, Protocol: opts.Protocol, Progress: opts.Progress})
 	if err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func Churn(ctx context.Context, opts ChurnOptions) (*report.Report, error) {
 type churn struct {
 	opts      ChurnOptions
 	group     *clientGroup
-	positions []atomic.Int64 // by patient, as the first snapshot showed
+	positions []atomic.Int64 // by patient: the position in the first snapshot
 	started   atomic.Int64
 	finished  atomic.Int64
 }
@@ -77,7 +77,7 @@ func (c *churn) run(ctx context.Context) (*report.Report, error) {
 	stopSamples := samples.Run()
 	stopProgress := report.ShowProgress(c.opts.Progress, func() report.Progress {
 		return report.Progress{
-			Done: c.finished.Load(), Total: int64(c.opts.Connections), What: "clients came and left",
+			Done: c.finished.Load(), Total: int64(c.opts.Connections), What: "clients connected and left",
 			Detail: fmt.Sprintf("%d connected, %d failed attempts, %d wrong", c.group.stats.Connected.Load(), c.group.stats.Failed.Load(), c.group.faultCount()),
 		}
 	})
@@ -91,7 +91,7 @@ func (c *churn) run(ctx context.Context) (*report.Report, error) {
 	result := report.New("churn", started)
 	result.AddSetting("connections", "%d in %v, each for %v on average", c.opts.Connections, c.opts.Duration, c.opts.stay)
 	result.AddSetting("against", "%s (%s)", joinAddresses(c.group.queues.api.Nodes), c.group.queues.traffic.Protocol)
-	result.AddSetting("patients", "%d, who do not move", c.opts.Patients)
+	result.AddSetting("patients", "%d, whose positions do not change", c.opts.Patients)
 	result.AddFigures("the server afterwards",
 		report.Figure{Name: "goroutines more than before", Value: after.Goroutines - before.Goroutines, AtMost: churnGoroutines, Headline: true,
 			Note: fmt.Sprintf("%s before, %s after", report.Number(before.Goroutines), report.Number(after.Goroutines))},
@@ -99,8 +99,8 @@ func (c *churn) run(ctx context.Context) (*report.Report, error) {
 			Note: fmt.Sprintf("resident, %s MB before, %s MB after", report.Number(before.Resident/(1<<20)), report.Number(after.Resident/(1<<20)))},
 	)
 	result.AddFigures("clients",
-		report.Count("came", c.started.Load(), "of them one in twenty before the first look at the server"),
-		report.Count("most at once", c.group.stats.Peak.Load(), ""),
+		report.Count("connected", c.started.Load(), "one in twenty of them before the baseline"),
+		report.Count("most connected at once", c.group.stats.Peak.Load(), ""),
 		report.Count("failed attempts", c.group.stats.Failed.Load(), "each was repeated"),
 		report.Count("snapshots checked", c.group.tally.Snapshots.Load(), ""),
 	)
@@ -130,7 +130,7 @@ func (c *churn) play(ctx context.Context, samples *report.Sampler) (before, afte
 	return before, after, err
 }
 
-// startClients lets clients come one after another, and waits until all have left.
+// startClients starts clients one after another and waits until all have left.
 func (c *churn) startClients(ctx context.Context, n int, pace time.Duration) error {
 	next := time.Now()
 	for range n {
@@ -142,10 +142,10 @@ func (c *churn) startClients(ctx context.Context, n int, pace time.Duration) err
 			return err
 		}
 	}
-	return c.group.await(ctx, settleLimit, "all have left", func() bool { return c.finished.Load() == c.started.Load() })
+	return c.group.await(ctx, settleTimeout, "all have left", func() bool { return c.finished.Load() == c.started.Load() })
 }
 
-// startClient starts one client, which stays for a while.
+// startClient starts one client, which leaves after a random time.
 func (c *churn) startClient(ctx context.Context, number int) error {
 	patient := number % len(c.positions)
 	p := c.group.queues.patients[patient]
@@ -159,12 +159,12 @@ func (c *churn) startClient(ctx context.Context, number int) error {
 		defer c.finished.Add(1)
 		ctx, leave := context.WithCancelCause(ctx)
 		defer leave(nil)
-		defer context.AfterFunc(c.group.ctx, func() { leave(errLeaving) })()
+		defer context.AfterFunc(c.group.ctx, func() { leave(errClientLeaves) })()
 		go func() {
 			select {
 			case <-v.subscribed:
 				if client.Pause(ctx, stay) == nil {
-					leave(errLeaving)
+					leave(errClientLeaves)
 				}
 			case <-ctx.Done():
 			}
@@ -184,7 +184,7 @@ type churnClient struct {
 	subscribed chan struct{}
 }
 
-// OnSnapshot implements listener.
+// OnSnapshot implements client.Listener.
 func (v *churnClient) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
 	done = v.stationaryClient.OnSnapshot(data, asked, got)
 	select {
@@ -194,11 +194,11 @@ func (v *churnClient) OnSnapshot(data []byte, asked, got time.Time) (done bool) 
 	return done
 }
 
-// settle waits until the server is at rest: as before, or no longer changing.
+// settle waits until the server's usage is as before, or no longer changes.
 func (c *churn) settle(ctx context.Context, before *client.Usage) (client.Usage, error) {
 	var last client.Usage
 	same := 0
-	for until := time.Now().Add(c.opts.limit); ; {
+	for until := time.Now().Add(c.opts.settleTimeout); ; {
 		now, err := c.group.queues.api.Usage(ctx)
 		if err != nil {
 			return client.Usage{}, err
@@ -215,7 +215,7 @@ func (c *churn) settle(ctx context.Context, before *client.Usage) (client.Usage,
 			return now, nil
 		}
 		last = now
-		if err := client.Pause(ctx, settleEvery); err != nil {
+		if err := client.Pause(ctx, settleInterval); err != nil {
 			return client.Usage{}, err
 		}
 	}

@@ -14,10 +14,10 @@ import (
 	"nowserving/loadtest/report"
 )
 
-// attemptsAtOnce is how many of a crowd connect at the same time at first.
-const attemptsAtOnce = 200
+// concurrentAttempts is the number of clients that connect at the same time at the start.
+const concurrentAttempts = 200
 
-// clientGroup is many clients in this process, each with a booking of its own.
+// clientGroup are clients in this process, each with its own booking.
 type clientGroup struct {
 	queues *patientQueues
 	stats  client.Stats
@@ -27,7 +27,7 @@ type clientGroup struct {
 	wg     sync.WaitGroup
 }
 
-var errLeaving = errors.New("the client leaves")
+var errClientLeaves = errors.New("the client leaves")
 
 func newClientGroup(queues *patientQueues) *clientGroup {
 	g := &clientGroup{queues: queues, tally: queues.tally}
@@ -35,13 +35,13 @@ func newClientGroup(queues *patientQueues) *clientGroup {
 	return g
 }
 
-// close cuts all clients off for good.
+// close disconnects all clients for good.
 func (g *clientGroup) close() {
-	g.stop(errLeaving)
+	g.stop(errClientLeaves)
 	g.wg.Wait()
 }
 
-// newConnection is the connection of one patient.
+// newConnection returns the connection of one patient.
 func (g *clientGroup) newConnection(i int, p *joinedPatient, to client.Listener) (*client.Connection, error) {
 	kind, err := client.ParseProtocol(g.queues.traffic.Protocol)
 	if err != nil {
@@ -55,7 +55,7 @@ func (g *clientGroup) newConnection(i int, p *joinedPatient, to client.Listener)
 	return conn, nil
 }
 
-// run keeps a link alive until the crowd is closed.
+// run keeps a connection open until the group is closed.
 func (g *clientGroup) run(conn *client.Connection, booking string) {
 	g.wg.Go(func() {
 		var end *client.TerminalError
@@ -65,14 +65,14 @@ func (g *clientGroup) run(conn *client.Connection, booking string) {
 	})
 }
 
-// connectAll lets all clients connect, not too many at once, and waits until
-// each has come to something. It returns when all are subscribed.
+// connectAll connects all clients, concurrentAttempts at a time, and waits until they are
+// subscribed.
 func (g *clientGroup) connectAll(ctx context.Context, links []*client.Connection, progress func(report.Progress)) error {
 	stop := report.ShowProgress(progress, func() report.Progress {
 		return report.Progress{Done: g.stats.Connected.Load(), Total: int64(len(links)), What: "clients connected"}
 	})
 	defer stop()
-	gate := make(chan struct{}, attemptsAtOnce)
+	gate := make(chan struct{}, concurrentAttempts)
 	for i, conn := range links {
 		select {
 		case gate <- struct{}{}:
@@ -82,24 +82,24 @@ func (g *clientGroup) connectAll(ctx context.Context, links []*client.Connection
 		conn.Attempted = sync.OnceFunc(func() { <-gate })
 		g.run(conn, g.queues.patients[i].booking)
 	}
-	return g.await(ctx, openingLimit, fmt.Sprintf("%d clients are connected", len(links)), func() bool {
+	return g.await(ctx, connectTimeout, fmt.Sprintf("%d clients are connected", len(links)), func() bool {
 		return g.stats.Connected.Load() == int64(len(links))
 	})
 }
 
-// pollEvery is how often a scenario looks whether it has got where it wants.
-const pollEvery = 10 * time.Millisecond
+// pollInterval is the time between two checks of a condition.
+const pollInterval = 10 * time.Millisecond
 
-// errTooLong says that something did not happen in time.
-var errTooLong = errors.New("took too long")
+// errTimeout says that a condition did not become true in time.
+var errTimeout = errors.New("timeout")
 
-// await waits until something is true.
+// await waits until done returns true.
 func (g *clientGroup) await(ctx context.Context, limit time.Duration, what string, done func() bool) error {
 	for until := time.Now().Add(limit); !done(); {
 		if time.Now().After(until) {
-			return fmt.Errorf("%w: not after %v that %s (%d now, %d attempts failed)", errTooLong, limit, what, g.stats.Connected.Load(), g.stats.Failed.Load())
+			return fmt.Errorf("%w after %v: not %s (%d connected, %d attempts failed)", errTimeout, limit, what, g.stats.Connected.Load(), g.stats.Failed.Load())
 		}
-		if err := client.Pause(ctx, pollEvery); err != nil {
+		if err := client.Pause(ctx, pollInterval); err != nil {
 			return err
 		}
 	}
@@ -111,7 +111,7 @@ func (g *clientGroup) fault(kind check.FaultKind, booking, format string, args .
 	g.tally.AddFault(kind, booking, format, args...)
 }
 
-// faults sums up what was wrong.
+// faults returns the number of faults of each kind.
 func (g *clientGroup) faults() *report.Faults {
 	f := g.tally.Faults()
 	f.FailedRequests = g.queues.api.Requests.Failed.Load()
@@ -119,12 +119,12 @@ func (g *clientGroup) faults() *report.Faults {
 	return &f
 }
 
-// faultCount counts the faults so far.
+// faultCount returns the number of faults so far.
 func (g *clientGroup) faultCount() int64 {
 	return g.tally.Total.Load() + g.queues.api.Requests.Failed.Load() + g.stats.Refused.Load()
 }
 
-// readSnapshot returns the place that a snapshot shows, and checks the rest of it.
+// readSnapshot returns the position in a snapshot and checks its other fields.
 func (g *clientGroup) readSnapshot(p *joinedPatient, data []byte) (place int, ok bool) {
 	g.tally.Snapshots.Add(1)
 	g.tally.Checked.Add(1)
@@ -144,20 +144,20 @@ func (g *clientGroup) readSnapshot(p *joinedPatient, data []byte) (place int, ok
 	return 0, false
 }
 
-// stationaryClient is a client of somebody whose place does not change.
+// stationaryClient is the client of a patient whose position does not change.
 type stationaryClient struct {
 	group    *clientGroup
 	number   int
 	patient  *joinedPatient
-	position int // the first that was shown
+	position int // position in the first snapshot
 	lost     time.Time
-	// onReconnect, if set, is called when a snapshot has come after the connection was
-	// lost, and tells whether it showed the right place.
+	// onReconnect, if set, is called for the first snapshot after a lost connection. right
+	// reports whether its position is correct.
 	onReconnect func(right bool, lost, got time.Time)
 	drops       *atomic.Int64
 }
 
-// OnSnapshot implements listener.
+// OnSnapshot implements client.Listener.
 func (s *stationaryClient) OnSnapshot(data []byte, _, got time.Time) (done bool) {
 	place, ok := s.group.readSnapshot(s.patient, data)
 	switch {
@@ -175,27 +175,27 @@ func (s *stationaryClient) OnSnapshot(data []byte, _, got time.Time) (done bool)
 	return false
 }
 
-// OnPosition implements listener.
+// OnPosition implements client.Listener.
 func (s *stationaryClient) OnPosition(p client.PositionUpdate, _ time.Time) (done bool) {
 	s.group.tally.Checked.Add(1)
 	if p.Position == s.position {
-		s.group.fault(check.Duplicate, s.patient.booking, "told position %d again", p.Position)
+		s.group.fault(check.Duplicate, s.patient.booking, "received position %d again", p.Position)
 	} else {
-		s.group.fault(check.WrongPosition, s.patient.booking, "told position %d, truth is %d", p.Position, s.position)
+		s.group.fault(check.WrongPosition, s.patient.booking, "received position %d, truth is %d", p.Position, s.position)
 	}
 	return false
 }
 
-// OnPublication implements listener.
+// OnPublication implements client.Listener.
 func (s *stationaryClient) OnPublication(data []byte, _ time.Time) (done bool) {
-	s.group.fault(check.WrongNews, s.patient.booking, "told %.100s, truth is that nothing happened", data)
+	s.group.fault(check.WrongNews, s.patient.booking, "received %.100s, truth is that nothing happened", data)
 	return false
 }
 
-// OnDisconnect implements listener.
+// OnDisconnect implements client.Listener.
 func (s *stationaryClient) OnDisconnect(at time.Time) {
 	if s.group.ctx.Err() != nil {
-		return // it was told to leave
+		return // the group was closed
 	}
 	s.lost = at
 	if s.drops != nil {

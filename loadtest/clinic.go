@@ -14,13 +14,13 @@ import (
 	"nowserving/loadtest/client"
 )
 
-// DoctorPhone is the phone number with which the doctor of a demo clinic signs
-// in: the room that nobody plays.
+// DoctorPhone is the phone number with which the doctor of the unsimulated room of a demo
+// clinic signs in.
 const DoctorPhone = "+966500000100"
 
-// Clinic is a seeded clinic on a running server that lives a simulated day:
-// patients come and doctors take them, all through the public API. One room is
-// left to whoever watches.
+// Clinic is a seeded clinic on a running server with a simulated day: patients arrive and
+// doctors serve them, all through the public API. One room is not simulated, so that the user
+// can serve it.
 type Clinic struct {
 	OrganizationID string
 	// DisplayPath is the path of the waiting-room screen, with its token.
@@ -33,27 +33,27 @@ type Clinic struct {
 	rooms []room
 }
 
-// room is a resource that is played.
+// room is a simulated resource.
 type room struct {
 	id      string
-	minutes float64 // of a visit, on average
+	minutes float64 // average minutes of a visit
 }
 
-// offer is a type of the clinic and how many of a hundred patients want it.
-type offer struct {
+// clinicService is a booking type of the clinic. share is the percentage of patients who want
+// it.
+type clinicService struct {
 	name, nameAr string
 	minutes      int
 	share        int
 }
 
-var offers = []offer{
+var clinicServices = []clinicService{
 	{"General consultation", "استشارة عامة", 10, 50},
 	{"Laboratory", "المختبر", 5, 30},
 	{"Pharmacy", "الصيدلية", 3, 20},
 }
 
-// roomPlan names the resources, the index of the offer each serves, and whether
-// it is played.
+// roomPlan has the resources, the index of the service of each, and whether it is simulated.
 var roomPlan = []struct {
 	name, nameAr string
 	service      int
@@ -72,19 +72,19 @@ var (
 )
 
 const (
-	// arrivalEvery is the mean time between two patients, in simulated minutes.
-	arrivalEvery = 2.6
-	// maxWaiting keeps the demo's waiting room from overflowing.
+	// arrivalMinutes is the mean time between two arrivals, in simulated minutes.
+	arrivalMinutes = 2.6
+	// maxWaiting is the number of waiting patients at which arrivals pause.
 	maxWaiting = 40
-	// noShows of a hundred called patients do not come.
-	noShows = 6
+	// noShowPercent is the percentage of called patients who do not come.
+	noShowPercent = 6
 )
 
-// OpenClinic makes the clinic's organization, services, rooms and screen.
-// speed is how many simulated minutes pass in a real one.
+// OpenClinic creates the clinic's organization, services, rooms and screen. speed is the
+// number of simulated minutes in a real one.
 func OpenClinic(ctx context.Context, url, key string, speed float64, log *slog.Logger) (*Clinic, error) {
 	if speed <= 0 {
-		return nil, errors.New("the speed of a simulated day is larger than 0")
+		return nil, errors.New("the speed of a simulated day must be more than zero")
 	}
 	c := &Clinic{api: client.NewAPI([]string{url}, key, client.NewRequestStats()), speed: speed, log: log}
 	var org client.Envelope[client.Created]
@@ -94,7 +94,7 @@ func OpenClinic(ctx context.Context, url, key string, speed float64, log *slog.L
 		return nil, err
 	}
 	c.OrganizationID, c.api.Tenant = org.Result.ID, org.Result.ID
-	for _, s := range offers {
+	for _, s := range clinicServices {
 		var t client.Envelope[client.Created]
 		err := c.api.Call(ctx, "create type", http.MethodPost, "/management/types", map[string]any{
 			"name": s.name, "name_translations": map[string]string{"en": s.name, "ar": s.nameAr},
@@ -118,7 +118,7 @@ func OpenClinic(ctx context.Context, url, key string, speed float64, log *slog.L
 			return nil, err
 		}
 		if plan.played {
-			c.rooms = append(c.rooms, room{r.Result.ID, float64(offers[plan.service].minutes)})
+			c.rooms = append(c.rooms, room{r.Result.ID, float64(clinicServices[plan.service].minutes)})
 		}
 	}
 	var display client.Envelope[struct {
@@ -133,7 +133,7 @@ func OpenClinic(ctx context.Context, url, key string, speed float64, log *slog.L
 	return c, nil
 }
 
-// Live lets patients come and doctors work until ctx ends.
+// Live simulates arrivals and doctors until ctx ends.
 func (c *Clinic) Live(ctx context.Context) {
 	defer c.api.Close()
 	var wg sync.WaitGroup
@@ -144,21 +144,21 @@ func (c *Clinic) Live(ctx context.Context) {
 	wg.Wait()
 }
 
-// minutes waits for simulated minutes; it returns false when ctx ends.
+// minutes waits for simulated minutes. It returns false if ctx ends.
 func (c *Clinic) minutes(ctx context.Context, n float64) bool {
 	return client.Pause(ctx, time.Duration(n/c.speed*float64(time.Minute))) == nil
 }
 
 func (c *Clinic) arrivals(ctx context.Context) {
 	opened := time.Now()
-	for range 6 { // the first were there before the doors opened
+	for range 6 { // patients who arrived before opening
 		c.arrive(ctx)
 	}
 	for {
-		// Two waves a day: a morning and an afternoon, the rest is quieter.
+		// Arrivals peak in the morning and in the afternoon.
 		hours := time.Since(opened).Hours() * c.speed
 		wave := 1 + 0.5*math.Sin(hours*math.Pi/2)
-		if !c.minutes(ctx, mathrand.ExpFloat64()*arrivalEvery/wave) { //nolint:gosec // a play, not a secret
+		if !c.minutes(ctx, mathrand.ExpFloat64()*arrivalMinutes/wave) { //nolint:gosec // simulation, not a secret
 			return
 		}
 		c.arrive(ctx)
@@ -169,8 +169,8 @@ func (c *Clinic) arrive(ctx context.Context) {
 	var waiting client.Envelope[[]struct {
 		PendingCount int `json:"pendingCount"`
 	}]
-	if err := c.api.Call(ctx, "count who waits", http.MethodPost, "/availability/types", map[string]any{}, &waiting, false); err != nil {
-		c.say(ctx, err)
+	if err := c.api.Call(ctx, "count waiting patients", http.MethodPost, "/availability/types", map[string]any{}, &waiting, false); err != nil {
+		c.logError(ctx, err)
 		return
 	}
 	total := 0
@@ -181,22 +181,22 @@ func (c *Clinic) arrive(ctx context.Context) {
 		return
 	}
 	priority := 0
-	if mathrand.IntN(25) == 0 { //nolint:gosec // a play, not a secret
+	if mathrand.IntN(25) == 0 { //nolint:gosec // simulation, not a secret
 		priority = 10
 	}
-	c.say(ctx, c.api.Call(ctx, "join", http.MethodPut, "/management/scheduling/new", map[string]any{
+	c.logError(ctx, c.api.Call(ctx, "join", http.MethodPut, "/management/scheduling/new", map[string]any{
 		"type": c.types[pick()], "assign": false, "priority": priority,
 		"customerIdentifier": map[string]string{
-			"firstName": firstNames[mathrand.IntN(len(firstNames))], //nolint:gosec // a play, not a secret
-			"lastName":  lastNames[mathrand.IntN(len(lastNames))],   //nolint:gosec // a play, not a secret
+			"firstName": firstNames[mathrand.IntN(len(firstNames))], //nolint:gosec // simulation, not a secret
+			"lastName":  lastNames[mathrand.IntN(len(lastNames))],   //nolint:gosec // simulation, not a secret
 		},
 	}, nil, false))
 }
 
-// pick chooses a service by its share.
+// pick returns a random service by its share.
 func pick() int {
-	n := mathrand.IntN(100) //nolint:gosec // a play, not a secret
-	for i, s := range offers {
+	n := mathrand.IntN(100) //nolint:gosec // simulation, not a secret
+	for i, s := range clinicServices {
 		if n -= s.share; n < 0 {
 			return i
 		}
@@ -204,7 +204,7 @@ func pick() int {
 	return 0
 }
 
-// work is one doctor's day: take the next, wait for them to come, serve, end.
+// work simulates one doctor: take the next patient, wait for them, serve, end.
 func (c *Clinic) work(ctx context.Context, r room) {
 	for ctx.Err() == nil {
 		var next client.Envelope[client.Booking]
@@ -213,32 +213,32 @@ func (c *Clinic) work(ctx context.Context, r room) {
 			err = nil
 		}
 		if err != nil || next.Result.ID == "" {
-			c.say(ctx, err)
+			c.logError(ctx, err)
 			if !c.minutes(ctx, 1) {
 				return
 			}
 			continue
 		}
-		if !c.minutes(ctx, 0.5+mathrand.Float64()) { //nolint:gosec // a play, not a secret
+		if !c.minutes(ctx, 0.5+mathrand.Float64()) { //nolint:gosec // simulation, not a secret
 			return
 		}
 		body := map[string]string{"bookingId": next.Result.ID}
-		if mathrand.IntN(100) < noShows { //nolint:gosec // a play, not a secret
-			c.say(ctx, c.api.Call(ctx, "no-show", http.MethodPost, "/management/bookings/noShow", body, nil, true))
+		if mathrand.IntN(100) < noShowPercent { //nolint:gosec // simulation, not a secret
+			c.logError(ctx, c.api.Call(ctx, "no-show", http.MethodPost, "/management/bookings/noShow", body, nil, true))
 			continue
 		}
-		c.say(ctx, c.api.Call(ctx, "start", http.MethodPost, "/management/bookings/start", body, nil, true))
-		if !c.minutes(ctx, r.minutes*math.Exp(mathrand.NormFloat64()*0.4)*0.9) { //nolint:gosec // a play, not a secret
+		c.logError(ctx, c.api.Call(ctx, "start", http.MethodPost, "/management/bookings/start", body, nil, true))
+		if !c.minutes(ctx, r.minutes*math.Exp(mathrand.NormFloat64()*0.4)*0.9) { //nolint:gosec // simulation, not a secret
 			return
 		}
-		c.say(ctx, c.api.Call(ctx, "end", http.MethodPost, "/management/bookings/end", body, nil, true))
+		c.logError(ctx, c.api.Call(ctx, "end", http.MethodPost, "/management/bookings/end", body, nil, true))
 	}
 }
 
-// say reports what went wrong and lets the day go on: somebody who watches may
-// have changed the same booking.
-func (c *Clinic) say(ctx context.Context, err error) {
+// logError logs an error and lets the day go on, because the user may have changed the same
+// booking.
+func (c *Clinic) logError(ctx context.Context, err error) {
 	if err != nil && ctx.Err() == nil {
-		c.log.Warn("the simulated day", "error", fmt.Sprint(err))
+		c.log.Warn("simulated day: request failed", "error", fmt.Sprint(err))
 	}
 }

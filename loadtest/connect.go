@@ -11,12 +11,12 @@ import (
 	"nowserving/loadtest/report"
 )
 
-// ConnectOptions says how many clients to connect to which servers.
+// ConnectOptions are the options of Connect.
 type ConnectOptions struct {
 	Nodes       []string
 	Key         string
 	Connections int
-	// Idle is how long they do nothing.
+	// Idle is the time in which the clients are idle.
 	Idle time.Duration
 	// Processes, Protocol and Progress are those of Traffic.
 	Processes int
@@ -24,8 +24,8 @@ type ConnectOptions struct {
 	Progress  func(report.Progress)
 }
 
-// Connect connects many clients, each with its own subscription, lets them do
-// nothing and measures what each costs the server.
+// Connect connects clients, each with its own subscription, leaves them idle and measures what
+// each costs the server.
 func Connect(ctx context.Context, opts ConnectOptions) (*report.Report, error) {
 	if opts.Idle <= 0 {
 		return nil, errors.New("idle must be more than zero")
@@ -75,24 +75,24 @@ func Connect(ctx context.Context, opts ConnectOptions) (*report.Report, error) {
 		return nil, err
 	}
 	news, links := r.departures.Next()
-	if r.outcome, err = r.workers.conclude(news, links); err != nil {
+	if r.result, err = r.workers.conclude(news, links); err != nil {
 		return nil, err
 	}
 
 	n := float64(opts.Connections)
 	result := report.New("connect", started)
-	result.AddSetting("connections", "%d, each with a subscription of its own", opts.Connections)
+	result.AddSetting("connections", "%d, each with its own subscription", opts.Connections)
 	result.AddSetting("protocol", "%s", t.Protocol)
 	result.AddSetting("clients", "in %d processes on %d cores", t.Processes, runtime.NumCPU())
 	result.AddFigures("an idle connection",
-		report.Figure{Name: "resident per idle connection", Value: (after.Resident - empty.Resident) / n / 1024, Unit: "KB", Headline: true, Note: "resident memory of the server, less what it was before"},
-		report.Figure{Name: "resident per connection at first", Value: (before.Resident - empty.Resident) / n / 1024, Unit: "KB", Note: "what connecting leaves behind included; both are low if the server had memory to spare"},
+		report.Figure{Name: "resident per idle connection", Value: (after.Resident - empty.Resident) / n / 1024, Unit: "KB", Headline: true, Note: "resident memory of the server, minus that before"},
+		report.Figure{Name: "resident per connection right after connecting", Value: (before.Resident - empty.Resident) / n / 1024, Unit: "KB", Note: "includes memory left over from connecting; both are low if the server had free memory"},
 		report.Figure{Name: "goroutines per idle connection", Value: (after.Goroutines - empty.Goroutines) / n},
 		report.Figure{Name: "CPU while idle", Value: 1000 * (after.CPU - before.CPU) / time.Since(idle).Seconds(), Unit: "ms/s", Note: "of the whole server"},
 	)
 	result.AddFigures("the server",
 		report.Figure{Name: "resident before", Value: empty.Resident / (1 << 20), Unit: "MB"},
-		report.Figure{Name: "resident when all were connected", Value: before.Resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "resident with all connected", Value: before.Resident / (1 << 20), Unit: "MB"},
 		report.Figure{Name: "resident after the idle time", Value: after.Resident / (1 << 20), Unit: "MB"},
 	)
 	result.AddFigures("connecting",
@@ -103,10 +103,10 @@ func Connect(ctx context.Context, opts ConnectOptions) (*report.Report, error) {
 		report.Count("reconnects", r.status.Reconnects, ""),
 	)
 	queues.api.Requests.AddTo(result)
-	found := r.outcome.Faults
+	found := r.result.Faults
 	found.Add(queues.tally.Faults())
 	found.FailedRequests = queues.api.Requests.Failed.Load()
-	result.Faults, result.Problems = &found, append(queues.tally.Problems(), r.outcome.Problems...)
+	result.Faults, result.Problems = &found, append(queues.tally.Problems(), r.result.Problems...)
 	result.Conclude()
 	return result, nil
 }

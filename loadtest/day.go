@@ -9,43 +9,42 @@ import (
 	"nowserving/loadtest/report"
 )
 
-// DefaultDaySpeed makes twelve hours of a clinic pass in two minutes.
+// DefaultDaySpeed is the default speed: twelve hours in two minutes.
 const DefaultDaySpeed = 360
 
 const dayScenario = "day"
 
-// DayOptions says what day to make up and against which servers to play it.
+// DayOptions are the options of Day.
 type DayOptions struct {
-	// Visits is how many patients come; some go on to another service.
+	// Visits is the number of patients that arrive. Some go on to another service.
 	Visits int
-	// Seed chooses the day: the same seed gives the same one.
+	// Seed selects the day. The same seed gives the same day.
 	Seed uint64
-	// Nodes, Key, Speed, Protocol, Bound and Progress are as for a replay.
+	// Nodes, Key, Speed, Protocol, Bound and Progress are those of ReplayOptions.
 	Nodes    []string
 	Key      string
 	Speed    float64
 	Protocol string
 	Bound    time.Duration
 	Progress func(report.Progress)
-	// Code is the server's fixed one-time code. With it, half of the patients
-	// sign in and join by phone; without it, the desk makes every join.
+	// Code is the server's fixed one-time code. With it, half of the patients sign in and join
+	// by phone. Without it, the staff makes every join.
 	Code string
-	// RollingRestart, if set, restarts the nodes while the day is played.
+	// RollingRestart, if set, restarts the nodes during the day.
 	RollingRestart *RollingRestart
 
-	recallPause time.Duration // the constant, except in tests
+	recallPause time.Duration // the constant recallPause, except in tests
 }
 
-// Day plays a made-up day: arrivals follow the hour, half of the patients join
-// by phone, some step aside and come back, leave, do not come when called, or
-// move on to another service. What every client is told is checked as in a
-// replay.
+// Day runs a generated day: arrivals follow the hour, half of the patients join by phone, and
+// some are held and return, leave, do not come when called, or go on to another service. What
+// every client receives is checked as in Replay.
 func Day(ctx context.Context, opts DayOptions) (*report.Report, error) {
 	day, err := generateDay(opts.Visits, opts.Seed)
 	if err != nil {
 		return nil, err
 	}
-	trace := &Trace{Name: fmt.Sprintf("made up, %d visits, seed %d", opts.Visits, opts.Seed)}
+	trace := &Trace{Name: fmt.Sprintf("generated, %d visits, seed %d", opts.Visits, opts.Seed)}
 	for _, plan := range day {
 		trace.Visits = append(trace.Visits, plan.Visit)
 	}
@@ -57,19 +56,20 @@ func Day(ctx context.Context, opts DayOptions) (*report.Report, error) {
 		return nil, err
 	}
 	defer r.close()
-	// Who joins late and is moved on may do so after midnight; it is one day all the same.
+	// A patient who goes on to another service may join it after midnight. It still belongs to
+	// the day.
 	r.days, r.total = r.days[:1], int64(len(day))
 	r.plans = func(string) []visitPlan { return day }
 	return r.run(ctx, dayScenario)
 }
 
-// fillDay adds what a replay does not have.
+// fillDay adds the figures that a replay does not have.
 func (r *replay) fillDay(result *report.Report) {
-	again := fmt.Sprintf("called again %d times; %d calls more were refused, rightly, for being too soon", r.recalls.Load(), r.refusedRecalls.Load())
+	again := fmt.Sprintf("called again %d times; %d more recalls were correctly refused as too soon", r.recalls.Load(), r.refusedRecalls.Load())
 	result.AddFigures("visits",
-		report.Count("joined by phone", r.joinedByPhone.Load(), "after signing in; the desk made every other join"),
-		report.Count("stepped aside", r.held.Load(), "for a while, or until they left"),
+		report.Count("joined by phone", r.joinedByPhone.Load(), "after signing in; the staff made the other joins"),
+		report.Count("held", r.held.Load(), "until they returned or left"),
 		report.Count("did not come", r.noShows.Load(), again),
-		report.Count("moved on", r.transferred.Load(), "to another service: one visit ended, the next began"),
+		report.Count("transferred", r.transferred.Load(), "to another service: one visit ended, the next began"),
 	)
 }

@@ -55,15 +55,15 @@ func TestDayFindsNothingWrongWithATruthfulServer(t *testing.T) {
 			}
 			require.Equal(t, len(day), counted(t, result, "visits"))
 			require.Equal(t, 150+moved, counted(t, result, "visits"))
-			require.Equal(t, moved, counted(t, result, "moved on"))
+			require.Equal(t, moved, counted(t, result, "transferred"))
 			require.Equal(t, noShows, counted(t, result, "did not come"))
-			require.Equal(t, held, counted(t, result, "stepped aside"))
+			require.Equal(t, held, counted(t, result, "held"))
 			require.Equal(t, left, counted(t, result, "left"))
 			require.Equal(t, phones, counted(t, result, "joined by phone"))
 			require.Equal(t, len(day)-left-noShows, counted(t, result, "served"))
 			require.Equal(t, phones, timed(t, result, "request join by phone"))
 			require.Equal(t, len(day)-phones, timed(t, result, "request join"))
-			require.Regexp(t, `called again 0 times; [1-9][0-9]* calls more were refused, rightly`, result.Figure("did not come").Note)
+			require.Regexp(t, `called again 0 times; [1-9][0-9]* more recalls were correctly refused`, result.Figure("did not come").Note)
 		})
 	}
 }
@@ -78,7 +78,7 @@ func TestDayCallsAgainWhereItMay(t *testing.T) {
 	s := newFake(t)
 	result := playDay(t, s, func(opts *DayOptions) { opts.recallPause, s.recallAfter = time.Nanosecond, 0 })
 	require.True(t, result.OK, "%+v", result.Problems)
-	require.Regexp(t, `called again [1-9][0-9]* times; 0 calls more`, result.Figure("did not come").Note)
+	require.Regexp(t, `called again [1-9][0-9]* times; 0 more recalls`, result.Figure("did not come").Note)
 }
 
 func TestDayReportsPlantedFaults(t *testing.T) {
@@ -177,7 +177,7 @@ func TestMadeUpDayIsALikelyOne(t *testing.T) {
 		}
 	}
 	share := func(what func(visitPlan) bool) float64 { return float64(told(day, what)) / float64(len(day)) }
-	require.InDelta(t, notComing, share(func(plan visitPlan) bool { return plan.noShow }), 0.02)
+	require.InDelta(t, noShowShare, share(func(plan visitPlan) bool { return plan.noShow }), 0.02)
 	require.InDelta(t, 0.4, share(func(plan visitPlan) bool { return plan.phone }), 0.06)
 	require.Positive(t, share(func(plan visitPlan) bool { return !plan.held.IsZero() && plan.returned.IsZero() }), "some leave while held")
 

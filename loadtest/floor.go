@@ -21,24 +21,23 @@ import (
 )
 
 const (
-	// floorBlock is how many connections a writer takes at a time.
+	// floorBlock is the number of connections that a writer takes at a time.
 	floorBlock = 64
-	// defaultWriters is how many writers there are.
+	// defaultWriters is the number of writers.
 	defaultWriters = 2
 )
 
-// FloorOptions says what traffic to play over bare sockets.
+// FloorOptions are the options of Floor.
 type FloorOptions struct {
 	Traffic
-	// Writers is how many goroutines write; 2 if zero.
+	// Writers is the number of goroutines that write. Default 2.
 	Writers int
 }
 
-// Floor measures what this machine needs to write positions to sockets and does
-// nothing else: no HTTP, no database, no subscriptions. Another process writes
-// the same bytes that a server would, once to each connection and round, and the
-// clients are the same as in the other scenarios. No server can be faster than
-// that without writing less.
+// Floor measures what this machine needs to write positions to sockets and does nothing else:
+// no HTTP, no database, no subscriptions. Another process writes the same bytes that a server
+// would write, once to each connection in each round. The clients are the same as in the other
+// scenarios. A server can be faster only if it writes less.
 func Floor(ctx context.Context, opts FloorOptions) (*report.Report, error) {
 	return floor(ctx, opts, true)
 }
@@ -78,8 +77,8 @@ func (opts FloorOptions) open(ctx context.Context, process bool) (_ *trafficRun,
 			end()
 		}
 	}()
-	// Nobody leaves the queue here: everybody starts so far back that the run
-	// does not bring them to its head.
+	// No patient reaches the front of the queue: the ranks start beyond the patients called in
+	// the run.
 	seats := opts.placements()
 	for i := range seats {
 		seats[i].rank += opts.heads()
@@ -92,7 +91,7 @@ func (opts FloorOptions) open(ctx context.Context, process bool) (_ *trafficRun,
 	}
 	r.serve = func(_ context.Context, queue, _ int) error {
 		r.departures.Record(queue, time.Now())
-		ahead := 1 // the next round is known when one is written
+		ahead := 1 // the next round is known before the last is written
 		if r.traffic.Rate > 0 || r.traffic.Burst > 0 {
 			ahead = opts.heads()
 		}
@@ -126,9 +125,9 @@ func (opts FloorOptions) open(ctx context.Context, process bool) (_ *trafficRun,
 	return r, end, awaitBare(ctx, server, len(links))
 }
 
-// awaitBare waits until the sockets' other ends have been accepted.
+// awaitBare waits until the server has accepted all connections.
 func awaitBare(ctx context.Context, server *worker, links int) error {
-	for until := time.Now().Add(openingLimit); ; {
+	for until := time.Now().Add(connectTimeout); ; {
 		answer, err := server.send(command{Bare: &bareCommand{}})
 		if err != nil {
 			return err
@@ -145,30 +144,30 @@ func awaitBare(ctx context.Context, server *worker, links int) error {
 	}
 }
 
-// bareBooking is an id of the usual length.
+// bareBooking returns a booking ID of the usual length.
 func bareBooking(patient int) string { return fmt.Sprintf("b%019d", patient) }
 
-// bareCommand asks a worker to be the server that only writes.
+// bareCommand starts or controls the server that only writes.
 type bareCommand struct {
 	Listen      bool             `json:"listen,omitempty"`
 	Writers     int              `json:"writers,omitempty"`
 	Protocol    string           `json:"protocol,omitempty"`
 	Connections []bareConnection `json:"phones,omitempty"`
-	// Serve is how many heads of a queue have been served. The answer comes when
-	// no more than Ahead of them are still to be written.
+	// Serve is the number of patients called in a queue. The reply is sent when at most Ahead
+	// of them have not been written yet.
 	Serve int `json:"serve,omitempty"`
 	Queue int `json:"queue,omitempty"`
 	Ahead int `json:"ahead,omitempty"`
 }
 
-// bareReply is its answer.
+// bareReply is the reply to a bareCommand.
 type bareReply struct {
 	Address   string  `json:"address,omitempty"`
 	Connected int     `json:"connected"`
-	CPU       float64 `json:"cpu"` // seconds used so far
+	CPU       float64 `json:"cpu"` // CPU seconds used so far
 }
 
-// bareConnection is one connection and who is watched over it.
+// bareConnection is one connection and the bookings it watches.
 type bareConnection struct {
 	Queue    int      `json:"queue"`
 	Bookings []string `json:"bookings"`
@@ -255,7 +254,7 @@ func listenBare(ctx context.Context, c *bareCommand) (*bareServer, error) {
 	return b, nil
 }
 
-// accept takes connections. Each says which phone it is.
+// accept accepts connections. The first bytes of each are its number.
 func (b *bareServer) accept() {
 	for {
 		conn, err := b.listener.Accept()
@@ -304,8 +303,8 @@ func (b *bareServer) serve(queue, heads, ahead int) error {
 	return b.err
 }
 
-// write does rounds as long as there is something to tell: the newest state of
-// one queue to everybody in it.
+// write writes rounds while a queue has changed: the newest state of one queue to all its
+// connections.
 func (b *bareServer) write() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -327,7 +326,7 @@ func (b *bareServer) write() {
 	}
 }
 
-// nextQueue picks a queue that has something to tell, each in its turn.
+// nextQueue returns the next queue that has changed, in turn.
 func (b *bareServer) nextQueue(turn int) *bareQueue {
 	for i := range b.queues {
 		if q := &b.queues[(turn+i)%len(b.queues)]; q.written < q.served {
@@ -364,7 +363,7 @@ func (b *bareServer) round(phones []int, served int) error {
 	return errors.Join(errs...)
 }
 
-// frame puts the positions of everybody on a phone into one frame.
+// frame encodes the positions of a connection in one frame.
 func (b *bareServer) frame(payload, frame []byte, phone, served int) ([]byte, []byte) {
 	p := &b.connections[phone]
 	var data [192]byte

@@ -36,12 +36,12 @@ func TestFloorRefusesBadOptions(t *testing.T) {
 	require.ErrorContains(t, err, "0 patients are too few")
 }
 
-func TestWorkAnswersEveryOrder(t *testing.T) {
+func TestWorkAnswersEveryCommand(t *testing.T) {
 	var out bytes.Buffer
 	in := `{"truth":{"until":1}}` + "\n" + `{"bare":{"serve":1}}` + "\n" + `{"fleet":{"nodes":["http://127.0.0.1:1"]}}` + "\n"
 	require.NoError(t, Work(t.Context(), bytes.NewBufferString(in), &out))
 	require.Equal(t, 3, bytes.Count(out.Bytes(), []byte("\n")))
-	require.Contains(t, out.String(), "an order before there is a fleet")
+	require.Contains(t, out.String(), "the first command must start a checker")
 	require.Contains(t, out.String(), "nothing listens yet")
-	require.ErrorContains(t, Work(t.Context(), bytes.NewBufferString("no order"), io.Discard), "read an order")
+	require.ErrorContains(t, Work(t.Context(), bytes.NewBufferString("no order"), io.Discard), "read a command")
 }

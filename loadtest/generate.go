@@ -11,10 +11,10 @@ import (
 	"nowserving/loadtest/check"
 )
 
-// generatedService describes one service of a synthetic clinic.
+// generatedService is one service of a generated clinic.
 type generatedService struct {
 	name    string
-	share   float64 // of all visits
+	share   float64 // share of all visits
 	doctors int
 	minutes float64 // median service time
 	spread  float64 // sigma of the logarithm of the service time
@@ -26,21 +26,21 @@ var generatedServices = []generatedService{
 	{name: "dental", share: 0.15, doctors: 1, minutes: 16, spread: 0.6},
 }
 
-// generatedHours weighs arrivals from eight in the morning: a rush at nine, a
-// quiet noon and a smaller rush late in the afternoon.
+// generatedHours are the weights of arrivals by hour from 8:00: a peak at 9:00, a quiet noon
+// and a lower peak late in the afternoon.
 var generatedHours = []float64{8, 16, 13, 9, 5, 4, 7, 10, 8, 3}
 
 const (
 	generatedDay = "2024-03-04T08:00:00"
-	// leavers is the share of patients who leave without being served.
-	leavers = 0.03
-	// outOfTurn is how often a doctor takes somebody other than the first,
-	// as every recorded day shows they do.
-	outOfTurn = 0.1
+	// leaveShare is the share of patients who leave without being served.
+	leaveShare = 0.03
+	// outOfTurnShare is the share of calls that do not take the first patient, as recorded
+	// days show.
+	outOfTurnShare = 0.1
 )
 
-// GenerateTrace makes up one day of a small clinic: arrivals peak by the hour,
-// service times are log-normal, doctors are few. The same seed gives the same day.
+// GenerateTrace generates one day of a small clinic. Arrivals peak by the hour, service times
+// are log-normal, and there are few doctors. The same seed gives the same day.
 func GenerateTrace(visits int, seed uint64) (*Trace, error) {
 	if visits < 1 || visits > maxVisits {
 		return nil, fmt.Errorf("visits must be between 1 and %d, not %d", maxVisits, visits)
@@ -71,21 +71,21 @@ func GenerateTrace(visits int, seed uint64) (*Trace, error) {
 	return t, nil
 }
 
-// serve lets the doctors of one service work through its arrivals.
+// serve sets the calls and ends of one service's visits.
 func serve(random *rand.Rand, s generatedService, list []Visit) {
-	free := make([]time.Time, s.doctors) // when each doctor will be
+	free := make([]time.Time, s.doctors) // time at which each doctor is free
 	var waiting []int
 	var now time.Time
 	next := 0
 	for next < len(list) || len(waiting) > 0 {
 		doctor := earliest(free)
-		// An idle doctor has been free since some moment in the past.
+		// An idle doctor may have been free for a while.
 		now = check.Later(now, free[doctor])
 		if len(waiting) == 0 && next < len(list) && list[next].Arrived.After(now) {
 			now = list[next].Arrived
 		}
 		for next < len(list) && !list[next].Arrived.After(now) {
-			if random.Float64() >= leavers {
+			if random.Float64() >= leaveShare {
 				waiting = append(waiting, next)
 			}
 			next++
@@ -94,12 +94,12 @@ func serve(random *rand.Rand, s generatedService, list []Visit) {
 			continue
 		}
 		turn := 0
-		if random.Float64() < outOfTurn {
+		if random.Float64() < outOfTurnShare {
 			turn = random.IntN(min(len(waiting), 4))
 		}
 		v := &list[waiting[turn]]
 		waiting = slices.Delete(waiting, turn, turn+1)
-		// A few seconds pass between two patients.
+		// Some seconds pass between two patients.
 		v.Called = now.Add(time.Duration(5+random.IntN(40)) * time.Second)
 		minutes := s.minutes * math.Exp(s.spread*random.NormFloat64())
 		v.Completed = v.Called.Add(time.Duration(minutes * float64(time.Minute))).Truncate(time.Second)
@@ -107,7 +107,7 @@ func serve(random *rand.Rand, s generatedService, list []Visit) {
 	}
 }
 
-// weighted picks an index with a probability in proportion to its weight.
+// weighted returns an index with a probability in proportion to its weight.
 func weighted(random *rand.Rand, n int, weight func(int) float64) int {
 	total := 0.0
 	for i := range n {

@@ -25,11 +25,12 @@ import (
 )
 
 const (
-	// webhooksOfOrganization is how many webhooks an organization may have.
+	// webhooksOfOrganization is the number of webhooks that an organization may have.
 	webhooksOfOrganization = 100
-	// receiversOfOrganization is how many receivers of both triggers that makes.
+	// receiversOfOrganization is the number of receivers of one organization: each has a
+	// webhook for both triggers.
 	receiversOfOrganization = webhooksOfOrganization / 2
-	// triggerJoined and triggerLeft are what a visit of this scenario fires.
+	// triggerJoined and triggerLeft are the triggers of a visit.
 	triggerJoined = "bookingUnassigned"
 	triggerLeft   = "providerCanceled"
 	// receiveTimeout bounds the header of a request that the scenario receives.
@@ -38,20 +39,20 @@ const (
 	maxReceived = 1 << 20
 )
 
-// HooksOptions says what to have told to how many receivers of webhooks.
+// HooksOptions are the options of Hooks.
 type HooksOptions struct {
 	Nodes []string
-	// Key is an account API key: it makes organizations of its own.
+	// Key is an account API key. The scenario creates organizations with it.
 	Key string
-	// Endpoints is how many receivers there are, each at an address of its own,
-	// and Dead how many of them take connections and never answer.
+	// Endpoints is the number of receivers, each at its own address. Dead is the number of
+	// them that accept connections and never answer.
 	Endpoints, Dead int
-	// Events is how many changes are made; each is told to every receiver of its
+	// Events is the number of changes. Each is delivered to every receiver of its
 	// organization.
 	Events int
-	// Rate is events a second; 0 is as fast as the servers answer.
+	// Rate is the number of events a second. 0 is as fast as the servers answer.
 	Rate float64
-	// Patience is how long nothing may arrive before the rest counts as missed.
+	// Patience is the time without deliveries after which the rest counts as missed.
 	Patience time.Duration
 	// Host is the address at which the servers reach the receivers.
 	Host     string
@@ -61,23 +62,23 @@ type HooksOptions struct {
 func (opts *HooksOptions) check() error {
 	switch {
 	case opts.Key == "":
-		return errors.New("an account API key is needed")
+		return errors.New("an account API key is required")
 	case opts.Endpoints < 1 || opts.Endpoints > 1000:
 		return fmt.Errorf("%d endpoints: want 1 to 1000", opts.Endpoints)
 	case opts.Dead < 0 || opts.Dead >= opts.Endpoints:
-		return fmt.Errorf("%d of %d endpoints cannot be dead: one has to live", opts.Dead, opts.Endpoints)
+		return fmt.Errorf("%d of %d endpoints cannot be dead: one must answer", opts.Dead, opts.Endpoints)
 	case opts.Events < 2:
 		return errors.New("at least two events are needed: a patient joins and leaves")
 	case opts.Patience <= 0:
-		return errors.New("the patience must be more than zero")
+		return errors.New("patience must be more than zero")
 	case opts.Rate < 0:
-		return errors.New("the rate is a number of events a second, or 0")
+		return errors.New("rate must not be less than zero")
 	}
 	return nil
 }
 
-// Hooks lets patients join and leave, receives what the servers' webhooks tell
-// of it and measures how fast and how well.
+// Hooks lets patients join and leave, receives the servers' webhooks and measures and checks
+// them.
 func Hooks(ctx context.Context, opts HooksOptions) (*report.Report, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -129,17 +130,17 @@ type hookRun struct {
 	tally     *check.Tally
 	clinics   []hookClinic
 	receivers []*receiver
-	visits    []string // the booking of each; its clinic is its number modulo theirs
+	visits    []string // booking of each visit; the clinic is the index modulo the number of clinics
 	started   time.Time
 	latency   report.Histogram // commit → first attempt
-	refused   atomic.Int64     // attempts at receivers that never answer
+	refused   atomic.Int64     // attempts at dead receivers
 
 	mu        sync.Mutex
-	ids       map[string]delivery // webhook-id → what it was
+	ids       map[string]delivery // by webhook-id
 	seen      map[delivery]arrival
 	last      time.Time
-	repeated  int64 // the same delivery again, with the same id
-	overtaken int64 // arrived after a younger one of the same booking
+	repeated  int64 // deliveries repeated with the same ID
+	overtaken int64 // deliveries that arrived after a newer one of the same booking
 }
 
 // hookClinic is an organization and the number of its first receiver.
@@ -149,19 +150,19 @@ type hookClinic struct {
 	first  int
 }
 
-// delivery is what a receiver must be told exactly one thing of.
+// delivery identifies what a receiver must receive exactly once.
 type delivery struct {
 	receiver         int
 	booking, trigger string
 }
 
-// arrival is how it was told.
+// arrival is the ID and sequence with which a delivery arrived.
 type arrival struct {
 	id       string
 	sequence int64
 }
 
-// receiver is the far end of webhooks.
+// receiver is a receiver of webhooks.
 type receiver struct {
 	number int
 	dead   bool
@@ -212,7 +213,7 @@ func (h *hookRun) receiversOf(c hookClinic) []*receiver {
 	return h.receivers[c.first:min(c.first+receiversOfOrganization, len(h.receivers))]
 }
 
-// listen opens a receiver at an address of its own. The last ones are dead.
+// listen starts a receiver at its own address. The last ones are dead.
 func (h *hookRun) listen(ctx context.Context, number int) (*receiver, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(h.opts.Host, "0"))
 	if err != nil {
@@ -225,7 +226,9 @@ func (h *hookRun) listen(ctx context.Context, number int) (*receiver, error) {
 		return nil, err
 	}
 	r.server = &http.Server{ReadHeaderTimeout: receiveTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { h.receive(r, w, req) })}
-	go func() { _ = r.server.Serve(listener) }() // ends when it is closed
+	go func() {
+		r.server.Serve(listener) //nolint:errcheck // stop closes the server
+	}()
 	return r, nil
 }
 
@@ -237,12 +240,12 @@ func (h *hookRun) stop() {
 	}
 }
 
-// receive is one attempt of a server's.
+// receive handles one attempt of a server.
 func (h *hookRun) receive(r *receiver, w http.ResponseWriter, req *http.Request) {
 	arrived := time.Now()
 	body, err := io.ReadAll(io.LimitReader(req.Body, maxReceived))
 	if err != nil {
-		return // the connection broke: the server will try again
+		return // the connection was lost; the server retries
 	}
 	if r.dead {
 		h.refused.Add(1)
@@ -250,7 +253,7 @@ func (h *hookRun) receive(r *receiver, w http.ResponseWriter, req *http.Request)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
-	var told struct {
+	var payload struct {
 		ID      string `json:"id"`
 		Trigger string `json:"trigger"`
 		Data    struct {
@@ -258,27 +261,27 @@ func (h *hookRun) receive(r *receiver, w http.ResponseWriter, req *http.Request)
 			At       time.Time `json:"at"`
 		} `json:"data"`
 	}
-	if err := json.Unmarshal(body, &told); err != nil {
+	if err := json.Unmarshal(body, &payload); err != nil {
 		h.tally.AddFault(check.Malformed, "", "%v", err)
 		return
 	}
 	if err := r.check.Verify(body, req.Header); err != nil {
-		h.tally.AddFault(check.Malformed, told.ID, "%v", err)
+		h.tally.AddFault(check.Malformed, payload.ID, "%v", err)
 	}
 	mac := hmac.New(sha256.New, []byte(r.secret))
 	mac.Write(body)
 	if req.Header.Get("x-icos-signature") != hex.EncodeToString(mac.Sum(nil)) {
-		h.tally.AddFault(check.Malformed, told.ID, "x-icos-signature does not fit")
+		h.tally.AddFault(check.Malformed, payload.ID, "x-icos-signature is wrong")
 	}
-	if told.Data.Sequence <= 0 || told.Data.At.IsZero() {
-		h.tally.AddFault(check.Malformed, told.ID, "%s came without data.sequence or data.at", told.Trigger)
+	if payload.Data.Sequence <= 0 || payload.Data.At.IsZero() {
+		h.tally.AddFault(check.Malformed, payload.ID, "%s has no data.sequence or data.at", payload.Trigger)
 	}
-	if h.record(delivery{r.number, told.ID, told.Trigger}, arrival{req.Header.Get(standardwebhooks.HeaderWebhookID), told.Data.Sequence}, arrived) {
-		h.latency.Add(arrived.Sub(told.Data.At))
+	if h.record(delivery{r.number, payload.ID, payload.Trigger}, arrival{req.Header.Get(standardwebhooks.HeaderWebhookID), payload.Data.Sequence}, arrived) {
+		h.latency.Add(arrived.Sub(payload.Data.At))
 	}
 }
 
-// record keeps a delivery and tells whether it is the first of its kind.
+// record stores a delivery and reports whether it is the first of its kind.
 func (h *hookRun) record(d delivery, a arrival, arrived time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -288,18 +291,19 @@ func (h *hookRun) record(d delivery, a arrival, arrived time.Time) bool {
 	if before, known := h.seen[d]; known {
 		h.repeated++
 		if before.id != a.id {
-			h.tally.AddFault(check.Duplicate, d.booking, "receiver %d was told %s twice, under two ids", d.receiver, d.trigger)
+			h.tally.AddFault(check.Duplicate, d.booking, "receiver %d received %s twice, with two IDs", d.receiver, d.trigger)
 		}
 		return false
 	}
 	h.ids[a.id], h.seen[d], h.last = d, a, arrived
 	h.tally.Checked.Add(1)
-	// The two of a booking may come in any order; their sequence says which it was.
-	came, hasCome := h.seen[delivery{d.receiver, d.booking, triggerJoined}]
+	// The two deliveries of a booking may arrive in any order. Their sequence has the true
+	// order.
+	joined, hasJoined := h.seen[delivery{d.receiver, d.booking, triggerJoined}]
 	left, hasLeft := h.seen[delivery{d.receiver, d.booking, triggerLeft}]
-	if hasCome && hasLeft {
-		if came.sequence >= left.sequence {
-			h.tally.AddFault(check.OutOfOrder, d.booking, "joining has the sequence %d, leaving %d", came.sequence, left.sequence)
+	if hasJoined && hasLeft {
+		if joined.sequence >= left.sequence {
+			h.tally.AddFault(check.OutOfOrder, d.booking, "the join has sequence %d, the leave %d", joined.sequence, left.sequence)
 		}
 		if d.trigger == triggerJoined {
 			h.overtaken++
@@ -314,7 +318,7 @@ func (h *hookRun) play(parent context.Context) error {
 	defer cancel(nil)
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range joinsAtOnce {
+	for range concurrentJoins {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(h.visits)); i = next.Add(1) - 1 {
 				if err := h.visit(ctx, int(i)); err != nil {
@@ -345,7 +349,7 @@ func (h *hookRun) visit(ctx context.Context, i int) error {
 	return c.api.Cancel(ctx, b.ID)
 }
 
-// await waits until everything has been told, or nothing more comes.
+// await waits until everything has arrived, or nothing arrives for Patience.
 func (h *hookRun) await(ctx context.Context) error {
 	came, since := int64(0), time.Now()
 	for came < int64(h.expected()) && time.Since(since) < h.opts.Patience {
@@ -363,21 +367,21 @@ func (h *hookRun) await(ctx context.Context) error {
 		ours[booking] = true
 		for _, r := range h.receiversOf(h.clinics[i%len(h.clinics)]) {
 			for _, trigger := range []string{triggerJoined, triggerLeft} {
-				if _, told := h.seen[delivery{r.number, booking, trigger}]; !told && !r.dead {
-					h.tally.AddFault(check.Missed, booking, "receiver %d was not told %s", r.number, trigger)
+				if _, received := h.seen[delivery{r.number, booking, trigger}]; !received && !r.dead {
+					h.tally.AddFault(check.Missed, booking, "receiver %d did not receive %s", r.number, trigger)
 				}
 			}
 		}
 	}
 	for d := range h.seen {
 		if !ours[d.booking] || d.trigger != triggerJoined && d.trigger != triggerLeft {
-			h.tally.AddFault(check.WrongNews, d.booking, "receiver %d was told %s, which did not happen", d.receiver, d.trigger)
+			h.tally.AddFault(check.WrongNews, d.booking, "receiver %d received %s, which did not happen", d.receiver, d.trigger)
 		}
 	}
 	return nil
 }
 
-// expected is how many deliveries the receivers that live must get.
+// expected returns the number of deliveries to the receivers that answer.
 func (h *hookRun) expected() int {
 	n := 0
 	for i := range h.visits {
@@ -400,16 +404,16 @@ func (h *hookRun) report(r *report.Report, made time.Duration, cpu float64) {
 	r.AddSetting("nodes", "%s", joinAddresses(h.api.Nodes))
 	r.AddFigures("deliveries",
 		report.Figure{Name: "deliveries a second", Value: n / h.last.Sub(h.started).Seconds(), Unit: "1/s", Headline: true, Note: "from the first request to the last arrival"},
-		report.Figure{Name: "p50 to the first attempt", Value: report.Milliseconds(h.latency.Quantile(0.5)), Unit: "ms", Headline: true, Note: "from the clock of the transaction to the arrival"},
+		report.Figure{Name: "p50 to the first attempt", Value: report.Milliseconds(h.latency.Quantile(0.5)), Unit: "ms", Headline: true, Note: "from the time of the transaction to the arrival"},
 		report.Figure{Name: "p99 to the first attempt", Value: report.Milliseconds(h.latency.Quantile(0.99)), Unit: "ms", Headline: true},
-		report.Count("deliveries", int64(n), "told to receivers that live"),
-		report.Count("told again", h.repeated, "with the same id"),
-		report.Count("overtaken", h.overtaken, "arrived after a younger one of the same booking; the sequence says so"),
+		report.Count("deliveries", int64(n), "to receivers that answer"),
+		report.Count("repeated", h.repeated, "with the same ID"),
+		report.Count("overtaken", h.overtaken, "arrived after a newer one of the same booking; the sequence has the order"),
 		report.Count("attempts at dead receivers", h.refused.Load(), ""),
 	)
 	r.AddFigures("events",
 		report.Figure{Name: "events a second", Value: events / made.Seconds(), Unit: "1/s"},
-		report.Figure{Name: "CPU of the servers per delivery", Value: 1000 * cpu / max(n, 1), Unit: "ms", Note: "the events themselves included"},
+		report.Figure{Name: "CPU of the servers per delivery", Value: 1000 * cpu / max(n, 1), Unit: "ms", Note: "includes the events"},
 	)
 	r.AddCurve("webhooks", "commit to first attempt", &h.latency)
 	h.api.Requests.AddTo(r)
@@ -419,6 +423,7 @@ func (h *hookRun) report(r *report.Report, made time.Duration, cpu float64) {
 	r.Conclude()
 }
 
+// paceText describes a rate.
 func paceText(rate float64) string {
 	if rate == 0 {
 		return "as fast as the servers answer"

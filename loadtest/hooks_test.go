@@ -229,7 +229,7 @@ func TestHooksFindsWhatIsWrong(t *testing.T) {
 			return 1
 		}
 		result := hooksOf(t, s, func(opts *HooksOptions) { opts.Patience = 2 * time.Second })
-		require.InDelta(t, 3, result.Figure("told again").Value, 0)
+		require.InDelta(t, 3, result.Figure("repeated").Value, 0)
 		require.Equal(t, report.Faults{Missed: 6}, *result.Faults)
 	})
 }
@@ -237,13 +237,13 @@ func TestHooksFindsWhatIsWrong(t *testing.T) {
 func TestHooksRefusesOptions(t *testing.T) {
 	fine := HooksOptions{Key: "k", Endpoints: 1, Events: 2, Patience: time.Second, Nodes: []string{"http://127.0.0.1:1"}}
 	for want, change := range map[string]func(*HooksOptions){
-		"an account API key is needed": func(opts *HooksOptions) { opts.Key = "" },
-		"0 endpoints":                  func(opts *HooksOptions) { opts.Endpoints = 0 },
-		"1 of 1 endpoints cannot be":   func(opts *HooksOptions) { opts.Dead = 1 },
-		"at least two events":          func(opts *HooksOptions) { opts.Events = 1 },
-		"the patience":                 func(opts *HooksOptions) { opts.Patience = 0 },
-		"the rate":                     func(opts *HooksOptions) { opts.Rate = -1 },
-		"at least one URL":             func(opts *HooksOptions) { opts.Nodes = nil },
+		"an account API key is required": func(opts *HooksOptions) { opts.Key = "" },
+		"0 endpoints":                    func(opts *HooksOptions) { opts.Endpoints = 0 },
+		"1 of 1 endpoints cannot be":     func(opts *HooksOptions) { opts.Dead = 1 },
+		"at least two events":            func(opts *HooksOptions) { opts.Events = 1 },
+		"patience must be":               func(opts *HooksOptions) { opts.Patience = 0 },
+		"rate must not be":               func(opts *HooksOptions) { opts.Rate = -1 },
+		"at least one URL":               func(opts *HooksOptions) { opts.Nodes = nil },
 	} {
 		opts := fine
 		change(&opts)

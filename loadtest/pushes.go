@@ -21,26 +21,23 @@ import (
 	"nowserving/loadtest/report"
 )
 
-// PushesOptions says how long a queue of phones is and how fast it moves.
+// PushesOptions are the options of Pushes.
 type PushesOptions struct {
 	Nodes []string
-	// Key is an account API key: it makes an organization of its own.
+	// Key is an account API key. The scenario creates an organization with it.
 	Key string
-	// Code is the servers' fixed one-time code: phones belong to people who have
-	// signed in.
+	// Code is the servers' fixed one-time code. Only signed-in patients have devices.
 	Code string
-	// Patients is how many wait, each with a phone.
+	// Patients is the number of waiting patients, each with a phone.
 	Patients int
-	// Moves is how many heads are served, and Rate how many of them a second.
+	// Moves is the number of patients called, Rate the number called in a second.
 	Moves int
 	Rate  float64
-	// Listen is where the servers expect FCM, the address of their
-	// NOWSERVING_FCM_ENDPOINT.
+	// Listen is the address of the servers' NOWSERVING_FCM_ENDPOINT.
 	Listen string
-	// Delay is how long FCM takes to answer a message; Google takes some tens of
-	// milliseconds.
+	// Delay is the time that FCM takes to answer. Google takes some tens of milliseconds.
 	Delay time.Duration
-	// Bound is how long after the last move everybody must have been told.
+	// Bound is the time after the last move within which every phone must show its position.
 	Bound    time.Duration
 	Progress func(report.Progress)
 }
@@ -48,24 +45,23 @@ type PushesOptions struct {
 func (opts *PushesOptions) check() error {
 	switch {
 	case opts.Key == "":
-		return errors.New("an account API key is needed")
+		return errors.New("an account API key is required")
 	case opts.Code == "":
-		return errors.New("the servers' fixed one-time code is needed: phones belong to people who have signed in")
+		return errors.New("the servers' fixed one-time code is required: only signed-in patients have devices")
 	case opts.Patients < 2:
-		return errors.New("at least two patients are needed")
+		return errors.New("at least two patients are required")
 	case opts.Moves < 1 || opts.Moves >= opts.Patients:
 		return fmt.Errorf("%d moves: want at least 1, and fewer than the %d patients", opts.Moves, opts.Patients)
 	case opts.Rate <= 0:
-		return errors.New("the rate is a number of moves a second, more than 0")
+		return errors.New("rate must be more than zero")
 	case opts.Bound <= 0:
-		return errors.New("the bound must be more than zero")
+		return errors.New("bound must be more than zero")
 	}
 	return nil
 }
 
-// Pushes lets patients with phones wait while the heads of their queue are
-// served, receives what the servers send to the phones in the place of Google's
-// FCM, and checks and measures it.
+// Pushes lets patients with phones wait while a queue moves. It receives the servers' pushes
+// in place of Google's FCM, and measures and checks them.
 func Pushes(ctx context.Context, opts PushesOptions) (*report.Report, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -82,9 +78,11 @@ func Pushes(ctx context.Context, opts PushesOptions) (*report.Report, error) {
 	}
 	server := &http.Server{ReadHeaderTimeout: receiveTimeout, Handler: http.HandlerFunc(p.receive)}
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(listener) }) // ends when it is closed
+	serving.Go(func() {
+		server.Serve(listener) //nolint:errcheck // ends when the server is closed
+	})
 	defer func() {
-		server.Close() //nolint:errcheck // nothing is expected of it any more
+		server.Close() //nolint:errcheck // all pushes have been counted
 		serving.Wait()
 	}()
 	if err := p.setUp(ctx); err != nil {
@@ -118,30 +116,30 @@ type pushRun struct {
 	tally       *check.Tally
 	typeID      string
 	resourceID  string
-	queue       []*pushPhone // in the order of the queue
-	started     time.Time    // the first move
-	lastMove    time.Time    // the last move was answered
+	queue       []*pushPhone // in queue order
+	started     time.Time    // time of the first move
+	lastMove    time.Time    // time of the response to the last move
 	calls       atomic.Int64 // requests to FCM
 	redelivered atomic.Int64
 
 	mu            sync.Mutex
 	phones        map[string]*pushPhone // by token
-	positionTimes []time.Time           // of pushes of places
+	positionTimes []time.Time           // arrival times of position pushes
 }
 
-// pushPhone is a patient's phone and what it has been told.
+// pushPhone is a patient's phone and what it has received.
 type pushPhone struct {
 	token   string
 	api     *client.API
 	booking string
-	rank    int // the place the join was answered with
+	rank    int // position in the join response
 
-	// guarded by the run's mu
-	position  int // the last place told
-	pushes    int // of places
+	// Guarded by the run's mu.
+	position  int // last position received
+	pushes    int // position pushes received
 	assigned  int
 	ids       map[string]bool
-	correctAt time.Time // when the last place became the right one
+	correctAt time.Time // when the position became the final one
 }
 
 func (p *pushRun) setUp(ctx context.Context) error {
@@ -168,13 +166,13 @@ func (p *pushRun) setUp(ctx context.Context) error {
 		return err
 	}
 	done.Store(0)
-	for i, phone := range p.queue { // one after another, so that their order is known
+	for i, phone := range p.queue { // one after another, so that the order is known
 		b, err := phone.api.JoinByPhone(ctx, p.typeID)
 		if err != nil {
 			return err
 		}
 		if b.QueuePosition == nil || *b.QueuePosition != i+1 {
-			return fmt.Errorf("number %d in an empty queue was told another place", i+1)
+			return fmt.Errorf("the join response of number %d has another position", i+1)
 		}
 		p.mu.Lock()
 		phone.booking, phone.rank, phone.position = b.ID, i+1, i+1
@@ -184,13 +182,13 @@ func (p *pushRun) setUp(ctx context.Context) error {
 	return nil
 }
 
-// signInAll gives every patient a session and a device.
+// signInAll signs every patient in and registers a device.
 func (p *pushRun) signInAll(parent context.Context, done *atomic.Int64) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range joinsAtOnce {
+	for range concurrentJoins {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(p.queue)); i = next.Add(1) - 1 {
 				phone, err := p.newPhone(ctx, int(i))
@@ -223,8 +221,8 @@ func (p *pushRun) newPhone(ctx context.Context, i int) (*pushPhone, error) {
 	return phone, nil
 }
 
-// fcmMessage is the part of FCM v1's messages:send that is looked at. Its data
-// holds texts only, so anything else is refused when it is read.
+// fcmMessage has the used fields of FCM v1's messages:send. FCM's data holds strings only, so
+// other types fail to decode.
 type fcmMessage struct {
 	Message struct {
 		Token string            `json:"token"`
@@ -232,13 +230,13 @@ type fcmMessage struct {
 	} `json:"message"`
 }
 
-// receive answers as FCM v1 does: projects/{project}/messages:send.
+// receive answers like FCM v1: projects/{project}/messages:send.
 func (p *pushRun) receive(w http.ResponseWriter, r *http.Request) {
 	arrived := time.Now()
 	n := p.calls.Add(1)
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxReceived))
 	if err != nil {
-		return // the connection broke: the server will try again
+		return // the connection was lost; the server retries
 	}
 	if err := client.Pause(r.Context(), p.opts.Delay); err != nil {
 		return
@@ -251,7 +249,7 @@ func (p *pushRun) receive(w http.ResponseWriter, r *http.Request) {
 	}
 	p.record(m, arrived)
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = fmt.Fprintf(w, `{"name":"projects/load/messages/%d"}`, n) // who has gone will ask again
+	fmt.Fprintf(w, `{"name":"projects/load/messages/%d"}`, n) //nolint:errcheck // the server retries after a lost connection
 }
 
 // record checks one push.
@@ -260,16 +258,16 @@ func (p *pushRun) record(m fcmMessage, arrived time.Time) {
 	defer p.mu.Unlock()
 	phone, data := p.phones[m.Message.Token], m.Message.Data
 	if phone == nil {
-		return // of a run before this one
+		return // from an earlier run
 	}
 	if data["via"] != "scheduling-system" || data["bookingId"] != phone.booking || data["notificationId"] == "" {
-		p.tally.AddFault(check.Malformed, phone.booking, "a push with other than its booking, via and notificationId: %v", data)
+		p.tally.AddFault(check.Malformed, phone.booking, "a push with a wrong booking, via or notificationId: %v", data)
 		return
 	}
 	p.tally.Checked.Add(1)
 	if phone.ids[data["notificationId"]] {
 		if data["redelivery"] != "true" {
-			p.tally.AddFault(check.Duplicate, phone.booking, "%s came twice and does not say so", data["type"])
+			p.tally.AddFault(check.Duplicate, phone.booking, "%s arrived twice without redelivery", data["type"])
 		}
 		p.redelivered.Add(1)
 		return
@@ -281,10 +279,10 @@ func (p *pushRun) record(m fcmMessage, arrived time.Time) {
 	case "MY_BOOKING_ASSIGNED":
 		phone.assigned++
 		if phone.assigned > 1 {
-			p.tally.AddFault(check.Duplicate, phone.booking, "MY_BOOKING_ASSIGNED came again under another id")
+			p.tally.AddFault(check.Duplicate, phone.booking, "MY_BOOKING_ASSIGNED arrived again with another ID")
 		}
 		if phone.rank > p.opts.Moves {
-			p.tally.AddFault(check.WrongNews, phone.booking, "MY_BOOKING_ASSIGNED, and it is number %d of %d that wait", phone.rank, len(p.queue))
+			p.tally.AddFault(check.WrongNews, phone.booking, "MY_BOOKING_ASSIGNED for number %d of %d", phone.rank, len(p.queue))
 		}
 	default:
 		p.tally.AddFault(check.WrongNews, phone.booking, "%s, which did not happen", data["type"])
@@ -300,13 +298,13 @@ func (p *pushRun) recordPosition(phone *pushPhone, data map[string]string, arriv
 	phone.pushes++
 	p.positionTimes = append(p.positionTimes, arrived)
 	if data["estimatedWaitMinutes"] != strconv.Itoa(position*visitMinutes) {
-		p.tally.AddFault(check.WrongEstimate, phone.booking, "place %d, %q minutes", position, data["estimatedWaitMinutes"])
+		p.tally.AddFault(check.WrongEstimate, phone.booking, "position %d, %q minutes", position, data["estimatedWaitMinutes"])
 	}
 	if position < phone.rank-p.opts.Moves || position > phone.rank || position < 1 {
-		p.tally.AddFault(check.WrongPosition, phone.booking, "place %d, and it was number %d", position, phone.rank)
+		p.tally.AddFault(check.WrongPosition, phone.booking, "position %d of number %d", position, phone.rank)
 	}
 	if position >= phone.position {
-		p.tally.AddFault(check.OutOfOrder, phone.booking, "place %d after place %d", position, phone.position)
+		p.tally.AddFault(check.OutOfOrder, phone.booking, "position %d after position %d", position, phone.position)
 	}
 	phone.position = position
 	if position == phone.rank-p.opts.Moves {
@@ -314,7 +312,7 @@ func (p *pushRun) recordPosition(phone *pushPhone, data map[string]string, arriv
 	}
 }
 
-// play serves the heads, each at its moment.
+// play calls the patients at the rate.
 func (p *pushRun) play(ctx context.Context) error {
 	p.started = time.Now()
 	var done atomic.Int64
@@ -334,14 +332,14 @@ func (p *pushRun) play(ctx context.Context) error {
 		}
 		p.lastMove = time.Now()
 		if b.ID != p.queue[i].booking {
-			p.tally.AddFault(check.OutOfOrder, b.ID, "called when number %d was due", i+1)
+			p.tally.AddFault(check.OutOfOrder, b.ID, "called instead of number %d", i+1)
 		}
-		done.Add(1) // the visit goes on: who is done needs no push that they were called
+		done.Add(1) // the visit does not end, because an ended visit needs no push of its call
 	}
 	return nil
 }
 
-// await waits until every phone shows the truth.
+// await waits until every phone shows its position, or for Bound.
 func (p *pushRun) await(ctx context.Context) error {
 	for !p.settled() && time.Since(p.lastMove) < p.opts.Bound {
 		if err := client.Pause(ctx, report.ProgressInterval/10); err != nil {
@@ -353,9 +351,9 @@ func (p *pushRun) await(ctx context.Context) error {
 	for _, phone := range p.queue {
 		switch {
 		case phone.rank > p.opts.Moves && phone.correctAt.IsZero():
-			p.tally.AddFault(check.Missed, phone.booking, "shows place %d, and is number %d", phone.position, phone.rank-p.opts.Moves)
+			p.tally.AddFault(check.Missed, phone.booking, "shows position %d, truth is %d", phone.position, phone.rank-p.opts.Moves)
 		case phone.rank <= p.opts.Moves && phone.assigned == 0:
-			p.tally.AddFault(check.Missed, phone.booking, "was called and not told")
+			p.tally.AddFault(check.Missed, phone.booking, "received no call")
 		}
 	}
 	return nil
@@ -397,17 +395,17 @@ func (p *pushRun) report(r *report.Report, cpu float64) {
 	r.AddSetting("FCM", "at %s, answers after %v", p.opts.Listen, p.opts.Delay)
 	r.AddSetting("nodes", "%s", joinAddresses(p.api.Nodes))
 	r.AddFigures("pushes",
-		report.Figure{Name: "pushes a second in a sweep", Value: sweep, Unit: "1/s", Headline: true, Note: "of the last one, from its first to its last"},
-		report.Figure{Name: "places told to one phone, at most", Value: float64(most), Headline: true, AtMost: max(1, math.Ceil(lasted)), Note: "one a second"},
-		report.Figure{Name: "phones that show the right place", Value: float64(len(last)), Headline: true, AtLeast: float64(p.opts.Patients - p.opts.Moves)},
-		report.Count("places told", int64(total), fmt.Sprintf("%d places changed", p.opts.Moves*(p.opts.Patients-p.opts.Moves)+p.opts.Moves*(p.opts.Moves-1)/2)),
-		report.Figure{Name: "places told in the busiest second", Value: float64(busiest(p.positionTimes)), Unit: "1/s"},
+		report.Figure{Name: "pushes a second in a sweep", Value: sweep, Unit: "1/s", Headline: true, Note: "the last sweep, from its first push to its last"},
+		report.Figure{Name: "most position pushes one phone received", Value: float64(most), Headline: true, AtMost: max(1, math.Ceil(lasted)), Note: "one a second"},
+		report.Figure{Name: "phones that show the correct position", Value: float64(len(last)), Headline: true, AtLeast: float64(p.opts.Patients - p.opts.Moves)},
+		report.Count("position pushes", int64(total), fmt.Sprintf("%d positions changed", p.opts.Moves*(p.opts.Patients-p.opts.Moves)+p.opts.Moves*(p.opts.Moves-1)/2)),
+		report.Figure{Name: "position pushes in the busiest second", Value: float64(busiest(p.positionTimes)), Unit: "1/s"},
 		report.Count("requests to FCM", p.calls.Load(), ""),
-		report.Count("sent again", p.redelivered.Load(), "and saying so"),
-		report.Figure{Name: "CPU of the servers per push", Value: 1000 * cpu / float64(max(p.calls.Load(), 1)), Unit: "ms", Note: "the moves included"},
-		report.Figure{Name: "behind the schedule at most", Value: report.Milliseconds(lag), Unit: "ms"},
+		report.Count("redelivered", p.redelivered.Load(), "marked as redelivery"),
+		report.Figure{Name: "CPU of the servers per push", Value: 1000 * cpu / float64(max(p.calls.Load(), 1)), Unit: "ms", Note: "includes the moves"},
+		report.Figure{Name: "longest delay against the schedule", Value: report.Milliseconds(lag), Unit: "ms"},
 	)
-	r.AddCurve("places", "last move to the right place", &age)
+	r.AddCurve("positions", "last move → correct position", &age)
 	p.api.Requests.AddTo(r)
 	faults := p.tally.Faults()
 	faults.FailedRequests = p.api.Requests.Failed.Load()
@@ -415,7 +413,7 @@ func (p *pushRun) report(r *report.Report, cpu float64) {
 	r.Conclude()
 }
 
-// busiest returns the largest number of moments within one second.
+// busiest returns the largest number of times within one second.
 func busiest(times []time.Time) int {
 	slices.SortFunc(times, time.Time.Compare)
 	most, from := 0, 0

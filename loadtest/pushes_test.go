@@ -145,9 +145,9 @@ func TestPushesMeasuresPlaces(t *testing.T) {
 	}
 	result := pushesOf(t, s, 20*time.Second)
 	require.True(t, result.OK, "%+v", result)
-	require.InDelta(t, 2, result.Figure("places told to one phone, at most").Value, 0)
-	require.InDelta(t, 8, result.Figure("phones that show the right place").Value, 0)
-	require.InDelta(t, 10+8, result.Figure("places told").Value, 0)
+	require.InDelta(t, 2, result.Figure("most position pushes one phone received").Value, 0)
+	require.InDelta(t, 8, result.Figure("phones that show the correct position").Value, 0)
+	require.InDelta(t, 10+8, result.Figure("position pushes").Value, 0)
 	require.InDelta(t, 10+8+4, result.Figure("requests to FCM").Value, 0)
 }
 
@@ -220,7 +220,7 @@ func TestPushesFindsWhatIsWrong(t *testing.T) {
 	t.Run("one-a-second", func(t *testing.T) {
 		t.Parallel()
 		result := pushesOf(t, newPushFake(t), 20*time.Second)
-		require.Equal(t, "goal missed: places told to one phone, at most", result.Verdict)
+		require.Equal(t, "goal missed: most position pushes one phone received", result.Verdict)
 	})
 	t.Run("again-and-saying-so", func(t *testing.T) {
 		t.Parallel()
@@ -233,7 +233,7 @@ func TestPushesFindsWhatIsWrong(t *testing.T) {
 		}
 		result := pushesOf(t, s, 20*time.Second)
 		require.Equal(t, report.Faults{}, *result.Faults)
-		require.InDelta(t, 4, result.Figure("sent again").Value, 0)
+		require.InDelta(t, 4, result.Figure("redelivered").Value, 0)
 	})
 }
 
@@ -241,14 +241,14 @@ func TestPushesRefusesOptions(t *testing.T) {
 	t.Parallel()
 	fine := PushesOptions{Key: "k", Code: "1", Patients: 2, Moves: 1, Rate: 1, Bound: time.Second, Nodes: []string{"http://127.0.0.1:1"}, Listen: "127.0.0.1:0"}
 	for want, change := range map[string]func(*PushesOptions){
-		"an account API key is needed": func(opts *PushesOptions) { opts.Key = "" },
-		"one-time code is needed":      func(opts *PushesOptions) { opts.Code = "" },
-		"at least two patients":        func(opts *PushesOptions) { opts.Patients = 1 },
-		"2 moves":                      func(opts *PushesOptions) { opts.Moves = 2 },
-		"the rate":                     func(opts *PushesOptions) { opts.Rate = 0 },
-		"the bound":                    func(opts *PushesOptions) { opts.Bound = 0 },
-		"at least one URL":             func(opts *PushesOptions) { opts.Nodes = nil },
-		"listen for pushes":            func(opts *PushesOptions) { opts.Listen = "127.0.0.1:99999" },
+		"an account API key is required": func(opts *PushesOptions) { opts.Key = "" },
+		"one-time code is required":      func(opts *PushesOptions) { opts.Code = "" },
+		"at least two patients":          func(opts *PushesOptions) { opts.Patients = 1 },
+		"2 moves":                        func(opts *PushesOptions) { opts.Moves = 2 },
+		"rate must be":                   func(opts *PushesOptions) { opts.Rate = 0 },
+		"bound must be":                  func(opts *PushesOptions) { opts.Bound = 0 },
+		"at least one URL":               func(opts *PushesOptions) { opts.Nodes = nil },
+		"listen for pushes":              func(opts *PushesOptions) { opts.Listen = "127.0.0.1:99999" },
 	} {
 		opts := fine
 		change(&opts)

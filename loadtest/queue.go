@@ -17,30 +17,30 @@ import (
 )
 
 const (
-	// visitMinutes is the duration of the type of every queue.
+	// visitMinutes is the duration of every booking type.
 	visitMinutes = 10
-	// joinsAtOnce is how many patients join side by side.
-	joinsAtOnce = 16
-	// maxResources caps the resources of a queue; more doctors share them. Every
-	// patient waits for every resource, so many of them are work of their own.
+	// concurrentJoins is the number of patients that join at the same time.
+	concurrentJoins = 16
+	// maxResources is the number of resources of a queue, at most. More doctors share them,
+	// because every patient waits for every resource and each resource costs work.
 	maxResources = 4
-	// openingLimit bounds the time until all clients are connected.
-	openingLimit = 2 * time.Minute
+	// connectTimeout bounds the time until all clients are connected.
+	connectTimeout = 2 * time.Minute
 )
 
-// QueueOptions says what traffic to play against which servers.
+// QueueOptions are the options of Queue.
 type QueueOptions struct {
 	Traffic
 	Nodes []string
-	// Key is an account API key: it makes an organization of its own.
+	// Key is an account API key. The scenario creates an organization with it.
 	Key string
-	// Refill lets another patient join for each one served, so that the queues
-	// keep their length.
+	// Refill lets another patient join for each one served, so that the queues keep their
+	// length.
 	Refill bool
 }
 
-// Queue lets many patients wait, each with its own live position, serves the
-// heads and measures how fast, how well and at what cost everybody is told.
+// Queue connects waiting patients to their live positions, calls the first patients and
+// measures the rate, latency and cost of the updates.
 func Queue(ctx context.Context, opts QueueOptions) (*report.Report, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func Queue(ctx context.Context, opts QueueOptions) (*report.Report, error) {
 	return r.run(ctx, "queue", queues.api.Requests)
 }
 
-// patientQueues is queues of patients on running servers.
+// patientQueues are queues of patients on running servers.
 type patientQueues struct {
 	traffic    Traffic
 	api        *client.API
@@ -71,29 +71,29 @@ type patientQueues struct {
 	refill     bool
 
 	types           []string
-	doctors         [][]doctor // of each queue
+	doctors         [][]doctor // by queue
 	states          []queueState
-	connectionCount atomic.Int64 // so far
+	connectionCount atomic.Int64 // connections so far
 
 	mu        sync.Mutex
 	patients  []*joinedPatient
 	byBooking map[string]*joinedPatient
 }
 
-// queueState is what this side knows of a queue.
+// queueState is what the scenario knows of a queue.
 type queueState struct {
-	joining   sync.Mutex   // joins after the beginning come one after another, so their ranks are known
+	joining   sync.Mutex   // serializes later joins, so that their ranks are known
 	joined    int          // guarded by joining
-	remaining atomic.Int64 // waiting and not yet asked for
+	remaining atomic.Int64 // waiting patients that no request has called yet
 }
 
-// doctor is where one doctor of a queue works.
+// doctor is a doctor of a queue and the patient being served.
 type doctor struct {
 	resource string
 	patient  *joinedPatient
 }
 
-// joinedPatient is one patient as it joined.
+// joinedPatient is a patient after joining.
 type joinedPatient struct {
 	placement
 	booking, token string
@@ -102,7 +102,7 @@ type joinedPatient struct {
 
 func openQueues(addresses []string, key string, t Traffic) (*patientQueues, error) {
 	if key == "" {
-		return nil, errors.New("an account API key is needed")
+		return nil, errors.New("an account API key is required")
 	}
 	nodes, err := client.ParseNodes(addresses)
 	if err != nil {
@@ -116,8 +116,8 @@ func openQueues(addresses []string, key string, t Traffic) (*patientQueues, erro
 
 func (qs *patientQueues) close() { qs.api.Close() }
 
-// setUp makes an organization with a type and some resources for each queue, and
-// lets the patients join.
+// setUp creates an organization with a booking type and resources for each queue, and lets the
+// patients join.
 func (qs *patientQueues) setUp(ctx context.Context) error {
 	tenant, err := qs.api.CreateOrganization(ctx, fmt.Sprintf("Load of %d patients", qs.traffic.Patients))
 	if err != nil {
@@ -157,11 +157,11 @@ func (qs *patientQueues) joinAll(parent context.Context) error {
 	})
 	defer stop()
 	var wg sync.WaitGroup
-	for range joinsAtOnce {
+	for range concurrentJoins {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(seats)) && ctx.Err() == nil; i = next.Add(1) - 1 {
 				p := &joinedPatient{placement: seats[i], sent: time.Now().UnixNano()}
-				p.rank = 0 // the first snapshot tells
+				p.rank = 0 // the first snapshot sets it
 				b, err := qs.api.Join(ctx, qs.types[p.queue])
 				if err != nil {
 					cancel(err)
@@ -184,7 +184,7 @@ func (qs *patientQueues) joinAll(parent context.Context) error {
 	return nil
 }
 
-// connectionSpecs asks for the connections of the patients.
+// connectionSpecs returns the connections of the patients.
 func (qs *patientQueues) connectionSpecs() []check.ConnectionSpec {
 	list := make([]check.ConnectionSpec, qs.traffic.connections())
 	for i, p := range qs.patients {
@@ -195,8 +195,8 @@ func (qs *patientQueues) connectionSpecs() []check.ConnectionSpec {
 	return list
 }
 
-// tokenOf is what a patient's phone connects with. A phone that watches several
-// has the account's key: no ticket opens more than one channel.
+// tokenOf returns the token of a patient's connection. A connection with several channels uses
+// the account's key, because a ticket opens one channel only.
 func (qs *patientQueues) tokenOf(p *joinedPatient) string {
 	if qs.traffic.Watch > 1 {
 		return qs.api.Key
@@ -208,8 +208,8 @@ func (qs *patientQueues) channelSpec(i int, p *joinedPatient) check.ChannelSpec 
 	return check.ChannelSpec{Patient: i, Booking: p.booking, Channel: "booking:" + p.booking, Queue: p.queue, Rank: p.rank}
 }
 
-// connect hires a crew, connects everybody and checks that the places shown are
-// ones that the joins may have led to.
+// connect starts workers, connects all clients and checks that the positions in the first
+// snapshots are consistent with the joins.
 func (qs *patientQueues) connect(ctx context.Context) (*trafficRun, error) {
 	r := &trafficRun{traffic: qs.traffic, departures: qs.departures, tally: qs.tally, serve: qs.serve, afterServe: qs.afterServe, readUsage: qs.api.Usage}
 	kind, err := client.ParseProtocol(qs.traffic.Protocol)
@@ -233,7 +233,7 @@ func (qs *patientQueues) connect(ctx context.Context) (*trafficRun, error) {
 	return r, nil
 }
 
-// connectAll opens connections and waits until they stand.
+// connectAll opens connections and waits until they are subscribed.
 func (r *trafficRun) connectAll(ctx context.Context, links []check.ConnectionSpec) error {
 	stop := report.ShowProgress(r.traffic.Progress, func() report.Progress {
 		return report.Progress{Done: r.lastStatus().Connected, Total: int64(len(links)), What: "clients connected"}
@@ -247,12 +247,12 @@ func (r *trafficRun) connectAll(ctx context.Context, links []check.ConnectionSpe
 			return err
 		}
 	}
-	return r.awaitConnected(ctx, len(links), openingLimit)
+	return r.awaitConnected(ctx, len(links), connectTimeout)
 }
 
-// setRanks takes over the places that the first snapshots showed. Nobody has been
-// called yet, so in each queue they are the numbers from 1, each once, and
-// nobody stands before somebody whose join was answered before its own was sent.
+// setRanks sets the ranks from the first snapshots. No patient has been called yet, so the
+// positions in each queue are the numbers from 1, each once, and no patient is before another
+// whose join was answered before its own was sent.
 func (qs *patientQueues) setRanks(places []check.FirstPosition) error {
 	for _, seen := range places {
 		qs.patients[seen.Patient].rank = seen.Position
@@ -268,10 +268,10 @@ func (qs *patientQueues) setRanks(places []check.FirstPosition) error {
 		lastSent := int64(0)
 		for i, p := range line {
 			if p.rank != i+1 {
-				return fmt.Errorf("before anybody was called, the places in queue %d are not the numbers from 1 to %d: no %d", q+1, len(line), i+1)
+				return fmt.Errorf("before the first call, the positions in queue %d are not the numbers from 1 to %d: no %d", q+1, len(line), i+1)
 			}
 			if p.answered < lastSent {
-				return fmt.Errorf("booking %s stands at place %d, behind one that joined after it", p.booking, p.rank)
+				return fmt.Errorf("booking %s is at position %d, behind one that joined after it", p.booking, p.rank)
 			}
 			lastSent = max(lastSent, p.sent)
 		}
@@ -279,7 +279,7 @@ func (qs *patientQueues) setRanks(places []check.FirstPosition) error {
 	return nil
 }
 
-// serve calls the head of a queue.
+// serve calls the first patient of a queue.
 func (qs *patientQueues) serve(ctx context.Context, queue, doctor int) error {
 	q := &qs.states[queue]
 	if q.remaining.Add(-1) < 0 {
@@ -296,12 +296,13 @@ func (qs *patientQueues) serve(ctx context.Context, queue, doctor int) error {
 	qs.mu.Lock()
 	d.patient = qs.byBooking[b.ID]
 	qs.mu.Unlock()
-	// All before the head had been called; all that were called had been asked for.
+	// Every patient before this one had been called, and every called patient had been
+	// requested.
 	switch {
 	case d.patient == nil:
-		qs.tally.AddFault(check.WrongNews, b.ID, "a doctor was given somebody unknown")
+		qs.tally.AddFault(check.WrongNews, b.ID, "a call returned an unknown booking")
 	case d.patient.rank <= before || d.patient.rank > sent:
-		qs.tally.AddFault(check.OutOfOrder, b.ID, "a doctor was given number %d, when %d to %d had been called before", d.patient.rank, before, sent-1)
+		qs.tally.AddFault(check.OutOfOrder, b.ID, "a call returned number %d after %d to %d calls", d.patient.rank, before, sent-1)
 	}
 	return nil
 }
@@ -332,7 +333,7 @@ func (qs *patientQueues) afterServe(ctx context.Context, queue, doctor int) erro
 	q.joined++
 	n := &joinedPatient{placement: placement{queue: queue, rank: q.joined, connection: p.connection}, booking: b.ID, token: b.TicketToken}
 	if b.QueuePosition == nil || n.rank-*b.QueuePosition < answered || n.rank-*b.QueuePosition > sent {
-		qs.tally.AddFault(check.WrongPosition, b.ID, "a join was answered with another position than %d to %d", n.rank-sent, n.rank-answered)
+		qs.tally.AddFault(check.WrongPosition, b.ID, "the join response has a position outside of %d to %d", n.rank-sent, n.rank-answered)
 	}
 	if qs.traffic.Watch == 1 {
 		n.connection = int(qs.connectionCount.Add(1)) - 1
@@ -347,5 +348,5 @@ func (qs *patientQueues) afterServe(ctx context.Context, queue, doctor int) erro
 	return nil
 }
 
-// joinAddresses lists addresses for people.
+// joinAddresses returns addresses as one text.
 func joinAddresses(nodes []string) string { return strings.Join(nodes, " ") }

@@ -107,7 +107,7 @@ func TestQueueFindsNothingWrongWithATruthfulServer(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, result.OK, "%+v", result.Problems)
 			require.Positive(t, result.Figure("deliveries").Value)
-			require.Positive(t, result.Figure("heads served").Value)
+			require.Positive(t, result.Figure("patients called").Value)
 			require.Positive(t, result.Figure("CPU per million deliveries").Value)
 			require.Zero(t, result.Figure("reconnects").Value)
 			require.Positive(t, result.Curve(headToLast).Count)
@@ -266,13 +266,13 @@ func TestQueueReportsPlacesThatNoJoinsLedTo(t *testing.T) {
 		}
 	}
 	_, err := queueFake(t, s, nil)
-	require.ErrorContains(t, err, "the places in queue 1 are not the numbers from 1 to 12: no 3")
+	require.ErrorContains(t, err, "the positions in queue 1 are not the numbers from 1 to 12: no 3")
 
 	queues := &patientQueues{traffic: Traffic{Patients: 2, Queues: 1}, patients: []*joinedPatient{
 		{booking: "first", sent: 10, answered: 20}, {booking: "second", sent: 30, answered: 40},
 	}}
 	require.NoError(t, queues.setRanks([]check.FirstPosition{{Patient: 0, Position: 1}, {Patient: 1, Position: 2}}))
-	require.ErrorContains(t, queues.setRanks([]check.FirstPosition{{Patient: 0, Position: 2}, {Patient: 1, Position: 1}}), "booking first stands at place 2, behind one that joined after it")
+	require.ErrorContains(t, queues.setRanks([]check.FirstPosition{{Patient: 0, Position: 2}, {Patient: 1, Position: 1}}), "booking first is at position 2, behind one that joined after it")
 }
 
 func TestQueueClientsComeBackAndAreCheckedOn(t *testing.T) {
@@ -330,14 +330,14 @@ func TestQueueStopsWithItsContext(t *testing.T) {
 
 func TestTrafficRefusesBadOptions(t *testing.T) {
 	for want, change := range map[string]func(opts *QueueOptions){
-		"must be more than zero":        func(opts *QueueOptions) { opts.Doctors = -1 },
-		"3 patients are too few":        func(opts *QueueOptions) { opts.Patients, opts.Queues, opts.Watch = 3, 2, 2 },
-		"duration must be":              func(opts *QueueOptions) { opts.Duration = 0 },
-		"rate must not be":              func(opts *QueueOptions) { opts.Rate = -1 },
-		"protocol must be":              func(opts *QueueOptions) { opts.Protocol = "xml" },
-		"an account API key is needed":  func(opts *QueueOptions) { opts.Key = "" },
-		"at least one URL is needed":    func(opts *QueueOptions) { opts.Nodes = nil },
-		"create organization: HTTP 401": func(opts *QueueOptions) { opts.Key = "wrong" },
+		"must be more than zero":         func(opts *QueueOptions) { opts.Doctors = -1 },
+		"3 patients are too few":         func(opts *QueueOptions) { opts.Patients, opts.Queues, opts.Watch = 3, 2, 2 },
+		"duration must be":               func(opts *QueueOptions) { opts.Duration = 0 },
+		"rate must not be":               func(opts *QueueOptions) { opts.Rate = -1 },
+		"protocol must be":               func(opts *QueueOptions) { opts.Protocol = "xml" },
+		"an account API key is required": func(opts *QueueOptions) { opts.Key = "" },
+		"at least one URL is required":   func(opts *QueueOptions) { opts.Nodes = nil },
+		"create organization: HTTP 401":  func(opts *QueueOptions) { opts.Key = "wrong" },
 	} {
 		t.Run(want, func(t *testing.T) {
 			s := newQueueFake(t)

@@ -19,49 +19,50 @@ import (
 )
 
 const (
-	// DefaultBound is how long a client may hold a position that is no longer true.
+	// DefaultBound is the time after which an update is late. 5 s.
 	DefaultBound = 5 * time.Second
-	// DefaultMaxResources caps the resources made for one service.
+	// DefaultMaxResources is the largest number of resources for one service. 100.
 	DefaultMaxResources = 100
 
-	// waitMargin is kept free below maxWaitMinutes.
+	// waitMargin is kept free below client.MaxWaitMinutes.
 	waitMargin = 5 * time.Minute
 )
 
-// ReplayOptions says what to replay against which servers.
+// ReplayOptions are the options of Replay.
 type ReplayOptions struct {
 	Trace *Trace
-	// Day is one day of the trace, "all", or empty for the first.
+	// Day is one day of the trace, or "all". Default the first day.
 	Day string
-	// Nodes are the servers' addresses. Requests and connections take turns.
+	// Nodes are the servers' addresses. Requests and connections use them in turn.
 	Nodes []string
-	// Key is an account API key: it makes an organization of its own.
+	// Key is an account API key. The scenario creates an organization with it.
 	Key string
-	// Speed is how many times faster than recorded the trace is played.
+	// Speed is the factor by which the trace is replayed faster than recorded.
 	Speed float64
-	// Protocol is "json" (default) or "protobuf".
+	// Protocol is "json" or "protobuf". Default "json".
 	Protocol string
-	// Bound is how long a client may stay behind the truth; DefaultBound if zero.
+	// Bound is the time after which an update is late. Default DefaultBound.
 	Bound time.Duration
-	// MaxResources caps the resources of a service; DefaultMaxResources if zero.
+	// MaxResources is the largest number of resources of a service. Default
+	// DefaultMaxResources.
 	MaxResources int
-	// RollingRestart, if set, restarts the nodes while the replay runs.
+	// RollingRestart, if set, restarts the nodes during the replay.
 	RollingRestart *RollingRestart
-	// code is every one-time code of the server, if patients sign in.
+	// code is the server's fixed one-time code, if patients sign in.
 	code        string
-	recallPause time.Duration // the constant, except in tests
-	// Progress, if set, is called a few times a second and once at the end.
+	recallPause time.Duration // the constant recallPause, except in tests
+	// Progress, if set, is called every report.ProgressInterval and once at the end.
 	Progress func(report.Progress)
 }
 
-// Replay plays a trace through the public API and checks what every patient's
-// client was told. It returns a report whenever the clinic could be set up; the
-// error says why a replay stopped early.
+// Replay replays a trace through the public API and checks what every patient's client
+// receives. It returns a report once the clinic is set up; the error is the reason why a
+// replay stopped early.
 //
-// Each service is played by one goroutine: its joins, calls and cancellations
-// are made one after another, each awaited, so the truth is a definite sequence
-// of states. Starts and ends do not move anybody and run beside it. Each patient
-// has a live connection from the join until the end of the service.
+// One goroutine replays each service: its joins, calls and cancellations are made one after
+// another, each awaited, so that the truth is a definite sequence of states. Starts and ends
+// change no position and run concurrently. Each patient has a live connection from the join to
+// the end of the visit.
 func Replay(ctx context.Context, opts ReplayOptions) (*report.Report, error) {
 	r, err := newReplay(opts)
 	if err != nil {
@@ -71,7 +72,7 @@ func Replay(ctx context.Context, opts ReplayOptions) (*report.Report, error) {
 	return r.run(ctx, "replay")
 }
 
-// run plays everything and reports.
+// run replays all days and reports.
 func (r *replay) run(ctx context.Context, scenario string) (*report.Report, error) {
 	if err := r.setUp(ctx); err != nil {
 		return nil, fmt.Errorf("set up the clinic: %w", err)
@@ -111,7 +112,7 @@ func (r *replay) run(ctx context.Context, scenario string) (*report.Report, erro
 	return result, err
 }
 
-// fill takes over what was counted.
+// fill adds the figures, curves and faults to the report.
 func (r *replay) fill(result *report.Report) {
 	lag, old := r.tally.Worst()
 	result.AddFigures("visits",
@@ -134,11 +135,11 @@ func (r *replay) fill(result *report.Report) {
 		report.Count("updates received", r.stats.Messages.Load(), ""),
 		report.Figure{Name: "positions checked", Value: float64(r.tally.Checked.Load()), Headline: true},
 		report.Count("snapshots checked", r.tally.Snapshots.Load(), "among the positions"),
-		report.Count("positions skipped", r.tally.Conflated.Load(), "a newer one came at once"),
+		report.Count("positions skipped", r.tally.Conflated.Load(), "replaced by a newer one"),
 		report.Figure{Name: "oldest stale snapshot", Value: report.Milliseconds(old), Unit: "ms"},
 	)
-	result.AddCurve("from a change to the client", "change sent → position told", &r.tally.Latency)
-	result.AddCurve("from a change to the client", "assign sent → patient told", &r.tally.CallLatency)
+	result.AddCurve("from a change to the client", "change sent → position received", &r.tally.Latency)
+	result.AddCurve("from a change to the client", "assign sent → call received", &r.tally.CallLatency)
 	faults := r.tally.Faults()
 	faults.FailedRequests = r.api.Requests.Failed.Load()
 	faults.RefusedClients = r.stats.Refused.Load()
@@ -157,44 +158,44 @@ type replay struct {
 	stats    *client.Stats
 	tally    *check.Tally
 
-	// plans gives what happens on a day, by the moment of arrival.
+	// plans returns the visits of a day, by the moment of arrival.
 	plans     func(day string) []visitPlan
 	services  map[string]*service
 	resources int
-	clients   atomic.Int64 // made so far; picks the node each begins with
+	clients   atomic.Int64 // clients so far; selects the first node of each
 
-	visits         atomic.Int64 // over and done with
+	visits         atomic.Int64 // visits that are over
 	served         atomic.Int64
 	left           atomic.Int64
 	held           atomic.Int64
 	noShows        atomic.Int64
 	recalls        atomic.Int64
-	refusedRecalls atomic.Int64 // calls again that were refused, rightly
+	refusedRecalls atomic.Int64 // recalls that were correctly refused
 	transferred    atomic.Int64
 	joinedByPhone  atomic.Int64
 	waiting        atomic.Int64
 	peakWaiting    atomic.Int64
-	lag            atomic.Int64 // of the last change sent, nanoseconds
+	lag            atomic.Int64 // delay of the last change, nanoseconds
 }
 
-// service is one service of the trace, as the server knows it.
+// service is one service of the trace on the server.
 type service struct {
 	typeID    string
 	queue     *check.Queue
 	resources *resourcePool
 }
 
-// patient is one visit while it lasts.
+// patient is one current visit.
 type patient struct {
 	plan         visitPlan
-	api          *client.API // what the patient can do itself
+	api          *client.API // authenticated as the patient
 	watcher      *check.Watcher
 	disconnect   context.CancelFunc
-	disconnected chan struct{} // closed when the live connection is over
+	disconnected chan struct{} // closed when the live connection has ended
 
 	held        bool
-	called      time.Time     // the last time
-	transferred chan struct{} // closed when the next service has taken over
+	called      time.Time     // time of the last call
+	transferred chan struct{} // closed when the patient has joined the next service
 }
 
 func newReplay(opts ReplayOptions) (*replay, error) {
@@ -202,7 +203,7 @@ func newReplay(opts ReplayOptions) (*replay, error) {
 		return nil, errors.New("no trace")
 	}
 	if opts.Key == "" {
-		return nil, errors.New("an account API key is needed")
+		return nil, errors.New("an account API key is required")
 	}
 	if !(opts.Speed > 0) {
 		return nil, fmt.Errorf("speed must be more than zero, not %g", opts.Speed)
@@ -211,7 +212,7 @@ func newReplay(opts ReplayOptions) (*replay, error) {
 	opts.MaxResources = cmp.Or(opts.MaxResources, DefaultMaxResources)
 	opts.recallPause = cmp.Or(opts.recallPause, recallPause)
 	if opts.Bound < 0 || opts.MaxResources < 0 {
-		return nil, errors.New("bound and the cap on resources must be more than zero")
+		return nil, errors.New("bound and the limit of resources must be more than zero")
 	}
 	kind, err := client.ParseProtocol(opts.Protocol)
 	if err != nil {
@@ -252,8 +253,8 @@ func newReplay(opts ReplayOptions) (*replay, error) {
 	return r, nil
 }
 
-// checkWaits refuses a speed at which somebody would wait longer than the
-// server keeps a booking waiting.
+// checkWaits returns an error if a patient would wait longer than the server keeps a waiting
+// booking.
 func checkWaits(visits []Visit, speed float64) error {
 	closing := closingTime(visits)
 	for _, v := range visits {
@@ -263,13 +264,13 @@ func checkWaits(visits []Visit, speed float64) error {
 		}
 		wait := time.Duration(float64(until.Sub(v.Arrived)) / speed)
 		if wait > client.MaxWaitMinutes*time.Minute-waitMargin {
-			return fmt.Errorf("visit %s would wait %v at speed %g, longer than a booking may: play it faster", v.ID, wait.Round(time.Minute), speed)
+			return fmt.Errorf("visit %s would wait %v at speed %g, longer than a booking may: use a higher speed", v.ID, wait.Round(time.Minute), speed)
 		}
 	}
 	return nil
 }
 
-// closingTime is the last moment of a day's visits: who still waits then leaves.
+// closingTime returns the last moment of a day's visits. Patients who still wait then leave.
 func closingTime(visits []Visit) time.Time {
 	var last time.Time
 	for _, v := range visits {
@@ -282,8 +283,8 @@ func (r *replay) close() {
 	r.api.Close()
 }
 
-// setUp makes an organization with a type for each service and as many resources
-// as were busy at once.
+// setUp creates an organization with a booking type for each service and as many resources as
+// were busy at once.
 func (r *replay) setUp(ctx context.Context) error {
 	name := fmt.Sprintf("Replay of %s, %s", filepath.Base(r.opts.Trace.Name), strings.Join(r.days, " "))
 	tenant, err := r.api.CreateOrganization(ctx, name)
@@ -312,7 +313,7 @@ func (r *replay) setUp(ctx context.Context) error {
 	return nil
 }
 
-// playDay plays one day from its first arrival until everybody has left.
+// playDay replays one day from the first arrival until all patients have left.
 func (r *replay) playDay(parent context.Context, day []visitPlan) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
@@ -328,16 +329,16 @@ func (r *replay) playDay(parent context.Context, day []visitPlan) error {
 			handovers[plan.ID] = make(chan *patient, 1)
 		}
 	}
-	var lanes, patients sync.WaitGroup
+	var services, patients sync.WaitGroup
 	for name, list := range byService {
-		lanes.Go(func() {
+		services.Go(func() {
 			s := &serviceReplay{replay: r, service: r.services[name], clock: clock, patients: &patients, transfers: handovers, present: map[string]*patient{}}
 			if err := s.play(ctx, list, closing); err != nil {
 				cancel(err)
 			}
 		})
 	}
-	lanes.Wait()
+	services.Wait()
 	patients.Wait()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -356,19 +357,19 @@ func (r *replay) progress() report.Progress {
 	}
 }
 
-// resourcePool hands out the resources of a service. It is safe for concurrent use.
+// resourcePool assigns the resources of a service. It is safe for concurrent use.
 type resourcePool struct {
 	ids  []string
 	mu   sync.Mutex
-	busy []int // patients with each
+	busy []int // number of patients, by resource
 }
 
 func newResourcePool(ids []string) *resourcePool {
 	return &resourcePool{ids: ids, busy: make([]int, len(ids))}
 }
 
-// take returns the resource with the fewest patients: a free one, unless the
-// server has fallen behind the trace or the cap is below its need.
+// take returns the resource with the fewest patients. It is free unless the server is behind
+// the trace or the limit is below the need.
 func (r *resourcePool) take() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

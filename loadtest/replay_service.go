@@ -12,7 +12,7 @@ import (
 	"nowserving/loadtest/client"
 )
 
-// schedule maps the trace's time to the replay's.
+// schedule converts the trace's times to the replay's.
 type schedule struct {
 	begin  time.Time
 	origin time.Time
@@ -23,15 +23,15 @@ func (s schedule) due(at time.Time) time.Time {
 	return s.begin.Add(time.Duration(float64(at.Sub(s.origin)) / s.speed))
 }
 
-// serviceReplay plays one service for a day.
+// serviceReplay replays one service for a day.
 type serviceReplay struct {
 	*replay
 	service  *service
 	clock    schedule
 	patients *sync.WaitGroup
-	// transfers pass patients who move on from the lane of one service to that
-	// of the next, by visit; nil is passed when nobody comes. Services form no
-	// circle, so that no two lanes wait for each other.
+	// transfers pass patients who go on to another service to its serviceReplay, by visit. nil
+	// means that the patient does not come. Services form no cycle, so no two replays wait for
+	// each other.
 	transfers map[string]chan *patient
 	present   map[string]*patient // waiting or held, by visit
 }
@@ -86,7 +86,7 @@ func (s *serviceReplay) play(ctx context.Context, day []visitPlan, closing time.
 	return nil
 }
 
-// wait waits for a moment of the trace and notes how late it is.
+// wait waits for a moment of the trace and records the delay.
 func (s *serviceReplay) wait(ctx context.Context, at time.Time) error {
 	due := s.clock.due(at)
 	if ahead := time.Until(due); ahead > 0 {
@@ -101,7 +101,7 @@ func (s *serviceReplay) wait(ctx context.Context, at time.Time) error {
 }
 
 func (s *serviceReplay) join(ctx context.Context, plan visitPlan) error {
-	api, from, err := s.arrive(ctx, plan)
+	api, from, err := s.prepareJoin(ctx, plan)
 	if err != nil || api == nil {
 		return err
 	}
@@ -146,10 +146,10 @@ func (s *serviceReplay) join(ctx context.Context, plan visitPlan) error {
 	return nil
 }
 
-// arrive says who will make a patient's join: the desk, or the patient itself
-// after signing in. It returns neither when the patient does not come after
-// all, and from for one who comes from another service.
-func (s *serviceReplay) arrive(ctx context.Context, plan visitPlan) (by *client.API, from *patient, err error) {
+// prepareJoin returns the API that makes a patient's join: that of the staff, or of the
+// patient after signing in. It returns nil if the patient does not come, and from if the
+// patient comes from another service.
+func (s *serviceReplay) prepareJoin(ctx context.Context, plan visitPlan) (by *client.API, from *patient, err error) {
 	switch {
 	case plan.from != "":
 		select {
@@ -175,15 +175,14 @@ func (s *serviceReplay) arrive(ctx context.Context, plan visitPlan) (by *client.
 	return s.api, nil, nil
 }
 
-// transfer passes a patient who is being served to the lane of the next service.
+// transfer passes a patient who is being served to the next service.
 func (s *serviceReplay) transfer(plan visitPlan, p *patient) {
 	if plan.transferred {
 		s.transfers[plan.ID] <- p
 	}
 }
 
-// joinTransferred takes a patient who is being served elsewhere to this service: the
-// visit there ends, and another begins here.
+// joinTransferred ends the visit at the previous service and joins this one.
 func (s *serviceReplay) joinTransferred(ctx context.Context, from *patient, joined *check.Change) (client.Booking, error) {
 	defer close(from.transferred)
 	from.watcher.Queue.EndVisit(from.watcher, check.StageDone, time.Now())
@@ -198,7 +197,7 @@ func (s *serviceReplay) joinTransferred(ctx context.Context, from *patient, join
 func (s *serviceReplay) hold(ctx context.Context, plan visitPlan) error {
 	p := s.present[plan.ID]
 	if p == nil {
-		return nil // its join failed and was counted
+		return nil // the join failed and was counted
 	}
 	c := s.service.queue.Hold(p.watcher, time.Now())
 	if err := s.api.Hold(ctx, p.watcher.Booking); err != nil {
@@ -215,7 +214,7 @@ func (s *serviceReplay) hold(ctx context.Context, plan visitPlan) error {
 func (s *serviceReplay) returnFromHold(ctx context.Context, plan visitPlan) error {
 	p := s.present[plan.ID]
 	if p == nil || !p.held {
-		return nil // its join or its hold failed and was counted
+		return nil // the join or the hold failed and was counted
 	}
 	c := s.service.queue.Return(p.watcher, time.Now())
 	b, err := s.api.Return(ctx, p.watcher.Booking)
@@ -234,7 +233,7 @@ func (s *serviceReplay) call(ctx context.Context, plan visitPlan) error {
 	p := s.present[plan.ID]
 	if p == nil {
 		s.transfer(plan, nil)
-		return nil // its join failed and was counted
+		return nil // the join failed and was counted
 	}
 	desk := s.service.resources.take()
 	c := s.service.queue.Leave(p.watcher, check.Assigned, s.service.resources.ids[desk], time.Now())
@@ -266,8 +265,8 @@ func (s *serviceReplay) remove(p *patient) {
 	}
 }
 
-// serve plays the service itself: started at once, ended when the story says
-// so. The end of a patient who moves on is the next service's to make.
+// serve starts the visit and ends it at its planned time. If the patient goes on to another
+// service, that one ends the visit.
 func (s *serviceReplay) serve(ctx context.Context, p *patient) {
 	if err := s.api.Start(ctx, p.watcher.Booking); err != nil {
 		s.reportFailure(ctx, p.plan, err)
@@ -293,13 +292,12 @@ func (s *serviceReplay) serve(ctx context.Context, p *patient) {
 	}
 }
 
-// recallPause is how long the desk must wait before it calls again. The two
-// clocks may differ about that by a twelfth of it.
+// recallPause is the time before staff may call a patient again. The clocks of server and
+// client may differ by a twelfth of it.
 const recallPause = time.Minute
 
-// recall plays a patient who does not come: called again, and then given up.
-// A call that comes too soon by the real clock must be refused, however fast
-// the day is played.
+// recall calls a patient who does not come again and then ends the visit as a no-show. The
+// server must refuse a recall within recallPause of real time, at any speed.
 func (s *serviceReplay) recall(ctx context.Context, p *patient) {
 	for _, at := range p.plan.recalls {
 		if client.Pause(ctx, time.Until(s.clock.due(at))) != nil {
@@ -315,7 +313,7 @@ func (s *serviceReplay) recall(ctx context.Context, p *patient) {
 			s.recalls.Add(1)
 			p.called = time.Now()
 			if waited < s.opts.recallPause*11/12 {
-				s.tally.AddFault(check.WrongNews, p.watcher.Booking, "could be called again after %v", waited)
+				s.tally.AddFault(check.WrongNews, p.watcher.Booking, "was called again after only %v", waited)
 			}
 		case errors.As(err, &no) && no.Code == "QUE-RECALL_TOO_SOON" && waited < s.opts.recallPause*13/12:
 			s.service.queue.UndoRecall(p.watcher)
@@ -362,8 +360,8 @@ func (s *serviceReplay) cancel(ctx context.Context, plan visitPlan) error {
 	return err
 }
 
-// finish gives the last news the bound to arrive, hangs up and closes the
-// books on the patient.
+// finish waits until the last updates have arrived or are late, disconnects the client and
+// checks its final state.
 func (s *serviceReplay) finish(ctx context.Context, p *patient) {
 	timer := time.NewTimer(s.opts.Bound)
 	defer timer.Stop()
@@ -380,8 +378,8 @@ func (s *serviceReplay) finish(ctx context.Context, p *patient) {
 	}
 }
 
-// handleError lets a replay go on after the server said no, and stops it when the
-// outcome is unknown: from there on nobody knows the truth.
+// handleError reports a refusal and continues. If the outcome of a request is unknown, it
+// returns an error, because the truth is then unknown too.
 func (s *serviceReplay) handleError(ctx context.Context, plan visitPlan, err error) error {
 	var no *client.RefusalError
 	if !errors.As(err, &no) || !no.IsDefinite() {
@@ -391,7 +389,7 @@ func (s *serviceReplay) handleError(ctx context.Context, plan visitPlan, err err
 	return nil
 }
 
-// reportFailure describes a failed request, unless it failed because the replay stops.
+// reportFailure describes a failed request, unless the replay is being stopped.
 func (s *serviceReplay) reportFailure(ctx context.Context, plan visitPlan, err error) {
 	if ctx.Err() != nil {
 		return

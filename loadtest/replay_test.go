@@ -39,8 +39,8 @@ func TestReplayFindsNothingWrongWithATruthfulServer(t *testing.T) {
 			require.Contains(t, result.Settings, report.Setting{Name: "clinic", Value: "3 services, 5 resources"})
 			require.Zero(t, counted(t, result, "reconnects"))
 			require.Equal(t, 200, counted(t, result, "snapshots checked"))
-			require.Equal(t, 192, timed(t, result, "assign sent → patient told"))
-			told := timed(t, result, "change sent → position told")
+			require.Equal(t, 192, timed(t, result, "assign sent → call received"))
+			told := timed(t, result, "change sent → position received")
 			require.Positive(t, told)
 			require.Equal(t, 400+told, counted(t, result, "positions checked"), "joins, snapshots and pushes")
 			require.Equal(t, 192*3+8+told, counted(t, result, "updates received"))
@@ -429,11 +429,11 @@ func TestReplayRefusesBadOptions(t *testing.T) {
 		"no trace":                 func(opts *ReplayOptions) { opts.Trace = nil },
 		"account API key":          func(opts *ReplayOptions) { opts.Key = "" },
 		"speed must be":            func(opts *ReplayOptions) { opts.Speed = 0 },
-		"bound and the cap":        func(opts *ReplayOptions) { opts.Bound = -1 },
+		"bound and the limit":      func(opts *ReplayOptions) { opts.Bound = -1 },
 		"protocol must be":         func(opts *ReplayOptions) { opts.Protocol = "xml" },
 		"at least one URL":         func(opts *ReplayOptions) { opts.Nodes = nil },
 		"want http://host:port":    func(opts *ReplayOptions) { opts.Nodes = []string{"localhost:80"} },
-		"nobody arrived":           func(opts *ReplayOptions) { opts.Day = "2020-01-01" },
+		"no arrivals on":           func(opts *ReplayOptions) { opts.Day = "2020-01-01" },
 		"longer than a booking ma": func(opts *ReplayOptions) { opts.Speed = 0.01 },
 		"401 AUT-REQUIRED":         func(opts *ReplayOptions) { opts.Key = "wrong" },
 	} {
@@ -453,7 +453,7 @@ func TestReportIsReadable(t *testing.T) {
 
 	var table bytes.Buffer
 	require.NoError(t, result.WriteTable(&table))
-	for _, want := range []string{"test.csv, 2019-11-01", "most waiting at once", "wrong positions", "NOT every client", "wrong position: booking booking1: join answered position 9, truth is 1"} {
+	for _, want := range []string{"test.csv, 2019-11-01", "most waiting at once", "wrong positions", "NOT every update", "wrong position: booking booking1: the join response has position 9, truth is 1"} {
 		require.Contains(t, table.String(), want)
 	}
 	var document bytes.Buffer

@@ -18,15 +18,14 @@ type RollingRestart struct {
 	// Command restarts a node and returns when it is ready again. The shell runs
 	// it with NODE set to the node's address and INDEX to its number, from 0.
 	Command string
-	// Every is the time from the start to the first restart, and from the end
-	// of each to the beginning of the next.
+	// Every is the time before the first restart and between two restarts.
 	Every time.Duration
-	// Rounds is how often each node is restarted; once if zero.
+	// Rounds is the number of restarts of each node. Default 1.
 	Rounds int
 }
 
-// run restarts nodes until all have had their turn or the returned function is
-// called, which tells what failed. A nil Roll restarts nothing.
+// run restarts the nodes in turn until it is done or the returned function is called, which
+// returns the error of a restart. A nil RollingRestart does nothing.
 func (r *RollingRestart) run(parent context.Context, nodes []string, samples *report.Sampler) (stop func() error) {
 	if r == nil {
 		return func() error { return nil }
@@ -41,7 +40,7 @@ func (r *RollingRestart) run(parent context.Context, nodes []string, samples *re
 				return
 			}
 			samples.Mark(fmt.Sprintf("restart %d", i+1))
-			// A restart that has begun is brought to its end.
+			// A restart that has begun is completed.
 			if err := runCommand(context.WithoutCancel(ctx), r.Command, "NODE="+nodes[i], fmt.Sprintf("INDEX=%d", i)); err != nil {
 				failed = fmt.Errorf("restart of node %d: %w", i+1, err)
 				return
@@ -59,13 +58,13 @@ func (r *RollingRestart) run(parent context.Context, nodes []string, samples *re
 // commandTimeout bounds a command that restarts a server.
 const commandTimeout = 2 * time.Minute
 
-// runCommand runs a command of whoever started the test, in a shell.
+// runCommand runs a shell command that an option names.
 func runCommand(ctx context.Context, command string, environment ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "sh", "-c", command) //nolint:gosec // to run it is what was asked for
+	cmd := exec.CommandContext(ctx, "sh", "-c", command) //nolint:gosec // the option is a command to run
 	cmd.Env = append(os.Environ(), environment...)
-	// What the command leaves running in the background keeps nothing open here.
+	// Background processes of the command must not keep its output open.
 	cmd.WaitDelay = time.Second
 	if out, err := cmd.CombinedOutput(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		return fmt.Errorf("%s: %w: %.200s", command, err, out)

@@ -19,10 +19,10 @@ import (
 	"nowserving/loadtest/report"
 )
 
-// SlowGoal is how many times slower others may become.
+// SlowGoal is the factor by which the other clients may become slower.
 const SlowGoal = 1.2
 
-// SlowOptions says how many clients watch and how many of them stop reading.
+// SlowOptions are the options of Slow.
 type SlowOptions struct {
 	Nodes    []string
 	Key      string
@@ -30,25 +30,25 @@ type SlowOptions struct {
 	Clients  int
 	// Stalled is the share of the clients that stop reading.
 	Stalled float64
-	// Rate is how many heads are served in a second. A round is two phases, each
-	// as long as Phase: in the first everybody reads, in the second the stalled
-	// do not. The middle of the rounds counts, because machines have moods.
+	// Rate is the number of patients called in a second. A round has two phases, each as long
+	// as Phase: in the first all clients read, in the second the stalled ones do not. The
+	// median of the rounds counts, because the speed of a machine varies.
 	Rate     float64
 	Phase    time.Duration
 	Rounds   int
 	Bound    time.Duration
 	Progress func(report.Progress)
 
-	goal float64 // the constant, except in tests
+	goal float64 // SlowGoal, except in tests
 }
 
-// Slow lets some clients stop reading while a queue moves, and measures what the
-// others notice of it, and what becomes of those who stopped.
+// Slow lets some clients stop reading while a queue moves. It measures the effect on the other
+// clients and what happens to the stalled ones.
 func Slow(ctx context.Context, opts SlowOptions) (*report.Report, error) {
 	stalled := int(math.Round(float64(opts.Clients) * opts.Stalled))
 	switch {
 	case stalled < 1 || stalled >= opts.Clients:
-		return nil, fmt.Errorf("%g of %d clients is nobody or everybody", opts.Stalled, opts.Clients)
+		return nil, fmt.Errorf("%g of %d clients is none or all of them", opts.Stalled, opts.Clients)
 	case !(opts.Rate > 0) || opts.Phase <= 0 || opts.Bound < 0 || opts.Rounds < 1:
 		return nil, errors.New("rate, phase, bound and rounds must be more than zero")
 	}
@@ -58,8 +58,8 @@ func Slow(ctx context.Context, opts SlowOptions) (*report.Report, error) {
 		return nil, err
 	}
 	defer queues.close()
-	// Those who are served have nobody watching; everybody else joins behind
-	// them, so the same clients are told of each one served.
+	// The patients that are called have no clients. The others join behind them, so that the
+	// same clients receive every change.
 	queues.traffic.Patients = opts.Clients
 	if err := queues.joinAll(ctx); err != nil {
 		return nil, fmt.Errorf("let the clients join: %w", err)
@@ -70,34 +70,34 @@ func Slow(ctx context.Context, opts SlowOptions) (*report.Report, error) {
 	return s.run(ctx)
 }
 
-// perPhase is how many heads are served in a phase.
+// perPhase returns the number of patients called in a phase.
 func (opts *SlowOptions) perPhase() int {
 	return max(1, int(math.Round(opts.Rate*opts.Phase.Seconds())))
 }
 
-// slow is one run. The truth is simple: of the heads, the first so many are gone.
+// slow is one run. The truth is the number of patients called so far.
 type slow struct {
 	opts           SlowOptions
 	group          *clientGroup
 	heads, stalled int
 	clients        []*slowClient
 
-	sent        []atomic.Int64        // of each head, Unix nanoseconds
-	asked, gone atomic.Int64          // heads asked for, and gone for certain
-	latency     [][2]report.Histogram // of those who read, by round and phase
+	sent                []atomic.Int64        // time of each call request, Unix nanoseconds
+	requested, departed atomic.Int64          // calls requested and calls answered
+	latency             [][2]report.Histogram // latency of reading clients, by round and phase
 
 	mu      sync.Mutex
-	reading chan struct{} // closed while the stalled read; guarded by mu
+	reading chan struct{} // closed while the stalled clients read; guarded by mu
 }
 
 // slowClient is one client.
 type slowClient struct {
-	slow     *slow
-	patient  *joinedPatient
-	stalled  bool
-	position atomic.Int64 // the last it was told
-	start    int64        // how many were ahead and not heads, plus itself
-	drops    atomic.Int64
+	slow        *slow
+	patient     *joinedPatient
+	stalled     bool
+	position    atomic.Int64 // last position received
+	initialRank int64        // position in the first snapshot
+	drops       atomic.Int64
 }
 
 func (s *slow) run(ctx context.Context) (*report.Report, error) {
@@ -112,7 +112,7 @@ func (s *slow) run(ctx context.Context) (*report.Report, error) {
 		if err != nil {
 			return nil, err
 		}
-		// They are spread evenly over the queue.
+		// The stalled clients are spread evenly over the queue.
 		if float64(i) >= next {
 			next += every
 			c.stalled, conn.SmallBuffers, conn.Stalled = true, true, s.wait
@@ -132,13 +132,13 @@ func (s *slow) run(ctx context.Context) (*report.Report, error) {
 
 	started := time.Now()
 	samples := report.NewSampler(started,
-		report.Measure{Chart: "deliveries", Name: "positions told", Unit: "per second", Rate: true, Read: report.Gauge(&s.group.stats.Messages)},
+		report.Measure{Chart: "deliveries", Name: "positions received", Unit: "per second", Rate: true, Read: report.Gauge(&s.group.stats.Messages)},
 		report.Measure{Chart: "clients", Name: "connected", Read: report.Gauge(&s.group.stats.Connected)},
 	)
 	stopSamples := samples.Run()
 	stopProgress := report.ShowProgress(s.opts.Progress, func() report.Progress {
 		return report.Progress{
-			Done: s.gone.Load(), Total: int64(s.heads), What: "heads served",
+			Done: s.departed.Load(), Total: int64(s.heads), What: "patients called",
 			Detail: fmt.Sprintf("%d connected, %d updates, %d wrong", s.group.stats.Connected.Load(), s.group.stats.Messages.Load(), s.group.faultCount()),
 		}
 	})
@@ -152,20 +152,20 @@ func (s *slow) run(ctx context.Context) (*report.Report, error) {
 	result := report.New("slow", started)
 	result.AddSetting("clients", "%d, of which %d stop reading", s.opts.Clients, s.stalled)
 	result.AddSetting("against", "%s (%s)", joinAddresses(s.group.queues.api.Nodes), s.group.queues.traffic.Protocol)
-	result.AddSetting("heads served", "%g a second", s.opts.Rate)
-	result.AddSetting("rounds", "%d, each %v with all reading and %v with some who do not", s.opts.Rounds, s.opts.Phase, s.opts.Phase)
+	result.AddSetting("patients called", "%g a second", s.opts.Rate)
+	result.AddSetting("rounds", "%d, each %v with all clients reading and %v with some stalled", s.opts.Rounds, s.opts.Phase, s.opts.Phase)
 	s.fill(result, o)
 	samples.AddTo(result)
 	result.Conclude()
 	return result, nil
 }
 
-// slowOutcome is what was found apart from latencies.
+// slowOutcome is the outcome apart from latencies.
 type slowOutcome struct {
 	before, during, after client.Usage
-	dropped               int64 // of those who did not read
+	dropped               int64 // stalled clients that lost their connection
 	kept                  int64
-	innocent              int64 // connections lost by those who read
+	readersDropped        int64 // connections lost by reading clients
 }
 
 func (s *slow) play(ctx context.Context, samples *report.Sampler) (o slowOutcome, err error) {
@@ -180,7 +180,7 @@ func (s *slow) play(ctx context.Context, samples *report.Sampler) (o slowOutcome
 		if err := s.awaitPositions(ctx, false); err != nil {
 			return o, err
 		}
-		if err := s.playStalled(ctx, samples, round, &o); err != nil {
+		if err := s.runStalledPhase(ctx, samples, round, &o); err != nil {
 			return o, err
 		}
 	}
@@ -190,7 +190,7 @@ func (s *slow) play(ctx context.Context, samples *report.Sampler) (o slowOutcome
 	for _, c := range s.clients {
 		switch drops := c.drops.Load(); {
 		case !c.stalled:
-			o.innocent += drops
+			o.readersDropped += drops
 		case drops > 0:
 			o.dropped++
 		default:
@@ -200,8 +200,8 @@ func (s *slow) play(ctx context.Context, samples *report.Sampler) (o slowOutcome
 	return o, nil
 }
 
-// playStalled is the second phase of a round.
-func (s *slow) playStalled(ctx context.Context, samples *report.Sampler, round int, o *slowOutcome) error {
+// runStalledPhase runs the second phase of a round.
+func (s *slow) runStalledPhase(ctx context.Context, samples *report.Sampler, round int, o *slowOutcome) error {
 	s.mu.Lock()
 	s.reading = make(chan struct{})
 	s.mu.Unlock()
@@ -213,7 +213,7 @@ func (s *slow) playStalled(ctx context.Context, samples *report.Sampler, round i
 	if err == nil {
 		err = s.awaitPositions(ctx, false)
 	}
-	samples.Mark("they read again")
+	samples.Mark("all read again")
 	s.mu.Lock()
 	close(s.reading)
 	s.mu.Unlock()
@@ -223,15 +223,14 @@ func (s *slow) playStalled(ctx context.Context, samples *report.Sampler, round i
 	if err := s.awaitPositions(ctx, true); err != nil {
 		return err
 	}
-	// Whoever was dropped finds out when it reads again, which may take until
-	// what the socket still held has been read.
+	// A dropped client notices when it has read what was left in the socket.
 	if err := client.Pause(ctx, restTime); err != nil {
 		return err
 	}
 	return s.awaitPositions(ctx, true)
 }
 
-// wait is where a client stays that does not read.
+// wait blocks a stalled client until it may read.
 func (s *slow) wait(ctx context.Context, _ net.Conn) (over bool) {
 	s.mu.Lock()
 	reading := s.reading
@@ -244,7 +243,7 @@ func (s *slow) wait(ctx context.Context, _ net.Conn) (over bool) {
 	}
 }
 
-// serve serves heads at the rate asked for.
+// serve calls patients at the rate.
 func (s *slow) serve(ctx context.Context, n int) error {
 	queues := s.group.queues
 	desk := queues.doctors[0][0].resource
@@ -253,14 +252,14 @@ func (s *slow) serve(ctx context.Context, n int) error {
 		if err := client.Pause(ctx, time.Until(begin.Add(time.Duration(float64(i)/s.opts.Rate*float64(time.Second))))); err != nil {
 			return err
 		}
-		head := s.asked.Load()
+		head := s.requested.Load()
 		s.sent[head].Store(time.Now().UnixNano())
-		s.asked.Add(1)
+		s.requested.Add(1)
 		b, err := queues.api.CallNext(ctx, desk)
 		if err != nil {
 			return err
 		}
-		s.gone.Add(1)
+		s.departed.Add(1)
 		if err := queues.api.End(ctx, b.ID); err != nil {
 			return err
 		}
@@ -268,42 +267,42 @@ func (s *slow) serve(ctx context.Context, n int) error {
 	return nil
 }
 
-// awaitPositions waits until all clients show where they stand; the stalled only when
-// all is set. Who does not is missed.
+// awaitPositions waits until all clients show their current position; the stalled ones only if
+// all is set. A client that does not is a missed update.
 func (s *slow) awaitPositions(ctx context.Context, all bool) error {
 	behind := func() (list []*slowClient) {
 		for _, c := range s.clients {
-			if (all || !c.stalled) && c.position.Load() != c.start-s.gone.Load() {
+			if (all || !c.stalled) && c.position.Load() != c.initialRank-s.departed.Load() {
 				list = append(list, c)
 			}
 		}
 		return list
 	}
-	err := s.group.await(ctx, s.group.queues.traffic.Bound, "all show their place", func() bool { return len(behind()) == 0 })
-	if !errors.Is(err, errTooLong) {
+	err := s.group.await(ctx, s.group.queues.traffic.Bound, "all show their position", func() bool { return len(behind()) == 0 })
+	if !errors.Is(err, errTimeout) {
 		return err
 	}
 	for _, c := range behind() {
-		s.group.fault(check.Missed, c.patient.booking, "kept at position %d for longer than %v, truth is %d", c.position.Load(), s.group.queues.traffic.Bound, c.start-s.gone.Load())
+		s.group.fault(check.Missed, c.patient.booking, "kept at position %d for longer than %v, truth is %d", c.position.Load(), s.group.queues.traffic.Bound, c.initialRank-s.departed.Load())
 	}
 	return nil
 }
 
-// OnSnapshot implements listener.
+// OnSnapshot implements client.Listener.
 func (c *slowClient) OnSnapshot(data []byte, _, got time.Time) (done bool) {
-	gone := c.slow.gone.Load()
+	gone := c.slow.departed.Load()
 	place, ok := c.slow.group.readSnapshot(c.patient, data)
 	if !ok {
 		return false
 	}
-	if c.start == 0 {
-		c.start = int64(place)
+	if c.initialRank == 0 {
+		c.initialRank = int64(place)
 	}
 	c.checkPosition(int64(place), gone, got, true)
 	return false
 }
 
-// OnPosition implements listener.
+// OnPosition implements client.Listener.
 func (c *slowClient) OnPosition(p client.PositionUpdate, at time.Time) (done bool) {
 	c.slow.group.tally.Checked.Add(1)
 	if p.Minutes != p.Position*visitMinutes {
@@ -313,47 +312,47 @@ func (c *slowClient) OnPosition(p client.PositionUpdate, at time.Time) (done boo
 	return false
 }
 
-// checkPosition checks a place: one that is or was true, newer than the one before.
-// known is how many heads were gone for certain when it was made.
+// checkPosition checks a position: it is or was true and is newer than the previous one. known
+// is the number of calls answered before it was sent.
 func (c *slowClient) checkPosition(place, known int64, at time.Time, snapshot bool) {
 	s := c.slow
-	gone := c.start - place // heads, if this is true
+	gone := c.initialRank - place // patients called, if the position is true
 	last := c.position.Load()
 	switch {
-	case gone < 0 || gone > s.asked.Load():
-		s.group.fault(check.WrongPosition, c.patient.booking, "told position %d, truth is %d", place, c.start-s.gone.Load())
+	case gone < 0 || gone > s.requested.Load():
+		s.group.fault(check.WrongPosition, c.patient.booking, "received position %d, truth is %d", place, c.initialRank-s.departed.Load())
 		return
 	case last != 0 && place > last:
-		s.group.fault(check.OutOfOrder, c.patient.booking, "told position %d after %d", place, last)
+		s.group.fault(check.OutOfOrder, c.patient.booking, "received position %d after %d", place, last)
 		return
 	case last == place && !snapshot:
-		s.group.fault(check.Duplicate, c.patient.booking, "told position %d again", place)
+		s.group.fault(check.Duplicate, c.patient.booking, "received position %d again", place)
 		return
 	case snapshot && gone < known && c.stalled:
-		// It was made before this client was ready to read it.
+		// It was sent before this client read it.
 	case snapshot && gone < known:
-		s.group.fault(check.StaleSnapshot, c.patient.booking, "a snapshot shows position %d, truth is %d", place, c.start-known)
+		s.group.fault(check.StaleSnapshot, c.patient.booking, "a snapshot shows position %d, truth is %d", place, c.initialRank-known)
 	}
 	c.position.Store(place)
 	if snapshot || c.stalled || gone == 0 {
 		return
 	}
-	// A head belongs to the phase in which it was served.
+	// A call belongs to the phase in which it was requested.
 	phase := int(gone-1) / s.opts.perPhase()
 	s.latency[phase/2][phase%2].Add(at.Sub(time.Unix(0, s.sent[gone-1].Load())))
 }
 
-// OnPublication implements listener.
+// OnPublication implements client.Listener.
 func (c *slowClient) OnPublication(data []byte, at time.Time) (done bool) {
 	var p client.Publication
 	if err := json.Unmarshal(data, &p); err == nil && p.Type == "QUEUE_POSITION_UPDATED" && p.BookingID == c.patient.booking && p.QueuePosition != nil && p.EstimatedWaitMinutes != nil {
 		return c.OnPosition(client.PositionUpdate{Position: *p.QueuePosition, Minutes: *p.EstimatedWaitMinutes}, at)
 	}
-	c.slow.group.fault(check.WrongNews, c.patient.booking, "told %.100s, truth is that only places changed", data)
+	c.slow.group.fault(check.WrongNews, c.patient.booking, "received %.100s, truth is that only positions changed", data)
 	return false
 }
 
-// OnDisconnect implements listener.
+// OnDisconnect implements client.Listener.
 func (c *slowClient) OnDisconnect(time.Time) {
 	if c.slow.group.ctx.Err() == nil {
 		c.drops.Add(1)
@@ -372,27 +371,27 @@ func (s *slow) fill(result *report.Report, o slowOutcome) {
 		all[1].Merge(&s.latency[i][1])
 	}
 	slices.Sort(ratios)
-	result.AddFigures("those who read",
-		report.Figure{Name: "p99 with some who do not read, against without", Value: ratios[(len(ratios)-1)/2], Unit: "times", AtMost: cmp.Or(s.opts.goal, SlowGoal), Headline: true,
-			Note: "the middle of the rounds: " + strings.TrimPrefix(note, ", ")},
-		report.Count("connections they lost", o.innocent, ""),
+	result.AddFigures("reading clients",
+		report.Figure{Name: "p99 with stalled clients to p99 without", Value: ratios[(len(ratios)-1)/2], Unit: "times", AtMost: cmp.Or(s.opts.goal, SlowGoal), Headline: true,
+			Note: "the median of the rounds: " + strings.TrimPrefix(note, ", ")},
+		report.Count("connections lost", o.readersDropped, ""),
 	)
-	result.AddFigures("those who stop reading",
-		report.Figure{Name: "dropped by the server", Value: float64(o.dropped), Headline: true, Note: "they came back and were shown their place"},
-		report.Count("kept", o.kept, "their sockets held all they had not read, and then they were told the newest place"),
+	result.AddFigures("stalled clients",
+		report.Figure{Name: "dropped by the server", Value: float64(o.dropped), Headline: true, Note: "they reconnected and received their position"},
+		report.Count("kept", o.kept, "the server kept the connection; they received the newest position"),
 	)
 	result.AddFigures("the server",
 		report.Figure{Name: "resident before", Value: o.before.Resident / (1 << 20), Unit: "MB"},
-		report.Figure{Name: "resident while some do not read", Value: o.during.Resident / (1 << 20), Unit: "MB"},
+		report.Figure{Name: "resident with stalled clients", Value: o.during.Resident / (1 << 20), Unit: "MB"},
 		report.Figure{Name: "resident afterwards", Value: o.after.Resident / (1 << 20), Unit: "MB"},
-		report.Figure{Name: "more for each who does not read", Value: max(0, o.during.Resident-o.before.Resident) / float64(s.stalled) / 1024, Unit: "KB", Note: "at most; the growth of everything else is in it too"},
+		report.Figure{Name: "additional for each stalled client", Value: max(0, o.during.Resident-o.before.Resident) / float64(s.stalled) / 1024, Unit: "KB", Note: "upper limit; includes all other growth"},
 	)
 	result.AddFigures("checked against the truth",
 		report.Count("positions checked", s.group.tally.Checked.Load(), ""),
 		report.Count("snapshots checked", s.group.tally.Snapshots.Load(), "among the positions"),
 	)
-	result.AddCurve("head asked for → place told", "all read", &all[0])
-	result.AddCurve("head asked for → place told", "some do not read", &all[1])
+	result.AddCurve("call requested → position received", "all read", &all[0])
+	result.AddCurve("call requested → position received", "some stalled", &all[1])
 	s.group.queues.api.Requests.AddTo(result)
 	result.Faults = s.group.faults()
 	result.Problems = append(result.Problems, s.group.tally.Problems()...)

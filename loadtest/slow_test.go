@@ -39,13 +39,13 @@ func TestSlowMeasuresBothPhases(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			result := slows(t, newSlowFake(t), func(opts *SlowOptions) { opts.Protocol = protocol })
 			require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
-			require.Equal(t, 180, timed(t, result, "all read"), "18 who read are told of each of 10 served")
-			require.Equal(t, 180, timed(t, result, "some do not read"))
+			require.Equal(t, 180, timed(t, result, "all read"), "18 clients that read receive each of 10 changes")
+			require.Equal(t, 180, timed(t, result, "some stalled"))
 			require.Equal(t, 20, counted(t, result, "snapshots checked"))
-			require.Equal(t, 20+2*200, counted(t, result, "positions checked"), "the stalled are told everything in the end")
+			require.Equal(t, 20+2*200, counted(t, result, "positions checked"), "the stalled clients receive everything in the end")
 			require.Equal(t, 2, counted(t, result, "kept"))
 			require.Zero(t, counted(t, result, "dropped by the server"))
-			require.Equal(t, []string{"2 stop reading", "they read again"}, []string{result.Marks[0].Text, result.Marks[1].Text})
+			require.Equal(t, []string{"2 stop reading", "all read again"}, []string{result.Marks[0].Text, result.Marks[1].Text})
 		})
 	}
 }
@@ -54,9 +54,9 @@ func TestSlowTakesTheMiddleOfItsRounds(t *testing.T) {
 	result := slows(t, newSlowFake(t), func(opts *SlowOptions) { opts.Rounds, opts.Phase = 3, 100*time.Millisecond })
 	require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
 	require.Equal(t, 3*4*18, timed(t, result, "all read"))
-	require.Equal(t, 3*4*18, timed(t, result, "some do not read"))
+	require.Equal(t, 3*4*18, timed(t, result, "some stalled"))
 	require.Len(t, result.Marks, 6)
-	require.Equal(t, 3, strings.Count(result.Figure("p99 with some who do not read, against without").Note, " against "))
+	require.Equal(t, 3, strings.Count(result.Figure("p99 with stalled clients to p99 without").Note, " against "))
 }
 
 func TestSlowFailsWhenOthersNotice(t *testing.T) {
@@ -86,7 +86,7 @@ func TestSlowSeesWhoIsDropped(t *testing.T) {
 	result := slows(t, s, nil)
 	require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
 	require.Equal(t, 21, counted(t, result, "snapshots checked"))
-	require.Equal(t, 1, counted(t, result, "dropped by the server")+counted(t, result, "connections they lost"))
+	require.Equal(t, 1, counted(t, result, "dropped by the server")+counted(t, result, "connections lost"))
 }
 
 func TestSlowReportsPlantedFaults(t *testing.T) {
@@ -140,7 +140,7 @@ func TestSlowReportsPlantedFaults(t *testing.T) {
 
 func TestSlowRefusesBadOptions(t *testing.T) {
 	for want, change := range map[string]func(opts *SlowOptions){
-		"nobody or everybody": func(opts *SlowOptions) { opts.Stalled = 0.01 },
+		"none or all of them": func(opts *SlowOptions) { opts.Stalled = 0.01 },
 		"rate, phase, bound":  func(opts *SlowOptions) { opts.Rate = 0 },
 		"API key":             func(opts *SlowOptions) { opts.Key = "" },
 	} {

@@ -17,46 +17,46 @@ import (
 )
 
 const (
-	// StormGoal is within how long everybody must have a correct snapshot again.
+	// StormGoal is the time within which every client must have a correct snapshot again.
 	StormGoal = 10 * time.Second
-	// stormLimit is how long a storm waits for the last.
-	stormLimit = 2 * time.Minute
-	// restTime lets everything come to rest before a storm.
+	// stormTimeout bounds the wait for the last client.
+	stormTimeout = 2 * time.Minute
+	// restTime is the time before a storm in which nothing happens.
 	restTime = 500 * time.Millisecond
-	// ShortestBackoff is how long the published SDKs wait at least.
+	// ShortestBackoff is the shortest wait of the published SDKs before they reconnect.
 	ShortestBackoff = 500 * time.Millisecond
-	// LongestBackoff is how long they wait at most.
+	// LongestBackoff is the longest wait of the published SDKs before they reconnect.
 	LongestBackoff = 20 * time.Second
 )
 
-// StormOptions says how many clients lose their connection and how they come back.
+// StormOptions are the options of Storm.
 type StormOptions struct {
 	Nodes    []string
 	Key      string
 	Protocol string
 	Clients  int
 	Queues   int
-	// Restart is a shell command that restarts the server, Pid a process that is
-	// told to end by SIGTERM, for its supervisor to restart. With neither, the
-	// clients close their sockets, all at once.
+	// Restart is a shell command that restarts the server. Pid is a process that receives
+	// SIGTERM and is restarted by its supervisor. With neither, all clients close their
+	// sockets at once.
 	Restart string
 	Pid     int
-	// BackoffMin and BackoffMax are how clients wait, as the SDKs do. With a
-	// maximum of zero they all come back at once.
+	// BackoffMin and BackoffMax are the shortest and longest wait before a client reconnects.
+	// If BackoffMax is zero, all reconnect at once.
 	BackoffMin, BackoffMax time.Duration
 	Progress               func(report.Progress)
 
-	goal time.Duration // the constant, except in tests
+	goal time.Duration // StormGoal, except in tests
 }
 
-// Storm connects many clients, cuts all of them off at once and measures how
-// long it takes until each has been shown its own correct position again.
+// Storm connects clients, disconnects all of them at once and measures the time until each has
+// a correct snapshot again.
 func Storm(ctx context.Context, opts StormOptions) (*report.Report, error) {
 	switch {
 	case opts.BackoffMin < 0 || opts.BackoffMax < 0 || (opts.BackoffMax > 0 && opts.BackoffMin > opts.BackoffMax):
 		return nil, errors.New("the shortest wait must be between zero and the longest")
 	case opts.Restart != "" && opts.Pid != 0:
-		return nil, errors.New("give a command or a process, not both")
+		return nil, errors.New("set a command or a process, not both")
 	}
 	queues, err := openStaticQueues(ctx, opts.Nodes, opts.Key, Traffic{Patients: opts.Clients, Queues: opts.Queues, Protocol: opts.Protocol, Progress: opts.Progress})
 	if err != nil {
@@ -68,9 +68,9 @@ func Storm(ctx context.Context, opts StormOptions) (*report.Report, error) {
 	return s.run(ctx)
 }
 
-// openStaticQueues lets patients join queues that do not move by themselves.
+// openStaticQueues lets patients join queues in which no patient is called.
 func openStaticQueues(ctx context.Context, nodes []string, key string, t Traffic) (*patientQueues, error) {
-	t.Duration = 1 // is for scenarios that last
+	t.Duration = 1 // Traffic requires one; these scenarios do not use it
 	if err := t.check(); err != nil {
 		return nil, err
 	}
@@ -92,9 +92,9 @@ type storm struct {
 	clients     []*stationaryClient
 
 	drops         atomic.Int64
-	shown         atomic.Int64 // a snapshot, right or wrong
-	served        atomic.Int64 // a right one
-	first         atomic.Int64 // when the first was served again, Unix nanoseconds
+	shown         atomic.Int64 // clients with a snapshot after the loss
+	served        atomic.Int64 // clients with a correct snapshot after the loss
+	first         atomic.Int64 // time of the first correct snapshot, Unix nanoseconds
 	last          atomic.Int64
 	reconnectTime report.Histogram
 }
@@ -135,16 +135,16 @@ func (s *storm) run(ctx context.Context) (*report.Report, error) {
 			Detail: fmt.Sprintf("%d connected, %d failed attempts, %d wrong", s.group.stats.Connected.Load(), s.group.stats.Failed.Load(), s.group.faultCount()),
 		}
 	})
-	samples.Mark("cut off")
-	err = s.cut(ctx)
+	samples.Mark("disconnected")
+	err = s.disconnectAll(ctx)
 	if err == nil {
-		err = s.group.await(ctx, stormLimit, "all are served again", func() bool {
+		err = s.group.await(ctx, stormTimeout, "served again", func() bool {
 			return s.drops.Load() > 0 && s.shown.Load() == s.drops.Load() && s.group.stats.Connected.Load() == int64(len(s.connections))
 		})
 	}
 	stopProgress()
 	stopSamples()
-	late := errors.Is(err, errTooLong)
+	late := errors.Is(err, errTimeout)
 	if err != nil && !late {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func (s *storm) run(ctx context.Context) (*report.Report, error) {
 	if usageErr != nil && !late {
 		return nil, usageErr
 	}
-	// The clients are at rest: what the first snapshots showed can be compared.
+	// The clients are idle, so their first snapshots can be compared.
 	s.group.close()
 	for i, c := range s.clients {
 		places[i] = check.FirstPosition{Patient: i, Position: c.position}
@@ -164,8 +164,8 @@ func (s *storm) run(ctx context.Context) (*report.Report, error) {
 	result := report.New("storm", started)
 	result.AddSetting("clients", "%d, in %d queues", s.opts.Clients, queues.traffic.Queues)
 	result.AddSetting("against", "%s (%s)", joinAddresses(queues.api.Nodes), queues.traffic.Protocol)
-	result.AddSetting("cut off by", "%s", s.how())
-	result.AddSetting("coming back", "%s", describeBackoff(s.opts.BackoffMin, s.opts.BackoffMax))
+	result.AddSetting("disconnected by", "%s", s.describeDisconnect())
+	result.AddSetting("reconnecting", "%s", describeBackoff(s.opts.BackoffMin, s.opts.BackoffMax))
 	s.fill(result, started, before, after)
 	samples.AddTo(result)
 	result.Conclude()
@@ -177,7 +177,7 @@ func (s *storm) run(ctx context.Context) (*report.Report, error) {
 
 func (s *storm) fill(result *report.Report, started time.Time, before, after client.Usage) {
 	begin := started
-	note := "since all were cut off"
+	note := "since all were disconnected"
 	if s.restarts() {
 		note = "since the server served the first again"
 		begin = time.Unix(0, s.first.Load())
@@ -185,8 +185,8 @@ func (s *storm) fill(result *report.Report, started time.Time, before, after cli
 	whole := time.Unix(0, s.last.Load()).Sub(begin).Seconds()
 	result.AddFigures("the storm",
 		report.Figure{Name: "all served again", Value: whole, Unit: "s", Note: note, AtMost: cmp.Or(s.opts.goal, StormGoal).Seconds(), Headline: true},
-		report.Count("cut off", s.drops.Load(), ""),
-		report.Count("served again", s.served.Load(), "shown their own correct position"),
+		report.Count("disconnected", s.drops.Load(), ""),
+		report.Count("served again", s.served.Load(), "with a correct snapshot"),
 		report.Count("failed attempts", s.group.stats.Failed.Load(), "each was repeated"),
 	)
 	if s.restarts() {
@@ -201,13 +201,13 @@ func (s *storm) fill(result *report.Report, started time.Time, before, after cli
 		report.Figure{Name: "goroutines after", Value: after.Goroutines},
 	)
 	result.AddFigures("checked against the truth", report.Count("snapshots checked", s.group.tally.Snapshots.Load(), ""))
-	result.AddCurve("coming back", "cut off → correct snapshot", &s.reconnectTime)
+	result.AddCurve("reconnecting", "disconnected → correct snapshot", &s.reconnectTime)
 	result.Faults = s.group.faults()
 	result.Faults.Missed += s.drops.Load() - s.shown.Load()
 	result.Problems = append(result.Problems, s.group.tally.Problems()...)
 }
 
-// servedAgain takes note of one client that has its place back.
+// servedAgain records a client's first snapshot after the loss.
 func (s *storm) servedAgain(right bool, lost, got time.Time) {
 	defer s.shown.Add(1)
 	if !right {
@@ -221,7 +221,7 @@ func (s *storm) servedAgain(right bool, lost, got time.Time) {
 
 func (s *storm) restarts() bool { return s.opts.Restart != "" || s.opts.Pid != 0 }
 
-func (s *storm) how() string {
+func (s *storm) describeDisconnect() string {
 	switch {
 	case s.opts.Restart != "":
 		return "a restart: " + s.opts.Restart
@@ -231,8 +231,8 @@ func (s *storm) how() string {
 	return "the clients themselves"
 }
 
-// cut cuts all clients off.
-func (s *storm) cut(ctx context.Context) error {
+// disconnectAll disconnects all clients.
+func (s *storm) disconnectAll(ctx context.Context) error {
 	switch {
 	case s.opts.Restart != "":
 		return runCommand(ctx, s.opts.Restart, "NODE="+s.group.queues.api.Nodes[0], "INDEX=0")

@@ -90,14 +90,14 @@ func TestStormServesEverybodyAgain(t *testing.T) {
 				opts.Progress = func(p report.Progress) { last.Store(&p) }
 			})
 			require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
-			require.Equal(t, 40, counted(t, result, "cut off"))
+			require.Equal(t, 40, counted(t, result, "disconnected"))
 			require.Equal(t, 40, counted(t, result, "served again"))
 			require.Equal(t, 80, counted(t, result, "snapshots checked"))
-			require.Equal(t, 40, timed(t, result, "cut off → correct snapshot"))
+			require.Equal(t, 40, timed(t, result, "disconnected → correct snapshot"))
 			require.Equal(t, 90, counted(t, result, "goroutines after"))
 			require.Less(t, result.Figure("all served again").Value, 10.0)
 			require.EqualValues(t, 40, last.Load().Done)
-			require.Equal(t, "cut off", result.Marks[0].Text)
+			require.Equal(t, "disconnected", result.Marks[0].Text)
 		})
 	}
 }
@@ -105,7 +105,7 @@ func TestStormServesEverybodyAgain(t *testing.T) {
 func TestStormAllAtOnce(t *testing.T) {
 	result := storms(t, newCrowdFake(t), func(opts *StormOptions) { opts.BackoffMin, opts.BackoffMax = 0, 0 })
 	require.True(t, result.OK, "%+v", result.Problems)
-	require.Contains(t, result.Settings, report.Setting{Name: "coming back", Value: "all at once"})
+	require.Contains(t, result.Settings, report.Setting{Name: "reconnecting", Value: "all at once"})
 }
 
 func TestStormThatTakesTooLongFails(t *testing.T) {
@@ -212,7 +212,7 @@ func churns(t *testing.T, s *crowdServer) *report.Report {
 	defer cancel()
 	result, err := Churn(ctx, ChurnOptions{
 		Nodes: []string{s.url}, Key: fakeKey, Patients: 10, Connections: 200, Duration: 400 * time.Millisecond,
-		stay: 20 * time.Millisecond, limit: 3 * time.Second,
+		stay: 20 * time.Millisecond, settleTimeout: 3 * time.Second,
 	})
 	require.NoError(t, err)
 	return result
@@ -221,7 +221,7 @@ func churns(t *testing.T, s *crowdServer) *report.Report {
 func TestChurnEndsWhereItBegan(t *testing.T) {
 	result := churns(t, newCrowdFake(t))
 	require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
-	require.Equal(t, 200, counted(t, result, "came"))
+	require.Equal(t, 200, counted(t, result, "connected"))
 	require.Equal(t, 200, counted(t, result, "snapshots checked"))
 	require.Zero(t, result.Figure("goroutines more than before").Value)
 	require.Zero(t, result.Figure("memory more than before").Value)

@@ -13,31 +13,30 @@ import (
 	"time"
 )
 
-// Visit is one patient's visit as a clinic recorded it.
+// Visit is one recorded visit of a patient.
 type Visit struct {
 	ID      string
 	Service string
 	Arrived time.Time
-	// Called is zero when the patient left without being served.
+	// Called is zero if the patient left without being served.
 	Called time.Time
-	// Completed is zero when the clinic recorded no end; the visit then ends
-	// right after the call.
+	// Completed is zero if no end was recorded. The visit then ends right after the call.
 	Completed time.Time
 }
 
-// Trace is a list of visits, oldest arrival first.
+// Trace is a list of visits in order of arrival.
 type Trace struct {
 	Name   string
 	Visits []Visit
 }
 
-// traceLayout is how a trace writes a moment: local time, no zone.
+// traceLayout is the format of times in a trace: local time without a zone.
 const traceLayout = "2006-01-02T15:04:05"
 
-// dayLayout is how a day is named on the command line and in reports.
+// dayLayout is the format of days in flags and reports.
 const dayLayout = time.DateOnly
 
-// maxVisits bounds the memory one trace may take.
+// maxVisits bounds the memory of a trace.
 const maxVisits = 1_000_000
 
 var traceHeader = []string{"visit", "service", "arrived_at", "called_at", "completed_at"}
@@ -45,7 +44,7 @@ var traceHeader = []string{"visit", "service", "arrived_at", "called_at", "compl
 //go:embed traces/small.csv
 var smallTrace []byte
 
-// SmallTrace is the synthetic day that comes with the package.
+// SmallTrace returns the generated day that is embedded in the package.
 func SmallTrace() (*Trace, error) {
 	return ReadTrace("small.csv", bytes.NewReader(smallTrace))
 }
@@ -63,9 +62,8 @@ func OpenTrace(path string) (*Trace, error) {
 	return t, err
 }
 
-// ReadTrace reads a trace in CSV. It is strict: anything that is not a visit is
-// an error that names the line, because a trace read wrongly would be blamed on
-// the server.
+// ReadTrace reads a trace in CSV. Anything that is not a visit is an error that names the
+// line, because the server would be blamed for a wrong trace.
 func ReadTrace(name string, r io.Reader) (*Trace, error) {
 	rows := csv.NewReader(r)
 	rows.FieldsPerRecord = -1
@@ -149,7 +147,7 @@ func parseVisit(row []string) (Visit, error) {
 	return v, nil
 }
 
-// Write writes the trace in the form ReadTrace reads.
+// Write writes the trace in the format of ReadTrace.
 func (t *Trace) Write(w io.Writer) error {
 	rows := csv.NewWriter(w)
 	if err := rows.Write(traceHeader); err != nil {
@@ -174,7 +172,7 @@ func (t *Trace) Write(w io.Writer) error {
 	return nil
 }
 
-// Days lists the days on which somebody arrived, in order.
+// Days returns the days with arrivals, in order.
 func (t *Trace) Days() []string {
 	var days []string
 	for _, v := range t.Visits {
@@ -185,8 +183,8 @@ func (t *Trace) Days() []string {
 	return days
 }
 
-// day returns the visits that arrived on one day. Arrivals are sorted, so they
-// are neighbours.
+// day returns the visits that arrived on one day. They are adjacent because arrivals are
+// sorted.
 func (t *Trace) day(day string) []Visit {
 	from := slices.IndexFunc(t.Visits, func(v Visit) bool { return v.Arrived.Format(dayLayout) == day })
 	if from < 0 {
@@ -199,7 +197,7 @@ func (t *Trace) day(day string) []Visit {
 	return t.Visits[from:to]
 }
 
-// pick returns the chosen days: the first when choice is empty, every one for "all".
+// pick returns the selected days: the first if choice is empty, all for "all".
 func (t *Trace) pick(choice string) ([]string, error) {
 	days := t.Days()
 	switch {
@@ -210,19 +208,19 @@ func (t *Trace) pick(choice string) ([]string, error) {
 	case slices.Contains(days, choice):
 		return []string{choice}, nil
 	}
-	return nil, fmt.Errorf("nobody arrived on %q: the days of %s are %s", choice, t.Name, strings.Join(days, ", "))
+	return nil, fmt.Errorf("no arrivals on %q: the days of %s are %s", choice, t.Name, strings.Join(days, ", "))
 }
 
-// servicePlan is what a clinic needs for one service of a trace.
+// servicePlan is what the server needs for one service of a trace.
 type servicePlan struct {
 	name string
-	// resources is how many visits were being served at once, at the busiest moment.
+	// resources is the largest number of visits served at once.
 	resources int
-	// minutes is the middle service time, rounded up.
+	// minutes is the median service time, rounded up.
 	minutes int
 }
 
-// plan works out the services of some days, in the order in which they first appear.
+// plan returns the services of some days, in the order in which they first appear.
 func (t *Trace) plan(days []string, maxResources int) []servicePlan {
 	type edge struct {
 		at    time.Time
@@ -247,8 +245,8 @@ func (t *Trace) plan(days []string, maxResources int) []servicePlan {
 	plans := make([]servicePlan, 0, len(names))
 	for _, name := range names {
 		edges := busy[name]
-		// An end and a call in the same second overlap for a moment when played
-		// fast, so calls sort first.
+		// Calls sort before ends of the same second, because the two overlap for a moment in a
+		// fast replay.
 		slices.SortStableFunc(edges, func(a, b edge) int {
 			if c := a.at.Compare(b.at); c != 0 {
 				return c

@@ -128,7 +128,7 @@ func TestGeneratedTraceIsAClinicDay(t *testing.T) {
 			left++
 		}
 	}
-	require.InDelta(t, leavers, float64(left)/2000, 0.02)
+	require.InDelta(t, leaveShare, float64(left)/2000, 0.02)
 	require.Greater(t, hours[9], 2*hours[12], "mornings are busier than noon")
 
 	again, err := GenerateTrace(2000, 3)

@@ -17,35 +17,37 @@ import (
 )
 
 const (
-	// updateInterval is how often the workers learn the truth and check.
+	// updateInterval is the time between two updates of the workers.
 	updateInterval = 50 * time.Millisecond
-	// restBetweenBursts lets the server come to rest when no rate is given.
+	// restBetweenBursts is the shortest time between two bursts, so that the server is idle
+	// before each.
 	restBetweenBursts = 200 * time.Millisecond
 )
 
-// Traffic is what happens to queues of patients, whatever carries it to them.
+// Traffic is the traffic of a scenario with queues of patients.
 type Traffic struct {
-	// Patients wait in Queues, Watch of one queue on each phone, spread over it.
+	// Patients is the number of waiting patients, Queues the number of queues and Watch the
+	// number of patients on each connection, spread over one queue.
 	Patients, Queues, Watch int
-	// Rate is how many heads are served in each queue and second; zero is as
-	// fast as the server answers.
+	// Rate is the number of calls in each queue per second. Zero is as fast as the server
+	// answers.
 	Rate float64
-	// Doctors serve each queue side by side.
+	// Doctors is the number of doctors that serve each queue at the same time.
 	Doctors int
-	// Burst, if not zero, is how many heads are served at the same moment. The
-	// next burst waits until every client shows where that left it.
+	// Burst, if not zero, is the number of patients called at the same moment. The next burst
+	// starts when every client shows its position after this one.
 	Burst    int
 	Duration time.Duration
-	// Bound is how long a client may stay behind the truth; DefaultBound if zero.
+	// Bound is the time after which an update is late. Default DefaultBound.
 	Bound time.Duration
-	// Processes hold the clients; 1 is this one.
+	// Processes is the number of processes that hold the clients. 1 is this process.
 	Processes int
-	// Protocol is "json" (default) or "protobuf".
+	// Protocol is "json" or "protobuf". Default "json".
 	Protocol string
-	// Progress, if set, is called a few times a second and once at the end.
+	// Progress, if set, is called every report.ProgressInterval and once at the end.
 	Progress func(report.Progress)
 
-	apart bool // the clients live in other processes, even if it is one
+	separate bool // the clients run in another process, even if Processes is 1
 }
 
 func (t *Traffic) check() error {
@@ -59,7 +61,7 @@ func (t *Traffic) check() error {
 	case t.Queues < 0 || t.Watch < 0 || t.Doctors < 0 || t.Burst < 0 || t.Processes < 0 || t.Bound < 0:
 		return errors.New("queues, watch, doctors, burst, processes and bound must be more than zero")
 	case t.Patients < t.Queues*t.Watch:
-		return fmt.Errorf("%d patients are too few for %d queues and %d on each phone", t.Patients, t.Queues, t.Watch)
+		return fmt.Errorf("%d patients are too few for %d queues and %d on each connection", t.Patients, t.Queues, t.Watch)
 	case t.Duration <= 0:
 		return errors.New("duration must be more than zero")
 	case t.Rate < 0:
@@ -69,14 +71,14 @@ func (t *Traffic) check() error {
 	return nil
 }
 
-// placement is where a patient waits, by its number.
+// placement is the queue, rank and connection of a patient.
 type placement struct {
 	queue      int
-	rank       int // place in the queue at the beginning, from 1
-	connection int // the phone
+	rank       int // position at the start, from 1
+	connection int // number of the connection
 }
 
-// connections is how many phones there are.
+// connections returns the number of connections.
 func (t *Traffic) connections() int {
 	n := 0
 	for q := range t.Queues {
@@ -85,7 +87,7 @@ func (t *Traffic) connections() int {
 	return n
 }
 
-// patientsOf is how many patients wait in a queue.
+// patientsOf returns the number of patients in a queue.
 func (t *Traffic) patientsOf(queue int) int {
 	return (t.Patients*(queue+1))/t.Queues - (t.Patients*queue)/t.Queues
 }
@@ -94,7 +96,7 @@ func (t *Traffic) connectionsOf(queue int) int {
 	return (t.patientsOf(queue) + t.Watch - 1) / t.Watch
 }
 
-// placements gives every patient a queue, a rank and a phone.
+// placements returns the placement of every patient.
 func (t *Traffic) placements() []placement {
 	list := make([]placement, 0, t.Patients)
 	phones := 0
@@ -107,7 +109,7 @@ func (t *Traffic) placements() []placement {
 	return list
 }
 
-// heads is how many heads a queue may lose, as far as one can tell.
+// heads returns the number of patients that a queue may lose in a run, at most.
 func (t *Traffic) heads() int {
 	const most = 1_000_000
 	if t.Rate == 0 || t.Burst > 0 {
@@ -116,46 +118,43 @@ func (t *Traffic) heads() int {
 	return int(min(most, t.Rate*t.Duration.Seconds()+float64(t.Doctors)+1))
 }
 
-// trafficRun plays traffic: it serves heads and lets the crew check what the clients
-// are told.
+// trafficRun serves queues while its workers check what the clients receive.
 type trafficRun struct {
 	traffic    Traffic
 	workers    *workers
 	departures *check.DepartureLog
-	tally      *check.Tally // what is found on this side
-	// serve serves one head and waits until it is. It returns errEmpty when
-	// nobody waits any more.
+	tally      *check.Tally // faults in the responses to requests
+	// serve calls one patient and waits for the response. It returns errQueueEmpty if no
+	// patient waits.
 	serve func(ctx context.Context, queue, doctor int) error
-	// afterServe does what follows once the patients who were served have left. Nil
-	// if nothing does.
+	// afterServe does what follows a call: it ends the visit. Nil does nothing.
 	afterServe func(ctx context.Context, queue, doctor int) error
-	// readUsage reads what the server has used. Nil if nobody knows.
+	// readUsage returns the usage of the server. Nil if it is unknown.
 	readUsage func(ctx context.Context) (client.Usage, error)
 
 	mu     sync.Mutex
 	status check.Status
 
-	// Of the last time that traffic was played.
+	// Of the last run.
 	started    time.Time
-	took       time.Duration // of the serving
+	took       time.Duration // duration of the serving
 	begin, end check.Status
-	used       [2]client.Usage
-	first      []int // departures of each queue before it
+	usage      [2]client.Usage
+	first      []int // departures of each queue before the run
 	bursts     []burst
-	outcome    *check.Result
+	result     *check.Result
 	sampler    *report.Sampler
 }
 
-// burst is one of several heads at the same moment.
+// burst is a burst of calls.
 type burst struct {
 	at time.Time
-	to []int // departures of each queue after it
+	to []int // departures of each queue after the burst
 }
 
-var errQueueEmpty = errors.New("nobody waits any more")
+var errQueueEmpty = errors.New("the queue is empty")
 
-// run plays traffic and reports. It may be called again with other traffic for
-// the same clients.
+// run serves and reports. It may be called again with other traffic for the same clients.
 func (r *trafficRun) run(ctx context.Context, scenario string, requests *client.RequestStats) (*report.Report, error) {
 	if err := r.play(ctx); err != nil {
 		return nil, err
@@ -163,7 +162,7 @@ func (r *trafficRun) run(ctx context.Context, scenario string, requests *client.
 	return r.report(scenario, requests)
 }
 
-// play serves for the duration and waits until every client knows.
+// play serves for the duration and waits until every client is up to date.
 func (r *trafficRun) play(ctx context.Context) error {
 	r.bursts, r.first = nil, make([]int, r.traffic.Queues)
 	for q := range r.first {
@@ -172,7 +171,7 @@ func (r *trafficRun) play(ctx context.Context) error {
 	stop, failed := r.keepUpdating(ctx)
 	defer stop()
 	var err error
-	if r.used[0], err = r.serverUsage(ctx); err != nil {
+	if r.usage[0], err = r.serverUsage(ctx); err != nil {
 		return err
 	}
 	if err := r.update(); err != nil {
@@ -198,7 +197,7 @@ func (r *trafficRun) play(ctx context.Context) error {
 
 	serving, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go func() { // ends with failed, which stop closes
+	go func() { // ends when stop closes failed
 		if err, ok := <-failed; ok {
 			cancel(err)
 		}
@@ -213,7 +212,7 @@ func (r *trafficRun) play(ctx context.Context) error {
 		return err
 	}
 	r.end = r.lastStatus()
-	if r.used[1], err = r.serverUsage(ctx); err != nil {
+	if r.usage[1], err = r.serverUsage(ctx); err != nil {
 		return err
 	}
 	return r.settle(ctx)
@@ -242,7 +241,7 @@ func (r *trafficRun) serveStream(parent context.Context) error {
 						due = r.started.Add(time.Duration(float64(next.Add(1)-1) / r.traffic.Rate * float64(time.Second)))
 					}
 					if !due.Before(until) || !time.Now().Before(until) {
-						return // what the server could not keep up with is not made up for
+						return // calls that the server was too slow for are skipped
 					}
 					if wait := time.Until(due); wait > 0 && client.Pause(ctx, wait) != nil {
 						return
@@ -273,7 +272,7 @@ func (r *trafficRun) serveOne(ctx context.Context, queue, doctor int) error {
 	return r.afterServe(ctx, queue, doctor)
 }
 
-// atOnce does something for every doctor of a burst side by side.
+// atOnce calls do for every doctor of a burst at the same time.
 func (r *trafficRun) atOnce(ctx context.Context, do func(ctx context.Context, queue, doctor int) error) error {
 	errs := make([]error, r.traffic.Burst)
 	var wg sync.WaitGroup
@@ -284,7 +283,7 @@ func (r *trafficRun) atOnce(ctx context.Context, do func(ctx context.Context, qu
 	return errors.Join(errs...)
 }
 
-// serveBursts serves several heads at once, again and again.
+// serveBursts serves bursts until the duration is over.
 func (r *trafficRun) serveBursts(ctx context.Context) error {
 	rest := restBetweenBursts
 	if r.traffic.Rate > 0 {
@@ -321,7 +320,7 @@ func (r *trafficRun) serveBursts(ctx context.Context) error {
 	return nil
 }
 
-// settle waits until every client shows the newest state, or should have.
+// settle waits until every client shows the newest state or is late.
 func (r *trafficRun) settle(ctx context.Context) error {
 	for until := time.Now().Add(r.traffic.Bound + time.Second); ; {
 		if err := r.update(); err != nil {
@@ -339,14 +338,14 @@ func (r *trafficRun) settle(ctx context.Context) error {
 	}
 }
 
-// lastStatus is the last known state of the fleet.
+// lastStatus returns the status after the last update.
 func (r *trafficRun) lastStatus() check.Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.status
 }
 
-// update tells the workers what is true and learns where they stand.
+// update sends the newest departures to the workers and stores their status.
 func (r *trafficRun) update() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -360,7 +359,8 @@ func (r *trafficRun) update() error {
 	return nil
 }
 
-// keepUpdating tells the workers until it is stopped, and why it could not.
+// keepUpdating updates the workers until it is stopped. failed receives the error of an
+// update.
 func (r *trafficRun) keepUpdating(ctx context.Context) (stop func(), failed <-chan error) {
 	ctx, cancel := context.WithCancel(ctx)
 	failure := make(chan error, 1)
@@ -380,7 +380,7 @@ func (r *trafficRun) keepUpdating(ctx context.Context) (stop func(), failed <-ch
 	}, failure
 }
 
-// awaitConnected waits until all connections of a number are up.
+// awaitConnected waits until a number of connections are subscribed.
 func (r *trafficRun) awaitConnected(ctx context.Context, links int, limit time.Duration) error {
 	for until := time.Now().Add(limit); ; {
 		if err := r.update(); err != nil {
@@ -388,7 +388,7 @@ func (r *trafficRun) awaitConnected(ctx context.Context, links int, limit time.D
 		}
 		s := r.lastStatus()
 		if s.Connected >= int64(links) && s.Behind == 0 {
-			return nil // they are connected, and what they were shown is known
+			return nil // all are subscribed and their first snapshots are known
 		}
 		if s.Refused > 0 || time.Now().After(until) {
 			return fmt.Errorf("%d of %d clients are connected, %d were refused, %d attempts failed", s.Connected, links, s.Refused, s.Failed)
@@ -399,25 +399,25 @@ func (r *trafficRun) awaitConnected(ctx context.Context, links int, limit time.D
 	}
 }
 
-// report sums up what was measured.
+// report concludes the run and returns its report.
 func (r *trafficRun) report(scenario string, requests *client.RequestStats) (*report.Report, error) {
 	var err error
 	news, links := r.departures.Next()
-	if r.outcome, err = r.workers.conclude(news, links); err != nil {
+	if r.result, err = r.workers.conclude(news, links); err != nil {
 		return nil, err
 	}
-	o := r.outcome
+	o := r.result
 	result := report.New(scenario, r.started)
 	result.Took = r.took.Seconds()
 	t := r.traffic
-	result.AddSetting("patients", "%d in %d queues, %d on each phone: %d connections", t.Patients, t.Queues, t.Watch, t.connections())
+	result.AddSetting("patients", "%d in %d queues, %d on each connection: %d connections", t.Patients, t.Queues, t.Watch, t.connections())
 	switch {
 	case t.Burst > 0:
-		result.AddSetting("served", "%d heads at the same moment, the next when every client shows it", t.Burst)
+		result.AddSetting("served", "%d patients at the same moment, the next when every client is up to date", t.Burst)
 	case t.Rate > 0:
-		result.AddSetting("served", "%g heads a second in each queue by %d doctors", t.Rate, t.Doctors)
+		result.AddSetting("served", "%g patients a second in each queue by %d doctors", t.Rate, t.Doctors)
 	default:
-		result.AddSetting("served", "as fast as answered, by %d doctors in each queue", t.Doctors)
+		result.AddSetting("served", "as fast as the server answers, by %d doctors in each queue", t.Doctors)
 	}
 	result.AddSetting("protocol", "%s", t.Protocol)
 	result.AddSetting("clients", "in %d processes on %d cores", t.Processes, runtime.NumCPU())
@@ -433,25 +433,25 @@ func (r *trafficRun) report(scenario string, requests *client.RequestStats) (*re
 	}
 	result.AddFigures("traffic",
 		report.Figure{Name: "deliveries", Value: float64(messages) / seconds, Unit: "1/s", Headline: true, Note: "publications that clients received"},
-		report.Figure{Name: "changes conveyed", Value: float64(conveyed) / seconds, Unit: "1/s", Note: "a position that replaces others conveys them all"},
+		report.Figure{Name: "changes conveyed", Value: float64(conveyed) / seconds, Unit: "1/s", Note: "a position that replaces skipped ones counts for all of them"},
 		report.Figure{Name: "frames", Value: float64(frames) / seconds, Unit: "1/s"},
-		report.Figure{Name: "heads served", Value: float64(heads) / seconds, Unit: "1/s", Note: fmt.Sprintf("%d in all", heads)},
+		report.Figure{Name: "patients called", Value: float64(heads) / seconds, Unit: "1/s", Note: fmt.Sprintf("%d in total", heads)},
 	)
-	if cpu := r.used[1].CPU - r.used[0].CPU; r.readUsage != nil && messages > 0 {
+	if cpu := r.usage[1].CPU - r.usage[0].CPU; r.readUsage != nil && messages > 0 {
 		result.AddFigures("cost of the server",
 			report.Figure{Name: "CPU per million deliveries", Value: cpu / float64(messages) * 1e6, Unit: "s", Headline: true},
 			report.Figure{Name: "CPU per million changes conveyed", Value: cpu / float64(max(conveyed, 1)) * 1e6, Unit: "s"},
 			report.Figure{Name: "CPU", Value: cpu / seconds, Unit: "cores"},
 		)
-		if r.used[1].Resident > 0 {
+		if r.usage[1].Resident > 0 {
 			result.AddFigures("cost of the server",
-				report.Figure{Name: "resident", Value: r.used[1].Resident / (1 << 20), Unit: "MB"},
-				report.Figure{Name: "goroutines", Value: r.used[1].Goroutines},
+				report.Figure{Name: "resident", Value: r.usage[1].Resident / (1 << 20), Unit: "MB"},
+				report.Figure{Name: "goroutines", Value: r.usage[1].Goroutines},
 			)
 		}
 	}
 	result.AddFigures("freshness",
-		report.Figure{Name: "age of what a client shows, p99", Value: report.Milliseconds(o.Ages.RampQuantile(0.99, o.Watched)), Unit: "ms", Headline: true, Note: "how long ago it stopped being true, over all clients and moments"},
+		report.Figure{Name: "age of what a client shows, p99", Value: report.Milliseconds(o.Ages.RampQuantile(0.99, o.Watched)), Unit: "ms", Headline: true, Note: "time since it was true, over all clients and the whole run"},
 		report.Figure{Name: "age of what a client shows, p50", Value: report.Milliseconds(o.Ages.RampQuantile(0.5, o.Watched)), Unit: "ms"},
 	)
 	result.AddFigures("checks",
@@ -468,7 +468,7 @@ func (r *trafficRun) report(scenario string, requests *client.RequestStats) (*re
 		result.AddCurve("latency", burstToLast, all)
 	}
 	if o.Called.Count() > 0 {
-		result.AddCurve("latency", "head served → told that it is called", &o.Called)
+		result.AddCurve("latency", "patient called → own call received", &o.Called)
 	}
 	if requests != nil {
 		requests.AddTo(result)
@@ -483,20 +483,20 @@ func (r *trafficRun) report(scenario string, requests *client.RequestStats) (*re
 	return result, nil
 }
 
-// The names of the curves that runs are compared by.
+// The names of the curves by which runs are compared.
 const (
 	changeToClient = "change sent → own new position"
-	headToLast     = "head served → last client"
-	burstToLast    = "heads served at once → every client"
+	headToLast     = "patient called → last client"
+	burstToLast    = "patients called at once → every client"
 )
 
-// lastClientLatency measures how long each change took to reach the last client that had to
-// show it, and each burst to reach everybody.
+// lastClientLatency measures how long each departure took to reach the last client behind it,
+// and each burst to reach every client.
 func (r *trafficRun) lastClientLatency() (last, bursts *report.Histogram) {
 	last, bursts = new(report.Histogram), new(report.Histogram)
 	shown := func(queue, k int) int64 {
-		if queue < len(r.outcome.Last) && k < len(r.outcome.Last[queue]) {
-			return r.outcome.Last[queue][k]
+		if queue < len(r.result.Last) && k < len(r.result.Last[queue]) {
+			return r.result.Last[queue][k]
 		}
 		return 0
 	}

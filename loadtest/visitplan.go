@@ -11,37 +11,36 @@ import (
 	"nowserving/loadtest/check"
 )
 
-// visitPlan is a visit and all that happens in it.
+// visitPlan is a visit and everything that happens in it.
 type visitPlan struct {
 	Visit
-	// phone says that the patient joins by phone; otherwise the desk does it.
+	// phone says that the patient joins by phone. Otherwise the staff makes the join.
 	phone bool
-	// held and back are when the patient steps aside and comes back. A patient
-	// who leaves while held has no back.
+	// held and returned are the times of a hold and of the return. returned is zero if the
+	// patient leaves while held.
 	held, returned time.Time
-	// leaves is when a patient gives up waiting. Zero: at closing time, if the
-	// patient was not called.
+	// leaves is the time at which the patient leaves without being called. Zero is at closing
+	// time.
 	leaves time.Time
-	// recalls are when a patient who was called is called again; noShow says
-	// that it was in vain, and Completed is when that was recorded.
+	// recalls are the times at which a called patient is called again. noShow says that the
+	// patient does not come; Completed is then the time of the no-show.
 	recalls []time.Time
 	noShow  bool
-	// from is the visit this one continues: the patient is moved on when it
-	// arrives here, and that ends the other.
+	// from is the visit that this one continues. Its join ends the other visit.
 	from string
 	// transferred says that another visit continues this one.
 	transferred bool
 }
 
-// dayService is one service of a made-up day.
+// dayService is one service of a generated day.
 type dayService struct {
-	generatedService // doctors are as many as the visits need
+	generatedService // the number of doctors follows from the visits
 	transfers        []transferShare
 }
 
-// transferShare is where patients go afterwards.
+// transferShare is the share of patients who go on to another service.
 type transferShare struct {
-	to    int // an index further down the list
+	to    int // a larger index of dayServices
 	share float64
 }
 
@@ -52,24 +51,24 @@ var dayServices = []dayService{
 	{generatedService{name: "pharmacy", share: 0.10, minutes: 3, spread: 0.4}, nil},
 }
 
-// dayHours weighs arrivals by the hour from seven in the morning: a peak before
-// ten, a quiet noon and a second, lower peak before five.
+// dayHours are the weights of arrivals by hour from 7:00: a peak before 10:00, a quiet noon
+// and a lower peak before 17:00.
 var dayHours = []float64{3, 9, 16, 13, 7, 4, 4, 7, 11, 10, 5, 2}
 
 const (
 	dayOpens = "2024-03-04T07:00:00"
-	// dayLoad is how busy the doctors of a day are on average. At the peaks
-	// more come than they can see.
+	// dayLoad is the average load of the doctors. At the peaks more patients arrive than they
+	// can serve.
 	dayLoad = 0.9
-	// Shares of the patients.
-	byPhone   = 0.5
-	givingUp  = 0.08
-	holding   = 0.08
-	notComing = 0.06
+	// Shares of all patients.
+	phoneShare    = 0.5
+	givingUpShare = 0.08
+	holdShare     = 0.08
+	noShowShare   = 0.06
 )
 
-// generateDay makes up a day with all that happens in a clinic. The same seed
-// gives the same day.
+// generateDay generates a day with everything that happens in a clinic. The same seed gives
+// the same day.
 func generateDay(visits int, seed uint64) ([]visitPlan, error) {
 	if visits < 1 || visits > maxVisits {
 		return nil, fmt.Errorf("visits must be between 1 and %d, not %d", maxVisits, visits)
@@ -86,7 +85,7 @@ func generateDay(visits int, seed uint64) ([]visitPlan, error) {
 		arrived := open.Add(time.Duration(hour)*time.Hour + time.Duration(random.IntN(3600))*time.Second)
 		byService[s] = append(byService[s], visitPlan{
 			Visit: Visit{ID: strconv.Itoa(i + 1), Service: dayServices[s].name, Arrived: arrived},
-			phone: random.Float64() < byPhone,
+			phone: random.Float64() < phoneShare,
 		})
 	}
 	var day []visitPlan
@@ -108,36 +107,36 @@ func generateDay(visits int, seed uint64) ([]visitPlan, error) {
 	return day, nil
 }
 
-// between is a random moment some minutes later.
+// between returns a random time some minutes later.
 func between(random *rand.Rand, at time.Time, from, to float64) time.Time {
 	minutes := from + random.Float64()*(to-from)
 	return at.Add(time.Duration(minutes * float64(time.Minute))).Truncate(time.Second)
 }
 
-// plan decides what a patient will do, should it have to wait so long.
+// plan decides what a patient does if the wait is long enough.
 func (plan *visitPlan) plan(random *rand.Rand) {
-	if random.Float64() < holding {
+	if random.Float64() < holdShare {
 		plan.held = between(random, plan.Arrived, 1, 10)
 		plan.returned = between(random, plan.held, 3, 20)
 	}
-	if random.Float64() < givingUp {
+	if random.Float64() < givingUpShare {
 		plan.leaves = between(random, plan.Arrived, 5, 40)
 	}
-	plan.noShow = random.Float64() < notComing
+	plan.noShow = random.Float64() < noShowShare
 }
 
-// present tells whether the patient can be called at a moment.
+// present reports whether the patient can be called at a moment.
 func (plan *visitPlan) present(now time.Time) bool {
 	away := !plan.held.IsZero() && !plan.held.After(now) && plan.returned.After(now)
 	return !plan.gone(now) && !away
 }
 
-// gone tells whether the patient has left by a moment.
+// gone reports whether the patient has left by a moment.
 func (plan *visitPlan) gone(now time.Time) bool {
 	return !plan.leaves.IsZero() && !plan.leaves.After(now)
 }
 
-// dropAfterCall drops what the patient would have done had the wait been longer.
+// dropAfterCall removes what the patient would have done after the call.
 func (plan *visitPlan) dropAfterCall(now time.Time) {
 	plan.leaves = time.Time{}
 	if !plan.held.IsZero() && plan.held.After(now) {
@@ -145,7 +144,7 @@ func (plan *visitPlan) dropAfterCall(now time.Time) {
 	}
 }
 
-// dropAfterLeaving drops what the patient would have done had it stayed.
+// dropAfterLeaving removes what the patient would have done after leaving.
 func (plan *visitPlan) dropAfterLeaving() {
 	plan.noShow = false
 	if !plan.held.IsZero() && !plan.held.Before(plan.leaves) {
@@ -156,11 +155,11 @@ func (plan *visitPlan) dropAfterLeaving() {
 	}
 }
 
-// work lets as many doctors as are needed work through a service's arrivals.
+// work sets the calls and ends of a service's visits, with as many doctors as they need.
 func (s dayService) work(random *rand.Rand, list []visitPlan) {
 	opened := time.Duration(len(dayHours)) * time.Hour
 	s.doctors = max(1, int(math.Ceil(float64(len(list))*s.minutes*math.Exp(s.spread*s.spread/2)/(opened.Minutes()*dayLoad))))
-	free := make([]time.Time, s.doctors) // when each doctor will be
+	free := make([]time.Time, s.doctors) // time at which each doctor is free
 	var waiting []int
 	next := 0
 	for next < len(list) || len(waiting) > 0 {
@@ -172,7 +171,7 @@ func (s dayService) work(random *rand.Rand, list []visitPlan) {
 		waiting = slices.DeleteFunc(waiting, func(i int) bool { return list[i].gone(now) })
 		turn := slices.IndexFunc(waiting, func(i int) bool { return list[i].present(now) })
 		if turn < 0 {
-			// Nobody to call: the doctor is idle until somebody arrives or comes back.
+			// No patient can be called: the doctor is idle until the next arrival or return.
 			wake := time.Time{}
 			if next < len(list) {
 				wake = list[next].Arrived
@@ -187,7 +186,7 @@ func (s dayService) work(random *rand.Rand, list []visitPlan) {
 			}
 			continue
 		}
-		if random.Float64() < outOfTurn {
+		if random.Float64() < outOfTurnShare {
 			if other := random.IntN(min(len(waiting), 4)); list[waiting[other]].present(now) {
 				turn = other
 			}
@@ -195,7 +194,7 @@ func (s dayService) work(random *rand.Rand, list []visitPlan) {
 		v := &list[waiting[turn]]
 		waiting = slices.Delete(waiting, turn, turn+1)
 		v.dropAfterCall(now)
-		// A few seconds pass between two patients.
+		// Some seconds pass between two patients.
 		v.Called = now.Add(time.Duration(5+random.IntN(40)) * time.Second)
 		minutes := s.minutes * math.Exp(s.spread*random.NormFloat64())
 		v.Completed = v.Called.Add(time.Duration(minutes * float64(time.Minute))).Truncate(time.Second)
@@ -211,7 +210,7 @@ func (s dayService) work(random *rand.Rand, list []visitPlan) {
 	}
 }
 
-// planRecalls calls somebody who does not come once or twice more, and gives up.
+// planRecalls plans one or two recalls of a patient who does not come, and the no-show.
 func (plan *visitPlan) planRecalls(random *rand.Rand) {
 	at := plan.Called
 	for range 1 + random.IntN(2) {
@@ -221,7 +220,7 @@ func (plan *visitPlan) planRecalls(random *rand.Rand) {
 	plan.Completed = between(random, at, 1, 2)
 }
 
-// transfer decides where a patient goes after a visit.
+// transfer decides whether a patient goes on to another service.
 func (plan *visitPlan) transfer(random *rand.Rand, to []transferShare) (next visitPlan, service int, moves bool) {
 	if plan.Called.IsZero() || plan.noShow {
 		return visitPlan{}, 0, false
@@ -236,7 +235,7 @@ func (plan *visitPlan) transfer(random *rand.Rand, to []transferShare) (next vis
 	return visitPlan{}, 0, false
 }
 
-// end is when the last thing of a visit happens.
+// end returns the time of the last event of a visit.
 func (plan *visitPlan) end() time.Time {
 	last := plan.Arrived
 	for _, at := range []time.Time{plan.Called, plan.Completed, plan.held, plan.returned, plan.leaves} {

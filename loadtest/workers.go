@@ -14,22 +14,22 @@ import (
 	"nowserving/loadtest/check"
 )
 
-// WorkerCommand is the argument with which this program starts itself when a
-// scenario wants more processes; it then calls Work.
+// WorkerCommand is the argument with which this program starts itself as a worker. The program
+// then calls Work.
 const WorkerCommand = "worker"
 
-// command is one line to a worker. Every order is answered by one line.
+// command is one line sent to a worker. The worker answers every command with one line.
 type command struct {
 	Checker     *check.Options         `json:"fleet,omitempty"`
 	Connections []check.ConnectionSpec `json:"links,omitempty"`
 	Truth       *check.Truth           `json:"truth,omitempty"`
-	// Conclude, with a truth, closes the books: whoever does not know it by now
-	// will be late. The clients go on, and new books begin.
+	// Conclude, with a Truth, checks what every client shows now and returns the result. The
+	// clients stay connected and counting starts anew.
 	Conclude bool         `json:"conclude,omitempty"`
 	Bare     *bareCommand `json:"bare,omitempty"`
 }
 
-// reply is a worker's answer.
+// reply is a worker's answer to a command.
 type reply struct {
 	Status  check.Status  `json:"status"`
 	Outcome *check.Result `json:"outcome,omitempty"`
@@ -37,8 +37,8 @@ type reply struct {
 	Error   string        `json:"error,omitempty"`
 }
 
-// Work holds clients for another process: orders come on in, a line each, and
-// are answered on out. It ends when in does.
+// Work holds clients for another process. It reads commands from in, one in each line, and
+// writes the replies to out. It returns when in ends.
 func Work(ctx context.Context, in io.Reader, out io.Writer) error {
 	var s workerServer
 	defer s.close()
@@ -49,19 +49,19 @@ func Work(ctx context.Context, in io.Reader, out io.Writer) error {
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
 				return nil
 			}
-			return fmt.Errorf("read an order: %w", err)
+			return fmt.Errorf("read a command: %w", err)
 		}
 		answer, err := s.execute(ctx, c)
 		if err != nil {
 			answer.Error = err.Error()
 		}
 		if err := encoder.Encode(answer); err != nil {
-			return fmt.Errorf("answer an order: %w", err)
+			return fmt.Errorf("write a reply: %w", err)
 		}
 	}
 }
 
-// workerServer is one process, or one part of this one.
+// workerServer executes the commands of a worker.
 type workerServer struct {
 	checker *check.Checker
 	bare    *bareServer
@@ -87,7 +87,7 @@ func (s *workerServer) execute(ctx context.Context, c command) (reply, error) {
 		s.checker = check.NewChecker(*c.Checker)
 	}
 	if s.checker == nil {
-		return reply{}, errors.New("an order before there is a fleet")
+		return reply{}, errors.New("the first command must start a checker")
 	}
 	for _, l := range c.Connections {
 		if err := s.checker.Open(ctx, l); err != nil {
@@ -104,7 +104,7 @@ func (s *workerServer) execute(ctx context.Context, c command) (reply, error) {
 	return answer, nil
 }
 
-// worker is a worker as its employer sees it: one order at a time.
+// worker is the scenario's end of a worker. It sends one command at a time.
 type worker struct {
 	mu      sync.Mutex
 	in      io.WriteCloser
@@ -113,18 +113,18 @@ type worker struct {
 	wait    func() error
 }
 
-// startWorker starts a worker: a process of this program, or a part of this process.
+// startWorker starts a worker: a process of this program, or a goroutine.
 func startWorker(ctx context.Context, process bool) (*worker, error) {
 	if !process {
-		orders, in := io.Pipe()
+		commands, in := io.Pipe()
 		answers, out := io.Pipe()
 		done := make(chan error, 1)
 		go func() {
-			err := Work(ctx, orders, out)
-			done <- errors.Join(err, out.CloseWithError(io.EOF), orders.Close())
+			err := Work(ctx, commands, out)
+			done <- errors.Join(err, out.CloseWithError(io.EOF), commands.Close())
 		}()
 		return newWorker(in, answers, func() error {
-			// The end of its last line may not have been read: that holds it up.
+			// The end of the last line may not have been read, which would block the worker.
 			return errors.Join(answers.Close(), <-done)
 		}), nil
 	}
@@ -152,16 +152,16 @@ func newWorker(in io.WriteCloser, out io.Reader, wait func() error) *worker {
 	return &worker{in: in, decoder: json.NewDecoder(out), encoder: json.NewEncoder(in), wait: wait}
 }
 
-// send gives an order and waits for the answer.
+// send sends a command and waits for the reply.
 func (w *worker) send(c command) (reply, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.encoder.Encode(c); err != nil {
-		return reply{}, fmt.Errorf("order a worker: %w", err)
+		return reply{}, fmt.Errorf("send to a worker: %w", err)
 	}
 	var answer reply
 	if err := w.decoder.Decode(&answer); err != nil {
-		return reply{}, fmt.Errorf("hear from a worker: %w", err)
+		return reply{}, fmt.Errorf("read from a worker: %w", err)
 	}
 	if answer.Error != "" {
 		return reply{}, fmt.Errorf("worker: %s", answer.Error)
@@ -169,22 +169,21 @@ func (w *worker) send(c command) (reply, error) {
 	return answer, nil
 }
 
-// stop ends the worker.
+// stop stops the worker.
 func (w *worker) stop() {
-	w.in.Close() //nolint:errcheck // the worker has ended if this fails
-	w.wait()     //nolint:errcheck // its results are in: an error now comes of an interrupted run
+	w.in.Close() //nolint:errcheck // an error means that the worker has ended
+	w.wait()     //nolint:errcheck // the results are complete; an error comes from an interrupted run
 }
 
-// workers is the workers that hold the clients of a scenario.
+// workers are the workers that hold the clients of a scenario.
 type workers struct {
 	list []*worker
 }
 
-// startWorkers starts workers. A single one is a part of this process, unless it
-// shall live apart.
+// startWorkers starts workers. A single one is a goroutine, unless Traffic.separate is set.
 func startWorkers(ctx context.Context, t Traffic, opts check.Options) (*workers, error) {
 	ws := new(workers)
-	apart := t.apart || t.Processes > 1
+	apart := t.separate || t.Processes > 1
 	for range t.Processes {
 		w, err := startWorker(ctx, apart)
 		if err != nil {
@@ -207,20 +206,20 @@ func (ws *workers) stop() {
 	}
 }
 
-// all gives every worker an order and waits for all the answers.
-func (ws *workers) all(orderOf func(worker int) command) ([]reply, error) {
-	words := make([]reply, len(ws.list))
+// all sends a command to every worker and waits for the replies.
+func (ws *workers) all(commandOf func(worker int) command) ([]reply, error) {
+	replies := make([]reply, len(ws.list))
 	errs := make([]error, len(ws.list))
 	var wg sync.WaitGroup
 	for i, w := range ws.list {
-		wg.Go(func() { words[i], errs[i] = w.send(orderOf(i)) })
+		wg.Go(func() { replies[i], errs[i] = w.send(commandOf(i)) })
 	}
 	wg.Wait()
-	return words, errors.Join(errs...)
+	return replies, errors.Join(errs...)
 }
 
-// shareOf is the part of some connections that a worker holds. More channels of a
-// connection go where it is.
+// shareOf returns the connections that a worker holds. More channels of a connection go to the
+// same worker.
 func (ws *workers) shareOf(links []check.ConnectionSpec, worker int) []check.ConnectionSpec {
 	var mine []check.ConnectionSpec
 	for _, l := range links {
@@ -231,7 +230,7 @@ func (ws *workers) shareOf(links []check.ConnectionSpec, worker int) []check.Con
 	return mine
 }
 
-// open lets the workers open connections, some at a time.
+// open opens connections, some at a time.
 func (ws *workers) open(links []check.ConnectionSpec) error {
 	for chunk := range slices.Chunk(links, 64*len(ws.list)) {
 		if _, err := ws.all(func(i int) command { return command{Connections: ws.shareOf(chunk, i)} }); err != nil {
@@ -241,24 +240,24 @@ func (ws *workers) open(links []check.ConnectionSpec) error {
 	return nil
 }
 
-// update lets every worker check its clients, and says where they stand.
+// update lets every worker check its clients and returns their status.
 func (ws *workers) update(t check.Truth, links []check.ConnectionSpec) (check.Status, error) {
-	words, err := ws.all(func(i int) command { return command{Truth: &t, Connections: ws.shareOf(links, i)} })
+	replies, err := ws.all(func(i int) command { return command{Truth: &t, Connections: ws.shareOf(links, i)} })
 	var s check.Status
-	for _, r := range words {
+	for _, r := range replies {
 		s.Add(r.Status)
 	}
 	return s, err
 }
 
-// conclude closes the books and returns what was found.
+// conclude returns the results of all workers.
 func (ws *workers) conclude(t check.Truth, links []check.ConnectionSpec) (*check.Result, error) {
-	words, err := ws.all(func(i int) command { return command{Truth: &t, Connections: ws.shareOf(links, i), Conclude: true} })
+	replies, err := ws.all(func(i int) command { return command{Truth: &t, Connections: ws.shareOf(links, i), Conclude: true} })
 	if err != nil {
 		return nil, err
 	}
 	o := new(check.Result)
-	for _, r := range words {
+	for _, r := range replies {
 		o.Merge(r.Outcome)
 	}
 	return o, nil

@@ -365,7 +365,7 @@ func requireID(operation, id string) error {
 // ParseNodes checks the addresses of the nodes and removes trailing slashes.
 func ParseNodes(addresses []string) ([]string, error) {
 	if len(addresses) == 0 {
-		return nil, errors.New("at least one URL is needed")
+		return nil, errors.New("at least one URL is required")
 	}
 	nodes := make([]string, 0, len(addresses))
 	for _, address := range addresses {

@@ -1,0 +1,2 @@
+// Package check has the truth about queues and compares it with what clients received.
+package check
