@@ -49,6 +49,8 @@ type fakeServer struct {
 	quiet time.Duration
 	// backAtTheEnd lets who comes back wait behind everybody.
 	backAtTheEnd bool
+	// lastIsNext calls the last patient of a queue as the next one.
+	lastIsNext bool
 
 	mu        sync.Mutex
 	changed   *sync.Cond // broadcast when somebody subscribes

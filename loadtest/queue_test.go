@@ -21,7 +21,6 @@ import (
 // queueServer is a fake that calls the next of a queue and says what it has used.
 type queueServer struct {
 	*fakeServer
-	wrongHead bool // the last of a queue is called as its next
 }
 
 func newQueueFake(t *testing.T) *queueServer {
@@ -68,7 +67,7 @@ func (s *queueServer) serveNext(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	head := kind.waiting[0]
-	if s.wrongHead {
+	if s.lastIsNext {
 		head = kind.waiting[len(kind.waiting)-1]
 	}
 	head.stage, head.status, head.resource = "CALLED", "CONFIRMED", body.ResourceID
@@ -116,45 +115,41 @@ func TestQueueFindsNothingWrongWithATruthfulServer(t *testing.T) {
 	}
 }
 
-func TestQueueCatchesWhatIsPlanted(t *testing.T) {
+func TestQueueReportsPlantedFaults(t *testing.T) {
 	const bound = 150 * time.Millisecond
-	isThird := func(b *fakeBooking, m message) bool {
-		return m["type"] == "QUEUE_POSITION_UPDATED" && b.id == "booking12" && b.pushes == 3
+	isLast := func(b *fakeBooking, m message) bool {
+		return m["type"] == "QUEUE_POSITION_UPDATED" && b.id == "booking12"
 	}
-	only := func(change func(m message) []message) func(s *queueServer) {
-		return func(s *queueServer) {
-			s.tamper = func(b *fakeBooking, m message) []message {
-				if isThird(b, m) {
-					return change(m)
-				}
-				return []message{m}
-			}
-		}
-	}
-	for name, c := range map[string]struct {
-		plant func(s *queueServer)
+	isThird := func(b *fakeBooking, m message) bool { return isLast(b, m) && b.pushes == 3 }
+	isCall := isType("MY_BOOKING_ASSIGNED")
+	for name, test := range map[string]struct {
+		plant func(s *fakeServer)
 		found func(f report.Faults) int64
 	}{
 		"a position that never was": {
-			only(func(m message) []message {
+			tamperWith(isThird, func(_ *fakeBooking, m message) []message {
 				return []message{changed(changed(m, "queuePosition", 1), "estimatedWaitMinutes", visitMinutes), m}
 			}),
 			func(f report.Faults) int64 { return f.WrongPositions },
 		},
 		"a wrong estimate": {
-			only(func(m message) []message { return []message{changed(m, "estimatedWaitMinutes", 1)} }),
+			tamperWith(isThird, func(_ *fakeBooking, m message) []message {
+				return []message{changed(m, "estimatedWaitMinutes", 1)}
+			}),
 			func(f report.Faults) int64 { return f.WrongEstimates },
 		},
-		"a position told twice": {
-			only(func(m message) []message { return []message{m, m} }),
+		"a position sent twice": {
+			tamperWith(isThird, repeat),
 			func(f report.Faults) int64 { return f.Duplicates },
 		},
-		"a position of somebody else": {
-			only(func(m message) []message { return []message{m, changed(m, "bookingId", "another")} }),
+		"a position of another booking": {
+			tamperWith(isThird, func(_ *fakeBooking, m message) []message {
+				return []message{m, changed(m, "bookingId", "another")}
+			}),
 			func(f report.Faults) int64 { return f.Malformed },
 		},
-		"a position told again after a newer one": {
-			func(s *queueServer) {
+		"a position sent again after a newer one": {
+			func(s *fakeServer) {
 				var kept message
 				s.tamper = func(b *fakeBooking, m message) []message {
 					switch {
@@ -170,59 +165,40 @@ func TestQueueCatchesWhatIsPlanted(t *testing.T) {
 			},
 			func(f report.Faults) int64 { return f.OutOfOrder },
 		},
-		"nothing told for too long": {
-			func(s *queueServer) {
-				s.tamper = func(b *fakeBooking, m message) []message {
-					if b.id == "booking12" && m["type"] == "QUEUE_POSITION_UPDATED" && b.pushes >= 3 {
-						return nil
-					}
-					return []message{m}
-				}
-			},
+		"no position for too long": {
+			tamperWith(func(b *fakeBooking, m message) bool { return isLast(b, m) && b.pushes >= 3 }, drop),
 			func(f report.Faults) int64 { return f.Missed },
 		},
-		"the last position told too late": {
-			func(s *queueServer) {
-				s.tamper = func(b *fakeBooking, m message) []message {
-					if b.id == "booking12" && m["type"] == "QUEUE_POSITION_UPDATED" {
-						s.deliverAfter(2*bound, b, m)
-						return nil
-					}
-					return []message{m}
-				}
+		"positions sent too late": {
+			func(s *fakeServer) {
+				tamperWith(isLast, func(b *fakeBooking, m message) []message {
+					s.deliverAfter(2*bound, b, m)
+					return nil
+				})(s)
 			},
 			func(f report.Faults) int64 { return f.Late },
 		},
 		"an expiry that never was": {
-			func(s *queueServer) {
-				s.tamper = func(b *fakeBooking, m message) []message {
-					if m["type"] == "MY_BOOKING_ASSIGNED" && b.kind.waiting[0].id != b.id {
-						return []message{changed(m, "type", "MY_BOOKING_EXPIRED"), m}
-					}
-					return []message{m}
+			tamperWith(isCall, func(b *fakeBooking, m message) []message {
+				if b.kind.waiting[0].id != b.id {
+					return []message{changed(m, "type", "MY_BOOKING_EXPIRED"), m}
 				}
-			},
+				return []message{m}
+			}),
 			func(f report.Faults) int64 { return f.Malformed },
 		},
-		"a call never told": {
-			func(s *queueServer) {
-				s.tamper = func(_ *fakeBooking, m message) []message {
-					if m["type"] == "MY_BOOKING_ASSIGNED" {
-						return nil
-					}
-					return []message{m}
-				}
-			},
+		"a call never sent": {
+			tamperWith(isCall, drop),
 			func(f report.Faults) int64 { return f.Missed },
 		},
-		"a call told to who still waits": {
-			only(func(m message) []message {
+		"a call sent to a waiting patient": {
+			tamperWith(isThird, func(_ *fakeBooking, m message) []message {
 				return []message{m, {"via": "scheduling-system", "type": "MY_BOOKING_ASSIGNED", "bookingId": "booking12"}}
 			}),
 			func(f report.Faults) int64 { return f.WrongNews },
 		},
 		"a join answered with a wrong position": {
-			func(s *queueServer) {
+			func(s *fakeServer) {
 				s.spoilJoin = func(b *fakeBooking, shown message) {
 					if b.id == "booking13" {
 						shown["queuePosition"] = 40
@@ -231,8 +207,8 @@ func TestQueueCatchesWhatIsPlanted(t *testing.T) {
 			},
 			func(f report.Faults) int64 { return f.WrongPositions },
 		},
-		"a newcomer's snapshot of a position that never was": {
-			func(s *queueServer) {
+		"a new patient's snapshot of a position that never was": {
+			func(s *fakeServer) {
 				s.spoilSnapshot = func(b *fakeBooking, shown message) {
 					if b.id == "booking13" {
 						shown["queuePosition"], shown["estimatedWaitMinutes"] = 2, 2*visitMinutes
@@ -241,17 +217,17 @@ func TestQueueCatchesWhatIsPlanted(t *testing.T) {
 			},
 			func(f report.Faults) int64 { return f.WrongPositions },
 		},
-		"somebody called out of turn": {
-			func(s *queueServer) { s.wrongHead = true },
+		"a patient called out of turn": {
+			func(s *fakeServer) { s.lastIsNext = true },
 			func(f report.Faults) int64 { return f.OutOfOrder },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newQueueFake(t)
-			c.plant(s)
+			test.plant(s.fakeServer)
 			result, err := queueFake(t, s, func(opts *QueueOptions) { opts.Bound = bound })
 			require.NoError(t, err)
-			require.Positive(t, c.found(*result.Faults), "%+v %+v", result.Faults, result.Problems)
+			require.Positive(t, test.found(*result.Faults), "%+v %+v", result.Faults, result.Problems)
 			require.False(t, result.OK)
 			require.NotEmpty(t, result.Problems)
 		})

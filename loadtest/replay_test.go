@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -95,66 +94,62 @@ func timed(t *testing.T, r *report.Report, name string) int {
 	return 0
 }
 
-// isPosition says whether a message tells booking number n of the day its k-th
-// new position. In the test trace bookings are called in order, so the fifth
-// patient is told 4, 3, 2, 1.
+// isPosition reports whether a message has the k-th new position of the fifth booking.
+// In the test trace bookings are called in order, so that patient receives 4, 3, 2, 1.
 func isPosition(b *fakeBooking, m message, k int) bool {
 	return m["type"] == "QUEUE_POSITION_UPDATED" && b.pushes == k && b.id == "booking5"
 }
 
+// tamperWith returns a fault to plant: messages that match are replaced.
+func tamperWith(matches func(b *fakeBooking, m message) bool, replace func(b *fakeBooking, m message) []message) func(s *fakeServer) {
+	return func(s *fakeServer) {
+		s.tamper = func(b *fakeBooking, m message) []message {
+			if matches(b, m) {
+				return replace(b, m)
+			}
+			return []message{m}
+		}
+	}
+}
+
+// isType returns a match for messages of a type.
+func isType(name string) func(*fakeBooking, message) bool {
+	return func(_ *fakeBooking, m message) bool { return m["type"] == name }
+}
+
+// isSecond matches the second position of the last patient.
+func isSecond(b *fakeBooking, m message) bool { return isPosition(b, m, 2) }
+
+func drop(*fakeBooking, message) []message       { return nil }
+func repeat(_ *fakeBooking, m message) []message { return []message{m, m} }
+
 func TestReplayReportsPlantedFaults(t *testing.T) {
 	const bound = 50 * time.Millisecond
-	changed := func(m message, field string, value any) message {
-		m = maps.Clone(m)
-		m[field] = value
-		return m
-	}
-	var held message // by the reordering server, guarded by its lock
-	for name, c := range map[string]struct {
-		tamper        func(s *fakeServer) func(b *fakeBooking, m message) []message
-		spoilSnapshot func(b *fakeBooking, shown message)
-		spoilJoin     func(b *fakeBooking, shown message)
-		bounded       bool // with a short bound and quiet spells longer than it
-		want          report.Faults
+	for name, test := range map[string]struct {
+		plant   func(s *fakeServer)
+		bounded bool // with a short bound and pauses longer than it
+		want    report.Faults
 	}{
 		"a position that never was": {
-			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
-				return func(b *fakeBooking, m message) []message {
-					if isPosition(b, m, 2) {
-						wrong := changed(m, "queuePosition", 40)
-						wrong["estimatedWaitMinutes"] = 40 * b.kind.minutes
-						return []message{wrong, m}
-					}
-					return []message{m}
-				}
-			},
+			plant: tamperWith(isSecond, func(b *fakeBooking, m message) []message {
+				return []message{changed(changed(m, "queuePosition", 40), "estimatedWaitMinutes", 40*b.kind.minutes), m}
+			}),
 			want: report.Faults{WrongPositions: 1},
 		},
 		"an estimate that does not match": {
-			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
-				return func(b *fakeBooking, m message) []message {
-					if isPosition(b, m, 2) {
-						return []message{changed(m, "estimatedWaitMinutes", 1)}
-					}
-					return []message{m}
-				}
-			},
+			plant: tamperWith(isSecond, func(_ *fakeBooking, m message) []message {
+				return []message{changed(m, "estimatedWaitMinutes", 1)}
+			}),
 			want: report.Faults{WrongEstimates: 1},
 		},
 		"the same position twice": {
-			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
-				return func(b *fakeBooking, m message) []message {
-					if isPosition(b, m, 2) {
-						return []message{m, m}
-					}
-					return []message{m}
-				}
-			},
-			want: report.Faults{Duplicates: 1},
+			plant: tamperWith(isSecond, repeat),
+			want:  report.Faults{Duplicates: 1},
 		},
 		"two positions in the wrong order": {
-			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
-				return func(b *fakeBooking, m message) []message {
+			plant: func(s *fakeServer) {
+				var held message
+				s.tamper = func(b *fakeBooking, m message) []message {
 					switch {
 					case isPosition(b, m, 2):
 						held = m
@@ -167,113 +162,73 @@ func TestReplayReportsPlantedFaults(t *testing.T) {
 			},
 			want: report.Faults{OutOfOrder: 1},
 		},
-		"a position that is never told": {
-			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
-				return func(b *fakeBooking, m message) []message {
-					if isPosition(b, m, 2) {
-						return nil
-					}
-					return []message{m}
-				}
-			},
+		"a position that is never sent": {
+			plant:   tamperWith(isSecond, drop),
 			bounded: true,
 			want:    report.Faults{Missed: 1},
 		},
-		"a position told too late": {
-			tamper: func(s *fakeServer) func(*fakeBooking, message) []message {
-				return func(b *fakeBooking, m message) []message {
-					if isPosition(b, m, 2) {
-						s.deliverAfter(3*bound, b, m)
-						return nil
-					}
-					return []message{m}
-				}
+		"a position sent too late": {
+			plant: func(s *fakeServer) {
+				tamperWith(isSecond, func(b *fakeBooking, m message) []message {
+					s.deliverAfter(3*bound, b, m)
+					return nil
+				})(s)
 			},
 			bounded: true,
 			want:    report.Faults{Late: 1},
 		},
-		"a call told twice": {
-			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
-				return func(_ *fakeBooking, m message) []message {
-					if m["type"] == "MY_BOOKING_ASSIGNED" {
-						return []message{m, m}
-					}
-					return []message{m}
-				}
-			},
-			want: report.Faults{Duplicates: 4},
+		"a call sent twice": {
+			plant: tamperWith(isType("MY_BOOKING_ASSIGNED"), repeat),
+			want:  report.Faults{Duplicates: 4},
 		},
-		"a call to nobody's desk": {
-			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
-				return func(_ *fakeBooking, m message) []message {
-					if m["type"] == "MY_BOOKING_ASSIGNED" {
-						return []message{changed(m, "resourceId", "nowhere")}
-					}
-					return []message{m}
-				}
-			},
+		"a call to an unknown resource": {
+			plant: tamperWith(isType("MY_BOOKING_ASSIGNED"), func(_ *fakeBooking, m message) []message {
+				return []message{changed(m, "resourceId", "nowhere")}
+			}),
 			want: report.Faults{WrongNews: 4},
 		},
-		"calls that are never told": {
-			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
-				return func(_ *fakeBooking, m message) []message {
-					if m["type"] == "MY_BOOKING_ASSIGNED" {
-						return nil
-					}
-					return []message{m}
-				}
-			},
-			want: report.Faults{Missed: 4},
+		"calls that are never sent": {
+			plant: tamperWith(isType("MY_BOOKING_ASSIGNED"), drop),
+			want:  report.Faults{Missed: 4},
 		},
-		"a leave that is never told": {
-			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
-				return func(_ *fakeBooking, m message) []message {
-					if m["type"] == "MY_BOOKING_CANCELED" {
-						return nil
-					}
-					return []message{m}
-				}
-			},
+		"a leave that is never sent": {
+			plant:   tamperWith(isType("MY_BOOKING_CANCELED"), drop),
 			bounded: true,
 			want:    report.Faults{Missed: 1},
 		},
-		"messages for somebody else": {
-			tamper: func(*fakeServer) func(*fakeBooking, message) []message {
-				return func(b *fakeBooking, m message) []message {
-					if isPosition(b, m, 2) {
-						return []message{changed(m, "bookingId", "another"), m}
-					}
-					return []message{m}
-				}
-			},
+		"messages of another booking": {
+			plant: tamperWith(isSecond, func(_ *fakeBooking, m message) []message {
+				return []message{changed(m, "bookingId", "another"), m}
+			}),
 			want: report.Faults{Malformed: 1},
 		},
 		"snapshots of a position that never was": {
-			spoilSnapshot: func(b *fakeBooking, shown message) {
-				shown["queuePosition"], shown["estimatedWaitMinutes"] = 40, 40*b.kind.minutes
+			plant: func(s *fakeServer) {
+				s.spoilSnapshot = func(b *fakeBooking, shown message) {
+					shown["queuePosition"], shown["estimatedWaitMinutes"] = 40, 40*b.kind.minutes
+				}
 			},
 			want: report.Faults{WrongPositions: 5},
 		},
 		"joins answered with the wrong position": {
-			spoilJoin: func(b *fakeBooking, shown message) {
-				position := len(b.kind.waiting) + 1
-				shown["queuePosition"], shown["estimatedWaitMinutes"] = position, position*b.kind.minutes
+			plant: func(s *fakeServer) {
+				s.spoilJoin = func(b *fakeBooking, shown message) {
+					position := len(b.kind.waiting) + 1
+					shown["queuePosition"], shown["estimatedWaitMinutes"] = position, position*b.kind.minutes
+				}
 			},
 			want: report.Faults{WrongPositions: 5},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newFake(t)
-			if c.tamper != nil {
-				s.tamper = c.tamper(s)
-			}
-			s.spoilSnapshot, s.spoilJoin = c.spoilSnapshot, c.spoilJoin
+			test.plant(s)
 			result := mustReplay(t, s, func(opts *ReplayOptions) {
-				if c.bounded {
+				if test.bounded {
 					opts.Bound, s.quiet = bound, 6*bound
 				}
 			})
-			require.Equal(t, c.want, *result.Faults, "%+v", result.Problems)
+			require.Equal(t, test.want, *result.Faults, "%+v", result.Problems)
 			require.False(t, result.OK)
 			require.NotEmpty(t, result.Problems)
 		})
