@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestBenchComparesEverybody(t *testing.T) {
+func TestBenchComparesAllCandidates(t *testing.T) {
 	s, c := newQueueFake(t), newFakeCentrifugo(t)
 	result, err := Bench(t.Context(), BenchOptions{
 		Nodes: []string{s.url}, Key: fakeKey, Connections: []int{30}, Rounds: 1, Duration: 150 * time.Millisecond, inProcess: true,

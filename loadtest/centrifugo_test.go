@@ -57,7 +57,7 @@ func newFakeCentrifugo(t *testing.T) *fakeCentrifugo {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		_, _ = fmt.Fprintf(w, "process_cpu_seconds_total %d\nprocess_resident_memory_bytes 1e6\ngo_goroutines 5\n", s.batches)
+		fmt.Fprintf(w, "process_cpu_seconds_total %d\nprocess_resident_memory_bytes 1e6\ngo_goroutines 5\n", s.batches) //nolint:errcheck // the client reports a lost response
 	})
 	server := httptest.NewServer(mux)
 	s.url = server.URL
@@ -163,12 +163,12 @@ func (s *fakeCentrifugo) command(c *fakeConn, user string, command *protocol.Com
 	}
 	switch {
 	case command.Connect != nil:
-		who, ok := claims(command.Connect.Token)["sub"].(string)
+		subject, ok := claims(command.Connect.Token)["sub"].(string)
 		if !ok || user != "" {
 			c.finish(3500)
 			return user
 		}
-		user = strings.Clone(who)
+		user = strings.Clone(subject)
 		c.send(&protocol.Reply{Id: command.Id, Connect: &protocol.ConnectResult{Client: "c", Version: "6", Ping: 25, Pong: true}})
 	case command.Subscribe != nil:
 		given := claims(command.Subscribe.Token)
@@ -214,7 +214,7 @@ func TestCentrifugoIsSentTheSameTraffic(t *testing.T) {
 			require.Positive(t, result.Figure("deliveries").Value)
 			require.Positive(t, result.Figure("CPU per million deliveries").Value)
 			require.Positive(t, result.Curve(headToLast).Count)
-			require.Zero(t, result.Figure("positions skipped").Value, "every head is published to everybody")
+			require.Zero(t, result.Figure("positions skipped").Value, "every change is published to all patients")
 		})
 	}
 }

@@ -25,8 +25,8 @@ func playDay(t *testing.T, s *fakeServer, change func(opts *DayOptions)) *report
 	return result
 }
 
-// told counts what of a day its stories hold.
-func told(day []visitPlan, what func(visitPlan) bool) int {
+// countVisits counts the visits of a day that match.
+func countVisits(day []visitPlan, what func(visitPlan) bool) int {
 	n := 0
 	for _, plan := range day {
 		if what(plan) {
@@ -45,11 +45,11 @@ func TestDayFindsNothingWrongWithATruthfulServer(t *testing.T) {
 
 			day, err := generateDay(150, 3)
 			require.NoError(t, err)
-			noShows := told(day, func(plan visitPlan) bool { return plan.noShow })
-			moved := told(day, func(plan visitPlan) bool { return plan.from != "" })
-			phones := told(day, func(plan visitPlan) bool { return plan.phone })
-			left := told(day, func(plan visitPlan) bool { return !plan.leaves.IsZero() })
-			held := told(day, func(plan visitPlan) bool { return !plan.held.IsZero() })
+			noShows := countVisits(day, func(plan visitPlan) bool { return plan.noShow })
+			moved := countVisits(day, func(plan visitPlan) bool { return plan.from != "" })
+			phones := countVisits(day, func(plan visitPlan) bool { return plan.phone })
+			left := countVisits(day, func(plan visitPlan) bool { return !plan.leaves.IsZero() })
+			held := countVisits(day, func(plan visitPlan) bool { return !plan.held.IsZero() })
 			for _, n := range []int{noShows, moved, phones, left, held} {
 				require.Positive(t, n, "the day has some of everything")
 			}
@@ -86,7 +86,7 @@ func TestDayReportsPlantedFaults(t *testing.T) {
 		plant func(s *fakeServer)
 		check func(t *testing.T, f report.Faults)
 	}{
-		"who comes back waits behind everybody": {
+		"a returning patient waits behind all others": {
 			plant: func(s *fakeServer) { s.backAtTheEnd = true },
 			check: func(t *testing.T, f report.Faults) { require.Positive(t, f.WrongPositions) },
 		},
@@ -94,7 +94,7 @@ func TestDayReportsPlantedFaults(t *testing.T) {
 			plant: func(s *fakeServer) { s.recallAfter = 0 },
 			check: func(t *testing.T, f report.Faults) { require.Positive(t, f.WrongNews) },
 		},
-		"a call again told twice": {
+		"a recall sent twice": {
 			plant: func(s *fakeServer) {
 				s.tamper = func(_ *fakeBooking, m message) []message {
 					if m["type"] == "MY_BOOKING_CALLED" {
@@ -106,7 +106,7 @@ func TestDayReportsPlantedFaults(t *testing.T) {
 			},
 			check: func(t *testing.T, f report.Faults) { require.Positive(t, f.Duplicates) },
 		},
-		"a no-show told as an end": {
+		"a no-show sent as an end": {
 			plant: func(s *fakeServer) {
 				s.tamper = func(_ *fakeBooking, m message) []message {
 					if m["stage"] == "NO_SHOW" {
@@ -166,7 +166,7 @@ func TestMadeUpDayIsALikelyOne(t *testing.T) {
 			moments = append(moments, plan.leaves)
 		}
 		require.True(t, slices.IsSortedFunc(moments, time.Time.Compare), "%+v", plan)
-		require.NotZero(t, plan.leaves.IsZero() != plan.Called.IsZero(), "everybody is called or leaves, nobody both: %+v", plan)
+		require.NotZero(t, plan.leaves.IsZero() != plan.Called.IsZero(), "every patient is called or leaves, none does both: %+v", plan)
 		require.Equal(t, plan.noShow, len(plan.recalls) > 0)
 		require.False(t, plan.noShow && plan.transferred)
 		if plan.from != "" {
@@ -176,7 +176,7 @@ func TestMadeUpDayIsALikelyOne(t *testing.T) {
 			require.NotEqual(t, before.Service, plan.Service)
 		}
 	}
-	share := func(what func(visitPlan) bool) float64 { return float64(told(day, what)) / float64(len(day)) }
+	share := func(what func(visitPlan) bool) float64 { return float64(countVisits(day, what)) / float64(len(day)) }
 	require.InDelta(t, noShowShare, share(func(plan visitPlan) bool { return plan.noShow }), 0.02)
 	require.InDelta(t, 0.4, share(func(plan visitPlan) bool { return plan.phone }), 0.06)
 	require.Positive(t, share(func(plan visitPlan) bool { return !plan.held.IsZero() && plan.returned.IsZero() }), "some leave while held")

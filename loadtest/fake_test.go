@@ -27,33 +27,32 @@ import (
 // message is the data of one publication.
 type message = map[string]any
 
-// fakeServer keeps the contract over real HTTP and WebSocket, with the simplest
-// queue there is: one list for each type. Its hooks plant faults. They are set
-// before the first request.
+// fakeServer implements the API over real HTTP and WebSocket, with the simplest queue: one
+// list for each type. Its hooks plant faults; they are set before the first request.
 type fakeServer struct {
 	t   *testing.T
 	url string
 
-	// tamper returns what is published instead of a message.
+	// tamper, if set, returns what is published instead of a message.
 	tamper func(b *fakeBooking, m message) []message
-	// refuse may answer a request itself, with a status other than zero.
+	// refuse, if set, may answer a request with a status other than zero.
 	refuse func(path string, body fakeRequest) (status int)
-	// spoilJoin changes the answer to a join, spoilSnapshot the booking in a snapshot.
+	// spoilJoin changes the response to a join, spoilSnapshot the booking in a snapshot.
 	spoilJoin, spoilSnapshot func(b *fakeBooking, shown message)
-	// ping is the interval promised to clients, 25 s if zero. The fake pings
-	// with every publication and at no other time.
+	// ping is the ping interval announced to clients. Default 25 s. The fake pings with every
+	// publication and at no other time.
 	ping time.Duration
-	// recallAfter is how long nobody may be called again.
+	// recallAfter is the time before a patient may be called again.
 	recallAfter time.Duration
-	// quiet is how long an assign request waits before it is looked at.
+	// quiet is the time before an assign request is handled.
 	quiet time.Duration
-	// backAtTheEnd lets who comes back wait behind everybody.
+	// backAtTheEnd lets a returning patient wait behind all others.
 	backAtTheEnd bool
 	// lastIsNext calls the last patient of a queue as the next one.
 	lastIsNext bool
 
 	mu        sync.Mutex
-	changed   *sync.Cond // broadcast when somebody subscribes
+	changed   *sync.Cond // broadcast when a client subscribes
 	serial    int
 	types     map[string]*fakeType
 	bookings  map[string]*fakeBooking
@@ -61,7 +60,7 @@ type fakeServer struct {
 	pongs     int
 	tenants   map[string]bool
 	onceKeys  map[string]bool
-	phones    map[string]bool   // that have signed in
+	phones    map[string]bool   // phones that have signed in
 	resources map[string]string // id → type
 	handlers  sync.WaitGroup
 	closing   chan struct{}
@@ -208,7 +207,7 @@ func (s *fakeServer) serveAPI(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// known tells whether somebody may ask for this.
+// known reports whether the caller may make the request.
 func (s *fakeServer) known(r *http.Request, body fakeRequest) bool {
 	by := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	switch {
@@ -241,8 +240,8 @@ func (s *fakeServer) join(body fakeRequest) message {
 func (s *fakeServer) move(b *fakeBooking, verb string, body fakeRequest) (code string) {
 	switch verb {
 	case "assign":
-		// A patient who is called before its connection stands would make what
-		// the tests expect depend on luck.
+		// If a patient were called before its connection is open, what the tests expect would
+		// depend on timing.
 		for len(b.kind.connected()) < len(b.kind.waiting) && !s.closed() {
 			s.changed.Wait()
 		}
@@ -279,7 +278,7 @@ func (s *fakeServer) move(b *fakeBooking, verb string, body fakeRequest) (code s
 		}
 		b.kind.waiting = slices.Insert(b.kind.waiting, place, b)
 		s.publish(b, message{"type": "BOOKING_UPDATED", "bookingStatus": b.status, "stage": b.stage})
-		s.tellFrom(b.kind, place, -1)
+		s.publishFrom(b.kind, place, -1)
 	case "cancel":
 		b.stage, b.status = "LEFT", "CANCELED"
 		s.leave(b, message{"type": "MY_BOOKING_CANCELED", "bookingStatus": b.status})
@@ -298,20 +297,20 @@ func (s *fakeServer) closed() bool {
 	}
 }
 
-func (s *fakeServer) leave(b *fakeBooking, news message) {
+func (s *fakeServer) leave(b *fakeBooking, truth message) {
 	place := slices.Index(b.kind.waiting, b)
 	if place >= 0 {
 		b.kind.waiting = slices.Delete(b.kind.waiting, place, place+1)
 	}
-	s.publish(b, news)
+	s.publish(b, truth)
 	if place >= 0 {
-		s.tellFrom(b.kind, place, 1)
+		s.publishFrom(b.kind, place, 1)
 	}
 }
 
-// tellFrom publishes the positions from a place on, which all differ by as much
-// from those before.
-func (s *fakeServer) tellFrom(k *fakeType, place, by int) {
+// publishFrom publishes the positions from an index on. All differ by the same number from
+// those before.
+func (s *fakeServer) publishFrom(k *fakeType, place, by int) {
 	for i, behind := range k.waiting[place:] {
 		position := place + i + 1
 		behind.was = position + by

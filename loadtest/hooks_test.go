@@ -21,8 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// hookServer is a fake that tells its webhooks what happened, each attempt at
-// once and once.
+// hookServer is a fake that calls its webhooks once, without retries.
 type hookServer struct {
 	*fakeServer
 	// spoil changes a delivery before it is signed; it returns how often it is sent.
@@ -64,9 +63,11 @@ func newHookFake(t *testing.T) *hookServer {
 		s.hooks[key] = append(s.hooks[key], hook)
 		answer(w, message{"result": "success"})
 	})
-	mux.HandleFunc("PUT /management/scheduling/new", s.telling("bookingUnassigned", 1_000_000))
-	mux.HandleFunc("POST /management/bookings/cancel", s.telling("providerCanceled", 2_000_000))
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, fakeMetrics) })
+	mux.HandleFunc("PUT /management/scheduling/new", s.sendAfter("bookingUnassigned", 1_000_000))
+	mux.HandleFunc("POST /management/bookings/cancel", s.sendAfter("providerCanceled", 2_000_000))
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, fakeMetrics) //nolint:errcheck // the client reports a lost response
+	})
 	server := httptest.NewServer(mux)
 	s.url = server.URL
 	t.Cleanup(func() {
@@ -77,8 +78,8 @@ func newHookFake(t *testing.T) *hookServer {
 	return s
 }
 
-// telling serves a request and tells the webhooks of a trigger.
-func (s *hookServer) telling(trigger string, sequence int64) http.HandlerFunc {
+// sendAfter serves a request and calls the webhooks of a trigger.
+func (s *hookServer) sendAfter(trigger string, sequence int64) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		at := time.Now().UTC()
 		recorded := httptest.NewRecorder()
@@ -111,7 +112,7 @@ func (s *hookServer) telling(trigger string, sequence int64) http.HandlerFunc {
 		}
 		s.mu.Unlock()
 		w.WriteHeader(recorded.Code)
-		_, _ = w.Write(recorded.Body.Bytes())
+		w.Write(recorded.Body.Bytes()) //nolint:errcheck // the client reports a lost response
 	}
 }
 
@@ -139,7 +140,7 @@ func (s *hookServer) send(url string, d *fakeDelivery, id string, at time.Time) 
 	req.Header.Set("webhook-signature", signature)
 	req.Header.Set("x-icos-signature", hex.EncodeToString(mac.Sum(nil)))
 	if res, err := http.DefaultClient.Do(req); err == nil {
-		_ = res.Body.Close()
+		res.Body.Close() //nolint:errcheck // the response has no body that matters
 	}
 }
 
@@ -217,13 +218,13 @@ func TestHooksFindsWhatIsWrong(t *testing.T) {
 			require.Contains(t, kinds, want)
 		})
 	}
-	t.Run("told again with the same id", func(t *testing.T) {
+	t.Run("repeated with the same id", func(t *testing.T) {
 		s := newHookFake(t)
 		s.spoil = func(d *fakeDelivery) int {
 			switch {
 			case left(d):
 				return 2
-			case d.booking == "booking4": // one missing, so that the run waits for what is told again
+			case d.booking == "booking4": // one is missing, so that the run waits for the repeated one
 				return 0
 			}
 			return 1

@@ -20,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// pushServer is a queue of phones which it tells of every move through FCM.
+// pushServer is a queue of phones that sends every move through FCM.
 type pushServer struct {
 	t   *testing.T
 	url string
@@ -80,7 +80,9 @@ func newPushFake(t *testing.T) *pushServer {
 		answer(w, message{"result": message{"id": b.id, "queuePosition": number}})
 	})
 	mux.HandleFunc("POST /management/queue/next", func(w http.ResponseWriter, _ *http.Request) { s.next(w) })
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, fakeMetrics) })
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, fakeMetrics) //nolint:errcheck // the client reports a lost response
+	})
 	server := httptest.NewServer(mux)
 	s.url = server.URL
 	t.Cleanup(func() {
@@ -90,7 +92,7 @@ func newPushFake(t *testing.T) *pushServer {
 	return s
 }
 
-// next calls the head and tells everybody before it answers.
+// next calls the first patient and sends the pushes before it answers.
 func (s *pushServer) next(w http.ResponseWriter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +122,7 @@ func (s *pushServer) push(b pushedBooking, data map[string]any) {
 			s.t.Error(err)
 			return
 		}
-		_ = res.Body.Close()
+		res.Body.Close() //nolint:errcheck // the response has no body that matters
 	}
 }
 
@@ -136,7 +138,7 @@ func pushesOf(t *testing.T, s *pushServer, bound time.Duration) *report.Report {
 func TestPushesMeasuresPlaces(t *testing.T) {
 	t.Parallel()
 	s := newPushFake(t)
-	// Half of the moves are told at once with the next one.
+	// Half of the moves are sent together with the next one.
 	s.spoil = func(_ int, push map[string]any) []map[string]any {
 		if push["type"] == "QUEUE_POSITION_UPDATED" && len(s.line)%2 == 1 {
 			return nil

@@ -33,7 +33,7 @@ func newQueueFake(t *testing.T) *queueServer {
 	mux.HandleFunc("POST /management/queue/next", s.serveNext)
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		n := scrapes.Add(1)
-		_, _ = fmt.Fprintf(w, "# HELP x y\nprocess_cpu_seconds_total %d\nprocess_resident_memory_bytes %d\ngo_goroutines %d\nother 1\n", n, n<<20, 10*n)
+		fmt.Fprintf(w, "# HELP x y\nprocess_cpu_seconds_total %d\nprocess_resident_memory_bytes %d\ngo_goroutines %d\nother 1\n", n, n<<20, 10*n) //nolint:errcheck // the client reports a lost response
 	})
 	server := httptest.NewServer(mux)
 	s.url = server.URL
@@ -56,8 +56,8 @@ func (s *queueServer) serveNext(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kind := s.types[s.resources[body.ResourceID]]
-	// Somebody who is called before its connection ever stood would make what
-	// the tests expect depend on luck.
+	// If a patient were called before its connection is open, what the tests expect would
+	// depend on timing.
 	unseen := func(b *fakeBooking) bool { return b.connections == 0 }
 	for slices.ContainsFunc(kind.waiting, unseen) && !s.closed() {
 		s.changed.Wait()
@@ -89,16 +89,16 @@ func queueFake(t *testing.T, s *queueServer, change func(opts *QueueOptions)) (*
 	return Queue(ctx, opts)
 }
 
-func TestQueueFindsNothingWrongWithATruthfulServer(t *testing.T) {
+func TestQueueFindsNoFaultsOfACorrectServer(t *testing.T) {
 	for name, change := range map[string]func(opts *QueueOptions){
-		"json":                  func(*QueueOptions) {},
-		"protobuf":              func(opts *QueueOptions) { opts.Protocol = "protobuf" },
-		"phones that share":     func(opts *QueueOptions) { opts.Watch = 3 },
-		"two queues":            func(opts *QueueOptions) { opts.Queues, opts.Watch = 2, 2 },
-		"doctors side by side":  func(opts *QueueOptions) { opts.Doctors, opts.Rate = 3, 0 },
-		"bursts":                func(opts *QueueOptions) { opts.Burst, opts.Rate = 3, 0 },
-		"without new patients":  func(opts *QueueOptions) { opts.Refill, opts.Rate = false, 0 },
-		"several parts of them": func(opts *QueueOptions) { opts.Patients = 40 },
+		"json":                              func(*QueueOptions) {},
+		"protobuf":                          func(opts *QueueOptions) { opts.Protocol = "protobuf" },
+		"connections with several patients": func(opts *QueueOptions) { opts.Watch = 3 },
+		"two queues":                        func(opts *QueueOptions) { opts.Queues, opts.Watch = 2, 2 },
+		"doctors side by side":              func(opts *QueueOptions) { opts.Doctors, opts.Rate = 3, 0 },
+		"bursts":                            func(opts *QueueOptions) { opts.Burst, opts.Rate = 3, 0 },
+		"without new patients":              func(opts *QueueOptions) { opts.Refill, opts.Rate = false, 0 },
+		"several parts of them":             func(opts *QueueOptions) { opts.Patients = 40 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newQueueFake(t)
@@ -234,7 +234,7 @@ func TestQueueReportsPlantedFaults(t *testing.T) {
 	}
 }
 
-func TestQueueReportsPlacesThatNoJoinsLedTo(t *testing.T) {
+func TestQueueReportsPositionsThatContradictTheJoins(t *testing.T) {
 	s := newQueueFake(t)
 	s.spoilSnapshot = func(b *fakeBooking, shown message) {
 		if b.id == "booking3" {
@@ -251,7 +251,7 @@ func TestQueueReportsPlacesThatNoJoinsLedTo(t *testing.T) {
 	require.ErrorContains(t, queues.setRanks([]check.FirstPosition{{Patient: 0, Position: 2}, {Patient: 1, Position: 1}}), "booking first is at position 2, behind one that joined after it")
 }
 
-func TestQueueClientsComeBackAndAreCheckedOn(t *testing.T) {
+func TestQueueChecksClientsThatReconnect(t *testing.T) {
 	s := newQueueFake(t)
 	s.tamper = func(b *fakeBooking, m message) []message {
 		if m["type"] == "QUEUE_POSITION_UPDATED" && b.id == "booking12" && b.pushes == 2 {
@@ -266,7 +266,7 @@ func TestQueueClientsComeBackAndAreCheckedOn(t *testing.T) {
 	require.InDelta(t, 1, result.Figure("reconnects").Value, 0)
 }
 
-func TestQueueReportsWhoWasTurnedAway(t *testing.T) {
+func TestQueueReportsRefusedClients(t *testing.T) {
 	s := newQueueFake(t)
 	s.tamper = func(b *fakeBooking, m message) []message {
 		if m["type"] == "QUEUE_POSITION_UPDATED" && b.id == "booking12" && b.pushes == 2 {
@@ -323,7 +323,7 @@ func TestTrafficRefusesBadOptions(t *testing.T) {
 	}
 }
 
-func TestSeatsSpreadThePatientsOfAPhoneOverTheQueue(t *testing.T) {
+func TestPlacementsSpreadThePatientsOfAConnectionOverTheQueue(t *testing.T) {
 	o := Traffic{Patients: 11, Queues: 2, Watch: 2}
 	require.Equal(t, 6, o.connections())
 	phones := map[int][]int{}

@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestReplayFindsNothingWrongWithATruthfulServer(t *testing.T) {
+func TestReplayFindsNoFaultsOfACorrectServer(t *testing.T) {
 	for _, protocol := range []string{"json", "protobuf"} {
 		t.Run(protocol, func(t *testing.T) {
 			small, err := SmallTrace()
@@ -39,19 +39,19 @@ func TestReplayFindsNothingWrongWithATruthfulServer(t *testing.T) {
 			require.Zero(t, counted(t, result, "reconnects"))
 			require.Equal(t, 200, counted(t, result, "snapshots checked"))
 			require.Equal(t, 192, timed(t, result, "assign sent → call received"))
-			told := timed(t, result, "change sent → position received")
-			require.Positive(t, told)
-			require.Equal(t, 400+told, counted(t, result, "positions checked"), "joins, snapshots and pushes")
-			require.Equal(t, 192*3+8+told, counted(t, result, "updates received"))
+			received := timed(t, result, "change sent → position received")
+			require.Positive(t, received)
+			require.Equal(t, 400+received, counted(t, result, "positions checked"), "joins, snapshots and pushes")
+			require.Equal(t, 192*3+8+received, counted(t, result, "updates received"))
 			require.Equal(t, 200, timed(t, result, "request join"))
 			require.Equal(t, 192, timed(t, result, "request end"))
 			require.Equal(t, 8, timed(t, result, "request cancel"))
 			tokens, pongs := s.seen()
-			require.Len(t, tokens, 200, "everybody connects with a token of its own")
+			require.Len(t, tokens, 200, "every client has its own token")
 			require.Positive(t, pongs, "pings are answered")
 			require.EqualValues(t, 200, last.Load().Done)
 			require.EqualValues(t, 200, last.Load().Total)
-			require.Contains(t, last.Load().Detail, fmt.Sprintf("0 waiting, %d updates, 0 wrong", 192*3+8+told))
+			require.Contains(t, last.Load().Detail, fmt.Sprintf("0 waiting, %d updates, 0 wrong", 192*3+8+received))
 		})
 	}
 }
@@ -256,7 +256,7 @@ func TestReplayReportsAStaleSnapshot(t *testing.T) {
 	require.Equal(t, 1, counted(t, result, "reconnects"))
 }
 
-func TestReplayClientsComeBack(t *testing.T) {
+func TestReplayClientsReconnect(t *testing.T) {
 	s := newFake(t)
 	s.tamper = func(b *fakeBooking, m message) []message {
 		if isPosition(b, m, 2) || isPosition(b, m, 3) {
@@ -272,7 +272,7 @@ func TestReplayClientsComeBack(t *testing.T) {
 	require.Equal(t, 7, counted(t, result, "snapshots checked"))
 }
 
-func TestReplayClientsStayAwayWhenTold(t *testing.T) {
+func TestReplayClientsStayDisconnectedAfterAFinalCloseCode(t *testing.T) {
 	s := newFake(t)
 	s.tamper = func(b *fakeBooking, m message) []message {
 		if m["type"] == "MY_BOOKING_ASSIGNED" && b.id == "booking1" {
@@ -282,7 +282,7 @@ func TestReplayClientsStayAwayWhenTold(t *testing.T) {
 		return []message{m}
 	}
 	result := mustReplay(t, s, nil)
-	require.Equal(t, report.Faults{Missed: 2, RefusedClients: 1}, *result.Faults, "neither the call nor the end was told")
+	require.Equal(t, report.Faults{Missed: 2, RefusedClients: 1}, *result.Faults, "the client received neither the call nor the end")
 	require.Zero(t, counted(t, result, "reconnects"))
 }
 
@@ -326,7 +326,7 @@ func TestReplayRepeatsARequestWhoseAnswerWasLost(t *testing.T) {
 	require.Len(t, seen, 8)
 }
 
-func TestReplayTakesARepeatedAssignForDone(t *testing.T) {
+func TestReplayTreatsARefusedRepeatAsSuccess(t *testing.T) {
 	s := newFake(t)
 	var first atomic.Bool
 	s.refuse = func(path string, body fakeRequest) int {
@@ -356,7 +356,7 @@ func TestReplayGoesOnAfterARefusal(t *testing.T) {
 	result := mustReplay(t, s, nil)
 	require.Equal(t, report.Faults{FailedRequests: 1}, *result.Faults, "%+v", result.Problems)
 	require.Equal(t, 5, counted(t, result, "visits"))
-	require.Equal(t, 2, counted(t, result, "left"), "who could not be called leaves at closing")
+	require.Equal(t, 2, counted(t, result, "left"), "a patient who could not be called leaves at closing")
 	require.Contains(t, result.Problems[0].Detail, "assign: HTTP 409 PLANTED: no; f: m")
 }
 
@@ -420,11 +420,11 @@ func TestReportIsReadable(t *testing.T) {
 	require.NotContains(t, document.String(), "token-", "no secrets in a report")
 }
 
-func TestRosterPrefersTheFree(t *testing.T) {
+func TestResourcePoolPrefersFreeResources(t *testing.T) {
 	r := newResourcePool([]string{"a", "b"})
 	require.Equal(t, 0, r.take())
 	require.Equal(t, 1, r.take())
-	require.Equal(t, 0, r.take(), "more patients than desks share one")
+	require.Equal(t, 0, r.take(), "patients share resources if there are too few")
 	r.release(1)
 	require.Equal(t, 1, r.take())
 }

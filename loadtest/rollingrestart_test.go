@@ -90,7 +90,7 @@ func TestALostAnswerIsAFailedRequestEvenWhenRepeated(t *testing.T) {
 		"half-way": func(w http.ResponseWriter, _ func()) {
 			w.Header().Set("Content-Length", "1000")
 			w.WriteHeader(http.StatusOK)
-			_, _ = io.WriteString(w, `{"id":`)
+			io.WriteString(w, `{"id":`) //nolint:errcheck // the client reports a lost response
 			panic(http.ErrAbortHandler)
 		},
 	} {

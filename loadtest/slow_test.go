@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func slows(t *testing.T, s *crowdServer, change func(opts *SlowOptions)) *report.Report {
+func runSlow(t *testing.T, s *groupServer, change func(opts *SlowOptions)) *report.Report {
 	t.Helper()
 	opts := SlowOptions{
 		Nodes: []string{s.url}, Key: fakeKey, Clients: 20, Stalled: 0.1, Rate: 40, Phase: 250 * time.Millisecond, Rounds: 1,
@@ -27,9 +27,9 @@ func slows(t *testing.T, s *crowdServer, change func(opts *SlowOptions)) *report
 	return result
 }
 
-// newSlowFake does not wait until everybody is connected before it calls the next.
-func newSlowFake(t *testing.T) *crowdServer {
-	s := newCrowdFake(t)
+// newSlowFake calls patients before all clients are connected.
+func newSlowFake(t *testing.T) *groupServer {
+	s := newGroupFake(t)
 	s.hasty = true
 	return s
 }
@@ -37,7 +37,7 @@ func newSlowFake(t *testing.T) *crowdServer {
 func TestSlowMeasuresBothPhases(t *testing.T) {
 	for _, protocol := range []string{"json", "protobuf"} {
 		t.Run(protocol, func(t *testing.T) {
-			result := slows(t, newSlowFake(t), func(opts *SlowOptions) { opts.Protocol = protocol })
+			result := runSlow(t, newSlowFake(t), func(opts *SlowOptions) { opts.Protocol = protocol })
 			require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
 			require.Equal(t, 180, timed(t, result, "all read"), "18 clients that read receive each of 10 changes")
 			require.Equal(t, 180, timed(t, result, "some stalled"))
@@ -50,8 +50,8 @@ func TestSlowMeasuresBothPhases(t *testing.T) {
 	}
 }
 
-func TestSlowTakesTheMiddleOfItsRounds(t *testing.T) {
-	result := slows(t, newSlowFake(t), func(opts *SlowOptions) { opts.Rounds, opts.Phase = 3, 100*time.Millisecond })
+func TestSlowTakesTheMedianOfItsRounds(t *testing.T) {
+	result := runSlow(t, newSlowFake(t), func(opts *SlowOptions) { opts.Rounds, opts.Phase = 3, 100*time.Millisecond })
 	require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
 	require.Equal(t, 3*4*18, timed(t, result, "all read"))
 	require.Equal(t, 3*4*18, timed(t, result, "some stalled"))
@@ -59,18 +59,18 @@ func TestSlowTakesTheMiddleOfItsRounds(t *testing.T) {
 	require.Equal(t, 3, strings.Count(result.Figure("p99 with stalled clients to p99 without").Note, " against "))
 }
 
-func TestSlowFailsWhenOthersNotice(t *testing.T) {
+func TestSlowFailsWhenOtherClientsBecomeSlower(t *testing.T) {
 	s := newSlowFake(t)
-	result := slows(t, s, func(opts *SlowOptions) { opts.goal = 1e-9 })
+	result := runSlow(t, s, func(opts *SlowOptions) { opts.goal = 1e-9 })
 	require.False(t, result.OK)
 	require.Contains(t, result.Verdict, "goal missed: p99")
 }
 
-func TestSlowSeesWhoIsDropped(t *testing.T) {
+func TestSlowReportsDroppedClients(t *testing.T) {
 	s := newSlowFake(t)
 	served := 0
 	s.tamper = func(_ *fakeBooking, m message) []message {
-		// In the second phase the server drops one of those who do not read: the
+		// In the second phase the server drops a client that does not read: the
 		// first to join behind the twenty heads.
 		if m["type"] == "MY_BOOKING_ASSIGNED" {
 			if served++; served == 15 {
@@ -83,7 +83,7 @@ func TestSlowSeesWhoIsDropped(t *testing.T) {
 		}
 		return []message{m}
 	}
-	result := slows(t, s, nil)
+	result := runSlow(t, s, nil)
 	require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
 	require.Equal(t, 21, counted(t, result, "snapshots checked"))
 	require.Equal(t, 1, counted(t, result, "dropped by the server")+counted(t, result, "connections lost"))
@@ -103,7 +103,7 @@ func TestSlowReportsPlantedFaults(t *testing.T) {
 				return []message{m}
 			}, func(f report.Faults) bool { return f.WrongPositions == 20 && f.Missed > 0 },
 		},
-		"a place told twice": {
+		"a position sent twice": {
 			func(m message) []message { return []message{m, m} },
 			func(f report.Faults) bool { return f == report.Faults{Duplicates: 20} },
 		},
@@ -131,7 +131,7 @@ func TestSlowReportsPlantedFaults(t *testing.T) {
 				}
 				return []message{m}
 			}
-			result := slows(t, s, func(opts *SlowOptions) { opts.Bound = 200 * time.Millisecond })
+			result := runSlow(t, s, func(opts *SlowOptions) { opts.Bound = 200 * time.Millisecond })
 			require.True(t, c.want(*result.Faults), "%+v %+v", *result.Faults, result.Problems)
 			require.False(t, result.OK)
 		})

@@ -20,16 +20,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// crowdServer is a fake whose figures follow from the connections it has.
-type crowdServer struct {
+// groupServer is a fake whose figures follow from the connections it has.
+type groupServer struct {
 	*queueServer
 	leaks atomic.Int64 // goroutines that every visitor leaves behind
-	hasty bool         // calls the next whether or not everybody has connected
+	hasty bool         // calls patients before all clients are connected
 }
 
-func newCrowdFake(t *testing.T) *crowdServer {
+func newGroupFake(t *testing.T) *groupServer {
 	t.Helper()
-	s := &crowdServer{queueServer: newQueueFake(t)}
+	s := &groupServer{queueServer: newQueueFake(t)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/connection/websocket", s.serveLive)
 	mux.HandleFunc("/management/", s.serveAPI)
@@ -42,7 +42,7 @@ func newCrowdFake(t *testing.T) *crowdServer {
 			now, ever = now+len(b.subscribers), ever+b.connections
 		}
 		goroutines := 50 + now + ever*int(s.leaks.Load())
-		_, _ = fmt.Fprintf(w, "process_cpu_seconds_total 1\nprocess_resident_memory_bytes %d\ngo_goroutines %d\n", 100<<20+now<<10, goroutines)
+		fmt.Fprintf(w, "process_cpu_seconds_total 1\nprocess_resident_memory_bytes %d\ngo_goroutines %d\n", 100<<20+now<<10, goroutines) //nolint:errcheck // the client reports a lost response
 	})
 	server := httptest.NewServer(mux)
 	s.url = server.URL
@@ -53,8 +53,8 @@ func newCrowdFake(t *testing.T) *crowdServer {
 	return s
 }
 
-// callNext lets nobody wait for connections that never come.
-func (s *crowdServer) callNext(w http.ResponseWriter, r *http.Request) {
+// callNext does not wait for connections.
+func (s *groupServer) callNext(w http.ResponseWriter, r *http.Request) {
 	if s.hasty {
 		s.mu.Lock()
 		for _, b := range s.bookings {
@@ -65,7 +65,7 @@ func (s *crowdServer) callNext(w http.ResponseWriter, r *http.Request) {
 	s.serveNext(w, r)
 }
 
-func storms(t *testing.T, s *crowdServer, change func(opts *StormOptions)) *report.Report {
+func runStorm(t *testing.T, s *groupServer, change func(opts *StormOptions)) *report.Report {
 	t.Helper()
 	opts := StormOptions{
 		Nodes: []string{s.url}, Key: fakeKey, Clients: 40, Queues: 3,
@@ -81,11 +81,11 @@ func storms(t *testing.T, s *crowdServer, change func(opts *StormOptions)) *repo
 	return result
 }
 
-func TestStormServesEverybodyAgain(t *testing.T) {
+func TestStormWaitsForEveryClient(t *testing.T) {
 	for _, protocol := range []string{"json", "protobuf"} {
 		t.Run(protocol, func(t *testing.T) {
 			var last atomic.Pointer[report.Progress]
-			result := storms(t, newCrowdFake(t), func(opts *StormOptions) {
+			result := runStorm(t, newGroupFake(t), func(opts *StormOptions) {
 				opts.Protocol = protocol
 				opts.Progress = func(p report.Progress) { last.Store(&p) }
 			})
@@ -103,32 +103,32 @@ func TestStormServesEverybodyAgain(t *testing.T) {
 }
 
 func TestStormAllAtOnce(t *testing.T) {
-	result := storms(t, newCrowdFake(t), func(opts *StormOptions) { opts.BackoffMin, opts.BackoffMax = 0, 0 })
+	result := runStorm(t, newGroupFake(t), func(opts *StormOptions) { opts.BackoffMin, opts.BackoffMax = 0, 0 })
 	require.True(t, result.OK, "%+v", result.Problems)
 	require.Contains(t, result.Settings, report.Setting{Name: "reconnecting", Value: "all at once"})
 }
 
 func TestStormThatTakesTooLongFails(t *testing.T) {
-	result := storms(t, newCrowdFake(t), func(opts *StormOptions) { opts.goal = time.Nanosecond })
+	result := runStorm(t, newGroupFake(t), func(opts *StormOptions) { opts.goal = time.Nanosecond })
 	require.False(t, result.OK)
 	require.Equal(t, "goal missed: all served again", result.Verdict)
 }
 
 func TestStormOfARestart(t *testing.T) {
-	s := newCrowdFake(t)
-	// What ends a server ends its connections: here, this process is told to.
-	told := make(chan os.Signal, 1)
-	signal.Notify(told, syscall.SIGTERM)
-	defer signal.Stop(told)
+	s := newGroupFake(t)
+	// A server's end closes its connections: here this process receives the signal.
+	received := make(chan os.Signal, 1)
+	signal.Notify(received, syscall.SIGTERM)
+	defer signal.Stop(received)
 	s.handlers.Go(func() {
-		<-told
+		<-received
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for _, b := range s.bookings {
 			s.cut(b, 3001)
 		}
 	})
-	result := storms(t, s, func(opts *StormOptions) { opts.Pid = os.Getpid() })
+	result := runStorm(t, s, func(opts *StormOptions) { opts.Pid = os.Getpid() })
 	require.True(t, result.OK, "%+v", result.Problems)
 	require.Equal(t, 40, counted(t, result, "served again"))
 	require.Positive(t, result.Figure("first served again").Value)
@@ -144,11 +144,11 @@ func TestStormReportsPlantedFaults(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		plant func(s *crowdServer)
+		plant func(s *groupServer)
 		want  report.Faults
 	}{
-		"somebody else's place": {
-			plant: func(s *crowdServer) {
+		"another patient's position": {
+			plant: func(s *groupServer) {
 				s.spoilSnapshot = second(func(b *fakeBooking, shown message) {
 					shown["queuePosition"], shown["estimatedWaitMinutes"] = 40, 40*b.kind.minutes
 				})
@@ -156,13 +156,13 @@ func TestStormReportsPlantedFaults(t *testing.T) {
 			want: report.Faults{WrongPositions: 1},
 		},
 		"a wrong estimate": {
-			plant: func(s *crowdServer) {
+			plant: func(s *groupServer) {
 				s.spoilSnapshot = second(func(_ *fakeBooking, shown message) { shown["estimatedWaitMinutes"] = 1 })
 			},
 			want: report.Faults{WrongEstimates: 1},
 		},
 		"two with the same place from the beginning": {
-			plant: func(s *crowdServer) {
+			plant: func(s *groupServer) {
 				s.spoilSnapshot = func(b *fakeBooking, shown message) {
 					if shown["queuePosition"] == 2 {
 						shown["queuePosition"], shown["estimatedWaitMinutes"] = 1, b.kind.minutes
@@ -173,16 +173,16 @@ func TestStormReportsPlantedFaults(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newCrowdFake(t)
+			s := newGroupFake(t)
 			c.plant(s)
-			result := storms(t, s, nil)
+			result := runStorm(t, s, nil)
 			require.Equal(t, c.want, *result.Faults, "%+v", result.Problems)
 			require.False(t, result.OK)
 		})
 	}
 }
 
-func TestStandingClientsKnowThatNobodyMoves(t *testing.T) {
+func TestStationaryClientsReportEveryMove(t *testing.T) {
 	c := &stationaryClient{group: &clientGroup{tally: check.NewTally()}, patient: &joinedPatient{booking: "b"}, position: 5}
 	c.OnPosition(client.PositionUpdate{Position: 5, Minutes: 50}, time.Now())
 	c.OnPosition(client.PositionUpdate{Position: 4, Minutes: 40}, time.Now())
@@ -206,7 +206,7 @@ func TestStormRefusesBadOptions(t *testing.T) {
 	}
 }
 
-func churns(t *testing.T, s *crowdServer) *report.Report {
+func runChurn(t *testing.T, s *groupServer) *report.Report {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -219,7 +219,7 @@ func churns(t *testing.T, s *crowdServer) *report.Report {
 }
 
 func TestChurnEndsWhereItBegan(t *testing.T) {
-	result := churns(t, newCrowdFake(t))
+	result := runChurn(t, newGroupFake(t))
 	require.True(t, result.OK, "%s %+v", result.Verdict, result.Problems)
 	require.Equal(t, 200, counted(t, result, "connected"))
 	require.Equal(t, 200, counted(t, result, "snapshots checked"))
@@ -231,21 +231,21 @@ func TestChurnEndsWhereItBegan(t *testing.T) {
 }
 
 func TestChurnReportsALeak(t *testing.T) {
-	s := newCrowdFake(t)
+	s := newGroupFake(t)
 	s.leaks.Store(1)
-	result := churns(t, s)
+	result := runChurn(t, s)
 	require.False(t, result.OK)
 	require.Equal(t, "goal missed: goroutines more than before", result.Verdict)
 	require.Equal(t, 190, counted(t, result, "goroutines more than before"))
 }
 
-func TestChurnReportsAWrongPlace(t *testing.T) {
-	s := newCrowdFake(t)
+func TestChurnReportsAWrongPosition(t *testing.T) {
+	s := newGroupFake(t)
 	s.spoilSnapshot = func(b *fakeBooking, shown message) {
 		if b.id == "booking4" && b.connections == 12 {
 			shown["queuePosition"], shown["estimatedWaitMinutes"] = 40, 40*b.kind.minutes
 		}
 	}
-	result := churns(t, s)
+	result := runChurn(t, s)
 	require.Equal(t, report.Faults{WrongPositions: 1}, *result.Faults, "%+v", result.Problems)
 }
