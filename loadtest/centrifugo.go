@@ -107,11 +107,11 @@ func (opts CentrifugoOptions) open(ctx context.Context) (_ *publisher, _ *traffi
 	}()
 	// No patient reaches the front of the queue: the ranks start beyond the patients called in
 	// the run.
-	seats := opts.placements()
-	for i := range seats {
-		seats[i].rank += opts.heads()
+	placements := opts.placements()
+	for i := range placements {
+		placements[i].rank += opts.heads()
 	}
-	links, err := p.connectionSpecs(seats)
+	connections, err := p.connectionSpecs(placements)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -119,7 +119,7 @@ func (opts CentrifugoOptions) open(ctx context.Context) (_ *publisher, _ *traffi
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if err := r.connectAll(ctx, links); err != nil {
+	if err := r.connectAll(ctx, connections); err != nil {
 		return nil, nil, nil, err
 	}
 	stop := p.start(ctx)
@@ -167,14 +167,14 @@ func (p *publisher) measure(ctx context.Context, r *trafficRun) {
 }
 
 // connectionSpecs signs the tokens and returns the connections. The tokens do not expire.
-func (p *publisher) connectionSpecs(seats []placement) ([]check.ConnectionSpec, error) {
-	links := make([]check.ConnectionSpec, p.opts.connections())
+func (p *publisher) connectionSpecs(placements []placement) ([]check.ConnectionSpec, error) {
+	connections := make([]check.ConnectionSpec, p.opts.connections())
 	p.recipients = make([][]recipient, p.opts.Queues)
-	for i, s := range seats {
+	for i, s := range placements {
 		booking := bareBooking(i)
 		p.recipients[s.queue] = append(p.recipients[s.queue], recipient{booking, s.rank})
 		user := fmt.Sprintf("phone%d", s.connection)
-		l := &links[s.connection]
+		l := &connections[s.connection]
 		if l.Connection = s.connection; l.Token == "" {
 			var err error
 			if l.Token, err = p.sign(jwt.MapClaims{"sub": user}); err != nil {
@@ -188,7 +188,7 @@ func (p *publisher) connectionSpecs(seats []placement) ([]check.ConnectionSpec, 
 		}
 		l.Channels = append(l.Channels, check.ChannelSpec{Patient: i, Booking: booking, Channel: channel, Token: token, Queue: s.queue, Rank: s.rank})
 	}
-	return links, nil
+	return connections, nil
 }
 
 func (p *publisher) sign(claims jwt.MapClaims) (string, error) {
@@ -281,15 +281,15 @@ func (p *publisher) publish(ctx context.Context, queue, departed int) error {
 
 func (p *publisher) body(b []byte, batch []recipient, departed int) []byte {
 	b = append(b, `{"parallel":true,"commands":[`...)
-	for i, w := range batch {
+	for i, r := range batch {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(b, `{"publish":{"channel":"`...)
 		b = append(b, p.opts.ChannelPrefix...)
-		b = append(b, w.booking...)
+		b = append(b, r.booking...)
 		b = append(b, `","data":`...)
-		b = client.AppendPosition(b, w.booking, w.rank-departed, (w.rank-departed)*visitMinutes)
+		b = client.AppendPosition(b, r.booking, r.rank-departed, (r.rank-departed)*visitMinutes)
 		b = append(b, `}}`...)
 	}
 	return append(b, `]}`...)

@@ -67,13 +67,13 @@ func (g *clientGroup) run(conn *client.Connection, booking string) {
 
 // connectAll connects all clients, concurrentAttempts at a time, and waits until they are
 // subscribed.
-func (g *clientGroup) connectAll(ctx context.Context, links []*client.Connection, progress func(report.Progress)) error {
+func (g *clientGroup) connectAll(ctx context.Context, connections []*client.Connection, progress func(report.Progress)) error {
 	stop := report.ShowProgress(progress, func() report.Progress {
-		return report.Progress{Done: g.stats.Connected.Load(), Total: int64(len(links)), What: "clients connected"}
+		return report.Progress{Done: g.stats.Connected.Load(), Total: int64(len(connections)), What: "clients connected"}
 	})
 	defer stop()
 	gate := make(chan struct{}, concurrentAttempts)
-	for i, conn := range links {
+	for i, conn := range connections {
 		select {
 		case gate <- struct{}{}:
 		case <-ctx.Done():
@@ -82,8 +82,8 @@ func (g *clientGroup) connectAll(ctx context.Context, links []*client.Connection
 		conn.Attempted = sync.OnceFunc(func() { <-gate })
 		g.run(conn, g.queues.patients[i].booking)
 	}
-	return g.await(ctx, connectTimeout, fmt.Sprintf("%d clients are connected", len(links)), func() bool {
-		return g.stats.Connected.Load() == int64(len(links))
+	return g.await(ctx, connectTimeout, fmt.Sprintf("%d clients are connected", len(connections)), func() bool {
+		return g.stats.Connected.Load() == int64(len(connections))
 	})
 }
 

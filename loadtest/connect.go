@@ -74,8 +74,8 @@ func Connect(ctx context.Context, opts ConnectOptions) (*report.Report, error) {
 	if err := r.update(); err != nil {
 		return nil, err
 	}
-	news, links := r.departures.Next()
-	if r.result, err = r.workers.conclude(news, links); err != nil {
+	truth, connections := r.departures.Next()
+	if r.result, err = r.workers.conclude(truth, connections); err != nil {
 		return nil, err
 	}
 

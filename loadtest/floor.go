@@ -79,12 +79,12 @@ func (opts FloorOptions) open(ctx context.Context, process bool) (_ *trafficRun,
 	}()
 	// No patient reaches the front of the queue: the ranks start beyond the patients called in
 	// the run.
-	seats := opts.placements()
-	for i := range seats {
-		seats[i].rank += opts.heads()
+	placements := opts.placements()
+	for i := range placements {
+		placements[i].rank += opts.heads()
 	}
 	listening, err := server.send(command{Bare: &bareCommand{
-		Listen: true, Writers: cmp.Or(opts.Writers, defaultWriters), Protocol: opts.Protocol, Connections: bareConnections(seats, opts.connections()),
+		Listen: true, Writers: cmp.Or(opts.Writers, defaultWriters), Protocol: opts.Protocol, Connections: bareConnections(placements, opts.connections()),
 	}})
 	if err != nil {
 		return nil, nil, err
@@ -111,32 +111,32 @@ func (opts FloorOptions) open(ctx context.Context, process bool) (_ *trafficRun,
 	if err != nil {
 		return nil, nil, err
 	}
-	links := make([]check.ConnectionSpec, opts.connections())
-	for i, s := range seats {
-		l := &links[s.connection]
+	connections := make([]check.ConnectionSpec, opts.connections())
+	for i, s := range placements {
+		l := &connections[s.connection]
 		l.Connection, l.Hello = s.connection, binary.BigEndian.AppendUint32(nil, uint32(s.connection))
 		l.Channels = append(l.Channels, check.ChannelSpec{
 			Patient: i, Booking: bareBooking(i), Channel: "booking:" + bareBooking(i), Queue: s.queue, Rank: s.rank,
 		})
 	}
-	if err := r.connectAll(ctx, links); err != nil {
+	if err := r.connectAll(ctx, connections); err != nil {
 		return nil, nil, err
 	}
-	return r, end, awaitBare(ctx, server, len(links))
+	return r, end, awaitBare(ctx, server, len(connections))
 }
 
 // awaitBare waits until the server has accepted all connections.
-func awaitBare(ctx context.Context, server *worker, links int) error {
+func awaitBare(ctx context.Context, server *worker, connections int) error {
 	for until := time.Now().Add(connectTimeout); ; {
 		answer, err := server.send(command{Bare: &bareCommand{}})
 		if err != nil {
 			return err
 		}
-		if answer.Bare.Connected == links {
+		if answer.Bare.Connected == connections {
 			return nil
 		}
 		if time.Now().After(until) {
-			return fmt.Errorf("%d of %d sockets were accepted", answer.Bare.Connected, links)
+			return fmt.Errorf("%d of %d sockets were accepted", answer.Bare.Connected, connections)
 		}
 		if err := client.Pause(ctx, updateInterval); err != nil {
 			return err
@@ -174,14 +174,14 @@ type bareConnection struct {
 	Ranks    []int    `json:"ranks"`
 }
 
-func bareConnections(seats []placement, links int) []bareConnection {
-	phones := make([]bareConnection, links)
-	for i, s := range seats {
-		p := &phones[s.connection]
+func bareConnections(placements []placement, n int) []bareConnection {
+	connections := make([]bareConnection, n)
+	for i, s := range placements {
+		p := &connections[s.connection]
 		p.Queue = s.queue
 		p.Bookings, p.Ranks = append(p.Bookings, bareBooking(i)), append(p.Ranks, s.rank)
 	}
-	return phones
+	return connections
 }
 
 // bareServer writes positions to sockets.
@@ -337,7 +337,7 @@ func (b *bareServer) nextQueue(turn int) *bareQueue {
 }
 
 // round writes once to each connection of a queue.
-func (b *bareServer) round(phones []int, served int) error {
+func (b *bareServer) round(connections []int, served int) error {
 	var next atomic.Int64
 	errs := make([]error, b.writers)
 	var wg sync.WaitGroup
@@ -346,12 +346,12 @@ func (b *bareServer) round(phones []int, served int) error {
 			var payload, frame []byte
 			for {
 				from := int(next.Add(floorBlock)) - floorBlock
-				if from >= len(phones) {
+				if from >= len(connections) {
 					return
 				}
-				for _, phone := range phones[from:min(from+floorBlock, len(phones))] {
-					payload, frame = b.frame(payload[:0], frame[:0], phone, served)
-					if _, err := b.conns[phone].Write(frame); err != nil {
+				for _, connection := range connections[from:min(from+floorBlock, len(connections))] {
+					payload, frame = b.frame(payload[:0], frame[:0], connection, served)
+					if _, err := b.conns[connection].Write(frame); err != nil {
 						errs[i] = err
 						return
 					}
@@ -364,8 +364,8 @@ func (b *bareServer) round(phones []int, served int) error {
 }
 
 // frame encodes the positions of a connection in one frame.
-func (b *bareServer) frame(payload, frame []byte, phone, served int) ([]byte, []byte) {
-	p := &b.connections[phone]
+func (b *bareServer) frame(payload, frame []byte, connection, served int) ([]byte, []byte) {
+	p := &b.connections[connection]
 	var data [192]byte
 	var channel [64]byte
 	for i, id := range p.Bookings {

@@ -148,19 +148,19 @@ func (qs *patientQueues) setUp(ctx context.Context) error {
 func (qs *patientQueues) joinAll(parent context.Context) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
-	seats := qs.traffic.placements()
-	qs.patients = make([]*joinedPatient, len(seats))
+	placements := qs.traffic.placements()
+	qs.patients = make([]*joinedPatient, len(placements))
 	qs.connectionCount.Store(int64(qs.traffic.connections()))
 	var next, done atomic.Int64
 	stop := report.ShowProgress(qs.traffic.Progress, func() report.Progress {
-		return report.Progress{Done: done.Load(), Total: int64(len(seats)), What: "patients joined"}
+		return report.Progress{Done: done.Load(), Total: int64(len(placements)), What: "patients joined"}
 	})
 	defer stop()
 	var wg sync.WaitGroup
 	for range concurrentJoins {
 		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(seats)) && ctx.Err() == nil; i = next.Add(1) - 1 {
-				p := &joinedPatient{placement: seats[i], sent: time.Now().UnixNano()}
+			for i := next.Add(1) - 1; i < int64(len(placements)) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				p := &joinedPatient{placement: placements[i], sent: time.Now().UnixNano()}
 				p.rank = 0 // the first snapshot sets it
 				b, err := qs.api.Join(ctx, qs.types[p.queue])
 				if err != nil {
@@ -234,12 +234,12 @@ func (qs *patientQueues) connect(ctx context.Context) (*trafficRun, error) {
 }
 
 // connectAll opens connections and waits until they are subscribed.
-func (r *trafficRun) connectAll(ctx context.Context, links []check.ConnectionSpec) error {
+func (r *trafficRun) connectAll(ctx context.Context, connections []check.ConnectionSpec) error {
 	stop := report.ShowProgress(r.traffic.Progress, func() report.Progress {
-		return report.Progress{Done: r.lastStatus().Connected, Total: int64(len(links)), What: "clients connected"}
+		return report.Progress{Done: r.lastStatus().Connected, Total: int64(len(connections)), What: "clients connected"}
 	})
 	defer stop()
-	for chunk := range slices.Chunk(links, 1000) {
+	for chunk := range slices.Chunk(connections, 1000) {
 		if err := r.workers.open(chunk); err != nil {
 			return err
 		}
@@ -247,7 +247,7 @@ func (r *trafficRun) connectAll(ctx context.Context, links []check.ConnectionSpe
 			return err
 		}
 	}
-	return r.awaitConnected(ctx, len(links), connectTimeout)
+	return r.awaitConnected(ctx, len(connections), connectTimeout)
 }
 
 // setRanks sets the ranks from the first snapshots. No patient has been called yet, so the
@@ -258,17 +258,17 @@ func (qs *patientQueues) setRanks(places []check.FirstPosition) error {
 		qs.patients[seen.Patient].rank = seen.Position
 	}
 	for q := range qs.traffic.Queues {
-		var line []*joinedPatient
+		var waiting []*joinedPatient
 		for _, p := range qs.patients {
 			if p.queue == q {
-				line = append(line, p)
+				waiting = append(waiting, p)
 			}
 		}
-		slices.SortFunc(line, func(a, b *joinedPatient) int { return cmp.Compare(a.rank, b.rank) })
+		slices.SortFunc(waiting, func(a, b *joinedPatient) int { return cmp.Compare(a.rank, b.rank) })
 		lastSent := int64(0)
-		for i, p := range line {
+		for i, p := range waiting {
 			if p.rank != i+1 {
-				return fmt.Errorf("before the first call, the positions in queue %d are not the numbers from 1 to %d: no %d", q+1, len(line), i+1)
+				return fmt.Errorf("before the first call, the positions in queue %d are not the numbers from 1 to %d: no %d", q+1, len(waiting), i+1)
 			}
 			if p.answered < lastSent {
 				return fmt.Errorf("booking %s is at position %d, behind one that joined after it", p.booking, p.rank)

@@ -235,10 +235,10 @@ func (s *serviceReplay) call(ctx context.Context, plan visitPlan) error {
 		s.transfer(plan, nil)
 		return nil // the join failed and was counted
 	}
-	desk := s.service.resources.take()
-	c := s.service.queue.Leave(p.watcher, check.Assigned, s.service.resources.ids[desk], time.Now())
-	if err := s.api.Assign(ctx, p.watcher.Booking, s.service.resources.ids[desk]); err != nil {
-		s.service.resources.release(desk)
+	resource := s.service.resources.take()
+	c := s.service.queue.Leave(p.watcher, check.Assigned, s.service.resources.ids[resource], time.Now())
+	if err := s.api.Assign(ctx, p.watcher.Booking, s.service.resources.ids[resource]); err != nil {
+		s.service.resources.release(resource)
 		s.service.queue.Undo(p.watcher, c)
 		s.transfer(plan, nil)
 		return s.handleError(ctx, plan, err)
@@ -252,7 +252,7 @@ func (s *serviceReplay) call(ctx context.Context, plan visitPlan) error {
 		} else {
 			s.serve(ctx, p)
 		}
-		s.service.resources.release(desk)
+		s.service.resources.release(resource)
 		s.finish(ctx, p)
 	})
 	return nil

@@ -103,8 +103,8 @@ type slowClient struct {
 func (s *slow) run(ctx context.Context) (*report.Report, error) {
 	s.reading = make(chan struct{})
 	close(s.reading)
-	links := make([]*client.Connection, len(s.group.queues.patients))
-	every := float64(len(links)) / float64(s.stalled)
+	connections := make([]*client.Connection, len(s.group.queues.patients))
+	every := float64(len(connections)) / float64(s.stalled)
 	next := 0.0
 	for i, p := range s.group.queues.patients {
 		c := &slowClient{slow: s, patient: p}
@@ -117,9 +117,9 @@ func (s *slow) run(ctx context.Context) (*report.Report, error) {
 			next += every
 			c.stalled, conn.SmallBuffers, conn.Stalled = true, true, s.wait
 		}
-		links[i], s.clients = conn, append(s.clients, c)
+		connections[i], s.clients = conn, append(s.clients, c)
 	}
-	if err := s.group.connectAll(ctx, links, s.opts.Progress); err != nil {
+	if err := s.group.connectAll(ctx, connections, s.opts.Progress); err != nil {
 		return nil, err
 	}
 	places := make([]check.FirstPosition, len(s.clients))
@@ -246,7 +246,7 @@ func (s *slow) wait(ctx context.Context, _ net.Conn) (over bool) {
 // serve calls patients at the rate.
 func (s *slow) serve(ctx context.Context, n int) error {
 	queues := s.group.queues
-	desk := queues.doctors[0][0].resource
+	resource := queues.doctors[0][0].resource
 	begin := time.Now()
 	for i := range n {
 		if err := client.Pause(ctx, time.Until(begin.Add(time.Duration(float64(i)/s.opts.Rate*float64(time.Second))))); err != nil {
@@ -255,7 +255,7 @@ func (s *slow) serve(ctx context.Context, n int) error {
 		head := s.requested.Load()
 		s.sent[head].Store(time.Now().UnixNano())
 		s.requested.Add(1)
-		b, err := queues.api.CallNext(ctx, desk)
+		b, err := queues.api.CallNext(ctx, resource)
 		if err != nil {
 			return err
 		}

@@ -90,18 +90,18 @@ func ReadTrace(name string, r io.Reader) (*Trace, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		line, _ := rows.FieldPos(0)
+		waiting, _ := rows.FieldPos(0)
 		v, err := parseVisit(row)
 		if err != nil {
-			return nil, fmt.Errorf("%s: line %d: %w", name, line, err)
+			return nil, fmt.Errorf("%s: line %d: %w", name, waiting, err)
 		}
 		if first, seen := lines[v.ID]; seen {
-			return nil, fmt.Errorf("%s: line %d: visit %q is already on line %d", name, line, v.ID, first)
+			return nil, fmt.Errorf("%s: line %d: visit %q is already on line %d", name, waiting, v.ID, first)
 		}
 		if len(t.Visits) == maxVisits {
-			return nil, fmt.Errorf("%s: line %d: more than %d visits", name, line, maxVisits)
+			return nil, fmt.Errorf("%s: line %d: more than %d visits", name, waiting, maxVisits)
 		}
-		lines[v.ID] = line
+		lines[v.ID] = waiting
 		t.Visits = append(t.Visits, v)
 	}
 	if len(t.Visits) == 0 {

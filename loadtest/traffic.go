@@ -99,12 +99,12 @@ func (t *Traffic) connectionsOf(queue int) int {
 // placements returns the placement of every patient.
 func (t *Traffic) placements() []placement {
 	list := make([]placement, 0, t.Patients)
-	phones := 0
+	connections := 0
 	for q := range t.Queues {
 		for i := range t.patientsOf(q) {
-			list = append(list, placement{queue: q, rank: i + 1, connection: phones + i%t.connectionsOf(q)})
+			list = append(list, placement{queue: q, rank: i + 1, connection: connections + i%t.connectionsOf(q)})
 		}
-		phones += t.connectionsOf(q)
+		connections += t.connectionsOf(q)
 	}
 	return list
 }
@@ -349,8 +349,8 @@ func (r *trafficRun) lastStatus() check.Status {
 func (r *trafficRun) update() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t, links := r.departures.Next()
-	s, err := r.workers.update(t, links)
+	t, connections := r.departures.Next()
+	s, err := r.workers.update(t, connections)
 	if err != nil {
 		return err
 	}
@@ -381,17 +381,17 @@ func (r *trafficRun) keepUpdating(ctx context.Context) (stop func(), failed <-ch
 }
 
 // awaitConnected waits until a number of connections are subscribed.
-func (r *trafficRun) awaitConnected(ctx context.Context, links int, limit time.Duration) error {
+func (r *trafficRun) awaitConnected(ctx context.Context, connections int, limit time.Duration) error {
 	for until := time.Now().Add(limit); ; {
 		if err := r.update(); err != nil {
 			return err
 		}
 		s := r.lastStatus()
-		if s.Connected >= int64(links) && s.Behind == 0 {
+		if s.Connected >= int64(connections) && s.Behind == 0 {
 			return nil // all are subscribed and their first snapshots are known
 		}
 		if s.Refused > 0 || time.Now().After(until) {
-			return fmt.Errorf("%d of %d clients are connected, %d were refused, %d attempts failed", s.Connected, links, s.Refused, s.Failed)
+			return fmt.Errorf("%d of %d clients are connected, %d were refused, %d attempts failed", s.Connected, connections, s.Refused, s.Failed)
 		}
 		if err := client.Pause(ctx, updateInterval); err != nil {
 			return err
@@ -402,8 +402,8 @@ func (r *trafficRun) awaitConnected(ctx context.Context, links int, limit time.D
 // report concludes the run and returns its report.
 func (r *trafficRun) report(scenario string, requests *client.RequestStats) (*report.Report, error) {
 	var err error
-	news, links := r.departures.Next()
-	if r.result, err = r.workers.conclude(news, links); err != nil {
+	truth, connections := r.departures.Next()
+	if r.result, err = r.workers.conclude(truth, connections); err != nil {
 		return nil, err
 	}
 	o := r.result

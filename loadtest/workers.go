@@ -220,9 +220,9 @@ func (ws *workers) all(commandOf func(worker int) command) ([]reply, error) {
 
 // shareOf returns the connections that a worker holds. More channels of a connection go to the
 // same worker.
-func (ws *workers) shareOf(links []check.ConnectionSpec, worker int) []check.ConnectionSpec {
+func (ws *workers) shareOf(connections []check.ConnectionSpec, worker int) []check.ConnectionSpec {
 	var mine []check.ConnectionSpec
-	for _, l := range links {
+	for _, l := range connections {
 		if l.Connection%len(ws.list) == worker {
 			mine = append(mine, l)
 		}
@@ -231,8 +231,8 @@ func (ws *workers) shareOf(links []check.ConnectionSpec, worker int) []check.Con
 }
 
 // open opens connections, some at a time.
-func (ws *workers) open(links []check.ConnectionSpec) error {
-	for chunk := range slices.Chunk(links, 64*len(ws.list)) {
+func (ws *workers) open(connections []check.ConnectionSpec) error {
+	for chunk := range slices.Chunk(connections, 64*len(ws.list)) {
 		if _, err := ws.all(func(i int) command { return command{Connections: ws.shareOf(chunk, i)} }); err != nil {
 			return err
 		}
@@ -241,8 +241,8 @@ func (ws *workers) open(links []check.ConnectionSpec) error {
 }
 
 // update lets every worker check its clients and returns their status.
-func (ws *workers) update(t check.Truth, links []check.ConnectionSpec) (check.Status, error) {
-	replies, err := ws.all(func(i int) command { return command{Truth: &t, Connections: ws.shareOf(links, i)} })
+func (ws *workers) update(t check.Truth, connections []check.ConnectionSpec) (check.Status, error) {
+	replies, err := ws.all(func(i int) command { return command{Truth: &t, Connections: ws.shareOf(connections, i)} })
 	var s check.Status
 	for _, r := range replies {
 		s.Add(r.Status)
@@ -251,8 +251,10 @@ func (ws *workers) update(t check.Truth, links []check.ConnectionSpec) (check.St
 }
 
 // conclude returns the results of all workers.
-func (ws *workers) conclude(t check.Truth, links []check.ConnectionSpec) (*check.Result, error) {
-	replies, err := ws.all(func(i int) command { return command{Truth: &t, Connections: ws.shareOf(links, i), Conclude: true} })
+func (ws *workers) conclude(t check.Truth, connections []check.ConnectionSpec) (*check.Result, error) {
+	replies, err := ws.all(func(i int) command {
+		return command{Truth: &t, Connections: ws.shareOf(connections, i), Conclude: true}
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -310,7 +310,7 @@ func (c *Checker) Update(t Truth) {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		notes := s.observations
+		observations := s.observations
 		s.observations = s.spare[:0]
 		lost := s.lost
 		s.lost = 0
@@ -320,7 +320,7 @@ func (c *Checker) Update(t Truth) {
 			c.tally.AddProblem("unchecked", "", "%d observations did not fit and were not checked", lost)
 		}
 		var later []observation
-		for _, o := range notes {
+		for _, o := range observations {
 			if o.receivedAt > t.Until {
 				later = append(later, o)
 				continue
@@ -332,8 +332,8 @@ func (c *Checker) Update(t Truth) {
 			s.observations = append(later, s.observations...)
 			s.mu.Unlock()
 		}
-		clear(notes)
-		s.spare = notes[:0]
+		clear(observations)
+		s.spare = observations[:0]
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 // FaultKind is a way in which what a client received differs from the truth.
 type FaultKind int
 
+// The kinds of faults.
 const (
 	WrongPosition FaultKind = iota // a position that the booking never had
 	WrongEstimate                  // not position × minutes

@@ -21,6 +21,7 @@ type Status struct {
 	FirstPositions []FirstPosition `json:"places,omitempty"`
 }
 
+// Add adds the status of another part of the clients.
 func (s *Status) Add(o Status) {
 	s.Opened += o.Opened
 	s.Connected += o.Connected
@@ -50,6 +51,7 @@ type Result struct {
 	OldestMS  float64          `json:"oldestMs"`
 }
 
+// Status returns the current state and the first positions since the last call.
 func (c *Checker) Status() Status {
 	s := Status{Wrong: c.tally.Total.Load(), Behind: c.behind(), FirstPositions: c.firstPositions, Conveyed: c.conveyed}
 	c.firstPositions = nil

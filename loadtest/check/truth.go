@@ -28,6 +28,7 @@ type Queue struct {
 // Departure is the way in which a patient stopped waiting.
 type Departure string
 
+// The departures.
 const (
 	notDeparted Departure = ""
 	Assigned    Departure = "assigned"

@@ -240,6 +240,7 @@ func (c *Connection) leave(conn net.Conn) {
 	conn.Close() //nolint:errcheck // everything expected has been read
 }
 
+// Subscriptions returns the subscriptions that have not ended.
 func (c *Connection) Subscriptions() []*Subscription {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -31,6 +31,7 @@ func NewRequestStats() *RequestStats {
 	return &RequestStats{times: map[string]*report.Histogram{}}
 }
 
+// Answered records the time of an answered request.
 func (s *RequestStats) Answered(operation string, took time.Duration) {
 	s.mu.Lock()
 	h := s.times[operation]

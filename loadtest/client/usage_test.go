@@ -20,7 +20,7 @@ func TestScrapeSaysWhatIsMissing(t *testing.T) {
 			if body == "" {
 				http.NotFound(w, r)
 			}
-			_, _ = w.Write([]byte(body))
+			w.Write([]byte(body)) //nolint:errcheck // the client reports a lost response
 		}))
 		_, err := ScrapeUsage(t.Context(), conn, "", []string{server.URL})
 		require.ErrorContains(t, err, want)

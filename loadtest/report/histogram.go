@@ -21,6 +21,7 @@ type Histogram struct {
 	max    time.Duration
 }
 
+// Add adds a sample. Negative durations count as zero.
 func (h *Histogram) Add(d time.Duration) {
 	d = max(d, 0)
 	h.mu.Lock()
@@ -54,6 +55,7 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	return h.max
 }
 
+// Summary returns the count and the quantiles in milliseconds.
 func (h *Histogram) Summary() Latency {
 	s := Latency{
 		P50: Milliseconds(h.Quantile(0.50)),
@@ -166,6 +168,7 @@ func (h *Histogram) RampQuantile(q float64, total time.Duration) time.Duration {
 	return 0
 }
 
+// Milliseconds returns a duration in milliseconds.
 func Milliseconds(d time.Duration) float64 {
 	return float64(d.Microseconds()) / 1000
 }

@@ -34,6 +34,7 @@ type Measure struct {
 	Read              func() float64
 }
 
+// NewSampler returns a sampler of measures for a run that started at a moment.
 func NewSampler(started time.Time, measures ...Measure) *Sampler {
 	return &Sampler{started: started, measures: measures, every: sampleEvery, last: make([]float64, len(measures))}
 }
