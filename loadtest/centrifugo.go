@@ -174,10 +174,10 @@ func (p *publisher) connectionSpecs(placements []placement) ([]check.ConnectionS
 		booking := bareBooking(i)
 		p.recipients[s.queue] = append(p.recipients[s.queue], recipient{booking, s.rank})
 		user := fmt.Sprintf("phone%d", s.connection)
-		l := &connections[s.connection]
-		if l.Connection = s.connection; l.Token == "" {
+		spec := &connections[s.connection]
+		if spec.Connection = s.connection; spec.Token == "" {
 			var err error
-			if l.Token, err = p.sign(jwt.MapClaims{"sub": user}); err != nil {
+			if spec.Token, err = p.sign(jwt.MapClaims{"sub": user}); err != nil {
 				return nil, err
 			}
 		}
@@ -186,7 +186,7 @@ func (p *publisher) connectionSpecs(placements []placement) ([]check.ConnectionS
 		if err != nil {
 			return nil, err
 		}
-		l.Channels = append(l.Channels, check.ChannelSpec{Patient: i, Booking: booking, Channel: channel, Token: token, Queue: s.queue, Rank: s.rank})
+		spec.Channels = append(spec.Channels, check.ChannelSpec{Patient: i, Booking: booking, Channel: channel, Token: token, Queue: s.queue, Rank: s.rank})
 	}
 	return connections, nil
 }

@@ -185,8 +185,8 @@ type churnClient struct {
 }
 
 // OnSnapshot implements client.Listener.
-func (v *churnClient) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
-	done = v.stationaryClient.OnSnapshot(data, asked, got)
+func (v *churnClient) OnSnapshot(data []byte, requested, got time.Time) (done bool) {
+	done = v.stationaryClient.OnSnapshot(data, requested, got)
 	select {
 	case v.subscribed <- struct{}{}:
 	default:

@@ -113,9 +113,9 @@ func (opts FloorOptions) open(ctx context.Context, process bool) (_ *trafficRun,
 	}
 	connections := make([]check.ConnectionSpec, opts.connections())
 	for i, s := range placements {
-		l := &connections[s.connection]
-		l.Connection, l.Hello = s.connection, binary.BigEndian.AppendUint32(nil, uint32(s.connection))
-		l.Channels = append(l.Channels, check.ChannelSpec{
+		spec := &connections[s.connection]
+		spec.Connection, spec.Hello = s.connection, binary.BigEndian.AppendUint32(nil, uint32(s.connection))
+		spec.Channels = append(spec.Channels, check.ChannelSpec{
 			Patient: i, Booking: bareBooking(i), Channel: "booking:" + bareBooking(i), Queue: s.queue, Rank: s.rank,
 		})
 	}

@@ -188,9 +188,9 @@ func (qs *patientQueues) joinAll(parent context.Context) error {
 func (qs *patientQueues) connectionSpecs() []check.ConnectionSpec {
 	list := make([]check.ConnectionSpec, qs.traffic.connections())
 	for i, p := range qs.patients {
-		l := &list[p.connection]
-		l.Connection, l.Token = p.connection, qs.tokenOf(p)
-		l.Channels = append(l.Channels, qs.channelSpec(i, p))
+		spec := &list[p.connection]
+		spec.Connection, spec.Token = p.connection, qs.tokenOf(p)
+		spec.Channels = append(spec.Channels, qs.channelSpec(i, p))
 	}
 	return list
 }

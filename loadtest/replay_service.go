@@ -125,15 +125,14 @@ func (s *serviceReplay) join(ctx context.Context, plan visitPlan) error {
 	s.present[plan.ID] = p
 	client.StoreMax(&s.peakWaiting, s.waiting.Add(1))
 
-	liveCtx, hangUp := context.WithCancel(ctx)
-	p.disconnect = hangUp
+	liveCtx, disconnect := context.WithCancel(ctx)
+	p.disconnect = disconnect
 	conn := &client.Connection{
 		Nodes:     s.api.Nodes,
 		FirstNode: int(s.clients.Add(1)) % len(s.api.Nodes),
 		Protocol:  s.protocol,
 		Token:     b.TicketToken,
-
-		Stats: s.stats,
+		Stats:     s.stats,
 	}
 	conn.Add(&client.Subscription{Channel: "booking:" + b.ID, Booking: b.ID, Listener: p.watcher})
 	s.patients.Go(func() {

@@ -89,8 +89,8 @@ func (s *workerServer) execute(ctx context.Context, c command) (reply, error) {
 	if s.checker == nil {
 		return reply{}, errors.New("the first command must start a checker")
 	}
-	for _, l := range c.Connections {
-		if err := s.checker.Open(ctx, l); err != nil {
+	for _, spec := range c.Connections {
+		if err := s.checker.Open(ctx, spec); err != nil {
 			return reply{}, err
 		}
 	}
@@ -222,9 +222,9 @@ func (ws *workers) all(commandOf func(worker int) command) ([]reply, error) {
 // same worker.
 func (ws *workers) shareOf(connections []check.ConnectionSpec, worker int) []check.ConnectionSpec {
 	var mine []check.ConnectionSpec
-	for _, l := range connections {
-		if l.Connection%len(ws.list) == worker {
-			mine = append(mine, l)
+	for _, spec := range connections {
+		if spec.Connection%len(ws.list) == worker {
+			mine = append(mine, spec)
 		}
 	}
 	return mine

@@ -47,7 +47,7 @@ the server's goroutines and memory afterwards are compared with those before.`,
 			if err := servers.set(&opts.Nodes, &opts.Key); err != nil {
 				return nil, err
 			}
-			if churn == 0 {
+			if churn <= 0 {
 				return loadtest.Storm(ctx, opts)
 			}
 			if opts.Restart != "" || opts.Pid != 0 {

@@ -199,7 +199,6 @@ func (c *Checker) Open(ctx context.Context, spec ConnectionSpec) error {
 		Protocol:  c.opts.Protocol,
 		Token:     spec.Token,
 		Hello:     spec.Hello,
-
 		Stats:     &shard.stats,
 		Attempted: sync.OnceFunc(func() { <-c.opening }),
 	}
@@ -244,8 +243,8 @@ func (s *subscriber) OnPosition(p client.PositionUpdate, at time.Time) (done boo
 }
 
 // OnSnapshot implements client.Listener.
-func (s *subscriber) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
-	o := observation{kind: snapshotReceived, requestedAt: asked.UnixNano(), receivedAt: got.UnixNano()}
+func (s *subscriber) OnSnapshot(data []byte, requested, received time.Time) (done bool) {
+	o := observation{kind: snapshotReceived, requestedAt: requested.UnixNano(), receivedAt: received.UnixNano()}
 	if !s.checker.opts.Snapshots {
 		o.position = int32(s.spec.Rank)
 		s.record(o)
@@ -388,7 +387,7 @@ func (s *subscriber) checkPosition(q *DepartureTimes, position int, at int64) {
 
 // checkSnapshot checks the state in a subscribe reply. It must have been true at some moment
 // between the request and the reply.
-func (s *subscriber) checkSnapshot(q *DepartureTimes, position int, asked, at int64) {
+func (s *subscriber) checkSnapshot(q *DepartureTimes, position int, requested, at int64) {
 	c := s.checker
 	c.tally.Checked.Add(1)
 	c.tally.Snapshots.Add(1)
@@ -400,7 +399,7 @@ func (s *subscriber) checkSnapshot(q *DepartureTimes, position int, asked, at in
 		s.firstConnected = at
 	}
 	departed := s.spec.Rank - position
-	known := countUntil(q.Answered, asked)
+	known := countUntil(q.Answered, requested)
 	switch {
 	case position == 0 && s.spec.Rank > countUntil(q.Sent, at):
 		c.fault(WrongNews, s, "a snapshot shows that the patient no longer waits, truth is position %d", s.spec.Rank-countUntil(q.Sent, at))
@@ -412,7 +411,7 @@ func (s *subscriber) checkSnapshot(q *DepartureTimes, position int, asked, at in
 		c.fault(OutOfOrder, s, "a snapshot shows position %d after position %d", position, s.spec.Rank-s.known)
 	default:
 		if departed < known && c.opts.Snapshots {
-			stale := time.Duration(asked - q.Answered[departed])
+			stale := time.Duration(requested - q.Answered[departed])
 			c.tally.addStale(stale)
 			c.fault(StaleSnapshot, s, "a snapshot shows position %d, which stopped being true %v before the request", position, stale)
 		}

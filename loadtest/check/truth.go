@@ -57,8 +57,8 @@ func (q *Queue) Join(c *Change, b client.Booking) *Watcher {
 		return w
 	}
 	q.tally.Checked.Add(1)
-	if got := *b.QueuePosition; got != len(q.waiting) {
-		w.fault(WrongPosition, "the join response has position %d, truth is %d", got, len(q.waiting))
+	if received := *b.QueuePosition; received != len(q.waiting) {
+		w.fault(WrongPosition, "the join response has position %d, truth is %d", received, len(q.waiting))
 	}
 	w.checkEstimate(*b.QueuePosition, b.EstimatedWaitMinutes)
 	return w

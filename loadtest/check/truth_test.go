@@ -61,17 +61,17 @@ func (d *queueTest) called(w *Watcher, sent, answered int) {
 	d.queue.Confirm(c, d.at(answered))
 }
 
-func (d *queueTest) snapshot(w *Watcher, position, asked, got int) bool {
+func (d *queueTest) snapshot(w *Watcher, position, requested, received int) bool {
 	return d.show(w, map[string]any{
 		"id": w.Booking, "ticket": w.ticket, "status": "PENDING_ASSIGNMENT", "stage": "WAITING",
 		"queuePosition": position, "estimatedWaitMinutes": position * testMinutes,
-	}, asked, got)
+	}, requested, received)
 }
 
-func (d *queueTest) show(w *Watcher, booking map[string]any, asked, got int) bool {
+func (d *queueTest) show(w *Watcher, booking map[string]any, requested, received int) bool {
 	data, err := json.Marshal(map[string]any{"type": "SNAPSHOT", "booking": booking})
 	require.NoError(d.t, err)
-	return w.OnSnapshot(data, d.at(asked), d.at(got))
+	return w.OnSnapshot(data, d.at(requested), d.at(received))
 }
 
 func (d *queueTest) push(w *Watcher, at int, fields map[string]any) bool {

@@ -88,10 +88,10 @@ func (w *Watcher) upToDate() bool {
 
 // OnSnapshot implements client.Listener. The state in the snapshot must have been true at some
 // moment between the request and the reply.
-func (w *Watcher) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
+func (w *Watcher) OnSnapshot(data []byte, requested, received time.Time) (done bool) {
 	w.Queue.mu.Lock()
 	defer w.Queue.mu.Unlock()
-	w.connectedSince, w.everConnected, w.reported = got, true, false
+	w.connectedSince, w.everConnected, w.reported = received, true, false
 
 	var snapshot client.Snapshot
 	if err := json.Unmarshal(data, &snapshot); err != nil {
@@ -120,7 +120,7 @@ func (w *Watcher) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
 		w.fault(WrongNews, "snapshot shows %d recalls, truth is %d", b.RecallCount, len(w.recalls))
 	}
 	w.recalled = max(w.recalled, b.RecallCount)
-	if !w.checkSnapshot(position, b.Stage, asked, got) {
+	if !w.checkSnapshot(position, b.Stage, requested, received) {
 		return false
 	}
 	switch b.Stage {
@@ -135,14 +135,14 @@ func (w *Watcher) OnSnapshot(data []byte, asked, got time.Time) (done bool) {
 
 // checkSnapshot finds the state that a snapshot shows. It reports whether the patient ever had
 // it.
-func (w *Watcher) checkSnapshot(position int, stage string, asked, got time.Time) bool {
+func (w *Watcher) checkSnapshot(position int, stage string, requested, received time.Time) bool {
 	last := len(w.history) - 1
 	older, before := -1, -1
 	for i, s := range w.history {
-		if !s.shows(position, stage == stageHeld) || s.change.Sent.After(got) {
+		if !s.shows(position, stage == stageHeld) || s.change.Sent.After(received) {
 			continue
 		}
-		current := i == last || w.history[i+1].change.Answered.IsZero() || !w.history[i+1].change.Answered.Before(asked)
+		current := i == last || w.history[i+1].change.Answered.IsZero() || !w.history[i+1].change.Answered.Before(requested)
 		switch {
 		case current && i >= w.known:
 			w.known = i
@@ -157,7 +157,7 @@ func (w *Watcher) checkSnapshot(position int, stage string, asked, got time.Time
 	case before >= 0:
 		w.fault(OutOfOrder, "snapshot shows %s, older than %s received before", describe(position, stage), w.knownPosition())
 	case older >= 0:
-		stale := asked.Sub(w.history[older+1].change.Answered)
+		stale := requested.Sub(w.history[older+1].change.Answered)
 		w.Queue.tally.addStale(stale)
 		w.fault(StaleSnapshot, "snapshot shows %s, which stopped being true %v before the request", describe(position, stage), stale)
 		w.known = max(w.known, older)

@@ -46,7 +46,7 @@ func (t *TerminalError) Error() string { return t.Reason }
 type Listener interface {
 	// OnSnapshot receives the data of a subscribe reply, the time of the request and the time
 	// of the reply.
-	OnSnapshot(data []byte, asked, got time.Time) (done bool)
+	OnSnapshot(data []byte, requested, got time.Time) (done bool)
 	// OnPosition receives a pushed position of the subscription's booking.
 	OnPosition(p PositionUpdate, at time.Time) (done bool)
 	// OnPublication receives any other publication.

@@ -41,8 +41,8 @@ func (e *recorder) all() []string {
 	return append([]string{}, e.calls...)
 }
 
-func (e *recorder) OnSnapshot(data []byte, asked, got time.Time) bool {
-	return e.record("snapshot %s %t", data, !asked.After(got))
+func (e *recorder) OnSnapshot(data []byte, requested, got time.Time) bool {
+	return e.record("snapshot %s %t", data, !requested.After(got))
 }
 func (e *recorder) OnPosition(p PositionUpdate, _ time.Time) bool {
 	return e.record("position %d %d", p.Position, p.Minutes)

@@ -345,14 +345,14 @@ func (s *session) handleConnected(r *protocol.ConnectResult) error {
 }
 
 func (s *session) handleSubscribed(r *protocol.Reply, at time.Time) (done bool, err error) {
-	sub, asked := s.takeRequest(r.Id)
+	sub, requested := s.takeRequest(r.Id)
 	if sub == nil {
 		return false, fmt.Errorf("a reply to an unknown command: id %d", r.Id)
 	}
 	sub.live = true
 	// The listener is called before the connection counts as connected, because a scenario
 	// that waits for all connections then reads the snapshots.
-	done = sub.Listener.OnSnapshot(r.Subscribe.Data, asked, at)
+	done = sub.Listener.OnSnapshot(r.Subscribe.Data, requested, at)
 	if s.pending > 0 {
 		if s.pending--; s.pending == 0 {
 			s.setSubscribed()
@@ -365,13 +365,13 @@ func (s *session) handleSubscribed(r *protocol.Reply, at time.Time) (done bool, 
 }
 
 // takeRequest returns the subscription that a reply confirms.
-func (s *session) takeRequest(id uint32) (sub *Subscription, asked time.Time) {
+func (s *session) takeRequest(id uint32) (sub *Subscription, requested time.Time) {
 	s.connection.mu.Lock()
 	defer s.connection.mu.Unlock()
 	for _, sub := range s.connection.subscriptions {
 		if sub.id == id && !sub.requested.IsZero() {
-			asked, sub.requested = sub.requested, time.Time{}
-			return sub, asked
+			requested, sub.requested = sub.requested, time.Time{}
+			return sub, requested
 		}
 	}
 	return nil, time.Time{}
