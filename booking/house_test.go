@@ -78,7 +78,9 @@ func (h *house) node(sweep bool) *node {
 	index := queue.NewIndex(rdb, booking.NewSource(s), slog.Default())
 	mirrors := queue.NewMirrors(index, time.Now, slog.Default())
 	c := catalog.New(s)
-	c.OnChange(func(ctx context.Context, organizationID string) { assert.NoError(h.t, index.Rematch(ctx, organizationID)) })
+	c.OnChange(func(ctx context.Context, organizationID string) {
+		assert.NoError(h.t, index.Rematch(ctx, organizationID))
+	})
 	n := &node{s, c, mirrors, index, booking.New(s, c, index, mirrors, slog.Default())}
 	var running sync.WaitGroup
 	running.Go(func() { mirrors.Run(ctx) })

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
 // BenchmarkAuthentication is what it costs to know who asks: a handler that
@@ -13,14 +15,14 @@ import (
 //
 //	go test ./handlers/ -run - -bench Authentication -benchmem
 func BenchmarkAuthentication(b *testing.B) {
-	h := newHouse(b, embedded)
+	h := nodetest.Start(b, nodetest.Embedded)
 	h.Handlers.ServeNothing()
-	c := h.newClinic()
-	token := c.patient("+966500000481")
+	c := h.NewClinic()
+	token := c.Patient("+966500000481")
 	for _, row := range []struct{ name, path, token string }{
 		{"bare", "/nothing/bare", ""},
 		{"access token", "/nothing/known", token},
-		{"API key", "/nothing/known", c.key},
+		{"API key", "/nothing/known", c.Key},
 	} {
 		b.Run(row.name, func(b *testing.B) {
 			r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, row.path, http.NoBody)

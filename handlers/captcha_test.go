@@ -1,8 +1,6 @@
 package handlers_test
 
 import (
-	"nowserving/cmd/nowserving/node"
-
 	"fmt"
 	"maps"
 	"net/http"
@@ -15,6 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
@@ -65,7 +65,7 @@ func (f *fakeVerifier) asked() []url.Values {
 
 func TestAskingForACodeNeedsAPerson(t *testing.T) {
 	t.Parallel()
-	for _, b := range []backend{embedded, postgres} {
+	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			turnstile := newVerifier(t, map[string]string{
@@ -75,52 +75,52 @@ func TestAskingForACodeNeedsAPerson(t *testing.T) {
 			recaptcha := newVerifier(t, map[string]string{
 				"person": `{"success": true, "score": 0.5}`, "program": `{"success": true, "score": 0.4}`,
 			})
-			h := newHouse(t, b, func(c *node.Config) {
+			h := nodetest.Start(t, b, func(c *node.Config) {
 				c.TurnstileURL, c.TurnstileSecret = turnstile.url, "turnstile-secret"
 				c.RecaptchaURL, c.RecaptchaSecret = recaptcha.url, "recaptcha-secret"
 			})
-			c := h.newClinic()
-			asking := func(proof object) request {
-				r := c.asking("+966500000501", false)
-				body := object{"method": "sms", "phoneNumber": "+966500000501"}
+			c := h.NewClinic()
+			asking := func(proof nodetest.Object) nodetest.Request {
+				r := c.Asking("+966500000501", false)
+				body := nodetest.Object{"method": "sms", "phoneNumber": "+966500000501"}
 				maps.Copy(body, proof)
-				r.body = body
+				r.Body = body
 				return r
 			}
 			for _, refused := range []struct {
-				proof  object
+				proof  nodetest.Object
 				status int
 				code   models.Code
 			}{
-				{object{}, 403, models.CodeCaptcha},
-				{object{"turnstileToken": "person"}, 403, models.CodeCaptcha},
-				{object{"recaptchaToken": "person"}, 403, models.CodeCaptcha},
-				{object{"turnstileToken": "stale", "recaptchaToken": "person"}, 403, models.CodeCaptcha},
-				{object{"turnstileToken": "person", "recaptchaToken": "program"}, 403, models.CodeCaptcha},
-				{object{"turnstileToken": "misconfigured", "recaptchaToken": "person"}, 503, models.CodeUnavailable},
-				{object{"turnstileToken": "down", "recaptchaToken": "person"}, 503, models.CodeUnavailable},
-				{object{"turnstileToken": "nonsense", "recaptchaToken": "person"}, 503, models.CodeUnavailable},
-				{object{"turnstileToken": "endless", "recaptchaToken": "person"}, 503, models.CodeUnavailable},
-				{object{"turnstileToken": "elsewhere", "recaptchaToken": "person"}, 503, models.CodeUnavailable},
-				{object{"turnstileToken": strings.Repeat("x", 8193)}, 422, models.CodeInvalid},
+				{nodetest.Object{}, 403, models.CodeCaptcha},
+				{nodetest.Object{"turnstileToken": "person"}, 403, models.CodeCaptcha},
+				{nodetest.Object{"recaptchaToken": "person"}, 403, models.CodeCaptcha},
+				{nodetest.Object{"turnstileToken": "stale", "recaptchaToken": "person"}, 403, models.CodeCaptcha},
+				{nodetest.Object{"turnstileToken": "person", "recaptchaToken": "program"}, 403, models.CodeCaptcha},
+				{nodetest.Object{"turnstileToken": "misconfigured", "recaptchaToken": "person"}, 503, models.CodeUnavailable},
+				{nodetest.Object{"turnstileToken": "down", "recaptchaToken": "person"}, 503, models.CodeUnavailable},
+				{nodetest.Object{"turnstileToken": "nonsense", "recaptchaToken": "person"}, 503, models.CodeUnavailable},
+				{nodetest.Object{"turnstileToken": "endless", "recaptchaToken": "person"}, 503, models.CodeUnavailable},
+				{nodetest.Object{"turnstileToken": "elsewhere", "recaptchaToken": "person"}, 503, models.CodeUnavailable},
+				{nodetest.Object{"turnstileToken": strings.Repeat("x", 8193)}, 422, models.CodeInvalid},
 			} {
-				h.unchanged(asking(refused.proof)).refused(refused.status, refused.code)
+				h.Unchanged(asking(refused.proof)).Refused(refused.status, refused.code)
 			}
-			h.send(asking(object{"turnstileToken": "person", "recaptchaToken": "person"})).ok()
+			h.Send(asking(nodetest.Object{"turnstileToken": "person", "recaptchaToken": "person"})).OK()
 			asked := turnstile.asked()
 			last := asked[len(asked)-1]
 			assert.Equal(t, url.Values{"secret": {"turnstile-secret"}, "response": {"person"}, "remoteip": {"127.0.0.1"}}, last)
 			assert.Equal(t, "recaptcha-secret", recaptcha.asked()[0].Get("secret"))
 
 			// Signing in needs no second proof, but a bad one is not overlooked.
-			verify := c.verifying("+966500000501", fixedCode, false)
-			verify.body = object{"method": "sms", "phoneNumber": "+966500000501", "code": fixedCode, "turnstileToken": "stale"}
-			h.unchanged(verify).refused(403, models.CodeCaptcha)
+			verify := c.Verifying("+966500000501", nodetest.FixedCode, false)
+			verify.Body = nodetest.Object{"method": "sms", "phoneNumber": "+966500000501", "code": nodetest.FixedCode, "turnstileToken": "stale"}
+			h.Unchanged(verify).Refused(403, models.CodeCaptcha)
 			before := len(turnstile.asked())
-			h.send(c.verifying("+966500000501", fixedCode, false)).ok()
+			h.Send(c.Verifying("+966500000501", nodetest.FixedCode, false)).OK()
 			assert.Len(t, turnstile.asked(), before)
 			for _, secret := range []string{"turnstile-secret", "recaptcha-secret", "person", "966500000501"} {
-				require.NotContains(t, h.logged.String(), secret)
+				require.NotContains(t, h.Log.String(), secret)
 			}
 		})
 	}
@@ -130,7 +130,7 @@ func TestAskingForACodeNeedsAPerson(t *testing.T) {
 // for something else, is none. Verifiers that do not say are believed.
 func TestAProofIsForUs(t *testing.T) {
 	t.Parallel()
-	for _, b := range []backend{embedded, postgres} {
+	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			says := map[string]string{}
@@ -143,25 +143,25 @@ func TestAProofIsForUs(t *testing.T) {
 				says[page] = fmt.Sprintf(`{"success": true, "score": 0.9, "hostname": %q, "action": %q}`, host, action)
 			}
 			turnstile, recaptcha := newVerifier(t, says), newVerifier(t, says)
-			h := newHouse(t, b, func(c *node.Config) {
+			h := nodetest.Start(t, b, func(c *node.Config) {
 				c.Env = "production"
 				c.TurnstileURL, c.TurnstileSecret = turnstile.url, "turnstile-secret"
 				c.RecaptchaURL, c.RecaptchaSecret = recaptcha.url, "recaptcha-secret"
 			})
-			c := h.newClinic()
-			c.organization(http.MethodPut, "", object{"allowedOrigins": []string{"https://partner.example"}}).ok()
+			c := h.NewClinic()
+			organization(c, http.MethodPut, "", nodetest.Object{"allowedOrigins": []string{"https://partner.example"}}).OK()
 			n := 0
 			for page, want := range pages {
 				n++
-				for _, proof := range []object{{"turnstileToken": page, "recaptchaToken": " "}, {"turnstileToken": " ", "recaptchaToken": page}} {
-					r := c.asking(fmt.Sprintf("+9665000006%02d", n), false)
-					body := object{"method": "sms", "phoneNumber": fmt.Sprintf("+9665000006%02d", n)}
+				for _, proof := range []nodetest.Object{{"turnstileToken": page, "recaptchaToken": " "}, {"turnstileToken": " ", "recaptchaToken": page}} {
+					r := c.Asking(fmt.Sprintf("+9665000006%02d", n), false)
+					body := nodetest.Object{"method": "sms", "phoneNumber": fmt.Sprintf("+9665000006%02d", n)}
 					maps.Copy(body, proof)
-					r.body = body
-					if a := h.send(r); want {
-						a.ok()
+					r.Body = body
+					if a := h.Send(r); want {
+						a.OK()
 					} else {
-						a.refused(http.StatusForbidden, models.CodeCaptcha)
+						a.Refused(http.StatusForbidden, models.CodeCaptcha)
 					}
 				}
 			}

@@ -1,8 +1,6 @@
 package handlers_test
 
 import (
-	"nowserving/cmd/nowserving/node"
-
 	"context"
 	"database/sql"
 	"errors"
@@ -19,6 +17,8 @@ import (
 	"gorm.io/gorm"
 
 	"nowserving/booking/store"
+	"nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
@@ -94,8 +94,8 @@ func failAfterCommit(c *node.Config) {
 // again makes the world's bookings what they were, so that every operation on
 // them succeeds.
 func (w *world) again(bookings []models.Booking) {
-	w.t.Helper()
-	require.NoError(w.t, w.Store.Tx(context.Background(), func(tx *store.Tx) error {
+	w.T.Helper()
+	require.NoError(w.T, w.Store.Tx(context.Background(), func(tx *store.Tx) error {
 		for _, b := range bookings {
 			if err := tx.Raw("SELECT version + 1 FROM bookings WHERE id = ?", b.ID).Scan(&b.Version).Error; err != nil {
 				return err
@@ -109,14 +109,14 @@ func (w *world) again(bookings []models.Booking) {
 }
 
 // through sends a request whose context change has changed.
-func (h *house) through(r request, change func(context.Context) context.Context) answer {
-	h.t.Helper()
+func through(h *nodetest.Node, r nodetest.Request, change func(context.Context) context.Context) nodetest.Response {
+	h.T.Helper()
 	front := httptest.NewServer(http.HandlerFunc(func(res http.ResponseWriter, req *http.Request) {
 		h.Handlers.ServeHTTP(res, req.WithContext(change(req.Context())))
 	}))
 	defer front.Close()
-	there := &house{Node: &node.Node{URL: front.URL, Handlers: h.Handlers}, t: h.t, client: h.client, visited: map[string]bool{}}
-	return there.send(r)
+	there := &nodetest.Node{Node: &node.Node{URL: front.URL, API: h.API}, T: h.T, Client: h.Client, Visited: map[string]bool{}}
+	return there.Send(r)
 }
 
 // changing are the doors through which something changes: DELETE comes last, and
@@ -147,13 +147,13 @@ func changing() []door {
 // success.
 func TestWhatIsCommittedIsAnswered(t *testing.T) {
 	t.Parallel()
-	onBothWith(t, func(c *node.Config) { allowPrivate(c); failAfterCommit(c) }, func(t *testing.T, h *house) {
+	nodetest.OnBothWith(t, func(c *node.Config) { nodetest.AllowPrivate(c); failAfterCommit(c) }, func(t *testing.T, h *nodetest.Node) {
 		receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		t.Cleanup(receiver.Close)
-		w := h.newWorld("Zanzibar", "966555111", receiver.URL)
-		w.ids["mine"] = h.send(request{
-			method: http.MethodPut, path: "/customer/scheduling/new", token: w.tokens[asCustomer], body: joining(w.ids["type"], nil),
-		}).ok().str("result.id")
+		w := newWorld(h, "Zanzibar", "966555111", receiver.URL)
+		w.ids["mine"] = h.Send(nodetest.Request{
+			Method: http.MethodPut, Path: "/customer/scheduling/new", Token: w.tokens[asCustomer], Body: nodetest.Joining(w.ids["type"], nil),
+		}).OK().Str("result.id")
 		var bookings []models.Booking
 		ids := []string{w.ids["booking"], w.ids["called"], w.ids["held"], w.ids["waiting"], w.ids["mine"]}
 		require.NoError(t, h.Store.Read(t.Context()).Where("id IN ?", ids).Find(&bookings).Error)
@@ -162,11 +162,11 @@ func TestWhatIsCommittedIsAnswered(t *testing.T) {
 				*at = at.Add(-2 * models.RecallPause)
 			}
 		}
-		refresh := func(n string) string { return w.signIn("+966555111"+n, false).str("refreshToken") }
+		refresh := func(n string) string { return w.SignIn("+966555111"+n, false).Str("refreshToken") }
 		newcomer := `"method":"sms","phoneNumber":"+966555111300","isOrgMember":false`
 		bodies := map[string]string{
 			"POST /auth/otp/request":         "{" + newcomer + "}",
-			"POST /auth/otp/verify":          "{" + newcomer + `,"code":"` + fixedCode + `"}`,
+			"POST /auth/otp/verify":          "{" + newcomer + `,"code":"` + nodetest.FixedCode + `"}`,
 			"POST /auth/token":               `{"refreshToken":"` + refresh("301") + `"}`,
 			"POST /auth/logout":              `{"refreshToken":"` + refresh("302") + `"}`,
 			"POST /customer/bookings/cancel": `{"bookingId":"` + w.ids["mine"] + `"}`,
@@ -176,21 +176,21 @@ func TestWhatIsCommittedIsAnswered(t *testing.T) {
 			w.again(bookings)
 			r := w.ask(d, true)
 			if body, ok := bodies[d.route]; ok {
-				r.body = body
+				r.Body = body
 			}
 			if d.route == "GET /auth/token" {
-				r.path += "?refreshToken=" + refresh("303")
+				r.Path += "?refreshToken=" + refresh("303")
 			}
 			for _, who := range callerNames {
 				if d.who&who.who != 0 && d.who != everyone {
-					r.token = w.tokens[who.who]
+					r.Token = w.tokens[who.who]
 					break
 				}
 			}
-			r.app = w.id
+			r.App = w.ID
 			fault := &afterCommit{}
-			a := h.through(r, func(ctx context.Context) context.Context { return context.WithValue(ctx, afterCommitKey{}, fault) })
-			assert.Equal(t, http.StatusOK, a.status, "%s: %s", d.route, a.raw)
+			a := through(h, r, func(ctx context.Context) context.Context { return context.WithValue(ctx, afterCommitKey{}, fault) })
+			assert.Equal(t, http.StatusOK, a.Status, "%s: %s", d.route, a.Raw)
 			met[d.route] = fault.failed
 		}
 		for _, route := range []string{"PUT /management/scheduling/new", "POST /management/bookings/assign", "POST /management/queue/next"} {
@@ -203,26 +203,26 @@ func TestWhatIsCommittedIsAnswered(t *testing.T) {
 // stands, so the answer is success, and it is kept with the idempotency key.
 func TestDeadlineAfterCommit(t *testing.T) {
 	t.Parallel()
-	onBothWith(t, failAfterCommit, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		kind := c.newType(nil)
-		room := c.newResource(nil, kind)
-		for _, r := range []request{
-			{method: http.MethodPut, path: "/management/scheduling/new", body: joining(kind, nil)},
-			{method: http.MethodPost, path: "/management/bookings/assign", body: object{"bookingId": c.join(kind, nil).str("id"), "resourceId": room}},
-			{method: http.MethodPost, path: "/management/queue/next", body: object{"resourceId": room}},
+	nodetest.OnBothWith(t, failAfterCommit, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kind := c.NewType(nil)
+		room := c.NewResource(nil, kind)
+		for _, r := range []nodetest.Request{
+			{Method: http.MethodPut, Path: "/management/scheduling/new", Body: nodetest.Joining(kind, nil)},
+			{Method: http.MethodPost, Path: "/management/bookings/assign", Body: nodetest.Object{"bookingId": c.Join(kind, nil).Str("id"), "resourceId": room}},
+			{Method: http.MethodPost, Path: "/management/queue/next", Body: nodetest.Object{"resourceId": room}},
 		} {
-			r.token, r.header = c.key, map[string]string{"Idempotency-Key": r.path}
+			r.Token, r.Header = c.Key, map[string]string{"Idempotency-Key": r.Path}
 			fault := &afterCommit{keyed: true}
-			first := h.through(r, func(ctx context.Context) context.Context {
+			first := through(h, r, func(ctx context.Context) context.Context {
 				ctx, fault.end = context.WithCancel(ctx)
 				return context.WithValue(ctx, afterCommitKey{}, fault)
-			}).ok()
-			assert.NotZero(t, fault.failed, "%s reads nothing after its commit", r.path)
+			}).OK()
+			assert.NotZero(t, fault.failed, "%s reads nothing after its commit", r.Path)
 			fault.end()
-			again := h.send(r).ok()
-			assert.Equal(t, "true", again.header.Get("Idempotency-Replayed"), r.path)
-			assert.Equal(t, first.body, again.body, r.path)
+			again := h.Send(r).OK()
+			assert.Equal(t, "true", again.Header.Get("Idempotency-Replayed"), r.Path)
+			assert.Equal(t, first.Body, again.Body, r.Path)
 		}
 	})
 }
@@ -231,16 +231,16 @@ func TestDeadlineAfterCommit(t *testing.T) {
 // commit finishes, and the answer says so.
 func TestDeadlineDuringCommit(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, postgres)
-	c := h.newClinic()
-	kind := c.newType(nil)
-	room := c.newResource(nil, kind)
-	c.join(kind, nil)
+	h := nodetest.Start(t, nodetest.Postgres)
+	c := h.NewClinic()
+	kind := c.NewType(nil)
+	room := c.NewResource(nil, kind)
+	c.Join(kind, nil)
 	// A deferred trigger makes the commit wait for a lock.
 	const gate = "hashtext(current_database())"
-	h.alter(`CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+	h.Alter(`CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
 		BEGIN PERFORM pg_advisory_xact_lock_shared(` + gate + `); RETURN NULL; END $$`)
-	h.alter(`CREATE CONSTRAINT TRIGGER wait_at_gate AFTER UPDATE ON bookings DEFERRABLE INITIALLY DEFERRED
+	h.Alter(`CREATE CONSTRAINT TRIGGER wait_at_gate AFTER UPDATE ON bookings DEFERRABLE INITIALLY DEFERRED
 		FOR EACH ROW EXECUTE FUNCTION wait_at_gate()`)
 	held, release := make(chan struct{}), make(chan struct{})
 	var gatekeeper sync.WaitGroup
@@ -253,11 +253,11 @@ func TestDeadlineDuringCommit(t *testing.T) {
 		}))
 	})
 	<-held
-	answered := make(chan answer, 1)
+	answered := make(chan nodetest.Response, 1)
 	ends := make(chan context.CancelFunc, 1)
-	r := request{method: http.MethodPost, path: "/management/queue/next", token: c.key, body: object{"resourceId": room}}
+	r := nodetest.Request{Method: http.MethodPost, Path: "/management/queue/next", Token: c.Key, Body: nodetest.Object{"resourceId": room}}
 	go func() {
-		answered <- h.through(r, func(ctx context.Context) context.Context {
+		answered <- through(h, r, func(ctx context.Context) context.Context {
 			ctx, end := context.WithCancel(ctx)
 			ends <- end
 			return ctx
@@ -265,15 +265,15 @@ func TestDeadlineDuringCommit(t *testing.T) {
 	}()
 	end := <-ends
 	committing := assert.Eventually(t, func() bool {
-		return scalar[int](h, `SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+		return nodetest.Scalar[int](h, `SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
 			WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted`) > 0
-	}, patience, time.Millisecond)
+	}, nodetest.Patience, time.Millisecond)
 	end()
 	close(release)
 	gatekeeper.Wait()
 	a := <-answered
 	if committing {
-		a.ok()
+		a.OK()
 	}
-	assert.Equal(t, 1, scalar[int](h, "SELECT count(*) FROM bookings WHERE resource_id = ?", room))
+	assert.Equal(t, 1, nodetest.Scalar[int](h, "SELECT count(*) FROM bookings WHERE resource_id = ?", room))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/realtime/presence"
 )
 
@@ -23,18 +24,18 @@ type line struct {
 }
 
 // line connects somebody live.
-func (h *house) line(token string) *line {
-	h.t.Helper()
-	ws, res, err := websocket.Dial(h.t.Context(), "ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket", nil)
-	require.NoError(h.t, err)
+func newLine(h *nodetest.Node, token string) *line {
+	h.T.Helper()
+	ws, res, err := websocket.Dial(h.T.Context(), "ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket", nil)
+	require.NoError(h.T, err)
 	if res.Body != nil {
-		require.NoError(h.t, res.Body.Close())
+		require.NoError(h.T, res.Body.Close())
 	}
-	h.t.Cleanup(func() { _ = ws.CloseNow() })
-	require.NoError(h.t, ws.Write(h.t.Context(), websocket.MessageText, fmt.Appendf(nil, `{"id":1,"connect":{"token":%q}}`, token)))
-	_, answer, err := ws.Read(h.t.Context())
-	require.NoError(h.t, err)
-	require.Contains(h.t, string(answer), `"connect"`)
+	h.T.Cleanup(func() { _ = ws.CloseNow() })
+	require.NoError(h.T, ws.Write(h.T.Context(), websocket.MessageText, fmt.Appendf(nil, `{"id":1,"connect":{"token":%q}}`, token)))
+	_, answer, err := ws.Read(h.T.Context())
+	require.NoError(h.T, err)
+	require.Contains(h.T, string(answer), `"connect"`)
 	l := &line{ws, make(chan int, 1)}
 	go func() {
 		for {
@@ -57,7 +58,7 @@ func (l *line) ends(t *testing.T) int {
 	select {
 	case code := <-l.closed:
 		return code
-	case <-time.After(patience):
+	case <-time.After(nodetest.Patience):
 		t.Fatal("the connection goes on")
 		return 0
 	}
@@ -65,15 +66,15 @@ func (l *line) ends(t *testing.T) int {
 
 // open reports whether none of some connections has been closed, after the node
 // had the time to close one.
-func (h *house) open(lines ...*line) bool {
-	h.t.Helper()
+func open(h *nodetest.Node, lines ...*line) bool {
+	h.T.Helper()
 	for _, l := range lines {
 		select {
 		case <-l.closed:
 			return false
 		default:
 		}
-		ctx, cancel := context.WithTimeout(h.t.Context(), patience)
+		ctx, cancel := context.WithTimeout(h.T.Context(), nodetest.Patience)
 		err := l.ws.Write(ctx, websocket.MessageText, []byte(`{"id":9,"ping":{}}`))
 		cancel()
 		if err != nil {
@@ -85,59 +86,59 @@ func (h *house) open(lines ...*line) bool {
 
 func TestAPatientHasFiveLiveConnections(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		nodes := []*house{h, h}
-		if h.server != nil {
-			nodes[1] = h.beside(nil)
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		nodes := []*nodetest.Node{h, h}
+		if h.RedisServer != nil {
+			nodes[1] = h.Beside(nil)
 		}
-		typeID := c.serve(c.newType(nil))
-		tokens := map[string]string{"customer": c.patient("+966500000611"), "ticket": c.join(typeID, nil).str("ticketToken")}
+		typeID := c.Serve(c.NewType(nil))
+		tokens := map[string]string{"customer": c.Patient("+966500000611"), "ticket": c.Join(typeID, nil).Str("ticketToken")}
 		for name, token := range tokens {
 			var lines []*line
 			for i := range 5 {
-				lines = append(lines, nodes[i%2].line(token))
+				lines = append(lines, newLine(nodes[i%2], token))
 			}
 			for i := range 3 { // each one more ends the oldest, wherever it is
-				assert.True(t, h.open(lines[i:]...), name)
-				lines = append(lines, nodes[1].line(token))
+				assert.True(t, open(h, lines[i:]...), name)
+				lines = append(lines, newLine(nodes[1], token))
 				assert.Equal(t, 3504, lines[i].ends(t), name)
 			}
 			// Who hangs up makes room.
 			require.NoError(t, lines[4].ws.CloseNow())
 			lines[4].ends(t)
-			key := "ns:{" + c.id + "}:connections:*"
-			require.Eventually(t, func() bool { return h.counted(key) == 4 }, patience, 5*time.Millisecond, name)
-			lines = append(lines, h.line(token))
-			assert.Equal(t, 5, h.counted(key), name)
-			lines = append(lines, h.line(token))
+			key := "ns:{" + c.ID + "}:connections:*"
+			require.Eventually(t, func() bool { return counted(h, key) == 4 }, nodetest.Patience, 5*time.Millisecond, name)
+			lines = append(lines, newLine(h, token))
+			assert.Equal(t, 5, counted(h, key), name)
+			lines = append(lines, newLine(h, token))
 			assert.Equal(t, 3504, lines[3].ends(t), name)
-			assert.True(t, h.open(lines[5:]...), name)
+			assert.True(t, open(h, lines[5:]...), name)
 			for _, l := range lines {
 				if err := l.ws.CloseNow(); err != nil {
 					assert.ErrorIs(t, err, net.ErrClosed, name) // by the server
 				}
 			}
-			require.Eventually(t, func() bool { return h.counted(key) == 0 }, patience, 5*time.Millisecond, name)
+			require.Eventually(t, func() bool { return counted(h, key) == 0 }, nodetest.Patience, 5*time.Millisecond, name)
 		}
 		var staff []*line
 		for range 7 {
-			staff = append(staff, h.line(c.key))
+			staff = append(staff, newLine(h, c.Key))
 		}
-		assert.True(t, h.open(staff...))
+		assert.True(t, open(h, staff...))
 	})
 }
 
 // counted is how many live connections of patients are counted.
-func (h *house) counted(pattern string) int {
-	h.t.Helper()
+func counted(h *nodetest.Node, pattern string) int {
+	h.T.Helper()
 	ctx := context.Background()
 	keys, err := h.Redis.Keys(ctx, pattern).Result()
-	require.NoError(h.t, err)
+	require.NoError(h.T, err)
 	all := 0
 	for _, key := range keys {
 		n, err := h.Redis.ZCard(ctx, key).Result()
-		require.NoError(h.t, err)
+		require.NoError(h.T, err)
 		all += int(n)
 	}
 	return all
@@ -147,21 +148,21 @@ func (h *house) counted(pattern string) int {
 // connections are open.
 func TestWithoutRedisANodeCountsRequestsByItself(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, postgres, limitedTo(20), hasty)
-	c := h.newClinic()
-	typeID := c.newType(nil)
-	ticket := c.join(typeID, nil).str("ticketToken")
-	h.server.Stop()
-	refused := c.untilRefused(request{method: http.MethodGet, path: "/management/types", token: c.key})
-	assert.Equal(t, "20", refused.header.Get("X-RateLimit-Limit"))
-	assert.Equal(t, 1, strings.Count(h.logged.String(), "Redis does not count requests"), "it is said once")
+	h := nodetest.Start(t, nodetest.Postgres, nodetest.LimitedTo(20), hasty)
+	c := h.NewClinic()
+	typeID := c.NewType(nil)
+	ticket := c.Join(typeID, nil).Str("ticketToken")
+	h.RedisServer.Stop()
+	refused := untilRefused(c.Node, nodetest.Request{Method: http.MethodGet, Path: "/management/types", Token: c.Key})
+	assert.Equal(t, "20", refused.Header.Get("X-RateLimit-Limit"))
+	assert.Equal(t, 1, strings.Count(h.Log.String(), "Redis does not count requests"), "it is said once")
 	var lines []*line
 	for range 7 {
-		lines = append(lines, h.line(ticket))
+		lines = append(lines, newLine(h, ticket))
 	}
-	assert.True(t, h.open(lines...))
-	h.server.Start()
-	c.untilRefused(request{method: http.MethodGet, path: "/management/types", token: c.key})
+	assert.True(t, open(h, lines...))
+	h.RedisServer.Start()
+	untilRefused(c.Node, nodetest.Request{Method: http.MethodGet, Path: "/management/types", Token: c.Key})
 }
 
 // TestWhatADeadNodeLeavesBehindEndsNothing: while both nodes live, the sixth
@@ -169,13 +170,13 @@ func TestWithoutRedisANodeCountsRequestsByItself(t *testing.T) {
 // no longer.
 func TestWhatADeadNodeLeavesBehindEndsNothing(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		ctx := t.Context()
 		for _, dies := range []bool{false, true} {
 			var past time.Duration
 			now := func() time.Time { return time.Now().Add(past) }
 			here, there := presence.NewConnections(h.Redis, now), presence.NewConnections(h.Redis, now)
-			here.Patience, there.Patience = patience, patience
+			here.Patience, there.Patience = nodetest.Patience, nodetest.Patience
 			beat := func(nodes ...*presence.Connections) {
 				for range 2 {
 					for _, node := range nodes {
@@ -197,7 +198,7 @@ func TestWhatADeadNodeLeavesBehindEndsNothing(t *testing.T) {
 				case m := <-told.Channel():
 					_, id, _ := strings.Cut(m.Payload, "/")
 					return id
-				case <-time.After(patience):
+				case <-time.After(nodetest.Patience):
 					t.Fatal("no connection ends")
 					return ""
 				}
@@ -216,7 +217,7 @@ func TestWhatADeadNodeLeavesBehindEndsNothing(t *testing.T) {
 				assert.Equal(t, "a1", ended())
 				// The first time after Redis was away nobody is taken for dead.
 				again := presence.NewConnections(h.Redis, now)
-				again.Patience = patience
+				again.Patience = nodetest.Patience
 				past += 45 * time.Second
 				require.NoError(t, again.Beat(ctx))
 				add(again, "c1")
@@ -224,7 +225,7 @@ func TestWhatADeadNodeLeavesBehindEndsNothing(t *testing.T) {
 				past += 45 * time.Second
 				beat(again)
 				add(again, "c2")
-				assert.Equal(t, 2, h.counted("ns:{o}:connections:true"))
+				assert.Equal(t, 2, counted(h, "ns:{o}:connections:true"))
 			}
 			require.NoError(t, told.Close())
 		}

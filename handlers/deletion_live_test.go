@@ -9,22 +9,24 @@ import (
 	"github.com/centrifugal/centrifuge-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
 // TestNobodyWatchesADeletedOrganization: an account key goes on with the
 // organizations that are left.
 func TestNobodyWatchesADeletedOrganization(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		far := h // the embedded database belongs to one node
-		if h.server != nil {
-			far = h.beside(nil)
+		if h.RedisServer != nil {
+			far = h.Beside(nil)
 		}
 		for _, how := range []string{"", "?hardDelete=true"} {
-			stays := h.newClinic()
-			for _, node := range []*house{h, far} {
-				c := h.newClinic()
-				client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(node.URL, "http")+"/connection/websocket", centrifuge.Config{Token: bootstrapKey, MaxReconnectDelay: 100 * time.Millisecond})
+			stays := h.NewClinic()
+			for _, node := range []*nodetest.Node{h, far} {
+				c := h.NewClinic()
+				client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(node.URL, "http")+"/connection/websocket", centrifuge.Config{Token: nodetest.BootstrapKey, MaxReconnectDelay: 100 * time.Millisecond})
 				t.Cleanup(client.Close)
 				require.NoError(t, client.Connect())
 				watch := func(channel string) (came, ended chan struct{}) {
@@ -36,25 +38,25 @@ func TestNobodyWatchesADeletedOrganization(t *testing.T) {
 					require.NoError(t, sub.Subscribe())
 					select {
 					case <-came:
-					case <-time.After(patience):
+					case <-time.After(nodetest.Patience):
 						t.Fatalf("%s is not watched", channel)
 					}
 					return came, ended
 				}
-				kind := c.newType(nil)
+				kind := c.NewType(nil)
 				ended := map[string]chan struct{}{}
 				for _, channel := range []string{
-					"booking:" + c.join(kind, nil).str("id"), "queue:" + c.newResource(nil, kind),
-					"display:" + c.staff(http.MethodPost, "/management/displays", object{"name": "Hall"}).ok().str("result.id"),
+					"booking:" + c.Join(kind, nil).Str("id"), "queue:" + c.NewResource(nil, kind),
+					"display:" + c.Staff(http.MethodPost, "/management/displays", nodetest.Object{"name": "Hall"}).OK().Str("result.id"),
 				} {
 					_, ended[channel] = watch(channel)
 				}
-				queue := "queue:" + stays.newResource(nil, stays.newType(nil))
+				queue := "queue:" + stays.NewResource(nil, stays.NewType(nil))
 				goesOn, over := watch(queue)
 
-				c.organization(http.MethodDelete, how, nil).ok()
+				organization(c, http.MethodDelete, how, nil).OK()
 				within := make(chan struct{})
-				defer time.AfterFunc(patience, func() { close(within) }).Stop()
+				defer time.AfterFunc(nodetest.Patience, func() { close(within) }).Stop()
 				for channel, told := range ended {
 					select {
 					case <-told:

@@ -10,10 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"nowserving/notify/webhook"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"nowserving/cmd/nowserving/node/nodetest"
+	"nowserving/notify/webhook"
 )
 
 // documentsFolder names a folder that the documents are written to besides:
@@ -22,34 +23,34 @@ const documentsFolder = "NOWSERVING_TEST_DOCUMENTS"
 
 func TestDocumentsAreServedToEverybody(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, embedded)
+	h := nodetest.Start(t, nodetest.Embedded)
 	for path, version := range map[string]string{"/openapi.json": "openapi 3.1.0", "/openapi-3.0.json": "openapi 3.0.3", "/asyncapi.json": "asyncapi 3.0.0"} {
-		a := h.send(request{method: http.MethodGet, path: path}).ok()
-		assert.Equal(t, "application/json", a.header.Get("Content-Type"), path)
+		a := h.Send(nodetest.Request{Method: http.MethodGet, Path: path}).OK()
+		assert.Equal(t, "application/json", a.Header.Get("Content-Type"), path)
 		key, number, _ := strings.Cut(version, " ")
-		assert.Equal(t, number, a.str(key), path)
-		assert.NotEmpty(t, a.str("info.license.name"), path)
-		assert.NotEmpty(t, a.str("info.contact.name"), path)
-		assert.NotContains(t, string(a.raw), "patternDescription", path)
-		a.refersOnlyToWhatIsThere(a.body)
-		assert.Equal(t, a.raw, h.send(request{method: http.MethodGet, path: path}).ok().raw, "%s is the same each time", path)
+		assert.Equal(t, number, a.Str(key), path)
+		assert.NotEmpty(t, a.Str("info.license.name"), path)
+		assert.NotEmpty(t, a.Str("info.contact.name"), path)
+		assert.NotContains(t, string(a.Raw), "patternDescription", path)
+		refersOnlyToWhatIsThere(a, a.Body)
+		assert.Equal(t, a.Raw, h.Send(nodetest.Request{Method: http.MethodGet, Path: path}).OK().Raw, "%s is the same each time", path)
 		if folder := os.Getenv(documentsFolder); folder != "" {
-			require.NoError(t, os.WriteFile(filepath.Join(folder, filepath.Base(path)), a.raw, 0o600))
+			require.NoError(t, os.WriteFile(filepath.Join(folder, filepath.Base(path)), a.Raw, 0o600))
 		}
 	}
 }
 
-func (a answer) refersOnlyToWhatIsThere(value any) {
-	a.t.Helper()
+func refersOnlyToWhatIsThere(a nodetest.Response, value any) {
+	a.T.Helper()
 	switch v := value.(type) {
 	case []any:
 		for _, item := range v {
-			a.refersOnlyToWhatIsThere(item)
+			refersOnlyToWhatIsThere(a, item)
 		}
-	case object:
-		a.resolve(v)
+	case nodetest.Object:
+		a.Resolve(v)
 		for _, member := range v {
-			a.refersOnlyToWhatIsThere(member)
+			refersOnlyToWhatIsThere(a, member)
 		}
 	}
 }
@@ -57,31 +58,31 @@ func (a answer) refersOnlyToWhatIsThere(value any) {
 // What most operations have in common stands in the document once.
 func TestDocumentSharesItsParts(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, embedded)
-	doc := h.document()
-	for path := range doc.members("paths") {
-		for method, op := range doc.operationsAt(path) {
-			responses, _ := at(op, "responses").(object)
+	h := nodetest.Start(t, nodetest.Embedded)
+	doc := document(h)
+	for path := range doc.Members("paths") {
+		for method, op := range operationsAt(doc, path) {
+			responses, _ := nodetest.At(op, "responses").(nodetest.Object)
 			for status, response := range responses {
-				assert.True(t, status == "200" || at1(response, "$ref") != nil, "%s %s %s", method, path, status)
+				assert.True(t, status == "200" || nodetest.At1(response, "$ref") != nil, "%s %s %s", method, path, status)
 			}
-			parameters, _ := at(op, "parameters").([]any)
+			parameters, _ := nodetest.At(op, "parameters").([]any)
 			for _, p := range parameters {
-				assert.NotContains(t, []string{"lang", "Idempotency-Key", "X-APP-ID"}, at1(p, "name"), "%s %s", method, path)
+				assert.NotContains(t, []string{"lang", "Idempotency-Key", "X-APP-ID"}, nodetest.At1(p, "name"), "%s %s", method, path)
 			}
 		}
 	}
-	assert.Less(t, len(doc.raw), 300_000)
+	assert.Less(t, len(doc.Raw), 300_000)
 }
 
 // A document of OpenAPI 3.0 has nothing that only 3.1 knows.
 func TestOlderDocumentIsOpenAPI30(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, embedded)
-	older := h.send(request{method: http.MethodGet, path: "/openapi-3.0.json"}).ok()
-	assert.Len(t, older.members("paths"), len(h.document().members("paths")))
-	assert.Equal(t, true, older.at("components.schemas.Pagination.properties.nextPageToken.nullable"))
-	assert.NotContains(t, older.body, "webhooks")
+	h := nodetest.Start(t, nodetest.Embedded)
+	older := h.Send(nodetest.Request{Method: http.MethodGet, Path: "/openapi-3.0.json"}).OK()
+	assert.Len(t, older.Members("paths"), len(document(h).Members("paths")))
+	assert.Equal(t, true, older.At("components.schemas.Pagination.properties.nextPageToken.nullable"))
+	assert.NotContains(t, older.Body, "webhooks")
 	var look func(value any, in string)
 	look = func(value any, in string) {
 		switch v := value.(type) {
@@ -89,7 +90,7 @@ func TestOlderDocumentIsOpenAPI30(t *testing.T) {
 			for _, item := range v {
 				look(item, in)
 			}
-		case object:
+		case nodetest.Object:
 			_, several := v["examples"].([]any)
 			assert.False(t, several, "%s: examples", in)
 			_, types := v["type"].([]any)
@@ -101,58 +102,58 @@ func TestOlderDocumentIsOpenAPI30(t *testing.T) {
 			}
 		}
 	}
-	look(older.body, "")
+	look(older.Body, "")
 }
 
 // Every trigger is a webhook of the document, and what it says is sent is sent.
 func TestWebhooksAreDocumented(t *testing.T) {
 	t.Parallel()
-	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
-		doc := h.document()
-		contract := newContract(t, doc.raw)
-		assert.Len(t, doc.members("webhooks"), len(webhook.Triggers))
-		r := newReceiver(t, nil)
-		c := h.newClinic()
+	nodetest.OnBothWith(t, nodetest.AllowPrivate, func(t *testing.T, h *nodetest.Node) {
+		doc := document(h)
+		contract := nodetest.NewContract(t, doc.Raw)
+		assert.Len(t, doc.Members("webhooks"), len(webhook.Triggers))
+		r := nodetest.NewReceiver(t, nil)
+		c := h.NewClinic()
 		for _, trigger := range webhook.Triggers {
-			op := doc.at("webhooks." + string(trigger) + ".post")
-			assert.NotEmpty(t, at(op, "summary"), trigger)
-			example, err := json.Marshal(at(op, "requestBody.content.application/json.example"))
+			op := doc.At("webhooks." + string(trigger) + ".post")
+			assert.NotEmpty(t, nodetest.At(op, "summary"), trigger)
+			example, err := json.Marshal(nodetest.At(op, "requestBody.content.application/json.example"))
 			require.NoError(t, err)
-			contract.check(t, string(trigger), example, bodyOfWebhook(string(trigger))...)
+			contract.Check(t, string(trigger), example, bodyOfWebhook(string(trigger))...)
 			var headers []string
-			parameters, _ := at(op, "parameters").([]any)
+			parameters, _ := nodetest.At(op, "parameters").([]any)
 			for _, p := range parameters {
-				name, _ := at1(doc.resolve(p), "name").(string)
+				name, _ := nodetest.At1(doc.Resolve(p), "name").(string)
 				headers = append(headers, name)
 			}
 			assert.Equal(t, []string{"webhook-id", "webhook-timestamp", "webhook-signature", "x-icos-signature"}, headers, trigger)
-			c.hook(string(trigger), r.url, nil)
+			c.Hook(string(trigger), r.URL, nil)
 		}
-		kind := c.newType(nil)
-		room := c.newResource(object{"providerPhone": "+966500000061"}, kind)
-		served, missed, gone := c.join(kind, nil).str("id"), c.join(kind, nil).str("id"), c.join(kind, nil).str("id")
-		c.next(room).ok()
-		c.act("start", served, nil).ok()
-		c.act("end", served, nil).ok()
-		c.act("hold", missed, nil).ok()
-		c.act("return", missed, nil).ok()
-		c.next(room).ok()
-		c.act("noShow", missed, nil).ok()
-		c.act("cancel", gone, object{"reason": "Asked to"}).ok()
+		kind := c.NewType(nil)
+		room := c.NewResource(nodetest.Object{"providerPhone": "+966500000061"}, kind)
+		served, missed, gone := c.Join(kind, nil).Str("id"), c.Join(kind, nil).Str("id"), c.Join(kind, nil).Str("id")
+		c.Next(room).OK()
+		c.Act("start", served, nil).OK()
+		c.Act("end", served, nil).OK()
+		c.Act("hold", missed, nil).OK()
+		c.Act("return", missed, nil).OK()
+		c.Next(room).OK()
+		c.Act("noShow", missed, nil).OK()
+		c.Act("cancel", gone, nodetest.Object{"reason": "Asked to"}).OK()
 		wanted := map[string]bool{
 			"bookingUnassigned": true, "bookingAssigned": true, "bookingCalled": true, "bookingStarted": true, "bookingEnded": true,
 			"bookingHeld": true, "bookingReturned": true, "bookingNoShow": true, "providerCanceled": true,
 		}
 		require.Eventually(t, func() bool {
-			for _, a := range r.arrivals() {
-				delete(wanted, a.trigger())
+			for _, a := range r.Arrivals() {
+				delete(wanted, a.Trigger())
 			}
 			return len(wanted) == 0
-		}, patience, 10*time.Millisecond)
-		for _, a := range r.arrivals() {
-			contract.check(t, a.trigger(), a.raw, bodyOfWebhook(a.trigger())...)
+		}, nodetest.Patience, 10*time.Millisecond)
+		for _, a := range r.Arrivals() {
+			contract.Check(t, a.Trigger(), a.Raw, bodyOfWebhook(a.Trigger())...)
 			for _, name := range []string{"webhook-id", "webhook-timestamp", "webhook-signature", "x-icos-signature"} {
-				assert.NotEmpty(t, a.header.Get(name), a.trigger())
+				assert.NotEmpty(t, a.Header.Get(name), a.Trigger())
 			}
 		}
 	})
@@ -165,31 +166,31 @@ func bodyOfWebhook(trigger string) []string {
 // Everything that a subscriber is sent is as the AsyncAPI document says.
 func TestLiveChannelsAreDocumented(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		doc := h.send(request{method: http.MethodGet, path: "/asyncapi.json"}).ok()
-		contract := newContract(t, doc.raw)
-		assert.Equal(t, "/connection/websocket", doc.str("servers.service.pathname"))
-		assert.NotEmpty(t, doc.list("x-close-codes"))
-		assert.NotEmpty(t, doc.list("x-errors"))
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		doc := h.Send(nodetest.Request{Method: http.MethodGet, Path: "/asyncapi.json"}).OK()
+		contract := nodetest.NewContract(t, doc.Raw)
+		assert.Equal(t, "/connection/websocket", doc.Str("servers.service.pathname"))
+		assert.NotEmpty(t, doc.List("x-close-codes"))
+		assert.NotEmpty(t, doc.List("x-errors"))
 		seen := map[string]bool{}
 		check := func(kind string, sent any) {
 			t.Helper()
-			name := fmt.Sprintf("%s-%v", kind, at(sent, "type"))
-			require.NotNil(t, at1(doc.members("channels." + kind)["messages"], name), name)
+			name := fmt.Sprintf("%s-%v", kind, nodetest.At(sent, "type"))
+			require.NotNil(t, nodetest.At1(doc.Members("channels." + kind)["messages"], name), name)
 			raw, err := json.Marshal(sent)
 			require.NoError(t, err)
-			contract.check(t, name, raw, "components", "messages", name, "payload")
+			contract.Check(t, name, raw, "components", "messages", name, "payload")
 			seen[name] = true
 		}
 
-		c := h.newClinic()
-		kind := c.newType(nil)
-		room := c.newResource(object{"name": "Room 1"}, kind)
-		screen := c.staff(http.MethodPost, "/management/displays", object{"name": "Hall"}).ok()
+		c := h.NewClinic()
+		kind := c.NewType(nil)
+		room := c.NewResource(nodetest.Object{"name": "Room 1"}, kind)
+		screen := c.Staff(http.MethodPost, "/management/displays", nodetest.Object{"name": "Hall"}).OK()
 		published := map[string]<-chan any{}
 		watch := func(token, kind, id string) {
 			t.Helper()
-			snapshot, publications, err := h.watch(token, kind+":"+id)
+			snapshot, publications, err := h.Watch(token, kind+":"+id)
 			require.NoError(t, err)
 			check(kind, snapshot)
 			published[kind+" "+id] = publications
@@ -198,44 +199,44 @@ func TestLiveChannelsAreDocumented(t *testing.T) {
 		next := func(kind, id string, types ...string) {
 			t.Helper()
 			for _, wanted := range types {
-				deadline := time.After(patience)
+				deadline := time.After(nodetest.Patience)
 				for got := ""; got != wanted; {
 					select {
 					case p := <-published[kind+" "+id]:
 						check(kind, p)
-						got, _ = at(p, "type").(string)
+						got, _ = nodetest.At(p, "type").(string)
 					case <-deadline:
 						t.Fatalf("%s was not published", wanted)
 					}
 				}
 			}
 		}
-		called, waiting := c.join(kind, object{"note": "Aches"}), c.join(kind, nil)
-		id := called.str("id")
-		watch(called.str("ticketToken"), "booking", id)
-		watch(c.key, "booking", waiting.str("id"))
-		watch(c.key, "queue", room)
-		watch(screen.str("result.token"), "display", screen.str("result.id"))
-		c.next(room).ok()
+		called, waiting := c.Join(kind, nodetest.Object{"note": "Aches"}), c.Join(kind, nil)
+		id := called.Str("id")
+		watch(called.Str("ticketToken"), "booking", id)
+		watch(c.Key, "booking", waiting.Str("id"))
+		watch(c.Key, "queue", room)
+		watch(screen.Str("result.token"), "display", screen.Str("result.id"))
+		c.Next(room).OK()
 		next("booking", id, "MY_BOOKING_ASSIGNED")
-		next("booking", waiting.str("id"), "QUEUE_POSITION_UPDATED")
+		next("booking", waiting.Str("id"), "QUEUE_POSITION_UPDATED")
 		next("queue", room, "QUEUE_UPDATED")
-		next("display", screen.str("result.id"), "NOW_SERVING", "DISPLAY_UPDATED")
-		h.exec("UPDATE bookings SET last_called_at = ? WHERE id = ?", time.Now().UTC().Add(-2*time.Minute), id)
-		c.act("recall", id, nil).ok()
+		next("display", screen.Str("result.id"), "NOW_SERVING", "DISPLAY_UPDATED")
+		h.Exec("UPDATE bookings SET last_called_at = ? WHERE id = ?", time.Now().UTC().Add(-2*time.Minute), id)
+		c.Act("recall", id, nil).OK()
 		next("booking", id, "MY_BOOKING_CALLED")
-		c.act("start", id, nil).ok()
+		c.Act("start", id, nil).OK()
 		next("booking", id, "BOOKING_UPDATED")
-		c.act("end", id, nil).ok()
+		c.Act("end", id, nil).OK()
 		next("booking", id, "MY_BOOKING_ENDED")
 		next("queue", room, "NEW_PENDING_UNASSIGNED_BOOKING")
-		c.act("cancel", waiting.str("id"), nil).ok()
-		next("booking", waiting.str("id"), "MY_BOOKING_CANCELED")
-		late := c.join(kind, nil).str("id")
-		watch(c.key, "booking", late)
-		h.exec("UPDATE bookings SET assignment_deadline = ? WHERE id = ?", time.Now().UTC().Add(-time.Minute), late)
+		c.Act("cancel", waiting.Str("id"), nil).OK()
+		next("booking", waiting.Str("id"), "MY_BOOKING_CANCELED")
+		late := c.Join(kind, nil).Str("id")
+		watch(c.Key, "booking", late)
+		h.Exec("UPDATE bookings SET assignment_deadline = ? WHERE id = ?", time.Now().UTC().Add(-time.Minute), late)
 		next("booking", late, "MY_BOOKING_EXPIRED")
-		for name := range doc.members("components.messages") {
+		for name := range doc.Members("components.messages") {
 			assert.True(t, seen[name], "%s was not sent", name)
 		}
 	})

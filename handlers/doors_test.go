@@ -1,17 +1,14 @@
 package handlers_test
 
 import (
-	"sync"
-	"sync/atomic"
-
-	"nowserving/cmd/nowserving/node"
-
 	"context"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +19,8 @@ import (
 	"gorm.io/gorm"
 
 	"nowserving/booking/store"
+	"nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
@@ -29,11 +28,12 @@ import (
 var looks sync.Map // *store.Store: *atomic.Int64
 
 // looksOf returns the looks at a node that countLooks has changed.
-func looksOf(h *house) int64 {
-	h.t.Helper()
-	n, ok := looks.Load(h.Store)
-	require.True(h.t, ok)
-	return n.(*atomic.Int64).Load() //nolint:forcetypeassert // there is nothing else in it
+func looksOf(h *nodetest.Node) int64 {
+	h.T.Helper()
+	n, _ := looks.Load(h.Store)
+	count, ok := n.(*atomic.Int64)
+	require.True(h.T, ok)
+	return count.Load()
 }
 
 // countLooks counts the looks at a node.
@@ -68,41 +68,47 @@ func TestEveryDoorIsCountedAndLooksNothingUp(t *testing.T) {
 	t.Parallel()
 	const limit, tries = 100, 600
 	oldKey := func(i int) string { return "nsk_" + madeUp(i) }
-	doors := map[string]func(i int) request{
-		"a key of the old form": func(i int) request {
-			return request{method: http.MethodGet, path: "/management/types", token: oldKey(i)}
+	doors := map[string]func(i int) nodetest.Request{
+		"a key of the old form": func(i int) nodetest.Request {
+			return nodetest.Request{Method: http.MethodGet, Path: "/management/types", Token: oldKey(i)}
 		},
-		"an organization": func(i int) request {
-			return request{method: http.MethodPost, path: "/availability/types", app: fmt.Sprintf("made-up-%d", i), body: object{}}
+		"an organization": func(i int) nodetest.Request {
+			return nodetest.Request{Method: http.MethodPost, Path: "/availability/types", App: fmt.Sprintf("made-up-%d", i), Body: nodetest.Object{}}
 		},
-		"a page":       func(i int) request { return request{method: http.MethodGet, path: fmt.Sprintf("/join/made-up-%d", i)} },
-		"metrics":      func(i int) request { return request{method: http.MethodGet, path: "/metrics", token: oldKey(i)} },
-		"jobs":         func(i int) request { return request{method: http.MethodGet, path: "/operator/jobs/", token: oldKey(i)} },
+		"a page": func(i int) nodetest.Request {
+			return nodetest.Request{Method: http.MethodGet, Path: fmt.Sprintf("/join/made-up-%d", i)}
+		},
+		"metrics": func(i int) nodetest.Request {
+			return nodetest.Request{Method: http.MethodGet, Path: "/metrics", Token: oldKey(i)}
+		},
+		"jobs": func(i int) nodetest.Request {
+			return nodetest.Request{Method: http.MethodGet, Path: "/operator/jobs/", Token: oldKey(i)}
+		},
 		"an origin":    preflightOf,
-		"another page": func(int) request { return request{method: http.MethodGet, path: "/docs"} },
+		"another page": func(int) nodetest.Request { return nodetest.Request{Method: http.MethodGet, Path: "/docs"} },
 	}
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
 		number := 0
 		for name, door := range doors {
 			number++
 			from := fmt.Sprintf("203.0.113.%d", number)
-			sent := func(r request) request {
-				r.header = maps.Clone(r.header)
-				if r.header == nil {
-					r.header = map[string]string{}
+			sent := func(r nodetest.Request) nodetest.Request {
+				r.Header = maps.Clone(r.Header)
+				if r.Header == nil {
+					r.Header = map[string]string{}
 				}
-				r.header["X-Forwarded-For"] = from
+				r.Header["X-Forwarded-For"] = from
 				return r
 			}
-			h.send(sent(keyed(c.key))).ok()
+			h.Send(sent(nodetest.Keyed(c.Key))).OK()
 			before := looksOf(h)
 			began := time.Now()
 			refused := 0
-			for _, a := range h.atOnce(tries, func(i int) request { return sent(door(i)) }) {
-				if a.status == http.StatusTooManyRequests {
+			for _, a := range nodetest.AtOnce(h, tries, func(i int) nodetest.Request { return sent(door(i)) }) {
+				if a.Status == http.StatusTooManyRequests {
 					refused++
-					assert.NotEmpty(t, a.header.Get("Retry-After"), name)
+					assert.NotEmpty(t, a.Header.Get("Retry-After"), name)
 				}
 			}
 			most := int64(limit + 10 + int(time.Since(began)/(time.Minute/limit)))
@@ -111,11 +117,11 @@ func TestEveryDoorIsCountedAndLooksNothingUp(t *testing.T) {
 			t.Logf("%s: %d of %d refused, %d look-ups", name, refused, tries, looks)
 			assert.GreaterOrEqual(t, int64(refused), tries-most, name)
 			assert.LessOrEqual(t, looks, most, name)
-			h.send(sent(keyed(c.key))).ok()
-			h.send(sent(request{method: http.MethodGet, path: "/healthz"})).ok()
-			h.send(sent(request{method: http.MethodGet, path: "/readyz"})).ok()
+			h.Send(sent(nodetest.Keyed(c.Key))).OK()
+			h.Send(sent(nodetest.Request{Method: http.MethodGet, Path: "/healthz"})).OK()
+			h.Send(sent(nodetest.Request{Method: http.MethodGet, Path: "/readyz"})).OK()
 		}
-	}, limitedTo(limit), countLooks, func(c *node.Config) { c.TrustedProxies = []string{"127.0.0.0/8", "::1"} })
+	}, nodetest.LimitedTo(limit), countLooks, func(c *node.Config) { c.TrustedProxies = []string{"127.0.0.0/8", "::1"} })
 }
 
 // madeUp is a token in the form of those made earlier, without a checksum.
@@ -123,8 +129,8 @@ func madeUp(i int) string {
 	return strings.NewReplacer("0", "W", "1", "X", "8", "Y", "9", "Z").Replace(fmt.Sprintf("%026d", i))
 }
 
-func preflightOf(i int) request {
-	return request{method: http.MethodOptions, path: "/customer/profile", header: map[string]string{
+func preflightOf(i int) nodetest.Request {
+	return nodetest.Request{Method: http.MethodOptions, Path: "/customer/profile", Header: map[string]string{
 		"Origin": fmt.Sprintf("https://made-up-%d.example", i), "Access-Control-Request-Method": "GET",
 	}}
 }
@@ -134,17 +140,17 @@ func preflightOf(i int) request {
 func TestMadeUpCredentialsOverTheLiveConnectionAreCounted(t *testing.T) {
 	t.Parallel()
 	const limit, tries = 20, 120
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		patient := c.join(c.serve(c.newType(nil)), nil).str("ticketToken")
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		patient := c.Join(c.Serve(c.NewType(nil)), nil).Str("ticketToken")
 		said := map[string]int{}
 		connect := func(token string) (code int, ok bool) {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), nodetest.Patience)
 			defer cancel()
 			ws, _, err := websocket.Dial(ctx, strings.Replace(h.URL, "http", "ws", 1)+"/connection/websocket", nil) //nolint:bodyclose // the websocket's
 			require.NoError(t, err)
 			defer ws.CloseNow() //nolint:errcheck // the test has what it wants
-			require.NoError(t, wsjson.Write(ctx, ws, object{"id": 1, "connect": object{"token": token}}))
+			require.NoError(t, wsjson.Write(ctx, ws, nodetest.Object{"id": 1, "connect": nodetest.Object{"token": token}}))
 			var reply struct {
 				Error   struct{ Code int }
 				Connect *struct{ Client string }
@@ -166,28 +172,28 @@ func TestMadeUpCredentialsOverTheLiveConnectionAreCounted(t *testing.T) {
 		assert.LessOrEqual(t, said["3500"], most)
 		_, ok := connect(patient)
 		assert.True(t, ok)
-	}, limitedTo(limit))
+	}, nodetest.LimitedTo(limit))
 }
 
 // TestDisplayTokensCarryAChecksum: a made-up one costs no look-up; those that
 // were made earlier work on.
 func TestDisplayTokensCarryAChecksum(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, embedded, countLooks)
-	c := h.newClinic()
-	made := c.staff(http.MethodPost, "/management/displays", object{"name": "Hall"}).ok()
-	token := made.str("result.token")
+	h := nodetest.Start(t, nodetest.Embedded, countLooks)
+	c := h.NewClinic()
+	made := c.Staff(http.MethodPost, "/management/displays", nodetest.Object{"name": "Hall"}).OK()
+	token := made.Str("result.token")
 	assert.Regexp(t, `^nsd_[0-9A-Za-z]{36}$`, token)
-	ask := func(credential string) answer {
-		return h.send(request{method: http.MethodGet, path: "/management/types", token: credential})
+	ask := func(credential string) nodetest.Response {
+		return h.Send(nodetest.Request{Method: http.MethodGet, Path: "/management/types", Token: credential})
 	}
-	ask(token).refused(http.StatusForbidden, models.CodeForbidden)
+	ask(token).Refused(http.StatusForbidden, models.CodeForbidden)
 	before := looksOf(h)
-	for _, bad := range []string{otherChecksum(token), token[:len(token)-1], token + "0", "nsd_" + strings.Repeat("A", 26), "nsk_nsd_" + token[4:], "guess"} {
-		ask(bad).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+	for _, bad := range []string{nodetest.OtherChecksum(token), token[:len(token)-1], token + "0", "nsd_" + strings.Repeat("A", 26), "nsk_nsd_" + token[4:], "guess"} {
+		ask(bad).Refused(http.StatusUnauthorized, models.CodeUnauthenticated)
 	}
 	assert.Equal(t, before, looksOf(h))
 	old := strings.Repeat("Q7", 13)
-	h.exec("UPDATE displays SET token_hash = ? WHERE id = ?", models.HashSecret(old), made.str("result.id"))
-	ask(old).refused(http.StatusForbidden, models.CodeForbidden)
+	h.Exec("UPDATE displays SET token_hash = ? WHERE id = ?", models.HashSecret(old), made.Str("result.id"))
+	ask(old).Refused(http.StatusForbidden, models.CodeForbidden)
 }

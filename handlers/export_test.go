@@ -24,6 +24,3 @@ func (s *Server) ServeNothing() {
 		}
 	}, nothing)
 }
-
-// Document is the OpenAPI document.
-func (s *Server) Document() ([]byte, error) { return s.api.OpenAPI() }

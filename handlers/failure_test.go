@@ -1,8 +1,6 @@
 package handlers_test
 
 import (
-	"nowserving/cmd/nowserving/node"
-
 	"context"
 	"errors"
 	"io"
@@ -16,29 +14,31 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
 func TestUnknownFailureShowsItsIDOnly(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		h.alter("DROP TABLE displays")
-		a := c.staff(http.MethodGet, "/management/displays", nil).refused(http.StatusInternalServerError, models.CodeInternal)
-		assert.NotContains(t, string(a.raw), "displays")
-		assert.Contains(t, h.logged.String(), a.str("requestId"))
-		assert.Contains(t, h.logged.String(), "displays")
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		h.Alter("DROP TABLE displays")
+		a := c.Staff(http.MethodGet, "/management/displays", nil).Refused(http.StatusInternalServerError, models.CodeInternal)
+		assert.NotContains(t, string(a.Raw), "displays")
+		assert.Contains(t, h.Log.String(), a.Str("requestId"))
+		assert.Contains(t, h.Log.String(), "displays")
 	})
 }
 
 func TestPanicIsAnswered(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, embedded)
+	h := nodetest.Start(t, nodetest.Embedded)
 	h.Handlers.ServeNothing()
-	a := h.send(request{method: http.MethodGet, path: "/nothing/panic"}).refused(http.StatusInternalServerError, models.CodeInternal)
-	assert.NotContains(t, string(a.raw), "secret cause")
-	assert.Contains(t, h.logged.String(), "a secret cause")
-	h.send(request{method: http.MethodGet, path: "/nothing/bare"}).ok()
+	a := h.Send(nodetest.Request{Method: http.MethodGet, Path: "/nothing/panic"}).Refused(http.StatusInternalServerError, models.CodeInternal)
+	assert.NotContains(t, string(a.Raw), "secret cause")
+	assert.Contains(t, h.Log.String(), "a secret cause")
+	h.Send(nodetest.Request{Method: http.MethodGet, Path: "/nothing/bare"}).OK()
 }
 
 // road is a way to a server that can be cut.
@@ -127,26 +127,26 @@ func (r *road) setCut(cut bool) {
 func TestWithoutDatabaseTheServiceSaysSo(t *testing.T) {
 	t.Parallel()
 	var way *road
-	h := newHouse(t, postgres, allowPrivate, func(c *node.Config) {
+	h := nodetest.Start(t, nodetest.Postgres, nodetest.AllowPrivate, func(c *node.Config) {
 		address, err := url.Parse(c.DatabaseURL)
 		require.NoError(t, err)
 		way = newRoad(t, address.Host, nil)
 		address.Host = way.listener.Addr().String()
 		c.DatabaseURL = address.String()
 	})
-	c := h.newClinic()
-	kind := c.serve(c.newType(nil))
-	r := newReceiver(t, nil)
-	c.hook("bookingUnassigned", r.url, nil)
+	c := h.NewClinic()
+	kind := c.Serve(c.NewType(nil))
+	r := nodetest.NewReceiver(t, nil)
+	c.Hook("bookingUnassigned", r.URL, nil)
 	way.setCut(true)
-	c.staff(http.MethodPut, "/management/scheduling/new", joining(kind, nil)).refused(http.StatusServiceUnavailable, models.CodeUnavailable)
-	c.staff(http.MethodGet, "/management/types", nil).refused(http.StatusServiceUnavailable, models.CodeUnavailable)
-	down := h.send(request{method: http.MethodGet, path: "/readyz"}).refused(http.StatusServiceUnavailable, models.CodeUnavailable)
-	assert.Equal(t, []string{"database"}, down.wrongFields())
-	h.send(request{method: http.MethodGet, path: "/healthz"}).ok()
+	c.Staff(http.MethodPut, "/management/scheduling/new", nodetest.Joining(kind, nil)).Refused(http.StatusServiceUnavailable, models.CodeUnavailable)
+	c.Staff(http.MethodGet, "/management/types", nil).Refused(http.StatusServiceUnavailable, models.CodeUnavailable)
+	down := h.Send(nodetest.Request{Method: http.MethodGet, Path: "/readyz"}).Refused(http.StatusServiceUnavailable, models.CodeUnavailable)
+	assert.Equal(t, []string{"database"}, down.WrongFields())
+	h.Send(nodetest.Request{Method: http.MethodGet, Path: "/healthz"}).OK()
 	way.setCut(false)
 	require.Eventually(t, func() bool {
-		return c.staff(http.MethodPut, "/management/scheduling/new", joining(kind, nil)).status == http.StatusOK
-	}, patience, 20*time.Millisecond)
-	r.await(1) // and who is outside is told
+		return c.Staff(http.MethodPut, "/management/scheduling/new", nodetest.Joining(kind, nil)).Status == http.StatusOK
+	}, nodetest.Patience, 20*time.Millisecond)
+	r.Await(1) // and who is outside is told
 }

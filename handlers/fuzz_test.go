@@ -1,8 +1,6 @@
 package handlers_test
 
 import (
-	"nowserving/cmd/nowserving/node"
-
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -16,6 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
@@ -26,17 +26,17 @@ type fuzzed struct {
 	fields  []string // all that the body may have
 }
 
-func (h *house) fuzzed() []fuzzed {
-	h.t.Helper()
-	doc := h.document()
-	schemas := doc.members("components.schemas")
+func fuzzedOf(h *nodetest.Node) []fuzzed {
+	h.T.Helper()
+	doc := document(h)
+	schemas := doc.Members("components.schemas")
 	var ops []fuzzed
-	for _, op := range h.operations() {
+	for _, op := range operations(h) {
 		if op.body {
-			body := answer{t: h.t, of: op.path, body: at(doc.operationsAt(op.path)[strings.ToLower(op.method)], "requestBody.content.application/json")}
-			schema := schemas[strings.TrimPrefix(body.str("schema.$ref"), "#/components/schemas/")]
-			properties, _ := at(schema, "properties").(object)
-			ops = append(ops, fuzzed{op, body.at("example"), slices.Sorted(maps.Keys(properties))})
+			body := nodetest.Response{T: h.T, Of: op.path, Body: nodetest.At(operationsAt(doc, op.path)[strings.ToLower(op.method)], "requestBody.content.application/json")}
+			schema := schemas[strings.TrimPrefix(body.Str("schema.$ref"), "#/components/schemas/")]
+			properties, _ := nodetest.At(schema, "properties").(nodetest.Object)
+			ops = append(ops, fuzzed{op, body.At("example"), slices.Sorted(maps.Keys(properties))})
 		}
 	}
 	return ops
@@ -49,36 +49,36 @@ type fuzzWorld struct {
 	known  map[string]string // by the name of the field
 }
 
-func newFuzzWorld(h *house) *fuzzWorld {
-	c := h.fill()
-	mine := h.send(request{method: http.MethodPut, path: "/customer/scheduling/new", token: c.patientToken, body: joining(c.kind, nil)}).ok()
-	c.staff(http.MethodPost, "/management/webhooks", object{"trigger": "bookingAssigned", "url": "http://127.0.0.1:9/"}).ok()
+func newFuzzWorld(h *nodetest.Node) *fuzzWorld {
+	c := fill(h)
+	mine := h.Send(nodetest.Request{Method: http.MethodPut, Path: "/customer/scheduling/new", Token: c.patientToken, Body: nodetest.Joining(c.kind, nil)}).OK()
+	c.Staff(http.MethodPost, "/management/webhooks", nodetest.Object{"trigger": "bookingAssigned", "url": "http://127.0.0.1:9/"}).OK()
 	return &fuzzWorld{c,
 		map[string]string{
-			"account key": bootstrapKey, "owner": c.member(models.RoleOwner, "+966500000012"), "customer": c.patientToken, "ticket": mine.str("result.ticketToken"),
+			"account key": nodetest.BootstrapKey, "owner": c.Member(models.RoleOwner, "+966500000012"), "customer": c.patientToken, "ticket": mine.Str("result.ticketToken"),
 		},
 		map[string]string{
 			"bookingId": c.waiting, "resourceId": c.room, "resource": c.room, "type": c.kind, "types": c.kind, "customerId": c.person, "url": "http://127.0.0.1:9/",
-			"rescheduleBookingId": c.mine, "phoneNumber": "+966500000012", "code": fixedCode, "date": day(3),
+			"rescheduleBookingId": c.mine, "phoneNumber": "+966500000012", "code": nodetest.FixedCode, "date": nodetest.Day(3),
 		},
 	}
 }
 
 // request makes a request of an operation, as somebody who may.
-func (w *fuzzWorld) request(op fuzzed, body []byte) request {
-	r := request{method: op.method, app: w.id, body: body}
+func (w *fuzzWorld) request(op fuzzed, body []byte) nodetest.Request {
+	r := nodetest.Request{Method: op.method, App: w.ID, Body: body}
 	for _, who := range []string{"account key", "customer", "owner"} {
 		if slices.Contains(op.who, who) {
-			r.token = w.tokens[who]
+			r.Token = w.tokens[who]
 			break
 		}
 	}
-	r.path = op.path
+	r.Path = op.path
 	for name, id := range map[string]string{
 		"{bookingId}": w.waiting, "{resourceId}": w.room, "{customerId}": w.person,
-		"{id}": map[bool]string{true: w.kind, false: w.id}[strings.Contains(op.path, "/types/")],
+		"{id}": map[bool]string{true: w.kind, false: w.ID}[strings.Contains(op.path, "/types/")],
 	} {
-		r.path = strings.ReplaceAll(r.path, name, id)
+		r.Path = strings.ReplaceAll(r.Path, name, id)
 	}
 	return r
 }
@@ -86,7 +86,7 @@ func (w *fuzzWorld) request(op fuzzed, body []byte) request {
 // odd are values that programs stumble over.
 var odd = []any{
 	nil, true, "", " ", "\u0000", "\u202e", "é", strings.Repeat("ن", 300), "2026-02-30", "2023-01-11", "+966500000001", "a@b.c", "-1", "0", "1e9", "%00", "../..", "'; --",
-	0, -1, 1, 1.5, 1e308, 9007199254740993, json.Number("1e999"), json.Number("99999999999999999999"), []any{}, []any{nil}, object{}, object{"": ""},
+	0, -1, 1, 1.5, 1e308, 9007199254740993, json.Number("1e999"), json.Number("99999999999999999999"), []any{}, []any{nil}, nodetest.Object{}, nodetest.Object{"": ""},
 	json.RawMessage(strings.Repeat("[", 200) + strings.Repeat("]", 200)), json.RawMessage(`"\ud800"`), json.RawMessage(`{"a":1,"a":2}`),
 }
 
@@ -103,7 +103,7 @@ func (w *fuzzWorld) twist(seed []byte, op fuzzed, example any) any {
 	_, _ = hash.Write(seed) // it never fails
 	t := twister{rand.New(rand.NewPCG(hash.Sum64(), 0)), w, strings.Count(fmt.Sprint(example), ":") + 1}
 	twisted := t.value("", example)
-	if body, ok := twisted.(object); ok && len(op.fields) > 0 && t.IntN(2) == 0 {
+	if body, ok := twisted.(nodetest.Object); ok && len(op.fields) > 0 && t.IntN(2) == 0 {
 		body[op.fields[t.IntN(len(op.fields))]] = t.odd()
 	}
 	return twisted
@@ -113,11 +113,11 @@ func (t twister) odd() any { return odd[t.IntN(len(odd))] }
 
 func (t twister) value(name string, v any) any {
 	if t.IntN(t.values*20) == 0 {
-		return []any{t.odd(), object{"id": v}, []any{v}}[t.IntN(3)]
+		return []any{t.odd(), nodetest.Object{"id": v}, []any{v}}[t.IntN(3)]
 	}
 	switch v := v.(type) {
-	case object:
-		twisted := object{}
+	case nodetest.Object:
+		twisted := nodetest.Object{}
 		for _, key := range slices.Sorted(maps.Keys(v)) {
 			if t.IntN(t.values*5) > 0 {
 				twisted[key] = t.value(key, v[key])
@@ -166,8 +166,8 @@ const worldLife = 150
 // there is a seed, or any bytes. Whatever comes, the answer says what was wrong
 // with it; it never is that something went wrong on our side.
 func FuzzBodies(f *testing.F) {
-	h := newHouse(f, embedded, func(c *node.Config) { c.WebhookAllowPrivate = true })
-	ops := h.fuzzed()
+	h := nodetest.Start(f, nodetest.Embedded, func(c *node.Config) { c.WebhookAllowPrivate = true })
+	ops := fuzzedOf(h)
 	world, asked := newFuzzWorld(h), 0
 	for i, op := range ops {
 		require.NotNil(f, op.example, op.path)
@@ -181,7 +181,7 @@ func FuzzBodies(f *testing.F) {
 		f.Add(uint16(len(body)), []byte{}, []byte(body))
 	}
 	f.Fuzz(func(t *testing.T, operation uint16, seed, body []byte) {
-		h.t = t
+		h.T = t
 		if asked++; asked%worldLife == 0 {
 			world = newFuzzWorld(h)
 		}
@@ -193,13 +193,13 @@ func FuzzBodies(f *testing.F) {
 				body = twisted
 			}
 		}
-		a, err := h.try(world.request(op, body))
+		a, err := h.Try(world.request(op, body))
 		require.NoError(t, err)
-		require.Less(t, a.status, http.StatusInternalServerError, "%s %s of %s: %s", op.method, op.path, body, a.raw)
-		if a.status != http.StatusOK {
-			assert.Equal(t, "application/problem+json", a.header.Get("Content-Type"))
-			assert.NotEmpty(t, a.str("code"))
-			assert.NotEqual(t, string(models.CodeTooManyRequests), a.str("code")) // a phone may have got its five codes
+		require.Less(t, a.Status, http.StatusInternalServerError, "%s %s of %s: %s", op.method, op.path, body, a.Raw)
+		if a.Status != http.StatusOK {
+			assert.Equal(t, "application/problem+json", a.Header.Get("Content-Type"))
+			assert.NotEmpty(t, a.Str("code"))
+			assert.NotEqual(t, string(models.CodeTooManyRequests), a.Str("code")) // a phone may have got its five codes
 		}
 	})
 }

@@ -1,8 +1,6 @@
 package handlers_test
 
 import (
-	"nowserving/cmd/nowserving/node"
-
 	"maps"
 	"net/http"
 	"slices"
@@ -12,63 +10,66 @@ import (
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
 // kindsOfAnswers are one request for each kind of answer there is.
-func (c *clinic) kindsOfAnswers() []request {
+func kindsOfAnswers(c *nodetest.Clinic) []nodetest.Request {
 	c.Handlers.ServeNothing()
-	requests := []request{
-		{method: http.MethodPost, path: "/availability/types", app: c.id, body: object{}}, // a result
-		{method: http.MethodGet, path: "/management/types", token: "guess"},               // problems …
-		{method: http.MethodGet, path: "/management/types/none", token: c.key},
-		{method: http.MethodPost, path: "/management/types", token: c.key, body: "{"},
-		{method: http.MethodPost, path: "/management/types", token: c.key, body: strings.Repeat(" ", 2<<20)},
-		{method: http.MethodGet, path: "/nowhere"},
-		{method: http.MethodDelete, path: "/availability/types"},
-		{method: http.MethodGet, path: "/management/types?a=%00"},
-		{method: http.MethodGet, path: "/nothing/panic"},
-		{method: http.MethodGet, path: "/operator/jobs/"},
-		{method: http.MethodGet, path: "/connection/websocket"},
-		{method: http.MethodOptions, path: "/customer/profile", header: map[string]string{"Origin": friend, "Access-Control-Request-Method": "GET"}},
-		{method: http.MethodGet, path: "/static/none"}, {method: http.MethodGet, path: "/static/base.css"},
+	requests := []nodetest.Request{
+		{Method: http.MethodPost, Path: "/availability/types", App: c.ID, Body: nodetest.Object{}}, // a result
+		{Method: http.MethodGet, Path: "/management/types", Token: "guess"},                        // problems …
+		{Method: http.MethodGet, Path: "/management/types/none", Token: c.Key},
+		{Method: http.MethodPost, Path: "/management/types", Token: c.Key, Body: "{"},
+		{Method: http.MethodPost, Path: "/management/types", Token: c.Key, Body: strings.Repeat(" ", 2<<20)},
+		{Method: http.MethodGet, Path: "/nowhere"},
+		{Method: http.MethodDelete, Path: "/availability/types"},
+		{Method: http.MethodGet, Path: "/management/types?a=%00"},
+		{Method: http.MethodGet, Path: "/nothing/panic"},
+		{Method: http.MethodGet, Path: "/operator/jobs/"},
+		{Method: http.MethodGet, Path: "/connection/websocket"},
+		{Method: http.MethodOptions, Path: "/customer/profile", Header: map[string]string{"Origin": nodetest.Friend, "Access-Control-Request-Method": "GET"}},
+		{Method: http.MethodGet, Path: "/static/none"}, {Method: http.MethodGet, Path: "/static/base.css"},
 	}
-	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/openapi.json", "/", "/docs", "/console", "/setup", "/join/" + c.id, "/ticket/x", "/display/x"} {
-		requests = append(requests, request{method: http.MethodGet, path: path})
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/openapi.json", "/", "/docs", "/console", "/setup", "/join/" + c.ID, "/ticket/x", "/display/x"} {
+		requests = append(requests, nodetest.Request{Method: http.MethodGet, Path: path})
 	}
 	return requests
 }
 
 func TestEveryAnswerIsLockedDown(t *testing.T) {
 	t.Parallel()
-	c := newHouse(t, embedded).newClinic()
-	for _, r := range c.kindsOfAnswers() {
-		a := c.send(r)
+	c := nodetest.Start(t, nodetest.Embedded).NewClinic()
+	for _, r := range kindsOfAnswers(c) {
+		a := c.Send(r)
 		for name, value := range map[string]string{
 			"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
 			"Cross-Origin-Opener-Policy": "same-origin", "Strict-Transport-Security": "max-age=31536000", // publicURL is https
 		} {
-			assert.Equal(t, []string{value}, a.header.Values(name), "%s: %s", a.of, name)
+			assert.Equal(t, []string{value}, a.Header.Values(name), "%s: %s", a.Of, name)
 		}
-		assert.Contains(t, a.header.Get("Permissions-Policy"), "camera=()", a.of)
-		assert.Contains(t, strings.Join(a.header.Values("Vary"), ", "), "Origin", a.of)
-		policy := a.header.Values("Content-Security-Policy")
-		require.Len(t, policy, 1, a.of)
-		assert.True(t, strings.HasPrefix(policy[0], "default-src 'none'; "), a.of)
-		assert.Contains(t, policy[0], "frame-ancestors 'none'", a.of)
-		assert.NotContains(t, policy[0], "unsafe", a.of)
-		assert.Empty(t, a.header.Get("Access-Control-Allow-Credentials"), a.of)
+		assert.Contains(t, a.Header.Get("Permissions-Policy"), "camera=()", a.Of)
+		assert.Contains(t, strings.Join(a.Header.Values("Vary"), ", "), "Origin", a.Of)
+		policy := a.Header.Values("Content-Security-Policy")
+		require.Len(t, policy, 1, a.Of)
+		assert.True(t, strings.HasPrefix(policy[0], "default-src 'none'; "), a.Of)
+		assert.Contains(t, policy[0], "frame-ancestors 'none'", a.Of)
+		assert.NotContains(t, policy[0], "unsafe", a.Of)
+		assert.Empty(t, a.Header.Get("Access-Control-Allow-Credentials"), a.Of)
 	}
 }
 
 func TestTLSIsAskedForWhereItIsSpoken(t *testing.T) {
 	t.Parallel()
 	plain := func(c *node.Config) { c.PublicURL = "http://clinic.example" }
-	hsts := func(h *house, proto string) string {
-		return h.send(request{method: http.MethodGet, path: "/healthz", header: map[string]string{"X-Forwarded-Proto": proto}}).header.Get("Strict-Transport-Security")
+	hsts := func(h *nodetest.Node, proto string) string {
+		return h.Send(nodetest.Request{Method: http.MethodGet, Path: "/healthz", Header: map[string]string{"X-Forwarded-Proto": proto}}).Header.Get("Strict-Transport-Security")
 	}
-	h := newHouse(t, embedded, plain)
+	h := nodetest.Start(t, nodetest.Embedded, plain)
 	assert.Empty(t, hsts(h, "https"), "anybody may say so")
-	h = newHouse(t, embedded, plain, func(c *node.Config) { c.TrustedProxies = []string{"127.0.0.1", "::1"} })
+	h = nodetest.Start(t, nodetest.Embedded, plain, func(c *node.Config) { c.TrustedProxies = []string{"127.0.0.1", "::1"} })
 	assert.NotEmpty(t, hsts(h, "https"))
 	assert.Empty(t, hsts(h, "http"))
 }
@@ -80,61 +81,61 @@ const (
 )
 
 // newClinicOf makes an organization whose pages are of some origins.
-func (h *house) newClinicOf(origins ...string) *clinic {
-	h.t.Helper()
-	c := &clinic{house: h}
-	c.id = h.send(request{method: http.MethodPost, path: "/management/organizations", token: bootstrapKey, body: object{
+func newClinicOf(h *nodetest.Node, origins ...string) *nodetest.Clinic {
+	h.T.Helper()
+	c := &nodetest.Clinic{Node: h}
+	c.ID = h.Send(nodetest.Request{Method: http.MethodPost, Path: "/management/organizations", Token: nodetest.BootstrapKey, Body: nodetest.Object{
 		"name": "Al Noor", "timezone": "Asia/Riyadh", "allowedOrigins": origins,
-	}}).ok().str("result.id")
-	c.key = h.send(request{method: http.MethodPost, path: "/management/apiKeys", token: bootstrapKey, app: c.id, body: object{"name": "desk"}}).ok().str("result.key")
+	}}).OK().Str("result.id")
+	c.Key = h.Send(nodetest.Request{Method: http.MethodPost, Path: "/management/apiKeys", Token: nodetest.BootstrapKey, App: c.ID, Body: nodetest.Object{"name": "desk"}}).OK().Str("result.key")
 	return c
 }
 
 func TestPagesCallForTheOrganizationThatLetsThem(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		mine, other := h.newClinicOf(widget, hybrid), h.newClinicOf(another)
-		shared := func(r request, origin string) string {
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		mine, other := newClinicOf(h, widget, hybrid), newClinicOf(h, another)
+		shared := func(r nodetest.Request, origin string) string {
 			t.Helper()
-			r.header = maps.Clone(r.header)
-			if r.header == nil {
-				r.header = map[string]string{}
+			r.Header = maps.Clone(r.Header)
+			if r.Header == nil {
+				r.Header = map[string]string{}
 			}
-			r.header["Origin"] = origin
-			a := h.send(r)
-			assert.Empty(t, a.header.Get("Access-Control-Allow-Credentials"))
-			allowed := a.header.Get("Access-Control-Allow-Origin")
+			r.Header["Origin"] = origin
+			a := h.Send(r)
+			assert.Empty(t, a.Header.Get("Access-Control-Allow-Credentials"))
+			allowed := a.Header.Get("Access-Control-Allow-Origin")
 			if allowed != "" {
 				for _, name := range []string{"X-Request-Id", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Idempotency-Replayed"} {
-					if a.status != http.StatusNoContent {
-						assert.Contains(t, a.header.Get("Access-Control-Expose-Headers"), name)
+					if a.Status != http.StatusNoContent {
+						assert.Contains(t, a.Header.Get("Access-Control-Expose-Headers"), name)
 					}
 				}
 			}
 			return allowed
 		}
-		public := func(app string) request {
-			return request{method: http.MethodPost, path: "/availability/types", app: app, body: object{}}
+		public := func(app string) nodetest.Request {
+			return nodetest.Request{Method: http.MethodPost, Path: "/availability/types", App: app, Body: nodetest.Object{}}
 		}
-		with := func(token string) request {
-			return request{method: http.MethodGet, path: "/management/types", token: token}
+		with := func(token string) nodetest.Request {
+			return nodetest.Request{Method: http.MethodGet, Path: "/management/types", Token: token}
 		}
-		assert.Equal(t, widget, shared(public(mine.id), widget))
-		assert.Equal(t, widget, shared(with(mine.key), widget))
-		assert.Equal(t, hybrid, shared(with(mine.key), hybrid))
-		assert.Empty(t, shared(public(other.id), hybrid))
-		assert.Empty(t, shared(public(other.id), widget))
-		assert.Empty(t, shared(with(other.key), widget))
-		assert.Empty(t, shared(public(mine.id), "https://stranger.example"))
-		assert.Empty(t, shared(public(mine.id), "null"))
-		assert.Equal(t, friend, shared(public(mine.id), friend), "the setting is for all")
+		assert.Equal(t, widget, shared(public(mine.ID), widget))
+		assert.Equal(t, widget, shared(with(mine.Key), widget))
+		assert.Equal(t, hybrid, shared(with(mine.Key), hybrid))
+		assert.Empty(t, shared(public(other.ID), hybrid))
+		assert.Empty(t, shared(public(other.ID), widget))
+		assert.Empty(t, shared(with(other.Key), widget))
+		assert.Empty(t, shared(public(mine.ID), "https://stranger.example"))
+		assert.Empty(t, shared(public(mine.ID), "null"))
+		assert.Equal(t, nodetest.Friend, shared(public(mine.ID), nodetest.Friend), "the setting is for all")
 
 		// A page has to see that its token is over, whose it was or not.
 		assert.Equal(t, widget, shared(with("guess"), widget))
 		assert.Empty(t, shared(with("guess"), "https://stranger.example"))
 
-		preflight := request{method: http.MethodOptions, path: "/customer/profile", header: map[string]string{"Access-Control-Request-Method": "PUT"}}
-		for _, origin := range []string{widget, another, friend, hybrid} {
+		preflight := nodetest.Request{Method: http.MethodOptions, Path: "/customer/profile", Header: map[string]string{"Access-Control-Request-Method": "PUT"}}
+		for _, origin := range []string{widget, another, nodetest.Friend, hybrid} {
 			assert.Equal(t, origin, shared(preflight, origin))
 		}
 		for _, origin := range []string{"https://stranger.example", "null", "http://widget.example", widget + ":8443", strings.Repeat("x", 5000)} {
@@ -160,16 +161,16 @@ func TestPagesCallForTheOrganizationThatLetsThem(t *testing.T) {
 			origin, token  string
 			status, closed int
 		}{
-			{widget, mine.key, http.StatusSwitchingProtocols, 0},
-			{friend, mine.key, http.StatusSwitchingProtocols, 0},
-			{hybrid, mine.key, http.StatusSwitchingProtocols, 0},
-			{hybrid, other.key, http.StatusSwitchingProtocols, 3503},
-			{"ionic://localhost", mine.key, http.StatusForbidden, 0},
-			{"null", mine.key, http.StatusForbidden, 0},
-			{"file://", mine.key, http.StatusForbidden, 0},
-			{widget, other.key, http.StatusSwitchingProtocols, 3503},
-			{widget, bootstrapKey, http.StatusSwitchingProtocols, 3503},
-			{"https://stranger.example", mine.key, http.StatusForbidden, 0},
+			{widget, mine.Key, http.StatusSwitchingProtocols, 0},
+			{nodetest.Friend, mine.Key, http.StatusSwitchingProtocols, 0},
+			{hybrid, mine.Key, http.StatusSwitchingProtocols, 0},
+			{hybrid, other.Key, http.StatusSwitchingProtocols, 3503},
+			{"ionic://localhost", mine.Key, http.StatusForbidden, 0},
+			{"null", mine.Key, http.StatusForbidden, 0},
+			{"file://", mine.Key, http.StatusForbidden, 0},
+			{widget, other.Key, http.StatusSwitchingProtocols, 3503},
+			{widget, nodetest.BootstrapKey, http.StatusSwitchingProtocols, 3503},
+			{"https://stranger.example", mine.Key, http.StatusForbidden, 0},
 		} {
 			status, closed := live(try.origin, try.token)
 			assert.Equal(t, [2]int{try.status, try.closed}, [2]int{status, closed}, "%v", try)
@@ -179,16 +180,16 @@ func TestPagesCallForTheOrganizationThatLetsThem(t *testing.T) {
 
 func TestTheWidgetIsFramedByItsOwnPages(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		mine, other := h.newClinicOf(widget, "http://localhost:3000"), h.newClinic()
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		mine, other := newClinicOf(h, widget, "http://localhost:3000"), h.NewClinic()
 		framers := func(path string) []string {
-			a := h.send(request{method: http.MethodGet, path: path}).ok()
-			_, list, _ := strings.Cut(a.header.Get("Content-Security-Policy"), "frame-ancestors ")
-			assert.Equal(t, list == "'none'", a.header.Get("X-Frame-Options") == "DENY", path)
+			a := h.Send(nodetest.Request{Method: http.MethodGet, Path: path}).OK()
+			_, list, _ := strings.Cut(a.Header.Get("Content-Security-Policy"), "frame-ancestors ")
+			assert.Equal(t, list == "'none'", a.Header.Get("X-Frame-Options") == "DENY", path)
 			return slices.Sorted(slices.Values(strings.Fields(list)))
 		}
-		assert.Equal(t, []string{"http://localhost:3000", widget}, framers("/join/"+mine.id))
-		for _, path := range []string{"/join/" + other.id, "/join/none", "/console", "/docs", "/setup", "/", "/ticket/" + mine.id, "/display/" + mine.id} {
+		assert.Equal(t, []string{"http://localhost:3000", widget}, framers("/join/"+mine.ID))
+		for _, path := range []string{"/join/" + other.ID, "/join/none", "/console", "/docs", "/setup", "/", "/ticket/" + mine.ID, "/display/" + mine.ID} {
 			assert.Equal(t, []string{"'none'"}, framers(path), path)
 		}
 	})

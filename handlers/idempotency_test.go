@@ -1,8 +1,6 @@
 package handlers_test
 
 import (
-	"nowserving/cmd/nowserving/node"
-
 	"context"
 	"errors"
 	"net/http"
@@ -17,65 +15,60 @@ import (
 	"gorm.io/gorm"
 
 	"nowserving/booking/store"
+	"nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
-// once makes a request with an idempotency key.
-func (h *house) once(key string, r request) answer {
-	h.t.Helper()
-	r.header = map[string]string{"Idempotency-Key": key}
-	return h.send(r)
-}
+func replayed(a nodetest.Response) bool { return a.Header.Get("Idempotency-Replayed") == "true" }
 
-func (a answer) replayed() bool { return a.header.Get("Idempotency-Replayed") == "true" }
-
-func (c *clinic) joinRequest(typeID string) request {
-	return request{method: http.MethodPut, path: "/management/scheduling/new", token: c.key, body: joining(typeID, nil)}
+func joinRequest(c *nodetest.Clinic, typeID string) nodetest.Request {
+	return nodetest.Request{Method: http.MethodPut, Path: "/management/scheduling/new", Token: c.Key, Body: nodetest.Joining(typeID, nil)}
 }
 
 func TestARepeatedRequestIsCarriedOutOnce(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		typeID := c.serve(c.newType(nil))
-		join := c.joinRequest(typeID)
-		first := c.once("a", join).ok()
-		assert.False(t, first.replayed())
-		again := c.once("a", join).ok()
-		assert.True(t, again.replayed())
-		assert.Equal(t, string(first.raw), string(again.raw))
-		assert.Equal(t, first.header.Get("Content-Type"), again.header.Get("Content-Type"))
-		assert.NotEqual(t, first.header.Get("X-Request-Id"), again.header.Get("X-Request-Id"))
-		assert.Equal(t, 1, scalar[int](h, "SELECT count(*) FROM bookings"))
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		typeID := c.Serve(c.NewType(nil))
+		join := joinRequest(c, typeID)
+		first := nodetest.Once(c.Node, "a", join).OK()
+		assert.False(t, replayed(first))
+		again := nodetest.Once(c.Node, "a", join).OK()
+		assert.True(t, replayed(again))
+		assert.Equal(t, string(first.Raw), string(again.Raw))
+		assert.Equal(t, first.Header.Get("Content-Type"), again.Header.Get("Content-Type"))
+		assert.NotEqual(t, first.Header.Get("X-Request-Id"), again.Header.Get("X-Request-Id"))
+		assert.Equal(t, 1, nodetest.Scalar[int](h, "SELECT count(*) FROM bookings"))
 
 		// The key stands for that request alone.
 		other := join
-		other.body = joining(typeID, object{"info": "other"})
-		c.once("a", other).refused(http.StatusUnprocessableEntity, models.CodeRequestMismatch)
-		c.once("a", request{method: http.MethodPost, path: "/management/queue/next", token: c.key, body: object{"resourceId": "x"}}).
-			refused(http.StatusUnprocessableEntity, models.CodeRequestMismatch)
+		other.Body = nodetest.Joining(typeID, nodetest.Object{"info": "other"})
+		nodetest.Once(c.Node, "a", other).Refused(http.StatusUnprocessableEntity, models.CodeRequestMismatch)
+		nodetest.Once(c.Node, "a", nodetest.Request{Method: http.MethodPost, Path: "/management/queue/next", Token: c.Key, Body: nodetest.Object{"resourceId": "x"}}).
+			Refused(http.StatusUnprocessableEntity, models.CodeRequestMismatch)
 		// And for who sent it.
 		by := join
-		by.token, by.app = bootstrapKey, c.id
-		assert.False(t, c.once("a", by).ok().replayed())
-		elsewhere := h.newClinic()
-		theirs := elsewhere.joinRequest(elsewhere.serve(elsewhere.newType(nil)))
-		assert.False(t, h.once("a", theirs).ok().replayed())
-		theirs.token, theirs.app = bootstrapKey, elsewhere.id
-		assert.False(t, h.once("a", theirs).ok().replayed())
-		assert.False(t, c.once("b", join).ok().replayed())
-		assert.Equal(t, 5, scalar[int](h, "SELECT count(*) FROM bookings"))
+		by.Token, by.App = nodetest.BootstrapKey, c.ID
+		assert.False(t, replayed(nodetest.Once(c.Node, "a", by).OK()))
+		elsewhere := h.NewClinic()
+		theirs := joinRequest(elsewhere, elsewhere.Serve(elsewhere.NewType(nil)))
+		assert.False(t, replayed(nodetest.Once(h, "a", theirs).OK()))
+		theirs.Token, theirs.App = nodetest.BootstrapKey, elsewhere.ID
+		assert.False(t, replayed(nodetest.Once(h, "a", theirs).OK()))
+		assert.False(t, replayed(nodetest.Once(c.Node, "b", join).OK()))
+		assert.Equal(t, 5, nodetest.Scalar[int](h, "SELECT count(*) FROM bookings"))
 
 		// What the account does has no organization.
-		found := request{method: http.MethodPost, path: "/management/organizations", token: bootstrapKey, body: object{"name": "New", "timezone": "UTC"}}
-		made := h.once("o", found).ok()
-		assert.Equal(t, made.str("result.id"), h.once("o", found).ok().str("result.id"))
+		found := nodetest.Request{Method: http.MethodPost, Path: "/management/organizations", Token: nodetest.BootstrapKey, Body: nodetest.Object{"name": "New", "timezone": "UTC"}}
+		made := nodetest.Once(h, "o", found).OK()
+		assert.Equal(t, made.Str("result.id"), nodetest.Once(h, "o", found).OK().Str("result.id"))
 
 		// A secret that is shown once is shown again to the same question, and
 		// lies sealed until then.
-		newKey := request{method: http.MethodPost, path: "/management/apiKeys", token: c.key, body: object{"name": "till"}}
-		secret := c.once("k", newKey).ok().str("result.key")
-		assert.Equal(t, secret, c.once("k", newKey).ok().str("result.key"))
+		newKey := nodetest.Request{Method: http.MethodPost, Path: "/management/apiKeys", Token: c.Key, Body: nodetest.Object{"name": "till"}}
+		secret := nodetest.Once(c.Node, "k", newKey).OK().Str("result.key")
+		assert.Equal(t, secret, nodetest.Once(c.Node, "k", newKey).OK().Str("result.key"))
 		for _, body := range column(h, "SELECT body FROM idempotency_keys") {
 			assert.NotContains(t, body, secret)
 			assert.NotContains(t, body, "result")
@@ -84,94 +77,94 @@ func TestARepeatedRequestIsCarriedOutOnce(t *testing.T) {
 }
 
 // column reads the texts of a column.
-func column(h *house, sql string) []string {
-	h.t.Helper()
+func column(h *nodetest.Node, sql string) []string {
+	h.T.Helper()
 	var texts []string
-	require.NoError(h.t, h.Store.Read(context.Background()).Raw(sql).Scan(&texts).Error)
+	require.NoError(h.T, h.Store.Read(context.Background()).Raw(sql).Scan(&texts).Error)
 	return texts
 }
 
 func TestAThousandRequestsWithOneKeyMakeOneBooking(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		join := c.joinRequest(c.serve(c.newType(nil)))
-		join.header = map[string]string{"Idempotency-Key": "storm"}
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		join := joinRequest(c, c.Serve(c.NewType(nil)))
+		join.Header = map[string]string{"Idempotency-Key": "storm"}
 		var mu sync.Mutex
 		bodies := map[string]int{}
 		var crowd sync.WaitGroup
 		for range 50 {
 			crowd.Go(func() {
 				for range 20 {
-					a, err := h.try(join)
+					a, err := h.Try(join)
 					if !assert.NoError(t, err) {
 						return
 					}
-					if a.status == http.StatusConflict {
-						assert.Equal(t, string(models.CodeRequestRunning), a.str("code"))
-						assert.Equal(t, "1", a.header.Get("Retry-After"))
+					if a.Status == http.StatusConflict {
+						assert.Equal(t, string(models.CodeRequestRunning), a.Str("code"))
+						assert.Equal(t, "1", a.Header.Get("Retry-After"))
 						continue
 					}
 					mu.Lock()
-					bodies[string(a.raw)]++
+					bodies[string(a.Raw)]++
 					mu.Unlock()
 				}
 			})
 		}
 		crowd.Wait()
 		assert.Len(t, bodies, 1)
-		assert.Equal(t, 1, scalar[int](h, "SELECT count(*) FROM bookings"))
+		assert.Equal(t, 1, nodetest.Scalar[int](h, "SELECT count(*) FROM bookings"))
 	})
 }
 
 func TestWhichAnswersAreKept(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		typeID := c.newType(nil)
-		room := c.newResource(nil, typeID)
-		next := request{method: http.MethodPost, path: "/management/queue/next", token: c.key, body: object{"resourceId": room}}
-		empty := c.once("empty", next).refused(http.StatusNotFound, models.CodeQueueEmpty)
-		booking := c.join(typeID, nil).str("id")
-		again := c.once("empty", next)
-		require.Equal(t, http.StatusNotFound, again.status)
-		assert.Equal(t, empty.raw, again.raw)
-		assert.Equal(t, "application/problem+json", again.header.Get("Content-Type"))
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		typeID := c.NewType(nil)
+		room := c.NewResource(nil, typeID)
+		next := nodetest.Request{Method: http.MethodPost, Path: "/management/queue/next", Token: c.Key, Body: nodetest.Object{"resourceId": room}}
+		empty := nodetest.Once(c.Node, "empty", next).Refused(http.StatusNotFound, models.CodeQueueEmpty)
+		booking := c.Join(typeID, nil).Str("id")
+		again := nodetest.Once(c.Node, "empty", next)
+		require.Equal(t, http.StatusNotFound, again.Status)
+		assert.Equal(t, empty.Raw, again.Raw)
+		assert.Equal(t, "application/problem+json", again.Header.Get("Content-Type"))
 
-		broken := c.joinRequest("")
-		broken.body = object{"type": 7}
-		c.once("broken", broken).refused(http.StatusUnprocessableEntity, models.CodeInvalid)
-		assert.True(t, c.once("broken", broken).replayed())
+		broken := joinRequest(c, "")
+		broken.Body = nodetest.Object{"type": 7}
+		nodetest.Once(c.Node, "broken", broken).Refused(http.StatusUnprocessableEntity, models.CodeInvalid)
+		assert.True(t, replayed(nodetest.Once(c.Node, "broken", broken)))
 
-		c.once("next", next).ok()
-		recall := request{method: http.MethodPost, path: "/management/bookings/recall", token: c.key, body: object{"bookingId": booking}}
-		early := c.once("recall", recall).refused(http.StatusConflict, models.CodeRecallTooSoon)
-		later := c.once("recall", recall)
-		assert.True(t, later.replayed())
-		assert.Equal(t, early.header.Get("Retry-After"), later.header.Get("Retry-After"))
+		nodetest.Once(c.Node, "next", next).OK()
+		recall := nodetest.Request{Method: http.MethodPost, Path: "/management/bookings/recall", Token: c.Key, Body: nodetest.Object{"bookingId": booking}}
+		early := nodetest.Once(c.Node, "recall", recall).Refused(http.StatusConflict, models.CodeRecallTooSoon)
+		later := nodetest.Once(c.Node, "recall", recall)
+		assert.True(t, replayed(later))
+		assert.Equal(t, early.Header.Get("Retry-After"), later.Header.Get("Retry-After"))
 
 		// Who may do it next time need not be answered as before.
-		provider := c.member(models.RoleProvider, "+966500000321")
-		next.token = provider
-		c.once("mine", next).refused(http.StatusForbidden, models.CodeForbidden)
-		assert.Zero(t, scalar[int](h, "SELECT count(*) FROM idempotency_keys WHERE idempotency_key = 'mine'"))
+		provider := c.Member(models.RoleProvider, "+966500000321")
+		next.Token = provider
+		nodetest.Once(c.Node, "mine", next).Refused(http.StatusForbidden, models.CodeForbidden)
+		assert.Zero(t, nodetest.Scalar[int](h, "SELECT count(*) FROM idempotency_keys WHERE idempotency_key = 'mine'"))
 
 		// Nor who met a fault.
-		h.alter("ALTER TABLE bookings RENAME TO mislaid")
-		join := c.joinRequest(typeID)
-		assert.GreaterOrEqual(t, c.once("fault", join).status, http.StatusInternalServerError)
-		h.alter("ALTER TABLE mislaid RENAME TO bookings")
-		assert.False(t, c.once("fault", join).ok().replayed())
+		h.Alter("ALTER TABLE bookings RENAME TO mislaid")
+		join := joinRequest(c, typeID)
+		assert.GreaterOrEqual(t, nodetest.Once(c.Node, "fault", join).Status, http.StatusInternalServerError)
+		h.Alter("ALTER TABLE mislaid RENAME TO bookings")
+		assert.False(t, replayed(nodetest.Once(c.Node, "fault", join).OK()))
 
 		for name, key := range map[string]string{"too long": strings.Repeat("k", 256), "unprintable": "a\tb", "not ASCII": "\u00e4"} {
-			assert.Equal(t, idempotencyHeader, c.once(key, join).refused(http.StatusUnprocessableEntity, models.CodeInvalid).str("errors.0.field"), name)
+			assert.Equal(t, idempotencyHeader, nodetest.Once(c.Node, key, join).Refused(http.StatusUnprocessableEntity, models.CodeInvalid).Str("errors.0.field"), name)
 		}
-		c.once(strings.Repeat("k", 255), join).ok()
+		nodetest.Once(c.Node, strings.Repeat("k", 255), join).OK()
 
 		// Signing in is not repeated but done again, and so is what changes nothing.
-		ask := request{method: http.MethodPost, path: "/auth/otp/request", app: c.id, body: object{"method": "sms", "phoneNumber": "+966500000322"}}
-		c.once("sign-in", ask).ok()
-		assert.False(t, c.once("sign-in", ask).ok().replayed())
+		ask := nodetest.Request{Method: http.MethodPost, Path: "/auth/otp/request", App: c.ID, Body: nodetest.Object{"method": "sms", "phoneNumber": "+966500000322"}}
+		nodetest.Once(c.Node, "sign-in", ask).OK()
+		assert.False(t, replayed(nodetest.Once(c.Node, "sign-in", ask).OK()))
 	})
 }
 
@@ -179,26 +172,26 @@ const idempotencyHeader = "Idempotency-Key"
 
 func TestARequestThatWasCutShort(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		join := c.joinRequest(c.serve(c.newType(nil)))
-		booking := c.once("cut", join).ok().str("id")
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		join := joinRequest(c, c.Serve(c.NewType(nil)))
+		booking := nodetest.Once(c.Node, "cut", join).OK().Str("id")
 
 		// As if its process had ended after the commit.
-		h.exec("UPDATE idempotency_keys SET state = 'committed', status = 0, header = '', body = ''")
-		c.once("cut", join).refused(http.StatusConflict, models.CodeRequestRunning)
-		h.age("cut", 31*time.Second)
-		lost := c.once("cut", join).refused(http.StatusConflict, models.CodeAnswerLost)
-		assert.Contains(t, lost.str("detail"), booking)
-		assert.Equal(t, 1, scalar[int](h, "SELECT count(*) FROM bookings"))
+		h.Exec("UPDATE idempotency_keys SET state = 'committed', status = 0, header = '', body = ''")
+		nodetest.Once(c.Node, "cut", join).Refused(http.StatusConflict, models.CodeRequestRunning)
+		age(h, "cut", 31*time.Second)
+		lost := nodetest.Once(c.Node, "cut", join).Refused(http.StatusConflict, models.CodeAnswerLost)
+		assert.Contains(t, lost.Str("detail"), booking)
+		assert.Equal(t, 1, nodetest.Scalar[int](h, "SELECT count(*) FROM bookings"))
 
 		// Before it.
-		h.exec("UPDATE idempotency_keys SET state = 'running', booking_id = ''")
-		assert.False(t, c.once("cut", join).ok().replayed())
-		assert.True(t, c.once("cut", join).ok().replayed())
-		h.exec("UPDATE idempotency_keys SET state = 'running', booking_id = ''")
-		assert.Equal(t, "1", c.once("cut", join).refused(http.StatusConflict, models.CodeRequestRunning).header.Get("Retry-After"))
-		assert.Equal(t, 2, scalar[int](h, "SELECT count(*) FROM bookings"))
+		h.Exec("UPDATE idempotency_keys SET state = 'running', booking_id = ''")
+		assert.False(t, replayed(nodetest.Once(c.Node, "cut", join).OK()))
+		assert.True(t, replayed(nodetest.Once(c.Node, "cut", join).OK()))
+		h.Exec("UPDATE idempotency_keys SET state = 'running', booking_id = ''")
+		assert.Equal(t, "1", nodetest.Once(c.Node, "cut", join).Refused(http.StatusConflict, models.CodeRequestRunning).Header.Get("Retry-After"))
+		assert.Equal(t, 2, nodetest.Scalar[int](h, "SELECT count(*) FROM bookings"))
 	})
 }
 
@@ -206,11 +199,11 @@ func TestARequestThatWasCutShort(t *testing.T) {
 // was carried out; one that failed before is carried out at once.
 func TestARequestThatFailedAfterItsCommit(t *testing.T) {
 	t.Parallel()
-	for _, b := range []backend{embedded, postgres} {
+	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			var after, before atomic.Bool
-			h := newHouse(t, b, func(c *node.Config) {
+			h := nodetest.Start(t, b, func(c *node.Config) {
 				c.Adjust.Store = func(s *store.Store) {
 					on := s.Read(context.Background()).Callback()
 					require.NoError(t, on.Query().Before("gorm:query").Register("test:fail", func(db *gorm.DB) {
@@ -227,42 +220,42 @@ func TestARequestThatFailedAfterItsCommit(t *testing.T) {
 					}))
 				}
 			})
-			c := h.newClinic()
-			join := c.joinRequest(c.serve(c.newType(nil)))
+			c := h.NewClinic()
+			join := joinRequest(c, c.Serve(c.NewType(nil)))
 
 			before.Store(true)
-			c.once("before", join).refused(http.StatusInternalServerError, models.CodeInternal)
+			nodetest.Once(c.Node, "before", join).Refused(http.StatusInternalServerError, models.CodeInternal)
 			before.Store(false)
-			assert.Zero(t, scalar[int](h, "SELECT count(*) FROM bookings"))
-			assert.False(t, c.once("before", join).ok().replayed())
+			assert.Zero(t, nodetest.Scalar[int](h, "SELECT count(*) FROM bookings"))
+			assert.False(t, replayed(nodetest.Once(c.Node, "before", join).OK()))
 
 			after.Store(true)
-			assert.False(t, c.once("after", join).ok().replayed(), "what is committed is answered")
+			assert.False(t, replayed(nodetest.Once(c.Node, "after", join).OK()), "what is committed is answered")
 			after.Store(false)
-			require.Equal(t, 2, scalar[int](h, "SELECT count(*) FROM bookings"))
-			assert.True(t, c.once("after", join).ok().replayed())
-			assert.Equal(t, 2, scalar[int](h, "SELECT count(*) FROM bookings"))
+			require.Equal(t, 2, nodetest.Scalar[int](h, "SELECT count(*) FROM bookings"))
+			assert.True(t, replayed(nodetest.Once(c.Node, "after", join).OK()))
+			assert.Equal(t, 2, nodetest.Scalar[int](h, "SELECT count(*) FROM bookings"))
 			other := join
-			other.body = joining("other", nil)
-			c.once("after", other).refused(http.StatusUnprocessableEntity, models.CodeRequestMismatch)
-			h.age("after", 25*time.Hour)
-			assert.False(t, c.once("after", join).ok().replayed())
-			assert.True(t, c.once("after", join).ok().replayed())
+			other.Body = nodetest.Joining("other", nil)
+			nodetest.Once(c.Node, "after", other).Refused(http.StatusUnprocessableEntity, models.CodeRequestMismatch)
+			age(h, "after", 25*time.Hour)
+			assert.False(t, replayed(nodetest.Once(c.Node, "after", join).OK()))
+			assert.True(t, replayed(nodetest.Once(c.Node, "after", join).OK()))
 		})
 	}
 }
 
 // age moves a request into the past.
-func (h *house) age(key string, by time.Duration) {
-	h.t.Helper()
+func age(h *nodetest.Node, key string, by time.Duration) {
+	h.T.Helper()
 	now, err := h.Store.Now(context.Background())
-	require.NoError(h.t, err)
-	h.exec("UPDATE idempotency_keys SET created_at = ? WHERE idempotency_key = ?", now.Add(-by), key)
+	require.NoError(h.T, err)
+	h.Exec("UPDATE idempotency_keys SET created_at = ? WHERE idempotency_key = ?", now.Add(-by), key)
 }
 
 func TestOnlyTheLastToClaimARequestCommits(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		ctx := context.Background()
 		request := store.Request{OrganizationID: "o", Subject: "s", Key: "slow", Hash: "h"}
 		slow, _, err := h.Store.Claim(ctx, request)
@@ -271,7 +264,7 @@ func TestOnlyTheLastToClaimARequestCommits(t *testing.T) {
 		require.NoError(t, err)
 		require.Nil(t, none)
 		require.False(t, earlier.Lost)
-		h.age("slow", 31*time.Second)
+		age(h, "slow", 31*time.Second)
 		quick, _, err := h.Store.Claim(ctx, request)
 		require.NoError(t, err)
 		require.NotNil(t, quick)
@@ -296,18 +289,18 @@ func TestOnlyTheLastToClaimARequestCommits(t *testing.T) {
 
 func TestRequestsAreForgottenAfterADay(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		join := c.joinRequest(c.serve(c.newType(nil)))
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		join := joinRequest(c, c.Serve(c.NewType(nil)))
 		for _, key := range []string{"old", "young", "again"} {
-			c.once(key, join).ok()
+			nodetest.Once(c.Node, key, join).OK()
 		}
-		h.age("old", 25*time.Hour)
-		h.age("again", 25*time.Hour)
-		h.age("young", 23*time.Hour)
-		assert.False(t, c.once("again", join).ok().replayed())
+		age(h, "old", 25*time.Hour)
+		age(h, "again", 25*time.Hour)
+		age(h, "young", 23*time.Hour)
+		assert.False(t, replayed(nodetest.Once(c.Node, "again", join).OK()))
 		require.NoError(t, h.Notify.Tidy(context.Background()))
 		assert.ElementsMatch(t, []string{"young", "again"}, column(h, "SELECT idempotency_key FROM idempotency_keys"))
-		assert.True(t, c.once("young", join).ok().replayed())
+		assert.True(t, replayed(nodetest.Once(c.Node, "young", join).OK()))
 	})
 }

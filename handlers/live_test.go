@@ -2,147 +2,99 @@ package handlers_test
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
-	"strings"
 	"testing"
-	"time"
 
-	"github.com/centrifugal/centrifuge-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"nowserving/booking/store"
+	"nowserving/cmd/nowserving/node/nodetest"
 )
-
-// watch subscribes to a channel and returns the snapshot, or the error.
-func (h *house) watch(token, channel string) (snapshot any, published <-chan any, err error) {
-	h.t.Helper()
-	client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket", centrifuge.Config{Token: token})
-	h.t.Cleanup(client.Close)
-	require.NoError(h.t, client.Connect())
-	sub, err := client.NewSubscription(channel)
-	require.NoError(h.t, err)
-	got, refused, events := make(chan any, 1), make(chan error, 1), make(chan any, 64)
-	parse := func(data []byte) any {
-		var v any
-		assert.NoError(h.t, json.Unmarshal(data, &v))
-		return v
-	}
-	sub.OnSubscribed(func(e centrifuge.SubscribedEvent) { got <- parse(e.Data) })
-	sub.OnUnsubscribed(func(e centrifuge.UnsubscribedEvent) { refused <- errors.New(e.Reason) })
-	sub.OnPublication(func(e centrifuge.PublicationEvent) { events <- parse(e.Data) })
-	require.NoError(h.t, sub.Subscribe())
-	select {
-	case snapshot := <-got:
-		return snapshot, events, nil
-	case err := <-refused:
-		return nil, nil, err
-	case <-time.After(patience):
-		h.t.Fatal("no answer to a subscription")
-		return nil, nil, nil
-	}
-}
-
-// nextOf waits for a publication of a type.
-func nextOf(t *testing.T, published <-chan any, kind string) any {
-	t.Helper()
-	deadline := time.After(patience)
-	for {
-		select {
-		case p := <-published:
-			if at(p, "type") == kind {
-				return p
-			}
-		case <-deadline:
-			t.Fatalf("%s was not published", kind)
-		}
-	}
-}
 
 func TestLiveShowsWhatHTTPShows(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		kind := c.newType(nil)
-		room := c.newResource(object{"name": "Room 1", "name_translations": object{"ar": "غرفة ١"}}, kind)
-		ahead, mine := c.join(kind, nil), c.join(kind, nil)
-		id := mine.str("id")
-		screen := c.staff(http.MethodPost, "/management/displays", object{"name": "Hall"}).ok()
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kind := c.NewType(nil)
+		room := c.NewResource(nodetest.Object{"name": "Room 1", "name_translations": nodetest.Object{"ar": "غرفة ١"}}, kind)
+		ahead, mine := c.Join(kind, nil), c.Join(kind, nil)
+		id := mine.Str("id")
+		screen := c.Staff(http.MethodPost, "/management/displays", nodetest.Object{"name": "Hall"}).OK()
 
-		snapshot, booking, err := h.watch(mine.str("ticketToken"), "booking:"+id)
+		snapshot, booking, err := h.Watch(mine.Str("ticketToken"), "booking:"+id)
 		require.NoError(t, err)
-		assert.Equal(t, "SNAPSHOT", at(snapshot, "type"))
-		shown := h.send(request{method: http.MethodGet, path: "/customer/bookings/" + id, token: mine.str("ticketToken")}).ok()
-		assert.Equal(t, shown.at("result"), at(snapshot, "booking"))
-		assert.EqualValues(t, 2, at(snapshot, "booking.queuePosition"))
+		assert.Equal(t, "SNAPSHOT", nodetest.At(snapshot, "type"))
+		shown := h.Send(nodetest.Request{Method: http.MethodGet, Path: "/customer/bookings/" + id, Token: mine.Str("ticketToken")}).OK()
+		assert.Equal(t, shown.At("result"), nodetest.At(snapshot, "booking"))
+		assert.EqualValues(t, 2, nodetest.At(snapshot, "booking.queuePosition"))
 
-		snapshot, queue, err := h.watch(c.key, "queue:"+room)
+		snapshot, queue, err := h.Watch(c.Key, "queue:"+room)
 		require.NoError(t, err)
-		assert.Equal(t, room, at(snapshot, "resourceId"))
-		assert.Equal(t, false, at(snapshot, "paused"))
-		assert.EqualValues(t, 2, at(snapshot, "total"))
-		assert.Equal(t, ahead.str("id"), at(snapshot, "waiting.0.bookingId"))
-		assert.Equal(t, id, at(snapshot, "waiting.1.bookingId"))
+		assert.Equal(t, room, nodetest.At(snapshot, "resourceId"))
+		assert.Equal(t, false, nodetest.At(snapshot, "paused"))
+		assert.EqualValues(t, 2, nodetest.At(snapshot, "total"))
+		assert.Equal(t, ahead.Str("id"), nodetest.At(snapshot, "waiting.0.bookingId"))
+		assert.Equal(t, id, nodetest.At(snapshot, "waiting.1.bookingId"))
 
-		snapshot, display, err := h.watch(screen.str("result.token"), "display:"+screen.str("result.id"))
+		snapshot, display, err := h.Watch(screen.Str("result.token"), "display:"+screen.Str("result.id"))
 		require.NoError(t, err)
-		assert.EqualValues(t, 2, at(snapshot, "waiting"))
-		assert.Equal(t, []any{ahead.str("ticket"), mine.str("ticket")}, at(snapshot, "next"))
+		assert.EqualValues(t, 2, nodetest.At(snapshot, "waiting"))
+		assert.Equal(t, []any{ahead.Str("ticket"), mine.Str("ticket")}, nodetest.At(snapshot, "next"))
 
-		c.next(room).ok()
-		assert.EqualValues(t, 1, at(nextOf(t, booking, "QUEUE_POSITION_UPDATED"), "queuePosition"))
-		nextOf(t, queue, "QUEUE_UPDATED")
-		call := at(nextOf(t, display, "NOW_SERVING"), "call")
-		assert.Equal(t, ahead.str("ticket"), at(call, "ticket"))
-		assert.Equal(t, "Room 1", at(call, "resourceName"))
-		assert.Equal(t, "غرفة ١", at(call, "resourceName_translations.ar"))
-		c.next(room).ok()
-		assert.Equal(t, "Room 1", at(nextOf(t, booking, "MY_BOOKING_ASSIGNED"), "resourceName"))
-		c.act("start", id, nil).ok()
-		c.act("end", id, nil).ok()
-		assert.Equal(t, "DONE", at(nextOf(t, booking, "MY_BOOKING_ENDED"), "stage"))
+		c.Next(room).OK()
+		assert.EqualValues(t, 1, nodetest.At(nodetest.NextOf(t, booking, "QUEUE_POSITION_UPDATED"), "queuePosition"))
+		nodetest.NextOf(t, queue, "QUEUE_UPDATED")
+		call := nodetest.At(nodetest.NextOf(t, display, "NOW_SERVING"), "call")
+		assert.Equal(t, ahead.Str("ticket"), nodetest.At(call, "ticket"))
+		assert.Equal(t, "Room 1", nodetest.At(call, "resourceName"))
+		assert.Equal(t, "غرفة ١", nodetest.At(call, "resourceName_translations.ar"))
+		c.Next(room).OK()
+		assert.Equal(t, "Room 1", nodetest.At(nodetest.NextOf(t, booking, "MY_BOOKING_ASSIGNED"), "resourceName"))
+		c.Act("start", id, nil).OK()
+		c.Act("end", id, nil).OK()
+		assert.Equal(t, "DONE", nodetest.At(nodetest.NextOf(t, booking, "MY_BOOKING_ENDED"), "stage"))
 	})
 }
 
 func TestLiveIsGuarded(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c, elsewhere := h.fill(), h.newClinic()
-		own := c.newResource(object{"providerPhone": "+966500000051"}, c.kind)
-		doctor := c.signIn("+966500000051", true).str("accessToken")
-		stranger := c.patient("+966500000052")
-		screen := c.staff(http.MethodPost, "/management/displays", object{"name": "Door"}).ok()
-		ticket := c.join(c.kind, nil)
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c, elsewhere := fill(h), h.NewClinic()
+		own := c.NewResource(nodetest.Object{"providerPhone": "+966500000051"}, c.kind)
+		doctor := c.SignIn("+966500000051", true).Str("accessToken")
+		stranger := c.Patient("+966500000052")
+		screen := c.Staff(http.MethodPost, "/management/displays", nodetest.Object{"name": "Door"}).OK()
+		ticket := c.Join(c.kind, nil)
 		for _, allowed := range []struct{ who, token, channel string }{
 			{"the patient", c.patientToken, "booking:" + c.mine},
-			{"staff", c.key, "booking:" + c.mine},
-			{"an account key", bootstrapKey, "booking:" + c.mine},
-			{"an account key", bootstrapKey, "queue:" + own},
+			{"staff", c.Key, "booking:" + c.mine},
+			{"an account key", nodetest.BootstrapKey, "booking:" + c.mine},
+			{"an account key", nodetest.BootstrapKey, "queue:" + own},
 			{"the provider", doctor, "queue:" + own},
 			{"the provider, of who waits", doctor, "booking:" + c.waiting},
-			{"staff", c.key, "display:" + c.display},
+			{"staff", c.Key, "display:" + c.display},
 		} {
-			_, _, err := h.watch(allowed.token, allowed.channel)
+			_, _, err := h.Watch(allowed.token, allowed.channel)
 			assert.NoError(t, err, "%s: %s", allowed.who, allowed.channel)
 		}
 		for _, refused := range []struct{ who, token, channel string }{
 			{"another patient", stranger, "booking:" + c.mine},
-			{"another ticket", ticket.str("ticketToken"), "booking:" + c.mine},
-			{"another organization", elsewhere.key, "booking:" + c.mine},
-			{"a display", screen.str("result.token"), "booking:" + c.mine},
+			{"another ticket", ticket.Str("ticketToken"), "booking:" + c.mine},
+			{"another organization", elsewhere.Key, "booking:" + c.mine},
+			{"a display", screen.Str("result.token"), "booking:" + c.mine},
 			{"a provider, of another's visit", doctor, "booking:" + c.serving},
 			{"a patient", c.patientToken, "queue:" + own},
 			{"a provider of another room", doctor, "queue:" + c.room},
-			{"another organization", elsewhere.key, "queue:" + own},
-			{"a display", screen.str("result.token"), "queue:" + own},
-			{"another display", screen.str("result.token"), "display:" + c.display},
+			{"another organization", elsewhere.Key, "queue:" + own},
+			{"a display", screen.Str("result.token"), "queue:" + own},
+			{"another display", screen.Str("result.token"), "display:" + c.display},
 			{"a patient", c.patientToken, "display:" + c.display},
-			{"another organization", elsewhere.key, "display:" + c.display},
-			{"a key, of nothing", c.key, "booking:nothing"},
-			{"a key, of no text", c.key, "booking:a\x00b"},
+			{"another organization", elsewhere.Key, "display:" + c.display},
+			{"a key, of nothing", c.Key, "booking:nothing"},
+			{"a key, of no text", c.Key, "booking:a\x00b"},
 		} {
-			_, _, err := h.watch(refused.token, refused.channel)
+			_, _, err := h.Watch(refused.token, refused.channel)
 			assert.Error(t, err, "%s: %s", refused.who, refused.channel)
 		}
 	})
@@ -152,33 +104,33 @@ func TestLiveIsGuarded(t *testing.T) {
 // were called since, on this node and on one that has just started.
 func TestAScreenShowsEverybodyUnderWay(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		quiet, busy := c.newType(nil), c.newType(nil)
-		ward, counter := c.newResource(nil, quiet), c.newResource(nil, busy)
-		screen := c.staff(http.MethodPost, "/management/displays", object{"name": "Hall"}).ok()
-		_, published, err := h.watch(screen.str("result.token"), "display:"+screen.str("result.id"))
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		quiet, busy := c.NewType(nil), c.NewType(nil)
+		ward, counter := c.NewResource(nil, quiet), c.NewResource(nil, busy)
+		screen := c.Staff(http.MethodPost, "/management/displays", nodetest.Object{"name": "Hall"}).OK()
+		_, published, err := h.Watch(screen.Str("result.token"), "display:"+screen.Str("result.id"))
 		require.NoError(t, err)
 
-		long := c.join(quiet, nil)
-		c.next(ward).ok()
-		c.act("start", long.str("id"), nil).ok()
+		long := c.Join(quiet, nil)
+		c.Next(ward).OK()
+		c.Act("start", long.Str("id"), nil).OK()
 		for range 110 {
-			id := c.join(busy, nil).str("id")
-			c.next(counter).ok()
-			nextOf(t, published, "NOW_SERVING")
-			c.act("end", id, nil).ok()
+			id := c.Join(busy, nil).Str("id")
+			c.Next(counter).OK()
+			nodetest.NextOf(t, published, "NOW_SERVING")
+			c.Act("end", id, nil).OK()
 		}
-		nodes := []*house{h}
-		if h.server != nil {
-			nodes = append(nodes, h.beside(func(*store.Store) {}))
+		nodes := []*nodetest.Node{h}
+		if h.RedisServer != nil {
+			nodes = append(nodes, h.Beside(func(*store.Store) {}))
 		}
 		for _, node := range nodes {
-			snapshot, _, err := node.watch(screen.str("result.token"), "display:"+screen.str("result.id"))
+			snapshot, _, err := node.Watch(screen.Str("result.token"), "display:"+screen.Str("result.id"))
 			require.NoError(t, err)
-			shown, err := json.Marshal(at(snapshot, "nowServing"))
+			shown, err := json.Marshal(nodetest.At(snapshot, "nowServing"))
 			require.NoError(t, err)
-			require.Contains(t, string(shown), `"ticket":"`+long.str("ticket")+`"`)
+			require.Contains(t, string(shown), `"ticket":"`+long.Str("ticket")+`"`)
 		}
 	})
 }
@@ -187,27 +139,27 @@ func TestAScreenShowsEverybodyUnderWay(t *testing.T) {
 // No client is told a place that never was.
 func TestAChangeOfTheCatalogueIsOneChange(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		kind, other := c.newType(nil), c.newType(nil)
-		first, second := c.newResource(nil, kind), c.newResource(nil, kind)
-		var last answer
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kind, other := c.NewType(nil), c.NewType(nil)
+		first, second := c.NewResource(nil, kind), c.NewResource(nil, kind)
+		var last nodetest.Response
 		for range 60 {
-			last = c.join(kind, nil)
+			last = c.Join(kind, nil)
 		}
-		_, published, err := h.watch(last.str("ticketToken"), "booking:"+last.str("id"))
+		_, published, err := h.Watch(last.Str("ticketToken"), "booking:"+last.Str("id"))
 		require.NoError(t, err)
-		change := func(id string, body object) {
-			c.staff(http.MethodPut, "/management/resources/"+id, body).ok()
+		change := func(id string, body nodetest.Object) {
+			c.Staff(http.MethodPut, "/management/resources/"+id, body).OK()
 		}
 		for range 3 {
-			change(second, object{"on": false})
-			change(second, object{"on": true})
-			third := c.newResource(nil, kind, other)
-			change(third, object{"types": []string{other}})
-			change(first, object{"types": []string{kind, other}})
+			change(second, nodetest.Object{"on": false})
+			change(second, nodetest.Object{"on": true})
+			third := c.NewResource(nil, kind, other)
+			change(third, nodetest.Object{"types": []string{other}})
+			change(first, nodetest.Object{"types": []string{kind, other}})
 		}
-		c.next(second).ok()
-		require.EqualValues(t, 59, at(nextOf(t, published, "QUEUE_POSITION_UPDATED"), "queuePosition"), "the first that it is told")
+		c.Next(second).OK()
+		require.EqualValues(t, 59, nodetest.At(nodetest.NextOf(t, published, "QUEUE_POSITION_UPDATED"), "queuePosition"), "the first that it is told")
 	})
 }

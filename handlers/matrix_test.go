@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
@@ -239,7 +240,7 @@ var windows = []struct {
 
 // world is a clinic with one of everything, and somebody of every kind.
 type world struct {
-	*clinic
+	*nodetest.Clinic
 	mark, digits string
 	tables       map[string]string
 	ids          map[string]string // what "$name" stands for
@@ -249,89 +250,89 @@ type world struct {
 }
 
 // newWorld makes a world. All its names hold mark, and its phone numbers digits.
-func (h *house) newWorld(mark, digits, receiver string) *world {
-	h.t.Helper()
+func newWorld(h *nodetest.Node, mark, digits, receiver string) *world {
+	h.T.Helper()
 	post, put := http.MethodPost, http.MethodPut
-	w := &world{mark: mark, digits: digits, tables: h.ownTables(), tokens: map[callers]string{asAccountKey: bootstrapKey, asNobody: ""}}
-	made := h.send(request{method: post, path: "/management/organizations", token: bootstrapKey, body: object{"name": mark + " Clinic", "timezone": "Asia/Riyadh"}}).ok()
-	w.clinic = &clinic{house: h, id: made.str("result.id")}
+	w := &world{mark: mark, digits: digits, tables: ownTables(h), tokens: map[callers]string{asAccountKey: nodetest.BootstrapKey, asNobody: ""}}
+	made := h.Send(nodetest.Request{Method: post, Path: "/management/organizations", Token: nodetest.BootstrapKey, Body: nodetest.Object{"name": mark + " Clinic", "timezone": "Asia/Riyadh"}}).OK()
+	w.Clinic = &nodetest.Clinic{Node: h, ID: made.Str("result.id")}
 	for who, scope := range map[callers]string{asReadKey: "read", asWriteKey: "write", asAdminKey: "admin"} {
-		body := object{"name": mark + " " + scope, "scopes": []string{scope}}
-		w.tokens[who] = h.send(request{method: post, path: "/management/apiKeys", token: bootstrapKey, app: w.id, body: body}).ok().str("result.key")
+		body := nodetest.Object{"name": mark + " " + scope, "scopes": []string{scope}}
+		w.tokens[who] = h.Send(nodetest.Request{Method: post, Path: "/management/apiKeys", Token: nodetest.BootstrapKey, App: w.ID, Body: body}).OK().Str("result.key")
 	}
-	w.key = w.tokens[asAdminKey]
+	w.Key = w.tokens[asAdminKey]
 	phone := func(n int) string { return fmt.Sprintf("+%s%03d", digits, n) }
-	person := func(n int, more object) object {
-		p := object{"phone": phone(n), "firstName": mark, "lastName": mark + " Family"}
+	person := func(n int, more nodetest.Object) nodetest.Object {
+		p := nodetest.Object{"phone": phone(n), "firstName": mark, "lastName": mark + " Family"}
 		maps.Copy(p, more)
 		return p
 	}
 	hook := receiver + "/" + mark
-	webhook := w.staff(post, "/management/webhooks", object{"trigger": "bookingUnassigned", "url": hook}).ok().str("webhook.id")
+	webhook := w.Staff(post, "/management/webhooks", nodetest.Object{"trigger": "bookingUnassigned", "url": hook}).OK().Str("webhook.id")
 
-	kind, other := w.newType(object{"name": mark + " Checkup"}), w.newType(object{"name": mark + " Scan"})
-	room, away := w.newResource(object{"name": mark + " Room"}, kind), w.newResource(object{"name": mark + " Attic"}, other)
-	hire := func(n int, role models.Role, more object) string {
+	kind, other := w.NewType(nodetest.Object{"name": mark + " Checkup"}), w.NewType(nodetest.Object{"name": mark + " Scan"})
+	room, away := w.NewResource(nodetest.Object{"name": mark + " Room"}, kind), w.NewResource(nodetest.Object{"name": mark + " Attic"}, other)
+	hire := func(n int, role models.Role, more nodetest.Object) string {
 		more["role"] = role
-		return w.staff(post, "/management/members", person(n, more)).ok().str("result.id")
+		return w.Staff(post, "/management/members", person(n, more)).OK().Str("result.id")
 	}
 	for i, m := range []struct {
 		who  callers
 		role models.Role
-		more object
+		more nodetest.Object
 	}{
-		{asOwner, models.RoleOwner, object{}}, {asAdmin, models.RoleAdmin, object{}}, {asReceptionist, models.RoleReceptionist, object{}},
-		{asProvider, models.RoleProvider, object{"resources": []string{room}}}, {asScreen, models.RoleScreen, object{}},
+		{asOwner, models.RoleOwner, nodetest.Object{}}, {asAdmin, models.RoleAdmin, nodetest.Object{}}, {asReceptionist, models.RoleReceptionist, nodetest.Object{}},
+		{asProvider, models.RoleProvider, nodetest.Object{"resources": []string{room}}}, {asScreen, models.RoleScreen, nodetest.Object{}},
 	} {
 		hire(i, m.role, m.more)
-		w.tokens[m.who] = w.signIn(phone(i), true).str("accessToken")
+		w.tokens[m.who] = w.SignIn(phone(i), true).Str("accessToken")
 	}
 
-	w.tokens[asCustomer] = w.patient(phone(20))
-	as := func(method, path string, body any) answer {
-		return h.send(request{method: method, path: path, token: w.tokens[asCustomer], body: body}).ok()
+	w.tokens[asCustomer] = w.Patient(phone(20))
+	as := func(method, path string, body any) nodetest.Response {
+		return h.Send(nodetest.Request{Method: method, Path: path, Token: w.tokens[asCustomer], Body: body}).OK()
 	}
-	as(put, "/customer/profile", object{"firstName": mark, "lastName": mark + " Family"})
-	as(post, "/devices", object{"token": mark + " phone", "platform": "ios"})
-	mine := as(put, "/customer/scheduling/new", joining(kind, object{"note": mark + " aches"}))
-	w.tokens[asTicket] = mine.str("result.ticketToken")
-	w.next(room).ok()
-	w.act("start", mine.str("result.id"), nil).ok()
+	as(put, "/customer/profile", nodetest.Object{"firstName": mark, "lastName": mark + " Family"})
+	as(post, "/devices", nodetest.Object{"token": mark + " phone", "platform": "ios"})
+	mine := as(put, "/customer/scheduling/new", nodetest.Joining(kind, nodetest.Object{"note": mark + " aches"}))
+	w.tokens[asTicket] = mine.Str("result.ticketToken")
+	w.Next(room).OK()
+	w.Act("start", mine.Str("result.id"), nil).OK()
 	join := func(typeID string, n int) string {
-		return w.join(typeID, object{"customerIdentifier": person(n, nil), "note": mark + " aches"}).str("id")
+		return w.Join(typeID, nodetest.Object{"customerIdentifier": person(n, nil), "note": mark + " aches"}).Str("id")
 	}
 	called := join(kind, 21)
-	w.next(room).ok()
+	w.Next(room).OK()
 	held := join(kind, 22)
-	w.act("hold", held, nil).ok()
+	w.Act("hold", held, nil).OK()
 	elsewhere := join(other, 23)
-	w.next(away).ok()
-	twin := w.join(other, object{"customerIdentifier": person(25, nil)})
-	w.act("cancel", twin.str("id"), nil).ok()
-	display := w.staff(post, "/management/displays", object{"name": mark + " Door"}).ok()
-	w.tokens[asDisplay] = display.str("result.token")
+	w.Next(away).OK()
+	twin := w.Join(other, nodetest.Object{"customerIdentifier": person(25, nil)})
+	w.Act("cancel", twin.Str("id"), nil).OK()
+	display := w.Staff(post, "/management/displays", nodetest.Object{"name": mark + " Door"}).OK()
+	w.tokens[asDisplay] = display.Str("result.token")
 	w.ids = map[string]string{
-		"organization": w.id, "key": mark + " write", "member": hire(10, models.RoleReceptionist, object{}),
-		"type": kind, "spareType": w.newType(object{"name": mark + " Spare"}),
-		"room": room, "away": away, "spareRoom": w.newResource(object{"name": mark + " Cellar"}),
-		"booking": mine.str("result.id"), "called": called, "held": held, "waiting": join(kind, 24), "elsewhere": elsewhere,
-		"customer": mine.str("result.customerId"), "phone": mark + " phone", "twin": twin.str("customerId"),
-		"display": display.str("result.id"), "hall": w.staff(post, "/management/displays", object{"name": mark + " Hall"}).ok().str("result.id"),
+		"organization": w.ID, "key": mark + " write", "member": hire(10, models.RoleReceptionist, nodetest.Object{}),
+		"type": kind, "spareType": w.NewType(nodetest.Object{"name": mark + " Spare"}),
+		"room": room, "away": away, "spareRoom": w.NewResource(nodetest.Object{"name": mark + " Cellar"}),
+		"booking": mine.Str("result.id"), "called": called, "held": held, "waiting": join(kind, 24), "elsewhere": elsewhere,
+		"customer": mine.Str("result.customerId"), "phone": mark + " phone", "twin": twin.Str("customerId"),
+		"display": display.Str("result.id"), "hall": w.Staff(post, "/management/displays", nodetest.Object{"name": mark + " Hall"}).OK().Str("result.id"),
 		"webhook": webhook, "hook": hook, "receiver": receiver,
 	}
-	hire(11, models.RoleProvider, object{})
-	w.former = w.signIn(phone(11), true).str("accessToken")
+	hire(11, models.RoleProvider, nodetest.Object{})
+	w.former = w.SignIn(phone(11), true).Str("accessToken")
 	w.strange = maps.Clone(w.ids)
 	// A call can be taken back as long as these tests take.
-	h.exec("UPDATE bookings SET undo_until = ? WHERE undo_action = 'assign'", time.Now().UTC().Add(time.Hour))
+	h.Exec("UPDATE bookings SET undo_until = ? WHERE undo_action = 'assign'", time.Now().UTC().Add(time.Hour))
 	for _, name := range []string{"booking", "called", "held", "waiting"} {
 		w.strange[name] = elsewhere
 	}
-	w.strange["customer"] = scalar[string](h, "SELECT customer_id FROM bookings WHERE id = ?", elsewhere)
-	require.Eventually(h.t, func() bool {
-		return scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE organization_id = ? AND status = 'delivered'", w.id) == 6
-	}, patience, 10*time.Millisecond)
-	w.ids["delivery"] = scalar[string](h, "SELECT min(id) FROM webhook_deliveries WHERE organization_id = ?", w.id)
+	w.strange["customer"] = nodetest.Scalar[string](h, "SELECT customer_id FROM bookings WHERE id = ?", elsewhere)
+	require.Eventually(h.T, func() bool {
+		return nodetest.Scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE organization_id = ? AND status = 'delivered'", w.ID) == 6
+	}, nodetest.Patience, 10*time.Millisecond)
+	w.ids["delivery"] = nodetest.Scalar[string](h, "SELECT min(id) FROM webhook_deliveries WHERE organization_id = ?", w.ID)
 	return w
 }
 
@@ -343,27 +344,27 @@ func (w *world) fill(text string) string { return w.fillWith(w.ids, text) }
 func (w *world) fillWith(ids map[string]string, text string) string {
 	return placeholder.ReplaceAllStringFunc(text, func(name string) string {
 		id, ok := ids[name[1:]]
-		require.True(w.t, ok, "%s is nothing", name)
+		require.True(w.T, ok, "%s is nothing", name)
 		return id
 	})
 }
 
 // ask is what a door is tried with: as it would work in this world or, for
 // those who may pass, so that nothing comes of it.
-func (w *world) ask(d door, works bool) request {
+func (w *world) ask(d door, works bool) nodetest.Request {
 	method, path, _ := strings.Cut(d.route, " ")
 	if d.path != "" {
 		path = d.path
 	}
-	r := request{method: method, path: path}
+	r := nodetest.Request{Method: method, Path: path}
 	if d.body != "" {
-		r.body = w.fill(d.body)
+		r.Body = w.fill(d.body)
 	}
 	if method != http.MethodGet && method != "ANY" && !works {
-		r.body = "[]"
-		r.path = placeholder.ReplaceAllString(r.path, "d3q1v5s8k7c0a1b2c3d0")
+		r.Body = "[]"
+		r.Path = placeholder.ReplaceAllString(r.Path, "d3q1v5s8k7c0a1b2c3d0")
 	}
-	r.path = w.fill(r.path)
+	r.Path = w.fill(r.Path)
 	return r
 }
 
@@ -371,11 +372,11 @@ func (w *world) ask(d door, works bool) request {
 var background = regexp.MustCompile(`^(river_|goose_|sqlite_|position_)`)
 
 // ownTables are those with rows of organizations, by the column that says whose.
-func (h *house) ownTables() map[string]string {
-	h.t.Helper()
-	db := h.Store.Read(h.t.Context())
+func ownTables(h *nodetest.Node) map[string]string {
+	h.T.Helper()
+	db := h.Store.Read(h.T.Context())
 	tables, err := db.Migrator().GetTables()
-	require.NoError(h.t, err)
+	require.NoError(h.T, err)
 	owners := map[string]string{"organizations": "id"}
 	for _, table := range tables {
 		if !background.MatchString(table) && db.Migrator().HasColumn(table, "organization_id") {
@@ -389,11 +390,11 @@ func (h *house) ownTables() map[string]string {
 // its API keys were used and what waits were quoted: those are written in the
 // background.
 func (w *world) kept() string {
-	w.t.Helper()
+	w.T.Helper()
 	var all strings.Builder
 	for _, table := range slices.Sorted(maps.Keys(w.tables)) {
 		var rows []map[string]any
-		require.NoError(w.t, w.Store.Read(w.t.Context()).Table(table).Where(w.tables[table]+" = ?", w.id).Find(&rows).Error)
+		require.NoError(w.T, w.Store.Read(w.T.Context()).Table(table).Where(w.tables[table]+" = ?", w.ID).Find(&rows).Error)
 		lines := make([]string, len(rows))
 		for i, row := range rows {
 			maps.DeleteFunc(row, func(column string, _ any) bool {
@@ -410,7 +411,7 @@ func (w *world) kept() string {
 // identities are what nobody may see who does not belong to the world: its
 // names, its phone numbers and its ids.
 func (w *world) identities() []string {
-	w.t.Helper()
+	w.T.Helper()
 	found := []string{w.mark, w.digits}
 	for _, id := range w.ids {
 		if id != w.ids["receiver"] {
@@ -418,19 +419,19 @@ func (w *world) identities() []string {
 		}
 	}
 	var ids []string
-	require.NoError(w.t, w.Store.Read(w.t.Context()).Raw(`SELECT id FROM bookings WHERE organization_id = ? UNION SELECT id FROM members WHERE organization_id = ?
+	require.NoError(w.T, w.Store.Read(w.T.Context()).Raw(`SELECT id FROM bookings WHERE organization_id = ? UNION SELECT id FROM members WHERE organization_id = ?
 		UNION SELECT id FROM customers WHERE organization_id = ? UNION SELECT id FROM webhook_deliveries WHERE organization_id = ?`,
-		w.id, w.id, w.id, w.id).Scan(&ids).Error)
+		w.ID, w.ID, w.ID, w.ID).Scan(&ids).Error)
 	return append(found, ids...)
 }
 
 // hides requires an answer to hold nothing that is not in its question.
-func (a answer) hides(identities []string, r request, who string) {
-	a.t.Helper()
-	asked := fmt.Sprint(r.path, r.body, r.app)
+func hides(a nodetest.Response, identities []string, r nodetest.Request, who string) {
+	a.T.Helper()
+	asked := fmt.Sprint(r.Path, r.Body, r.App)
 	for _, id := range identities {
-		if strings.Contains(string(a.raw), id) && !strings.Contains(asked, id) {
-			assert.Fail(a.t, "an answer tells too much", "%s learns %s from %s: %s", who, id, a.of, a.raw)
+		if strings.Contains(string(a.Raw), id) && !strings.Contains(asked, id) {
+			assert.Fail(a.T, "an answer tells too much", "%s learns %s from %s: %s", who, id, a.Of, a.Raw)
 		}
 	}
 }
@@ -444,11 +445,11 @@ var missing = []int{http.StatusForbidden, http.StatusNotFound, http.StatusUnproc
 // one. Who may not is refused, is told nothing, and changes nothing.
 func TestWhoMay(t *testing.T) {
 	t.Parallel()
-	onBothWith(t, allowPrivate, func(t *testing.T, h *house) {
+	nodetest.OnBothWith(t, nodetest.AllowPrivate, func(t *testing.T, h *nodetest.Node) {
 		receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		t.Cleanup(receiver.Close)
-		h.checkDoors(t)
-		ours, theirs := h.newWorld("Zanzibar", "966555111", receiver.URL), h.newWorld("Quetzal", "966555222", receiver.URL)
+		checkDoors(t, h)
+		ours, theirs := newWorld(h, "Zanzibar", "966555111", receiver.URL), newWorld(h, "Quetzal", "966555222", receiver.URL)
 		identities := ours.identities()
 		before := ours.kept()
 		for _, d := range doors {
@@ -482,7 +483,7 @@ func TestWhoMay(t *testing.T) {
 
 // checkDoors requires an entry for every route, a route for every entry, and
 // the API reference to say the same.
-func (h *house) checkDoors(t *testing.T) {
+func checkDoors(t *testing.T, h *nodetest.Node) {
 	t.Helper()
 	known, routes, shown := map[string]callers{}, map[string]bool{}, map[string]whose{}
 	for _, d := range doors {
@@ -510,11 +511,11 @@ func (h *house) checkDoors(t *testing.T) {
 		assert.True(t, routes[route], "%s is no route", route)
 	}
 	parameter := regexp.MustCompile(`\{(\w+)\}`)
-	doc := h.document()
-	for _, op := range h.operations() {
+	doc := document(h)
+	for _, op := range operations(h) {
 		documented := []string{}
 		route := op.method + " " + parameter.ReplaceAllString(op.path, ":$1")
-		if doc.namesCustomers(op.path, doc.operationsAt(op.path)[strings.ToLower(op.method)]) {
+		if namesCustomers(doc, op.path, operationsAt(doc, op.path)[strings.ToLower(op.method)]) {
 			assert.NotZero(t, shown[route], "%s names or shows customers: say whose", route)
 		}
 		may := known[route]
@@ -529,51 +530,51 @@ func (h *house) checkDoors(t *testing.T) {
 
 // refuse tries a door as somebody who may not pass it.
 func (w *world) refuse(d door, who callers, name string) {
-	w.t.Helper()
+	w.T.Helper()
 	if d.who&who != 0 {
 		return
 	}
 	r := w.ask(d, true)
-	r.token, r.app = w.tokens[who], w.id
-	for _, r := range r.everyMethod() {
-		a := w.send(r)
+	r.Token, r.App = w.tokens[who], w.ID
+	for _, r := range everyMethod(r) {
+		a := w.Send(r)
 		// What only operators see asks for their key, whatever came instead.
 		if who == asNobody || strings.HasPrefix(d.route, "ANY") || d.route == "GET /metrics" {
-			assert.Equal(w.t, http.StatusUnauthorized, a.status, "%s: %s: %s", name, a.of, a.raw)
-			assert.NotEmpty(w.t, a.header.Get("WWW-Authenticate"), a.of)
+			assert.Equal(w.T, http.StatusUnauthorized, a.Status, "%s: %s: %s", name, a.Of, a.Raw)
+			assert.NotEmpty(w.T, a.Header.Get("WWW-Authenticate"), a.Of)
 		} else {
-			assert.Equal(w.t, http.StatusForbidden, a.status, "%s: %s: %s", name, a.of, a.raw)
-			assert.Contains(w.t, []string{string(models.CodeForbidden), string(models.CodeScope)}, a.str("code"), a.of)
+			assert.Equal(w.T, http.StatusForbidden, a.Status, "%s: %s: %s", name, a.Of, a.Raw)
+			assert.Contains(w.T, []string{string(models.CodeForbidden), string(models.CodeScope)}, a.Str("code"), a.Of)
 		}
-		a.hides([]string{w.mark, w.digits}, r, name)
+		hides(a, []string{w.mark, w.digits}, r, name)
 	}
 }
 
 // intrude tries a door as somebody of another organization, with the ids of
 // the victim: as one of theirs, and in the intruder's own name.
 func (w *world) intrude(d door, victim *world, identities []string, who callers, name string) {
-	w.t.Helper()
+	w.T.Helper()
 	if who == asAccountKey {
 		return // is nowhere a stranger
 	}
 	name += " of another organization"
 	r := victim.ask(d, true)
-	r.token = w.tokens[who]
-	for _, r := range r.everyMethod() {
-		own := w.send(r)
-		own.hides(identities, r, name)
-		if r.app = victim.id; d.who != everyone && d.who&who != 0 {
-			posing := w.send(r)
-			assert.Contains(w.t, []int{http.StatusUnauthorized, http.StatusForbidden}, posing.status, "%s: %s: %s", name, posing.of, posing.raw)
-			posing.hides(identities, r, name)
+	r.Token = w.tokens[who]
+	for _, r := range everyMethod(r) {
+		own := w.Send(r)
+		hides(own, identities, r, name)
+		if r.App = victim.ID; d.who != everyone && d.who&who != 0 {
+			posing := w.Send(r)
+			assert.Contains(w.T, []int{http.StatusUnauthorized, http.StatusForbidden}, posing.Status, "%s: %s: %s", name, posing.Of, posing.Raw)
+			hides(posing, identities, r, name)
 		}
 		switch asked := d.path + d.body; {
 		case d.who&who == 0:
-			assert.Contains(w.t, []int{http.StatusUnauthorized, http.StatusForbidden}, own.status, "%s: %s: %s", name, own.of, own.raw)
+			assert.Contains(w.T, []int{http.StatusUnauthorized, http.StatusForbidden}, own.Status, "%s: %s: %s", name, own.Of, own.Raw)
 		case who == asNobody || d.filters || !strings.HasPrefix(d.route, "ANY") && !placeholder.MatchString(strings.ReplaceAll(asked, "$receiver", "")):
-			assert.Less(w.t, own.status, http.StatusInternalServerError, "%s: %s: %s", name, own.of, own.raw)
-		case !strings.HasPrefix(own.header.Get("Content-Type"), "text/html"): // pages are the same for all
-			assert.Contains(w.t, missing, own.status, "%s: %s: %s", name, own.of, own.raw)
+			assert.Less(w.T, own.Status, http.StatusInternalServerError, "%s: %s: %s", name, own.Of, own.Raw)
+		case !strings.HasPrefix(own.Header.Get("Content-Type"), "text/html"): // pages are the same for all
+			assert.Contains(w.T, missing, own.Status, "%s: %s: %s", name, own.Of, own.Raw)
 		}
 	}
 }
@@ -581,13 +582,13 @@ func (w *world) intrude(d door, victim *world, identities []string, who callers,
 // reach tries a door that shows customers as a provider, with the ids of another
 // provider's customer, and as a provider without resources.
 func (w *world) reach(d door) {
-	w.t.Helper()
+	w.T.Helper()
 	if d.whose != served {
 		return
 	}
 	method, path, _ := strings.Cut(d.route, " ")
 	path = cmp.Or(d.path, path)
-	stranger := []string{w.strange["customer"], w.strange["booking"], scalar[string](w.house, "SELECT phone FROM customers WHERE id = ?", w.strange["customer"])}
+	stranger := []string{w.strange["customer"], w.strange["booking"], nodetest.Scalar[string](w.Node, "SELECT phone FROM customers WHERE id = ?", w.strange["customer"])}
 	for _, try := range []struct {
 		name, token string
 		ids         map[string]string
@@ -597,25 +598,25 @@ func (w *world) reach(d door) {
 		{"a provider without resources", w.former, w.strange, []string{w.ids["customer"], w.digits}},
 		{"a provider without resources", w.former, w.ids, []string{w.ids["customer"], w.digits}},
 	} {
-		r := request{method: method, path: w.fillWith(try.ids, path), token: try.token}
+		r := nodetest.Request{Method: method, Path: w.fillWith(try.ids, path), Token: try.token}
 		if d.body != "" {
-			r.body = w.fillWith(try.ids, d.body)
+			r.Body = w.fillWith(try.ids, d.body)
 		}
 		names := w.fill(path)+w.fill(d.body) != w.fillWith(w.strange, path+d.body)
 		if try.token != w.former && !names && method != http.MethodGet {
 			continue // of their own queue
 		}
-		a := w.send(r)
-		a.hides(try.hidden, r, try.name)
+		a := w.Send(r)
+		hides(a, try.hidden, r, try.name)
 		if names && !d.filters || method != http.MethodGet {
-			assert.Contains(w.t, append([]int{http.StatusBadRequest}, missing...), a.status, "%s: %s: %s", try.name, a.of, a.raw)
+			assert.Contains(w.T, append([]int{http.StatusBadRequest}, missing...), a.Status, "%s: %s: %s", try.name, a.Of, a.Raw)
 		}
 	}
 }
 
 // namesCustomers reports whether an operation of the API reference takes or
 // shows something of a customer.
-func (a answer) namesCustomers(path string, op any) bool {
+func namesCustomers(a nodetest.Response, path string, op any) bool {
 	if strings.Contains(strings.ToLower(path), "customer") {
 		return true
 	}
@@ -625,13 +626,13 @@ func (a answer) namesCustomers(path string, op any) bool {
 		switch v := value.(type) {
 		case []any:
 			return slices.ContainsFunc(v, in)
-		case object:
+		case nodetest.Object:
 			if ref, ok := v["$ref"].(string); ok && !seen[ref] {
 				seen[ref] = true
-				return in(a.resolve(v))
+				return in(a.Resolve(v))
 			}
 			named, _ := v["name"].(string) // of a parameter
-			properties, _ := v["properties"].(object)
+			properties, _ := v["properties"].(nodetest.Object)
 			for _, name := range append(slices.Collect(maps.Keys(properties)), named) {
 				if strings.Contains(strings.ToLower(name), "customer") {
 					return true
@@ -641,37 +642,37 @@ func (a answer) namesCustomers(path string, op any) bool {
 		}
 		return false
 	}
-	return in(at(op, "parameters")) || in(at(op, "requestBody")) || in(at(op, "responses"))
+	return in(nodetest.At(op, "parameters")) || in(nodetest.At(op, "requestBody")) || in(nodetest.At(op, "responses"))
 }
 
 // admit tries a door as somebody who may pass it. They are let in, and then
 // answered: for what is read, with what there is; for all else, what they sent
 // makes no sense.
 func (w *world) admit(d door, who callers, name string) {
-	w.t.Helper()
+	w.T.Helper()
 	if d.who&who == 0 {
 		return
 	}
 	r := w.ask(d, false)
-	r.token, r.app = w.tokens[who], w.id
-	for _, r := range r.everyMethod() {
-		a := w.send(r)
-		assert.NotContains(w.t, []int{http.StatusUnauthorized, http.StatusForbidden}, a.status, "%s: %s: %s", name, a.of, a.raw)
-		assert.Less(w.t, a.status, http.StatusInternalServerError, "%s: %s: %s", name, a.of, a.raw)
-		if r.method == http.MethodGet && d.who != everyone {
-			assert.Equal(w.t, http.StatusOK, a.status, "%s: %s: %s", name, a.of, a.raw)
+	r.Token, r.App = w.tokens[who], w.ID
+	for _, r := range everyMethod(r) {
+		a := w.Send(r)
+		assert.NotContains(w.T, []int{http.StatusUnauthorized, http.StatusForbidden}, a.Status, "%s: %s: %s", name, a.Of, a.Raw)
+		assert.Less(w.T, a.Status, http.StatusInternalServerError, "%s: %s: %s", name, a.Of, a.Raw)
+		if r.Method == http.MethodGet && d.who != everyone {
+			assert.Equal(w.T, http.StatusOK, a.Status, "%s: %s: %s", name, a.Of, a.Raw)
 		}
 	}
 }
 
 // everyMethod is the request with each method that ANY stands for.
-func (r request) everyMethod() []request {
-	if r.method != "ANY" {
-		return []request{r}
+func everyMethod(r nodetest.Request) []nodetest.Request {
+	if r.Method != "ANY" {
+		return []nodetest.Request{r}
 	}
-	var all []request
+	var all []nodetest.Request
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodOptions} {
-		r.method = method
+		r.Method = method
 		all = append(all, r)
 	}
 	return all
@@ -680,8 +681,8 @@ func (r request) everyMethod() []request {
 // watchAll subscribes somebody of this world to all windows of another, and
 // says which let them look.
 func (w *world) watchAll(other *world, who callers) []bool {
-	w.t.Helper()
-	l := w.dial(w.tokens[who])
+	w.T.Helper()
+	l := dial(w.Node, w.tokens[who])
 	defer l.hangUp()
 	allowed := make([]bool, len(windows))
 	for i, window := range windows {
@@ -692,47 +693,47 @@ func (w *world) watchAll(other *world, who callers) []bool {
 
 // wire is a live connection that is spoken to by hand.
 type wire struct {
-	*house
+	*nodetest.Node
 	ws   *websocket.Conn
 	last int // command's number
 }
 
 // dial connects, and is let in.
-func (h *house) dial(token string) *wire {
-	h.t.Helper()
-	ws, res, err := websocket.Dial(h.t.Context(), "ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket", nil)
-	require.NoError(h.t, err)
+func dial(h *nodetest.Node, token string) *wire {
+	h.T.Helper()
+	ws, res, err := websocket.Dial(h.T.Context(), "ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket", nil)
+	require.NoError(h.T, err)
 	if res.Body != nil {
-		require.NoError(h.t, res.Body.Close())
+		require.NoError(h.T, res.Body.Close())
 	}
-	l := &wire{house: h, ws: ws}
-	require.Zero(h.t, l.ask("connect", object{"token": token}))
+	l := &wire{Node: h, ws: ws}
+	require.Zero(h.T, l.ask("connect", nodetest.Object{"token": token}))
 	return l
 }
 
 // subscribe returns the code of the error, 0 when there is none.
 func (l *wire) subscribe(channel string) int {
-	l.t.Helper()
-	return l.ask("subscribe", object{"channel": channel})
+	l.T.Helper()
+	return l.ask("subscribe", nodetest.Object{"channel": channel})
 }
 
-func (l *wire) ask(command string, what object) int {
-	l.t.Helper()
+func (l *wire) ask(command string, what nodetest.Object) int {
+	l.T.Helper()
 	l.last++
-	ctx, cancel := context.WithTimeout(l.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(l.T.Context(), nodetest.Patience)
 	defer cancel()
-	asked, err := json.Marshal(object{"id": l.last, command: what})
-	require.NoError(l.t, err)
-	require.NoError(l.t, l.ws.Write(ctx, websocket.MessageText, asked))
+	asked, err := json.Marshal(nodetest.Object{"id": l.last, command: what})
+	require.NoError(l.T, err)
+	require.NoError(l.T, l.ws.Write(ctx, websocket.MessageText, asked))
 	for {
 		_, frame, err := l.ws.Read(ctx)
-		require.NoError(l.t, err)
+		require.NoError(l.T, err)
 		for part := range strings.Lines(string(frame)) {
 			var reply struct {
 				ID    int
 				Error struct{ Code int }
 			}
-			require.NoError(l.t, json.Unmarshal([]byte(part), &reply))
+			require.NoError(l.T, json.Unmarshal([]byte(part), &reply))
 			if reply.ID == l.last {
 				return reply.Error.Code
 			}
@@ -743,8 +744,8 @@ func (l *wire) ask(command string, what object) int {
 // closed waits for the connection to be closed and returns the code, 0 when it
 // is still open.
 func (l *wire) closed(within time.Duration) int {
-	l.t.Helper()
-	ctx, cancel := context.WithTimeout(l.t.Context(), within)
+	l.T.Helper()
+	ctx, cancel := context.WithTimeout(l.T.Context(), within)
 	defer cancel()
 	for {
 		if _, _, err := l.ws.Read(ctx); ctx.Err() != nil {

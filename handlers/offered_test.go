@@ -6,40 +6,41 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
 func TestPatientsBookOnlyWhatTheWebsiteOffers(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		offered, deskOnly := c.newType(nil), c.newType(object{"bookFromWebsite": false})
-		room := c.newResource(nil, offered, deskOnly)
-		back := c.newResource(object{"bookFromWebsite": false}, offered, deskOnly)
-		patient := c.patient("+966500000051")
-		book := func(body object) request {
-			return request{method: http.MethodPut, path: "/customer/scheduling/new", token: patient, body: body}
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		offered, deskOnly := c.NewType(nil), c.NewType(nodetest.Object{"bookFromWebsite": false})
+		room := c.NewResource(nil, offered, deskOnly)
+		back := c.NewResource(nodetest.Object{"bookFromWebsite": false}, offered, deskOnly)
+		patient := c.Patient("+966500000051")
+		book := func(body nodetest.Object) nodetest.Request {
+			return nodetest.Request{Method: http.MethodPut, Path: "/customer/scheduling/new", Token: patient, Body: body}
 		}
-		for _, body := range []object{
-			joining(deskOnly, nil), joining(offered, with(back)), appointment(deskOnly, day(3), 1000, nil), appointment(offered, day(3), 1000, with(back)),
+		for _, body := range []nodetest.Object{
+			nodetest.Joining(deskOnly, nil), nodetest.Joining(offered, nodetest.With(back)), nodetest.Appointment(deskOnly, nodetest.Day(3), 1000, nil), nodetest.Appointment(offered, nodetest.Day(3), 1000, nodetest.With(back)),
 		} {
-			h.unchanged(book(body)).refused(http.StatusConflict, models.CodeNotOffered)
-			c.staff(http.MethodPut, "/management/scheduling/new", body).ok()
+			h.Unchanged(book(body)).Refused(http.StatusConflict, models.CodeNotOffered)
+			c.Staff(http.MethodPut, "/management/scheduling/new", body).OK()
 		}
-		h.send(book(joining(offered, with(room)))).ok()
-		visit := h.send(book(appointment(offered, day(4), 1000, nil))).ok()
-		assert.Equal(t, room, visit.str("result.resource.id"))
-		h.unchanged(book(appointment(offered, day(4), 1000, nil))).refused(http.StatusConflict, models.CodeSlotTaken)
+		h.Send(book(nodetest.Joining(offered, nodetest.With(room)))).OK()
+		visit := h.Send(book(nodetest.Appointment(offered, nodetest.Day(4), 1000, nil))).OK()
+		assert.Equal(t, room, visit.Str("result.resource.id"))
+		h.Unchanged(book(nodetest.Appointment(offered, nodetest.Day(4), 1000, nil))).Refused(http.StatusConflict, models.CodeSlotTaken)
 
-		given := c.staff(http.MethodPut, "/management/scheduling/new", appointment(offered, day(5), 1000, object{
-			"resourceFilters": object{"resource": back}, "customerIdentifier": object{"phone": "+966500000051"},
-		})).ok().str("id")
-		moved := h.send(book(appointment(offered, day(5), 1100, object{"rescheduleBookingId": given}))).ok()
-		assert.Equal(t, back, moved.str("result.resource.id"), "the resource that the desk chose")
+		given := c.Staff(http.MethodPut, "/management/scheduling/new", nodetest.Appointment(offered, nodetest.Day(5), 1000, nodetest.Object{
+			"resourceFilters": nodetest.Object{"resource": back}, "customerIdentifier": nodetest.Object{"phone": "+966500000051"},
+		})).OK().Str("id")
+		moved := h.Send(book(nodetest.Appointment(offered, nodetest.Day(5), 1100, nodetest.Object{"rescheduleBookingId": given}))).OK()
+		assert.Equal(t, back, moved.Str("result.resource.id"), "the resource that the desk chose")
 
-		both := with(back)
+		both := nodetest.With(back)
 		both["showAll"] = true
-		h.send(book(joining(deskOnly, both))).ok()
-		h.send(book(appointment(offered, day(4), 1000, object{"showAll": true}))).ok()
+		h.Send(book(nodetest.Joining(deskOnly, both))).OK()
+		h.Send(book(nodetest.Appointment(offered, nodetest.Day(4), 1000, nodetest.Object{"showAll": true}))).OK()
 	})
 }

@@ -13,30 +13,31 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
 // A page token is opaque and good for its own query alone, for a day.
 func TestPageTokensAreBoundToTheirQuery(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c, other := h.newClinic(), h.newClinic()
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c, other := h.NewClinic(), h.NewClinic()
 		for range 3 {
-			kind := c.newType(nil)
-			c.newResource(object{"category": "x"}, kind)
-			c.join(kind, nil)
-			other.newType(nil)
+			kind := c.NewType(nil)
+			c.NewResource(nodetest.Object{"category": "x"}, kind)
+			c.Join(kind, nil)
+			other.NewType(nil)
 		}
-		get := func(path string) answer { return c.staff(http.MethodGet, path, nil) }
-		offers := func(body object) answer {
-			return h.send(request{method: http.MethodPost, path: "/availability/types", app: c.id, body: body})
+		get := func(path string) nodetest.Response { return c.Staff(http.MethodGet, path, nil) }
+		offers := func(body nodetest.Object) nodetest.Response {
+			return h.Send(nodetest.Request{Method: http.MethodPost, Path: "/availability/types", App: c.ID, Body: body})
 		}
-		token := func(a answer) string { return a.ok().str("pagination.nextPageToken") }
+		token := func(a nodetest.Response) string { return a.OK().Str("pagination.nextPageToken") }
 		types, bookings := token(get("/management/types?limit=1")), token(get("/management/bookings?limit=1"))
-		offered := token(offers(object{"limit": 1, "showAll": true}))
-		get("/management/types?limit=2&nextPageToken=" + types).ok() // the length of a page is no part of the query
-		get("/management/bookings?nextPageToken=" + bookings).ok()
-		offers(object{"limit": 2, "showAll": true, "nextPageToken": offered}).ok()
+		offered := token(offers(nodetest.Object{"limit": 1, "showAll": true}))
+		get("/management/types?limit=2&nextPageToken=" + types).OK() // the length of a page is no part of the query
+		get("/management/bookings?nextPageToken=" + bookings).OK()
+		offers(nodetest.Object{"limit": 2, "showAll": true, "nextPageToken": offered}).OK()
 
 		madeUp := base64.RawURLEncoding.EncodeToString([]byte("12"))
 		for _, path := range []string{
@@ -45,13 +46,13 @@ func TestPageTokensAreBoundToTheirQuery(t *testing.T) {
 			"/management/types?nextPageToken=" + madeUp, "/management/bookings?nextPageToken=" + madeUp, "/management/types?nextPageToken=x",
 			"/management/types?nextPageToken=" + types[:len(types)-2] + "xx", "/management/audit?nextPageToken=" + types,
 		} {
-			get(path).refused(http.StatusBadRequest, models.CodePageToken)
+			get(path).Refused(http.StatusBadRequest, models.CodePageToken)
 		}
-		other.staff(http.MethodGet, "/management/types?nextPageToken="+types, nil).refused(http.StatusBadRequest, models.CodePageToken)
-		offers(object{"limit": 1, "nextPageToken": offered}).refused(http.StatusBadRequest, models.CodePageToken)
-		h.send(request{method: http.MethodPost, path: "/availability/resources", app: c.id, body: object{"showAll": true, "nextPageToken": offered}}).
-			refused(http.StatusBadRequest, models.CodePageToken)
-		for _, secret := range []string{c.id, scalar[string](h, "SELECT min(id) FROM booking_types WHERE organization_id = ?", c.id)} {
+		other.Staff(http.MethodGet, "/management/types?nextPageToken="+types, nil).Refused(http.StatusBadRequest, models.CodePageToken)
+		offers(nodetest.Object{"limit": 1, "nextPageToken": offered}).Refused(http.StatusBadRequest, models.CodePageToken)
+		h.Send(nodetest.Request{Method: http.MethodPost, Path: "/availability/resources", App: c.ID, Body: nodetest.Object{"showAll": true, "nextPageToken": offered}}).
+			Refused(http.StatusBadRequest, models.CodePageToken)
+		for _, secret := range []string{c.ID, nodetest.Scalar[string](h, "SELECT min(id) FROM booking_types WHERE organization_id = ?", c.ID)} {
 			raw, err := base64.RawURLEncoding.DecodeString(types)
 			require.NoError(t, err)
 			assert.NotContains(t, string(raw), secret)
@@ -62,25 +63,25 @@ func TestPageTokensAreBoundToTheirQuery(t *testing.T) {
 // A list goes on where it was when the row that a page ended with is gone.
 func TestPagesByNameGoOnInTheLanguageOfTheFirst(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		kind := c.newType(nil)
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kind := c.NewType(nil)
 		long := strings.Repeat("ع", 199) // longer than any limit for tokens would allow if it counted
 		want := []string{}
 		for i, english := range []string{"c", "b", "a"} {
-			name := object{"en": english, "ar": long + fmt.Sprint(i)}
-			want = append(want, c.newResource(object{"name": english, "name_translations": name}, kind))
+			name := nodetest.Object{"en": english, "ar": long + fmt.Sprint(i)}
+			want = append(want, c.NewResource(nodetest.Object{"name": english, "name_translations": name}, kind))
 		}
 		for _, languages := range [][]string{{"ar", "ar", "ar"}, {"ar", "en", "en"}} {
 			got, token := []string{}, ""
 			for _, lang := range languages {
-				body := object{"limit": 1, "sortBy": "name"}
+				body := nodetest.Object{"limit": 1, "sortBy": "name"}
 				if token != "" {
 					body["nextPageToken"] = token
 				}
-				a := h.send(request{method: http.MethodPost, path: "/availability/resources", app: c.id, lang: lang, body: body}).ok()
-				got = append(got, a.str("result.0.id"))
-				token, _ = at(a.body, "pagination.nextPageToken").(string)
+				a := h.Send(nodetest.Request{Method: http.MethodPost, Path: "/availability/resources", App: c.ID, Lang: lang, Body: body}).OK()
+				got = append(got, a.Str("result.0.id"))
+				token, _ = nodetest.At(a.Body, "pagination.nextPageToken").(string)
 			}
 			assert.Equal(t, want, got, "%v", languages)
 			assert.Empty(t, token)
@@ -90,34 +91,34 @@ func TestPagesByNameGoOnInTheLanguageOfTheFirst(t *testing.T) {
 
 func TestAListGoesOnWhenItsAnchorIsGone(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
 		var kinds, rooms []string
 		for i := range 5 {
-			kinds = append(kinds, c.newType(nil))
-			rooms = append(rooms, c.newResource(object{"name": fmt.Sprintf("Room %d", 5-i)}, kinds[0]))
+			kinds = append(kinds, c.NewType(nil))
+			rooms = append(rooms, c.NewResource(nodetest.Object{"name": fmt.Sprintf("Room %d", 5-i)}, kinds[0]))
 		}
-		read := func(method, path string, body object, gone func()) []string {
-			page := func(token string) answer {
+		read := func(method, path string, body nodetest.Object, gone func()) []string {
+			page := func(token string) nodetest.Response {
 				if body != nil {
 					body["limit"], body["nextPageToken"] = 2, token
-					return h.send(request{method: method, path: path, app: c.id, body: body}).ok()
+					return h.Send(nodetest.Request{Method: method, Path: path, App: c.ID, Body: body}).OK()
 				}
-				return c.staff(method, path+"?limit=2&nextPageToken="+token, nil).ok()
+				return c.Staff(method, path+"?limit=2&nextPageToken="+token, nil).OK()
 			}
 			first := page("")
 			gone()
-			return append(first.pluck("result", "id"), page(first.str("pagination.nextPageToken")).pluck("result", "id")...)
+			return append(first.Pluck("result", "id"), page(first.Str("pagination.nextPageToken")).Pluck("result", "id")...)
 		}
 		drop := func(path, id string) func() {
-			return func() { c.staff(http.MethodDelete, path+id, nil).ok() }
+			return func() { c.Staff(http.MethodDelete, path+id, nil).OK() }
 		}
 		assert.Equal(t, kinds[:4], read(http.MethodGet, "/management/types", nil, drop("/management/types/", kinds[1])))
 		kinds = slices.Delete(kinds, 1, 2)
-		assert.Equal(t, kinds, read(http.MethodPost, "/availability/types", object{"showAll": true}, drop("/management/types/", kinds[1])))
-		byName := object{"showAll": true, "sortBy": "name"}
+		assert.Equal(t, kinds, read(http.MethodPost, "/availability/types", nodetest.Object{"showAll": true}, drop("/management/types/", kinds[1])))
+		byName := nodetest.Object{"showAll": true, "sortBy": "name"}
 		assert.Equal(t, []string{rooms[4], rooms[3], rooms[2], rooms[1]}, read(http.MethodPost, "/availability/resources", byName, drop("/management/resources/", rooms[3])))
-		down := object{"showAll": true, "sortByDirection": "desc"}
+		down := nodetest.Object{"showAll": true, "sortByDirection": "desc"}
 		assert.Equal(t, []string{rooms[4], rooms[2], rooms[1], rooms[0]}, read(http.MethodPost, "/availability/resources", down, drop("/management/resources/", rooms[2])))
 	})
 }
@@ -125,24 +126,24 @@ func TestAListGoesOnWhenItsAnchorIsGone(t *testing.T) {
 // Bookings are listed in the order of the moment that from and to apply to.
 func TestBookingsAreInTheOrderOfTheirDates(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		kind := c.newType(object{"minutes": 30})
-		c.newResource(nil, kind)
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kind := c.NewType(nodetest.Object{"minutes": 30})
+		c.NewResource(nil, kind)
 		var made []string
 		for _, ahead := range []int{5, 2, 9, 2, 7} {
-			made = append(made, c.staff(http.MethodPut, "/management/scheduling/new", appointment(kind, day(ahead), 900+100*len(made), nil)).ok().str("id"))
+			made = append(made, c.Staff(http.MethodPut, "/management/scheduling/new", nodetest.Appointment(kind, nodetest.Day(ahead), 900+100*len(made), nil)).OK().Str("id"))
 		}
-		queued := c.join(kind, nil).str("id")
+		queued := c.Join(kind, nil).Str("id")
 		visits := []string{queued, made[1], made[3], made[0], made[4], made[2]}
 		all := func(query string, limit int) (ids []string) {
 			for token := ""; ; {
-				page := c.staff(http.MethodGet, fmt.Sprintf("/management/bookings?%s&limit=%d&nextPageToken=%s", query, limit, url.QueryEscape(token)), nil).ok()
-				ids = append(ids, page.pluck("result", "id")...)
-				if page.at("pagination.hasMore") != true {
+				page := c.Staff(http.MethodGet, fmt.Sprintf("/management/bookings?%s&limit=%d&nextPageToken=%s", query, limit, url.QueryEscape(token)), nil).OK()
+				ids = append(ids, page.Pluck("result", "id")...)
+				if page.At("pagination.hasMore") != true {
 					return ids
 				}
-				token = page.str("pagination.nextPageToken")
+				token = page.Str("pagination.nextPageToken")
 			}
 		}
 		for _, limit := range []int{1, 2, 4, 100} {
@@ -154,7 +155,7 @@ func TestBookingsAreInTheOrderOfTheirDates(t *testing.T) {
 		assert.Equal(t, down, all("", 3))
 
 		t.Log("those of one moment are in the order of their making")
-		h.exec("UPDATE bookings SET created_at = ?", time.Now().UTC())
+		h.Exec("UPDATE bookings SET created_at = ?", time.Now().UTC())
 		assert.Equal(t, append(slices.Clone(made), queued), all("dateType=createdAt&orderDirection=asc", 2))
 	})
 }

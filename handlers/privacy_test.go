@@ -1,8 +1,6 @@
 package handlers_test
 
 import (
-	"nowserving/cmd/nowserving/node"
-
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -24,6 +22,8 @@ import (
 	"gorm.io/gorm"
 
 	"nowserving/booking/store"
+	"nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
@@ -52,25 +52,25 @@ var plantedTexts = func() []string {
 }()
 
 // traces are the places where a customer's identity is still kept.
-func (h *house) traces() []string {
-	h.t.Helper()
+func traces(h *nodetest.Node) []string {
+	h.T.Helper()
 	var found []string
 	look := func(where, text string) {
 		if slices.ContainsFunc(plantedTexts, func(one string) bool { return strings.Contains(text, one) }) {
 			found = append(found, where+": "+text[:min(len(text), 1000)])
 		}
 	}
-	ctx := h.t.Context()
+	ctx := h.T.Context()
 	names := "SELECT name FROM sqlite_master WHERE type = 'table'"
 	if h.Store.Postgres() {
 		names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' AND table_type = 'BASE TABLE'"
 	}
 	var tables []string
-	require.NoError(h.t, h.Store.Read(ctx).Raw(names).Scan(&tables).Error)
-	require.Greater(h.t, len(tables), 25)
+	require.NoError(h.T, h.Store.Read(ctx).Raw(names).Scan(&tables).Error)
+	require.Greater(h.T, len(tables), 25)
 	for _, table := range tables {
 		var rows []map[string]any
-		require.NoError(h.t, h.Store.Read(ctx).Table(table).Find(&rows).Error)
+		require.NoError(h.T, h.Store.Read(ctx).Table(table).Find(&rows).Error)
 		for _, row := range rows {
 			for column, value := range row {
 				if raw, ok := value.([]byte); ok {
@@ -86,19 +86,19 @@ func (h *house) traces() []string {
 		"SELECT token_sealed FROM devices":                                      models.SealDevices,
 	} {
 		sealer, err := models.NewSealer([]byte(strings.Repeat("s", 32)), purpose)
-		require.NoError(h.t, err)
+		require.NoError(h.T, err)
 		var sealed []string
-		require.NoError(h.t, h.Store.Read(ctx).Raw(table).Scan(&sealed).Error)
+		require.NoError(h.T, h.Store.Read(ctx).Raw(table).Scan(&sealed).Error)
 		for _, text := range sealed {
 			plain, err := sealer.Open(text)
-			require.NoError(h.t, err)
+			require.NoError(h.T, err)
 			look(table, plain)
 		}
 	}
 	if !h.Store.Postgres() {
 		for _, file := range []string{"nowserving.db", "nowserving.db-wal"} {
-			bytes, err := os.ReadFile(filepath.Join(h.config.Data, file))
-			require.NoError(h.t, err)
+			bytes, err := os.ReadFile(filepath.Join(h.Config.Data, file))
+			require.NoError(h.T, err)
 			look("a file", string(bytes))
 		}
 	}
@@ -117,12 +117,12 @@ func (h *house) traces() []string {
 			value = fmt.Sprint(h.Redis.SMembers(ctx, keys.Val()).Val())
 		case "none": // gone since
 		default:
-			require.Fail(h.t, "Redis holds a "+kind)
+			require.Fail(h.T, "Redis holds a "+kind)
 		}
 		look("Redis "+keys.Val(), value)
 	}
-	require.NoError(h.t, keys.Err())
-	for line := range strings.Lines(h.logged.String()) {
+	require.NoError(h.T, keys.Err())
+	for line := range strings.Lines(h.Log.String()) {
 		look("log", line)
 	}
 	return found
@@ -138,73 +138,67 @@ func echo(t testing.TB) string {
 	return server.URL
 }
 
-// outgoing lets a node send: webhooks to this machine, and e-mail to a server that does
-// not answer.
-func outgoing(c *node.Config) {
-	c.WebhookAllowPrivate, c.SMTPURL = true, "smtp://127.0.0.1:9?from=clinic@mail.example"
-}
-
 // leaveTraces makes a customer who leaves their identity wherever they can, and
 // returns who they are and a session of theirs.
-func (c *clinic) leaveTraces(kind, room string) (customerID string, session answer) {
-	t := c.t
+func leaveTraces(c *nodetest.Clinic, kind, room string) (customerID string, session nodetest.Response) {
+	t := c.T
 	t.Helper()
 	get, post, put := http.MethodGet, http.MethodPost, http.MethodPut
 	receiver := echo(t)
 	for _, trigger := range []string{"bookingUnassigned", "bookingAssigned", "customerCanceled", "newAppointment", "providerCanceled"} {
 		for _, to := range []string{receiver, "http://127.0.0.1:9/away"} {
-			c.staff(post, "/management/webhooks", object{"trigger": trigger, "url": to}).ok()
+			c.Staff(post, "/management/webhooks", nodetest.Object{"trigger": trigger, "url": to}).OK()
 		}
 	}
-	session = c.signIn("+"+plantedPhone, false)
-	as := func(method, path string, body any) answer {
-		return c.send(request{method: method, path: path, token: session.str("accessToken"), body: body, header: map[string]string{"Idempotency-Key": path}}).ok()
+	session = c.SignIn("+"+plantedPhone, false)
+	as := func(method, path string, body any) nodetest.Response {
+		return c.Send(nodetest.Request{Method: method, Path: path, Token: session.Str("accessToken"), Body: body, Header: map[string]string{"Idempotency-Key": path}}).OK()
 	}
-	customerID = as(put, "/customer/profile", object{
-		"firstName": "Planted", "lastName": "Plantedson", "email": "planted@example.com", "note": "Planted note", "data": object{"planted": "Planted"},
-	}).str("result.id")
-	byMail := object{"method": "email", "email": "planted@example.com"}
-	c.send(request{method: post, path: "/auth/otp/request", app: c.id, body: byMail}).ok()
+	customerID = as(put, "/customer/profile", nodetest.Object{
+		"firstName": "Planted", "lastName": "Plantedson", "email": "planted@example.com", "note": "Planted note", "data": nodetest.Object{"planted": "Planted"},
+	}).Str("result.id")
+	byMail := nodetest.Object{"method": "email", "email": "planted@example.com"}
+	c.Send(nodetest.Request{Method: post, Path: "/auth/otp/request", App: c.ID, Body: byMail}).OK()
 	byMail["code"] = "000000"
-	c.send(request{method: post, path: "/auth/otp/verify", app: c.id, body: byMail})
-	as(post, "/devices", object{"token": "planted token", "platform": "ios"})
-	join := func() answer {
-		return as(put, "/customer/scheduling/new", joining(kind, object{"note": "Planted aches", "bookingInfoCustomFields": object{"planted": "Planted"}}))
+	c.Send(nodetest.Request{Method: post, Path: "/auth/otp/verify", App: c.ID, Body: byMail})
+	as(post, "/devices", nodetest.Object{"token": "planted token", "platform": "ios"})
+	join := func() nodetest.Response {
+		return as(put, "/customer/scheduling/new", nodetest.Joining(kind, nodetest.Object{"note": "Planted aches", "bookingInfoCustomFields": nodetest.Object{"planted": "Planted"}}))
 	}
-	seen := join().str("result.id")
-	c.staff(post, "/management/queue/next", object{"resourceId": room, "reason": "Planted is here"}).ok()
-	c.act("start", seen, object{"reason": "Planted came"}).ok()
-	c.act("end", seen, nil).ok()
-	as(post, "/customer/bookings/cancel", object{"bookingId": c.join(kind, object{"customerIdentifier": object{"id": customerID}}).str("id"), "reason": "Planted left"})
-	c.send(request{
-		method: put, path: "/management/customers/" + customerID, token: c.key, body: object{"note": "Planted by the desk"}, header: map[string]string{"Idempotency-Key": "desk"},
-	}).ok()
-	c.send(request{
-		method: put, path: "/management/scheduling/new", token: c.key, header: map[string]string{"Idempotency-Key": "desk too"},
-		body: appointment(kind, day(2), 900, object{"customerIdentifier": object{"phone": "+" + plantedPhone}, "note": "Planted appointment"}),
-	}).ok()
+	seen := join().Str("result.id")
+	c.Staff(post, "/management/queue/next", nodetest.Object{"resourceId": room, "reason": "Planted is here"}).OK()
+	c.Act("start", seen, nodetest.Object{"reason": "Planted came"}).OK()
+	c.Act("end", seen, nil).OK()
+	as(post, "/customer/bookings/cancel", nodetest.Object{"bookingId": c.Join(kind, nodetest.Object{"customerIdentifier": nodetest.Object{"id": customerID}}).Str("id"), "reason": "Planted left"})
+	c.Send(nodetest.Request{
+		Method: put, Path: "/management/customers/" + customerID, Token: c.Key, Body: nodetest.Object{"note": "Planted by the desk"}, Header: map[string]string{"Idempotency-Key": "desk"},
+	}).OK()
+	c.Send(nodetest.Request{
+		Method: put, Path: "/management/scheduling/new", Token: c.Key, Header: map[string]string{"Idempotency-Key": "desk too"},
+		Body: nodetest.Appointment(kind, nodetest.Day(2), 900, nodetest.Object{"customerIdentifier": nodetest.Object{"phone": "+" + plantedPhone}, "note": "Planted appointment"}),
+	}).OK()
 	as(get, "/customer/bookings", nil)
 	require.Eventually(t, func() bool {
-		return scalar[int](c.house, `SELECT count(*) FROM webhook_attempts a JOIN webhook_deliveries d ON d.id = a.delivery_id
-			WHERE d.organization_id = ? AND a.answer LIKE '%Planted%'`, c.id) >= 4
-	}, patience, 10*time.Millisecond)
+		return nodetest.Scalar[int](c.Node, `SELECT count(*) FROM webhook_attempts a JOIN webhook_deliveries d ON d.id = a.delivery_id
+			WHERE d.organization_id = ? AND a.answer LIKE '%Planted%'`, c.ID) >= 4
+	}, nodetest.Patience, 10*time.Millisecond)
 	return customerID, session
 }
 
 func TestNothingIsLeftOfACustomerWhoIsErased(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		kind := c.newType(nil)
-		room := c.newResource(nil, kind)
-		id, session := c.leaveTraces(kind, room)
-		as := func(method, path string, body any) answer {
-			return h.send(request{method: method, path: path, token: session.str("accessToken"), body: body})
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kind := c.NewType(nil)
+		room := c.NewResource(nil, kind)
+		id, session := leaveTraces(c, kind, room)
+		as := func(method, path string, body any) nodetest.Response {
+			return h.Send(nodetest.Request{Method: method, Path: path, Token: session.Str("accessToken"), Body: body})
 		}
-		ahead := as(http.MethodPut, "/customer/scheduling/new", joining(kind, nil)).ok().str("result.id")
-		behind := c.join(kind, nil).str("id")
-		require.Equal(t, 2, c.position(behind))
-		where := strings.Join(h.traces(), "\n")
+		ahead := as(http.MethodPut, "/customer/scheduling/new", nodetest.Joining(kind, nil)).OK().Str("result.id")
+		behind := c.Join(kind, nil).Str("id")
+		require.Equal(t, 2, c.Position(behind))
+		where := strings.Join(traces(h), "\n")
 		for _, place := range []string{
 			"customers.phone", "customers.data", "bookings.note", "bookings.info", "bookings.cancel_reason", "audit.reason", "webhook_deliveries.payload",
 			"webhook_attempts.answer", "river_job WHERE", "idempotency_keys WHERE", "FROM devices",
@@ -212,49 +206,49 @@ func TestNothingIsLeftOfACustomerWhoIsErased(t *testing.T) {
 			require.Contains(t, where, place, "they left a trace there")
 		}
 		path := "/management/customers/" + id
-		c.next(room).ok()
-		c.staff(http.MethodDelete, path, nil).refused(http.StatusConflict, models.CodeBeingServed)
-		as(http.MethodDelete, "/customer/profile", nil).refused(http.StatusConflict, models.CodeBeingServed)
-		assert.Equal(t, "Planted", c.staff(http.MethodGet, path, nil).ok().str("result.firstName"))
-		c.act("noShow", ahead, nil).ok()
-		ahead = as(http.MethodPut, "/customer/scheduling/new", joining(kind, object{"note": "Planted again"})).ok().str("result.id")
-		h.exec("UPDATE bookings SET priority = 1, version = version + 1 WHERE id = ?", ahead)
+		c.Next(room).OK()
+		c.Staff(http.MethodDelete, path, nil).Refused(http.StatusConflict, models.CodeBeingServed)
+		as(http.MethodDelete, "/customer/profile", nil).Refused(http.StatusConflict, models.CodeBeingServed)
+		assert.Equal(t, "Planted", c.Staff(http.MethodGet, path, nil).OK().Str("result.firstName"))
+		c.Act("noShow", ahead, nil).OK()
+		ahead = as(http.MethodPut, "/customer/scheduling/new", nodetest.Joining(kind, nodetest.Object{"note": "Planted again"})).OK().Str("result.id")
+		h.Exec("UPDATE bookings SET priority = 1, version = version + 1 WHERE id = ?", ahead)
 		const visits = `SELECT string_agg(id || stage || created_at || COALESCE(called_at || ' ' || started_at || ' ' || ended_at, ''), ' ' ORDER BY seq) FROM bookings WHERE stage IN ('DONE', 'NO_SHOW')`
-		before := scalar[string](h, visits)
+		before := nodetest.Scalar[string](h, visits)
 		const away = "SELECT count(*) FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id WHERE d.status = 'pending' AND w.url LIKE '%/away'"
-		pending := scalar[int](h, away) // those to a receiver that is never there
+		pending := nodetest.Scalar[int](h, away) // those to a receiver that is never there
 		require.Positive(t, pending)
 
-		c.staff(http.MethodDelete, path, nil).ok()
+		c.Staff(http.MethodDelete, path, nil).OK()
 
-		assert.Empty(t, h.traces())
-		assert.Equal(t, before, scalar[string](h, visits), "visits keep their times")
-		assert.Equal(t, 1, c.position(behind), "who was behind has moved up")
-		assert.Equal(t, "CANCELED", c.staff(http.MethodGet, "/management/bookings/"+ahead, nil).ok().str("result.status"))
-		assert.GreaterOrEqual(t, scalar[int](h, away), pending, "what is to be told is told")
-		as(http.MethodGet, "/customer/profile", nil).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
-		h.send(request{method: http.MethodPost, path: "/auth/token", body: object{"refreshToken": session.str("refreshToken")}}).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
-		for _, r := range []request{
-			{method: http.MethodGet, path: path}, {method: http.MethodPut, path: path, body: object{"firstName": "Back"}},
-			{method: http.MethodDelete, path: path}, {method: http.MethodGet, path: path + "/export"},
-			{method: http.MethodPut, path: "/management/scheduling/new", body: joining(kind, object{"customerIdentifier": object{"id": id}})},
+		assert.Empty(t, traces(h))
+		assert.Equal(t, before, nodetest.Scalar[string](h, visits), "visits keep their times")
+		assert.Equal(t, 1, c.Position(behind), "who was behind has moved up")
+		assert.Equal(t, "CANCELED", c.Staff(http.MethodGet, "/management/bookings/"+ahead, nil).OK().Str("result.status"))
+		assert.GreaterOrEqual(t, nodetest.Scalar[int](h, away), pending, "what is to be told is told")
+		as(http.MethodGet, "/customer/profile", nil).Refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+		h.Send(nodetest.Request{Method: http.MethodPost, Path: "/auth/token", Body: nodetest.Object{"refreshToken": session.Str("refreshToken")}}).Refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+		for _, r := range []nodetest.Request{
+			{Method: http.MethodGet, Path: path}, {Method: http.MethodPut, Path: path, Body: nodetest.Object{"firstName": "Back"}},
+			{Method: http.MethodDelete, Path: path}, {Method: http.MethodGet, Path: path + "/export"},
+			{Method: http.MethodPut, Path: "/management/scheduling/new", Body: nodetest.Joining(kind, nodetest.Object{"customerIdentifier": nodetest.Object{"id": id}})},
 		} {
-			r.token = c.key
-			h.send(r).refused(http.StatusNotFound, models.CodeCustomerMissing)
+			r.Token = c.Key
+			h.Send(r).Refused(http.StatusNotFound, models.CodeCustomerMissing)
 		}
-		assert.NotContains(t, c.staff(http.MethodGet, "/management/customers?limit=100", nil).ok().pluck("result", "id"), id)
-		line := c.staff(http.MethodGet, "/management/audit?action=eraseCustomer", nil).ok()
-		assert.Equal(t, []string{id}, line.pluck("result", "subject.id"))
-		assert.Equal(t, "127.0.0.1", line.str("result.0.address"), "of who did it")
-		assert.Equal(t, []string{"", ""}, c.staff(http.MethodGet, "/management/audit?action=updateCustomer", nil).ok().pluck("result", "reason"))
+		assert.NotContains(t, c.Staff(http.MethodGet, "/management/customers?limit=100", nil).OK().Pluck("result", "id"), id)
+		line := c.Staff(http.MethodGet, "/management/audit?action=eraseCustomer", nil).OK()
+		assert.Equal(t, []string{id}, line.Pluck("result", "subject.id"))
+		assert.Equal(t, "127.0.0.1", line.Str("result.0.address"), "of who did it")
+		assert.Equal(t, []string{"", ""}, c.Staff(http.MethodGet, "/management/audit?action=updateCustomer", nil).OK().Pluck("result", "reason"))
 		// What the desk asked for about them is not done a second time.
 
-		again := h.send(request{method: http.MethodPut, path: path, token: c.key, body: object{"note": "Planted by the desk"}, header: map[string]string{"Idempotency-Key": "desk"}})
-		assert.Equal(t, http.StatusConflict, again.status, "%s", again.raw)
+		again := h.Send(nodetest.Request{Method: http.MethodPut, Path: path, Token: c.Key, Body: nodetest.Object{"note": "Planted by the desk"}, Header: map[string]string{"Idempotency-Key": "desk"}})
+		assert.Equal(t, http.StatusConflict, again.Status, "%s", again.Raw)
 
 		// The same phone number is somebody new.
-		assert.NotEqual(t, id, c.signIn("+"+plantedPhone, false).str("user.id"))
-	}, outgoing)
+		assert.NotEqual(t, id, c.SignIn("+"+plantedPhone, false).Str("user.id"))
+	}, nodetest.Outgoing)
 }
 
 // moody is a receiver of webhooks that repeats what it was told in each of its
@@ -292,94 +286,94 @@ func moody(t testing.TB) string {
 // carriers that refuse it in words that repeat it.
 func TestNothingIsLeftOfWhatWentWrong(t *testing.T) {
 	t.Parallel()
-	for _, b := range []backend{embedded, postgres} {
+	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
-			f, phones, mails := newFCM(t), newTwilio(t), newMail(t)
-			h := newHouse(t, b, f.pushing, allowPrivate, func(c *node.Config) {
-				c.SMSURL, c.SMTPURL, c.TrustedProxies = phones.url, mails.url, []string{"127.0.0.0/8"}
+			f, phones, mails := nodetest.NewFCM(t), nodetest.NewTwilio(t), nodetest.NewMail(t)
+			h := nodetest.Start(t, b, f.Pushing, nodetest.AllowPrivate, func(c *node.Config) {
+				c.SMSURL, c.SMTPURL, c.TrustedProxies = phones.URL, mails.URL, []string{"127.0.0.0/8"}
 			})
-			c := h.newClinic()
-			kind := c.newType(nil)
-			room := c.newResource(nil, kind)
+			c := h.NewClinic()
+			kind := c.NewType(nil)
+			room := c.NewResource(nil, kind)
 			receiver := moody(t)
 			for _, trigger := range []string{"bookingUnassigned", "bookingAssigned", "customerCanceled", "providerCanceled", "newAppointment", "oneHourBeforeAppointment", "queuePositionUpdated"} {
-				c.staff(http.MethodPost, "/management/webhooks", object{"trigger": trigger, "url": receiver}).ok()
+				c.Staff(http.MethodPost, "/management/webhooks", nodetest.Object{"trigger": trigger, "url": receiver}).OK()
 			}
 			const phone, mail = "+" + plantedPhone, "planted@example.com"
-			phones.will(phone, "400 21211", "503", "503", "400 21211")
-			mails.will(mail, "550 5.1.1 <"+mail+"> Planted is unknown", "451 4.2.0 Planted is busy", "451 4.2.0 Planted is busy")
-			f.trouble("planted token", fcmReply{status: http.StatusInternalServerError, code: "INTERNAL"}, fcmReply{status: http.StatusBadRequest, code: "INVALID_ARGUMENT"})
+			phones.Will(phone, "400 21211", "503", "503", "400 21211")
+			mails.Will(mail, "550 5.1.1 <"+mail+"> Planted is unknown", "451 4.2.0 Planted is busy", "451 4.2.0 Planted is busy")
+			f.Trouble("planted token", nodetest.FCMReply{Status: http.StatusInternalServerError, Code: "INTERNAL"}, nodetest.FCMReply{Status: http.StatusBadRequest, Code: "INVALID_ARGUMENT"})
 
 			from := map[string]string{"X-Forwarded-For": plantedAddress, "User-Agent": "Planted/1.0"}
-			as := func(token, method, path string, body any) answer {
-				return h.send(request{method: method, path: path, app: c.id, token: token, body: body, header: from})
+			as := func(token, method, path string, body any) nodetest.Response {
+				return h.Send(nodetest.Request{Method: method, Path: path, App: c.ID, Token: token, Body: body, Header: from})
 			}
-			contact := object{"method": "sms", "phoneNumber": phone}
-			as("", http.MethodPost, "/auth/otp/request", contact).ok()
+			contact := nodetest.Object{"method": "sms", "phoneNumber": phone}
+			as("", http.MethodPost, "/auth/otp/request", contact).OK()
 			contact["code"] = "000000"
-			as("", http.MethodPost, "/auth/otp/verify", contact).refused(http.StatusUnauthorized, models.CodeWrongCode)
-			contact["code"] = fixedCode
-			in := as("", http.MethodPost, "/auth/otp/verify", contact).ok()
-			id, token := in.str("user.id"), in.str("accessToken")
-			as(token, http.MethodPut, "/customer/profile", object{"firstName": "Planted", "lastName": "Plantedson", "email": mail}).ok()
-			c.staff(http.MethodPut, "/management/customers/"+id, object{"email": mail, "data": object{"planted": []string{"Planted"}}}).ok()
-			as("", http.MethodPost, "/auth/otp/request", object{"method": "email", "email": mail}).ok()
-			as(token, http.MethodPost, "/devices", object{"token": "planted token", "platform": "ios"}).ok()
+			as("", http.MethodPost, "/auth/otp/verify", contact).Refused(http.StatusUnauthorized, models.CodeWrongCode)
+			contact["code"] = nodetest.FixedCode
+			in := as("", http.MethodPost, "/auth/otp/verify", contact).OK()
+			id, token := in.Str("user.id"), in.Str("accessToken")
+			as(token, http.MethodPut, "/customer/profile", nodetest.Object{"firstName": "Planted", "lastName": "Plantedson", "email": mail}).OK()
+			c.Staff(http.MethodPut, "/management/customers/"+id, nodetest.Object{"email": mail, "data": nodetest.Object{"planted": []string{"Planted"}}}).OK()
+			as("", http.MethodPost, "/auth/otp/request", nodetest.Object{"method": "email", "email": mail}).OK()
+			as(token, http.MethodPost, "/devices", nodetest.Object{"token": "planted token", "platform": "ios"}).OK()
 			join := func() string {
-				return as(token, http.MethodPut, "/customer/scheduling/new", joining(kind, object{"note": "Planted", "bookingInfoCustomFields": object{"planted": "Planted"}})).ok().str("result.id")
+				return as(token, http.MethodPut, "/customer/scheduling/new", nodetest.Joining(kind, nodetest.Object{"note": "Planted", "bookingInfoCustomFields": nodetest.Object{"planted": "Planted"}})).OK().Str("result.id")
 			}
 			seen := join()
-			c.next(room).ok()
-			c.act("start", seen, object{"reason": "Planted came"}).ok()
-			c.act("end", seen, nil).ok()
-			as(token, http.MethodPost, "/customer/bookings/cancel", object{"bookingId": join(), "reason": "Planted left"}).ok()
-			c.act("cancel", join(), object{"reason": "Planted is ill"}).ok()
-			visit := as(token, http.MethodPut, "/customer/scheduling/new", appointment(kind, day(2), 900, object{"note": "Planted"})).ok().str("result.id")
-			h.exec("UPDATE bookings SET reminder_next = 'oneHourBeforeAppointment', reminder_at = ? WHERE id = ?", time.Now().UTC().Add(-time.Second), visit)
+			c.Next(room).OK()
+			c.Act("start", seen, nodetest.Object{"reason": "Planted came"}).OK()
+			c.Act("end", seen, nil).OK()
+			as(token, http.MethodPost, "/customer/bookings/cancel", nodetest.Object{"bookingId": join(), "reason": "Planted left"}).OK()
+			c.Act("cancel", join(), nodetest.Object{"reason": "Planted is ill"}).OK()
+			visit := as(token, http.MethodPut, "/customer/scheduling/new", nodetest.Appointment(kind, nodetest.Day(2), 900, nodetest.Object{"note": "Planted"})).OK().Str("result.id")
+			h.Exec("UPDATE bookings SET reminder_next = 'oneHourBeforeAppointment', reminder_at = ? WHERE id = ?", time.Now().UTC().Add(-time.Second), visit)
 			for path, body := range map[string]any{
 				"/customer/bookings?status=Planted&resource=" + plantedPhone:   nil,
 				"/customer/bookings/Planted?includes=" + plantedPhone:          nil,
 				"/Planted/" + plantedPhone:                                     nil,
 				"/customer/profile?" + strings.Repeat("Planted", 2000) + "%zz": nil,
-				"/auth/token":               object{"refreshToken": "nsr_Planted_1_" + plantedPhone},
-				"/auth/otp/request":         object{"method": "email", "email": "planted@@" + plantedPhone},
+				"/auth/token":               nodetest.Object{"refreshToken": "nsr_Planted_1_" + plantedPhone},
+				"/auth/otp/request":         nodetest.Object{"method": "email", "email": "planted@@" + plantedPhone},
 				"/customer/bookings/cancel": `{"bookingId": "Planted`,
-				"/devices":                  object{"token": "planted", "platform": "Planted"},
+				"/devices":                  nodetest.Object{"token": "planted", "platform": "Planted"},
 			} {
 				method := http.MethodGet
 				if body != nil {
 					method = http.MethodPost
 				}
-				assert.NotEqual(t, http.StatusOK, as(token, method, path, body).status, path)
+				assert.NotEqual(t, http.StatusOK, as(token, method, path, body).Status, path)
 			}
-			c.staff(http.MethodGet, "/management/customers?search=Planted&phone="+plantedPhone, nil)
-			as(token, http.MethodGet, "/customer/profile/export", nil).ok()
-			stolen := object{"refreshToken": in.str("refreshToken")}
-			as("", http.MethodPost, "/auth/token", stolen).ok()
+			c.Staff(http.MethodGet, "/management/customers?search=Planted&phone="+plantedPhone, nil)
+			as(token, http.MethodGet, "/customer/profile/export", nil).OK()
+			stolen := nodetest.Object{"refreshToken": in.Str("refreshToken")}
+			as("", http.MethodPost, "/auth/token", stolen).OK()
 			// Whatever can be done is done, and has gone wrong.
 			settled := func() bool {
-				return scalar[int](h, "SELECT count(*) FROM river_job WHERE finalized_at IS NULL AND scheduled_at < ?", time.Now().UTC().Add(time.Second)) == 0
+				return nodetest.Scalar[int](h, "SELECT count(*) FROM river_job WHERE finalized_at IS NULL AND scheduled_at < ?", time.Now().UTC().Add(time.Second)) == 0
 			}
 			require.Eventually(t, func() bool {
-				return settled() && scalar[int](h, "SELECT count(*) FROM webhook_attempts WHERE error <> ''") >= 2 &&
-					scalar[int](h, "SELECT count(*) FROM message_attempts WHERE error <> ''") >= 3 &&
-					f.asked("planted token") >= 1
-			}, patience, 10*time.Millisecond)
+				return settled() && nodetest.Scalar[int](h, "SELECT count(*) FROM webhook_attempts WHERE error <> ''") >= 2 &&
+					nodetest.Scalar[int](h, "SELECT count(*) FROM message_attempts WHERE error <> ''") >= 3 &&
+					f.Asked("planted token") >= 1
+			}, nodetest.Patience, 10*time.Millisecond)
 
-			c.staff(http.MethodDelete, "/management/customers/"+id, nil).ok()
+			c.Staff(http.MethodDelete, "/management/customers/"+id, nil).OK()
 
-			require.Eventually(t, settled, patience, 10*time.Millisecond)
+			require.Eventually(t, settled, nodetest.Patience, 10*time.Millisecond)
 			// Requests from an address are counted for a minute at most.
 			require.Eventually(t, func() bool {
 				counted, err := h.Redis.Exists(t.Context(), "rate:address:"+plantedAddress).Result()
 				return err == nil && counted == 0
-			}, 2*patience, 10*time.Millisecond)
-			assert.Empty(t, h.traces())
-			h.exec("UPDATE webhook_deliveries SET next_attempt_at = ? WHERE status = 'pending'", time.Now().UTC().Add(-time.Second))
-			h.exec("UPDATE river_job SET state = 'available', scheduled_at = ? WHERE finalized_at IS NULL", time.Now().UTC().Add(-time.Second))
-			require.Eventually(t, settled, patience, 10*time.Millisecond)
-			assert.Empty(t, h.traces(), "after what went wrong was done again")
+			}, 2*nodetest.Patience, 10*time.Millisecond)
+			assert.Empty(t, traces(h))
+			h.Exec("UPDATE webhook_deliveries SET next_attempt_at = ? WHERE status = 'pending'", time.Now().UTC().Add(-time.Second))
+			h.Exec("UPDATE river_job SET state = 'available', scheduled_at = ? WHERE finalized_at IS NULL", time.Now().UTC().Add(-time.Second))
+			require.Eventually(t, settled, nodetest.Patience, 10*time.Millisecond)
+			assert.Empty(t, traces(h), "after what went wrong was done again")
 		})
 	}
 }
@@ -388,37 +382,37 @@ func TestNothingIsLeftOfWhatWentWrong(t *testing.T) {
 // being told to others.
 func TestErasureMeetsWhatIsOnItsWay(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		kind := c.newType(nil)
-		c.newResource(nil, kind)
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kind := c.NewType(nil)
+		c.NewResource(nil, kind)
 		for _, trigger := range []string{"bookingUnassigned", "customerCanceled", "queuePositionUpdated"} {
-			c.staff(http.MethodPost, "/management/webhooks", object{"trigger": trigger, "url": echo(t)}).ok()
+			c.Staff(http.MethodPost, "/management/webhooks", nodetest.Object{"trigger": trigger, "url": echo(t)}).OK()
 		}
 		var all sync.WaitGroup
 		for i := range 25 {
-			token := c.patient(fmt.Sprintf("+%s%02d", plantedPhone[:10], i))
+			token := c.Patient(fmt.Sprintf("+%s%02d", plantedPhone[:10], i))
 			all.Go(func() {
-				for _, r := range []request{
-					{method: http.MethodPut, path: "/customer/profile", body: object{"firstName": "Planted"}},
-					{method: http.MethodPut, path: "/customer/scheduling/new", body: joining(kind, object{"note": "Planted"})},
-					{method: http.MethodDelete, path: "/customer/profile"},
+				for _, r := range []nodetest.Request{
+					{Method: http.MethodPut, Path: "/customer/profile", Body: nodetest.Object{"firstName": "Planted"}},
+					{Method: http.MethodPut, Path: "/customer/scheduling/new", Body: nodetest.Joining(kind, nodetest.Object{"note": "Planted"})},
+					{Method: http.MethodDelete, Path: "/customer/profile"},
 				} {
-					r.token = token
-					a, err := h.try(r)
+					r.Token = token
+					a, err := h.Try(r)
 					assert.NoError(t, err)
-					assert.Equal(t, http.StatusOK, a.status, "%s %s", a.of, a.raw)
+					assert.Equal(t, http.StatusOK, a.Status, "%s %s", a.Of, a.Raw)
 				}
 			})
 		}
 		all.Wait()
 		require.Eventually(t, func() bool {
-			return scalar[int](h, "SELECT count(*) FROM river_job WHERE kind IN ('announce', 'webhook') AND state <> 'completed'") == 0 &&
-				scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE status = 'delivered'") >= 50
-		}, patience, 10*time.Millisecond)
-		assert.Empty(t, h.traces())
-		assert.Zero(t, scalar[int](h, "SELECT count(*) FROM audit WHERE actor_kind = 'customer' AND address <> ''"))
-	}, outgoing)
+			return nodetest.Scalar[int](h, "SELECT count(*) FROM river_job WHERE kind IN ('announce', 'webhook') AND state <> 'completed'") == 0 &&
+				nodetest.Scalar[int](h, "SELECT count(*) FROM webhook_deliveries WHERE status = 'delivered'") >= 50
+		}, nodetest.Patience, 10*time.Millisecond)
+		assert.Empty(t, traces(h))
+		assert.Zero(t, nodetest.Scalar[int](h, "SELECT count(*) FROM audit WHERE actor_kind = 'customer' AND address <> ''"))
+	}, nodetest.Outgoing)
 }
 
 // TestErasureMeetsWhoIsUnderWay erases customers while they, and the desk for
@@ -427,24 +421,24 @@ func TestErasureMeetsWhatIsOnItsWay(t *testing.T) {
 // who is erased is written down again.
 func TestErasureMeetsWhoIsUnderWay(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		kind := c.newType(nil)
-		nodes := []*house{h, h} // the embedded database belongs to one node
-		if h.server != nil {
-			nodes[1] = h.beside(nil)
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kind := c.NewType(nil)
+		nodes := []*nodetest.Node{h, h} // the embedded database belongs to one node
+		if h.RedisServer != nil {
+			nodes[1] = h.Beside(nil)
 		}
 		const patients = 4
 		refused := map[int]bool{http.StatusUnauthorized: true, http.StatusNotFound: true}
 		var all sync.WaitGroup
 		for i := range patients {
 			phone := fmt.Sprintf("+%s%02d", plantedPhone[:10], i)
-			in := c.signIn(phone, false)
-			id, token := in.str("user.id"), in.str("accessToken")
+			in := c.SignIn(phone, false)
+			id, token := in.Str("user.id"), in.Str("accessToken")
 			gone := make(chan struct{})
 			// until repeats a request until the customer is erased, and once more. It
 			// does so a few times only, or they would never be.
-			until := func(by int, r request) {
+			until := func(by int, r nodetest.Request) {
 				for n := 0; ; n++ {
 					if n == 3 {
 						<-gone
@@ -455,47 +449,47 @@ func TestErasureMeetsWhoIsUnderWay(t *testing.T) {
 						last = true
 					default:
 					}
-					r.header = map[string]string{"Idempotency-Key": fmt.Sprint(i, by, r.path, n)}
-					a, err := nodes[by%2].try(r)
+					r.Header = map[string]string{"Idempotency-Key": fmt.Sprint(i, by, r.Path, n)}
+					a, err := nodes[by%2].Try(r)
 					if !assert.NoError(t, err) {
 						return
 					}
-					assert.True(t, a.status == http.StatusOK || refused[a.status] || a.status == http.StatusConflict, "%s: %s", a.of, a.raw)
+					assert.True(t, a.Status == http.StatusOK || refused[a.Status] || a.Status == http.StatusConflict, "%s: %s", a.Of, a.Raw)
 					if last {
-						assert.True(t, refused[a.status], "%s: %s", a.of, a.raw)
+						assert.True(t, refused[a.Status], "%s: %s", a.Of, a.Raw)
 						return
 					}
 				}
 			}
-			for by, r := range []request{
-				{method: http.MethodPut, path: "/customer/scheduling/new", token: token, body: joining(kind, object{"note": "Planted"})},
-				{method: http.MethodPut, path: "/customer/scheduling/new", token: token, body: joining(kind, object{"note": "Planted"})},
-				{method: http.MethodPut, path: "/management/scheduling/new", token: c.key, body: joining(kind, object{"note": "Planted", "customerIdentifier": object{"id": id}})},
-				{method: http.MethodPut, path: "/management/customers/" + id, token: c.key, body: object{"lastName": "Planted"}},
-				{method: http.MethodPut, path: "/customer/profile", token: token, body: object{"firstName": "Planted"}},
-				{method: http.MethodPost, path: "/devices", token: token, body: object{"token": fmt.Sprint("planted", i), "platform": "ios"}},
-				{method: http.MethodGet, path: "/customer/profile/export", token: token},
+			for by, r := range []nodetest.Request{
+				{Method: http.MethodPut, Path: "/customer/scheduling/new", Token: token, Body: nodetest.Joining(kind, nodetest.Object{"note": "Planted"})},
+				{Method: http.MethodPut, Path: "/customer/scheduling/new", Token: token, Body: nodetest.Joining(kind, nodetest.Object{"note": "Planted"})},
+				{Method: http.MethodPut, Path: "/management/scheduling/new", Token: c.Key, Body: nodetest.Joining(kind, nodetest.Object{"note": "Planted", "customerIdentifier": nodetest.Object{"id": id}})},
+				{Method: http.MethodPut, Path: "/management/customers/" + id, Token: c.Key, Body: nodetest.Object{"lastName": "Planted"}},
+				{Method: http.MethodPut, Path: "/customer/profile", Token: token, Body: nodetest.Object{"firstName": "Planted"}},
+				{Method: http.MethodPost, Path: "/devices", Token: token, Body: nodetest.Object{"token": fmt.Sprint("planted", i), "platform": "ios"}},
+				{Method: http.MethodGet, Path: "/customer/profile/export", Token: token},
 			} {
 				all.Go(func() { until(by, r) })
 			}
 			all.Go(func() {
 				defer close(gone)
 				for { // until they have not come back meanwhile
-					a, err := h.try(request{method: http.MethodDelete, path: "/management/customers/" + id, token: c.key})
-					if !assert.NoError(t, err) || a.status == http.StatusOK {
+					a, err := h.Try(nodetest.Request{Method: http.MethodDelete, Path: "/management/customers/" + id, Token: c.Key})
+					if !assert.NoError(t, err) || a.Status == http.StatusOK {
 						return
 					}
-					if !assert.Equal(t, string(models.CodeBeingServed), a.str("code"), "%s", a.raw) {
+					if !assert.Equal(t, string(models.CodeBeingServed), a.Str("code"), "%s", a.Raw) {
 						return
 					}
 				}
 			})
 		}
 		all.Wait()
-		h.quiet()
-		assert.Empty(t, h.traces())
-		assert.Equal(t, patients, scalar[int](h, "SELECT count(*) FROM customers WHERE erased_at IS NOT NULL"))
-		assert.Zero(t, scalar[int](h, "SELECT count(*) FROM devices"))
+		h.Quiet()
+		assert.Empty(t, traces(h))
+		assert.Equal(t, patients, nodetest.Scalar[int](h, "SELECT count(*) FROM customers WHERE erased_at IS NOT NULL"))
+		assert.Zero(t, nodetest.Scalar[int](h, "SELECT count(*) FROM devices"))
 		// What stays says of whom, and when that was, beside when they were erased.
 		for _, kept := range []string{
 			"SELECT subject_id || ' ' || created_at FROM sessions",
@@ -506,19 +500,19 @@ func TestErasureMeetsWhoIsUnderWay(t *testing.T) {
 			require.NoError(t, h.Store.Read(t.Context()).Raw("SELECT id || ' ' || COALESCE(CAST(erased_at AS text), 'never') FROM customers").Scan(&erased).Error)
 			assert.Empty(t, lines, "erased: %v", erased)
 		}
-	}, outgoing)
+	}, nodetest.Outgoing)
 }
 
 // TestErasureOvertakesAJoin erases a customer while they and the desk are asking
 // for places and appointments, and have been found to be allowed to.
 func TestErasureOvertakesAJoin(t *testing.T) {
 	t.Parallel()
-	for _, b := range []backend{embedded, postgres} {
+	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			var held atomic.Bool
 			arrived, goOn := make(chan struct{}, 3), make(chan struct{})
-			h := newHouse(t, b, func(c *node.Config) {
+			h := nodetest.Start(t, b, func(c *node.Config) {
 				c.Adjust.Store = func(s *store.Store) {
 					require.NoError(t, s.Read(context.Background()).Callback().Query().Before("gorm:query").Register("test:hold", func(db *gorm.DB) {
 						if _, ok := db.Statement.Dest.(*models.BookingType); ok && held.Load() {
@@ -528,36 +522,36 @@ func TestErasureOvertakesAJoin(t *testing.T) {
 					}))
 				}
 			})
-			c := h.newClinic()
-			kind := c.newType(nil)
-			c.newResource(nil, kind)
-			in := c.signIn("+"+plantedPhone, false)
-			id, token := in.str("user.id"), in.str("accessToken")
+			c := h.NewClinic()
+			kind := c.NewType(nil)
+			c.NewResource(nil, kind)
+			in := c.SignIn("+"+plantedPhone, false)
+			id, token := in.Str("user.id"), in.Str("accessToken")
 			const path = "/scheduling/new"
 			held.Store(true)
 			var all sync.WaitGroup
-			for _, r := range []request{
-				{path: "/customer" + path, token: token, body: joining(kind, object{"note": "Planted"})},
-				{path: "/customer" + path, token: token, body: appointment(kind, day(2), 900, object{"note": "Planted"})},
-				{path: "/management" + path, token: c.key, body: joining(kind, object{"note": "Planted", "customerIdentifier": object{"id": id}})},
+			for _, r := range []nodetest.Request{
+				{Path: "/customer" + path, Token: token, Body: nodetest.Joining(kind, nodetest.Object{"note": "Planted"})},
+				{Path: "/customer" + path, Token: token, Body: nodetest.Appointment(kind, nodetest.Day(2), 900, nodetest.Object{"note": "Planted"})},
+				{Path: "/management" + path, Token: c.Key, Body: nodetest.Joining(kind, nodetest.Object{"note": "Planted", "customerIdentifier": nodetest.Object{"id": id}})},
 			} {
-				r.method = http.MethodPut
+				r.Method = http.MethodPut
 				all.Go(func() {
-					a, err := h.try(r)
+					a, err := h.Try(r)
 					assert.NoError(t, err)
-					assert.Equal(t, http.StatusNotFound, a.status, "%s: %s", a.of, a.raw)
-					assert.Equal(t, string(models.CodeCustomerMissing), a.str("code"))
+					assert.Equal(t, http.StatusNotFound, a.Status, "%s: %s", a.Of, a.Raw)
+					assert.Equal(t, string(models.CodeCustomerMissing), a.Str("code"))
 				})
 			}
 			for range 3 {
 				<-arrived
 			}
-			c.staff(http.MethodDelete, "/management/customers/"+id, nil).ok()
+			c.Staff(http.MethodDelete, "/management/customers/"+id, nil).OK()
 			held.Store(false)
 			close(goOn)
 			all.Wait()
-			assert.Empty(t, h.traces())
-			assert.Zero(t, scalar[int](h, "SELECT count(*) FROM bookings"))
+			assert.Empty(t, traces(h))
+			assert.Zero(t, nodetest.Scalar[int](h, "SELECT count(*) FROM bookings"))
 		})
 	}
 }
@@ -566,12 +560,12 @@ func TestErasureOvertakesAJoin(t *testing.T) {
 // not been kept yet: it never is.
 func TestErasureOvertakesAnAnswer(t *testing.T) {
 	t.Parallel()
-	for _, b := range []backend{embedded, postgres} {
+	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			var held atomic.Bool
 			arrived, goOn := make(chan struct{}, 1), make(chan struct{})
-			h := newHouse(t, b, func(c *node.Config) {
+			h := nodetest.Start(t, b, func(c *node.Config) {
 				c.Adjust.Store = func(s *store.Store) {
 					require.NoError(t, s.Read(context.Background()).Callback().Query().After("gorm:query").Register("test:hold", func(db *gorm.DB) {
 						if _, ok := db.Statement.Dest.(*[]models.Customer); ok && held.Swap(false) {
@@ -581,24 +575,24 @@ func TestErasureOvertakesAnAnswer(t *testing.T) {
 					}))
 				}
 			})
-			c := h.newClinic()
-			kind := c.serve(c.newType(nil))
-			id := c.signIn("+"+plantedPhone, false).str("user.id")
-			join := c.joinRequest(kind)
-			join.body, join.header = joining(kind, object{"customerIdentifier": object{"id": id}}), map[string]string{"Idempotency-Key": "join"}
+			c := h.NewClinic()
+			kind := c.Serve(c.NewType(nil))
+			id := c.SignIn("+"+plantedPhone, false).Str("user.id")
+			join := joinRequest(c, kind)
+			join.Body, join.Header = nodetest.Joining(kind, nodetest.Object{"customerIdentifier": nodetest.Object{"id": id}}), map[string]string{"Idempotency-Key": "join"}
 			held.Store(true)
-			answered := make(chan answer)
+			answered := make(chan nodetest.Response)
 			go func() {
-				a, err := h.try(join)
+				a, err := h.Try(join)
 				assert.NoError(t, err)
 				answered <- a
 			}()
 			<-arrived
-			c.staff(http.MethodDelete, "/management/customers/"+id, nil).ok()
+			c.Staff(http.MethodDelete, "/management/customers/"+id, nil).OK()
 			close(goOn)
-			assert.Contains(t, string((<-answered).ok().raw), plantedPhone)
-			assert.Empty(t, h.traces())
-			c.once("join", join).refused(http.StatusConflict, models.CodeAnswerLost)
+			assert.Contains(t, string((<-answered).OK().Raw), plantedPhone)
+			assert.Empty(t, traces(h))
+			nodetest.Once(c.Node, "join", join).Refused(http.StatusConflict, models.CodeAnswerLost)
 		})
 	}
 }
@@ -607,39 +601,39 @@ func TestErasureOvertakesAnAnswer(t *testing.T) {
 // appointment that was past when its customer was erased.
 func TestBookingsOfWhoIsErasedChangeNoMore(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		kind := c.newType(nil)
-		c.newResource(nil, kind)
-		renew := func(in answer) answer {
-			return h.send(request{method: http.MethodPost, path: "/auth/token", body: object{"refreshToken": in.str("refreshToken")}})
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kind := c.NewType(nil)
+		c.NewResource(nil, kind)
+		renew := func(in nodetest.Response) nodetest.Response {
+			return h.Send(nodetest.Request{Method: http.MethodPost, Path: "/auth/token", Body: nodetest.Object{"refreshToken": in.Str("refreshToken")}})
 		}
-		stolen := c.signIn("+"+plantedPhone, false)
-		renew(stolen).ok()
-		h.exec("UPDATE sessions SET refreshed_at = ?", time.Now().UTC().Add(-time.Minute))
-		renew(stolen).refused(http.StatusUnauthorized, models.CodeUnauthenticated)
-		in := c.signIn("+"+plantedPhone, false)
-		made := h.send(request{method: http.MethodPut, path: "/customer/scheduling/new", token: in.str("accessToken"), body: appointment(kind, day(2), 900, nil)}).ok()
-		id := made.str("result.id")
+		stolen := c.SignIn("+"+plantedPhone, false)
+		renew(stolen).OK()
+		h.Exec("UPDATE sessions SET refreshed_at = ?", time.Now().UTC().Add(-time.Minute))
+		renew(stolen).Refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+		in := c.SignIn("+"+plantedPhone, false)
+		made := h.Send(nodetest.Request{Method: http.MethodPut, Path: "/customer/scheduling/new", Token: in.Str("accessToken"), Body: nodetest.Appointment(kind, nodetest.Day(2), 900, nil)}).OK()
+		id := made.Str("result.id")
 		began := time.Now().UTC().Add(-time.Hour).Truncate(time.Microsecond)
-		h.exec("UPDATE bookings SET starts_at = ?, ends_at = ?, reminder_at = NULL, reminder_next = ''", began, began.Add(time.Minute))
+		h.Exec("UPDATE bookings SET starts_at = ?, ends_at = ?, reminder_at = NULL, reminder_next = ''", began, began.Add(time.Minute))
 		const from = "SELECT count(*) FROM audit WHERE actor_kind IN ('customer', 'ticket', 'nobody') AND address <> ''"
-		require.Equal(t, 4, scalar[int](h, from), "two sessions, a used refresh token and an appointment")
+		require.Equal(t, 4, nodetest.Scalar[int](h, from), "two sessions, a used refresh token and an appointment")
 
-		c.staff(http.MethodDelete, "/management/customers/"+in.str("user.id"), nil).ok()
+		c.Staff(http.MethodDelete, "/management/customers/"+in.Str("user.id"), nil).OK()
 
-		body := object{"bookingId": id, "reason": "Planted came late"}
-		for _, r := range []request{
-			{path: "/customer/bookings/cancel", token: made.str("result.ticketToken")},
-			{path: "/management/bookings/cancel", token: c.key},
-			{path: "/management/bookings/start", token: c.key},
-			{path: "/management/bookings/noShow", token: c.key},
+		body := nodetest.Object{"bookingId": id, "reason": "Planted came late"}
+		for _, r := range []nodetest.Request{
+			{Path: "/customer/bookings/cancel", Token: made.Str("result.ticketToken")},
+			{Path: "/management/bookings/cancel", Token: c.Key},
+			{Path: "/management/bookings/start", Token: c.Key},
+			{Path: "/management/bookings/noShow", Token: c.Key},
 		} {
-			r.method, r.body = http.MethodPost, body
-			h.send(r).refused(http.StatusNotFound, models.CodeCustomerMissing)
+			r.Method, r.Body = http.MethodPost, body
+			h.Send(r).Refused(http.StatusNotFound, models.CodeCustomerMissing)
 		}
-		assert.Empty(t, h.traces())
-		assert.Zero(t, scalar[int](h, from))
+		assert.Empty(t, traces(h))
+		assert.Zero(t, nodetest.Scalar[int](h, from))
 	})
 }
 
@@ -647,11 +641,11 @@ func TestBookingsOfWhoIsErasedChangeNoMore(t *testing.T) {
 // and another is deleted for want of payment, just before they would be canceled.
 func TestErasureMeetsBookingsThatEnd(t *testing.T) {
 	t.Parallel()
-	for _, b := range []backend{embedded, postgres} {
+	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
 			var meanwhile atomic.Pointer[func()]
-			h := newHouse(t, b, func(c *node.Config) {
+			h := nodetest.Start(t, b, func(c *node.Config) {
 				c.Adjust.Store = func(s *store.Store) {
 					require.NoError(t, s.Read(context.Background()).Callback().Query().After("gorm:query").Register("test:meanwhile", func(db *gorm.DB) {
 						if list, ok := db.Statement.Dest.(*[]models.Booking); ok && len(*list) == 3 {
@@ -662,81 +656,81 @@ func TestErasureMeetsBookingsThatEnd(t *testing.T) {
 					}))
 				}
 			})
-			c := h.newClinic()
-			kind := c.serve(c.newType(nil))
-			in := c.signIn("+"+plantedPhone, false)
+			c := h.NewClinic()
+			kind := c.Serve(c.NewType(nil))
+			in := c.SignIn("+"+plantedPhone, false)
 			var ids []string
 			for range 3 {
-				join := request{method: http.MethodPut, path: "/customer/scheduling/new", token: in.str("accessToken"), body: joining(kind, object{"note": "Planted"})}
-				ids = append(ids, h.send(join).ok().str("result.id"))
+				join := nodetest.Request{Method: http.MethodPut, Path: "/customer/scheduling/new", Token: in.Str("accessToken"), Body: nodetest.Joining(kind, nodetest.Object{"note": "Planted"})}
+				ids = append(ids, h.Send(join).OK().Str("result.id"))
 			}
 			end := func() {
-				h.exec("UPDATE bookings SET status = 'REJECTED', stage = 'LEFT', version = version + 1 WHERE id = ?", ids[0])
-				h.exec("DELETE FROM quotes WHERE booking_id = ?", ids[1])
-				h.exec("DELETE FROM bookings WHERE id = ?", ids[1])
+				h.Exec("UPDATE bookings SET status = 'REJECTED', stage = 'LEFT', version = version + 1 WHERE id = ?", ids[0])
+				h.Exec("DELETE FROM quotes WHERE booking_id = ?", ids[1])
+				h.Exec("DELETE FROM bookings WHERE id = ?", ids[1])
 			}
 			meanwhile.Store(&end)
-			c.staff(http.MethodDelete, "/management/customers/"+in.str("user.id"), nil).ok()
+			c.Staff(http.MethodDelete, "/management/customers/"+in.Str("user.id"), nil).OK()
 			assert.Nil(t, meanwhile.Load())
-			assert.Equal(t, "REJECTED CANCELED", scalar[string](h, "SELECT string_agg(status, ' ' ORDER BY seq) FROM bookings"))
-			assert.Empty(t, h.traces())
+			assert.Equal(t, "REJECTED CANCELED", nodetest.Scalar[string](h, "SELECT string_agg(status, ' ' ORDER BY seq) FROM bookings"))
+			assert.Empty(t, traces(h))
 		})
 	}
 }
 
 func TestExportHoldsEverything(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c, stranger := h.newClinic(), h.newClinic()
-		kind := c.newType(nil)
-		room := c.newResource(nil, kind)
-		id, session := c.leaveTraces(kind, room)
-		other := c.join(kind, object{"customerIdentifier": object{"firstName": "Somebody"}, "note": "else"})
-		desk := c.staff(http.MethodGet, "/management/customers/"+id+"/export", nil).ok()
-		mine := h.send(request{method: http.MethodGet, path: "/customer/profile/export", token: session.str("accessToken")}).ok()
-		for _, a := range []answer{desk, mine} {
-			assert.Equal(t, `attachment; filename="customer.json"`, a.header.Get("Content-Disposition"))
-			assert.Equal(t, "+"+plantedPhone, a.str("customer.phone"))
-			assert.Equal(t, "Planted", a.str("customer.data.planted"))
-			assert.Len(t, a.list("bookings"), 3)
-			assert.Equal(t, "Planted appointment", a.str("bookings.0.note"))
-			assert.Equal(t, "Planted left", a.str("bookings.1.cancelReason"))
-			assert.Equal(t, "Planted", a.str("bookings.2.info.planted"))
-			assert.NotNil(t, a.at("bookings.0.info"), "an object, as the document says, if an empty one")
-			assert.NotEmpty(t, a.str("bookings.2.endedAt"))
-			assert.Len(t, a.list("devices"), 1)
-			assert.Len(t, a.list("sessions"), 1)
-			assert.GreaterOrEqual(t, len(a.list("deliveries")), 8)
-			assert.Equal(t, "Planted", a.str("deliveries.0.payload.customer.firstName"))
-			assert.Contains(t, a.pluck("audit", "action"), "join")
-			assert.Contains(t, a.pluck("audit", "reason"), "Planted came")
-			assert.Equal(t, false, a.at("truncated"))
-			for _, hidden := range []string{"planted token", session.str("refreshToken"), session.str("accessToken"), other.str("id"), "Somebody"} {
-				assert.NotContains(t, string(a.raw), hidden)
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c, stranger := h.NewClinic(), h.NewClinic()
+		kind := c.NewType(nil)
+		room := c.NewResource(nil, kind)
+		id, session := leaveTraces(c, kind, room)
+		other := c.Join(kind, nodetest.Object{"customerIdentifier": nodetest.Object{"firstName": "Somebody"}, "note": "else"})
+		desk := c.Staff(http.MethodGet, "/management/customers/"+id+"/export", nil).OK()
+		mine := h.Send(nodetest.Request{Method: http.MethodGet, Path: "/customer/profile/export", Token: session.Str("accessToken")}).OK()
+		for _, a := range []nodetest.Response{desk, mine} {
+			assert.Equal(t, `attachment; filename="customer.json"`, a.Header.Get("Content-Disposition"))
+			assert.Equal(t, "+"+plantedPhone, a.Str("customer.phone"))
+			assert.Equal(t, "Planted", a.Str("customer.data.planted"))
+			assert.Len(t, a.List("bookings"), 3)
+			assert.Equal(t, "Planted appointment", a.Str("bookings.0.note"))
+			assert.Equal(t, "Planted left", a.Str("bookings.1.cancelReason"))
+			assert.Equal(t, "Planted", a.Str("bookings.2.info.planted"))
+			assert.NotNil(t, a.At("bookings.0.info"), "an object, as the document says, if an empty one")
+			assert.NotEmpty(t, a.Str("bookings.2.endedAt"))
+			assert.Len(t, a.List("devices"), 1)
+			assert.Len(t, a.List("sessions"), 1)
+			assert.GreaterOrEqual(t, len(a.List("deliveries")), 8)
+			assert.Equal(t, "Planted", a.Str("deliveries.0.payload.customer.firstName"))
+			assert.Contains(t, a.Pluck("audit", "action"), "join")
+			assert.Contains(t, a.Pluck("audit", "reason"), "Planted came")
+			assert.Equal(t, false, a.At("truncated"))
+			for _, hidden := range []string{"planted token", session.Str("refreshToken"), session.Str("accessToken"), other.Str("id"), "Somebody"} {
+				assert.NotContains(t, string(a.Raw), hidden)
 			}
 		}
-		assert.Len(t, c.staff(http.MethodGet, "/management/audit?action=exportCustomer&subjectId="+id, nil).ok().list("result"), 2)
-		stranger.staff(http.MethodGet, "/management/customers/"+id+"/export", nil).refused(http.StatusNotFound, models.CodeCustomerMissing)
-		stranger.staff(http.MethodDelete, "/management/customers/"+id, nil).refused(http.StatusNotFound, models.CodeCustomerMissing)
-		assert.True(t, json.Valid(desk.raw))
-	}, outgoing)
+		assert.Len(t, c.Staff(http.MethodGet, "/management/audit?action=exportCustomer&subjectId="+id, nil).OK().List("result"), 2)
+		stranger.Staff(http.MethodGet, "/management/customers/"+id+"/export", nil).Refused(http.StatusNotFound, models.CodeCustomerMissing)
+		stranger.Staff(http.MethodDelete, "/management/customers/"+id, nil).Refused(http.StatusNotFound, models.CodeCustomerMissing)
+		assert.True(t, json.Valid(desk.Raw))
+	}, nodetest.Outgoing)
 }
 
 func TestOldEventsAreForgottenOnceTold(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		kind := c.newType(nil)
-		told, untold, fresh := c.join(kind, nil).str("id"), c.join(kind, nil).str("id"), c.join(kind, nil).str("id")
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kind := c.NewType(nil)
+		told, untold, fresh := c.Join(kind, nil).Str("id"), c.Join(kind, nil).Str("id"), c.Join(kind, nil).Str("id")
 		require.Eventually(t, func() bool {
-			return scalar[int](h, "SELECT count(*) FROM river_job WHERE kind = 'announce' AND state = 'completed'") == 3
-		}, patience, 10*time.Millisecond)
-		h.exec("UPDATE events SET created_at = ? WHERE booking_id <> ?", time.Now().UTC().Add(-31*24*time.Hour), fresh)
-		h.exec("UPDATE river_job SET state = 'scheduled', finalized_at = NULL, scheduled_at = ? WHERE CAST(args ->> 'eventId' AS bigint) = (SELECT id FROM events WHERE booking_id = ?)",
+			return nodetest.Scalar[int](h, "SELECT count(*) FROM river_job WHERE kind = 'announce' AND state = 'completed'") == 3
+		}, nodetest.Patience, 10*time.Millisecond)
+		h.Exec("UPDATE events SET created_at = ? WHERE booking_id <> ?", time.Now().UTC().Add(-31*24*time.Hour), fresh)
+		h.Exec("UPDATE river_job SET state = 'scheduled', finalized_at = NULL, scheduled_at = ? WHERE CAST(args ->> 'eventId' AS bigint) = (SELECT id FROM events WHERE booking_id = ?)",
 			time.Now().UTC().Add(time.Hour), untold)
 		require.NoError(t, h.Notify.Tidy(t.Context()))
-		assert.Empty(t, h.eventsOf(told))
-		assert.Len(t, h.eventsOf(untold), 1)
-		assert.Len(t, h.eventsOf(fresh), 1)
+		assert.Empty(t, h.EventsOf(told))
+		assert.Len(t, h.EventsOf(untold), 1)
+		assert.Len(t, h.EventsOf(fresh), 1)
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
@@ -35,8 +36,8 @@ func signedAs(token, address string, form url.Values) string {
 // receipt is what Twilio reports of a message.
 func receipt(sid, status, code string) url.Values {
 	form := url.Values{
-		"MessageSid": {sid}, "SmsSid": {sid}, "MessageStatus": {status}, "SmsStatus": {status}, "To": {"+966500000201"}, "From": {smsNumber},
-		"AccountSid": {twilioAccount}, "ApiVersion": {"2010-04-01"},
+		"MessageSid": {sid}, "SmsSid": {sid}, "MessageStatus": {status}, "SmsStatus": {status}, "To": {"+966500000201"}, "From": {nodetest.SMSNumber},
+		"AccountSid": {nodetest.TwilioAccount}, "ApiVersion": {"2010-04-01"},
 	}
 	if code != "" {
 		form.Set("ErrorCode", code)
@@ -45,13 +46,13 @@ func receipt(sid, status, code string) url.Values {
 }
 
 // report sends a receipt with a signature.
-func (h *house) report(form url.Values, signature string) answer {
-	h.t.Helper()
+func report(h *nodetest.Node, form url.Values, signature string) nodetest.Response {
+	h.T.Helper()
 	header := map[string]string{"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": signature}
 	if signature == "" {
 		delete(header, "X-Twilio-Signature")
 	}
-	return h.send(request{method: http.MethodPost, path: receiptsPath, body: form.Encode(), header: header})
+	return h.Send(nodetest.Request{Method: http.MethodPost, Path: receiptsPath, Body: form.Encode(), Header: header})
 }
 
 func TestTheLogTellsWhatBecameOfTexts(t *testing.T) {
@@ -59,18 +60,20 @@ func TestTheLogTellsWhatBecameOfTexts(t *testing.T) {
 	// The example of Twilio's documentation.
 	example := url.Values{"CallSid": {"CA1234567890ABCDE"}, "Caller": {"+14158675309"}, "Digits": {"1234"}, "From": {"+14158675309"}, "To": {"+18005551212"}}
 	require.Equal(t, "RSOYDt4T1cUTdK1PDd93/VVr8B8=", signedAs("12345", "https://mycompany.com/myapp.php?foo=1&bar=2", example))
-	onBothWithCarriers(t, func(t *testing.T, h *house, phones *fakeTwilio, mails *fakeMail) {
-		c := h.newClinic()
-		address := publicURL + receiptsPath
-		signed := func(form url.Values) answer { return h.report(form, signedAs(twilioToken, address, form)) }
+	nodetest.OnBothWithSenders(t, func(t *testing.T, h *nodetest.Node, phones *nodetest.Twilio, mails *nodetest.Mail) {
+		c := h.NewClinic()
+		address := nodetest.PublicURL + receiptsPath
+		signed := func(form url.Values) nodetest.Response {
+			return report(h, form, signedAs(nodetest.TwilioToken, address, form))
+		}
 		sent := func(phone string) (sid string) {
-			c.askCode("sms", phone, "").ok()
-			got := phones.next(phone, 1)
-			assert.Equal(t, address, got.form.Get("StatusCallback"))
-			return got.id
+			c.AskCode("sms", phone, "").OK()
+			got := phones.Next(phone, 1)
+			assert.Equal(t, address, got.Form.Get("StatusCallback"))
+			return got.ID
 		}
 		line := func(sid string) string {
-			for _, line := range c.messageLog("") {
+			for _, line := range c.MessageLog("") {
 				if line["providerId"] == sid {
 					assert.Equal(t, line["delivery"] == "", line["deliveryAt"] == nil)
 					return strings.Join(strings.Fields(fmt.Sprint(line["status"], " ", line["delivery"], " ", line["deliveryError"])), " ")
@@ -94,36 +97,36 @@ func TestTheLogTellsWhatBecameOfTexts(t *testing.T) {
 		} {
 			sid := sent(phone) // the first receipt may come before the attempt is written down
 			for _, report := range one.reports {
-				require.Equal(t, http.StatusNoContent, signed(receipt(sid, report[0], report[1])).status)
+				require.Equal(t, http.StatusNoContent, signed(receipt(sid, report[0], report[1])).Status)
 			}
 			assert.Equal(t, one.want, line(sid), phone)
 		}
-		assert.Len(t, c.messageLog("&delivery=undelivered"), 2)
-		c.askCode("email", "mona@example.com", "").ok()
-		mails.next("mona@example.com", 1)
-		mailed := fmt.Sprint(c.attempts("&method=email", 1)[0]["providerId"])
+		assert.Len(t, c.MessageLog("&delivery=undelivered"), 2)
+		c.AskCode("email", "mona@example.com", "").OK()
+		mails.Next("mona@example.com", 1)
+		mailed := fmt.Sprint(c.Attempts("&method=email", 1)[0]["providerId"])
 
 		t.Log("what Twilio did not sign changes nothing")
 		sid := sent("+966500000210")
 		form := receipt(sid, "failed", "30007")
 		for _, signature := range []string{
-			"", "nonsense", signedAs("another token", address, form), signedAs(twilioToken, "https://other.example"+receiptsPath, form),
-			signedAs(twilioToken, address, receipt(sid, "delivered", "")),
+			"", "nonsense", signedAs("another token", address, form), signedAs(nodetest.TwilioToken, "https://other.example"+receiptsPath, form),
+			signedAs(nodetest.TwilioToken, address, receipt(sid, "delivered", "")),
 		} {
-			h.report(form, signature).refused(http.StatusForbidden, models.CodeForbidden)
+			report(h, form, signature).Refused(http.StatusForbidden, models.CodeForbidden)
 		}
 		assert.Equal(t, "sent", line(sid))
 		withPort := strings.Replace(address, "clinic.example", "clinic.example:443", 1)
-		require.Equal(t, http.StatusNoContent, h.report(form, signedAs(twilioToken, withPort, form)).status)
+		require.Equal(t, http.StatusNoContent, report(h, form, signedAs(nodetest.TwilioToken, withPort, form)).Status)
 		assert.Equal(t, "sent failed 30007", line(sid))
 
 		t.Log("a message that is not known")
-		for _, unknown := range []string{newSID("SM"), "", mailed} {
-			refused := signed(receipt(unknown, "delivered", "")).refused(http.StatusNotFound, models.CodeRouteMissing)
-			assert.Equal(t, h.send(request{method: http.MethodGet, path: "/nowhere"}).str("detail"), refused.str("detail"))
+		for _, unknown := range []string{nodetest.NewSID("SM"), "", mailed} {
+			refused := signed(receipt(unknown, "delivered", "")).Refused(http.StatusNotFound, models.CodeRouteMissing)
+			assert.Equal(t, h.Send(nodetest.Request{Method: http.MethodGet, Path: "/nowhere"}).Str("detail"), refused.Str("detail"))
 		}
-		h.send(request{method: http.MethodGet, path: receiptsPath}).refused(http.StatusMethodNotAllowed, models.CodeMethod)
-		h.quietAbout("966500000201", "966500000208")
+		h.Send(nodetest.Request{Method: http.MethodGet, Path: receiptsPath}).Refused(http.StatusMethodNotAllowed, models.CodeMethod)
+		h.QuietAbout("966500000201", "966500000208")
 	})
 }
 
@@ -132,18 +135,18 @@ func TestTheLogTellsWhatBecameOfTexts(t *testing.T) {
 func TestReceiptsAreCounted(t *testing.T) {
 	t.Parallel()
 	const limit = 6
-	onBothWithCarriers(t, func(t *testing.T, h *house, _ *fakeTwilio, _ *fakeMail) {
-		form := receipt(newSID("SM"), "delivered", "")
-		signature := signedAs(twilioToken, publicURL+receiptsPath, form)
+	nodetest.OnBothWithSenders(t, func(t *testing.T, h *nodetest.Node, _ *nodetest.Twilio, _ *nodetest.Mail) {
+		form := receipt(nodetest.NewSID("SM"), "delivered", "")
+		signature := signedAs(nodetest.TwilioToken, nodetest.PublicURL+receiptsPath, form)
 		refusals := 0
-		for h.report(form, "nonsense").status == http.StatusForbidden {
+		for report(h, form, "nonsense").Status == http.StatusForbidden {
 			refusals++
 			require.Less(t, refusals, 100)
 		}
 		assert.GreaterOrEqual(t, refusals, limit)
-		h.report(form, "nonsense").refused(http.StatusTooManyRequests, models.CodeTooManyRequests)
-		h.report(form, signature).refused(http.StatusNotFound, models.CodeRouteMissing)
-	}, limitedTo(limit))
+		report(h, form, "nonsense").Refused(http.StatusTooManyRequests, models.CodeTooManyRequests)
+		report(h, form, signature).Refused(http.StatusNotFound, models.CodeRouteMissing)
+	}, nodetest.LimitedTo(limit))
 }
 
 // TestWithoutAPublicAddressNothingIsReported: Twilio is not asked to report to an
@@ -151,12 +154,12 @@ func TestReceiptsAreCounted(t *testing.T) {
 func TestWithoutAPublicAddressNothingIsReported(t *testing.T) {
 	t.Parallel()
 	const inside = "http://clinic"
-	onBothWithCarriers(t, func(t *testing.T, h *house, phones *fakeTwilio, _ *fakeMail) {
-		c := h.newClinic()
-		c.askCode("sms", "+966500000221", "").ok()
-		got := phones.next("+966500000221", 1)
-		assert.False(t, got.form.Has("StatusCallback"))
-		form := receipt(got.id, "delivered", "")
-		h.report(form, signedAs(twilioToken, inside+receiptsPath, form)).refused(http.StatusForbidden, models.CodeForbidden)
+	nodetest.OnBothWithSenders(t, func(t *testing.T, h *nodetest.Node, phones *nodetest.Twilio, _ *nodetest.Mail) {
+		c := h.NewClinic()
+		c.AskCode("sms", "+966500000221", "").OK()
+		got := phones.Next("+966500000221", 1)
+		assert.False(t, got.Form.Has("StatusCallback"))
+		form := receipt(got.ID, "delivered", "")
+		report(h, form, signedAs(nodetest.TwilioToken, inside+receiptsPath, form)).Refused(http.StatusForbidden, models.CodeForbidden)
 	}, func(c *node.Config) { c.PublicURL = inside })
 }

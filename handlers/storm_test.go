@@ -18,6 +18,7 @@ import (
 	"gorm.io/gorm"
 
 	"nowserving/booking/store"
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 	"nowserving/realtime/presence"
 )
@@ -27,27 +28,27 @@ type ticketOf struct{ id, token string }
 
 // crowd lets n patients join, the half of them as customers who are signed in,
 // and returns what their phones hold, in the order of the queue.
-func (c *clinic) crowd(typeID string, n int) []ticketOf {
-	c.t.Helper()
+func crowd(c *nodetest.Clinic, typeID string, n int) []ticketOf {
+	c.T.Helper()
 	tickets := make([]ticketOf, n)
 	var token string
 	for i := range tickets {
 		if i%2 == 0 {
-			a := c.join(typeID, nil)
-			tickets[i] = ticketOf{a.str("id"), a.str("ticketToken")}
+			a := c.Join(typeID, nil)
+			tickets[i] = ticketOf{a.Str("id"), a.Str("ticketToken")}
 			continue
 		}
 		if i%(2*presence.MaxConnections) == 1 { // as many phones of one customer as may be connected
-			token = c.patient(fmt.Sprintf("+96650001%04d", i))
+			token = c.Patient(fmt.Sprintf("+96650001%04d", i))
 		}
-		a := c.send(request{method: http.MethodPut, path: "/customer/scheduling/new", token: token, body: joining(typeID, nil)}).ok()
-		tickets[i] = ticketOf{a.str("result.id"), token}
+		a := c.Send(nodetest.Request{Method: http.MethodPut, Path: "/customer/scheduling/new", Token: token, Body: nodetest.Joining(typeID, nil)}).OK()
+		tickets[i] = ticketOf{a.Str("result.id"), token}
 	}
 	return tickets
 }
 
 // arrive connects a phone and returns the place it is shown.
-func (h *house) arrive(ctx context.Context, ticket ticketOf) (position int, err error) {
+func arrive(ctx context.Context, h *nodetest.Node, ticket ticketOf) (position int, err error) {
 	conn, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket", nil)
 	if err != nil {
 		return 0, err
@@ -91,18 +92,18 @@ func (h *house) arrive(ctx context.Context, ticket ticketOf) (position int, err 
 }
 
 // storm lets all phones come at once; each must be shown its place.
-func (h *house) storm(tickets []ticketOf) {
-	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), 2*patience)
+func storm(h *nodetest.Node, tickets []ticketOf) {
+	h.T.Helper()
+	ctx, cancel := context.WithTimeout(h.T.Context(), 2*nodetest.Patience)
 	defer cancel()
 	var arriving sync.WaitGroup
 	for i, ticket := range tickets {
 		arriving.Go(func() {
-			position, err := h.arrive(ctx, ticket)
-			if !assert.NoError(h.t, err) {
+			position, err := arrive(ctx, h, ticket)
+			if !assert.NoError(h.T, err) {
 				return
 			}
-			assert.Equal(h.t, i+1, position)
+			assert.Equal(h.T, i+1, position)
 		})
 	}
 	arriving.Wait()
@@ -139,45 +140,45 @@ func (r *reads) noted() []string {
 }
 
 // commands is how often the house's Redis was asked where an index stands.
-func (h *house) commands() (asked int) {
-	h.t.Helper()
-	options, err := redis.ParseURL(h.server.URL)
-	require.NoError(h.t, err)
+func commands(h *nodetest.Node) (asked int) {
+	h.T.Helper()
+	options, err := redis.ParseURL(h.RedisServer.URL)
+	require.NoError(h.T, err)
 	rdb := redis.NewClient(options)
-	defer func() { require.NoError(h.t, rdb.Close()) }()
-	stats, err := rdb.InfoMap(h.t.Context(), "commandstats").Result()
-	require.NoError(h.t, err)
+	defer func() { require.NoError(h.T, rdb.Close()) }()
+	stats, err := rdb.InfoMap(h.T.Context(), "commandstats").Result()
+	require.NoError(h.T, err)
 	if text := stats["Commandstats"]["cmdstat_hmget"]; text != "" {
 		_, err := fmt.Sscanf(text, "calls=%d,", &asked)
-		require.NoError(h.t, err)
+		require.NoError(h.T, err)
 	}
 	return asked
 }
 
-// A thousand phones that come at once to a node that has just started cost the
+// Hundreds of phones that come at once to a node that has just started cost the
 // database and Redis about as little as fifty do, also when Redis has started
 // anew with the node and knows nothing.
 func TestACrowdCostsAsMuchAsAFew(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, postgres)
-	c := h.newClinic()
-	kind := c.newType(nil)
-	c.newResource(nil, kind)
-	tickets := c.crowd(kind, 1000)
+	h := nodetest.Start(t, nodetest.Postgres)
+	c := h.NewClinic()
+	kind := c.NewType(nil)
+	c.NewResource(nil, kind)
+	tickets := crowd(c, kind, 400)
 	for _, flushed := range []bool{false, true} {
-		for _, n := range []int{50, 1000} {
+		for _, n := range []int{50, 400} {
 			if flushed {
-				h.server.FlushAll()
+				h.RedisServer.FlushAll()
 			}
 			var reads reads
-			before, began := h.commands(), time.Now()
-			h.beside(reads.of(t)).storm(tickets[:n])
+			before, began := commands(h), time.Now()
+			storm(h.Beside(reads.of(t)), tickets[:n])
 			seconds := int(time.Since(began) / time.Second)
 			// Once those who wait. The rest: what a mirror loads and the hub asks
 			// while it does, and how long visits take, which is looked at every 2 s.
 			most := 30 + 5*seconds
 			assert.Less(t, len(reads.noted()), most, "%d phones, flushed %v: %s", n, flushed, strings.Join(reads.noted(), "\n"))
-			assert.Less(t, h.commands()-before, 500+10*seconds)
+			assert.Less(t, commands(h)-before, 500+10*seconds)
 			whole := 0
 			for _, sql := range reads.noted() {
 				if strings.HasPrefix(sql, `SELECT * FROM "bookings" WHERE organization_id = $1 AND stage = $2`) {
@@ -193,39 +194,39 @@ func TestACrowdCostsAsMuchAsAFew(t *testing.T) {
 // it is not for.
 func TestACrowdIsShownNothingOld(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		kind := c.newType(nil)
-		room := c.newResource(nil, kind)
-		tickets := c.crowd(kind, 40)
-		h.storm(tickets)
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kind := c.NewType(nil)
+		room := c.NewResource(nil, kind)
+		tickets := crowd(c, kind, 40)
+		storm(h, tickets)
 
-		read := func(ticket ticketOf) answer {
-			return h.send(request{method: http.MethodGet, path: "/customer/bookings/" + ticket.id, token: ticket.token})
+		read := func(ticket ticketOf) nodetest.Response {
+			return h.Send(nodetest.Request{Method: http.MethodGet, Path: "/customer/bookings/" + ticket.id, Token: ticket.token})
 		}
 		last := tickets[38]
-		require.Equal(t, 1, read(last).ok().num("result.version"))
-		c.act("hold", last.id, nil).ok()
-		require.Equal(t, "HELD", read(last).ok().str("result.stage"))
-		returned := c.act("return", last.id, nil).ok()
-		require.Equal(t, 39, returned.num("result.queuePosition"))
-		shown := read(last).ok()
-		require.Equal(t, 3, shown.num("result.version"))
-		require.Equal(t, 39, shown.num("result.queuePosition"))
-		snapshot, _, err := h.watch(last.token, "booking:"+last.id)
+		require.Equal(t, 1, read(last).OK().Num("result.version"))
+		c.Act("hold", last.id, nil).OK()
+		require.Equal(t, "HELD", read(last).OK().Str("result.stage"))
+		returned := c.Act("return", last.id, nil).OK()
+		require.Equal(t, 39, returned.Num("result.queuePosition"))
+		shown := read(last).OK()
+		require.Equal(t, 3, shown.Num("result.version"))
+		require.Equal(t, 39, shown.Num("result.queuePosition"))
+		snapshot, _, err := h.Watch(last.token, "booking:"+last.id)
 		require.NoError(t, err)
-		require.EqualValues(t, 3, at(snapshot, "booking.version"))
+		require.EqualValues(t, 3, nodetest.At(snapshot, "booking.version"))
 
-		c.act("assign", last.id, object{"resourceId": room}).ok()
-		snapshot, _, err = h.watch(last.token, "booking:"+last.id)
+		c.Act("assign", last.id, nodetest.Object{"resourceId": room}).OK()
+		snapshot, _, err = h.Watch(last.token, "booking:"+last.id)
 		require.NoError(t, err)
-		require.Equal(t, "CALLED", at(snapshot, "booking.stage"))
-		require.Nil(t, at(snapshot, "booking.queuePosition"))
+		require.Equal(t, "CALLED", nodetest.At(snapshot, "booking.stage"))
+		require.Nil(t, nodetest.At(snapshot, "booking.queuePosition"))
 
-		stranger := c.patient("+966500000999")
+		stranger := c.Patient("+966500000999")
 		for _, other := range []string{tickets[0].token, stranger} {
-			read(ticketOf{tickets[1].id, other}).refused(http.StatusNotFound, models.CodeBookingNotFound)
-			_, _, err = h.watch(other, "booking:"+tickets[1].id)
+			read(ticketOf{tickets[1].id, other}).Refused(http.StatusNotFound, models.CodeBookingNotFound)
+			_, _, err = h.Watch(other, "booking:"+tickets[1].id)
 			require.Error(t, err)
 		}
 	})
@@ -235,34 +236,34 @@ func TestACrowdIsShownNothingOld(t *testing.T) {
 // index has seen later versions.
 func TestTheIndexFollowsARestoredDatabase(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		kind := c.newType(nil)
-		room := c.newResource(nil, kind)
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kind := c.NewType(nil)
+		room := c.NewResource(nil, kind)
 		var tickets []ticketOf
 		for range 4 {
-			a := c.join(kind, nil)
-			tickets = append(tickets, ticketOf{a.str("id"), a.str("ticketToken")})
+			a := c.Join(kind, nil)
+			tickets = append(tickets, ticketOf{a.Str("id"), a.Str("ticketToken")})
 		}
-		read := func(ticket ticketOf) answer {
-			return h.send(request{method: http.MethodGet, path: "/customer/bookings/" + ticket.id, token: ticket.token}).ok()
+		read := func(ticket ticketOf) nodetest.Response {
+			return h.Send(nodetest.Request{Method: http.MethodGet, Path: "/customer/bookings/" + ticket.id, Token: ticket.token}).OK()
 		}
 		for _, ticket := range tickets[:2] {
-			c.next(room).ok()
-			c.act("end", ticket.id, nil).ok()
+			c.Next(room).OK()
+			c.Act("end", ticket.id, nil).OK()
 		}
-		require.Equal(t, 1, read(tickets[2]).num("result.queuePosition"))
-		h.exec(`UPDATE bookings SET status = 'PENDING_ASSIGNMENT', stage = 'WAITING', version = 1, resource_id = NULL,
+		require.Equal(t, 1, read(tickets[2]).Num("result.queuePosition"))
+		h.Exec(`UPDATE bookings SET status = 'PENDING_ASSIGNMENT', stage = 'WAITING', version = 1, resource_id = NULL,
 			called_at = NULL, last_called_at = NULL, ended_at = NULL WHERE type_id = ?`, kind)
 		restored := time.Now()
 		require.Eventually(t, func() bool {
 			for i, ticket := range tickets {
-				if read(ticket).num("result.queuePosition") != i+1 {
+				if read(ticket).Num("result.queuePosition") != i+1 {
 					return false
 				}
 			}
-			return c.staff(http.MethodGet, "/management/types/"+kind, nil).ok().num("result.pendingCount") == 4
-		}, patience, 50*time.Millisecond)
+			return c.Staff(http.MethodGet, "/management/types/"+kind, nil).OK().Num("result.pendingCount") == 4
+		}, nodetest.Patience, 50*time.Millisecond)
 		t.Log("right again after", time.Since(restored))
 		require.Less(t, time.Since(restored), 10*time.Second, "five, and as many on a busy machine")
 	})
@@ -271,14 +272,14 @@ func TestTheIndexFollowsARestoredDatabase(t *testing.T) {
 // Whoever joins is told their place without Redis being asked again.
 func TestAJoinIsOneCommand(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, postgres)
-	c := h.newClinic()
-	kind := c.newType(nil)
-	c.newResource(nil, kind)
-	require.Equal(t, 1, c.join(kind, nil).num("queuePosition"))
-	before, began := h.commands(), time.Now()
+	h := nodetest.Start(t, nodetest.Postgres)
+	c := h.NewClinic()
+	kind := c.NewType(nil)
+	c.NewResource(nil, kind)
+	require.Equal(t, 1, c.Join(kind, nil).Num("queuePosition"))
+	before, began := commands(h), time.Now()
 	for i := range 50 {
-		require.Equal(t, i+2, c.join(kind, nil).num("queuePosition"))
+		require.Equal(t, i+2, c.Join(kind, nil).Num("queuePosition"))
 	}
-	require.Less(t, h.commands()-before, 10+int(time.Since(began)/time.Second), "what is asked in the background aside")
+	require.Less(t, commands(h)-before, 10+int(time.Since(began)/time.Second), "what is asked in the background aside")
 }

@@ -1,8 +1,6 @@
 package handlers_test
 
 import (
-	"nowserving/cmd/nowserving/node"
-
 	"bytes"
 	"database/sql"
 	"fmt"
@@ -20,48 +18,50 @@ import (
 
 	"nowserving/booking/store"
 	"nowserving/booking/store/storetest"
+	"nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
 // unavailable requires a join and /readyz to be refused with 503, and reads to be
 // answered.
-func (c *clinic) unavailable(kind string) {
-	c.t.Helper()
-	joined := c.staff(http.MethodPut, "/management/scheduling/new", joining(kind, nil))
+func unavailable(c *nodetest.Clinic, kind string) {
+	c.T.Helper()
+	joined := c.Staff(http.MethodPut, "/management/scheduling/new", nodetest.Joining(kind, nil))
 	for range 100 { // a full database may have some free pages
-		if joined.status != http.StatusOK {
+		if joined.Status != http.StatusOK {
 			break
 		}
-		joined = c.staff(http.MethodPut, "/management/scheduling/new", joining(kind, nil))
+		joined = c.Staff(http.MethodPut, "/management/scheduling/new", nodetest.Joining(kind, nil))
 	}
-	joined.later()
-	down := c.send(request{method: http.MethodGet, path: "/readyz"}).later()
-	assert.Equal(c.t, []string{"database"}, down.wrongFields())
-	c.send(request{method: http.MethodGet, path: "/healthz"}).ok()
-	c.staff(http.MethodGet, "/management/types", nil).ok()
+	later(joined)
+	down := later(c.Send(nodetest.Request{Method: http.MethodGet, Path: "/readyz"}))
+	assert.Equal(c.T, []string{"database"}, down.WrongFields())
+	c.Send(nodetest.Request{Method: http.MethodGet, Path: "/healthz"}).OK()
+	c.Staff(http.MethodGet, "/management/types", nil).OK()
 }
 
 // later requires a refusal that says when to come again.
-func (a answer) later() answer {
-	a.t.Helper()
-	a.refused(http.StatusServiceUnavailable, models.CodeUnavailable)
-	assert.NotEmpty(a.t, a.header.Get("Retry-After"), a.of)
+func later(a nodetest.Response) nodetest.Response {
+	a.T.Helper()
+	a.Refused(http.StatusServiceUnavailable, models.CodeUnavailable)
+	assert.NotEmpty(a.T, a.Header.Get("Retry-After"), a.Of)
 	return a
 }
 
 // recovers waits until the service works again by itself.
-func (c *clinic) recovers(kind string) {
-	c.t.Helper()
-	require.Eventually(c.t, func() bool {
-		return c.send(request{method: http.MethodGet, path: "/readyz"}).status == http.StatusOK
-	}, patience, 20*time.Millisecond)
-	c.staff(http.MethodPut, "/management/scheduling/new", joining(kind, nil)).ok()
+func recovers(c *nodetest.Clinic, kind string) {
+	c.T.Helper()
+	require.Eventually(c.T, func() bool {
+		return c.Send(nodetest.Request{Method: http.MethodGet, Path: "/readyz"}).Status == http.StatusOK
+	}, nodetest.Patience, 20*time.Millisecond)
+	c.Staff(http.MethodPut, "/management/scheduling/new", nodetest.Joining(kind, nil)).OK()
 }
 
 func TestDatabaseThatTakesNoChangesIsUnavailable(t *testing.T) {
 	t.Parallel()
-	sqlite := func(refuse, allow string) func(*testing.T, *house) (stop, mend func()) {
-		return func(t *testing.T, h *house) (stop, mend func()) {
+	sqlite := func(refuse, allow string) func(*testing.T, *nodetest.Node) (stop, mend func()) {
+		return func(t *testing.T, h *nodetest.Node) (stop, mend func()) {
 			db, err := h.Store.SQL()
 			require.NoError(t, err)
 			exec := func(statement string) func() {
@@ -74,14 +74,14 @@ func TestDatabaseThatTakesNoChangesIsUnavailable(t *testing.T) {
 		}
 	}
 	for name, one := range map[string]struct {
-		backend backend
-		fault   func(*testing.T, *house) (stop, mend func())
+		backend nodetest.Backend
+		fault   func(*testing.T, *nodetest.Node) (stop, mend func())
 	}{
-		"PostgreSQL is read-only": {postgres, readOnly},
-		"SQLite is read-only":     {embedded, sqlite("PRAGMA query_only = 1", "PRAGMA query_only = 0")},
-		"the disk is full":        {embedded, sqlite("PRAGMA max_page_count = 1", "PRAGMA max_page_count = 4294967294")},
-		"another process has locked SQLite": {embedded, func(t *testing.T, h *house) (stop, mend func()) {
-			other, err := sql.Open("sqlite", filepath.Join(h.config.Data, "nowserving.db"))
+		"PostgreSQL is read-only": {nodetest.Postgres, readOnly},
+		"SQLite is read-only":     {nodetest.Embedded, sqlite("PRAGMA query_only = 1", "PRAGMA query_only = 0")},
+		"the disk is full":        {nodetest.Embedded, sqlite("PRAGMA max_page_count = 1", "PRAGMA max_page_count = 4294967294")},
+		"another process has locked SQLite": {nodetest.Embedded, func(t *testing.T, h *nodetest.Node) (stop, mend func()) {
+			other, err := sql.Open("sqlite", filepath.Join(h.Config.Data, "nowserving.db"))
 			require.NoError(t, err)
 			t.Cleanup(func() { assert.NoError(t, other.Close()) })
 			conn, err := other.Conn(t.Context())
@@ -98,22 +98,22 @@ func TestDatabaseThatTakesNoChangesIsUnavailable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHouse(t, one.backend)
-			c := h.newClinic()
-			kind := c.serve(c.newType(nil))
+			h := nodetest.Start(t, one.backend)
+			c := h.NewClinic()
+			kind := c.Serve(c.NewType(nil))
 			stop, mend := one.fault(t, h)
 			stop()
-			c.unavailable(kind)
+			unavailable(c, kind)
 			mend()
-			c.recovers(kind)
+			recovers(c, kind)
 		})
 	}
 }
 
 // readOnly makes new connections to the database read-only and ends the others,
 // as a failover does. Connections that were read-only stay so.
-func readOnly(t *testing.T, h *house) (stop, mend func()) {
-	address, err := url.Parse(storetest.Owner(t, store.Options{URL: h.config.DatabaseURL}).URL)
+func readOnly(t *testing.T, h *nodetest.Node) (stop, mend func()) {
+	address, err := url.Parse(storetest.Owner(t, store.Options{URL: h.Config.DatabaseURL}).URL)
 	require.NoError(t, err)
 	name := address.Path[1:]
 	address.Path = "/postgres"
@@ -130,7 +130,7 @@ func readOnly(t *testing.T, h *house) (stop, mend func()) {
 		require.Eventually(t, func() bool { // the pool has noticed which connections are gone
 			err := h.Store.Writable(t.Context())
 			return err != nil && strings.Contains(err.Error(), "25006") && h.Store.Ping(t.Context()) == nil
-		}, patience, 20*time.Millisecond)
+		}, nodetest.Patience, 20*time.Millisecond)
 	}
 	return stop, func() { exec("ALTER DATABASE " + name + " RESET default_transaction_read_only") }
 }
@@ -144,35 +144,35 @@ func TestCommitWithUnknownOutcomeCanBeRepeated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var armed atomic.Bool
-			h := newHouse(t, postgres, func(c *node.Config) {
+			h := nodetest.Start(t, nodetest.Postgres, func(c *node.Config) {
 				address, err := url.Parse(c.DatabaseURL)
 				require.NoError(t, err)
 				way := newRoad(t, address.Host, func(in, out net.Conn) { passUntilCommit(in, out, &armed, arrives) })
 				address.Host = way.listener.Addr().String()
 				c.DatabaseURL = address.String()
 			})
-			c := h.newClinic()
-			kind := c.serve(c.newType(nil))
-			join := func() answer {
-				return h.send(request{
-					method: http.MethodPut, path: "/management/scheduling/new", token: c.key, body: joining(kind, nil),
-					header: map[string]string{"Idempotency-Key": "once"},
+			c := h.NewClinic()
+			kind := c.Serve(c.NewType(nil))
+			join := func() nodetest.Response {
+				return h.Send(nodetest.Request{
+					Method: http.MethodPut, Path: "/management/scheduling/new", Token: c.Key, Body: nodetest.Joining(kind, nil),
+					Header: map[string]string{"Idempotency-Key": "once"},
 				})
 			}
 			armed.Store(true)
-			join().later()
+			later(join())
 			require.False(t, armed.Load(), "the connection was cut")
-			var again answer
+			var again nodetest.Response
 			require.Eventually(t, func() bool {
 				again = join()
-				return again.status == http.StatusOK || again.str("code") == string(models.CodeAnswerLost)
-			}, patience, 20*time.Millisecond)
-			ids := scalar[string](h, "SELECT string_agg(id, ' ') FROM bookings WHERE organization_id = ?", c.id)
+				return again.Status == http.StatusOK || again.Str("code") == string(models.CodeAnswerLost)
+			}, nodetest.Patience, 20*time.Millisecond)
+			ids := nodetest.Scalar[string](h, "SELECT string_agg(id, ' ') FROM bookings WHERE organization_id = ?", c.ID)
 			if arrives {
-				again.refused(http.StatusConflict, models.CodeAnswerLost)
-				assert.Contains(t, again.str("detail"), fmt.Sprintf(" %s,", ids), "the one booking is named")
+				again.Refused(http.StatusConflict, models.CodeAnswerLost)
+				assert.Contains(t, again.Str("detail"), fmt.Sprintf(" %s,", ids), "the one booking is named")
 			} else {
-				assert.Equal(t, ids, again.ok().str("id"), "there is one booking")
+				assert.Equal(t, ids, again.OK().Str("id"), "there is one booking")
 			}
 		})
 	}

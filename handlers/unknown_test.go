@@ -6,29 +6,30 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
 // fieldErrors are the messages of a refusal by the fields they are about.
-func (a answer) fieldErrors() map[string]string {
-	a.t.Helper()
+func fieldErrors(a nodetest.Response) map[string]string {
+	a.T.Helper()
 	messages := map[string]string{}
-	for _, e := range a.list("errors") {
-		field, _ := at(e, "field").(string)
-		messages[field], _ = at(e, "message").(string)
+	for _, e := range a.List("errors") {
+		field, _ := nodetest.At(e, "field").(string)
+		messages[field], _ = nodetest.At(e, "message").(string)
 	}
 	return messages
 }
 
 func TestUnknownMembersAreRefused(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		kind := c.newType(nil)
-		room := c.newResource(nil, kind)
-		joined := func(more object) object { return joining(kind, more) }
-		messages := func(of string, more object) object {
-			return object{"templates": object{of: object{"en": more}}}
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kind := c.NewType(nil)
+		room := c.NewResource(nil, kind)
+		joined := func(more nodetest.Object) nodetest.Object { return nodetest.Joining(kind, more) }
+		messages := func(of string, more nodetest.Object) nodetest.Object {
+			return nodetest.Object{"templates": nodetest.Object{of: nodetest.Object{"en": more}}}
 		}
 		post, put := http.MethodPost, http.MethodPut
 		for _, test := range []struct {
@@ -37,23 +38,23 @@ func TestUnknownMembersAreRefused(t *testing.T) {
 			errors             map[string]string
 		}{
 			{
-				"another operation's name", put, "/management/scheduling/new", joined(object{"customerIdentifier": object{"phoneNumber": "+966500000001"}}),
+				"another operation's name", put, "/management/scheduling/new", joined(nodetest.Object{"customerIdentifier": nodetest.Object{"phoneNumber": "+966500000001"}}),
 				map[string]string{"customerIdentifier.phoneNumber": "Unknown member; did you mean phone?"},
 			},
 			{
-				"a slip", put, "/management/scheduling/new", joined(object{"resourceFilter": object{}, "priorty": 1}),
+				"a slip", put, "/management/scheduling/new", joined(nodetest.Object{"resourceFilter": nodetest.Object{}, "priorty": 1}),
 				map[string]string{"resourceFilter": "Unknown member; did you mean resourceFilters?", "priorty": "Unknown member; did you mean priority?"},
 			},
 			{
-				"in filters", post, "/availability/types", object{"resourceFilters": object{"resourceIds": []string{room}}},
+				"in filters", post, "/availability/types", nodetest.Object{"resourceFilters": nodetest.Object{"resourceIds": []string{room}}},
 				map[string]string{"resourceFilters.resourceIds": "Unknown member; did you mean resources?"},
 			},
 			{
-				"another style", put, "/management/types/" + kind, object{"nameTranslations": object{"en": "A"}},
+				"another style", put, "/management/types/" + kind, nodetest.Object{"nameTranslations": nodetest.Object{"en": "A"}},
 				map[string]string{"nameTranslations": "Unknown member; did you mean name_translations?"},
 			},
 			{
-				"a language we do not speak", put, "/management/resources/" + room, object{"name_translations": object{"en": "A", "fr": "B"}},
+				"a language we do not speak", put, "/management/resources/" + room, nodetest.Object{"name_translations": nodetest.Object{"en": "A", "fr": "B"}},
 				map[string]string{"name_translations.fr": "Unknown member."},
 			},
 			{
@@ -67,29 +68,29 @@ func TestUnknownMembersAreRefused(t *testing.T) {
 				map[string]string{"Minutes": "Unknown member; did you mean minutes?"},
 			},
 			{
-				"nothing like it", put, "/management/types/" + kind, object{"xyzzy": nil},
+				"nothing like it", put, "/management/types/" + kind, nodetest.Object{"xyzzy": nil},
 				map[string]string{"xyzzy": "Unknown member."},
 			},
 			{
-				"with a dot", put, "/management/types/" + kind, object{"minutes.x": 1},
+				"with a dot", put, "/management/types/" + kind, nodetest.Object{"minutes.x": 1},
 				map[string]string{"minutes.x": "Unknown member; did you mean minutes?"},
 			},
 			{
-				"within names of the caller's", put, "/management/messages", messages("bookingCalled", object{"txt": "A"}),
+				"within names of the caller's", put, "/management/messages", messages("bookingCalled", nodetest.Object{"txt": "A"}),
 				map[string]string{"templates.bookingCalled.en.txt": "Unknown member; did you mean text?"},
 			},
 			{
-				"a verb", post, "/management/queue/next", object{"resourceId": room, "resourceID": room},
+				"a verb", post, "/management/queue/next", nodetest.Object{"resourceId": room, "resourceID": room},
 				map[string]string{"resourceID": "Unknown member; did you mean resourceId?"},
 			},
 		} {
-			a := h.unchanged(request{method: test.method, path: test.path, token: c.key, app: c.id, body: test.body})
+			a := h.Unchanged(nodetest.Request{Method: test.method, Path: test.path, Token: c.Key, App: c.ID, Body: test.body})
 			t.Log(test.name)
-			a.refused(http.StatusUnprocessableEntity, models.CodeInvalid)
-			assert.Equal(t, test.errors, a.fieldErrors(), test.name)
+			a.Refused(http.StatusUnprocessableEntity, models.CodeInvalid)
+			assert.Equal(t, test.errors, fieldErrors(a), test.name)
 		}
-		arabic := h.send(request{method: put, path: "/management/types/" + kind, token: c.key, lang: "ar", body: object{"color_": "A"}})
-		assert.Equal(t, map[string]string{"color_": "هذا الحقل غير معروف."}, arabic.fieldErrors())
+		arabic := h.Send(nodetest.Request{Method: put, Path: "/management/types/" + kind, Token: c.Key, Lang: "ar", Body: nodetest.Object{"color_": "A"}})
+		assert.Equal(t, map[string]string{"color_": "هذا الحقل غير معروف."}, fieldErrors(arabic))
 	})
 }
 
@@ -97,26 +98,26 @@ func TestUnknownMembersAreRefused(t *testing.T) {
 // names though nothing uses it yet.
 func TestFreeMembersAreAccepted(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		free := object{"Any": object{"thing": []any{1.5, "two"}}, "any": nil}
-		kind := c.newType(object{
-			"schedule": free, "timeOptions": free, "photos": []object{free}, "leaveMinutesBefore": 5, "leaveMinutesAfter": 5, "priceIncreaseDays": 1,
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		free := nodetest.Object{"Any": nodetest.Object{"thing": []any{1.5, "two"}}, "any": nil}
+		kind := c.NewType(nodetest.Object{
+			"schedule": free, "timeOptions": free, "photos": []nodetest.Object{free}, "leaveMinutesBefore": 5, "leaveMinutesAfter": 5, "priceIncreaseDays": 1,
 		})
-		room := c.newResource(object{"id": "res_12345abcde", "meta": free, "photo": free, "photos": []object{free}}, kind)
+		room := c.NewResource(nodetest.Object{"id": "res_12345abcde", "meta": free, "photo": free, "photos": []nodetest.Object{free}}, kind)
 		assert.NotEqual(t, "res_12345abcde", room)
-		assert.Equal(t, free, c.staff(http.MethodGet, "/management/resources/"+room, nil).ok().at("result.meta"))
-		named := object{"showAll": true, "resourceFiltersCustomFields": free, "timeAdjustersCustomFields": free, "bookingInfoCustomFields": free}
-		assert.Equal(t, free, c.join(kind, named).at("info"))
-		patient := c.patient("+966500000031")
-		h.send(request{method: http.MethodPut, path: "/customer/scheduling/new", token: patient, body: joining(kind, named)}).ok()
-		profile := object{"email": "mona@example.com", "firstName": "Mona", "lastName": "Ali", "note": "Knocks", "data": free}
-		h.send(request{method: http.MethodPut, path: "/customer/profile", token: patient, body: profile}).ok()
+		assert.Equal(t, free, c.Staff(http.MethodGet, "/management/resources/"+room, nil).OK().At("result.meta"))
+		named := nodetest.Object{"showAll": true, "resourceFiltersCustomFields": free, "timeAdjustersCustomFields": free, "bookingInfoCustomFields": free}
+		assert.Equal(t, free, c.Join(kind, named).At("info"))
+		patient := c.Patient("+966500000031")
+		h.Send(nodetest.Request{Method: http.MethodPut, Path: "/customer/scheduling/new", Token: patient, Body: nodetest.Joining(kind, named)}).OK()
+		profile := nodetest.Object{"email": "mona@example.com", "firstName": "Mona", "lastName": "Ali", "note": "Knocks", "data": free}
+		h.Send(nodetest.Request{Method: http.MethodPut, Path: "/customer/profile", Token: patient, Body: profile}).OK()
 		for _, what := range []string{"types", "resources"} {
-			body := object{"showAll": true, "resourceFiltersCustomFields": free, "resourceFilters": object{}, "type": kind, "limit": 10}
-			h.send(request{method: http.MethodPost, path: "/availability/" + what, app: c.id, body: body}).ok()
+			body := nodetest.Object{"showAll": true, "resourceFiltersCustomFields": free, "resourceFilters": nodetest.Object{}, "type": kind, "limit": 10}
+			h.Send(nodetest.Request{Method: http.MethodPost, Path: "/availability/" + what, App: c.ID, Body: body}).OK()
 		}
-		c.staff(http.MethodPut, "/management/organizations/"+c.id, object{"businessCustomConfig": free}).ok()
+		c.Staff(http.MethodPut, "/management/organizations/"+c.ID, nodetest.Object{"businessCustomConfig": free}).OK()
 	})
 }
 
@@ -124,23 +125,23 @@ func TestFreeMembersAreAccepted(t *testing.T) {
 // may add to them.
 func TestRequestsAreClosedAndAnswersAreOpen(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, embedded)
-	doc := h.document()
+	h := nodetest.Start(t, nodetest.Embedded)
+	doc := document(h)
 	asked, answered := map[string]bool{}, map[string]bool{}
-	for path := range doc.members("paths") {
-		for _, op := range doc.operationsAt(path) {
-			doc.schemasOf(at(op, "requestBody"), asked)
-			doc.schemasOf(at(op, "responses"), answered)
+	for path := range doc.Members("paths") {
+		for _, op := range operationsAt(doc, path) {
+			schemasOf(doc, nodetest.At(op, "requestBody"), asked)
+			schemasOf(doc, nodetest.At(op, "responses"), answered)
 		}
 	}
 	assert.NotEmpty(t, asked)
 	for name := range asked {
-		schema := doc.members("components.schemas." + name)
+		schema := doc.Members("components.schemas." + name)
 		if schema["properties"] != nil {
 			assert.Equal(t, false, schema["additionalProperties"], name)
 		}
 	}
 	for name := range answered {
-		assert.NotEqual(t, false, doc.members("components.schemas." + name)["additionalProperties"], name)
+		assert.NotEqual(t, false, doc.Members("components.schemas." + name)["additionalProperties"], name)
 	}
 }

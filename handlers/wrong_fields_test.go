@@ -7,43 +7,44 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
 // A wrong field is named as the caller wrote it.
 func TestWrongFieldsHaveTheNamesOfTheRequest(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		kind := c.newType(nil)
-		room := c.newResource(nil, kind)
-		patient := c.patient("+966500000051")
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kind := c.NewType(nil)
+		room := c.NewResource(nil, kind)
+		patient := c.Patient("+966500000051")
 		long := strings.Repeat("é", 150)
 		post, put := http.MethodPost, http.MethodPut
 		for _, test := range []struct {
 			method, path, token string
-			body                object
+			body                nodetest.Object
 			field               string
 		}{
-			{post, "/management/resources", c.key, object{"name": "A", "providerPhone": "12"}, "providerPhone"},
-			{put, "/management/resources/" + room, c.key, object{"providerEmail": "mail"}, "providerEmail"},
-			{put, "/management/scheduling/new", c.key, joining(kind, object{"customerIdentifier": object{"phone": "12"}}), "customerIdentifier.phone"},
-			{put, "/management/scheduling/new", c.key, joining(kind, object{"customerIdentifier": object{"email": "mail"}}), "customerIdentifier.email"},
+			{post, "/management/resources", c.Key, nodetest.Object{"name": "A", "providerPhone": "12"}, "providerPhone"},
+			{put, "/management/resources/" + room, c.Key, nodetest.Object{"providerEmail": "mail"}, "providerEmail"},
+			{put, "/management/scheduling/new", c.Key, nodetest.Joining(kind, nodetest.Object{"customerIdentifier": nodetest.Object{"phone": "12"}}), "customerIdentifier.phone"},
+			{put, "/management/scheduling/new", c.Key, nodetest.Joining(kind, nodetest.Object{"customerIdentifier": nodetest.Object{"email": "mail"}}), "customerIdentifier.email"},
 			{
-				put, "/management/scheduling/new", c.key,
-				joining(kind, object{"customerIdentifier": object{"phone": "+966500000052", "lastName": long}}), "customerIdentifier.lastName",
+				put, "/management/scheduling/new", c.Key,
+				nodetest.Joining(kind, nodetest.Object{"customerIdentifier": nodetest.Object{"phone": "+966500000052", "lastName": long}}), "customerIdentifier.lastName",
 			},
-			{put, "/customer/scheduling/new", patient, joining(kind, object{"lastName": long}), "lastName"},
-			{put, "/customer/profile", patient, object{"phone": "12"}, "phone"},
-			{put, "/customer/profile", patient, object{"lastName": long}, "lastName"},
-			{post, "/management/members", c.key, object{"role": "provider", "phone": "12"}, "phone"},
-			{post, "/management/members", c.key, object{"role": "provider", "email": "mail"}, "email"},
-			{post, "/management/members", c.key, object{"role": "provider", "phone": "+966500000053", "lastName": long}, "lastName"},
-			{post, "/auth/otp/request", "", object{"method": "sms", "phoneNumber": "12"}, "phoneNumber"},
+			{put, "/customer/scheduling/new", patient, nodetest.Joining(kind, nodetest.Object{"lastName": long}), "lastName"},
+			{put, "/customer/profile", patient, nodetest.Object{"phone": "12"}, "phone"},
+			{put, "/customer/profile", patient, nodetest.Object{"lastName": long}, "lastName"},
+			{post, "/management/members", c.Key, nodetest.Object{"role": "provider", "phone": "12"}, "phone"},
+			{post, "/management/members", c.Key, nodetest.Object{"role": "provider", "email": "mail"}, "email"},
+			{post, "/management/members", c.Key, nodetest.Object{"role": "provider", "phone": "+966500000053", "lastName": long}, "lastName"},
+			{post, "/auth/otp/request", "", nodetest.Object{"method": "sms", "phoneNumber": "12"}, "phoneNumber"},
 		} {
-			a := h.send(request{method: test.method, path: test.path, token: test.token, app: c.id, body: test.body})
-			a.refused(http.StatusUnprocessableEntity, models.CodeInvalid)
-			assert.Equal(t, []string{test.field}, a.wrongFields(), "%s: %s", test.path, a.raw)
+			a := h.Send(nodetest.Request{Method: test.method, Path: test.path, Token: test.token, App: c.ID, Body: test.body})
+			a.Refused(http.StatusUnprocessableEntity, models.CodeInvalid)
+			assert.Equal(t, []string{test.field}, a.WrongFields(), "%s: %s", test.path, a.Raw)
 		}
 	})
 }

@@ -76,9 +76,9 @@ func live(ctx context.Context, n *node.Node, key string, speed float64) error {
 		return nil
 	}
 	clinic, err := loadtest.OpenClinic(ctx, n.URL, key, speed, slog.Default())
-	if err != nil {
-		if ctx.Err() != nil { // it was stopped before it opened
-			return nil
+	if stopped := ctx.Err() != nil; stopped || err != nil {
+		if stopped {
+			err = nil // it could not open
 		}
 		return err
 	}

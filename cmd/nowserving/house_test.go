@@ -78,6 +78,7 @@ func startWith(t testing.TB, c node.Config) *client {
 		stop()
 		running.Wait()
 		require.NoError(t, errors.Join(failure, n.Close()))
+		n = nil // the testing package keeps this function
 	})
 	select {
 	case <-n.Serving():

@@ -60,6 +60,7 @@ type Node struct {
 	Bookings *booking.Service
 	Access   *access.Access
 	Notify   *notify.Service
+	API      *api.API
 	Handlers *handlers.Server
 	Hub      *realtime.Hub
 
@@ -201,14 +202,13 @@ func (n *Node) wire(ctx context.Context, secret []byte) error {
 		PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins, Version: Version(),
 	}
 	adjust(c.Adjust.API, &kernel)
-	registrar, err := api.New(kernel)
-	if err != nil {
+	if n.API, err = api.New(kernel); err != nil {
 		return err
 	}
 	patients := presence.NewConnections(n.Redis, db.Time)
 	adjust(c.Adjust.Presence, patients)
 	connecting := realtime.Options{
-		Source: live.New(registrar), Mirrors: n.Mirrors, Connections: patients, Log: log, Now: db.Time,
+		Source: live.New(n.API), Mirrors: n.Mirrors, Connections: patients, Log: log, Now: db.Time,
 		AllowedOrigins: c.AllowedOrigins, PublicURL: c.PublicURL, PositionTick: c.PositionTick, Version: Version(),
 	}
 	adjust(c.Adjust.Live, &connecting)
@@ -217,7 +217,7 @@ func (n *Node) wire(ctx context.Context, secret []byte) error {
 	n.measure(registry)
 	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	n.Handlers, err = handlers.New(handlers.Options{
-		API: registrar, Live: n.Hub, Mirrors: n.Mirrors, Notify: n.Notify, DailyCodes: c.OTPDailyLimit, Metrics: metrics,
+		API: n.API, Live: n.Hub, Mirrors: n.Mirrors, Notify: n.Notify, DailyCodes: c.OTPDailyLimit, Metrics: metrics,
 		Development: c.development(), Challenges: c.challenges(),
 	})
 	if err != nil {

@@ -1,7 +1,6 @@
-package handlers_test
+package access_test
 
 import (
-	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -24,10 +23,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
@@ -35,8 +34,8 @@ import (
 // for some of them even the key it signs with.
 type forge struct {
 	t      *testing.T
-	key    []byte // what access signs with
-	claims object // of a good access token
+	key    []byte          // what access signs with
+	claims nodetest.Object // of a good access token
 }
 
 func encode(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }
@@ -65,7 +64,7 @@ func signing(hash func() hash.Hash, key []byte) func([]byte) []byte {
 	}
 }
 
-func alg(name string) object { return object{"alg": name, "typ": "JWT"} }
+func alg(name string) nodetest.Object { return nodetest.Object{"alg": name, "typ": "JWT"} }
 
 // good signs claims as access does.
 func (f *forge) good(claims any) string {
@@ -73,7 +72,7 @@ func (f *forge) good(claims any) string {
 }
 
 // but returns the good claims with some changed, and without those that are nil.
-func (f *forge) but(change object) object {
+func (f *forge) but(change nodetest.Object) nodetest.Object {
 	claims := maps.Clone(f.claims)
 	for name, value := range change {
 		claims[name] = value
@@ -103,9 +102,9 @@ func (f *forge) algorithms() map[string]string {
 	}
 	hs256 := signing(sha256.New, f.key)
 	tokens["alg none, signed"] = f.token(alg("none"), f.claims, hs256)
-	tokens["no alg"] = f.token(object{"typ": "JWT"}, f.claims, hs256)
+	tokens["no alg"] = f.token(nodetest.Object{"typ": "JWT"}, f.claims, hs256)
 	tokens["alg in small letters"] = f.token(alg("hs256"), f.claims, hs256)
-	tokens["alg that is no text"] = f.token(object{"alg": []string{"HS256"}}, f.claims, hs256)
+	tokens["alg that is no text"] = f.token(nodetest.Object{"alg": []string{"HS256"}}, f.claims, hs256)
 	tokens["HS384"] = f.token(alg("HS384"), f.claims, signing(sha512.New384, f.key))
 	tokens["HS512"] = f.token(alg("HS512"), f.claims, signing(sha512.New, f.key))
 
@@ -118,9 +117,9 @@ func (f *forge) algorithms() map[string]string {
 		return signature
 	}
 	tokens["RS256"] = f.token(alg("RS256"), f.claims, rs256)
-	jwk := object{"kty": "RSA", "n": encode(private.N.Bytes()), "e": "AQAB"}
-	tokens["a key of its own in the header"] = f.token(object{"alg": "RS256", "jwk": jwk}, f.claims, rs256)
-	tokens["the address of a key"] = f.token(object{"alg": "RS256", "jku": "https://evil.example/keys"}, f.claims, rs256)
+	jwk := nodetest.Object{"kty": "RSA", "n": encode(private.N.Bytes()), "e": "AQAB"}
+	tokens["a key of its own in the header"] = f.token(nodetest.Object{"alg": "RS256", "jwk": jwk}, f.claims, rs256)
+	tokens["the address of a key"] = f.token(nodetest.Object{"alg": "RS256", "jku": "https://evil.example/keys"}, f.claims, rs256)
 	public, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
 	require.NoError(f.t, err)
 	tokens["a public key as secret"] = f.token(alg("HS256"), f.claims,
@@ -143,8 +142,8 @@ func (f *forge) algorithms() map[string]string {
 	} {
 		tokens[name] = f.token(alg("HS256"), f.claims, signing(sha256.New, key))
 	}
-	tokens["the key of a file"] = f.token(object{"alg": "HS256", "kid": "../../../../dev/null"}, f.claims, signing(sha256.New, nil))
-	tokens["the key of a query"] = f.token(object{"alg": "HS256", "kid": "' UNION SELECT 'x"}, f.claims, signing(sha256.New, []byte("x")))
+	tokens["the key of a file"] = f.token(nodetest.Object{"alg": "HS256", "kid": "../../../../dev/null"}, f.claims, signing(sha256.New, nil))
+	tokens["the key of a query"] = f.token(nodetest.Object{"alg": "HS256", "kid": "' UNION SELECT 'x"}, f.claims, signing(sha256.New, []byte("x")))
 	return tokens
 }
 
@@ -152,7 +151,7 @@ func (f *forge) algorithms() map[string]string {
 func (f *forge) contents(gone string, ended any) map[string]string {
 	tokens := map[string]string{}
 	past, future := time.Now().Add(-time.Minute).Unix(), time.Now().Add(time.Hour).Unix()
-	for name, change := range map[string]object{
+	for name, change := range map[string]nodetest.Object{
 		"another issuer": {"iss": "somebody"}, "no issuer": {"iss": nil}, "another audience": {"aud": "else"}, "no audience": {"aud": nil},
 		"an empty audience": {"aud": []string{}}, "expired": {"exp": past}, "no expiry": {"exp": nil}, "an expiry in words": {"exp": "never"},
 		"not yet valid": {"nbf": future}, "issued in the future": {"iat": future},
@@ -213,7 +212,7 @@ func (f *forge) mutations(token, other, ticket string) map[string]string {
 
 // secrets are keys and other secrets that are nearly right, or not meant to
 // open anything.
-func (c *clinic) secrets(refresh, screen string) map[string]string {
+func secrets(c *nodetest.Clinic, refresh, screen string) map[string]string {
 	swap := func(secret string) string {
 		end := "a"
 		if strings.HasSuffix(secret, end) {
@@ -222,9 +221,9 @@ func (c *clinic) secrets(refresh, screen string) map[string]string {
 		return secret[:len(secret)-1] + end
 	}
 	return map[string]string{
-		"a refresh token": refresh, "a key with another last character": swap(c.key), "half a key": c.key[:len(c.key)-1], "a key and more": c.key + "x",
-		"a key in capitals": strings.ToUpper(c.key), "the hash of a key": models.HashSecret(c.key), "the prefix of keys": "nsk_",
-		"a display's token, nearly": swap(screen), "the account key, nearly": swap(bootstrapKey), "an organization's id": c.id,
+		"a refresh token": refresh, "a key with another last character": swap(c.Key), "half a key": c.Key[:len(c.Key)-1], "a key and more": c.Key + "x",
+		"a key in capitals": strings.ToUpper(c.Key), "the hash of a key": models.HashSecret(c.Key), "the prefix of keys": "nsk_",
+		"a display's token, nearly": swap(screen), "the account key, nearly": swap(nodetest.BootstrapKey), "an organization's id": c.ID,
 		"any": "%", "a query": "' OR '1'='1",
 	}
 }
@@ -233,70 +232,70 @@ func (c *clinic) secrets(refresh, screen string) map[string]string {
 // None of it opens anything, by HTTP or live.
 func TestForgedTokens(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, h *house) {
-		c := h.newClinic()
-		kind := c.serve(c.newType(nil))
-		ticket := c.join(kind, nil)
-		screen := c.staff(http.MethodPost, "/management/displays", object{"name": "Door"}).ok().str("result.token")
-		token := c.member(models.RoleReceptionist, "+966500000071")
-		other := c.member(models.RoleReceptionist, "+966500000072")
-		ended := c.signIn("+966500000071", true)
-		h.send(request{method: http.MethodPost, path: "/auth/logout", body: object{"refreshToken": ended.str("refreshToken")}}).ok()
-		h.exec("INSERT INTO organizations (id, name, timezone, created_at, deleted_at) VALUES ('gone', 'Gone', 'UTC', ?, ?)", time.Now().UTC(), time.Now().UTC())
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kind := c.Serve(c.NewType(nil))
+		ticket := c.Join(kind, nil)
+		screen := c.Staff(http.MethodPost, "/management/displays", nodetest.Object{"name": "Door"}).OK().Str("result.token")
+		token := c.Member(models.RoleReceptionist, "+966500000071")
+		other := c.Member(models.RoleReceptionist, "+966500000072")
+		ended := c.SignIn("+966500000071", true)
+		h.Send(nodetest.Request{Method: http.MethodPost, Path: "/auth/logout", Body: nodetest.Object{"refreshToken": ended.Str("refreshToken")}}).OK()
+		h.Exec("INSERT INTO organizations (id, name, timezone, created_at, deleted_at) VALUES ('gone', 'Gone', 'UTC', ?, ?)", time.Now().UTC(), time.Now().UTC())
 
 		f := &forge{t: t, claims: claimsOf(t, token)}
 		var err error
 		f.key, err = hkdf.Key(sha256.New, []byte(strings.Repeat("s", 32)), nil, "access tokens", 32)
 		require.NoError(t, err)
-		ahead := f.good(f.but(object{"iat": time.Now().Add(5 * time.Second).Unix()}))
+		ahead := f.good(f.but(nodetest.Object{"iat": time.Now().Add(5 * time.Second).Unix()}))
 		for name, good := range map[string]string{"as it came": token, "made anew": f.good(f.claims), "made by a node whose clock is ahead": ahead} {
-			h.send(request{method: http.MethodGet, path: "/management/types", token: good}).ok()
-			assert.Zero(t, h.connectWith(good, nil, ""), name)
+			h.Send(nodetest.Request{Method: http.MethodGet, Path: "/management/types", Token: good}).OK()
+			assert.Zero(t, nodetest.ConnectWith(h, good, nil, ""), name)
 		}
-		brief := request{method: http.MethodGet, path: "/management/types", token: f.good(f.but(object{"exp": time.Now().Add(4 * time.Second).Unix()}))}
-		h.send(brief).ok()
+		brief := nodetest.Request{Method: http.MethodGet, Path: "/management/types", Token: f.good(f.but(nodetest.Object{"exp": time.Now().Add(4 * time.Second).Unix()}))}
+		h.Send(brief).OK()
 
 		forged := f.algorithms()
-		maps.Copy(forged, f.contents("gone", claimsOf(t, ended.str("accessToken"))["sid"]))
+		maps.Copy(forged, f.contents("gone", claimsOf(t, ended.Str("accessToken"))["sid"]))
 		// Tickets of earlier versions are signed tokens.
-		signed := f.good(f.but(object{"kind": "ticket", "sub": ticket.str("id"), "role": nil, "sid": nil}))
+		signed := f.good(f.but(nodetest.Object{"kind": "ticket", "sub": ticket.Str("id"), "role": nil, "sid": nil}))
 		maps.Copy(forged, f.mutations(token, other, signed))
-		short := ticket.str("ticketToken")
+		short := ticket.Str("ticketToken")
 		maps.Copy(forged, map[string]string{
 			"a ticket in capitals": strings.ToUpper(short), "half a ticket": short[:15], "a ticket and more": short + "A",
 			"a ticket with another first character": map[bool]string{true: "B", false: "A"}[short[0] == 'A'] + short[1:],
 			"a ticket backwards":                    string([]rune(short)[8:]) + short[:8],
 		})
-		maps.Copy(forged, c.secrets(ended.str("refreshToken"), screen))
+		maps.Copy(forged, secrets(c, ended.Str("refreshToken"), screen))
 		assert.Greater(t, len(forged), 60)
-		paths := []string{"/management/types", "/customer/profile", "/customer/bookings/" + ticket.str("id"), "/operator/jobs/"}
-		before := h.contents()
+		paths := []string{"/management/types", "/customer/profile", "/customer/bookings/" + ticket.Str("id"), "/operator/jobs/"}
+		before := h.Contents()
 		for name, token := range forged {
 			for _, path := range paths {
-				h.send(request{method: http.MethodGet, path: path, token: token}).unauthenticated(name)
+				unauthenticated(h.Send(nodetest.Request{Method: http.MethodGet, Path: path, Token: token}), name)
 			}
-			h.send(request{method: http.MethodGet, path: paths[0], header: map[string]string{"X-API-KEY": token}}).unauthenticated(name)
-			assert.Contains(t, []int{3500, 109}, h.connectWith(token, nil, ""), name)
-			assert.Contains(t, []int{3500, 109}, h.connectWith("", http.Header{"Authorization": {"Bearer " + token}}, ""), name)
+			unauthenticated(h.Send(nodetest.Request{Method: http.MethodGet, Path: paths[0], Header: map[string]string{"X-API-KEY": token}}), name)
+			assert.Contains(t, []int{3500, 109}, nodetest.ConnectWith(h, token, nil, ""), name)
+			assert.Contains(t, []int{3500, 109}, nodetest.ConnectWith(h, "", http.Header{"Authorization": {"Bearer " + token}}, ""), name)
 		}
-		assert.Equal(t, 3500, h.connectWith(token+"\n", nil, ""), "a line more, which no HTTP header could carry")
+		assert.Equal(t, 3500, nodetest.ConnectWith(h, token+"\n", nil, ""), "a line more, which no HTTP header could carry")
 
 		// What is good, but not where credentials are looked for.
-		misplaced := map[string]request{
-			"nothing": {}, "an empty one": {header: map[string]string{"Authorization": "Bearer "}}, "an empty key": {header: map[string]string{"X-API-KEY": ""}},
-			"in the query":      {path: paths[0] + "?access_token=" + token + "&token=" + token + "&authorization=Bearer%20" + token + "&apiKey=" + url.QueryEscape(c.key)},
-			"in a cookie":       {header: map[string]string{"Cookie": "access_token=" + token + "; token=" + token + "; session=" + token}},
-			"as a password":     {header: map[string]string{"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte("x:"+token))}},
-			"without a word":    {header: map[string]string{"Authorization": token}},
-			"by another word":   {header: map[string]string{"Authorization": "Token " + token}},
-			"in another header": {header: map[string]string{"X-Access-Token": token, "Proxy-Authorization": "Bearer " + token}},
+		misplaced := map[string]nodetest.Request{
+			"nothing": {}, "an empty one": {Header: map[string]string{"Authorization": "Bearer "}}, "an empty key": {Header: map[string]string{"X-API-KEY": ""}},
+			"in the query":      {Path: paths[0] + "?access_token=" + token + "&token=" + token + "&authorization=Bearer%20" + token + "&apiKey=" + url.QueryEscape(c.Key)},
+			"in a cookie":       {Header: map[string]string{"Cookie": "access_token=" + token + "; token=" + token + "; session=" + token}},
+			"as a password":     {Header: map[string]string{"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte("x:"+token))}},
+			"without a word":    {Header: map[string]string{"Authorization": token}},
+			"by another word":   {Header: map[string]string{"Authorization": "Token " + token}},
+			"in another header": {Header: map[string]string{"X-Access-Token": token, "Proxy-Authorization": "Bearer " + token}},
 		}
 		for name, r := range misplaced {
-			r.method = http.MethodGet
-			if r.path == "" {
-				r.path = paths[0]
+			r.Method = http.MethodGet
+			if r.Path == "" {
+				r.Path = paths[0]
 			}
-			h.send(r).unauthenticated(name)
+			unauthenticated(h.Send(r), name)
 		}
 		for _, two := range [][]string{{token, "nonsense"}, {"nonsense", token}, {token, token}} {
 			header := http.Header{}
@@ -306,63 +305,35 @@ func TestForgedTokens(t *testing.T) {
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.URL+paths[0], nil)
 			require.NoError(t, err)
 			req.Header = header
-			res, err := h.client.Do(req)
+			res, err := h.Client.Do(req)
 			require.NoError(t, err)
 			require.NoError(t, res.Body.Close())
 			assert.Equal(t, http.StatusUnauthorized, res.StatusCode, "two credentials: %v", two)
-			assert.Equal(t, 3500, h.connectWith("", header, ""), "two credentials")
+			assert.Equal(t, 3500, nodetest.ConnectWith(h, "", header, ""), "two credentials")
 		}
-		assert.Equal(t, 3500, h.connectWith("", nil, "?token="+token+"&access_token="+token), "in the query")
-		assert.Equal(t, 3500, h.connectWith("", http.Header{"Cookie": {"access_token=" + token}}, ""), "in a cookie")
-		assert.Equal(t, before, h.contents())
-		assert.Eventually(t, func() bool { return h.send(brief).status != http.StatusOK }, 20*time.Second, 50*time.Millisecond,
+		assert.Equal(t, 3500, nodetest.ConnectWith(h, "", nil, "?token="+token+"&access_token="+token), "in the query")
+		assert.Equal(t, 3500, nodetest.ConnectWith(h, "", http.Header{"Cookie": {"access_token=" + token}}, ""), "in a cookie")
+		assert.Equal(t, before, h.Contents())
+		assert.Eventually(t, func() bool { return h.Send(brief).Status != http.StatusOK }, 20*time.Second, 50*time.Millisecond,
 			"known is not good for ever: less than knownLife after its end")
-		h.send(brief).refused(http.StatusUnauthorized, models.CodeTokenExpired)
+		h.Send(brief).Refused(http.StatusUnauthorized, models.CodeTokenExpired)
 	})
 }
 
 // unauthenticated requires an answer to nobody.
-func (a answer) unauthenticated(name string) {
-	a.t.Helper()
-	assert.Equal(a.t, http.StatusUnauthorized, a.status, "%s: %s: %s", name, a.of, a.raw)
-	assert.Contains(a.t, []string{string(models.CodeUnauthenticated), string(models.CodeTokenExpired)}, a.str("code"), name)
-	assert.NotEmpty(a.t, a.header.Get("WWW-Authenticate"), name)
+func unauthenticated(a nodetest.Response, name string) {
+	a.T.Helper()
+	assert.Equal(a.T, http.StatusUnauthorized, a.Status, "%s: %s: %s", name, a.Of, a.Raw)
+	assert.Contains(a.T, []string{string(models.CodeUnauthenticated), string(models.CodeTokenExpired)}, a.Str("code"), name)
+	assert.NotEmpty(a.T, a.Header.Get("WWW-Authenticate"), name)
 }
 
 // claimsOf reads what a token says.
-func claimsOf(t *testing.T, token string) object {
+func claimsOf(t *testing.T, token string) nodetest.Object {
 	t.Helper()
 	data, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
 	require.NoError(t, err)
-	var claims object
+	var claims nodetest.Object
 	require.NoError(t, json.Unmarshal(data, &claims))
 	return claims
-}
-
-// connectWith opens a live connection and returns why it was refused: the code
-// it was closed with or that of an error, 0 if it was let in.
-func (h *house) connectWith(token string, header http.Header, query string) int {
-	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
-	defer cancel()
-	ws, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket"+query, &websocket.DialOptions{HTTPHeader: header})
-	require.NoError(h.t, err)
-	if res.Body != nil {
-		defer func() { assert.NoError(h.t, res.Body.Close()) }()
-	}
-	defer func() { _ = ws.CloseNow() }() // it may be closed already
-	connect, err := json.Marshal(object{"id": 1, "connect": object{"token": token}})
-	require.NoError(h.t, err)
-	require.NoError(h.t, ws.Write(ctx, websocket.MessageText, connect))
-	_, frame, err := ws.Read(ctx)
-	if err != nil {
-		require.NotEqual(h.t, websocket.StatusCode(-1), websocket.CloseStatus(err), "%v", err)
-		return int(websocket.CloseStatus(err))
-	}
-	var reply struct {
-		Connect *struct{}
-		Error   struct{ Code int }
-	}
-	require.NoError(h.t, json.Unmarshal(frame, &reply), "%s", frame)
-	return reply.Error.Code
 }

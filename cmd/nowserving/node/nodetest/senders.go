@@ -1,4 +1,4 @@
-package handlers_test
+package nodetest
 
 import (
 	"bufio"
@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	mathrand "math/rand/v2"
 	"mime"
 	"mime/quotedprintable"
 	"net"
@@ -27,45 +26,46 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// texts are what a carrier was asked to bring to people, and how it answers.
-type texts struct {
+// Texts are the messages that a provider was asked to send, and its answers.
+type Texts struct {
 	t  testing.TB
-	mu sync.Mutex
-	// answers are given to the next attempts for an address; then all is well.
+	Mu sync.Mutex
+	// answers are those of the next attempts for an address. Later attempts succeed.
 	answers  map[string][]string
-	attempts []sentText
-	taken    []sentText
+	Attempts []SentMessage
+	taken    []SentMessage
 }
 
-// sentText is a message as a carrier gets it.
-type sentText struct {
-	to, from string
-	body     string
-	header   mail.Header // of an e-mail
-	form     url.Values  // of a message to a phone
-	id       string      // that the carrier gave it
+// SentMessage is a message as a provider gets it.
+type SentMessage struct {
+	to, From string
+	Body     string
+	Header   mail.Header // of an e-mail
+	Form     url.Values  // of a message to a phone
+	ID       string      // given by the provider
 }
 
-func (s sentText) subject() string {
-	text, err := new(mime.WordDecoder).DecodeHeader(s.header.Get("Subject"))
+// Subject decodes the subject of an e-mail.
+func (s SentMessage) Subject() string {
+	text, err := new(mime.WordDecoder).DecodeHeader(s.Header.Get("Subject"))
 	if err != nil {
 		return err.Error()
 	}
 	return text
 }
 
-// will makes the next attempts for an address be answered as said.
-func (x *texts) will(to string, answers ...string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
+// Will sets the answers of the next attempts for an address.
+func (x *Texts) Will(to string, answers ...string) {
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
 	x.answers[to] = append(x.answers[to], answers...)
 }
 
 // attempt notes an attempt and returns how it is answered; empty: well.
-func (x *texts) attempt(s sentText) string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.attempts = append(x.attempts, s)
+func (x *Texts) attempt(s SentMessage) string {
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	x.Attempts = append(x.Attempts, s)
 	answers := x.answers[s.to]
 	if len(answers) == 0 {
 		return ""
@@ -74,17 +74,17 @@ func (x *texts) attempt(s sentText) string {
 	return answers[0]
 }
 
-func (x *texts) take(s sentText) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
+func (x *Texts) take(s SentMessage) {
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
 	x.taken = append(x.taken, s)
 }
 
-// to are the messages taken for an address.
-func (x *texts) to(address string) []sentText {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	var list []sentText
+// To returns the messages that were accepted for an address.
+func (x *Texts) To(address string) []SentMessage {
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
+	var list []SentMessage
 	for _, s := range x.taken {
 		if s.to == address {
 			list = append(list, s)
@@ -93,12 +93,12 @@ func (x *texts) to(address string) []sentText {
 	return list
 }
 
-// tries are the attempts for an address.
-func (x *texts) tries(address string) int {
-	x.mu.Lock()
-	defer x.mu.Unlock()
+// Tries counts the attempts for an address.
+func (x *Texts) Tries(address string) int {
+	x.Mu.Lock()
+	defer x.Mu.Unlock()
 	n := 0
-	for _, s := range x.attempts {
+	for _, s := range x.Attempts {
 		if s.to == address {
 			n++
 		}
@@ -106,61 +106,63 @@ func (x *texts) tries(address string) int {
 	return n
 }
 
-// next waits for the n-th message to an address, the first being 1.
-func (x *texts) next(address string, n int) sentText {
+// Next waits for the n-th message to an address, the first being 1.
+func (x *Texts) Next(address string, n int) SentMessage {
 	x.t.Helper()
-	require.Eventually(x.t, func() bool { return len(x.to(address)) >= n }, patience, 5*time.Millisecond, "no message %d to %s", n, address)
-	return x.to(address)[n-1]
+	require.Eventually(x.t, func() bool { return len(x.To(address)) >= n }, Patience, 5*time.Millisecond, "no message %d to %s", n, address)
+	return x.To(address)[n-1]
 }
 
+// The account at Twilio.
 const (
-	twilioAccount = "AC0123456789abcdef0123456789abcdef"
-	twilioToken   = "the-token-of-the-account"
-	smsNumber     = "+15005550006"
-	whatsAppFrom  = "+14155238886"
+	TwilioAccount = "AC0123456789abcdef0123456789abcdef"
+	TwilioToken   = "the-token-of-the-account"
+	SMSNumber     = "+15005550006"
+	WhatsAppFrom  = "+14155238886"
 )
 
-// fakeTwilio speaks the messages resource of Twilio's API. Its answers are
+// Twilio speaks the messages resource of Twilio's API. Its answers are
 // "status", "status code" or "429 - seconds"; "hang" waits for the end.
-type fakeTwilio struct {
-	texts
-	url  string // for Options.SMSURL
-	hung chan struct{}
+type Twilio struct {
+	Texts
+	URL  string // for Options.SMSURL
+	Hung chan struct{}
 }
 
-func newTwilio(t testing.TB) *fakeTwilio {
+// NewTwilio starts a server that stops with the test.
+func NewTwilio(t testing.TB) *Twilio {
 	t.Helper()
-	f := &fakeTwilio{texts: texts{t: t, answers: map[string][]string{}}, hung: make(chan struct{})}
+	f := &Twilio{Texts: Texts{t: t, answers: map[string][]string{}}, Hung: make(chan struct{})}
 	server := httptest.NewServer(f)
 	t.Cleanup(server.Close)
 	u, err := url.Parse(server.URL)
 	require.NoError(t, err)
-	u.User, u.Path = url.UserPassword(twilioAccount, twilioToken), "/2010-04-01"
-	u.RawQuery = url.Values{"from": {smsNumber}, "whatsappFrom": {whatsAppFrom}}.Encode()
-	f.url = u.String()
+	u.User, u.Path = url.UserPassword(TwilioAccount, TwilioToken), "/2010-04-01"
+	u.RawQuery = url.Values{"from": {SMSNumber}, "whatsappFrom": {WhatsAppFrom}}.Encode()
+	f.URL = u.String()
 	return f
 }
 
-func (f *fakeTwilio) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f *Twilio) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	account, token, _ := r.BasicAuth()
-	assert.Equal(f.t, "POST /2010-04-01/Accounts/"+twilioAccount+"/Messages.json", r.Method+" "+r.URL.Path)
-	assert.Equal(f.t, twilioAccount+" "+twilioToken, account+" "+token)
+	assert.Equal(f.t, "POST /2010-04-01/Accounts/"+TwilioAccount+"/Messages.json", r.Method+" "+r.URL.Path)
+	assert.Equal(f.t, TwilioAccount+" "+TwilioToken, account+" "+token)
 	assert.Equal(f.t, "application/x-www-form-urlencoded", r.Header.Get("Content-Type"))
 	assert.NoError(f.t, r.ParseForm())
 	assert.Empty(f.t, r.URL.RawQuery)
-	s := sentText{to: r.PostForm.Get("To"), from: r.PostForm.Get("From"), body: r.PostForm.Get("Body"), form: r.PostForm, id: newSID("SM")}
+	s := SentMessage{to: r.PostForm.Get("To"), From: r.PostForm.Get("From"), Body: r.PostForm.Get("Body"), Form: r.PostForm, ID: NewSID("SM")}
 	if strings.HasPrefix(s.to, "whatsapp:") { // anything but an approved template fails with 63016
 		assert.False(f.t, r.PostForm.Has("Body"))
 		assert.Regexp(f.t, "^HX[0-9a-f]{32}$", r.PostForm.Get("ContentSid"))
 		var variables map[string]string
 		assert.NoError(f.t, json.Unmarshal([]byte(r.PostForm.Get("ContentVariables")), &variables))
-		s.body = variables["1"]
+		s.Body = variables["1"]
 	}
 	var status, code, wait int
 	switch answer := f.attempt(s); {
 	case answer == "hang":
 		select {
-		case <-f.hung:
+		case <-f.Hung:
 		case <-r.Context().Done():
 		}
 		status = http.StatusServiceUnavailable
@@ -177,60 +179,62 @@ func (f *fakeTwilio) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	body := object{"sid": s.id, "status": "queued", "to": s.to, "body": s.body, "error_code": nil}
+	body := Object{"sid": s.ID, "status": "queued", "to": s.to, "body": s.Body, "error_code": nil}
 	if status != http.StatusCreated {
-		body = object{"code": code, "message": "The 'To' number " + s.to + " is not right.", "more_info": "https://www.twilio.com/docs/errors", "status": status}
+		body = Object{"code": code, "message": "The 'To' number " + s.to + " is not right.", "more_info": "https://www.twilio.com/docs/errors", "status": status}
 	}
 	assert.NoError(f.t, json.NewEncoder(w).Encode(body))
 }
 
-// newSID makes a name as Twilio does.
-func newSID(prefix string) string {
+// NewSID makes a name as Twilio does.
+func NewSID(prefix string) string {
 	raw := make([]byte, 16)
 	rand.Read(raw)
 	return prefix + hex.EncodeToString(raw)
 }
 
+// The account at Unifonic.
 const (
-	unifonicApp    = "the-app-sid-of-the-account"
-	unifonicSender = "AlNoor"
+	UnifonicApp    = "the-app-sid-of-the-account"
+	UnifonicSender = "AlNoor"
 )
 
-// fakeUnifonic speaks Unifonic's messages resource. Its answers are "status code",
+// Unifonic speaks Unifonic's messages resource. Its answers are "status code",
 // the code as in "ER-04"; "200 html" is the page of a proxy in between.
-type fakeUnifonic struct {
-	texts
-	url string // for Options.SMSURL
+type Unifonic struct {
+	Texts
+	URL string // for Options.SMSURL
 }
 
-func newUnifonic(t testing.TB) *fakeUnifonic {
+// NewUnifonic starts a server that stops with the test.
+func NewUnifonic(t testing.TB) *Unifonic {
 	t.Helper()
-	f := &fakeUnifonic{texts: texts{t: t, answers: map[string][]string{}}}
+	f := &Unifonic{Texts: Texts{t: t, answers: map[string][]string{}}}
 	server := httptest.NewServer(f)
 	t.Cleanup(server.Close)
 	u, err := url.Parse(server.URL)
 	require.NoError(t, err)
-	u.User, u.Path, u.RawQuery = url.User(unifonicApp), "/rest/SMS/messages", url.Values{"sender": {unifonicSender}, "messageType": {"3"}}.Encode()
-	f.url = "unifonic+" + u.String()
+	u.User, u.Path, u.RawQuery = url.User(UnifonicApp), "/rest/SMS/messages", url.Values{"sender": {UnifonicSender}, "messageType": {"3"}}.Encode()
+	f.URL = "unifonic+" + u.String()
 	return f
 }
 
-func (f *fakeUnifonic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f *Unifonic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	assert.Equal(f.t, "POST /rest/SMS/messages", r.Method+" "+r.URL.Path)
 	assert.Equal(f.t, "application/x-www-form-urlencoded", r.Header.Get("Content-Type"))
 	assert.Empty(f.t, r.Header.Get("Authorization"))
 	assert.NoError(f.t, r.ParseForm())
 	form := r.PostForm
-	assert.Equal(f.t, unifonicApp+" JSON false 3", strings.Join([]string{form.Get("AppSid"), form.Get("responseType"), form.Get("async"), form.Get("MessageType")}, " "))
+	assert.Equal(f.t, UnifonicApp+" JSON false 3", strings.Join([]string{form.Get("AppSid"), form.Get("responseType"), form.Get("async"), form.Get("MessageType")}, " "))
 	assert.NotEmpty(f.t, form.Get("CorrelationID"))
-	s := sentText{to: form.Get("Recipient"), from: form.Get("SenderID"), body: form.Get("Body"), form: form, id: strconv.FormatInt(mathrand.Int64N(1e14), 10)}
+	s := SentMessage{to: form.Get("Recipient"), From: form.Get("SenderID"), Body: form.Get("Body"), Form: form, ID: strconv.FormatInt(time.Now().UnixNano(), 10)}
 	status, code, _ := strings.Cut(f.attempt(s), " ")
 	w.Header().Set("Content-Type", "application/json")
 	switch {
 	case status == "":
 		f.take(s)
-		assert.NoError(f.t, json.NewEncoder(w).Encode(object{"success": true, "message": "", "errorCode": "ER-00", "data": object{
-			"MessageID": json.Number(s.id), "CorrelationID": form.Get("CorrelationID"), "Status": "Sent", "NumberOfUnits": 1, "Cost": 0, "Balance": 0,
+		assert.NoError(f.t, json.NewEncoder(w).Encode(Object{"success": true, "message": "", "errorCode": "ER-00", "data": Object{
+			"MessageID": json.Number(s.ID), "CorrelationID": form.Get("CorrelationID"), "Status": "Sent", "NumberOfUnits": 1, "Cost": 0, "Balance": 0,
 			"Recipient": s.to, "TimeCreated": "2022-09-06 14:06:25.979", "CurrencyCode": "",
 		}}))
 	case code == "html":
@@ -240,33 +244,35 @@ func (f *fakeUnifonic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		n, err := strconv.Atoi(status)
 		assert.NoError(f.t, err)
 		w.WriteHeader(n)
-		assert.NoError(f.t, json.NewEncoder(w).Encode(object{"success": false, "message": "About " + s.to, "errorCode": code, "data": []any{}}))
+		assert.NoError(f.t, json.NewEncoder(w).Encode(Object{"success": false, "message": "About " + s.to, "errorCode": code, "data": []any{}}))
 	}
 }
 
+// The account at the mail server.
 const (
 	mailUser     = "clinic"
-	mailPassword = "p@ss/word"
-	mailFrom     = "no-reply@clinic.example"
+	MailPassword = "p@ss/word"
+	MailFrom     = "no-reply@clinic.example"
 )
 
-// fakeMail is a mail server. Its answers to RCPT are "code text"; "cut" takes
+// Mail is a mail server. Its answers to RCPT are "code text"; "cut" takes
 // the message and hangs up without a word.
-type fakeMail struct {
-	texts
-	url      string // for Options.SMTPURL
+type Mail struct {
+	Texts
+	URL      string // for Options.SMTPURL
 	listener net.Listener
 	running  sync.WaitGroup
 }
 
-func newMail(t testing.TB) *fakeMail {
+// NewMail starts a server that stops with the test.
+func NewMail(t testing.TB) *Mail {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	f := &fakeMail{texts: texts{t: t, answers: map[string][]string{}}, listener: listener}
-	u := url.URL{Scheme: "smtp", Host: listener.Addr().String(), User: url.UserPassword(mailUser, mailPassword)}
-	u.RawQuery = url.Values{"from": {mailFrom}}.Encode()
-	f.url = u.String()
+	f := &Mail{Texts: Texts{t: t, answers: map[string][]string{}}, listener: listener}
+	u := url.URL{Scheme: "smtp", Host: listener.Addr().String(), User: url.UserPassword(mailUser, MailPassword)}
+	u.RawQuery = url.Values{"from": {MailFrom}}.Encode()
+	f.URL = u.String()
 	f.running.Go(func() {
 		for {
 			conn, err := listener.Accept()
@@ -280,12 +286,12 @@ func newMail(t testing.TB) *fakeMail {
 	return f
 }
 
-func (f *fakeMail) serve(conn net.Conn) {
+func (f *Mail) serve(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	in := textproto.NewReader(bufio.NewReader(conn))
 	say := func(line string) { _, _ = io.WriteString(conn, line+"\r\n") }
 	say("220 mail.clinic.example ESMTP")
-	var s sentText
+	var s SentMessage
 	answer, known := "", false
 	for {
 		line, err := in.ReadLine()
@@ -302,11 +308,11 @@ func (f *fakeMail) serve(conn net.Conn) {
 		case "AUTH":
 			plain, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(rest, "PLAIN "))
 			assert.NoError(f.t, err)
-			known = string(plain) == "\x00"+mailUser+"\x00"+mailPassword
+			known = string(plain) == "\x00"+mailUser+"\x00"+MailPassword
 			say(map[bool]string{true: "235 2.7.0 welcome", false: "535 5.7.8 no"}[known])
 		case "MAIL":
 			assert.True(f.t, known, "nobody signed in")
-			s = sentText{from: between(rest)}
+			s = SentMessage{From: between(rest)}
 			say("250 2.1.0 ok")
 		case "RCPT":
 			s.to = between(rest)
@@ -321,8 +327,8 @@ func (f *fakeMail) serve(conn net.Conn) {
 			if !assert.NoError(f.t, err) {
 				return
 			}
-			s.header = message.Header
-			s.body = decoded(f.t, message)
+			s.Header = message.Header
+			s.Body = decoded(f.t, message)
 			f.take(s)
 			if answer == "cut" {
 				return

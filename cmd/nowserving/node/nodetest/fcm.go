@@ -1,8 +1,6 @@
-package handlers_test
+package nodetest
 
 import (
-	"nowserving/cmd/nowserving/node"
-
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,24 +15,25 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"nowserving/cmd/nowserving/node"
 )
 
-// fcm is a server that speaks FCM's HTTP v1 format (projects.messages.send):
+// FCM is a server that speaks FCM's HTTP v1 format (projects.messages.send):
 // it takes what FCM would take, refuses what it would refuse, and remembers it.
-type fcm struct {
-	t   *testing.T
-	url string
+type FCM struct {
+	T   *testing.T
+	URL string
 
 	mu       sync.Mutex
-	taken    map[string][]pushed   // by token, what was answered with 200
+	taken    map[string][]Push     // by token, what was answered with 200
 	requests map[string]int        // by token, however they were answered
-	troubles map[string][]fcmReply // by token, for the next requests
+	troubles map[string][]FCMReply // by token, for the next requests
 	wrong    []string              // what is not in FCM's format
 }
 
-// pushed is a message as FCM has it; whatever else is in one is refused, as
-// FCM does.
-type pushed struct {
+// Push is a message in FCM's format. As FCM does, the server refuses other members.
+type Push struct {
 	Token        string            `json:"token"`
 	Data         map[string]string `json:"data"`
 	Notification *struct {
@@ -64,53 +63,54 @@ type pushed struct {
 			Lang  string `json:"lang"`
 		} `json:"notification"`
 	} `json:"webpush"`
-	raw string
-	at  time.Time
+	Raw string
+	At  time.Time
 }
 
-// fcmReply is an answer other than 200. Without a status the message is taken
+// FCMReply is an answer other than 200. Without a status the message is taken
 // and the answer lost on its way.
-type fcmReply struct {
-	status     int
-	code       string // of FcmError
-	badToken   bool
-	retryAfter string
-	hold       chan struct{} // the answer waits until it is closed
+type FCMReply struct {
+	Status     int
+	Code       string // of FcmError
+	BadToken   bool
+	RetryAfter string
+	Hold       chan struct{} // the answer waits until it is closed
 }
 
-func newFCM(t *testing.T) *fcm {
+// NewFCM starts a server that stops with the test.
+func NewFCM(t *testing.T) *FCM {
 	t.Helper()
-	f := &fcm{t: t, taken: map[string][]pushed{}, requests: map[string]int{}, troubles: map[string][]fcmReply{}}
+	f := &FCM{T: t, taken: map[string][]Push{}, requests: map[string]int{}, troubles: map[string][]FCMReply{}}
 	server := httptest.NewServer(f)
 	t.Cleanup(func() {
 		server.Close()
 		assert.Empty(t, f.wrong, "FCM would have refused these")
 	})
-	f.url = server.URL
+	f.URL = server.URL
 	return f
 }
 
-// pushing lets a node send its pushes here.
-func (f *fcm) pushing(c *node.Config) { c.FCMEndpoint = f.url }
+// Pushing lets a node send its pushes here.
+func (f *FCM) Pushing(c *node.Config) { c.FCMEndpoint = f.URL }
 
 var fcmTTL = regexp.MustCompile(`^\d+(\.\d{1,9})?s$`)
 
-func (f *fcm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f *FCM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	raw, err := io.ReadAll(io.LimitReader(r.Body, 64<<10))
 	if err != nil {
 		return
 	}
 	var body struct {
-		Message pushed `json:"message"`
+		Message Push `json:"message"`
 	}
 	decoder := json.NewDecoder(strings.NewReader(string(raw)))
 	decoder.DisallowUnknownFields()
 	err = decoder.Decode(&body)
 	m := body.Message
-	m.raw, m.at = string(raw), time.Now()
+	m.Raw, m.At = string(raw), time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	wrong := func(format string, args ...any) { f.wrong = append(f.wrong, fmt.Sprintf(format, args...)+": "+m.raw) }
+	wrong := func(format string, args ...any) { f.wrong = append(f.wrong, fmt.Sprintf(format, args...)+": "+m.Raw) }
 	switch {
 	case err != nil:
 		wrong("%v", err)
@@ -126,56 +126,56 @@ func (f *fcm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		wrong("apns-collapse-id")
 	}
 	f.requests[m.Token]++
-	reply := fcmReply{status: http.StatusOK}
+	reply := FCMReply{Status: http.StatusOK}
 	if next := f.troubles[m.Token]; len(next) > 0 {
 		reply, f.troubles[m.Token] = next[0], next[1:]
 	}
-	if reply.status == 0 || reply.status == http.StatusOK {
+	if reply.Status == 0 || reply.Status == http.StatusOK {
 		f.taken[m.Token] = append(f.taken[m.Token], m)
 	}
-	if reply.hold != nil {
+	if reply.Hold != nil {
 		f.mu.Unlock()
-		<-reply.hold
+		<-reply.Hold
 		f.mu.Lock()
 	}
 	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
-	switch reply.status {
+	switch reply.Status {
 	case 0:
 		panic(http.ErrAbortHandler)
 	case http.StatusOK:
 		_, _ = fmt.Fprintf(w, `{"name":"projects/nowserving/messages/%d"}`, len(f.taken[m.Token]))
 		return
 	}
-	if reply.retryAfter != "" {
-		w.Header().Set("Retry-After", reply.retryAfter)
+	if reply.RetryAfter != "" {
+		w.Header().Set("Retry-After", reply.RetryAfter)
 	}
-	details := []any{object{"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": reply.code}}
-	if reply.badToken {
-		details = append(details, object{
+	details := []any{Object{"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": reply.Code}}
+	if reply.BadToken {
+		details = append(details, Object{
 			"@type":           "type.googleapis.com/google.rpc.BadRequest",
-			"fieldViolations": []any{object{"field": "message.token", "description": "Invalid registration token"}},
+			"fieldViolations": []any{Object{"field": "message.token", "description": "Invalid registration token"}},
 		})
 	}
-	answer, err := json.Marshal(object{"error": object{"code": reply.status, "message": "The token " + m.Token + " is not right.", "status": "STATUS", "details": details}})
+	answer, err := json.Marshal(Object{"error": Object{"code": reply.Status, "message": "The token " + m.Token + " is not right.", "status": "STATUS", "details": details}})
 	if err != nil {
 		wrong("%v", err)
 	}
-	w.WriteHeader(reply.status)
+	w.WriteHeader(reply.Status)
 	_, _ = w.Write(answer)
 }
 
-// trouble sets the answers to the next requests for a token.
-func (f *fcm) trouble(token string, replies ...fcmReply) {
+// Trouble sets the answers to the next requests for a token.
+func (f *FCM) Trouble(token string, replies ...FCMReply) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.troubles[token] = append(f.troubles[token], replies...)
 }
 
-// got is what arrived at a token, of some types or of all.
-func (f *fcm) got(token string, types ...string) []pushed {
+// Got is what arrived at a token, of some types or of all.
+func (f *FCM) Got(token string, types ...string) []Push {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var got []pushed
+	var got []Push
 	for _, m := range f.taken[token] {
 		if len(types) == 0 || slices.Contains(types, m.Data["type"]) {
 			got = append(got, m)
@@ -184,18 +184,18 @@ func (f *fcm) got(token string, types ...string) []pushed {
 	return got
 }
 
-// asked is how many requests there were for a token.
-func (f *fcm) asked(token string) int {
+// Asked is how many requests there were for a token.
+func (f *FCM) Asked(token string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.requests[token]
 }
 
-// await waits until n of a type have arrived at a token, and returns the last.
-func (f *fcm) await(token, typ string, n int) pushed {
-	f.t.Helper()
-	require.Eventually(f.t, func() bool { return len(f.got(token, typ)) >= n }, patience, 5*time.Millisecond, "%s for %s", typ, token)
-	got := f.got(token, typ)
-	require.Len(f.t, got, n, "%s for %s", typ, token)
+// Await waits until n of a type have arrived at a token, and returns the last.
+func (f *FCM) Await(token, typ string, n int) Push {
+	f.T.Helper()
+	require.Eventually(f.T, func() bool { return len(f.Got(token, typ)) >= n }, Patience, 5*time.Millisecond, "%s for %s", typ, token)
+	got := f.Got(token, typ)
+	require.Len(f.T, got, n, "%s for %s", typ, token)
 	return got[n-1]
 }

@@ -1,0 +1,9 @@
+package message_test
+
+import (
+	"testing"
+
+	"nowserving/cmd/nowserving/node/nodetest"
+)
+
+func TestMain(m *testing.M) { nodetest.Main(m) }
