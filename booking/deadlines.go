@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"nowserving/booking/clock"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -34,12 +35,7 @@ func (s *Service) Sweep(ctx context.Context) {
 			s.log.Error("sweep deadlines", "error", err)
 			pause = sweepRetry
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-		timer.Stop()
+		clock.Sleep(ctx, pause)
 	}
 }
 

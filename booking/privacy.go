@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"nowserving/booking/store"
 	"nowserving/models"
 )
 
@@ -38,4 +39,42 @@ func (s *Service) CancelAll(ctx context.Context, sc Scope, customerID string) er
 		}
 	}
 	return nil
+}
+
+// Erase removes the identity and the words of a customer from their bookings, and fills
+// BookingIDs. It fails with CodeBeingServed if a booking is open.
+func (s *Service) Erase(tx *store.Tx, subject *store.DataSubject) error {
+	var list []models.Booking
+	err := tx.Select("id, status, stage, ends_at").Where("organization_id = ? AND customer_id IN ?", subject.OrganizationID, subject.CustomerIDs).Find(&list).Error
+	if err != nil {
+		return fmt.Errorf("list a customer's bookings: %w", err)
+	}
+	for _, b := range list {
+		past := b.Stage == models.StageNone && b.EndsAt != nil && !b.EndsAt.After(tx.Now)
+		over := b.Stage == models.StageDone || b.Stage == models.StageNoShow || b.Stage == models.StageLeft
+		if !over && !past {
+			return models.Errorf(models.CodeBeingServed, "The customer has come back meanwhile.")
+		}
+		subject.BookingIDs = append(subject.BookingIDs, b.ID)
+	}
+	err = tx.Exec("UPDATE bookings SET first_name = '', last_name = '', note = '', info = NULL, cancel_reason = '' WHERE organization_id = ? AND customer_id IN ?",
+		subject.OrganizationID, subject.CustomerIDs).Error
+	if err != nil {
+		return fmt.Errorf("erase a customer from bookings: %w", err)
+	}
+	return nil
+}
+
+// HeldBooking is a booking of an exported customer with the estimated wait at joining,
+// in minutes. The estimate is nil if none was shown.
+type HeldBooking struct {
+	models.Booking
+	Low, Likely, High *int
+}
+
+// Export returns the newest bookings of a customer, and whether there are more.
+func (s *Service) Export(ctx context.Context, subject store.DataSubject) (list []HeldBooking, more bool, err error) {
+	return store.Newest[HeldBooking](s.store.Read(ctx).Table("bookings AS b").Select("b.*, q.low, q.likely, q.high").
+		Joins("LEFT JOIN quotes q ON q.booking_id = b.id").
+		Where("b.organization_id = ? AND b.customer_id IN ?", subject.OrganizationID, subject.CustomerIDs).Order("b.seq DESC"))
 }

@@ -6,7 +6,7 @@ import (
 
 	"gorm.io/gorm"
 
-	"nowserving/booking/access"
+	"nowserving/booking/customers"
 	"nowserving/models"
 )
 
@@ -27,16 +27,16 @@ type Scope struct {
 
 // Customers returns which customers the caller may reach: for a provider, those
 // with a booking that has one of their resources or waits for one.
-func (sc Scope) Customers() access.CustomerScope {
+func (sc Scope) Customers() customers.Scope {
 	switch {
 	case sc.BookingID != "": // a ticket does not show whose it is
-		return access.CustomerScope{}
+		return customers.Scope{}
 	case sc.CustomerID != "":
-		return access.OneCustomer(sc.OrganizationID, sc.CustomerID)
+		return customers.One(sc.OrganizationID, sc.CustomerID)
 	case sc.Provider:
-		return access.CustomersWith(sc.OrganizationID, sc.limit)
+		return customers.With(sc.OrganizationID, sc.limit)
 	}
-	return access.AllCustomers(sc.OrganizationID)
+	return customers.All(sc.OrganizationID)
 }
 
 // Actor returns whether events name the customer or the staff as the actor.

@@ -97,7 +97,7 @@ func (b *typeBody) checkDecimals() error {
 		{"oldPrice", b.OldPrice, true}, {"priceIncrease", b.PriceIncrease, false},
 		{"depositAmount", b.DepositAmount, true}, {"depositPercentage", b.DepositPercentage, false},
 	} {
-		normal, ok := catalog.Decimal(text(d.value))
+		normal, ok := catalog.Decimal(models.Text(d.value))
 		if !ok {
 			return models.Invalid(d.field, "It is a decimal with two digits, such as 25.00.")
 		}
@@ -105,7 +105,7 @@ func (b *typeBody) checkDecimals() error {
 			*d.value = normal
 		}
 	}
-	if percentage, err := strconv.ParseFloat(text(b.DepositPercentage), 64); err == nil && percentage > 100 {
+	if percentage, err := strconv.ParseFloat(models.Text(b.DepositPercentage), 64); err == nil && percentage > 100 {
 		return models.Invalid("depositPercentage", "A percentage is 0 to 100.")
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 
 	"nowserving/booking"
 	"nowserving/booking/access"
+	"nowserving/booking/customers"
 	"nowserving/booking/store"
 	"nowserving/handlers/api"
 	"nowserving/models"
@@ -78,7 +79,7 @@ func (s *Server) updateCustomer(ctx context.Context, c api.Caller, id string, b 
 		phone := c.International(*b.Phone)
 		b.Phone = &phone
 	}
-	change := access.CustomerChange{
+	change := customers.Change{
 		Phone: b.Phone, Email: b.Email, FirstName: b.FirstName, LastName: b.LastName, Note: b.Note, Data: b.Data,
 		Own: c.Kind == access.KindCustomer, Code: code, Network: s.api.HashedNetwork(c),
 	}
@@ -113,7 +114,7 @@ func (s *Server) peopleRoutes() {
 		About: providerCustomers,
 	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[customerView], error) {
 		page := in.Page()
-		rows, err := s.api.Access.Customers(ctx, c.CustomerScope(), page)
+		rows, err := s.api.Customers.List(ctx, c.CustomerScope(), page)
 		return api.ListOf(rows, page.Limit, func(c *models.Customer) string { return c.ID }, customerOf), err
 	})
 	type byCustomer struct {
@@ -123,7 +124,7 @@ func (s *Server) peopleRoutes() {
 		Method: http.MethodGet, Path: "/management/customers/{customerId}", ID: "getCustomer", Tag: "Customers", Roles: api.Staff, Summary: "Get a customer",
 		About: providerCustomers,
 	}, func(ctx context.Context, c api.Caller, in *byCustomer) (api.Result[customerView], error) {
-		return viewCustomer(s.api.Access.Customer(ctx, c.CustomerScope(), in.ID))
+		return viewCustomer(s.api.Customers.Get(ctx, c.CustomerScope(), in.ID))
 	})
 	type mergeBody struct {
 		CustomerID  string `json:"customerId" required:"true" minLength:"1" maxLength:"64" doc:"The record that stays."`
@@ -157,11 +158,4 @@ func (s *Server) peopleRoutes() {
 	}, func(ctx context.Context, c api.Caller, in *customerChange) (api.Result[customerView], error) {
 		return s.updateCustomer(ctx, c, in.ID, in.Body, "")
 	})
-}
-
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }

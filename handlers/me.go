@@ -65,7 +65,7 @@ func (s *Server) customerRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/customer/profile", ID: "getMyProfile", Tag: "Customer", Roles: api.Customers, Summary: "Get my profile",
 	}, func(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[customerView], error) {
-		return viewCustomer(s.api.Access.Customer(ctx, c.CustomerScope(), c.SubjectID))
+		return viewCustomer(s.api.Customers.Get(ctx, c.CustomerScope(), c.SubjectID))
 	})
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPut, Path: "/customer/profile", ID: "updateMyProfile", Tag: "Customer", Roles: api.Customers,

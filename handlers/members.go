@@ -24,7 +24,7 @@ type memberView struct {
 }
 
 func viewMember(m *models.Member) memberView {
-	return memberView{m.ID, m.Role, text(m.Phone), text(m.Email), m.FirstName, m.LastName, m.ResourceIDs, m.ViewConfirmed, m.ViewRequests, models.At(m.CreatedAt)}
+	return memberView{m.ID, m.Role, models.Text(m.Phone), models.Text(m.Email), m.FirstName, m.LastName, m.ResourceIDs, m.ViewConfirmed, m.ViewRequests, models.At(m.CreatedAt)}
 }
 
 // memberBody changes a member. Omitted fields are unchanged.

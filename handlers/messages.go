@@ -75,7 +75,7 @@ func (b *messageSettingsBody) change() message.Change {
 		c.Wordings[name], c.Approved[name] = map[string]message.Wording{}, map[string]message.Approved{}
 		for lang, said := range texts {
 			if said.Subject != nil || said.Text != nil || said.WhatsApp == nil {
-				c.Wordings[name][lang] = message.Wording{Subject: text(said.Subject), Text: text(said.Text)}
+				c.Wordings[name][lang] = message.Wording{Subject: models.Text(said.Subject), Text: models.Text(said.Text)}
 			}
 			if said.WhatsApp != nil {
 				c.Approved[name][lang] = message.Approved{ContentSID: said.WhatsApp.ContentSID, Variables: said.WhatsApp.Variables}

@@ -34,7 +34,7 @@ func viewOrganization(o *models.Organization) organizationView {
 	}
 	return organizationView{
 		ID: o.ID, Name: o.Name, Timezone: o.Timezone, BusinessTypeID: o.BusinessTypeID, BusinessCustomConfig: config, AllowedOrigins: o.AllowedOrigins, ClinicAddresses: o.ClinicAddresses,
-		OTPDailyLimit: o.OTPDailyLimit, ShortName: text(o.ShortName), Country: catalog.CountryOf(o), GuestJoin: o.GuestJoin, CreatedAt: models.At(o.CreatedAt), IsDeleted: o.DeletedAt != nil,
+		OTPDailyLimit: o.OTPDailyLimit, ShortName: models.Text(o.ShortName), Country: catalog.CountryOf(o), GuestJoin: o.GuestJoin, CreatedAt: models.At(o.CreatedAt), IsDeleted: o.DeletedAt != nil,
 	}
 }
 

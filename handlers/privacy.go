@@ -5,23 +5,28 @@ import (
 	"encoding/json"
 	"net/http"
 
+	"nowserving/booking"
 	"nowserving/booking/access"
+	"nowserving/booking/store"
 	"nowserving/handlers/api"
 	"nowserving/models"
+	"nowserving/notify/message"
+	"nowserving/notify/push"
+	"nowserving/notify/webhook"
 )
 
 // exportView is everything held about a customer.
 type exportView struct {
-	ExportedAt models.Moment        `json:"exportedAt"`
-	Customer   customerView         `json:"customer"`
-	Lang       string               `json:"lang" doc:"They signed in with."`
-	Bookings   []exportedBooking    `json:"bookings" nullable:"false"`
-	Devices    []access.HeldDevice  `json:"devices" nullable:"false"`
-	Messages   []access.HeldMessage `json:"messages" nullable:"false" doc:"Attempts to send one; no text is kept."`
-	Deliveries []exportedDelivery   `json:"deliveries" nullable:"false" doc:"Webhook deliveries about the customer."`
-	Sessions   []access.HeldSession `json:"sessions" nullable:"false"`
-	Audit      []AuditLine          `json:"audit" nullable:"false" doc:"What they did, and what was done to them and their bookings."`
-	Truncated  bool                 `json:"truncated" doc:"A list has more than the 10,000 newest that are shown."`
+	ExportedAt models.Moment      `json:"exportedAt"`
+	Customer   customerView       `json:"customer"`
+	Lang       string             `json:"lang" doc:"They signed in with."`
+	Bookings   []exportedBooking  `json:"bookings" nullable:"false"`
+	Devices    []HeldDevice       `json:"devices" nullable:"false"`
+	Messages   []HeldMessage      `json:"messages" nullable:"false" doc:"Attempts to send one; no text is kept."`
+	Deliveries []exportedDelivery `json:"deliveries" nullable:"false" doc:"Webhook deliveries about the customer."`
+	Sessions   []HeldSession      `json:"sessions" nullable:"false"`
+	Audit      []AuditLine        `json:"audit" nullable:"false" doc:"What they did, and what was done to them and their bookings."`
+	Truncated  bool               `json:"truncated" doc:"A list has more than the 10,000 newest that are shown."`
 }
 
 type exportedBooking struct {
@@ -48,14 +53,44 @@ type exportedBooking struct {
 	EndsAt       *models.Moment   `json:"endsAt,omitempty"`
 }
 
-type exportedDelivery struct {
-	access.HeldDelivery
-	Payload json.RawMessage `json:"payload"`
+// HeldDevice is a device that gets pushes, without its token.
+type HeldDevice struct {
+	ID        string        `json:"id"`
+	Platform  string        `json:"platform"`
+	Lang      string        `json:"lang"`
+	CreatedAt models.Moment `json:"createdAt"`
+	UpdatedAt models.Moment `json:"updatedAt"`
 }
 
-func exportBooking(b access.HeldBooking) exportedBooking {
+// HeldMessage is an attempt to send a message. Its text is not kept.
+type HeldMessage struct {
+	BookingID string        `json:"bookingId"`
+	Template  string        `json:"template"`
+	Method    string        `json:"method"`
+	Status    string        `json:"status"`
+	CreatedAt models.Moment `json:"createdAt"`
+}
+
+// HeldSession is a session.
+type HeldSession struct {
+	ID          string        `json:"id"`
+	CreatedAt   models.Moment `json:"createdAt"`
+	RefreshedAt models.Moment `json:"refreshedAt"`
+	ExpiresAt   models.Moment `json:"expiresAt" doc:"Or when it was ended."`
+}
+
+type exportedDelivery struct {
+	ID        string          `json:"id"`
+	BookingID string          `json:"bookingId"`
+	Trigger   string          `json:"trigger"`
+	Status    string          `json:"status"`
+	CreatedAt models.Moment   `json:"createdAt"`
+	Payload   json.RawMessage `json:"payload"`
+}
+
+func exportBooking(b booking.HeldBooking) exportedBooking {
 	view := exportedBooking{
-		ID: b.ID, TypeID: b.TypeID, ResourceID: text(b.ResourceID), Status: b.Status, Stage: b.Stage, Ticket: b.Ticket, LocalDay: b.LocalDay,
+		ID: b.ID, TypeID: b.TypeID, ResourceID: models.Text(b.ResourceID), Status: b.Status, Stage: b.Stage, Ticket: b.Ticket, LocalDay: b.LocalDay,
 		Priority: b.Priority, FirstName: b.FirstName, LastName: b.LastName, Note: b.Note, Info: b.Info, CancelReason: b.CancelReason, CreatedAt: models.At(b.CreatedAt), PendingAt: models.AtOrNil(b.PendingAt),
 		CalledAt: models.AtOrNil(b.CalledAt), StartedAt: models.AtOrNil(b.StartedAt), EndedAt: models.AtOrNil(b.EndedAt), StartsAt: models.AtOrNil(b.StartsAt), EndsAt: models.AtOrNil(b.EndsAt),
 	}
@@ -103,42 +138,85 @@ func (s *Server) privacyRoutes() {
 // erase cancels a customer's bookings and then erases the customer. An erasure that
 // was interrupted continues when it is requested again.
 func (s *Server) erase(ctx context.Context, c api.Caller, id string) error {
-	if _, err := s.api.Access.Customer(ctx, c.CustomerScope(), id); err != nil {
+	if _, err := s.api.Customers.Get(ctx, c.CustomerScope(), id); err != nil {
 		return err
 	}
 	if err := s.api.Bookings.CancelAll(ctx, c.Scope(), id); err != nil {
 		return err
 	}
-	return s.api.Access.Erase(ctx, c.CustomerScope(), id, s.opts.Notify.Erase, s.api.EraseAnswers)
+	return s.opts.Privacy.Erase(ctx, c.CustomerScope(), id)
 }
 
 func (s *Server) export(ctx context.Context, c api.Caller, id string) (exportView, error) {
-	h, err := s.api.Access.Export(ctx, c.CustomerScope(), id)
+	customer, subject, err := s.opts.Privacy.BeginExport(ctx, c.CustomerScope(), id)
+	if err != nil {
+		return exportView{}, err
+	}
+	bookings, moreBookings, err := s.api.Bookings.Export(ctx, subject)
+	if err != nil {
+		return exportView{}, err
+	}
+	devices, moreDevices, err := s.opts.Notify.Pushes.Export(ctx, subject)
+	if err != nil {
+		return exportView{}, err
+	}
+	messages, moreMessages, err := s.opts.Notify.Messages.Export(ctx, subject)
+	if err != nil {
+		return exportView{}, err
+	}
+	deliveries, moreDeliveries, err := s.opts.Notify.Webhooks.Export(ctx, subject)
+	if err != nil {
+		return exportView{}, err
+	}
+	sessions, moreSessions, err := s.api.Access.Export(ctx, subject)
+	if err != nil {
+		return exportView{}, err
+	}
+	ids := make([]string, len(bookings))
+	for i := range bookings {
+		ids[i] = bookings[i].ID
+	}
+	lines, moreLines, err := s.api.Store.ExportAudit(ctx, subject, ids)
 	if err != nil {
 		return exportView{}, err
 	}
 	names := map[string]string{}
 	if c.Kind != access.KindCustomer { // customers don't see the names of staff
-		if names, err = s.api.Access.ActorNames(ctx, h.Audit); err != nil {
+		if names, err = s.api.Access.ActorNames(ctx, lines); err != nil {
 			return exportView{}, err
 		}
 	}
-	view := exportView{
-		ExportedAt: models.At(s.api.Store.Time()), Customer: customerOf(h.Customer), Lang: h.Customer.Lang, Truncated: h.Truncated,
-		Devices: h.Devices, Messages: h.Messages, Sessions: h.Sessions,
-		Bookings: make([]exportedBooking, len(h.Bookings)), Deliveries: make([]exportedDelivery, len(h.Deliveries)), Audit: make([]AuditLine, len(h.Audit)),
+	return exportView{
+		ExportedAt: models.At(s.api.Store.Time()), Customer: customerOf(customer), Lang: customer.Lang,
+		Bookings: exported(bookings, exportBooking),
+		Devices: exported(devices, func(d push.HeldDevice) HeldDevice {
+			return HeldDevice{d.ID, d.Platform, d.Lang, models.At(d.CreatedAt), models.At(d.UpdatedAt)}
+		}),
+		Messages: exported(messages, func(a message.Attempt) HeldMessage {
+			return HeldMessage{a.BookingID, a.Template, a.Method, string(a.Status), models.At(a.CreatedAt)}
+		}),
+		Deliveries: exported(deliveries, func(d webhook.Delivery) exportedDelivery {
+			return exportedDelivery{d.ID, d.BookingID, string(d.Trigger), string(d.Status), models.At(d.CreatedAt), json.RawMessage(d.Payload)}
+		}),
+		Sessions: exported(sessions, func(one access.HeldSession) HeldSession {
+			return HeldSession{one.ID, models.At(one.CreatedAt), models.At(one.RefreshedAt), models.At(one.ExpiresAt)}
+		}),
+		Audit: exported(lines, func(line store.Audit) AuditLine {
+			view := viewAudit(&line, names[line.ActorID])
+			if c.Kind == access.KindCustomer && line.ActorID != id {
+				view.Address = ""
+			}
+			return view
+		}),
+		Truncated: moreBookings || moreDevices || moreMessages || moreDeliveries || moreSessions || moreLines,
+	}, nil
+}
+
+// exported returns the views of rows.
+func exported[Row, View any](rows []Row, view func(Row) View) []View {
+	list := make([]View, len(rows))
+	for i, row := range rows {
+		list[i] = view(row)
 	}
-	for i, b := range h.Bookings {
-		view.Bookings[i] = exportBooking(b)
-	}
-	for i, d := range h.Deliveries {
-		view.Deliveries[i] = exportedDelivery{d, json.RawMessage(d.Payload)}
-	}
-	for i := range h.Audit {
-		view.Audit[i] = viewAudit(&h.Audit[i], names[h.Audit[i].ActorID])
-		if c.Kind == access.KindCustomer && h.Audit[i].ActorID != id {
-			view.Audit[i].Address = ""
-		}
-	}
-	return view, nil
+	return list
 }

@@ -76,7 +76,7 @@ func (s *Server) change(c api.Caller, b *resourceBody) (catalog.ResourceChange, 
 			return nil
 		}
 		r.ProviderID = nil
-		phone, email := c.International(text(b.ProviderPhone)), text(b.ProviderEmail)
+		phone, email := c.International(models.Text(b.ProviderPhone)), models.Text(b.ProviderEmail)
 		if phone == "" && email == "" {
 			return nil
 		}
@@ -124,7 +124,7 @@ func viewPlace(r *models.Resource, lang string) (PlaceView, error) {
 
 func viewResource(r *models.Resource, lang string) (resourceView, error) {
 	place, err := viewPlace(r, lang)
-	return resourceView{place, r.On, r.Activated, text(r.ProviderID), models.At(r.CreatedAt)}, err
+	return resourceView{place, r.On, r.Activated, models.Text(r.ProviderID), models.At(r.CreatedAt)}, err
 }
 
 func showResource(r *models.Resource, lang string) (api.Result[resourceView], error) {

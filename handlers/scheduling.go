@@ -6,6 +6,7 @@ import (
 
 	"nowserving/booking"
 	"nowserving/booking/access"
+	"nowserving/booking/customers"
 	"nowserving/booking/store"
 	"nowserving/handlers/api"
 	"nowserving/models"
@@ -107,9 +108,9 @@ func (s *Server) schedulingRoutes() {
 			return joinedView{}, err
 		}
 		j.Priority = in.Body.Priority
-		var ref access.CustomerRef
+		var ref customers.Ref
 		if w := in.Body.Customer; w != nil {
-			ref = access.CustomerRef{ID: w.ID, Phone: c.International(w.Phone), Email: w.Email, FirstName: w.FirstName, LastName: w.LastName}
+			ref = customers.Ref{ID: w.ID, Phone: c.International(w.Phone), Email: w.Email, FirstName: w.FirstName, LastName: w.LastName}
 		}
 		if in.Body.Customer != nil || in.Body.Replaces == "" {
 			if err := models.CheckNames("customerIdentifier.", ref.FirstName, ref.LastName); err != nil {
@@ -117,7 +118,7 @@ func (s *Server) schedulingRoutes() {
 			}
 			j.FirstName, j.LastName = ref.FirstName, ref.LastName
 			j.Customer = func(tx *store.Tx) (*models.Customer, error) {
-				return s.api.Access.ResolveCustomerIn(tx, c.CustomerScope(), ref)
+				return customers.Resolve(tx, c.CustomerScope(), ref)
 			}
 		}
 		return s.schedule(ctx, c, in.Body.ScheduleBody, j, true)
@@ -142,7 +143,7 @@ func (s *Server) schedulingRoutes() {
 				return api.Result[joinedView]{}, err
 			}
 			j.Customer = func(tx *store.Tx) (*models.Customer, error) {
-				return access.NewGuest(tx, c.OrganizationID, j.FirstName, j.LastName)
+				return customers.NewGuest(tx, c.OrganizationID, j.FirstName, j.LastName)
 			}
 		}
 		view, err := s.schedule(ctx, c, in.Body.ScheduleBody, j, false)

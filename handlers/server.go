@@ -10,6 +10,7 @@ import (
 	"github.com/go-redis/redis_rate/v10"
 
 	"nowserving/booking/access"
+	"nowserving/booking/privacy"
 	"nowserving/booking/queue"
 	"nowserving/handlers/api"
 	"nowserving/handlers/web"
@@ -24,6 +25,7 @@ type Options struct {
 	Live    http.Handler
 	Mirrors *queue.Mirrors
 	Notify  *notify.Service
+	Privacy *privacy.Privacy
 	// DailyCodes is how many messages with codes an organization sends in a day. The
 	// limits of addresses and networks derive from it. Default 1,000.
 	DailyCodes int
@@ -46,7 +48,7 @@ type Server struct {
 
 // New makes the Server and registers its routes with the API.
 func New(o Options) (*Server, error) {
-	if o.API == nil || o.Live == nil || o.Mirrors == nil || o.Notify == nil {
+	if o.API == nil || o.Live == nil || o.Mirrors == nil || o.Notify == nil || o.Privacy == nil {
 		return nil, errors.New("handlers: an option is missing")
 	}
 	o.DailyCodes = cmp.Or(o.DailyCodes, access.DailyCodes)

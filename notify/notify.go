@@ -13,6 +13,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 	"riverqueue.com/riverui/uiendpoints"
 
+	"nowserving/booking/clock"
 	"nowserving/booking/store"
 	"nowserving/notify/message"
 	"nowserving/notify/outbox"
@@ -158,11 +159,7 @@ func (s *Service) start(ctx context.Context) bool {
 			return true
 		}
 		s.Log.Error("jobs can't be done yet; trying again", "error", err)
-		pause := time.NewTimer(startPause)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		if !clock.Sleep(ctx, startPause) {
 			return false
 		}
 	}
@@ -180,18 +177,11 @@ const (
 
 // tidy calls Tidy every hour until ctx ends.
 func (s *Service) tidy(ctx context.Context) {
-	ticker := time.NewTicker(tidyEvery)
-	defer ticker.Stop()
-	for {
+	clock.Every(ctx, tidyEvery, func() {
 		if err := s.Tidy(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Error("delete old deliveries", "error", err)
 		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-	}
+	})
 }
 
 // Tidy deletes logs of deliveries, and announced events, that are older than 30 days.
@@ -236,12 +226,4 @@ func (s *Service) OldestDue(ctx context.Context) (map[string]time.Duration, erro
 		}
 	}
 	return oldest, nil
-}
-
-// Erase removes the identity of a customer from deliveries, sent and pending.
-func (s *Service) Erase(tx *store.Tx, e *store.Erasure) error {
-	if err := s.Webhooks.Erase(tx, e); err != nil {
-		return err
-	}
-	return s.Messages.Erase(tx, e)
 }

@@ -17,12 +17,12 @@ func isCatalogueChange(e *models.BookingEvent) bool {
 // the catalogue is among the changes.
 func (o *tenantHub) readCatalogue(changes []change) Catalogue {
 	fresh := slices.ContainsFunc(changes, func(c change) bool { return c.delta != nil && isCatalogueChange(c.delta.Event) })
-	ctx, cancel := context.WithTimeout(o.hub.ctx, o.hub.o.SourceTimeout)
+	ctx, cancel := context.WithTimeout(o.hub.ctx, o.hub.opts.SourceTimeout)
 	defer cancel()
-	catalogue, err := o.hub.o.Source.Catalogue(ctx, o.id, fresh)
+	catalogue, err := o.hub.opts.Source.Catalogue(ctx, o.id, fresh)
 	if err != nil {
 		if o.hub.ctx.Err() == nil {
-			o.hub.o.Log.Warn("read names and durations", "organization", o.id, "error", err)
+			o.hub.opts.Log.Warn("read names and durations", "organization", o.id, "error", err)
 		}
 		o.mu.Lock()
 		defer o.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"nowserving/booking/clock"
 	"nowserving/models"
 )
 
@@ -32,10 +33,10 @@ func (o *tenantHub) ask() {
 			}
 			o.callsUnsure = o.callsUnsure || calls
 			o.mu.Unlock()
-			if !wait(o.hub.ctx, pause/2+rand.N(pause)) { //nolint:gosec // no secret
+			if !clock.Sleep(o.hub.ctx, pause/2+rand.N(pause)) { //nolint:gosec // no secret
 				return
 			}
-			o.hub.o.Log.Warn("ask what became of bookings", "organization", o.id, "error", err)
+			o.hub.opts.Log.Warn("ask what became of bookings", "organization", o.id, "error", err)
 			pause = min(2*pause, 5*time.Second)
 		}
 	}
@@ -65,10 +66,10 @@ func (o *tenantHub) questions() (ids []string, calls bool) {
 }
 
 func (o *tenantHub) askAbout(ids []string, calls bool) error {
-	ctx, cancel := context.WithTimeout(o.hub.ctx, o.hub.o.SourceTimeout)
+	ctx, cancel := context.WithTimeout(o.hub.ctx, o.hub.opts.SourceTimeout)
 	defer cancel()
 	if calls {
-		events, err := o.hub.o.Source.Calls(ctx, o.id)
+		events, err := o.hub.opts.Source.Calls(ctx, o.id)
 		if err != nil {
 			return err
 		}
@@ -77,7 +78,7 @@ func (o *tenantHub) askAbout(ids []string, calls bool) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	states, err := o.hub.o.Source.States(ctx, o.id, ids)
+	states, err := o.hub.opts.Source.States(ctx, o.id, ids)
 	if err != nil {
 		return err
 	}

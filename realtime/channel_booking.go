@@ -186,7 +186,7 @@ func (o *tenantHub) tellOne(s *subscription, e *models.BookingEvent, t *encodedE
 func (o *tenantHub) publish(s *subscription, t *encodedEvent, typ models.EventType) {
 	data, err := t.as(typ)
 	if err != nil {
-		o.hub.o.Log.Error("encode an event", "error", err)
+		o.hub.opts.Log.Error("encode an event", "error", err)
 		return
 	}
 	s.conn.publish(s, data)
@@ -210,7 +210,7 @@ func (o *tenantHub) broadcastPositions(b *batch) {
 	}
 	asOf := int64(0)
 	if t, live := o.mirror.AsOf(); !live {
-		asOf = o.hub.o.Now().Add(-time.Since(t)).UnixMilli()
+		asOf = o.hub.opts.Now().Add(-time.Since(t)).UnixMilli()
 	}
 	o.pass++
 	places := o.places[:0]

@@ -69,7 +69,7 @@ func (o *tenantHub) settleDisplay(ctx context.Context, s *subscription, resource
 	if !known {
 		// Events are merged since the display was registered, so none is lost.
 		var err error
-		if calls, err = o.hub.o.Source.Calls(ctx, o.id); err != nil {
+		if calls, err = o.hub.opts.Source.Calls(ctx, o.id); err != nil {
 			return fmt.Errorf("read the last calls: %w", err)
 		}
 	}
@@ -118,7 +118,7 @@ func (o *tenantHub) tellDisplays() {
 	for _, d := range o.displays {
 		state, _, err := o.screen(d)
 		if err != nil {
-			o.hub.o.Log.Error("encode the state of a display", "display", d.id, "error", err)
+			o.hub.opts.Log.Error("encode the state of a display", "display", d.id, "error", err)
 			continue
 		}
 		if bytes.Equal(state, d.state) {

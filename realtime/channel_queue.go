@@ -98,13 +98,13 @@ func (o *tenantHub) queueUpdated(resourceID string, event *models.BookingEvent) 
 	return o.encode(p)
 }
 
-func (o *tenantHub) now() string { return o.hub.o.Now().UTC().Format(timeFormat) }
+func (o *tenantHub) now() string { return o.hub.opts.Now().UTC().Format(timeFormat) }
 
 // encode makes the data of a publication, or nil after an error, which it logs.
 func (o *tenantHub) encode(p any) []byte {
 	data, err := json.Marshal(p)
 	if err != nil {
-		o.hub.o.Log.Error("encode a publication", "error", err)
+		o.hub.opts.Log.Error("encode a publication", "error", err)
 		return nil
 	}
 	return data

@@ -64,12 +64,12 @@ func (c *conn) authenticate(ctx context.Context, id uint32, token string) (clien
 		c.close(closeBadToken)
 		return Client{}, false
 	}
-	client, err := c.hub.o.Source.Authenticate(ctx, strings.Clone(token), c.address)
+	client, err := c.hub.opts.Source.Authenticate(ctx, strings.Clone(token), c.address)
 	if err == nil {
 		return client, true
 	}
 	if models.CodeOf(err) == models.CodeInternal {
-		c.hub.o.Log.Warn("authenticate a live connection", "error", err)
+		c.hub.opts.Log.Warn("authenticate a live connection", "error", err)
 	}
 	temporary := passing(err)
 	switch {
@@ -96,7 +96,7 @@ func (c *conn) connect(id uint32, token string) bool {
 		return c.open()
 	}
 	if welcome, err := c.welcome(ctx, client); err != nil {
-		c.hub.o.Log.Warn("check the origin of a live connection", "error", err)
+		c.hub.opts.Log.Warn("check the origin of a live connection", "error", err)
 		return c.refuse(id, errInternal)
 	} else if !welcome {
 		c.close(closeOrigin)
@@ -106,8 +106,8 @@ func (c *conn) connect(id uint32, token string) bool {
 	ttl := c.introduced(client)
 	c.count(ctx, &client)
 	return c.answer(&protocol.Reply{Id: id, Connect: &protocol.ConnectResult{
-		Client: c.id, Version: c.hub.o.Version, Expires: ttl > 0, Ttl: ttl,
-		Ping: uint32(max(1, (c.hub.o.PingInterval+time.Second-1)/time.Second)), Pong: true,
+		Client: c.id, Version: c.hub.opts.Version, Expires: ttl > 0, Ttl: ttl,
+		Ping: uint32(max(1, (c.hub.opts.PingInterval+time.Second-1)/time.Second)), Pong: true,
 	}})
 }
 
@@ -117,7 +117,7 @@ func (c *conn) welcome(ctx context.Context, client Client) (bool, error) {
 	if c.guest == "" || client.OrganizationID == "" {
 		return c.guest == "", nil
 	}
-	return c.hub.o.Source.OriginAllowed(ctx, client.OrganizationID, c.guest)
+	return c.hub.opts.Source.OriginAllowed(ctx, client.OrganizationID, c.guest)
 }
 
 func (c *conn) refresh(id uint32, token string) bool {
@@ -133,7 +133,7 @@ func (c *conn) refresh(id uint32, token string) bool {
 	}
 	ttl := c.introduced(client)
 	return c.answer(&protocol.Reply{Id: id, Refresh: &protocol.RefreshResult{
-		Client: c.id, Version: c.hub.o.Version, Expires: ttl > 0, Ttl: ttl,
+		Client: c.id, Version: c.hub.opts.Version, Expires: ttl > 0, Ttl: ttl,
 	}})
 }
 
@@ -172,7 +172,7 @@ func (c *conn) subscribe(id uint32, request *protocol.SubscribeRequest) bool {
 		s.leave()
 		why := errorOf(err)
 		if models.CodeOf(err) == models.CodeInternal {
-			c.hub.o.Log.Warn("subscribe a live connection", "error", err)
+			c.hub.opts.Log.Warn("subscribe a live connection", "error", err)
 		}
 		return c.refuse(id, why)
 	}

@@ -62,7 +62,7 @@ func newConn(h *Hub, ws *websocket.Conn, slim *slimHijacker, f format, r *http.R
 	c := &conn{
 		hub: h, ws: ws, socket: slim.socket, reader: slim.reader, format: f, id: models.NewID(), bearer: bearerOf(r),
 		address:     hostOf(r.RemoteAddr),
-		introduceBy: time.Now().Add(h.o.ConnectTimeout),
+		introduceBy: time.Now().Add(h.opts.ConnectTimeout),
 	}
 	c.room.L = &c.mu
 	c.socket.drained = c.resume
@@ -102,7 +102,7 @@ func (c *conn) read() {
 			continue // saying goodbye: wait for the other side's
 		}
 		if err := c.format.decode(frame, c.handle); err != nil {
-			c.hub.o.Log.Debug("unreadable frame", "error", err)
+			c.hub.opts.Log.Debug("unreadable frame", "error", err)
 			c.close(closeBadRequest)
 		}
 	}
@@ -134,7 +134,7 @@ func (c *conn) subscription(channel string) *subscription {
 // more.
 func (c *conn) begin() bool {
 	now := time.Now()
-	c.answerBy = now.Add(c.hub.o.SourceTimeout)
+	c.answerBy = now.Add(c.hub.opts.SourceTimeout)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.heard = now
@@ -157,12 +157,12 @@ func (c *conn) end(cause error) {
 	if errors.Is(cause, websocket.ErrMessageTooBig) {
 		// The close frame is sent; read the rest so that the client can receive it.
 		if err := c.ws.Close(websocket.StatusMessageTooBig, ""); err != nil {
-			c.hub.o.Log.Debug("close a live connection", "error", err)
+			c.hub.opts.Log.Debug("close a live connection", "error", err)
 		}
 		return
 	}
 	if err := c.ws.CloseNow(); err != nil && !errors.Is(err, net.ErrClosed) {
-		c.hub.o.Log.Debug("hang up", "error", err)
+		c.hub.opts.Log.Debug("hang up", "error", err)
 	}
 }
 
@@ -174,7 +174,7 @@ func (c *conn) hangUp() {
 	c.room.Broadcast()
 	c.mu.Unlock()
 	if err := c.socket.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-		c.hub.o.Log.Debug("hang up", "error", err)
+		c.hub.opts.Log.Debug("hang up", "error", err)
 	}
 }
 
@@ -185,7 +185,7 @@ func (c *conn) cut(why disconnect) {
 	c.room.Broadcast()
 	_, err := c.socket.send(why.frame())
 	if err = errors.Join(err, c.socket.Close()); err != nil && !errors.Is(err, net.ErrClosed) {
-		c.hub.o.Log.Debug("close a live connection", "error", err)
+		c.hub.opts.Log.Debug("close a live connection", "error", err)
 	}
 }
 
@@ -216,14 +216,14 @@ func (c *conn) look(now, stored time.Time) {
 		if now.After(c.introduceBy) && !c.busy {
 			c.cut(closeSilent)
 		}
-	case !c.client.ExpiresAt.IsZero() && stored.After(c.client.ExpiresAt.Add(c.hub.o.RefreshGrace)) && !c.busy:
+	case !c.client.ExpiresAt.IsZero() && stored.After(c.client.ExpiresAt.Add(c.hub.opts.RefreshGrace)) && !c.busy:
 		c.closeLocked(closeExpired)
 	case !c.pongBy.IsZero() && now.After(c.pongBy) && !c.busy:
 		c.cut(closeNoPong)
 	case now.After(c.nextPing) && !c.stalled: // a full socket has the write timeout
-		c.nextPing = now.Add(c.hub.o.PingInterval)
+		c.nextPing = now.Add(c.hub.opts.PingInterval)
 		if c.pongBy.IsZero() {
-			c.pongBy = now.Add(c.hub.o.PongTimeout)
+			c.pongBy = now.Add(c.hub.opts.PongTimeout)
 		}
 		c.messages = append(c.messages, message{data: c.format.ping()})
 		c.wake()
@@ -235,7 +235,7 @@ func (c *conn) look(now, stored time.Time) {
 // and has PongTimeout to answer. The pings of a fan-out are spread. c.mu must be
 // held.
 func (c *conn) probe() {
-	soon := c.hub.o.WriteTimeout / 8
+	soon := c.hub.opts.WriteTimeout / 8
 	at := time.Now().Add(soon + rand.N(soon+1)) //nolint:gosec // no secret
 	if earliest := c.heard.Add(2 * soon); at.Before(earliest) {
 		at = earliest // it has just shown that it reads
@@ -267,34 +267,34 @@ func (c *conn) introduced(client Client) uint32 {
 	defer c.mu.Unlock()
 	if c.client == nil {
 		// Spread the pings of clients that connected together.
-		c.nextPing = time.Now().Add(c.hub.o.PingInterval/2 + rand.N(c.hub.o.PingInterval/2+1)) //nolint:gosec // no secret
+		c.nextPing = time.Now().Add(c.hub.opts.PingInterval/2 + rand.N(c.hub.opts.PingInterval/2+1)) //nolint:gosec // no secret
 	}
 	c.client = &client
 	if client.ExpiresAt.IsZero() {
 		return 0
 	}
-	return uint32(max(1, (client.ExpiresAt.Sub(c.hub.o.Now())+time.Second-1)/time.Second))
+	return uint32(max(1, (client.ExpiresAt.Sub(c.hub.opts.Now())+time.Second-1)/time.Second))
 }
 
 // count counts a patient's connection. If it can't be counted, the client connects
 // without a limit, and Stats.Uncounted says so.
 func (c *conn) count(ctx context.Context, client *Client) {
-	if c.hub.o.Connections == nil || client.Patient == "" {
+	if c.hub.opts.Connections == nil || client.Patient == "" {
 		return
 	}
-	if err := c.hub.o.Connections.Add(ctx, client.OrganizationID, client.Patient, c.id); err != nil {
+	if err := c.hub.opts.Connections.Add(ctx, client.OrganizationID, client.Patient, c.id); err != nil {
 		c.hub.uncounted.Add(1)
-		c.hub.o.Log.Debug("a live connection is not counted", "error", err)
+		c.hub.opts.Log.Debug("a live connection is not counted", "error", err)
 	}
 }
 
 func (c *conn) uncount() {
 	client := c.who()
-	if c.hub.o.Connections == nil || client == nil || client.Patient == "" {
+	if c.hub.opts.Connections == nil || client == nil || client.Patient == "" {
 		return
 	}
-	if err := c.hub.o.Connections.Remove(c.hub.ctx, client.OrganizationID, client.Patient, c.id); err != nil {
-		c.hub.o.Log.Debug("a closed live connection is still counted", "error", err)
+	if err := c.hub.opts.Connections.Remove(c.hub.ctx, client.OrganizationID, client.Patient, c.id); err != nil {
+		c.hub.opts.Log.Debug("a closed live connection is still counted", "error", err)
 	}
 }
 
@@ -321,7 +321,7 @@ func (c *conn) answer(r *protocol.Reply) bool {
 func (c *conn) encode(r *protocol.Reply) ([]byte, bool) {
 	data, err := c.format.reply(r)
 	if err != nil {
-		c.hub.o.Log.Error("encode a reply", "error", err)
+		c.hub.opts.Log.Error("encode a reply", "error", err)
 		if data, err = c.format.reply(&protocol.Reply{Id: r.Id, Error: errInternal}); err != nil {
 			c.close(closeBadRequest)
 			return nil, false

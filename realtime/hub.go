@@ -16,6 +16,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"nowserving/booking/clock"
 	"nowserving/booking/queue"
 	"nowserving/realtime/presence"
 )
@@ -81,7 +82,7 @@ type Stats struct {
 // Hub holds this node's live connections. It is an http.Handler for the
 // WebSocket endpoint and the listener of the node's mirrors.
 type Hub struct {
-	o       Options
+	opts    Options
 	origins []string
 
 	ctx    context.Context // ends everything but the last words to clients
@@ -118,7 +119,7 @@ func New(o Options) *Hub {
 		o.SocketBuffer = 32 << 10
 	}
 	h := &Hub{
-		o: o, origins: slices.Clone(o.AllowedOrigins),
+		opts: o, origins: slices.Clone(o.AllowedOrigins),
 		conns: map[*conn]struct{}{}, gone: make(chan struct{}), organizations: map[string]*tenantHub{},
 	}
 	h.writers.hub = h
@@ -141,7 +142,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	guest, allowed, err := h.guest(r)
 	switch {
 	case err != nil:
-		h.o.Log.Warn("check the origin of a live connection", "error", err)
+		h.opts.Log.Warn("check the origin of a live connection", "error", err)
 		http.Error(w, "origins can't be checked now", http.StatusServiceUnavailable)
 		return
 	case !allowed:
@@ -158,7 +159,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		OnPongReceived: func(context.Context, []byte) { slim.controlled() },
 	})
 	if err != nil { // the answer is written
-		h.o.Log.Debug("refuse a live connection", "error", err)
+		h.opts.Log.Debug("refuse a live connection", "error", err)
 		return
 	}
 	ws.SetReadLimit(maxFrame)
@@ -205,9 +206,9 @@ func (h *Hub) guest(r *http.Request) (origin string, allowed bool, err error) {
 	if own || slices.ContainsFunc(h.origins, ours) {
 		return "", true, nil
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), h.o.SourceTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), h.opts.SourceTimeout)
 	defer cancel()
-	allowed, err = h.o.Source.OriginAllowed(ctx, "", origin)
+	allowed, err = h.opts.Source.OriginAllowed(ctx, "", origin)
 	return origin, allowed, err
 }
 
@@ -259,7 +260,7 @@ func dismiss(ctx context.Context, conns []*conn) {
 			c.close(closeShutdown)
 		}
 		if i < steps-1 {
-			wait(ctx, dismissStep) // no time is left: the rest at once
+			clock.Sleep(ctx, dismissStep) // no time is left: the rest at once
 		}
 	}
 }
@@ -363,7 +364,7 @@ func (h *Hub) Stale(*queue.Mirror) {}
 
 // watch handles pings and deadlines until the hub ends.
 func (h *Hub) watch() {
-	every := min(h.o.PingInterval, h.o.PongTimeout, h.o.ConnectTimeout, h.o.RefreshGrace) / 10
+	every := min(h.opts.PingInterval, h.opts.PongTimeout, h.opts.ConnectTimeout, h.opts.RefreshGrace) / 10
 	var memory trimmer
 	ticker := time.NewTicker(max(every, 5*time.Millisecond))
 	defer ticker.Stop()
@@ -373,7 +374,7 @@ func (h *Hub) watch() {
 			return
 		case <-ticker.C:
 		}
-		now, stored := time.Now(), h.o.Now()
+		now, stored := time.Now(), h.opts.Now()
 		h.mu.RLock()
 		for c := range h.conns {
 			c.look(now, stored)
@@ -461,7 +462,7 @@ func (h *Hub) enter(id string) *tenantHub {
 	if o == nil {
 		o = newTenantHub(h, id)
 		h.organizations[id] = o
-		o.mirror, o.release = h.o.Mirrors.Hold(id)
+		o.mirror, o.release = h.opts.Mirrors.Hold(id)
 	}
 	o.users++
 	h.subscriptions.Add(1)

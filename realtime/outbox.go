@@ -99,7 +99,7 @@ func (c *conn) ageOf(s *subscription) int64 {
 	if s.asOf == 0 {
 		return -1
 	}
-	return max(0, c.hub.o.Now().UnixMilli()-s.asOf)
+	return max(0, c.hub.opts.Now().UnixMilli()-s.asOf)
 }
 
 // reply queues the answer to a command. c.mu must be held.

@@ -53,7 +53,7 @@ func newSocket(conn net.Conn, h *Hub) (*socket, error) {
 	if !ok {
 		return nil, fmt.Errorf("a %T is no socket", conn)
 	}
-	err := raw.SetWriteBuffer(h.o.SocketBuffer)
+	err := raw.SetWriteBuffer(h.opts.SocketBuffer)
 	if err != nil {
 		return nil, fmt.Errorf("limit what the kernel holds: %w", err)
 	}
@@ -85,11 +85,11 @@ func (s *socket) Read(p []byte) (int, error) {
 func (s *socket) awaitFrame(begun bool) {
 	var by time.Time
 	if begun {
-		by = time.Now().Add(s.hub.o.FrameTimeout)
+		by = time.Now().Add(s.hub.opts.FrameTimeout)
 	}
 	s.between.Store(!begun)
 	if err := s.SetReadDeadline(by); err != nil && !errors.Is(err, net.ErrClosed) {
-		s.hub.o.Log.Debug("limit the time of a frame", "error", err)
+		s.hub.opts.Log.Debug("limit the time of a frame", "error", err)
 	}
 }
 
@@ -179,7 +179,7 @@ func (s *socket) drain() {
 func (s *socket) flush(p []byte) error {
 	for len(p) > 0 {
 		chunk := p[:min(len(p), drainChunk)]
-		if err := s.SetWriteDeadline(time.Now().Add(s.hub.o.WriteTimeout)); err != nil {
+		if err := s.SetWriteDeadline(time.Now().Add(s.hub.opts.WriteTimeout)); err != nil {
 			return fmt.Errorf("limit a write: %w", err)
 		}
 		if _, err := s.Conn.Write(chunk); err != nil {

@@ -85,7 +85,7 @@ type settler func(context.Context, replier) error
 func (s *subscription) snapshot(ctx context.Context, client Client) (string, settler, error) {
 	switch s.kind {
 	case channelBooking:
-		snapshot, err := s.conn.hub.o.Source.Booking(ctx, client, s.id)
+		snapshot, err := s.conn.hub.opts.Source.Booking(ctx, client, s.id)
 		if err != nil {
 			return "", nil, fmt.Errorf("read a booking: %w", err)
 		}
@@ -93,7 +93,7 @@ func (s *subscription) snapshot(ctx context.Context, client Client) (string, set
 			return s.organization.settleBooking(ctx, s, snapshot, reply)
 		}, nil
 	case channelQueue:
-		snapshot, err := s.conn.hub.o.Source.Queue(ctx, client, s.id)
+		snapshot, err := s.conn.hub.opts.Source.Queue(ctx, client, s.id)
 		if err != nil {
 			return "", nil, fmt.Errorf("read a queue: %w", err)
 		}
@@ -102,7 +102,7 @@ func (s *subscription) snapshot(ctx context.Context, client Client) (string, set
 			return nil
 		}, nil
 	default:
-		snapshot, err := s.conn.hub.o.Source.Display(ctx, client, s.id)
+		snapshot, err := s.conn.hub.opts.Source.Display(ctx, client, s.id)
 		if err != nil {
 			return "", nil, fmt.Errorf("read a display: %w", err)
 		}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"nowserving/booking/clock"
 	"nowserving/booking/queue"
 	"nowserving/models"
 )
@@ -195,11 +196,11 @@ func (o *tenantHub) work() {
 // rest lets changes gather after a pass: for a time and, while there is much
 // to send, up to another. It returns false when the hub ends.
 func (o *tenantHub) rest(least, most time.Duration) bool {
-	if !wait(o.hub.ctx, least) {
+	if !clock.Sleep(o.hub.ctx, least) {
 		return false
 	}
 	for rested := least; rested < most && o.hub.writers.saturated(); rested += debounce {
-		if !wait(o.hub.ctx, debounce) {
+		if !clock.Sleep(o.hub.ctx, debounce) {
 			return false
 		}
 	}
@@ -246,7 +247,7 @@ func (o *tenantHub) process(changes []change) time.Duration {
 	if !o.displaysDue.IsZero() {
 		later = min(o.displaysDue.Sub(now), displayPause)
 	}
-	if left := o.farTold.Add(o.hub.o.PositionTick).Sub(now); len(o.far) > 0 && (later == 0 || left < later) {
+	if left := o.farTold.Add(o.hub.opts.PositionTick).Sub(now); len(o.far) > 0 && (later == 0 || left < later) {
 		later = max(left, 1)
 	}
 	return later
@@ -255,7 +256,7 @@ func (o *tenantHub) process(changes []change) time.Duration {
 // throttle keeps the moves of distant positions for when the tick is due. The
 // first after a quiet time are told at once.
 func (o *tenantHub) throttle(b *batch, now time.Time) {
-	if o.hub.o.PositionTick == 0 || b.everyone {
+	if o.hub.opts.PositionTick == 0 || b.everyone {
 		clear(o.far)
 		return
 	}
@@ -265,23 +266,11 @@ func (o *tenantHub) throttle(b *batch, now time.Time) {
 	if len(b.from) == 0 {
 		return
 	}
-	if now.Sub(o.farTold) >= o.hub.o.PositionTick {
+	if now.Sub(o.farTold) >= o.hub.opts.PositionTick {
 		o.farTold = now
 		clear(o.far)
 		return
 	}
 	b.nearby = true
 	maps.Copy(o.far, b.from)
-}
-
-// wait waits for a time. It returns false when ctx ends first.
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

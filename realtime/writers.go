@@ -99,7 +99,7 @@ func (c *conn) send(space *workspace) bool {
 	if len(frame) > len(headerRoom) {
 		var err error
 		if busy, err = c.socket.send(c.format.seal(frame)); err != nil {
-			c.hub.o.Log.Debug("write to a live connection", "error", err)
+			c.hub.opts.Log.Debug("write to a live connection", "error", err)
 			c.hangUp()
 		}
 	}
@@ -135,7 +135,7 @@ func (c *conn) resume() {
 // part says goodbye and waits a little for the client to do so too.
 func (c *conn) part() {
 	if err := c.ws.Close(c.bye.code, c.bye.reason); err != nil {
-		c.hub.o.Log.Debug("close a live connection", "error", err)
+		c.hub.opts.Log.Debug("close a live connection", "error", err)
 	}
 	c.hangUp()
 }

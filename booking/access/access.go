@@ -130,7 +130,7 @@ type Options struct {
 // Access issues and checks credentials. It is safe for concurrent use.
 type Access struct {
 	store      *store.Store
-	o          Options
+	opts       Options
 	signing    []byte
 	refreshing []byte
 	parser     *jwt.Parser
@@ -158,7 +158,7 @@ func New(s *store.Store, o Options) (*Access, error) {
 	if o.TrustedFor <= 0 {
 		o.TrustedFor = trustedFor
 	}
-	a := &Access{store: s, o: o, revocations: newRevocations()}
+	a := &Access{store: s, opts: o, revocations: newRevocations()}
 	s.OnRevoke(a.committed)
 	var err error
 	if a.signing, err = hkdf.Key(sha256.New, o.Secret, nil, "access tokens", 32); err != nil {
@@ -168,7 +168,7 @@ func New(s *store.Store, o Options) (*Access, error) {
 		return nil, fmt.Errorf("derive the key of refresh tokens: %w", err)
 	}
 	a.parser = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithIssuer(issuer), jwt.WithAudience(issuer),
-		jwt.WithExpirationRequired(), jwt.WithTimeFunc(a.o.Now), jwt.WithStrictDecoding())
+		jwt.WithExpirationRequired(), jwt.WithTimeFunc(a.opts.Now), jwt.WithStrictDecoding())
 	if a.codes, err = hkdf.Key(sha256.New, o.Secret, nil, "one-time codes", 32); err != nil {
 		return nil, fmt.Errorf("derive the code key: %w", err)
 	}
@@ -202,7 +202,7 @@ type claims struct {
 
 // sign issues a token with claims and a life.
 func (a *Access) sign(c claims, subject string, life time.Duration) (string, time.Time, error) {
-	now := a.o.Now()
+	now := a.opts.Now()
 	expires := now.Add(life).Truncate(time.Second)
 	c.RegisteredClaims = jwt.RegisteredClaims{
 		ID: c.ID, Issuer: issuer, Audience: jwt.ClaimStrings{issuer}, Subject: subject,
@@ -225,7 +225,7 @@ func (a *Access) Authenticate(ctx context.Context, token string, mayLookUp func(
 	if token == "" {
 		return Principal{}, models.Errorf(models.CodeUnauthenticated, "No credential came with the request.")
 	}
-	hash, now := models.HashSecret(token), a.o.Now()
+	hash, now := models.HashSecret(token), a.opts.Now()
 	if a.unchecked(now) {
 		return Principal{}, errUnchecked
 	}
@@ -285,7 +285,7 @@ func (a *Access) readJWT(token string) (Principal, error) {
 	if err != nil || c.OrganizationID == "" || c.Subject == "" || (c.Kind == KindMember) != c.Role.Valid() || strings.ContainsAny(token, "\r\n") {
 		return Principal{}, errBadToken
 	}
-	if c.IssuedAt != nil && c.IssuedAt.After(a.o.Now().Add(clockSkew)) {
+	if c.IssuedAt != nil && c.IssuedAt.After(a.opts.Now().Add(clockSkew)) {
 		return Principal{}, errBadToken
 	}
 	p := Principal{Kind: c.Kind, OrganizationID: c.OrganizationID, SubjectID: c.Subject, Role: c.Role, SessionID: c.SessionID, ExpiresAt: c.ExpiresAt.Time}

@@ -61,11 +61,11 @@ func (a *Access) CheckGuest(ctx context.Context, p Proof) error {
 	if !a.AsksTurnstile() {
 		return models.Errorf(models.CodeCaptcha, "The server is not set up with Turnstile any more: sign in.")
 	}
-	return a.checkWith(ctx, a.o.Turnstile, "turnstileToken", p.Turnstile, p)
+	return a.checkWith(ctx, a.opts.Turnstile, "turnstileToken", p.Turnstile, p)
 }
 
 // AsksTurnstile reports whether the server is set up with Cloudflare Turnstile.
-func (a *Access) AsksTurnstile() bool { return a.o.Turnstile.Secret != "" }
+func (a *Access) AsksTurnstile() bool { return a.opts.Turnstile.Secret != "" }
 
 // CheckProof asks every configured verifier or, if no proof is needed, those for
 // which a token came. It fails with CodeCaptcha if one rejects the proof, and with
@@ -74,7 +74,7 @@ func (a *Access) CheckProof(ctx context.Context, p Proof, needed bool) error {
 	for _, one := range []struct {
 		verifier     Verifier
 		field, token string
-	}{{a.o.Turnstile, "turnstileToken", p.Turnstile}, {a.o.Recaptcha, "recaptchaToken", p.Recaptcha}} {
+	}{{a.opts.Turnstile, "turnstileToken", p.Turnstile}, {a.opts.Recaptcha, "recaptchaToken", p.Recaptcha}} {
 		if one.verifier.Secret == "" || one.token == "" && !needed {
 			continue
 		}
@@ -98,7 +98,7 @@ func (a *Access) checkWith(ctx context.Context, v Verifier, field, token string,
 		}
 	}
 	if err != nil {
-		a.o.Log.Error("captcha verification failed", "field", field, "error", err)
+		a.opts.Log.Error("captcha verification failed", "field", field, "error", err)
 		return models.Errorf(models.CodeUnavailable, "The verification service does not answer. Try again in a minute.")
 	}
 	if !said.Success || said.Score != nil && *said.Score < leastScore {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"nowserving/booking/contact"
+	"nowserving/booking/customers"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -92,7 +93,9 @@ func holdAddress(tx *store.Tx, row *oneTimeCode) error {
 
 // SendsCodes reports whether a code by a method is sent as a message, which costs
 // money. A fixed code may not be.
-func (a *Access) SendsCodes(method string) bool { return a.o.CanSend != nil && a.o.CanSend(method) }
+func (a *Access) SendsCodes(method string) bool {
+	return a.opts.CanSend != nil && a.opts.CanSend(method)
+}
 
 // ContactHash identifies a contact without revealing it.
 func (a *Access) ContactHash(organizationID string, c Contact) (string, error) {
@@ -111,9 +114,9 @@ func (a *Access) RequestCode(ctx context.Context, organizationID string, c Conta
 	if err != nil {
 		return time.Time{}, err
 	}
-	canSend, code := a.SendsCodes(c.Method), a.o.FixedCode
-	if canSend && a.o.CanSendCode != nil {
-		if canSend, err = a.o.CanSendCode(ctx, organizationID, c.Method, c.Lang); err != nil {
+	canSend, code := a.SendsCodes(c.Method), a.opts.FixedCode
+	if canSend && a.opts.CanSendCode != nil {
+		if canSend, err = a.opts.CanSendCode(ctx, organizationID, c.Method, c.Lang); err != nil {
 			return time.Time{}, err
 		}
 	}
@@ -134,7 +137,7 @@ func (a *Access) RequestCode(ctx context.Context, organizationID string, c Conta
 		if err := holdAddress(tx, &row); err != nil {
 			return err
 		}
-		if !a.o.EndlessCodes {
+		if !a.opts.EndlessCodes {
 			if err := spareCode(tx, &row); err != nil {
 				return err
 			}
@@ -279,7 +282,7 @@ func (a *Access) signsIn(tx *store.Tx, organizationID string, c Contact, lang st
 		}
 		return m.ID, nil
 	}
-	who, err := a.ResolveCustomerIn(tx, AllCustomers(organizationID), CustomerRef{Phone: c.Phone, Email: c.Email})
+	who, err := customers.Resolve(tx, customers.All(organizationID), customers.Ref{Phone: c.Phone, Email: c.Email})
 	if err != nil {
 		return "", fmt.Errorf("find or make the customer: %w", err)
 	}
@@ -373,7 +376,7 @@ func (a *Access) retire(tx *store.Tx, organizationID string, kind Kind, addresse
 func left(phoneBefore, emailBefore, phone, email *string) []string {
 	var gone []string
 	for _, one := range [][2]*string{{phoneBefore, phone}, {emailBefore, email}} {
-		if before := value(one[0]); before != "" && before != value(one[1]) {
+		if before := models.Text(one[0]); before != "" && before != models.Text(one[1]) {
 			gone = append(gone, before)
 		}
 	}

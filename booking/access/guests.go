@@ -5,8 +5,6 @@ import (
 	"unicode"
 
 	"nowserving/booking/contact"
-	"nowserving/booking/store"
-	"nowserving/models"
 )
 
 // A drawn on-site code leaves out characters that look alike, such as 0 and O.
@@ -35,12 +33,4 @@ func NormalOnSiteCode(text string) string {
 func SameOnSiteCode(given, code string) bool {
 	given = NormalOnSiteCode(given)
 	return given != "" && constantEqual(given, code)
-}
-
-// NewGuest creates a customer without an address: no sign-in leads to it.
-func NewGuest(tx *store.Tx, organizationID, firstName, lastName string) (*models.Customer, error) {
-	c := &models.Customer{
-		ID: models.NewID(), OrganizationID: organizationID, FirstName: firstName, LastName: lastName, CreatedAt: tx.Now, UpdatedAt: tx.Now,
-	}
-	return c, tx.Create(c).Error
 }

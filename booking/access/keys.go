@@ -381,7 +381,7 @@ func keyMissing(name string) error {
 }
 
 // owner is the key's organization as the audit writes it.
-func (k *APIKey) owner() string { return value(k.OrganizationID) }
+func (k *APIKey) owner() string { return models.Text(k.OrganizationID) }
 
 func owned(q *gorm.DB, organizationID *string) *gorm.DB {
 	if organizationID == nil {

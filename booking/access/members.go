@@ -133,7 +133,7 @@ func (a *Access) UpdateMember(ctx context.Context, by Principal, organizationID,
 				return err
 			}
 		}
-		if m.Role != before.Role || value(m.Phone) != value(before.Phone) || value(m.Email) != value(before.Email) {
+		if m.Role != before.Role || models.Text(m.Phone) != models.Text(before.Phone) || models.Text(m.Email) != models.Text(before.Email) {
 			if err := a.EndSessions(tx, organizationID, KindMember, id); err != nil {
 				return err
 			}
@@ -187,7 +187,7 @@ func (change MemberChange) apply(m *models.Member) error {
 	if !m.Role.Valid() {
 		return models.Invalid("role", "A member is owner, admin, provider, receptionist or screen.")
 	}
-	phone, email := value(m.Phone), value(m.Email)
+	phone, email := models.Text(m.Phone), models.Text(m.Email)
 	if change.Phone != nil {
 		phone = *change.Phone
 	}
@@ -287,7 +287,7 @@ func setResources(tx *store.Tx, m *models.Member, ids *[]string) error {
 	m.ResourceIDs = []string{}
 	changed := map[string]bool{}
 	for _, r := range rows {
-		wanted, has := slices.Contains(*ids, r.ID), value(r.ProviderID)
+		wanted, has := slices.Contains(*ids, r.ID), models.Text(r.ProviderID)
 		if wanted {
 			m.ResourceIDs = append(m.ResourceIDs, r.ID)
 		}
@@ -328,7 +328,7 @@ func (a *Access) EnsureProvider(tx *store.Tx, organizationID, phone, email strin
 	if m.Phone, m.Email, err = contact.Both(phone, email, contact.Fields{Phone: "providerPhone", Email: "providerEmail"}); err != nil {
 		return "", err
 	}
-	known, err := a.memberByContact(tx.DB, organizationID, value(m.Phone), value(m.Email))
+	known, err := a.memberByContact(tx.DB, organizationID, models.Text(m.Phone), models.Text(m.Email))
 	if err == nil {
 		return known.ID, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"nowserving/booking/customers"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -17,77 +18,56 @@ import (
 // if the scope does not include both records, and with CodeSameCustomer if both ids
 // are the same.
 func (a *Access) Merge(
-	ctx context.Context, sc CustomerScope, keepID, duplicateID string, also func(tx *store.Tx, keep, duplicate *models.Customer) error,
+	ctx context.Context, sc customers.Scope, keepID, duplicateID string, also func(tx *store.Tx, keep, duplicate *models.Customer) error,
 ) (*models.Customer, error) {
 	if keepID == duplicateID {
 		return nil, models.Errorf(models.CodeSameCustomer, "Both ids name the same customer.")
 	}
 	var keep *models.Customer
 	err := a.store.Tx(ctx, func(tx *store.Tx) error {
-		if err := tx.Erasing(sc.organizationID, duplicateID); err != nil {
+		if err := tx.Erasing(sc.OrganizationID(), duplicateID); err != nil {
 			return err
 		}
 		var duplicate *models.Customer
 		var err error
-		if keep, err = sc.find(a.store.Lock(tx), keepID); err != nil {
+		if keep, err = sc.Find(a.store.Lock(tx), keepID); err != nil {
 			return err
 		}
-		if duplicate, err = sc.find(a.store.Lock(tx), duplicateID); err != nil {
+		if duplicate, err = sc.Find(a.store.Lock(tx), duplicateID); err != nil {
 			return err
 		}
-		if err := a.EndSessions(tx, sc.organizationID, KindCustomer, duplicateID); err != nil {
+		if err := a.EndSessions(tx, sc.OrganizationID(), KindCustomer, duplicateID); err != nil {
 			return err
 		}
 		if err := also(tx, keep, duplicate); err != nil {
 			return err
 		}
 		// The addresses are free before the other record takes them.
-		if err := empty(tx, duplicateID); err != nil {
+		if err := customers.Empty(tx, duplicateID); err != nil {
 			return err
 		}
 		// An erasure or export of the record that stays includes its duplicates, and
 		// those that were merged into them before.
 		err = tx.Exec("UPDATE customers SET merged_into = ? WHERE organization_id = ? AND (id = ? OR merged_into = ?)",
-			keepID, sc.organizationID, duplicateID, duplicateID).Error
+			keepID, sc.OrganizationID(), duplicateID, duplicateID).Error
 		if err != nil {
 			return fmt.Errorf("link a duplicate: %w", err)
 		}
-		takeOver(keep, duplicate)
+		customers.TakeOver(keep, duplicate)
 		keep.UpdatedAt = tx.Now
-		if err := a.retire(tx, sc.organizationID, KindCustomer, left(duplicate.Phone, duplicate.Email, keep.Phone, keep.Email)); err != nil {
+		if err := a.retire(tx, sc.OrganizationID(), KindCustomer, left(duplicate.Phone, duplicate.Email, keep.Phone, keep.Email)); err != nil {
 			return err
 		}
 		if err := tx.Save(keep).Error; err != nil {
 			return fmt.Errorf("store customer: %w", err)
 		}
-		if err := tx.Audit(sc.organizationID, "mergeCustomers", "customer", duplicateID); err != nil {
+		if err := tx.Audit(sc.OrganizationID(), "mergeCustomers", "customer", duplicateID); err != nil {
 			return err
 		}
-		return tx.Audit(sc.organizationID, "mergeCustomers", "customer", keepID)
+		return tx.Audit(sc.OrganizationID(), "mergeCustomers", "customer", keepID)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return keep, nil
-}
-
-// takeOver gives a customer what they lack and a duplicate of them has.
-func takeOver(keep, duplicate *models.Customer) {
-	for _, address := range []struct{ to, from **string }{
-		{&keep.Phone, &duplicate.Phone}, {&keep.Email, &duplicate.Email},
-		{&keep.ClaimedPhone, &duplicate.ClaimedPhone}, {&keep.ClaimedEmail, &duplicate.ClaimedEmail},
-	} {
-		if *address.to == nil {
-			*address.to = *address.from
-		}
-	}
-	if keep.FirstName == "" && keep.LastName == "" {
-		keep.FirstName, keep.LastName = duplicate.FirstName, duplicate.LastName
-	}
-	if keep.Note == "" {
-		keep.Note = duplicate.Note
-	}
-	if keep.Data == nil {
-		keep.Data = duplicate.Data
-	}
 }

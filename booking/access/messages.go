@@ -31,7 +31,7 @@ func (a *Access) spendMessage(tx *store.Tx, organizationID, phone string) error 
 	if err != nil {
 		return fmt.Errorf("read the daily limit of codes: %w", err)
 	}
-	limit := a.o.DailyCodes
+	limit := a.opts.DailyCodes
 	if len(own) == 1 {
 		limit = own[0]
 	}
@@ -80,7 +80,7 @@ func (a *Access) foreign(tx *store.Tx, organizationID, country string) (bool, er
 	if err != nil {
 		return false, fmt.Errorf("look for the countries of members: %w", err)
 	}
-	home := slices.Clone(a.o.CodeCountries)
+	home := slices.Clone(a.opts.CodeCountries)
 	for _, phone := range phones {
 		home = append(home, callingCode(phone))
 	}

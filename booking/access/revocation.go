@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"nowserving/booking/clock"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -87,7 +88,7 @@ func (a *Access) unchecked(now time.Time) bool {
 	r := &a.revocations
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.watching && now.Sub(r.checked) >= a.o.TrustedFor
+	return r.watching && now.Sub(r.checked) >= a.opts.TrustedFor
 }
 
 // committed records the revocations of a transaction on this node.
@@ -142,11 +143,11 @@ func (a *Access) learn(list []store.Revocation, again bool) {
 func (a *Access) Heard(message []byte) {
 	var one announcement
 	if err := json.Unmarshal(message, &one); err != nil {
-		a.o.Log.Error("read an announcement of ended credentials", "error", err)
+		a.opts.Log.Error("read an announcement of ended credentials", "error", err)
 		return
 	}
 	r := &a.revocations
-	now := a.o.Now()
+	now := a.opts.Now()
 	r.mu.RLock()
 	alone := now.Sub(r.looked) > 2*lookEvery // this node's own looks fail
 	r.mu.RUnlock()
@@ -155,7 +156,7 @@ func (a *Access) Heard(message []byte) {
 	defer r.mu.Unlock()
 	// After a longer gap, revocations older than the announcement may be missing, so
 	// only this node's own reading counts.
-	if one.At.After(r.checked) && now.Sub(r.checked) < a.o.TrustedFor {
+	if one.At.After(r.checked) && now.Sub(r.checked) < a.opts.TrustedFor {
 		r.checked = one.At
 		if now.Before(one.At) {
 			r.checked = now
@@ -170,7 +171,7 @@ func (a *Access) Heard(message []byte) {
 // clients have to be disconnected, since Authenticate refuses every credential.
 func (a *Access) Watch(ctx context.Context, told func(ids ...string), unchecked func()) {
 	r := &a.revocations
-	began := a.o.Now()
+	began := a.opts.Now()
 	r.mu.Lock()
 	// The first look reaches back as far as access tokens live.
 	r.told, r.watching, r.checked, r.looked = told, true, began, began.Add(-accessLife)
@@ -190,16 +191,12 @@ func (a *Access) Watch(ctx context.Context, told func(ids ...string), unchecked 
 		}
 		if (err != nil) != failing {
 			failing = err != nil
-			a.o.Log.Warn("reading revocations", "failing", failing, "error", err)
+			a.opts.Log.Warn("reading revocations", "failing", failing, "error", err)
 		}
-		if a.unchecked(a.o.Now()) {
+		if a.unchecked(a.opts.Now()) {
 			unchecked()
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !clock.Sleep(ctx, pause) {
 			return
 		}
 	}
@@ -210,9 +207,9 @@ func (a *Access) Watch(ctx context.Context, told func(ids ...string), unchecked 
 func (a *Access) look(ctx context.Context) error {
 	r := &a.revocations
 	r.mu.RLock()
-	looked, left := r.looked, a.o.TrustedFor-a.o.Now().Sub(r.checked)
+	looked, left := r.looked, a.opts.TrustedFor-a.opts.Now().Sub(r.checked)
 	r.mu.RUnlock()
-	ctx, cancel := context.WithTimeout(ctx, min(max(left, lookAtLeast), a.o.TrustedFor))
+	ctx, cancel := context.WithTimeout(ctx, min(max(left, lookAtLeast), a.opts.TrustedFor))
 	defer cancel()
 	now, list, err := a.store.Revocations(ctx, looked.Add(-lookBack))
 	if err != nil {
@@ -222,7 +219,7 @@ func (a *Access) look(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.looked = now
-	if now.After(r.checked) || now.Sub(r.checked) < -a.o.TrustedFor { // or the database's clock was set back
+	if now.After(r.checked) || now.Sub(r.checked) < -a.opts.TrustedFor { // or the database's clock was set back
 		r.checked = now
 	}
 	a.announce(announcement{At: now, Revoked: list})
@@ -233,7 +230,7 @@ func (a *Access) look(ctx context.Context) error {
 }
 
 func (a *Access) sendAnnouncements(ctx context.Context) {
-	if a.o.Announce == nil {
+	if a.opts.Announce == nil {
 		return
 	}
 	failing := false
@@ -247,7 +244,7 @@ func (a *Access) sendAnnouncements(ctx context.Context) {
 		err := a.send(ctx, one)
 		if (err != nil) != failing && ctx.Err() == nil {
 			failing = err != nil
-			a.o.Log.Warn("announcing ended credentials to other nodes", "failing", failing, "error", err)
+			a.opts.Log.Warn("announcing ended credentials to other nodes", "failing", failing, "error", err)
 		}
 	}
 }
@@ -259,5 +256,5 @@ func (a *Access) send(ctx context.Context, one announcement) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
-	return a.o.Announce(ctx, message)
+	return a.opts.Announce(ctx, message)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"gorm.io/gorm"
 
+	"nowserving/booking/customers"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -150,7 +151,7 @@ func (a *Access) Refresh(ctx context.Context, organizationID, token string) (Ses
 		return err
 	})
 	if err == nil && reused {
-		a.o.Log.Warn("a used refresh token came again; its session ended", "session", id)
+		a.opts.Log.Warn("a used refresh token came again; its session ended", "session", id)
 		err = errBadRefresh
 	}
 	return refreshed, err
@@ -270,11 +271,11 @@ func (a *Access) user(db *gorm.DB, row *session) (User, error) {
 		if err != nil {
 			return User{}, err
 		}
-		u.Role, u.FirstName, u.LastName, u.Phone, u.Email = m.Role, m.FirstName, m.LastName, value(m.Phone), value(m.Email)
+		u.Role, u.FirstName, u.LastName, u.Phone, u.Email = m.Role, m.FirstName, m.LastName, models.Text(m.Phone), models.Text(m.Email)
 		u.ResourceIDs, err = resourcesOf(db, row.OrganizationID, m.ID)
 		return u, err
 	}
-	c, err := OneCustomer(row.OrganizationID, row.SubjectID).find(db, row.SubjectID)
+	c, err := customers.One(row.OrganizationID, row.SubjectID).Find(db, row.SubjectID)
 	if models.CodeOf(err) == models.CodeCustomerMissing {
 		return User{}, errBadRefresh
 	}
@@ -291,13 +292,6 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-func value(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }
 
 func constantEqual(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"nowserving/booking/clock"
 	"nowserving/booking/store"
 )
 
@@ -19,18 +20,11 @@ const (
 
 // Forget calls Tidy every hour until ctx ends.
 func (a *Access) Forget(ctx context.Context) {
-	ticker := time.NewTicker(forgetEvery)
-	defer ticker.Stop()
-	for {
+	clock.Every(ctx, forgetEvery, func() {
 		if err := a.Tidy(ctx); err != nil && ctx.Err() == nil {
-			a.o.Log.Error("delete old sessions and codes", "error", err)
+			a.opts.Log.Error("delete old sessions and codes", "error", err)
 		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-	}
+	})
 }
 
 // Tidy deletes one-time codes, wrong guesses, sessions and revocations that expired

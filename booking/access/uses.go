@@ -51,7 +51,7 @@ func (a *Access) Used(p Principal, failed bool) {
 	if p.Kind != KindAccount && p.Kind != KindOrganization || p.SubjectID == bootstrapID {
 		return
 	}
-	one := use{requests: 1, last: a.o.Now()}
+	one := use{requests: 1, last: a.opts.Now()}
 	if failed {
 		one.errors = 1
 	}
@@ -67,16 +67,16 @@ func (a *Access) Tally(ctx context.Context) {
 		select {
 		case <-ticker.C:
 			if err := a.writeUses(ctx); err != nil && ctx.Err() == nil {
-				a.o.Log.Warn("write down what keys were used for", "error", err)
+				a.opts.Log.Warn("write down what keys were used for", "error", err)
 			}
 			if err := a.dropReplaced(ctx); err != nil && ctx.Err() == nil {
-				a.o.Log.Warn("delete replaced keys", "error", err)
+				a.opts.Log.Warn("delete replaced keys", "error", err)
 			}
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), tallyTimeout)
 			defer cancel()
 			if err := a.writeUses(last); err != nil {
-				a.o.Log.Warn("write down what keys were used for", "error", err)
+				a.opts.Log.Warn("write down what keys were used for", "error", err)
 			}
 			return
 		}

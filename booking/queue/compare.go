@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"nowserving/booking/clock"
 )
 
 const (
@@ -30,7 +32,7 @@ const (
 func (ms *Mirrors) compare(ctx context.Context) {
 	for {
 		// Jitter keeps the nodes from comparing at the same moment.
-		wait(ctx, watchEvery*3/4+mathrand.N(watchEvery/2)) //nolint:gosec // jitter, not a secret
+		clock.Sleep(ctx, watchEvery*3/4+mathrand.N(watchEvery/2)) //nolint:gosec // jitter, not a secret
 		if ctx.Err() != nil {
 			return
 		}
@@ -139,7 +141,7 @@ func (ms *Mirrors) lease(ctx context.Context, m *Mirror, name string, life time.
 func (ms *Mirrors) differs(ctx context.Context, m *Mirror) (bool, error) {
 	for look := range looks {
 		if look > 0 {
-			wait(ctx, settleTime/looks+mathrand.N(settleTime/looks)) //nolint:gosec // jitter, not a secret
+			clock.Sleep(ctx, settleTime/looks+mathrand.N(settleTime/looks)) //nolint:gosec // jitter, not a secret
 		}
 		sum, err := ms.index.source.Sum(ctx, m.OrganizationID)
 		if err != nil {

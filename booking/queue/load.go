@@ -4,6 +4,8 @@ import (
 	"context"
 	mathrand "math/rand/v2"
 	"time"
+
+	"nowserving/booking/clock"
 )
 
 const (
@@ -50,7 +52,7 @@ func (ms *Mirrors) loading(ctx context.Context, m *Mirror) {
 	for ctx.Err() == nil {
 		again, lost := ms.hearing(m)
 		if again == nil && crowded {
-			wait(ctx, mathrand.N(reloadSpread)) //nolint:gosec // jitter, not a secret
+			clock.Sleep(ctx, mathrand.N(reloadSpread)) //nolint:gosec // jitter, not a secret
 			crowded = false
 		}
 		if again == nil {

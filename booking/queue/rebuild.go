@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"iter"
 	"time"
+
+	"nowserving/booking/clock"
 )
 
 var (
@@ -75,7 +77,7 @@ func (ix *Index) build(ctx context.Context, organizationID, replaced string) err
 		case "whole":
 			return nil
 		case "building":
-			wait(ctx, builderPause)
+			clock.Sleep(ctx, builderPause)
 			continue
 		case "begun":
 		default:

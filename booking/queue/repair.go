@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"nowserving/booking/clock"
 )
 
 // How long a difference between index and database has to last before it is repaired,
@@ -57,7 +59,7 @@ func (ix *Index) repair(ctx context.Context, organizationID string, suspects []s
 	if err != nil || len(wrong) == 0 {
 		return 0, err
 	}
-	wait(ctx, settle)
+	clock.Sleep(ctx, settle)
 	still, err := ix.check(ctx, organizationID, slices.Collect(maps.Keys(wrong)))
 	if err != nil {
 		return 0, err

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"nowserving/booking/clock"
 )
 
 const (
@@ -398,16 +400,6 @@ func newBackoff() *backoff { return &backoff{50 * time.Millisecond} }
 func (b *backoff) reset() { b.next = 50 * time.Millisecond }
 
 func (b *backoff) wait(ctx context.Context) {
-	wait(ctx, b.next/2+mathrand.N(b.next/2)) //nolint:gosec // jitter, not a secret
+	clock.Sleep(ctx, b.next/2+mathrand.N(b.next/2)) //nolint:gosec // jitter, not a secret
 	b.next = min(b.next*2, time.Second)
-}
-
-// wait sleeps for a time or until ctx ends.
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -99,7 +99,7 @@ func (tx *Tx) Audit(organizationID, action, subjectKind, subjectID string) error
 // EraseAudit empties what the audit holds of a customer: the addresses they came
 // from, the reasons they gave, and the reasons others gave for what they did to
 // the customer or to their bookings.
-func (tx *Tx) EraseAudit(e *Erasure) error {
+func (tx *Tx) EraseAudit(e *DataSubject) error {
 	const (
 		address = "address = '', address_salt = ?"
 		reason  = "reason = '', reason_salt = ?"

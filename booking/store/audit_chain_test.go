@@ -174,7 +174,7 @@ func TestTheChainOutlivesAnErasure(t *testing.T) {
 			if err := tx.Audit("clinic", "eraseCustomer", "customer", "sara"); err != nil {
 				return err
 			}
-			return tx.EraseAudit(&store.Erasure{OrganizationID: "clinic", CustomerIDs: []string{"sara"}, BookingIDs: []string{"", "b1"}})
+			return tx.EraseAudit(&store.DataSubject{OrganizationID: "clinic", CustomerIDs: []string{"sara"}, BookingIDs: []string{"", "b1"}})
 		}))
 		report := verify(t, s, "clinic", nil)
 		assert.Empty(t, report.Faults)

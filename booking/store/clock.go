@@ -23,9 +23,9 @@ const (
 	clockTimeout = 2 * time.Second
 )
 
-// clock follows the database's clock between readings, by the monotonic clock
+// databaseClock follows the database's clock between readings, by the monotonic clock
 // of this process: changes of this machine's own clock have no effect on it.
-type clock struct {
+type databaseClock struct {
 	machine func() time.Time
 	shared  bool // PostgreSQL, which has a clock of its own
 
@@ -35,7 +35,7 @@ type clock struct {
 }
 
 // now is the database's time, at microsecond precision as PostgreSQL stores it.
-func (c *clock) now() time.Time {
+func (c *databaseClock) now() time.Time {
 	if !c.shared {
 		return c.machine().UTC().Truncate(time.Microsecond)
 	}
@@ -48,7 +48,7 @@ func (c *clock) now() time.Time {
 // database's clock is now at least the reading, and at most the reading plus the
 // round trip. The estimate moves only if it is outside these bounds, so it does
 // not jump about with the delays of the network.
-func (c *clock) learn(reading, asked time.Time) {
+func (c *databaseClock) learn(reading, asked time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	came := time.Now()

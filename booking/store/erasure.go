@@ -3,14 +3,15 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 )
 
-// Erasure identifies a customer who is being erased, for each package that erases its
-// own rows.
-type Erasure struct {
+// DataSubject identifies a customer who is erased or exported, for each package that
+// erases or exports its own rows.
+type DataSubject struct {
 	OrganizationID string
 	// CustomerIDs are the customer's own id, first, and those of the duplicates that
 	// were merged into them.
@@ -116,7 +117,7 @@ const answersAtOnce = 500
 // LoseAnswers deletes a customer's own requests, and the stored answers to others
 // that are about their bookings or mention them. A repetition of those gets
 // IDM-ANSWER_LOST, so nothing is done twice.
-func (tx *Tx) LoseAnswers(e *Erasure, mentions func(sealed string) bool) error {
+func (tx *Tx) LoseAnswers(e *DataSubject, mentions func(sealed string) bool) error {
 	var own []string
 	for _, id := range e.CustomerIDs {
 		own = append(own, "customer:"+id)
@@ -157,4 +158,25 @@ func (tx *Tx) LoseAnswers(e *Erasure, mentions func(sealed string) bool) error {
 			return nil
 		}
 	}
+}
+
+// maxExported bounds each list of an export.
+const maxExported = 10_000
+
+// Newest reads the first 10,000 rows of a query for an export, and reports whether there
+// are more.
+func Newest[T any](q *gorm.DB) (rows []T, more bool, err error) {
+	if err := q.Limit(maxExported + 1).Find(&rows).Error; err != nil {
+		return nil, false, fmt.Errorf("read what is held about a customer: %w", err)
+	}
+	more = len(rows) > maxExported
+	return rows[:min(len(rows), maxExported)], more, nil
+}
+
+// ExportAudit returns the newest lines of the audit about a customer and their bookings.
+func (s *Store) ExportAudit(ctx context.Context, subject DataSubject, bookingIDs []string) (lines []Audit, more bool, err error) {
+	// With ids, unlike with a subquery, the index is used.
+	subjects := slices.Concat(subject.CustomerIDs, bookingIDs)
+	return Newest[Audit](s.Read(ctx).Where("organization_id = ? AND (actor_id IN ? AND actor_kind = 'customer' OR subject_id IN ?)",
+		subject.OrganizationID, subject.CustomerIDs, subjects).Order("id DESC"))
 }

@@ -134,7 +134,7 @@ func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.With
 // such as those of snoozed jobs and retries. River's setting for it is meant for
 // tests, and is the only one.
 type jobClock struct {
-	*clock
+	*databaseClock
 	inserts bool
 }
 
@@ -154,10 +154,10 @@ func (c jobClock) NowOrNil() *time.Time {
 type postgresJobs struct {
 	driver *riverpgxv5.Driver
 	writer *river.Client[pgx.Tx]
-	clock  *clock
+	clock  *databaseClock
 }
 
-func newPostgresJobs(pool *pgxpool.Pool, c *clock, log *slog.Logger) (*postgresJobs, error) {
+func newPostgresJobs(pool *pgxpool.Pool, c *databaseClock, log *slog.Logger) (*postgresJobs, error) {
 	driver := riverpgxv5.New(pool)
 	writer, err := river.NewClient(driver, &river.Config{
 		FetchCooldown: jobFetchPause, Logger: jobLog(log), Test: river.TestConfig{Time: jobClock{c, true}},

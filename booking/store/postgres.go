@@ -174,7 +174,7 @@ func (c *lentConn) Close() error {
 
 // gormConfig is the same for both databases. Errors are returned and logged
 // where they are handled, so GORM itself stays silent.
-func gormConfig(c *clock) *gorm.Config {
+func gormConfig(c *databaseClock) *gorm.Config {
 	return &gorm.Config{
 		Logger:                 logger.Discard,
 		SkipDefaultTransaction: true,

@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
+
+	"nowserving/booking/clock"
 )
 
 const (
@@ -83,12 +85,10 @@ func (s *Store) WatchJobs(ctx context.Context, rescued func(jobs int), failed fu
 	if !s.Postgres() {
 		return
 	}
-	ticker := time.NewTicker(beatEvery)
-	defer ticker.Stop()
 	w := &watch{node: s.boot, underway: &s.underway}
 	defer w.close()
 	failing := false
-	for {
+	clock.Every(ctx, beatEvery, func() {
 		freed, err := w.look(ctx, s.direct)
 		if err != nil && !failing && ctx.Err() == nil {
 			failed(err)
@@ -97,12 +97,7 @@ func (s *Store) WatchJobs(ctx context.Context, rescued func(jobs int), failed fu
 			rescued(freed)
 		}
 		failing = err != nil
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-	}
+	})
 }
 
 // watch is what the looks of a node have found. It has a connection of its own:

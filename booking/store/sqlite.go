@@ -58,7 +58,7 @@ func (s *Store) openSQLiteJobs(ctx context.Context) error {
 	return err
 }
 
-func openSQLitePool(c *clock, file string, conns int, extra string) (*gorm.DB, error) {
+func openSQLitePool(c *databaseClock, file string, conns int, extra string) (*gorm.DB, error) {
 	dsn := "file:" + url.PathEscape(file) + "?_pragma=busy_timeout(1500)&_pragma=journal_mode(WAL)" +
 		"&_pragma=foreign_keys(1)&" + extra
 	pool := sql.OpenDB(&sqlitePool{driver: &gosqlite.Driver{}, name: dsn, turns: newTurns(conns, conns/2)})

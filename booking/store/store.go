@@ -57,7 +57,7 @@ type Store struct {
 	underway    underway
 	restricted  bool // the role does not own the schema
 	onRevoke    func([]Revocation)
-	clock       *clock
+	clock       *databaseClock
 	log         *slog.Logger
 }
 
@@ -75,7 +75,7 @@ type Tx struct {
 
 // Open connects to the database. It does not migrate.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	s := &Store{boot: models.NewID(), clock: &clock{machine: o.Now, shared: o.URL != ""}, log: o.Log}
+	s := &Store{boot: models.NewID(), clock: &databaseClock{machine: o.Now, shared: o.URL != ""}, log: o.Log}
 	open := s.openSQLite
 	if o.URL != "" {
 		open = s.openPostgres

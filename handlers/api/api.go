@@ -18,6 +18,7 @@ import (
 	"nowserving/booking"
 	"nowserving/booking/access"
 	"nowserving/booking/catalog"
+	"nowserving/booking/customers"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -27,6 +28,8 @@ type Options struct {
 	Bookings *booking.Service
 	Catalog  *catalog.Catalog
 	Access   *access.Access
+	// Customers are read for views of bookings and by the operations about customers.
+	Customers *customers.Customers
 	// Store keeps the answers to requests that may be repeated.
 	Store *store.Store
 	// Secret seals answers and page tokens; at least 32 bytes.
@@ -87,7 +90,7 @@ type API struct {
 
 // New makes an API without operations.
 func New(o Options) (*API, error) {
-	if o.Bookings == nil || o.Catalog == nil || o.Access == nil || o.Store == nil || o.Redis == nil || o.RateLimit < 1 || o.Log == nil {
+	if o.Bookings == nil || o.Catalog == nil || o.Access == nil || o.Customers == nil || o.Store == nil || o.Redis == nil || o.RateLimit < 1 || o.Log == nil {
 		return nil, errors.New("api: an option is missing")
 	}
 	o.Timeout, o.CountTimeout = cmp.Or(o.Timeout, requestTimeout), cmp.Or(o.CountTimeout, countTimeout)

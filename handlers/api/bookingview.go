@@ -210,7 +210,7 @@ func (a *API) ViewerOf(ctx context.Context, organizationID, lang string, withCus
 	if !withCustomers || len(bookings) == 0 {
 		return v, nil
 	}
-	v.people, err = a.Access.CustomersOf(ctx, organizationID, bookings)
+	v.people, err = a.Customers.OfBookings(ctx, organizationID, bookings)
 	return v, err
 }
 
@@ -306,7 +306,7 @@ func (a *API) ViewChanged(ctx context.Context, c Caller, withCustomer bool, b *m
 	err := a.findMissing(ctx, &v, one)
 	if withCustomer {
 		var unread error
-		v.people, unread = a.Access.CustomersOf(ctx, c.OrganizationID, one)
+		v.people, unread = a.Customers.OfBookings(ctx, c.OrganizationID, one)
 		err = errors.Join(err, unread)
 	}
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"nowserving/booking/access"
 	"nowserving/booking/catalog"
 	"nowserving/booking/contact"
+	"nowserving/booking/customers"
 	"nowserving/models"
 )
 
@@ -56,9 +57,9 @@ func (c Caller) Scope() booking.Scope {
 }
 
 // CustomerScope returns the customers that the caller may see and change.
-func (c Caller) CustomerScope() access.CustomerScope {
+func (c Caller) CustomerScope() customers.Scope {
 	if (Staff|Customers)&RoleOf(c.Principal) == 0 {
-		return access.CustomerScope{}
+		return customers.Scope{}
 	}
 	return c.Scope().Customers()
 }

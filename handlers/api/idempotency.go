@@ -208,7 +208,7 @@ func (a *keptAnswer) Written() bool { return a.body.Len() > 0 }
 
 // EraseAnswers deletes the stored answers that mention a customer. An answer that
 // can't be opened any more counts as one that does not.
-func (a *API) EraseAnswers(tx *store.Tx, e *store.Erasure) error {
+func (a *API) EraseAnswers(tx *store.Tx, e *store.DataSubject) error {
 	return tx.LoseAnswers(e, func(sealed string) bool {
 		body, err := a.answers.Open(sealed)
 		return err == nil && slices.ContainsFunc(e.CustomerIDs, func(id string) bool { return strings.Contains(body, id) })

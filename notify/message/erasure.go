@@ -1,6 +1,7 @@
 package message
 
 import (
+	"context"
 	"slices"
 
 	"nowserving/booking/store"
@@ -8,7 +9,7 @@ import (
 )
 
 // Erase empties the messages to a customer and those about their bookings.
-func (p *Messages) Erase(tx *store.Tx, e *store.Erasure) error {
+func (p *Messages) Erase(tx *store.Tx, e *store.DataSubject) error {
 	jobs, err := tx.SealedJobs(models.Message{}.Kind(), e.OrganizationID, false)
 	if err != nil {
 		return err
@@ -22,4 +23,10 @@ func (p *Messages) Erase(tx *store.Tx, e *store.Erasure) error {
 		}
 	}
 	return p.Store.EmptyJobs(tx, theirs)
+}
+
+// Export returns the newest attempts to send a customer a message, and whether there are
+// more. The texts are not kept.
+func (p *Messages) Export(ctx context.Context, s store.DataSubject) (list []Attempt, more bool, err error) {
+	return store.Newest[Attempt](p.Store.Read(ctx).Where("booking_id IN (SELECT id FROM bookings WHERE organization_id = ? AND customer_id IN ?)", s.OrganizationID, s.CustomerIDs).Order("id DESC"))
 }

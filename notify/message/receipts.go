@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"nowserving/booking/clock"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -82,9 +83,7 @@ func (p *Messages) Receipt(ctx context.Context, form url.Values) error {
 		if look == receiptLooks-1 {
 			return errReceiptUnknown
 		}
-		select {
-		case <-time.After(receiptPause):
-		case <-ctx.Done():
+		if !clock.Sleep(ctx, receiptPause) {
 			return ctx.Err()
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"gorm.io/gorm/clause"
 
+	"nowserving/booking/clock"
 	"nowserving/booking/store"
 	"nowserving/models"
 	"nowserving/notify/outbox"
@@ -130,9 +131,7 @@ func (p *Pushes) Sweep(ctx context.Context) {
 	var sweeping sync.WaitGroup
 	defer sweeping.Wait()
 	slots := make(chan struct{}, maxSweeps)
-	ticker := time.NewTicker(sweepEvery)
-	defer ticker.Stop()
-	for {
+	clock.Every(ctx, sweepEvery, func() {
 		claimed, lease, err := p.claim(ctx, maxSweeps-len(slots))
 		if err != nil && ctx.Err() == nil {
 			p.Log.Error("claim positions", "error", err)
@@ -144,12 +143,7 @@ func (p *Pushes) Sweep(ctx context.Context) {
 				p.sweepOne(ctx, id, lease)
 			})
 		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-	}
+	})
 }
 
 // claim takes organizations that are due, or whose sweeper has died, n at most.

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 
@@ -10,7 +11,7 @@ import (
 
 // Erase removes the identity of a customer from deliveries, sent and pending, and from
 // the answers of receivers. Pending deliveries go out without it.
-func (h *Webhooks) Erase(tx *store.Tx, e *store.Erasure) error {
+func (h *Webhooks) Erase(tx *store.Tx, e *store.DataSubject) error {
 	for last := ""; ; {
 		var list []Delivery
 		err := tx.Select("id, payload").Where("booking_id IN ? AND id > ?", e.BookingIDs, last).Order("id").Limit(rowsAtOnce).Find(&list).Error
@@ -47,4 +48,9 @@ func anonymous(payload string) (string, error) {
 	p.Customer, p.Info, p.Data.CancelReason = PayloadPerson{ID: p.Customer.ID}, models.Fields{}, ""
 	body, err := json.Marshal(p)
 	return string(body), err
+}
+
+// Export returns the newest deliveries about a customer, and whether there are more.
+func (h *Webhooks) Export(ctx context.Context, s store.DataSubject) (list []Delivery, more bool, err error) {
+	return store.Newest[Delivery](h.Store.Read(ctx).Where("booking_id IN (SELECT id FROM bookings WHERE organization_id = ? AND customer_id IN ?)", s.OrganizationID, s.CustomerIDs).Order("id DESC"))
 }

@@ -191,7 +191,7 @@ func (f *facts) payload(trigger Trigger, bookingID string, data PayloadData) (st
 		p.Resource = PayloadResource{r.ID, r.Name, &r.NameTranslations, r.Category}
 		if r.ProviderID != nil && f.members[*r.ProviderID] != nil {
 			m := f.members[*r.ProviderID]
-			p.Provider = PayloadPerson{m.ID, m.FirstName, m.LastName, deref(m.Phone), deref(m.Email)}
+			p.Provider = PayloadPerson{m.ID, m.FirstName, m.LastName, models.Text(m.Phone), models.Text(m.Email)}
 		}
 	}
 	body, err := json.Marshal(p)
@@ -200,14 +200,6 @@ func (f *facts) payload(trigger Trigger, bookingID string, data PayloadData) (st
 
 // quotedTime is a time as the document writes it: JSON in a string.
 func quotedTime(t time.Time) string { return strconv.Quote(t.UTC().Format("2006-01-02T15:04:05.000Z")) }
-
-// deref returns the value of a column that may be null, or "".
-func deref(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
-}
 
 // SamplePayload is a sample body of a trigger's webhook, with made-up people.
 func SamplePayload(trigger Trigger, o *models.Organization) Payload {

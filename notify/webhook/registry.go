@@ -349,9 +349,9 @@ func (h *Webhooks) tellOwners(tx *store.Tx, d *dueDelivery, reason string) error
 	}
 	for _, o := range owners {
 		m := models.Message{OrganizationID: d.OrganizationID, Template: templateWebhookClosed, Method: "email", Lang: "en"}
-		letter := models.Letter{To: deref(o.Email), Values: map[string]string{"url": u.Hostname(), "reason": reason}}
+		letter := models.Letter{To: models.Text(o.Email), Values: map[string]string{"url": u.Hostname(), "reason": reason}}
 		if letter.To == "" {
-			m.Method, letter.To = "sms", deref(o.Phone)
+			m.Method, letter.To = "sms", models.Text(o.Phone)
 		}
 		if m.Sealed, err = letter.Seal(h.letters); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"nowserving/booking/clock"
 	"nowserving/models"
 )
 
@@ -180,16 +181,9 @@ func (c *Connections) Run(ctx context.Context, tooMany func(ids []string), faile
 }
 
 func (c *Connections) beat(ctx context.Context, failed func(error)) {
-	ticker := time.NewTicker(beatEvery)
-	defer ticker.Stop()
-	for {
+	clock.Every(ctx, beatEvery, func() {
 		if err := c.Beat(ctx); err != nil && ctx.Err() == nil {
 			failed(err)
 		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-	}
+	})
 }

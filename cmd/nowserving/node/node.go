@@ -25,6 +25,8 @@ import (
 	"nowserving/booking"
 	"nowserving/booking/access"
 	"nowserving/booking/catalog"
+	"nowserving/booking/customers"
+	"nowserving/booking/privacy"
 	"nowserving/booking/queue"
 	"nowserving/booking/store"
 	"nowserving/handlers"
@@ -53,16 +55,17 @@ type Node struct {
 	// URL is the node's own address on this machine.
 	URL string
 
-	Store    *store.Store
-	Redis    redis.UniversalClient
-	Mirrors  *queue.Mirrors
-	Catalog  *catalog.Catalog
-	Bookings *booking.Service
-	Access   *access.Access
-	Notify   *notify.Service
-	API      *api.API
-	Handlers *handlers.Server
-	Hub      *realtime.Hub
+	Store     *store.Store
+	Redis     redis.UniversalClient
+	Mirrors   *queue.Mirrors
+	Catalog   *catalog.Catalog
+	Bookings  *booking.Service
+	Access    *access.Access
+	Customers *customers.Customers
+	Notify    *notify.Service
+	API       *api.API
+	Handlers  *handlers.Server
+	Hub       *realtime.Hub
 
 	config     Config
 	log        *slog.Logger
@@ -159,6 +162,7 @@ func (n *Node) wire(ctx context.Context, secret []byte) error {
 	n.index = queue.NewIndex(n.Redis, booking.NewSource(db), log)
 	n.Mirrors = queue.NewMirrors(n.index, time.Now, log)
 	n.Catalog = catalog.New(db)
+	n.Customers = customers.New(db)
 	n.Bookings = booking.New(db, n.Catalog, n.index, n.Mirrors, log)
 
 	shown := presence.NewPositions(n.Redis, db.Time)
@@ -197,7 +201,7 @@ func (n *Node) wire(ctx context.Context, secret []byte) error {
 	}
 
 	kernel := api.Options{
-		Bookings: n.Bookings, Catalog: n.Catalog, Access: n.Access, Store: db, Secret: secret, Log: log,
+		Bookings: n.Bookings, Catalog: n.Catalog, Access: n.Access, Customers: n.Customers, Store: db, Secret: secret, Log: log,
 		Redis: n.Redis, Alone: c.RedisURL == "", RateLimit: c.RateLimit, TrustedProxies: c.TrustedProxies,
 		PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins, Version: Version(),
 	}
@@ -216,8 +220,9 @@ func (n *Node) wire(ctx context.Context, secret []byte) error {
 	registry := prometheus.NewRegistry()
 	n.measure(registry)
 	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	erasing := privacy.New(db, log, n.Bookings.Erase, n.Access.Erase, n.Notify.Pushes.Erase, n.Notify.Webhooks.Erase, n.Notify.Messages.Erase, n.API.EraseAnswers)
 	n.Handlers, err = handlers.New(handlers.Options{
-		API: n.API, Live: n.Hub, Mirrors: n.Mirrors, Notify: n.Notify, DailyCodes: c.OTPDailyLimit, Metrics: metrics,
+		API: n.API, Live: n.Hub, Mirrors: n.Mirrors, Notify: n.Notify, Privacy: erasing, DailyCodes: c.OTPDailyLimit, Metrics: metrics,
 		Development: c.development(), Challenges: c.challenges(),
 	})
 	if err != nil {
