@@ -1,48 +1,68 @@
-// Package queue keeps who waits where, in Redis and in memory.
+// Package queue keeps the order of the waiting bookings, in Redis and in memory.
 //
-// The database is the truth; Redis holds an index of it that can be lost at
-// any moment, and each node holds a Mirror of the index for the organizations
-// it serves. The index has, per organization, one sorted set for each resource
-// and each booking type (the score is priority and join sequence), a record of
-// each waiting booking, and a version. All keys of an organization share a
-// hash tag, so one script touches them atomically on Redis Cluster too.
+// The database is the truth. Redis holds an index of it, which can be lost at any
+// moment. Each node holds a [Mirror] of the index for the organizations it serves. The
+// package knows no HTTP, no live connections and no rules of a visit; it reads waiting
+// bookings through a [Source].
 //
-// A change is one command: the script apply.lua puts a booking into exactly
-// the queues named, refuses a booking version older than it has seen, raises
-// the organization's version and publishes one Delta, whatever the length of
-// the queues. Because a change states where a booking stands rather than what
-// happened, applying it twice or repairing it later is harmless.
+// # Usage
 //
-// An epoch names each life of the index. It is lost with the data, and then
-// the index is rebuilt from the database: one node takes a lock, reads the
-// waiting bookings in pages and adds them in pieces that keep Redis busy for
-// some milliseconds each. Changes that are committed meanwhile are applied to
-// what is there already, and a piece never replaces a newer version; the last
-// step sets the epoch. The others wait for it. An index of which too much
-// differs from the database is replaced in the same way, and so is one after a
-// change of the catalogue that moves several bookings: they move at one moment.
+//	index := queue.NewIndex(rdb, source, log)
+//	mirrors := queue.NewMirrors(index, time.Now, log)
+//	go mirrors.Run(ctx)
+//	...
+//	at, err := index.Put(ctx, organizationID, entry, event) // after each committed change
+//	mirror, ok := mirrors.At(ctx, organizationID, at)       // positions that include it
 //
-// A Mirror applies deltas in version order; after a gap, a new epoch or a
-// broken connection it calls itself stale until it has compared the index with
-// the database and loaded it again. It reads the index in pages between two
-// versions and applies the deltas from the first to the second: each delta says
-// where its booking stands, so the result is the index at the second version.
-// While Redis is away, a Mirror is read from the database once a second, so
-// that live clients go on being told the truth.
+// # The index
 //
-// A node hears of changes over one link: a connection that subscribes and
-// pings. On a cluster with sharded pub/sub (Redis 7) it has one to each shard,
-// and a delta stays on its shard. Answers come in order, so an answered ping
-// proves that nothing published before it was missed; without one for three
-// seconds a mirror is no longer live and says as of when it is right. When Redis
-// is back, nodes read the indexes anew over the time of a second, not all at
-// once.
+// An organization has one sorted set for each resource and each booking type, whose
+// score is priority and join sequence, a record of each waiting booking, and a version.
+// All its keys share a hash tag, so that one script changes them atomically, on Redis
+// Cluster too.
 //
-// Each node looks every second whether an index is still there. One node at a
-// time looks after an organization in the background: every two seconds it
-// compares how many wait, and with what versions, and everything, in pages,
-// when that differs and every fifteen seconds.
+// A change is one command. The script apply.lua puts a booking into exactly the queues
+// named, raises the organization's version and publishes one [Delta], whatever the
+// length of the queues.
 //
-// Nothing here knows HTTP, live connections or the rules of a visit; the
-// waiting bookings come in through the interface Source.
+// # Guarantees
+//
+//  1. Applying a change twice, or repairing it later, is harmless: a change states where
+//     a booking stands, not what happened.
+//  2. An older version of a booking never replaces a newer one.
+//  3. A mirror applies deltas in the order of their versions. After a gap, a new epoch or
+//     a lost connection it is stale until it has been loaded again.
+//  4. A mirror that is live has missed nothing: commands are answered in order, so an
+//     answered ping proves that every delta before it has arrived. Without an answer for
+//     three seconds a mirror is no longer live, and states since when.
+//  5. A lost index is rebuilt by one node, and the others wait for it.
+//
+// # Epochs
+//
+// An epoch names each life of the index. It is lost with the data. Then one node takes a
+// lock, reads the waiting bookings in pages and adds them in pieces that occupy Redis
+// for some milliseconds each. Changes that are committed meanwhile apply to the bookings
+// that are there already. The last step sets the new epoch. An index that differs too
+// much from the database is replaced in the same way, and so is one after a change of
+// the catalogue that moves several bookings, so that they move at one moment.
+//
+// # Loading a mirror
+//
+// A mirror reads the index in pages between two versions and applies the deltas from the
+// first to the second. Each delta states where its booking stands, so the result is the
+// index at the second version. While Redis is away, a mirror is read from the database
+// once a second. When Redis is back, nodes read the indexes over the time of a second,
+// not all at once.
+//
+// # Connections
+//
+// A node has one connection that subscribes and pings. On a cluster with sharded pub/sub
+// (Redis 7) it has one to each shard, and a delta stays on its shard.
+//
+// # Comparison
+//
+// Each node checks every second whether an index still exists. One node at a time
+// compares an organization's index with the database: every two seconds the number and
+// the versions of waiting bookings; every fifteen seconds, or if those differ, every
+// booking, in pages.
 package queue
