@@ -1,7 +1,6 @@
 package booking_test
 
 import (
-	"log/slog"
 	"maps"
 	"slices"
 	"testing"
@@ -10,8 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"nowserving/booking/store"
 	"nowserving/booking/store/storetest"
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
@@ -19,12 +18,9 @@ import (
 // to replace a master.
 const rejoin = 30 * time.Second
 
-// houseOn is realHouse on another kind of Redis.
-func houseOn(t *testing.T, redisURL string) *house {
-	return &house{
-		t: t, redis: &storetest.RedisServer{URL: redisURL},
-		db: store.Options{URL: storetest.Postgres(t), Now: time.Now, Log: slog.Default()},
-	}
+// onRedis is onPostgres with another kind of Redis.
+func onRedis(t *testing.T, redisURL string) *cluster {
+	return &cluster{t: t, backend: nodetest.Postgres, redisURL: redisURL}
 }
 
 // pair is a clinic as two nodes know it, with one resource.
@@ -84,17 +80,16 @@ func (c *clinic) live() bool {
 func TestEveryShardTellsEveryNode(t *testing.T) {
 	t.Parallel()
 	cluster := storetest.Cluster(t)
-	h := houseOn(t, cluster.URL)
-	for _, p := range everywhere(t, cluster, h.node(false), h.node(false)) {
+	h := onRedis(t, cluster.URL)
+	for _, p := range everywhere(t, cluster, h.node(), h.node()) {
 		p.here.mirrored("") // loads the mirrors
 		p.there.mirrored("")
 		before := cluster.Shards[p.shard].Calls()
 		p.turn(t)
 		after := cluster.Shards[p.shard].Calls()
 		require.Equal(t, 3, after["spublish"]-before["spublish"], "a delta for each change")
-	}
-	for _, shard := range cluster.Shards {
-		require.Zero(t, shard.Calls()["publish"], "told to every server of the cluster")
+		// The nodes announce now and then that they have read the revocations.
+		require.Less(t, after["publish"]-before["publish"], 3, "published to every server of the cluster")
 	}
 }
 
@@ -103,8 +98,8 @@ func TestEveryShardTellsEveryNode(t *testing.T) {
 func TestAShardDiesAndComesBack(t *testing.T) {
 	t.Parallel()
 	cluster := storetest.Cluster(t)
-	h := houseOn(t, cluster.URL)
-	a, b := h.node(false), h.node(false)
+	h := onRedis(t, cluster.URL)
+	a, b := h.node(), h.node()
 	pairs := everywhere(t, cluster, a, b)
 	for _, p := range pairs {
 		p.clear(t, p.turn(t))
@@ -139,8 +134,8 @@ func TestAShardDiesAndComesBack(t *testing.T) {
 func TestAClinicMovesToAnotherShard(t *testing.T) {
 	t.Parallel()
 	cluster := storetest.Cluster(t)
-	h := houseOn(t, cluster.URL)
-	p := everywhere(t, cluster, h.node(false), h.node(false))[0]
+	h := onRedis(t, cluster.URL)
+	p := everywhere(t, cluster, h.node(), h.node())[0]
 	p.clear(t, p.turn(t))
 	to := (p.shard + 1) % len(cluster.Shards)
 	cluster.Move("ns:{"+p.here.id+"}:state", to)
@@ -157,8 +152,8 @@ func TestAClinicMovesToAnotherShard(t *testing.T) {
 func TestASentinelReplacesTheMaster(t *testing.T) {
 	t.Parallel()
 	sentinel := storetest.Sentinel(t)
-	h := houseOn(t, sentinel.URL)
-	a, b := h.node(false), h.node(false)
+	h := onRedis(t, sentinel.URL)
+	a, b := h.node(), h.node()
 	here := a.clinic(t)
 	p := &pair{here: here, there: &clinic{b, t, here.id, here.customer}}
 	p.kind = here.newType(10)
@@ -182,13 +177,13 @@ func TestASentinelReplacesTheMaster(t *testing.T) {
 // anew at the same moment.
 func TestNodesReadTheIndexAnewOneAfterAnother(t *testing.T) {
 	t.Parallel()
-	h := realHouse(t)
-	first := h.node(false).clinic(t)
+	h := onPostgres(t)
+	first := h.node().clinic(t)
 	kind := first.newType(10)
 	first.newResource(kind)
 	nodes := []*clinic{first}
 	for range 7 {
-		nodes = append(nodes, &clinic{h.node(false), t, first.id, first.customer})
+		nodes = append(nodes, &clinic{h.node(), t, first.id, first.customer})
 	}
 	first.join(kind)
 	for _, c := range nodes {

@@ -16,8 +16,8 @@ const heal = 5 * time.Second
 
 func TestPositionsSurviveAFlushedRedis(t *testing.T) {
 	t.Parallel()
-	h := realHouse(t)
-	c := h.node(false).clinic(t)
+	h := onPostgres(t)
+	c := h.node().clinic(t)
 	kind := c.newType(10)
 	room := c.newResource(kind)
 	first, second, third := c.join(kind), c.join(kind), c.join(kind)
@@ -35,8 +35,8 @@ func TestPositionsSurviveAFlushedRedis(t *testing.T) {
 
 func TestTheServiceWorksWithoutRedis(t *testing.T) {
 	t.Parallel()
-	h := realHouse(t)
-	c := h.node(false).clinic(t)
+	h := onPostgres(t)
+	c := h.node().clinic(t)
 	kind := c.newType(10)
 	room := c.newResource(kind)
 	first, second := c.join(kind), c.join(kind)
@@ -57,8 +57,8 @@ func TestTheServiceWorksWithoutRedis(t *testing.T) {
 
 func TestAStalledRedisStopsNobody(t *testing.T) {
 	t.Parallel()
-	h := realHouse(t)
-	c := h.node(false).clinic(t)
+	h := onPostgres(t)
+	c := h.node().clinic(t)
 	kind := c.newType(10)
 	c.newResource(kind)
 	first := c.join(kind)
@@ -76,8 +76,8 @@ func TestAStalledRedisStopsNobody(t *testing.T) {
 // database knows; to this node it looks like a row that changed by itself.
 func TestAChangeTheIndexNeverHeardOfIsRepaired(t *testing.T) {
 	t.Parallel()
-	onBothBackends(t, func(t *testing.T, h *house) {
-		c := h.node(false).clinic(t)
+	onBothBackends(t, func(t *testing.T, h *cluster) {
+		c := h.node().clinic(t)
 		kind := c.newType(10)
 		room := c.newResource(kind)
 		first, second := c.join(kind), c.join(kind)
@@ -100,8 +100,8 @@ func TestAChangeTheIndexNeverHeardOfIsRepaired(t *testing.T) {
 
 func TestDamageToTheSortedSetsIsRepaired(t *testing.T) {
 	t.Parallel()
-	h := realHouse(t)
-	c := h.node(false).clinic(t)
+	h := onPostgres(t)
+	c := h.node().clinic(t)
 	kind := c.newType(10)
 	room := c.newResource(kind)
 	other := c.newResource(kind)
@@ -133,8 +133,8 @@ func TestDamageToTheSortedSetsIsRepaired(t *testing.T) {
 // stands.
 func TestAPauseIsAnnouncedAndLeavesNothing(t *testing.T) {
 	t.Parallel()
-	h := realHouse(t)
-	c := h.node(false).clinic(t)
+	h := onPostgres(t)
+	c := h.node().clinic(t)
 	kind := c.newType(10)
 	room := c.newResource(kind)
 	waits := c.join(kind)
@@ -164,8 +164,8 @@ func TestAPauseIsAnnouncedAndLeavesNothing(t *testing.T) {
 
 func TestNodesOnOneRedisAgree(t *testing.T) {
 	t.Parallel()
-	h := realHouse(t)
-	a, b := h.node(false), h.node(false)
+	h := onPostgres(t)
+	a, b := h.node(), h.node()
 	here := a.clinic(t)
 	there := &clinic{b, t, here.id, here.customer}
 	kind := here.newType(10)

@@ -29,8 +29,8 @@ type crowded struct {
 // newCrowded starts nodes and makes n bookings wait for four types. Each type
 // is served by two rooms, and a third room serves all types.
 func newCrowded(t testing.TB, nodes, n int) *crowded {
-	h := realHouse(t)
-	first := h.node(false).clinic(t)
+	h := onPostgres(t)
+	first := h.node().clinic(t)
 	w := &crowded{nodes: []*clinic{first}, redis: h.redis.FlushAll}
 	for range 4 {
 		kind := first.newType(10)
@@ -49,7 +49,7 @@ func newCrowded(t testing.TB, nodes, n int) *crowded {
 		FROM generate_series(1, ?) AS n`, first.id, first.customer, strings.Join(ids, ","), len(ids), n)
 	first.exec("ANALYZE bookings")
 	for range nodes - 1 {
-		w.nodes = append(w.nodes, &clinic{h.node(false), t, first.id, first.customer})
+		w.nodes = append(w.nodes, &clinic{h.node(), t, first.id, first.customer})
 	}
 	options, err := redis.ParseURL(h.redis.URL)
 	require.NoError(t, err)

@@ -99,8 +99,8 @@ func (c *clinic) reminded(id string) []models.Reminder {
 
 func TestEachReminderComesWhenItIsDue(t *testing.T) {
 	t.Parallel()
-	onBothBackends(t, func(t *testing.T, h *house) {
-		c := h.node(true).clinic(t)
+	onBothBackends(t, func(t *testing.T, h *cluster) {
+		c := h.node().clinic(t)
 		kind := c.newType(30)
 		c.newResource(kind)
 		id := c.appointment(kind).ID
@@ -133,8 +133,8 @@ func TestEachReminderComesWhenItIsDue(t *testing.T) {
 // is comes.
 func TestALateReminderIsDroppedAndTheNextStillComes(t *testing.T) {
 	t.Parallel()
-	onBothBackends(t, func(t *testing.T, h *house) {
-		c := h.node(true).clinic(t)
+	onBothBackends(t, func(t *testing.T, h *cluster) {
+		c := h.node().clinic(t)
 		kind := c.newType(30)
 		var late, inTime [len(reminders)]string
 		for i, r := range reminders {
@@ -156,8 +156,8 @@ func TestALateReminderIsDroppedAndTheNextStillComes(t *testing.T) {
 
 func TestWhatIsPastWhenAnAppointmentIsMadeIsNotRemindedOf(t *testing.T) {
 	t.Parallel()
-	onBothBackends(t, func(t *testing.T, h *house) {
-		c := h.node(true).clinic(t)
+	onBothBackends(t, func(t *testing.T, h *cluster) {
+		c := h.node().clinic(t)
 		kind := c.newType(30)
 		c.newResource(kind)
 		zone, err := time.LoadLocation("Asia/Riyadh")
@@ -175,8 +175,8 @@ func TestWhatIsPastWhenAnAppointmentIsMadeIsNotRemindedOf(t *testing.T) {
 
 func TestNobodyIsRemindedOfWhatBecameOfAnAppointment(t *testing.T) {
 	t.Parallel()
-	onBothBackends(t, func(t *testing.T, h *house) {
-		c := h.node(true).clinic(t)
+	onBothBackends(t, func(t *testing.T, h *cluster) {
+		c := h.node().clinic(t)
 		kind := c.newType(30)
 		c.newResource(kind)
 		ctx, sc := t.Context(), c.scope()
@@ -224,10 +224,10 @@ func TestNobodyIsRemindedOfWhatBecameOfAnAppointment(t *testing.T) {
 
 func TestSeveralNodesRemindOnce(t *testing.T) {
 	t.Parallel()
-	h := realHouse(t)
-	c := h.node(true).clinic(t)
-	h.node(true)
-	h.node(true)
+	h := onPostgres(t)
+	c := h.node().clinic(t)
+	h.node()
+	h.node()
 	kind := c.newType(10)
 	c.newResource(kind)
 	first := c.appointment(kind)
@@ -251,8 +251,8 @@ func TestSeveralNodesRemindOnce(t *testing.T) {
 // The database refuses an overlap whoever writes it.
 func TestTheDatabaseRefusesAnOverlap(t *testing.T) {
 	t.Parallel()
-	onBothBackends(t, func(t *testing.T, h *house) {
-		c := h.node(false).clinic(t)
+	onBothBackends(t, func(t *testing.T, h *cluster) {
+		c := h.node().clinic(t)
 		kind := c.newType(30)
 		c.newResource(kind)
 		first := c.appointment(kind)

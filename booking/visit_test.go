@@ -31,10 +31,10 @@ func (c *clinic) events(kind models.EventType) map[string]int {
 
 func TestSeveralNodesExpireABookingOnce(t *testing.T) {
 	t.Parallel()
-	h := realHouse(t)
-	c := h.node(true).clinic(t)
-	h.node(true)
-	h.node(true)
+	h := onPostgres(t)
+	c := h.node().clinic(t)
+	h.node()
+	h.node()
 	kind := c.newType(10)
 	c.newResource(kind)
 	const n = 250 // more than one batch
@@ -69,9 +69,9 @@ func TestSeveralNodesExpireABookingOnce(t *testing.T) {
 
 func TestOneWinnerAmongManyNodes(t *testing.T) {
 	t.Parallel()
-	h := realHouse(t)
-	first := h.node(false).clinic(t)
-	nodes := []*clinic{first, {h.node(false), t, first.id, first.customer}, {h.node(false), t, first.id, first.customer}}
+	h := onPostgres(t)
+	first := h.node().clinic(t)
+	nodes := []*clinic{first, {h.node(), t, first.id, first.customer}, {h.node(), t, first.id, first.customer}}
 	kind := first.newType(10)
 	room := first.newResource(kind)
 	for range 20 {
@@ -105,8 +105,8 @@ func TestOneWinnerAmongManyNodes(t *testing.T) {
 // while others come, step aside, return and leave.
 func TestCallNextUnderLoad(t *testing.T) {
 	t.Parallel()
-	onBothBackends(t, func(t *testing.T, h *house) {
-		c := h.node(false).clinic(t)
+	onBothBackends(t, func(t *testing.T, h *cluster) {
+		c := h.node().clinic(t)
 		kind := c.newType(10)
 		rooms := []*models.Resource{c.newResource(kind), c.newResource(kind), c.newResource(kind), c.newResource(kind)}
 		const patients = 60
@@ -171,8 +171,8 @@ func TestCallNextUnderLoad(t *testing.T) {
 
 func TestTicketsAreNeverRepeated(t *testing.T) {
 	t.Parallel()
-	onBothBackends(t, func(t *testing.T, h *house) {
-		c := h.node(false).clinic(t)
+	onBothBackends(t, func(t *testing.T, h *cluster) {
+		c := h.node().clinic(t)
 		a, b := c.newType(10), c.newType(10)
 		c.newResource(a, b)
 		var mu sync.Mutex
@@ -215,8 +215,8 @@ func TestTicketsAreNeverRepeated(t *testing.T) {
 // called.
 func TestQuotesAreScored(t *testing.T) {
 	t.Parallel()
-	onBothBackends(t, func(t *testing.T, h *house) {
-		c := h.node(true).clinic(t)
+	onBothBackends(t, func(t *testing.T, h *cluster) {
+		c := h.node().clinic(t)
 		kind := c.newType(10)
 		room := c.newResource(kind)
 		c.join(kind)

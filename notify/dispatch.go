@@ -191,21 +191,7 @@ func each(plan func(context.Context, *outbox.Announcement) (outbox.Step, error))
 // tidyEvents deletes events from before a time, in pieces, except those that are not
 // announced yet.
 func tidyEvents(ctx context.Context, s *store.Store, before time.Time) error {
-	for {
-		deleted := 0
-		err := s.Tx(ctx, func(tx *store.Tx) error {
-			waiting := tx.Table("river_job").Select("CAST(args ->> 'eventId' AS bigint)").
-				Where("kind = ? AND state IN ?", store.Announce{}.Kind(), []string{"available", "running", "retryable", "scheduled", "pending"})
-			old := tx.Table("events").Select("id").Where("created_at < ? AND id NOT IN (?)", before, waiting).Order("created_at").Limit(outbox.IDsAtOnce)
-			done := tx.Exec("DELETE FROM events WHERE id IN (?)", old)
-			deleted = int(done.RowsAffected)
-			return done.Error
-		})
-		if err != nil {
-			return fmt.Errorf("delete old events: %w", err)
-		}
-		if deleted < outbox.IDsAtOnce {
-			return nil
-		}
-	}
+	return s.DeleteInBatches(ctx, "events", "id",
+		"created_at < ? AND id NOT IN (SELECT CAST(args ->> 'eventId' AS bigint) FROM river_job WHERE kind = ? AND state IN ?)",
+		before, store.Announce{}.Kind(), []string{"available", "running", "retryable", "scheduled", "pending"})
 }

@@ -21,8 +21,6 @@ const (
 	// until then, another may run in its place. It is more than a request's
 	// deadline.
 	runLife = 30 * time.Second
-	// requestsAtOnce bounds how many are deleted in one transaction.
-	requestsAtOnce = 1000
 )
 
 // RequestState is the progress of a request.
@@ -201,22 +199,11 @@ func (c *Claim) end() {
 	c.over = true
 }
 
-// ForgetRequests deletes requests that have been kept long enough, a piece at a
-// time.
+// ForgetRequests deletes requests that have been kept long enough.
 func (s *Store) ForgetRequests(ctx context.Context) error {
-	for {
-		var deleted int64
-		err := s.Tx(ctx, func(tx *Tx) error {
-			done := tx.Exec("DELETE FROM idempotency_keys WHERE run IN (SELECT run FROM idempotency_keys WHERE created_at < ? LIMIT ?)",
-				tx.Now.Add(-keptRequests), requestsAtOnce)
-			deleted = done.RowsAffected
-			return done.Error
-		})
-		if err != nil {
-			return fmt.Errorf("delete old requests: %w", err)
-		}
-		if deleted < requestsAtOnce {
-			return nil
-		}
+	now, err := s.Now(ctx)
+	if err != nil {
+		return err
 	}
+	return s.DeleteInBatches(ctx, "idempotency_keys", "run", "created_at < ?", now.Add(-keptRequests))
 }

@@ -307,7 +307,5 @@ func (p *Messages) List(ctx context.Context, organizationID string, f Filter, pa
 
 // Tidy deletes the log from before a moment.
 func (p *Messages) Tidy(ctx context.Context, before time.Time) error {
-	return p.Store.Tx(ctx, func(tx *store.Tx) error {
-		return tx.Where("created_at < ?", before).Delete(&Attempt{}).Error
-	})
+	return p.Store.DeleteInBatches(ctx, "message_attempts", "id", "created_at < ?", before)
 }

@@ -471,14 +471,8 @@ func (p *Pushes) message(j *push, to *phone, now time.Time) (*messaging.Message,
 
 // Tidy deletes log lines from before a time.
 func (p *Pushes) Tidy(ctx context.Context, before time.Time) error {
-	err := p.Store.Tx(ctx, func(tx *store.Tx) error {
-		if err := tx.Where("at < ?", before).Delete(&logged{}).Error; err != nil {
-			return err
-		}
-		return tx.Where("updated_at < ?", before).Delete(&positionState{}).Error
-	})
-	if err != nil {
-		return fmt.Errorf("delete old pushes: %w", err)
+	if err := p.Store.DeleteInBatches(ctx, "push_log", "notification_id, device_id", "at < ?", before); err != nil {
+		return err
 	}
-	return nil
+	return p.Store.DeleteInBatches(ctx, "position_states", "booking_id", "updated_at < ?", before)
 }

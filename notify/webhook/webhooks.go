@@ -323,25 +323,9 @@ func receiverOf(address string) (string, error) {
 // and webhooks deleted before it.
 func (h *Webhooks) Tidy(ctx context.Context, before time.Time) error {
 	h.receivers.forget()
-	for {
-		deleted := 0
-		err := h.Store.Tx(ctx, func(tx *store.Tx) error {
-			done := tx.Exec("DELETE FROM webhook_deliveries WHERE id IN (SELECT id FROM webhook_deliveries WHERE created_at < ? LIMIT ?)", before, outbox.IDsAtOnce)
-			deleted = int(done.RowsAffected)
-			return done.Error
-		})
-		if err != nil {
-			return fmt.Errorf("delete old deliveries: %w", err)
-		}
-		if deleted < outbox.IDsAtOnce {
-			break
-		}
+	if err := h.Store.DeleteInBatches(ctx, "webhook_deliveries", "id", "created_at < ?", before); err != nil {
+		return err
 	}
-	return h.Store.Tx(ctx, func(tx *store.Tx) error {
-		err := tx.Exec("DELETE FROM webhooks WHERE deleted_at < ? AND NOT EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.webhook_id = webhooks.id)", before).Error
-		if err != nil {
-			return fmt.Errorf("delete old webhooks: %w", err)
-		}
-		return nil
-	})
+	return h.Store.DeleteInBatches(ctx, "webhooks", "id",
+		"deleted_at < ? AND NOT EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.webhook_id = webhooks.id)", before)
 }

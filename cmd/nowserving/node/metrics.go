@@ -14,7 +14,7 @@ import (
 
 // measure registers the metrics of all parts.
 func (n *Node) measure(registry *prometheus.Registry) {
-	db, hub, index, mirrors, bookings, notifier, log := n.Store, n.Hub, n.index, n.Mirrors, n.Bookings, n.Notify, n.log
+	db, hub, index, mirrors, bookings, notifier, log := n.Store, n.Hub, n.Index, n.Mirrors, n.Bookings, n.Notify, n.log
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &deliveries{notifier, log})
 	gauge := func(name, help string, read func() float64) {
 		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "nowserving_" + name, Help: help}, read))

@@ -57,6 +57,7 @@ type Node struct {
 
 	Store     *store.Store
 	Redis     redis.UniversalClient
+	Index     *queue.Index
 	Mirrors   *queue.Mirrors
 	Catalog   *catalog.Catalog
 	Bookings  *booking.Service
@@ -69,7 +70,6 @@ type Node struct {
 
 	config     Config
 	log        *slog.Logger
-	index      *queue.Index
 	listener   net.Listener
 	components []component    // run in the background
 	opened     []func() error // closed in the reverse order
@@ -154,109 +154,149 @@ func (n *Node) open(ctx context.Context) (secret []byte, err error) {
 
 // wire makes the parts, from the database up to HTTP.
 func (n *Node) wire(ctx context.Context, secret []byte) error {
-	c, log, db := &n.config, n.log, n.Store
-	receipts := reachable(c.PublicURL)
-	if c.PublicURL == "" {
-		c.PublicURL = n.URL
+	receipts := reachable(n.config.PublicURL)
+	if n.config.PublicURL == "" {
+		n.config.PublicURL = n.URL
 	}
-	n.index = queue.NewIndex(n.Redis, booking.NewSource(db), log)
-	n.Mirrors = queue.NewMirrors(n.index, time.Now, log)
-	n.Catalog = catalog.New(db)
-	n.Customers = customers.New(db)
-	n.Bookings = booking.New(db, n.Catalog, n.index, n.Mirrors, log)
+	n.wireBookings()
+	shown := presence.NewPositions(n.Redis, n.Store.Time)
+	if err := n.wireNotify(ctx, secret, receipts, shown); err != nil {
+		return err
+	}
+	revoked := queue.NewBroadcast(n.Redis)
+	if err := n.wireAccess(secret, revoked); err != nil {
+		return err
+	}
+	if err := n.wireHub(secret, shown); err != nil {
+		return err
+	}
+	n.components = append(n.components,
+		component{"read revocations", func(ctx context.Context) error { n.Access.Watch(ctx, n.Hub.Revoke, n.Hub.CloseUnchecked); return nil }},
+		component{"receive revocations", func(ctx context.Context) error { return revoked.Run(ctx, n.Access.Heard) }},
+	)
+	return n.wireHandlers(ctx)
+}
 
-	shown := presence.NewPositions(n.Redis, db.Time)
-	notifying := notify.Options{
-		Store: db, Bookings: n.Bookings, Secret: secret, PublicURL: c.PublicURL, Receipts: receipts, Console: c.Console,
+// wireBookings makes what keeps bookings, and the queues.
+func (n *Node) wireBookings() {
+	n.Index = queue.NewIndex(n.Redis, booking.NewSource(n.Store), n.log)
+	n.Mirrors = queue.NewMirrors(n.Index, time.Now, n.log)
+	n.Catalog = catalog.New(n.Store)
+	n.Customers = customers.New(n.Store)
+	n.Bookings = booking.New(n.Store, n.Catalog, n.Index, n.Mirrors, n.log)
+	n.components = append(n.components,
+		component{"follow the database's clock", forever(n.Store.FollowClock)},
+		component{"watch for a database that hangs", forever(n.Store.WatchHangs)},
+		component{"follow the queues", forever(n.Mirrors.Run)},
+		component{"keep deadlines", forever(n.Bookings.Sweep)},
+	)
+}
+
+// wireNotify makes what sends. receipts reports that PublicURL is reachable from the
+// internet, and shown knows the positions that live clients have been shown.
+func (n *Node) wireNotify(ctx context.Context, secret []byte, receipts bool, shown *presence.Positions) (err error) {
+	c := &n.config
+	opts := notify.Options{
+		Store: n.Store, Bookings: n.Bookings, Secret: secret, PublicURL: c.PublicURL, Receipts: receipts, Console: c.Console,
 		FCM:     push.FCMOptions{Credentials: c.FCMCredentials, Endpoint: c.FCMEndpoint},
-		SMTPURL: c.SMTPURL, SMSURL: c.SMSURL, AllowPrivate: c.WebhookAllowPrivate, Now: db.Time, Log: log,
+		SMTPURL: c.SMTPURL, SMSURL: c.SMSURL, AllowPrivate: c.WebhookAllowPrivate, Now: n.Store.Time, Log: n.log,
 	}
 	if c.FCMHoldLive {
-		notifying.FCM.Live = shown.Places
+		opts.FCM.Live = shown.Places
 	}
 	if c.Console == nil && c.development() {
-		notifying.Console = os.Stdout
+		opts.Console = os.Stdout
 	}
-	adjust(c.Adjust.Notify, &notifying)
-	var err error
-	if n.Notify, err = notify.New(ctx, notifying); err != nil {
+	adjust(c.Adjust.Notify, &opts)
+	n.Notify, err = notify.New(ctx, opts)
+	if err != nil {
 		return err
 	}
 	n.Catalog.OnChange(n.announceCatalog)
+	n.components = append(n.components, component{"send", n.Notify.Run})
+	return nil
+}
 
-	revoked := queue.NewBroadcast(n.Redis)
-	signingIn := access.Options{
+// wireAccess makes what checks credentials. revoked announces ended ones to all nodes.
+func (n *Node) wireAccess(secret []byte, revoked *queue.Broadcast) (err error) {
+	c := &n.config
+	opts := access.Options{
 		Secret: secret, BootstrapKey: c.BootstrapKey, FixedCode: c.OTPFixedCode, EndlessCodes: c.EndlessCodes,
 		CanSend: n.Notify.Messages.CanSend, CanSendCode: n.Notify.Messages.CanSendCode,
 		DailyCodes: c.OTPDailyLimit, CodeCountries: c.OTPCountries,
 		Turnstile: access.Verifier{URL: c.TurnstileURL, Secret: c.TurnstileSecret}, Recaptcha: access.Verifier{URL: c.RecaptchaURL, Secret: c.RecaptchaSecret},
-		Announce: revoked.Send, Now: db.Time, Log: log,
+		Announce: revoked.Send, Now: n.Store.Time, Log: n.log,
 	}
 	if c.OTPFixedCode != "" {
-		signingIn.CanSend = n.Notify.Messages.Configured // a fixed code is known without a message
+		opts.CanSend = n.Notify.Messages.Configured // a fixed code is known without a message
 	}
-	adjust(c.Adjust.Access, &signingIn)
-	if n.Access, err = access.New(db, signingIn); err != nil {
+	adjust(c.Adjust.Access, &opts)
+	n.Access, err = access.New(n.Store, opts)
+	if err != nil {
 		return err
 	}
+	n.components = append(n.components,
+		component{"count the use of keys", forever(n.Access.Tally)},
+		component{"delete ended credentials", forever(n.Access.Forget)},
+	)
+	return nil
+}
 
-	kernel := api.Options{
-		Bookings: n.Bookings, Catalog: n.Catalog, Access: n.Access, Customers: n.Customers, Store: db, Secret: secret, Log: log,
+// wireHub makes the API, which has no routes yet, and the live server, which asks it.
+func (n *Node) wireHub(secret []byte, shown *presence.Positions) (err error) {
+	c := &n.config
+	opts := api.Options{
+		Bookings: n.Bookings, Catalog: n.Catalog, Access: n.Access, Customers: n.Customers, Store: n.Store, Secret: secret, Log: n.log,
 		Redis: n.Redis, Alone: c.RedisURL == "", RateLimit: c.RateLimit, TrustedProxies: c.TrustedProxies,
 		PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins, Version: Version(),
 	}
-	adjust(c.Adjust.API, &kernel)
-	if n.API, err = api.New(kernel); err != nil {
+	adjust(c.Adjust.API, &opts)
+	n.API, err = api.New(opts)
+	if err != nil {
 		return err
 	}
-	patients := presence.NewConnections(n.Redis, db.Time)
+	patients := presence.NewConnections(n.Redis, n.Store.Time)
 	adjust(c.Adjust.Presence, patients)
 	connecting := realtime.Options{
-		Source: live.New(n.API), Mirrors: n.Mirrors, Connections: patients, Log: log, Now: db.Time,
+		Source: live.New(n.API), Mirrors: n.Mirrors, Connections: patients, Log: n.log, Now: n.Store.Time,
 		AllowedOrigins: c.AllowedOrigins, PublicURL: c.PublicURL, PositionTick: c.PositionTick, Version: Version(),
 	}
 	adjust(c.Adjust.Live, &connecting)
 	n.Hub = realtime.New(connecting)
-	registry := prometheus.NewRegistry()
-	n.measure(registry)
-	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
-	erasing := privacy.New(db, log, n.Bookings.Erase, n.Access.Erase, n.Notify.Pushes.Erase, n.Notify.Webhooks.Erase, n.Notify.Messages.Erase, n.API.EraseAnswers)
-	n.Handlers, err = handlers.New(handlers.Options{
-		API: n.API, Live: n.Hub, Mirrors: n.Mirrors, Notify: n.Notify, Privacy: erasing, DailyCodes: c.OTPDailyLimit, Metrics: metrics,
-		Development: c.development(), Challenges: c.challenges(),
-	})
-	if err != nil {
-		return err
-	}
-	if c.DebugAddr != "" {
-		stopDebug, err := serveDebug(ctx, c.DebugAddr, metrics, log)
-		if err != nil {
-			return err
-		}
-		n.opened = append(n.opened, stopDebug)
-	}
-	n.components = []component{
-		{"follow the database's clock", forever(db.FollowClock)},
-		{"watch for a database that hangs", forever(db.WatchHangs)},
-		{"follow the queues", forever(n.Mirrors.Run)},
-		{"keep deadlines", forever(n.Bookings.Sweep)},
-		{"read revocations", func(ctx context.Context) error { n.Access.Watch(ctx, n.Hub.Revoke, n.Hub.CloseUnchecked); return nil }},
-		{"hear of revocations", func(ctx context.Context) error { return revoked.Run(ctx, n.Access.Heard) }},
-		{"count the connections of patients", func(ctx context.Context) error {
-			return patients.Run(ctx, n.Hub.TooMany, func(err error) {
-				log.Warn("other nodes may take this one for dead, and not count its patients", "error", err)
-			})
-		}},
-		{"count the use of keys", forever(n.Access.Tally)},
-		{"delete ended credentials", forever(n.Access.Forget)},
-		{"send", n.Notify.Run},
-	}
+	n.components = append(n.components, component{"count the connections of patients", func(ctx context.Context) error {
+		return patients.Run(ctx, n.Hub.TooMany, func(err error) {
+			n.log.Warn("other nodes may take this one for dead, and not count its patients", "error", err)
+		})
+	}})
 	if c.FCMHoldLive {
 		n.components = append(n.components, component{"share the positions shown", func(ctx context.Context) error {
-			shown.Run(ctx, n.Hub.Shown, func(err error) { log.Warn("other nodes don't know who is connected here", "error", err) })
+			shown.Run(ctx, n.Hub.Shown, func(err error) { n.log.Warn("other nodes don't know who is connected here", "error", err) })
 			return nil
 		}})
 	}
+	return nil
+}
+
+// wireHandlers makes the routes, and the operator's address if it is set.
+func (n *Node) wireHandlers(ctx context.Context) (err error) {
+	c := &n.config
+	registry := prometheus.NewRegistry()
+	n.measure(registry)
+	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	n.Handlers, err = handlers.New(handlers.Options{
+		API: n.API, Live: n.Hub, Mirrors: n.Mirrors, Notify: n.Notify, DailyCodes: c.OTPDailyLimit, Metrics: metrics,
+		Privacy: privacy.New(n.Store, n.log, n.Bookings.Erase, n.Access.Erase, n.Notify.Pushes.Erase, n.Notify.Webhooks.Erase,
+			n.Notify.Messages.Erase, n.API.EraseAnswers),
+		Development: c.development(), Challenges: c.challenges(),
+	})
+	if err != nil || c.DebugAddr == "" {
+		return err
+	}
+	stopDebug, err := serveDebug(ctx, c.DebugAddr, metrics, n.log)
+	if err != nil {
+		return err
+	}
+	n.opened = append(n.opened, stopDebug)
 	return nil
 }
 
@@ -268,7 +308,7 @@ func forever(run func(context.Context)) func(context.Context) error {
 // announceCatalog applies a committed change of the catalogue to the queues and to
 // the positions that are sent.
 func (n *Node) announceCatalog(ctx context.Context, organizationID string) {
-	if err := n.index.Rematch(ctx, organizationID); err != nil {
+	if err := n.Index.Rematch(ctx, organizationID); err != nil {
 		n.Mirrors.Invalidate(organizationID)
 		n.log.Warn("the queue index did not take a change of the catalogue; it will be repaired", "organization", organizationID, "error", err)
 	}

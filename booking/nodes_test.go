@@ -2,28 +2,24 @@ package booking_test
 
 import (
 	"context"
-	"log/slog"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"nowserving/booking"
 	"nowserving/booking/catalog"
 	"nowserving/booking/queue"
 	"nowserving/booking/store"
 	"nowserving/booking/store/storetest"
+	service "nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { nodetest.Main(m) }
 
-// patience is how long a test waits for what is to come; it only ever ends for
-// what does not.
-const patience = time.Minute
+const patience = nodetest.Patience
 
 // node is one running process of the service, without its HTTP side.
 type node struct {
@@ -34,67 +30,43 @@ type node struct {
 	bookings *booking.Service
 }
 
-// house is where nodes live: a database and a Redis.
-type house struct {
-	t     testing.TB
-	db    store.Options
-	redis *storetest.RedisServer // nil: inside the process
+// cluster is a database and a Redis, and the nodes that share them.
+type cluster struct {
+	t        testing.TB
+	backend  nodetest.Backend
+	redisURL string                 // of another kind of Redis; empty: a server of its own
+	redis    *storetest.RedisServer // once there is a node; nil: inside the process
+	first    *nodetest.Node
 }
 
 // onBothBackends runs a test on SQLite with the in-process Redis and on
 // PostgreSQL with a real one.
-func onBothBackends(t *testing.T, test func(t *testing.T, h *house)) {
-	t.Run("embedded", func(t *testing.T) {
-		t.Parallel()
-		test(t, &house{t: t, db: storetest.Migrated(t, false)})
-	})
-	t.Run("postgres", func(t *testing.T) {
-		t.Parallel()
-		test(t, realHouse(t))
-	})
-}
-
-func realHouse(t testing.TB) *house {
-	return &house{
-		t: t, redis: storetest.Redis(t),
-		db: storetest.Migrated(t, true),
+func onBothBackends(t *testing.T, test func(t *testing.T, h *cluster)) {
+	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			test(t, &cluster{t: t, backend: b})
+		})
 	}
 }
 
-// node starts one; it stops with the test. sweep says whether it looks after
-// deadlines.
-func (h *house) node(sweep bool) *node {
-	ctx, cancel := context.WithCancel(h.t.Context())
-	s, err := store.Open(ctx, h.db)
-	require.NoError(h.t, err)
-	_, err = s.Prepare(ctx)
-	require.NoError(h.t, err)
-	url := ""
-	if h.redis != nil {
-		url = h.redis.URL
+func onPostgres(t testing.TB) *cluster { return &cluster{t: t, backend: nodetest.Postgres} }
+
+// node starts one; it stops with the test.
+func (h *cluster) node() *node {
+	h.t.Helper()
+	n := h.first
+	if n == nil {
+		n = nodetest.Start(h.t, h.backend, func(c *service.Config) {
+			if h.redisURL != "" {
+				c.RedisURL = h.redisURL
+			}
+		})
+		h.first, h.redis = n, n.RedisServer
+	} else {
+		n = n.Beside(nil)
 	}
-	rdb, closeRedis, err := store.OpenRedis(url)
-	require.NoError(h.t, err)
-	index := queue.NewIndex(rdb, booking.NewSource(s), slog.Default())
-	mirrors := queue.NewMirrors(index, time.Now, slog.Default())
-	c := catalog.New(s)
-	c.OnChange(func(ctx context.Context, organizationID string) {
-		assert.NoError(h.t, index.Rematch(ctx, organizationID))
-	})
-	n := &node{s, c, mirrors, index, booking.New(s, c, index, mirrors, slog.Default())}
-	var running sync.WaitGroup
-	running.Go(func() { mirrors.Run(ctx) })
-	if sweep {
-		running.Go(func() { n.bookings.Sweep(ctx) })
-	}
-	require.Eventually(h.t, mirrors.Linked, patience, time.Millisecond)
-	h.t.Cleanup(func() {
-		cancel()
-		running.Wait()
-		require.NoError(h.t, closeRedis())
-		require.NoError(h.t, s.Close())
-	})
-	return n
+	return &node{n.Store, n.Catalog, n.Mirrors, n.Index, n.Bookings}
 }
 
 // clinic is a seeded organization.
