@@ -81,7 +81,7 @@ func (s *Service) expire(ctx context.Context) (int, error) {
 		for _, seq := range due {
 			b, err := s.change(tx, tx.Where("seq = ?", seq), models.ActionExpire, models.ActorSystem, map[string]any{"ended_at": tx.Now})
 			if errors.Is(err, errLost) {
-				continue // settled by somebody else a moment ago
+				continue // another request settled it a moment ago
 			}
 			if err != nil {
 				return err

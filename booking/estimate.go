@@ -41,7 +41,7 @@ type serviceTimes struct {
 
 // observed is the cache entry of a type.
 type observed struct {
-	looking chan struct{} // holds one while somebody looks for all
+	looking chan struct{} // holds one while a caller reads for all
 	service               // guarded by serviceTimes.mu
 }
 
@@ -71,7 +71,7 @@ func (s *Service) serviceOf(ctx context.Context, organizationID, typeID string) 
 	case o.looking <- struct{}{}:
 	default:
 		if time.Since(known.read) < 2*serviceLife {
-			return known, nil // somebody looks again; a crowd need not wait for that
+			return known, nil // another caller reads again; this one need not wait
 		}
 		select {
 		case o.looking <- struct{}{}:
@@ -80,7 +80,7 @@ func (s *Service) serviceOf(ctx context.Context, organizationID, typeID string) 
 		}
 	}
 	defer func() { <-o.looking }()
-	if _, known, ok = s.stats.of(typeID); ok { // somebody else has looked meanwhile
+	if _, known, ok = s.stats.of(typeID); ok { // another caller has read meanwhile
 		return known, nil
 	}
 	fresh, err := s.observe(ctx, organizationID, typeID)

@@ -41,7 +41,7 @@ func (s *Service) Undo(ctx context.Context, sc Scope, id string) (*models.Bookin
 		case store.IsErased(err):
 			return errErased
 		case store.IsOverlap(err):
-			return models.Errorf(models.CodeSlotTaken, "The time of the appointment has been given to somebody else.")
+			return models.Errorf(models.CodeSlotTaken, "Another appointment has the time by now.")
 		case err != nil:
 			return fmt.Errorf("undo: %w", err)
 		}

@@ -15,7 +15,7 @@ type Message struct {
 	Method string `json:"method"`
 	Lang   string `json:"lang"`
 	// ToMember says that it is for members of the organization only: one to
-	// somebody else is dropped.
+	// another address is dropped.
 	ToMember bool `json:"toMember,omitempty"`
 	// BookingID is empty for a message about no booking.
 	BookingID string `json:"bookingId,omitempty"`

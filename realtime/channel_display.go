@@ -167,7 +167,7 @@ func (o *tenantHub) next(d *display, v queue.View) []string {
 		}
 	}
 	slices.SortFunc(first, func(a, b *queue.Waiter) int { return cmp.Compare(a.Score, b.Score) })
-	first = slices.Compact(first) // whoever waits at several of them
+	first = slices.Compact(first) // a booking may wait at several of them
 	tickets := []string{}
 	for _, w := range first[:min(maxNext, len(first))] {
 		tickets = append(tickets, w.Ticket)
@@ -277,7 +277,7 @@ func (o *tenantHub) forgetCalls() {
 		}
 	})
 	for _, e := range newest[maxCalls:] {
-		if !active(&e) { // a screen shows everybody under way
+		if !active(&e) { // a display shows every visit under way
 			delete(o.calls, e.BookingID)
 		}
 	}

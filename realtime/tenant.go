@@ -82,7 +82,7 @@ type tenantHub struct {
 	asking      bool
 }
 
-// watchedQueue is a queue (of a resource, or of a type) that somebody watches.
+// watchedQueue is a queue (of a resource, or of a type) that a client watches.
 type watchedQueue struct {
 	waiting  []*booking // watched bookings whose position depends on it, in its order
 	consoles map[*subscription]struct{}

@@ -20,7 +20,7 @@ type writeScheduler struct {
 	workers int
 }
 
-// add lets connections be served. Each is added by whoever set its due.
+// add lets connections be served. The caller has set due on each.
 func (s *writeScheduler) add(conns ...*conn) {
 	if len(conns) == 0 {
 		return

@@ -304,7 +304,7 @@ func setResources(tx *store.Tx, m *models.Member, ids *[]string) error {
 		changed[m.ID], changed[has] = true, true
 	}
 	slices.Sort(m.ResourceIDs)
-	delete(changed, "") // nobody acted for it
+	delete(changed, "") // no provider acted for it
 	for id := range changed {
 		if err := tx.Revoke(store.ChangedMember, id); err != nil {
 			return err

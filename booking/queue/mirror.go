@@ -60,7 +60,7 @@ func (w *Waiter) weight() int64 {
 // counting is how many of the queues count for a position.
 func (g *group) counting() int { return max(1, len(g.queues)-1) }
 
-// Dirty says that in one queue everybody with Score or more may have moved.
+// Dirty names a queue in which the waiters with Score or more may have moved.
 type Dirty struct {
 	Queue string
 	Score int64

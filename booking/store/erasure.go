@@ -66,7 +66,7 @@ func (s *Store) Scrub(ctx context.Context) error {
 		return fmt.Errorf("end the database's log: %w", err)
 	}
 	if end.Busy != 0 {
-		s.log.Warn("what was erased stays in the database's log until that is used again: somebody reads for long")
+		s.log.Warn("what was erased stays in the database's log until that is used again, because a reader holds it")
 	}
 	return nil
 }

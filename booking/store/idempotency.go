@@ -34,7 +34,7 @@ const (
 )
 
 // answerLost is the status of a committed request whose answer is known to be
-// lost: it failed after the commit, or somebody it may name is erased.
+// lost: it failed after the commit, or a customer it may name is erased.
 const answerLost = -1
 
 // Request is a request that came with an idempotency key, and its answer.
@@ -124,7 +124,7 @@ func (s *Store) Claim(ctx context.Context, want Request) (*Claim, Earlier, error
 		}
 		done = tx.Where("run = ? AND state = ?", e.Run, e.State).Select("*").Updates(&want)
 		claimed = done.RowsAffected == 1
-		e.Lost = false // if not, somebody was faster
+		e.Lost = false // if not, another request was faster
 		return done.Error
 	})
 	if err != nil {
@@ -163,7 +163,7 @@ func (c *Claim) wasCommitted(bookingID string) {
 	}
 }
 
-// Settle keeps the answer of a claimed request, unless it may name somebody who
+// Settle keeps the answer of a claimed request, unless it may name a customer who
 // was erased meanwhile.
 func (s *Store) Settle(ctx context.Context, c *Claim, status int, header, body string) error {
 	c.end()

@@ -106,7 +106,7 @@ func (s *Store) JobClient(ctx context.Context, c river.Config) (JobClient, error
 			c.ReindexerSchedule = river.NeverSchedule()
 		}
 	} else {
-		// The database belongs to this process, so whoever was at a job is dead.
+		// The database belongs to this process, so the process that had a job is dead.
 		err := s.write.WithContext(ctx).Exec("UPDATE river_job SET state = 'available' WHERE state = 'running'").Error
 		if err != nil {
 			return nil, fmt.Errorf("free the jobs of the last run: %w", err)
@@ -204,7 +204,7 @@ func pin(ctx context.Context, db *gorm.DB, fn func(*gorm.DB) error) error {
 	})
 }
 
-// pgxTx is a transaction that somebody else begins and ends, on conn.
+// pgxTx is a transaction that its caller begins and ends, on conn.
 type pgxTx struct {
 	pgx.Tx // never there: begin, commit and roll back are not River's
 	conn   *pgx.Conn

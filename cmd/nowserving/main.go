@@ -15,6 +15,7 @@ import (
 	"time"
 	_ "time/tzdata" // organizations have time zones, and not every machine has the database
 
+	"github.com/gin-gonic/gin"
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
@@ -28,6 +29,7 @@ func main() {
 	defer stop()
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
+	gin.SetMode(gin.ReleaseMode) // it would print every route otherwise
 	redis.SetLogger(redisLog{})
 	if err := root().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "nowserving:", err)

@@ -104,7 +104,6 @@ func New(o Options) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	gin.SetMode(gin.ReleaseMode) // it would print every route otherwise
 	a := &API{
 		Options: o, Router: gin.New(), Directory: newDirectory(o.Catalog, o.Access), Limiter: newLimiter(o),
 		answers: answers, pages: pageTokens{pages, o.Store.Time},

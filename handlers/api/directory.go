@@ -151,7 +151,7 @@ func (d *Directory) Get(ctx context.Context, organizationID string) (*Organizati
 	changes := e.changes
 	d.mu.Unlock()
 	if known != nil && time.Since(known.read) < directoryLife {
-		return known, nil // somebody else read it meanwhile
+		return known, nil // another request read it meanwhile
 	}
 	fresh, err := d.load(ctx, organizationID)
 	d.mu.Lock()
@@ -160,7 +160,7 @@ func (d *Directory) Get(ctx context.Context, organizationID string) (*Organizati
 		gone := e.known == nil || models.CodeOf(err) == models.CodeOrgMissing
 		if gone && d.entries[organizationID] == e {
 			d.index(e.known, nil)
-			delete(d.entries, organizationID) // it was deleted, or somebody made the name up
+			delete(d.entries, organizationID) // it was deleted, or the name is made up
 		}
 		return nil, err
 	}

@@ -296,7 +296,7 @@ func (a *API) ServeOpenAPI(complete func(*huma.OpenAPI)) {
 // Info is what the documents say of the API as a whole.
 func (a *API) Info() *huma.Info { return a.huma.OpenAPI().Info }
 
-// ServeDocument serves a JSON document to everybody. It is written when it is
+// ServeDocument serves a JSON document without authentication. It is written when it is
 // first asked for.
 func (a *API) ServeDocument(path string, document func() ([]byte, error)) {
 	file := sync.OnceValues(func() (web.File, error) {

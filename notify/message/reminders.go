@@ -123,8 +123,8 @@ func (p *Messages) reminder(a *outbox.Announcement, v *visit, lang, method, to s
 	}, err
 }
 
-// customerLanguage is the language to write to somebody in: that of their
-// newest device, else the one they last signed in with, else English.
+// customerLanguage is the language of messages to a customer: that of their newest
+// device, else the one they last signed in with, else English.
 func customerLanguage(db *gorm.DB, c *models.Customer) (string, error) {
 	var langs []string
 	err := db.Raw("SELECT lang FROM devices WHERE organization_id = ? AND customer_id = ? ORDER BY updated_at DESC LIMIT 1", c.OrganizationID, c.ID).Scan(&langs).Error

@@ -27,7 +27,7 @@ const (
 )
 
 // PlanPositions marks an organization for a sweep when one of its events may
-// have moved somebody.
+// have changed a position.
 func (p *Pushes) PlanPositions(ctx context.Context, list []*outbox.Announcement) (map[int64]outbox.Step, error) {
 	for _, a := range list {
 		if a.Event.Undone == models.ActionAssign {

@@ -313,7 +313,7 @@ func (h *Webhooks) disable(tx *store.Tx, d *dueDelivery, reason string) (int, er
 	done := tx.Model(&Webhook{}).Where("id = ? AND disabled_at IS NULL AND deleted_at IS NULL", d.WebhookID).
 		Updates(map[string]any{"disabled_at": tx.Now, "disabled_reason": reason})
 	if done.Error != nil || done.RowsAffected == 0 {
-		return 0, done.Error // somebody else has
+		return 0, done.Error // another request has
 	}
 	if err := tx.Audit(d.OrganizationID, "disableWebhook", "webhook", d.WebhookID); err != nil {
 		return 0, err

@@ -151,7 +151,7 @@ func (h *Webhooks) Close() { h.client.CloseIdleConnections() }
 func (h *Webhooks) Plan(ctx context.Context, list []*outbox.Announcement) (map[int64]outbox.Step, error) {
 	db := h.Store.Read(ctx)
 	to := map[Trigger][]Webhook{}
-	var bookings []string // of which somebody is told
+	var bookings []string // that deliveries are about
 	for _, a := range list {
 		for _, trigger := range triggersOf(&a.Event) {
 			if _, known := to[trigger]; !known {

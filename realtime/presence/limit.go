@@ -52,11 +52,10 @@ redis.call('PUBLISH', ARGV[2], table.concat(out, ' '))
 return n
 `)
 
-// Connections bounds the live connections of each patient over all nodes: for
-// one that is too many, the oldest ends. What a dead node has left behind counts
-// for at most 50 s: its last word is believed for 30 s, and others look every
-// 10 s, and twice where they could not before. While Redis is away nobody is
-// counted.
+// Connections bounds the live connections of each patient over all nodes: one too many
+// ends the oldest. The connections of a dead node are counted for at most 50 s: its last
+// report is valid for 30 s, and the other nodes check every 10 s, and once more after a
+// failed check. While Redis is away no connection is counted.
 type Connections struct {
 	// Patience is how long a patient waits to be counted: 100 ms at first.
 	Patience time.Duration

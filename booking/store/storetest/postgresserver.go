@@ -60,7 +60,7 @@ func OwnPostgres(t testing.TB) *PostgresServer {
 	if err != nil {
 		t.Fatalf("initdb: %v: %s", err, out)
 	}
-	for range 5 { // somebody may take the port before the server does
+	for range 5 { // another process may take the port before the server does
 		s.address = freeAddress(t)
 		address := url.URL{
 			Scheme: "postgres", User: url.UserPassword("postgres", password),

@@ -199,7 +199,7 @@ func spawn(cmd *exec.Cmd, kill context.CancelFunc) (*process, error) {
 }
 
 // awaitAnswer returns when this very process answers at the address: a server
-// that somebody else started there in the meantime does not count.
+// that another test started there in the meantime does not count.
 func (s *RedisServer) awaitAnswer() error {
 	ctx, cancel := context.WithTimeout(s.t.Context(), redisTimeout)
 	defer cancel()

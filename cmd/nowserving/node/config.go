@@ -301,7 +301,7 @@ func (c *Config) challenges() []web.Challenge {
 	} {
 		if at, err := url.Parse(one.verifier); err == nil && one.siteKey != "" {
 			script := at.ResolveReference(&url.URL{Path: one.script})
-			script.User = nil // everybody sees it
+			script.User = nil // pages show it
 			list = append(list, web.Challenge{Provider: one.provider, SiteKey: one.siteKey, Script: script})
 		}
 	}
@@ -321,7 +321,7 @@ func (c *Config) Secret() ([]byte, error) {
 		return kept, nil
 	}
 	if err == nil {
-		return nil, fmt.Errorf("%s is too short to be our key; restore it, or delete it and sign everybody out", path)
+		return nil, fmt.Errorf("%s is too short to be our key; restore it, or delete it, which signs every user out", path)
 	}
 	if !os.IsNotExist(err) {
 		return nil, fmt.Errorf("read the secret key: %w", err)

@@ -86,7 +86,7 @@ function entrance(note = '') {
     hook(focus)?.focus();
   };
 
-  // Nothing is live before somebody has signed in; that the server is away is worth knowing.
+  // There is no live connection before a sign-in, so an unavailable server is shown by this probe.
   const probe = () => fetch('/readyz', { cache: 'no-store', signal: AbortSignal.timeout(8000) })
     .then((response) => { if (entering) { if (response.ok) sign.rest(); else sign.set('disconnected'); } })
     .catch(() => { if (entering) sign.set('disconnected'); });
@@ -465,12 +465,12 @@ async function openDesk(who) {
     drawTake();
     const cards = document.getElementById('current');
     if (!cards) return;
-    redraw(cards, current, () => (current.length ? current.map(card) : h('p', { class: 'box nobody' }, t('console.nobodyHere'))));
+    redraw(cards, current, () => (current.length ? current.map(card) : h('p', { class: 'box empty' }, t('console.noneHere'))));
     redraw(hook('waiting'), waiting.map(shown), () => waiting.map((booking) => row(booking, [
       h('button', { type: 'button', class: 'button', 'data-testid': `hold-${booking.id}`, 'aria-label': t('console.holdTicket', { ticket: booking.ticket }), onclick: (e) => step('hold', booking, e.currentTarget) }, t('console.hold')),
       h('button', { type: 'button', class: 'button', 'data-testid': `take-${booking.id}`, 'aria-label': t('console.takeTicket', { ticket: booking.ticket }), onclick: (e) => step('assign', booking, e.currentTarget, { resourceId: resource.id }) }, t('console.take')),
     ])));
-    document.getElementById('nobody').hidden = waiting.length > 0;
+    document.getElementById('empty').hidden = waiting.length > 0;
     document.getElementById('held-box').hidden = held.length === 0;
     redraw(hook('held'), held.map(shown), () => held.map((booking) => row(booking, [
       h('button', { type: 'button', class: 'button', 'data-testid': `return-${booking.id}`, 'aria-label': t('console.returnTicket', { ticket: booking.ticket }), onclick: (e) => step('return', booking, e.currentTarget) }, t('console.return')),
@@ -537,7 +537,7 @@ async function openDesk(who) {
   view = () => {
     drawBar();
     if (!resource) {
-      fill(main, h('p', { class: 'box nobody' }, t('console.noResource')));
+      fill(main, h('p', { class: 'box empty' }, t('console.noResource')));
       return;
     }
     fill(main,
@@ -552,7 +552,7 @@ async function openDesk(who) {
         h('div', { class: 'side' },
           h('section', { class: 'box', 'aria-labelledby': 'waiting-title' },
             h('header', {}, h('h2', { id: 'waiting-title' }, t('console.waitingList'))),
-            h('p', { class: 'nobody', id: 'nobody', hidden: true }, t('console.empty')),
+            h('p', { class: 'empty', id: 'empty', hidden: true }, t('console.empty')),
             h('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-labelledby': 'waiting-title' }, h('ol', { class: 'waiting', 'data-testid': 'waiting' }))),
           h('section', { class: 'box', id: 'held-box', hidden: true, 'aria-labelledby': 'held-title' },
             h('header', {}, h('h2', { id: 'held-title' }, t('console.held'))),
@@ -589,7 +589,7 @@ async function openDesk(who) {
   };
   const onWake = () => { if (document.visibilityState === 'visible' && resource) { heldChanged = true; reloadSoon(); } };
 
-  fill(main, h('p', { class: 'nobody', 'aria-busy': 'true' }, t('loading')));
+  fill(main, h('p', { class: 'empty', 'aria-busy': 'true' }, t('loading')));
   try {
     // Only a provider is bound to the resources that name them.
     const path = who.user?.role === 'provider' ? '/management/resources/mine' : '/management/resources';
@@ -601,7 +601,7 @@ async function openDesk(who) {
     types = offered.result ?? [];
   } catch (error) {
     if (error.status === 401) { lost(); return; }
-    fill(main, h('div', { class: 'box nobody' }, h('p', { class: 'problem', role: 'alert' }, explain(error)),
+    fill(main, h('div', { class: 'box empty' }, h('p', { class: 'problem', role: 'alert' }, explain(error)),
       h('button', { type: 'button', class: 'button', onclick: () => openDesk(who) }, t('retry'))));
     if (error.status === 0) sign.set('disconnected');
     return;

@@ -140,7 +140,7 @@ let announcing = false;
 function enqueue(call) {
   remember(call);
   waitingCalls.push(call);
-  // A bound, not a habit: a hundred unheard calls are an hour of announcements nobody follows.
+  // Announcing more than this would take an hour; the oldest calls are dropped.
   if (waitingCalls.length > queueLimit) waitingCalls.shift();
   if (!announcing) announceAll();
 }

@@ -91,7 +91,7 @@ export function ago(milliseconds, language = lang) {
 export function wait(booking) {
   const estimate = booking.estimatedWait;
   if (estimate) {
-    // Beyond a quarter of an hour nobody plans by the minute: steps of five are more honest.
+    // From 15 minutes on, the bounds are multiples of five.
     const low = Math.max(0, estimate.low >= 15 ? Math.floor(estimate.low / 5) * 5 : Math.round(estimate.low));
     const high = Math.max(0, estimate.high >= 15 ? Math.ceil(estimate.high / 5) * 5 : Math.round(estimate.high));
     if (low === 0 && high > 0) return t('wait.within', { n: high });

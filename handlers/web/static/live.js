@@ -38,8 +38,8 @@ export class Live {
     this.client.on('disconnected', (context) => {
       clearTimeout(this.renewal);
       if (this.closed || context.code === 0) return; // by close or renewLater
-      // The same ticket is open on too many screens. To come back at once would only
-      // throw another one out: this one rests until somebody turns to it.
+      // The same ticket is open on too many screens. Reconnecting at once would only
+      // disconnect another one, so this one waits until it is used.
       if (context.code === surplus) {
         sign.set('disconnected'); // what is shown is how it was then
         onSurplus?.();
@@ -47,8 +47,8 @@ export class Live {
       }
       sign.set('disconnected');
       // From 3500 on, and for "unauthorized" (code 2), the client gives up by itself.
-      // A token that ran out is the usual reason: ask for a fresh one. A screen on a wall has
-      // nobody to press reload, so the attempts grow rare but never end.
+      // A token that ran out is the usual reason: ask for a fresh one. A wall screen has no
+      // user to reload it, so the attempts become rarer but never end.
       this.refusals += 1;
       if (this.refusals === 4) onRefused?.();
       if (this.closed) return;

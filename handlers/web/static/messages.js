@@ -138,7 +138,7 @@ export const messages = {
   "console.resume": {"en": "Resume the queue", "ar": "استئناف الدور"},
   "console.pausedNote": {"en": "Paused. Patients can still join; nobody is called here.", "ar": "متوقف مؤقتًا. يمكن للمرضى الانضمام، ولا يُنادى أحد هنا."},
   "console.empty": {"en": "Nobody is waiting.", "ar": "لا أحد في الانتظار."},
-  "console.nobodyHere": {"en": "No patient with you. Take the next one when you are ready.", "ar": "لا مريض لديك. استدعِ التالي عندما تكون جاهزًا."},
+  "console.noneHere": {"en": "No patient with you. Take the next one when you are ready.", "ar": "لا مريض لديك. استدعِ التالي عندما تكون جاهزًا."},
   "console.noName": {"en": "No name given", "ar": "بدون اسم"},
   "console.priority": {"en": "Priority {n}", "ar": "أولوية {n}"},
   "console.calledSpoken": {"en": "{ticket} called", "ar": "تم نداء {ticket}"},

@@ -1,6 +1,6 @@
 // Proof that a person asks for a one-time code: Cloudflare Turnstile and Google reCAPTCHA v3,
 // those that the server is set up with and the page names. Nothing is loaded from them before
-// somebody turns to the form, and each proof is good once.
+// the form is used, and each proof works once.
 
 import { Problem } from './api.js';
 import { h } from './dom.js';

@@ -63,7 +63,7 @@ func (h *Node) Contents() string {
 			})
 			lines[i] = fmt.Sprint(row) // maps print sorted
 		}
-		slices.Sort(lines) // the order of rows is nobody's promise
+		slices.Sort(lines) // rows have no order
 		fmt.Fprintf(&all, "%s %d %s\n", table, len(rows), strings.Join(lines, "\n"))
 	}
 	return all.String()

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Device registers a device of whoever has an access token.
+// Device registers a device of the person with an access token.
 func (h *Node) Device(access, token, lang string) Response {
 	h.T.Helper()
 	return h.Send(Request{Method: http.MethodPost, Path: "/devices", Token: access, Body: Object{"token": token, "platform": "android", "lang": lang}})

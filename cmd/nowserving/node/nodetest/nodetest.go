@@ -8,13 +8,17 @@ package nodetest
 import (
 	"bytes"
 	"context"
+	"flag"
 	"log/slog"
 	"net/http"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -29,8 +33,18 @@ import (
 	"nowserving/realtime/presence"
 )
 
-// Main runs the tests of a package and fails if goroutines are left.
+// Main runs the tests of a package and fails if goroutines are left. Twice as many
+// tests as processors run at once, unless -parallel says otherwise, because they wait
+// for servers more than they compute.
 func Main(m *testing.M) {
+	flag.Parse()
+	parallel := flag.Lookup("test.parallel")
+	if parallel.Value.String() == parallel.DefValue {
+		if err := flag.Set(parallel.Name, strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+			panic(err)
+		}
+	}
+	gin.SetMode(gin.ReleaseMode) // it would print every route otherwise
 	// The client library lets go of an answered command only after 5 seconds.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/centrifugal/centrifuge-go.(*Client).sendAsync.func1"))
 }

@@ -311,7 +311,7 @@ func (f *Mail) serve(conn net.Conn) {
 			known = string(plain) == "\x00"+mailUser+"\x00"+MailPassword
 			say(map[bool]string{true: "235 2.7.0 welcome", false: "535 5.7.8 no"}[known])
 		case "MAIL":
-			assert.True(f.t, known, "nobody signed in")
+			assert.True(f.t, known, "a message without a sign-in")
 			s = SentMessage{From: between(rest)}
 			say("250 2.1.0 ok")
 		case "RCPT":

@@ -56,7 +56,7 @@ func (a Arrival) Sequence() int64 {
 	return int64(sequence)
 }
 
-// Receiver is somebody else's server that webhooks are sent to.
+// Receiver is a server that webhooks are sent to.
 type Receiver struct {
 	t   testing.TB
 	URL string
@@ -72,7 +72,7 @@ func NewReceiver(t testing.TB, answer http.HandlerFunc) *Receiver {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		raw, err := io.ReadAll(req.Body)
 		if err != nil {
-			return // whoever hung up in the middle said nothing
+			return // the sender hung up in the middle
 		}
 		a := Arrival{Header: req.Header, Raw: raw, at: time.Now()}
 		assert.NoError(t, json.Unmarshal(raw, &a.Body))
