@@ -146,7 +146,7 @@ func TestMergingGoesBesideTheQueue(t *testing.T) {
 		kind := c.NewType(nil)
 		room := c.NewResource(nil, kind)
 		keep := c.Join(kind, nodetest.Object{"customerIdentifier": nodetest.Object{"phone": "+966500000071"}}).Str("customerId")
-		for round := range 20 {
+		for round := range 8 {
 			phone := fmt.Sprintf("+96650000%04d", 1000+round)
 			var ids []string
 			customer := ""

@@ -8,11 +8,8 @@ package nodetest
 import (
 	"bytes"
 	"context"
-	"flag"
 	"log/slog"
 	"net/http"
-	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -33,17 +30,8 @@ import (
 	"nowserving/realtime/presence"
 )
 
-// Main runs the tests of a package and fails if goroutines are left. Twice as many
-// tests as processors run at once, unless -parallel says otherwise, because they wait
-// for servers more than they compute.
+// Main runs the tests of a package and fails if goroutines are left.
 func Main(m *testing.M) {
-	flag.Parse()
-	parallel := flag.Lookup("test.parallel")
-	if parallel.Value.String() == parallel.DefValue {
-		if err := flag.Set(parallel.Name, strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
-			panic(err)
-		}
-	}
 	gin.SetMode(gin.ReleaseMode) // it would print every route otherwise
 	// The client library lets go of an answered command only after 5 seconds.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/centrifugal/centrifuge-go.(*Client).sendAsync.func1"))
