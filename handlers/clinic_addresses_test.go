@@ -121,6 +121,9 @@ func TestAClinicsAddressHasABoundToo(t *testing.T) {
 
 		t.Log("until it is named no more")
 		atClinic(c).OK()
+		require.Eventually(t, func() bool { // the node reads the organization again
+			return c.Send(nodetest.From("203.0.113.99", types(c))).Header.Get("X-RateLimit-Limit") == "6"
+		}, nodetest.Patience, 50*time.Millisecond)
 		began = time.Now()
 		assert.LessOrEqual(t, allowed("203.0.113.100", types(c)), limit+slack(began, 1))
 	}, nodetest.LimitedTo(limit), nodetest.BehindProxy)
