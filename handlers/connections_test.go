@@ -31,7 +31,7 @@ func newLine(h *nodetest.Node, token string) *line {
 	if res.Body != nil {
 		require.NoError(h.T, res.Body.Close())
 	}
-	h.T.Cleanup(func() { _ = ws.CloseNow() })
+	h.T.Cleanup(func() { ws.CloseNow() }) //nolint:errcheck // it may be closed already
 	require.NoError(h.T, ws.Write(h.T.Context(), websocket.MessageText, fmt.Appendf(nil, `{"id":1,"connect":{"token":%q}}`, token)))
 	_, answer, err := ws.Read(h.T.Context())
 	require.NoError(h.T, err)

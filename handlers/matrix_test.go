@@ -756,4 +756,4 @@ func (l *wire) closed(within time.Duration) int {
 	}
 }
 
-func (l *wire) hangUp() { _ = l.ws.CloseNow() } // it may be closed already
+func (l *wire) hangUp() { l.ws.CloseNow() } //nolint:errcheck // it may be closed already

@@ -213,7 +213,7 @@ func dial(t *testing.T, url string, o *websocket.DialOptions) *wire {
 		require.NoError(t, response.Body.Close())
 	}
 	ws.SetReadLimit(1 << 20)
-	t.Cleanup(func() { _ = ws.CloseNow() })
+	t.Cleanup(func() { ws.CloseNow() }) //nolint:errcheck // it may be closed already
 	return &wire{t, ws}
 }
 

@@ -81,7 +81,7 @@ func FuzzLive(f *testing.F) {
 		} else {
 			require.NoError(t, err)
 		}
-		_ = c.ws.CloseNow()
+		c.ws.CloseNow() //nolint:errcheck // the server may have closed it
 		require.Eventually(t, func() bool {
 			s := n.hub.Stats()
 			return s.Connections == 0 && s.Subscriptions == 0

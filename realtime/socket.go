@@ -168,7 +168,7 @@ func (s *socket) drain() {
 			s.mu.Lock()
 			s.err, s.kept = err, nil
 			s.mu.Unlock()
-			_ = s.Close() // the cause is known; there is nothing left to learn
+			s.Close() //nolint:errcheck // s.err has the cause
 			return
 		}
 	}

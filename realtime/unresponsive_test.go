@@ -24,7 +24,7 @@ func raw(t *testing.T, n *node) net.Conn {
 	address := n.server.Listener.Addr().String()
 	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = c.Close() })
+	t.Cleanup(func() { c.Close() }) //nolint:errcheck // the server may have closed it
 	_, err = fmt.Fprintf(c, "GET /connection/websocket HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", address)
 	require.NoError(t, err)

@@ -138,7 +138,7 @@ func (v Verifier) ask(ctx context.Context, token, address string) (said verdict,
 	if err != nil {
 		return said, err
 	}
-	defer func() { _ = res.Body.Close() }() // it was read, or is of no use
+	defer res.Body.Close() //nolint:errcheck // it was read to its end, or is not used
 	if res.StatusCode >= http.StatusInternalServerError {
 		return said, fmt.Errorf("the verifier answered %d", res.StatusCode)
 	}

@@ -30,7 +30,8 @@ func TestACodeWorksOnce(t *testing.T) {
 		assert.Equal(t, 1, nodetest.Succeeded(t, answers, http.StatusUnauthorized, models.CodeWrongCode))
 		assert.Equal(t, 1, nodetest.Scalar[int](h, "SELECT count(*) FROM sessions"))
 		assert.Equal(t, 1, nodetest.Scalar[int](h, "SELECT count(*) FROM customers"))
-		// That was nobody guessing. A fixed code has the same bounds as another.
+		// The right code, sent again, is not a wrong guess. A fixed code has the same bounds as
+		// any other.
 		for range 4 {
 			c.SignIn("+966500000201", false)
 		}

@@ -54,7 +54,7 @@ func TestMembersAreHiredChangedAndDismissed(t *testing.T) {
 		assert.Nil(t, actsFor(two))
 		change(id, nodetest.Object{"resources": []string{two}}).OK()
 
-		// Nobody and nothing of another tenant, no second member with an address.
+		// No member or resource of another organization, and no second member with an address.
 		change(id, nodetest.Object{"resources": []string{two, theirs}}).Refused(http.StatusNotFound, models.CodeResourceMissing)
 		assert.Equal(t, id, actsFor(two), "nothing was changed")
 		elsewhere.Staff(http.MethodPut, nodetest.MembersPath+"/"+id, nodetest.Object{"firstName": "Eve"}).Refused(http.StatusNotFound, models.CodeMemberMissing)
@@ -128,7 +128,7 @@ func TestOnlyOwnersChangeOwnersAndOneStays(t *testing.T) {
 		as(owner, http.MethodDelete, nodetest.MembersPath, nodetest.Object{"id": first}).Refused(http.StatusConflict, models.CodeMemberSelf)
 		assert.JSONEq(t, string(before.Raw), string(c.Staff(http.MethodGet, nodetest.MembersPath, nil).OK().Raw))
 
-		// Two who go at the same moment are told apart.
+		// Of two owners who are deleted at the same moment, one stays.
 		answers := nodetest.AtOnce(h, 2, func(i int) nodetest.Request {
 			return nodetest.Request{Method: http.MethodDelete, Path: nodetest.MembersPath, Token: c.Key, Body: nodetest.Object{"id": []string{first, second}[i]}}
 		})

@@ -11,8 +11,8 @@ import (
 	"nowserving/models"
 )
 
-// TestAnAddressThatIsLeft: a code that went to an address somebody has left opens
-// nothing, what waits to go there does not, and what others were sent goes on.
+// A code that was sent to a customer's former address does not sign in. Messages that wait
+// for that address are dropped, and those to other addresses are sent.
 func TestAnAddressThatIsLeft(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
@@ -51,7 +51,7 @@ func TestAnAddressThatIsLeft(t *testing.T) {
 		verify(mine, true).Refused(http.StatusUnauthorized, models.CodeWrongCode)
 		verify("other@clinic.example", false).OK()
 
-		// What is counted of the address stays, and whoever has it now is somebody new.
+		// The counts of the address stay. A sign-in with it now creates a new customer.
 		assert.Equal(t, 4, nodetest.Scalar[int](h, "SELECT count(*) FROM one_time_codes WHERE kind = 'customer'"))
 		assert.Zero(t, nodetest.Scalar[int](h, "SELECT sum(failures) FROM code_guesses"), "a code that was retired is no guess")
 		ask(mine, false)
@@ -73,9 +73,9 @@ func TestAnAddressThatIsLeft(t *testing.T) {
 	}, nodetest.Outgoing)
 }
 
-// TestAClaimedAddress: what a patient says of themself without proof is shown, and
-// signs nobody in. Whoever has the address is somebody else, and known or not is
-// not told.
+// An address that a patient claims without proof is shown, but does not sign in. A sign-in
+// with it creates another customer, and the response does not tell whether the address is
+// known.
 func TestAClaimedAddress(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {

@@ -46,7 +46,7 @@ func mailbox(t *testing.T, certificate tls.Certificate, starttls bool) (port int
 	settings := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = listener.Close() })
+	t.Cleanup(func() { listener.Close() }) //nolint:errcheck // the end of a test
 	mails = make(chan string, 10)
 	go func() {
 		for {
@@ -63,7 +63,7 @@ func mailbox(t *testing.T, certificate tls.Certificate, starttls bool) (port int
 }
 
 func talk(conn net.Conn, settings *tls.Config, starttls bool, mails chan<- string) {
-	defer func() { _ = conn.Close() }()
+	defer conn.Close() //nolint:errcheck // the client may have closed it
 	secure := !starttls
 	if secure {
 		conn = tls.Server(conn, settings)

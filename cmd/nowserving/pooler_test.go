@@ -77,7 +77,7 @@ func (p *pooler) lend() (*pgconn.HijackedConn, error) {
 }
 
 func (p *pooler) serve(conn net.Conn) {
-	defer func() { _ = conn.Close() }()
+	defer conn.Close() //nolint:errcheck // the client may have closed it
 	client := pgproto3.NewBackend(conn, conn)
 	if _, err := client.ReceiveStartupMessage(); err != nil {
 		return

@@ -85,7 +85,7 @@ func (m *smtp) dialer(ctx context.Context) gomail.DialContextFunc {
 			conn, err = (&net.Dialer{}).DialContext(dialing, network, address)
 		}
 		if err == nil {
-			context.AfterFunc(ctx, func() { _ = conn.Close() })
+			context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck // the session sees the closed connection
 		}
 		return conn, err
 	}

@@ -48,7 +48,10 @@ func rawServer(t *testing.T, serve func(net.Conn)) string {
 			assert.NoError(t, conn.Close())
 		}
 	}()
-	t.Cleanup(func() { _ = l.Close(); <-served })
+	t.Cleanup(func() {
+		assert.NoError(t, l.Close())
+		<-served
+	})
 	return "http://" + l.Addr().String() + "/"
 }
 

@@ -272,7 +272,7 @@ func freeAddress(t testing.TB) string {
 			continue
 		}
 		if err = listener.Close(); err == nil {
-			t.Cleanup(func() { _ = sign.Close() }) // nothing was ever read or written
+			t.Cleanup(func() { sign.Close() }) //nolint:errcheck // nothing was read or written
 			return address
 		}
 		err = errors.Join(err, sign.Close())

@@ -115,7 +115,7 @@ func ConnectWith(h *Node, token string, header http.Header, query string) int {
 	if res.Body != nil {
 		defer func() { assert.NoError(h.T, res.Body.Close()) }()
 	}
-	defer func() { _ = ws.CloseNow() }() // it may be closed already
+	defer ws.CloseNow() //nolint:errcheck // it may be closed already
 	connect, err := json.Marshal(Object{"id": 1, "connect": Object{"token": token}})
 	require.NoError(h.T, err)
 	require.NoError(h.T, ws.Write(ctx, websocket.MessageText, connect))

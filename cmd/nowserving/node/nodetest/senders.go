@@ -287,7 +287,7 @@ func NewMail(t testing.TB) *Mail {
 }
 
 func (f *Mail) serve(conn net.Conn) {
-	defer func() { _ = conn.Close() }()
+	defer conn.Close() //nolint:errcheck // the client may have closed it
 	in := textproto.NewReader(bufio.NewReader(conn))
 	say := func(line string) { _, _ = io.WriteString(conn, line+"\r\n") }
 	say("220 mail.clinic.example ESMTP")
