@@ -119,8 +119,8 @@ func firstMoment(date time.Time, zone *time.Location) time.Time {
 	return t
 }
 
-// listBookings answers both lists of bookings.
-func (s *Server) listBookings(ctx context.Context, c api.Caller, q BookingQuery, limit int, narrow func(*booking.Filter)) (api.List[api.BookingView], error) {
+// pageOfBookings answers both lists of bookings.
+func (s *Server) pageOfBookings(ctx context.Context, c api.Caller, q BookingQuery, limit int, narrow func(*booking.Filter)) (api.List[api.BookingView], error) {
 	o, err := s.api.Directory.Get(ctx, c.OrganizationID)
 	if err != nil {
 		return api.List[api.BookingView]{}, err
@@ -144,114 +144,138 @@ const (
 )
 
 func (s *Server) bookingRoutes() {
-	type manageQuery struct {
-		BookingQuery
-		Resources  string `query:"resources" doc:"Resource ids separated by comma."`
-		CustomerID string `query:"customerId"`
-		Limit      int    `query:"limit" default:"100" minimum:"1" doc:"At most 500; more are not given."`
-	}
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/bookings", ID: "listBookings", Tag: "Bookings", Roles: api.Staff,
 		Summary: "List bookings",
 		About:   "Newest first unless asked otherwise. A provider sees the bookings of their resources, and those no resource has taken yet.",
-	}, func(ctx context.Context, c api.Caller, in *manageQuery) (api.List[api.BookingView], error) {
-		return s.listBookings(ctx, c, in.BookingQuery, min(in.Limit, maxBookings), func(f *booking.Filter) {
-			f.CustomerID, f.Resources = in.CustomerID, fields(in.Resources)
-		})
-	})
-
-	type byBooking struct {
-		ID string `path:"bookingId" maxLength:"64"`
-	}
+	}, s.listBookings)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/bookings/{bookingId}", ID: "getBooking", Tag: "Bookings", Roles: api.Staff,
 		Summary: "Get a booking",
-	}, func(ctx context.Context, c api.Caller, in *byBooking) (api.Result[api.BookingView], error) {
-		b, err := s.api.Bookings.See(ctx, c.Scope(), in.ID)
-		if err != nil {
-			return api.Result[api.BookingView]{}, err
-		}
-		view, err := s.api.ViewBooking(ctx, c, true, b)
-		return api.Result[api.BookingView]{Result: view}, err
-	})
-
-	type unassignedQuery struct {
-		ResourceID string `query:"resourceId" required:"true" minLength:"1" maxLength:"64"`
-		Limit      int    `query:"limit" default:"100" minimum:"1" doc:"At most 500; more are not given."`
-		Token      string `query:"nextPageToken"`
-	}
+	}, s.getBooking)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/bookings/unassigned", ID: "listUnassigned", Tag: "Bookings", Roles: api.Staff,
 		Summary: "List bookings that a resource could take", About: "Waiting and held bookings that match the resource, oldest first.",
-	}, func(ctx context.Context, c api.Caller, in *unassignedQuery) (api.List[api.BookingView], error) {
-		rows, token, err := s.api.Bookings.Unassigned(ctx, c.Scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
-		if err != nil {
-			return api.List[api.BookingView]{}, err
-		}
-		views, err := s.api.ViewBookings(ctx, c, true, rows)
-		return api.List[api.BookingView]{Result: views, Pagination: api.NextPage(token)}, err
-	})
-
+	}, s.listUnassigned)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/bookings/assign", ID: "assignBooking", Tag: "Bookings", Roles: api.Staff,
 		Summary: "Assign a resource to a booking",
 		About:   "Of concurrent requests exactly one succeeds; the others get SCH-ALREADY_ASSIGNED, or BKS-110 after the timeout.",
 		Example: map[string]any{"bookingId": exampleID, "resourceId": exampleOther},
-	}, func(ctx context.Context, c api.Caller, in *api.Body[assignBody]) (api.Result[api.BookingView], error) {
-		ctx = store.Because(ctx, in.Body.Reason)
-		return s.shown(ctx, c)(s.api.Bookings.Assign(ctx, c.Scope(), in.Body.BookingID, in.Body.ResourceID))
-	})
+	}, s.assignBooking)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/bookings/cancel", ID: "cancelBooking", Tag: "Bookings", Roles: api.Staff,
 		Summary: "Cancel a booking", About: "Until it is being served.",
 		Example: map[string]any{"bookingId": exampleID, "reason": "The patient called."},
-	}, func(ctx context.Context, c api.Caller, in *api.Body[cancelBody]) (api.Result[api.BookingView], error) {
-		ctx = store.Because(ctx, in.Body.Reason)
-		return s.shown(ctx, c)(s.api.Bookings.Cancel(ctx, c.Scope(), in.Body.BookingID, in.Body.Reason))
-	})
-	for _, act := range []struct {
+	}, s.cancelBooking)
+	for _, action := range []struct {
 		verb, summary, about string
-		do                   func(context.Context, booking.Scope, string) (*models.Booking, error)
+		handle               func(context.Context, api.Caller, *api.Body[verbBody]) (api.Result[api.BookingView], error)
 	}{
-		{"start", "Start a visit", "The patient who was called, or has an appointment, is being served.", s.api.Bookings.Start},
-		{"end", "End a visit", "Sets its real end.", s.api.Bookings.End},
-		{"noShow", "Record a no-show", "The patient did not come, when called or to their appointment.", s.api.Bookings.NoShow},
-		{"recall", "Call a patient again", "Not sooner than 60 seconds after the last call, and three times at most.", s.api.Bookings.Recall},
-		{"hold", "Hold a booking", "The patient steps aside: they keep their place in line, are passed over and do not count in the positions of others.", s.api.Bookings.Hold},
+		{"start", "Start a visit", "The patient who was called, or has an appointment, is being served.", s.startBooking},
+		{"end", "End a visit", "Sets its real end.", s.endBooking},
+		{"noShow", "Record a no-show", "The patient did not come, when called or to their appointment.", s.noShowBooking},
+		{"recall", "Call a patient again", "Not sooner than 60 seconds after the last call, and three times at most.", s.recallBooking},
+		{"hold", "Hold a booking", "The patient steps aside: they keep their place in line, are passed over and do not count in the positions of others.", s.holdBooking},
+		{
+			"undo", "Undo the last step",
+			"Takes back the last assign, call, start, end, noShow, hold, return or cancel of a booking, within 30 seconds and while nothing else " +
+				"has happened to it. A patient whose call is undone waits again at their place in line.",
+			s.undoBooking,
+		},
+		{"return", "Return a held booking", "The patient is back at their place in line.", s.returnBooking},
 	} {
 		api.Register(s.api, api.Operation{
-			Method: http.MethodPost, Path: "/management/bookings/" + act.verb, ID: act.verb + "Booking", Tag: "Bookings", Roles: api.Staff,
-			Summary: act.summary, About: act.about, Example: map[string]any{"bookingId": exampleID},
-		}, func(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
-			ctx = store.Because(ctx, in.Body.Reason)
-			return s.shown(ctx, c)(act.do(ctx, c.Scope(), in.Body.BookingID))
-		})
+			Method: http.MethodPost, Path: "/management/bookings/" + action.verb, ID: action.verb + "Booking", Tag: "Bookings", Roles: api.Staff,
+			Summary: action.summary, About: action.about, Example: map[string]any{"bookingId": exampleID},
+		}, action.handle)
 	}
-	api.Register(s.api, api.Operation{
-		Method: http.MethodPost, Path: "/management/bookings/undo", ID: "undoBooking", Tag: "Bookings", Roles: api.Staff,
-		Summary: "Undo the last step",
-		About: "Takes back the last assign, call, start, end, noShow, hold, return or cancel of a booking, within 30 seconds and while nothing else " +
-			"has happened to it. A patient whose call is undone waits again at their place in line.",
-		Example: map[string]any{"bookingId": exampleID},
-	}, func(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
-		ctx = store.Because(ctx, in.Body.Reason)
-		b, place, err := s.api.Bookings.Undo(ctx, c.Scope(), in.Body.BookingID)
-		if err != nil {
-			return api.Result[api.BookingView]{}, err
-		}
-		return api.Result[api.BookingView]{Result: s.api.ViewChanged(ctx, c, true, b, place)}, nil
+}
+
+type bookingListQuery struct {
+	BookingQuery
+	Resources  string `query:"resources" doc:"Resource ids separated by comma."`
+	CustomerID string `query:"customerId"`
+	Limit      int    `query:"limit" default:"100" minimum:"1" doc:"At most 500; more are not given."`
+}
+
+func (s *Server) listBookings(ctx context.Context, c api.Caller, in *bookingListQuery) (api.List[api.BookingView], error) {
+	return s.pageOfBookings(ctx, c, in.BookingQuery, min(in.Limit, maxBookings), func(f *booking.Filter) {
+		f.CustomerID, f.Resources = in.CustomerID, fields(in.Resources)
 	})
-	api.Register(s.api, api.Operation{
-		Method: http.MethodPost, Path: "/management/bookings/return", ID: "returnBooking", Tag: "Bookings", Roles: api.Staff,
-		Summary: "Return a held booking", About: "The patient is back at their place in line.", Example: map[string]any{"bookingId": exampleID},
-	}, func(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
-		ctx = store.Because(ctx, in.Body.Reason)
-		b, place, err := s.api.Bookings.Return(ctx, c.Scope(), in.Body.BookingID)
-		if err != nil {
-			return api.Result[api.BookingView]{}, err
-		}
-		return api.Result[api.BookingView]{Result: s.api.ViewChanged(ctx, c, true, b, place)}, nil
-	})
+}
+
+type byBooking struct {
+	ID string `path:"bookingId" maxLength:"64"`
+}
+
+func (s *Server) getBooking(ctx context.Context, c api.Caller, in *byBooking) (api.Result[api.BookingView], error) {
+	b, err := s.api.Bookings.See(ctx, c.Scope(), in.ID)
+	if err != nil {
+		return api.Result[api.BookingView]{}, err
+	}
+	view, err := s.api.ViewBooking(ctx, c, true, b)
+	return api.Result[api.BookingView]{Result: view}, err
+}
+
+type unassignedQuery struct {
+	ResourceID string `query:"resourceId" required:"true" minLength:"1" maxLength:"64"`
+	Limit      int    `query:"limit" default:"100" minimum:"1" doc:"At most 500; more are not given."`
+	Token      string `query:"nextPageToken"`
+}
+
+func (s *Server) listUnassigned(ctx context.Context, c api.Caller, in *unassignedQuery) (api.List[api.BookingView], error) {
+	rows, token, err := s.api.Bookings.Unassigned(ctx, c.Scope(), in.ResourceID, min(in.Limit, maxBookings), in.Token)
+	if err != nil {
+		return api.List[api.BookingView]{}, err
+	}
+	views, err := s.api.ViewBookings(ctx, c, true, rows)
+	return api.List[api.BookingView]{Result: views, Pagination: api.NextPage(token)}, err
+}
+
+func (s *Server) assignBooking(ctx context.Context, c api.Caller, in *api.Body[assignBody]) (api.Result[api.BookingView], error) {
+	ctx = store.Because(ctx, in.Body.Reason)
+	return s.shown(ctx, c)(s.api.Bookings.Assign(ctx, c.Scope(), in.Body.BookingID, in.Body.ResourceID))
+}
+
+func (s *Server) cancelBooking(ctx context.Context, c api.Caller, in *api.Body[cancelBody]) (api.Result[api.BookingView], error) {
+	ctx = store.Because(ctx, in.Body.Reason)
+	return s.shown(ctx, c)(s.api.Bookings.Cancel(ctx, c.Scope(), in.Body.BookingID, in.Body.Reason))
+}
+
+func (s *Server) startBooking(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
+	ctx = store.Because(ctx, in.Body.Reason)
+	return s.shown(ctx, c)(s.api.Bookings.Start(ctx, c.Scope(), in.Body.BookingID))
+}
+
+func (s *Server) endBooking(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
+	ctx = store.Because(ctx, in.Body.Reason)
+	return s.shown(ctx, c)(s.api.Bookings.End(ctx, c.Scope(), in.Body.BookingID))
+}
+
+func (s *Server) noShowBooking(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
+	ctx = store.Because(ctx, in.Body.Reason)
+	return s.shown(ctx, c)(s.api.Bookings.NoShow(ctx, c.Scope(), in.Body.BookingID))
+}
+
+func (s *Server) recallBooking(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
+	ctx = store.Because(ctx, in.Body.Reason)
+	return s.shown(ctx, c)(s.api.Bookings.Recall(ctx, c.Scope(), in.Body.BookingID))
+}
+
+func (s *Server) holdBooking(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
+	ctx = store.Because(ctx, in.Body.Reason)
+	return s.shown(ctx, c)(s.api.Bookings.Hold(ctx, c.Scope(), in.Body.BookingID))
+}
+
+func (s *Server) undoBooking(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
+	ctx = store.Because(ctx, in.Body.Reason)
+	return s.shownAt(ctx, c)(s.api.Bookings.Undo(ctx, c.Scope(), in.Body.BookingID))
+}
+
+func (s *Server) returnBooking(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
+	ctx = store.Because(ctx, in.Body.Reason)
+	return s.shownAt(ctx, c)(s.api.Bookings.Return(ctx, c.Scope(), in.Body.BookingID))
 }
 
 // The ids in examples.
@@ -263,10 +287,18 @@ const (
 // shown answers with a booking that was changed, customer included.
 func (s *Server) shown(ctx context.Context, c api.Caller) func(*models.Booking, error) (api.Result[api.BookingView], error) {
 	return func(b *models.Booking, err error) (api.Result[api.BookingView], error) {
+		return s.shownAt(ctx, c)(b, nil, err)
+	}
+}
+
+// shownAt answers with a booking that was changed and its place in the queue, customer
+// included. The place is nil if the booking does not wait.
+func (s *Server) shownAt(ctx context.Context, c api.Caller) func(*models.Booking, *booking.Place, error) (api.Result[api.BookingView], error) {
+	return func(b *models.Booking, place *booking.Place, err error) (api.Result[api.BookingView], error) {
 		if err != nil {
 			return api.Result[api.BookingView]{}, err
 		}
-		return api.Result[api.BookingView]{Result: s.api.ViewChanged(ctx, c, true, b, nil)}, nil
+		return api.Result[api.BookingView]{Result: s.api.ViewChanged(ctx, c, true, b, place)}, nil
 	}
 }
 

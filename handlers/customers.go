@@ -71,7 +71,9 @@ type profileBody struct {
 	Code string `json:"code" maxLength:"20" doc:"The one-time code that went to a new phone number or e-mail address (/auth/otp/request). With it they sign in with the new one from then on; without, it is shown and written to, and they sign in with the one before."`
 }
 
-func (s *Server) updateCustomer(ctx context.Context, c api.Caller, id string, b CustomerBody, code string) (api.Result[customerView], error) {
+// changeCustomer changes a customer. The code proves a new phone number or e-mail
+// address; it may be empty.
+func (s *Server) changeCustomer(ctx context.Context, c api.Caller, id string, b CustomerBody, code string) (api.Result[customerView], error) {
 	if err := checkFields("data", b.Data); err != nil {
 		return api.Result[customerView]{}, err
 	}
@@ -112,50 +114,61 @@ func (s *Server) peopleRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/customers", ID: "listCustomers", Tag: "Customers", Roles: api.Staff, Summary: "List customers",
 		About: providerCustomers,
-	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[customerView], error) {
-		page := in.Page()
-		rows, err := s.api.Customers.List(ctx, c.CustomerScope(), page)
-		return api.ListOf(rows, page.Limit, func(c *models.Customer) string { return c.ID }, customerOf), err
-	})
-	type byCustomer struct {
-		ID string `path:"customerId" maxLength:"64"`
-	}
+	}, s.listCustomers)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/customers/{customerId}", ID: "getCustomer", Tag: "Customers", Roles: api.Staff, Summary: "Get a customer",
 		About: providerCustomers,
-	}, func(ctx context.Context, c api.Caller, in *byCustomer) (api.Result[customerView], error) {
-		return viewCustomer(s.api.Customers.Get(ctx, c.CustomerScope(), in.ID))
-	})
-	type mergeBody struct {
-		CustomerID  string `json:"customerId" required:"true" minLength:"1" maxLength:"64" doc:"The record that stays."`
-		DuplicateID string `json:"duplicateId" required:"true" minLength:"1" maxLength:"64" doc:"The record whose bookings it takes over."`
-	}
+	}, s.getCustomer)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/customers/merge", ID: "mergeCustomers", Tag: "Customers", Roles: api.Staff &^ api.Provider,
 		Summary: "Merge two records of one person",
 		About: "customerId stays: it takes over every booking of duplicateId, and the address, name, note and data that it lacks. Each booking keeps the name " +
 			"it was made for. The duplicate's sessions end; its addresses no longer sign in, except those that the record lacked.",
 		Example: map[string]any{"customerId": exampleID, "duplicateId": exampleOther},
-	}, func(ctx context.Context, c api.Caller, in *api.Body[mergeBody]) (api.Result[customerView], error) {
-		var waiting []models.Booking
-		merged, err := s.api.Access.Merge(ctx, c.CustomerScope(), in.Body.CustomerID, in.Body.DuplicateID,
-			func(tx *store.Tx, keep, duplicate *models.Customer) (err error) {
-				waiting, err = booking.Reassign(tx, duplicate, keep)
-				return err
-			})
-		s.api.Bookings.Republish(ctx, waiting)
-		return viewCustomer(merged, err)
-	})
-	type customerChange struct {
-		ID   string `path:"customerId" maxLength:"64"`
-		Body CustomerBody
-	}
+	}, s.mergeCustomers)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPut, Path: "/management/customers/{customerId}", ID: "updateCustomer", Tag: "Customers", Roles: api.Staff,
 		Summary: "Change a customer",
 		About:   "Omitted fields are unchanged. Another phone number or e-mail address ends the customer's sessions; a provider may not change it. " + providerCustomers,
 		Example: map[string]any{"firstName": "Mona", "note": "Uses a wheelchair."},
-	}, func(ctx context.Context, c api.Caller, in *customerChange) (api.Result[customerView], error) {
-		return s.updateCustomer(ctx, c, in.ID, in.Body, "")
-	})
+	}, s.updateCustomer)
+}
+
+func (s *Server) listCustomers(ctx context.Context, c api.Caller, in *api.Paging) (api.List[customerView], error) {
+	page := in.Page()
+	rows, err := s.api.Customers.List(ctx, c.CustomerScope(), page)
+	return api.ListOf(rows, page.Limit, func(c *models.Customer) string { return c.ID }, customerOf), err
+}
+
+type byCustomer struct {
+	ID string `path:"customerId" maxLength:"64"`
+}
+
+func (s *Server) getCustomer(ctx context.Context, c api.Caller, in *byCustomer) (api.Result[customerView], error) {
+	return viewCustomer(s.api.Customers.Get(ctx, c.CustomerScope(), in.ID))
+}
+
+type mergeBody struct {
+	CustomerID  string `json:"customerId" required:"true" minLength:"1" maxLength:"64" doc:"The record that stays."`
+	DuplicateID string `json:"duplicateId" required:"true" minLength:"1" maxLength:"64" doc:"The record whose bookings it takes over."`
+}
+
+func (s *Server) mergeCustomers(ctx context.Context, c api.Caller, in *api.Body[mergeBody]) (api.Result[customerView], error) {
+	var waiting []models.Booking
+	merged, err := s.api.Access.Merge(ctx, c.CustomerScope(), in.Body.CustomerID, in.Body.DuplicateID,
+		func(tx *store.Tx, keep, duplicate *models.Customer) (err error) {
+			waiting, err = booking.Reassign(tx, duplicate, keep)
+			return err
+		})
+	s.api.Bookings.Republish(ctx, waiting)
+	return viewCustomer(merged, err)
+}
+
+type customerChange struct {
+	ID   string `path:"customerId" maxLength:"64"`
+	Body CustomerBody
+}
+
+func (s *Server) updateCustomer(ctx context.Context, c api.Caller, in *customerChange) (api.Result[customerView], error) {
+	return s.changeCustomer(ctx, c, in.ID, in.Body, "")
 }

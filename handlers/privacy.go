@@ -107,32 +107,37 @@ func (s *Server) privacyRoutes() {
 	const erasing = "Their open bookings are canceled first. Visits keep their times, without a name; who signs in with the same phone number later is somebody new. " +
 		"What webhooks have still to be told goes out without who they are. CUS-BEING_SERVED while they are called or served."
 	const exporting = "One document: profile, bookings with times and promised waits, devices, messages, webhooks, sessions and the audit, without secrets."
-	type byCustomer struct {
-		ID string `path:"customerId" maxLength:"64"`
-	}
 	api.Register(s.api, api.Operation{
 		Method: http.MethodDelete, Path: "/management/customers/{customerId}", ID: "eraseCustomer", Tag: "Customers", Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Erase a customer", About: erasing,
-	}, func(ctx context.Context, c api.Caller, in *byCustomer) (api.Message, error) {
-		return api.Message{Message: "The customer is erased."}, s.erase(ctx, c, in.ID)
-	})
+	}, s.eraseCustomer)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodDelete, Path: "/customer/profile", ID: "eraseMe", Tag: "Customer", Roles: api.Customers, Summary: "Erase my account", About: erasing + " Every session ends.",
-	}, func(ctx context.Context, c api.Caller, _ *struct{}) (api.Message, error) {
-		return api.Message{Message: "You are erased."}, s.erase(ctx, c, c.SubjectID)
-	})
+	}, s.eraseMe)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/customers/{customerId}/export", ID: "exportCustomer", Tag: "Customers", Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Export a customer's data", About: exporting, File: "customer.json",
-	}, func(ctx context.Context, c api.Caller, in *byCustomer) (exportView, error) {
-		return s.export(ctx, c, in.ID)
-	})
+	}, s.exportCustomer)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/customer/profile/export", ID: "exportMe", Tag: "Customer", Roles: api.Customers,
 		Summary: "Export my data", About: exporting, File: "customer.json",
-	}, func(ctx context.Context, c api.Caller, _ *struct{}) (exportView, error) {
-		return s.export(ctx, c, c.SubjectID)
-	})
+	}, s.exportMe)
+}
+
+func (s *Server) eraseCustomer(ctx context.Context, c api.Caller, in *byCustomer) (api.Message, error) {
+	return api.Message{Message: "The customer is erased."}, s.erase(ctx, c, in.ID)
+}
+
+func (s *Server) eraseMe(ctx context.Context, c api.Caller, _ *struct{}) (api.Message, error) {
+	return api.Message{Message: "You are erased."}, s.erase(ctx, c, c.SubjectID)
+}
+
+func (s *Server) exportCustomer(ctx context.Context, c api.Caller, in *byCustomer) (exportView, error) {
+	return s.export(ctx, c, in.ID)
+}
+
+func (s *Server) exportMe(ctx context.Context, c api.Caller, _ *struct{}) (exportView, error) {
+	return s.export(ctx, c, c.SubjectID)
 }
 
 // erase cancels a customer's bookings and then erases the customer. An erasure that

@@ -102,53 +102,56 @@ func (s *Server) schedulingRoutes() {
 			"date": "2023-01-11", "time": 1800, "type": exampleID, "resourceFilters": map[string]any{"resource": exampleOther},
 			"customerIdentifier": map[string]any{"phone": "+966500000001", "firstName": "Mona"}, "note": "Regular appointment",
 		},
-	}, func(ctx context.Context, c api.Caller, in *api.Body[deskScheduleBody]) (joinedView, error) {
-		j, err := in.Body.join()
-		if err != nil {
-			return joinedView{}, err
-		}
-		j.Priority = in.Body.Priority
-		var ref customers.Ref
-		if w := in.Body.Customer; w != nil {
-			ref = customers.Ref{ID: w.ID, Phone: c.International(w.Phone), Email: w.Email, FirstName: w.FirstName, LastName: w.LastName}
-		}
-		if in.Body.Customer != nil || in.Body.Replaces == "" {
-			if err := models.CheckNames("customerIdentifier.", ref.FirstName, ref.LastName); err != nil {
-				return joinedView{}, err
-			}
-			j.FirstName, j.LastName = ref.FirstName, ref.LastName
-			j.Customer = func(tx *store.Tx) (*models.Customer, error) {
-				return customers.Resolve(tx, c.CustomerScope(), ref)
-			}
-		}
-		return s.schedule(ctx, c, in.Body.ScheduleBody, j, true)
-	})
-
+	}, s.createBooking)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPut, Path: "/customer/scheduling/new", ID: "joinQueue", Tag: "Customer", Roles: api.Customers, Guests: true,
 		Summary: "Make an appointment, or join a queue",
 		About: about + "Answers the booking with a token and an address that show and cancel it without signing in. " +
 			"Where the organization lets guests join (guestJoin), joining a queue needs no credential: X-APP-ID names the organization, and the token is the credential from then on.",
 		Example: map[string]any{"type": exampleID, "assign": false, "assignmentTimeout": 60},
-	}, func(ctx context.Context, c api.Caller, in *api.Body[ownScheduleBody]) (api.Result[joinedView], error) {
-		j, err := in.Body.join()
-		if err != nil {
+	}, s.joinQueue)
+}
+
+func (s *Server) createBooking(ctx context.Context, c api.Caller, in *api.Body[deskScheduleBody]) (joinedView, error) {
+	j, err := in.Body.join()
+	if err != nil {
+		return joinedView{}, err
+	}
+	j.Priority = in.Body.Priority
+	var ref customers.Ref
+	if w := in.Body.Customer; w != nil {
+		ref = customers.Ref{ID: w.ID, Phone: c.International(w.Phone), Email: w.Email, FirstName: w.FirstName, LastName: w.LastName}
+	}
+	if in.Body.Customer != nil || in.Body.Replaces == "" {
+		if err := models.CheckNames("customerIdentifier.", ref.FirstName, ref.LastName); err != nil {
+			return joinedView{}, err
+		}
+		j.FirstName, j.LastName = ref.FirstName, ref.LastName
+		j.Customer = func(tx *store.Tx) (*models.Customer, error) {
+			return customers.Resolve(tx, c.CustomerScope(), ref)
+		}
+	}
+	return s.schedule(ctx, c, in.Body.ScheduleBody, j, true)
+}
+
+func (s *Server) joinQueue(ctx context.Context, c api.Caller, in *api.Body[ownScheduleBody]) (api.Result[joinedView], error) {
+	j, err := in.Body.join()
+	if err != nil {
+		return api.Result[joinedView]{}, err
+	}
+	j.FirstName, j.LastName, j.Offered = in.Body.FirstName, in.Body.LastName, !in.Body.ShowAll
+	if c.Kind == access.KindCustomer {
+		j.CustomerID = c.SubjectID
+	} else {
+		if err := s.admitGuest(ctx, c, in.Body); err != nil {
 			return api.Result[joinedView]{}, err
 		}
-		j.FirstName, j.LastName, j.Offered = in.Body.FirstName, in.Body.LastName, !in.Body.ShowAll
-		if c.Kind == access.KindCustomer {
-			j.CustomerID = c.SubjectID
-		} else {
-			if err := s.admitGuest(ctx, c, in.Body); err != nil {
-				return api.Result[joinedView]{}, err
-			}
-			j.Customer = func(tx *store.Tx) (*models.Customer, error) {
-				return customers.NewGuest(tx, c.OrganizationID, j.FirstName, j.LastName)
-			}
+		j.Customer = func(tx *store.Tx) (*models.Customer, error) {
+			return customers.NewGuest(tx, c.OrganizationID, j.FirstName, j.LastName)
 		}
-		view, err := s.schedule(ctx, c, in.Body.ScheduleBody, j, false)
-		return api.Result[joinedView]{Result: view}, err
-	})
+	}
+	view, err := s.schedule(ctx, c, in.Body.ScheduleBody, j, false)
+	return api.Result[joinedView]{Result: view}, err
 }
 
 // schedule makes an appointment, or a place in the queue.
