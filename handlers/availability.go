@@ -101,73 +101,76 @@ func (s *Server) availabilityRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/availability/organization", ID: "getOfferingOrganization", Tag: "Availability", Tenant: api.TenantFromHeader,
 		Summary: "Get the organization", About: "What a page needs before sign-in.",
-	}, func(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[doorView], error) {
-		o, err := s.api.Directory.Get(ctx, c.OrganizationID)
-		if err != nil {
-			return api.Result[doorView]{}, err
-		}
-		v := viewOrganization(&o.Organization)
-		return api.Result[doorView]{Result: doorView{v.ID, v.ShortName, v.Name, v.Timezone, v.Country, v.GuestJoin}}, nil
-	})
+	}, s.getOfferingOrganization)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/availability/types", ID: "listOfferedTypes", Tag: "Availability", Tenant: api.TenantFromHeader,
 		Summary: "List booking types that customers can join", About: "With pendingCount: how many wait for each just now.", Example: map[string]any{"limit": 10},
-	}, func(ctx context.Context, c api.Caller, in *offerInput) (api.List[OfferView], error) {
-		page := in.Body.page()
-		o, err := s.api.Directory.Get(ctx, c.OrganizationID)
-		if err != nil {
-			return api.List[OfferView]{}, err
-		}
-		rows := pageAfter(in.Body.types(o), page, func(t *models.BookingType, place string) bool { return t.ID > place })
-		ids := make([]string, len(rows))
-		for i := range rows {
-			ids[i] = rows[i].ID
-		}
-		counts, err := s.api.Bookings.PendingCounts(ctx, c.OrganizationID, ids)
-		if err != nil {
-			return api.List[OfferView]{}, err
-		}
-		return api.TryListOf(rows, page.Limit, func(t *models.BookingType) string { return t.ID }, func(t *models.BookingType) (OfferView, error) {
-			return viewOffer(t, c.Lang, counts[t.ID])
-		})
-	})
-
+	}, s.listOfferedTypes)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/availability/resources", ID: "listOfferedResources", Tag: "Availability", Tenant: api.TenantFromHeader,
 		Summary: "List resources", About: "Only those that are on and activated.", Example: map[string]any{"type": exampleID, "limit": 10},
-	}, func(ctx context.Context, c api.Caller, in *placeInput) (api.List[PlaceView], error) {
-		page := in.Body.page()
-		o, err := s.api.Directory.Get(ctx, c.OrganizationID)
-		if err != nil {
-			return api.List[PlaceView]{}, err
-		}
-		order := in.Body.language(c.Lang)
-		rows := pageAfter(in.Body.resources(o, order), page, in.Body.beyond(order))
-		return api.TryListOf(rows, page.Limit, in.Body.place(order), func(r *models.Resource) (PlaceView, error) {
-			view, err := viewPlace(r, c.Lang)
-			view.Meta = nil
-			return view, err
-		})
-	})
-
-	type byResource struct {
-		ID string `path:"resourceId" maxLength:"64"`
-	}
+	}, s.listOfferedResources)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/availability/resources/{resourceId}", ID: "getOfferedResource", Tag: "Availability", Tenant: api.TenantFromHeader,
 		Summary: "Get a resource", About: "One that is on and activated.",
-	}, func(ctx context.Context, c api.Caller, in *byResource) (api.Result[PlaceView], error) {
-		r, err := s.api.Catalog.Resource(ctx, c.OrganizationID, in.ID)
-		if err == nil && !r.Active() {
-			err = models.Errorf(models.CodeResourceMissing, "There is no such resource in the organization.")
-		}
-		if err != nil {
-			return api.Result[PlaceView]{}, err
-		}
+	}, s.getOfferedResource)
+}
+
+func (s *Server) getOfferingOrganization(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[doorView], error) {
+	o, err := s.api.Directory.Get(ctx, c.OrganizationID)
+	if err != nil {
+		return api.Result[doorView]{}, err
+	}
+	v := viewOrganization(&o.Organization)
+	return api.Result[doorView]{Result: doorView{v.ID, v.ShortName, v.Name, v.Timezone, v.Country, v.GuestJoin}}, nil
+}
+
+func (s *Server) listOfferedTypes(ctx context.Context, c api.Caller, in *offerInput) (api.List[OfferView], error) {
+	page := in.Body.page()
+	o, err := s.api.Directory.Get(ctx, c.OrganizationID)
+	if err != nil {
+		return api.List[OfferView]{}, err
+	}
+	rows := pageAfter(in.Body.types(o), page, func(t *models.BookingType, place string) bool { return t.ID > place })
+	ids := make([]string, len(rows))
+	for i := range rows {
+		ids[i] = rows[i].ID
+	}
+	counts, err := s.api.Bookings.PendingCounts(ctx, c.OrganizationID, ids)
+	if err != nil {
+		return api.List[OfferView]{}, err
+	}
+	return api.TryListOf(rows, page.Limit, func(t *models.BookingType) string { return t.ID }, func(t *models.BookingType) (OfferView, error) {
+		return viewOffer(t, c.Lang, counts[t.ID])
+	})
+}
+
+func (s *Server) listOfferedResources(ctx context.Context, c api.Caller, in *placeInput) (api.List[PlaceView], error) {
+	page := in.Body.page()
+	o, err := s.api.Directory.Get(ctx, c.OrganizationID)
+	if err != nil {
+		return api.List[PlaceView]{}, err
+	}
+	order := in.Body.language(c.Lang)
+	rows := pageAfter(in.Body.resources(o, order), page, in.Body.beyond(order))
+	return api.TryListOf(rows, page.Limit, in.Body.place(order), func(r *models.Resource) (PlaceView, error) {
 		view, err := viewPlace(r, c.Lang)
 		view.Meta = nil
-		return api.Result[PlaceView]{Result: view}, err
+		return view, err
 	})
+}
+
+func (s *Server) getOfferedResource(ctx context.Context, c api.Caller, in *byResource) (api.Result[PlaceView], error) {
+	r, err := s.api.Catalog.Resource(ctx, c.OrganizationID, in.ID)
+	if err == nil && !r.Active() {
+		err = models.Errorf(models.CodeResourceMissing, "There is no such resource in the organization.")
+	}
+	if err != nil {
+		return api.Result[PlaceView]{}, err
+	}
+	view, err := viewPlace(r, c.Lang)
+	view.Meta = nil
+	return api.Result[PlaceView]{Result: view}, err
 }
 
 // types lists the types of an organization that a customer may choose. With

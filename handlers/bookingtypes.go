@@ -234,84 +234,95 @@ func (s *Server) typeRoutes() {
 	}
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/types", ID: "listTypes", Tag: "Types", Roles: api.Staff, Summary: "List booking types",
-	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[typeView], error) {
-		page := in.Page()
-		rows, err := s.api.Catalog.Types(ctx, c.OrganizationID, false, page)
-		if err != nil {
-			return api.List[typeView]{}, err
-		}
-		ids := make([]string, len(rows))
-		for i := range rows {
-			ids[i] = rows[i].ID
-		}
-		counts, err := s.api.Bookings.PendingCounts(ctx, c.OrganizationID, ids)
-		if err != nil {
-			return api.List[typeView]{}, err
-		}
-		return api.TryListOf(rows, page.Limit, func(t *models.BookingType) string { return t.ID }, func(t *models.BookingType) (typeView, error) {
-			return viewType(t, c.Lang, counts[t.ID])
-		})
-	})
+	}, s.listTypes)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/types", ID: "createType", Tag: "Types", Roles: api.Managers,
 		Summary: "Create a booking type", Example: example,
-	}, func(ctx context.Context, c api.Caller, in *api.Body[typeBody]) (api.Result[typeView], error) {
-		t := &models.BookingType{OrganizationID: c.OrganizationID, On: true, BookFromWebsite: true}
-		if err := in.Body.apply(t, c.Lang); err != nil {
-			return api.Result[typeView]{}, err
-		}
-		if err := s.api.Catalog.CreateType(ctx, t); err != nil {
-			return api.Result[typeView]{}, err
-		}
-		s.api.CatalogueChanged(ctx, c.OrganizationID)
-		view, err := viewType(t, c.Lang, 0) // no booking can wait for it yet
-		return api.Result[typeView]{Result: view}, err
-	})
+	}, s.createType)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/types/{id}", ID: "getType", Tag: "Types", Roles: api.Staff, Summary: "Get a booking type",
-	}, func(ctx context.Context, c api.Caller, in *byType) (api.Result[typeView], error) {
-		t, err := s.api.Catalog.Type(ctx, c.OrganizationID, in.ID)
-		if err != nil {
-			return api.Result[typeView]{}, err
-		}
-		return s.showType(ctx, c, t)
-	})
-	type typeChange struct {
-		ID   string `path:"id" maxLength:"64"`
-		Body typeBody
-	}
+	}, s.getType)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPut, Path: "/management/types/{id}", ID: "updateType", Tag: "Types", Roles: api.Managers,
 		Summary: "Change a booking type", About: "Omitted fields are unchanged. " + renaming, Example: map[string]any{"minutes": 20, "on": true},
-	}, func(ctx context.Context, c api.Caller, in *typeChange) (api.Result[typeView], error) {
-		t, err := s.api.Catalog.Type(ctx, c.OrganizationID, in.ID)
-		if err != nil {
-			return api.Result[typeView]{}, err
-		}
-		if err := in.Body.apply(t, c.Lang); err != nil {
-			return api.Result[typeView]{}, err
-		}
-		// Counted before the change, so that nothing can fail after it.
-		counts, err := s.api.Bookings.PendingCounts(ctx, c.OrganizationID, []string{t.ID})
-		if err != nil {
-			return api.Result[typeView]{}, err
-		}
-		if err := s.api.Catalog.UpdateType(ctx, t); err != nil {
-			return api.Result[typeView]{}, err
-		}
-		s.api.Bookings.ForgetType(t.ID)
-		s.api.CatalogueChanged(ctx, c.OrganizationID)
-		view, err := viewType(t, c.Lang, counts[t.ID])
-		return api.Result[typeView]{Result: view}, err
-	})
+	}, s.updateType)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodDelete, Path: "/management/types/{id}", ID: "deleteType", Tag: "Types", Roles: api.Managers,
 		Summary: "Delete a booking type", About: "Not while anybody waits for it.",
-	}, func(ctx context.Context, c api.Caller, in *byType) (api.Message, error) {
-		if err := s.api.Catalog.DeleteType(ctx, c.OrganizationID, in.ID); err != nil {
-			return api.Message{}, err
-		}
-		s.api.CatalogueChanged(ctx, c.OrganizationID)
-		return api.Message{Message: "The booking type is deleted."}, nil
+	}, s.deleteType)
+}
+
+func (s *Server) listTypes(ctx context.Context, c api.Caller, in *api.Paging) (api.List[typeView], error) {
+	page := in.Page()
+	rows, err := s.api.Catalog.Types(ctx, c.OrganizationID, false, page)
+	if err != nil {
+		return api.List[typeView]{}, err
+	}
+	ids := make([]string, len(rows))
+	for i := range rows {
+		ids[i] = rows[i].ID
+	}
+	counts, err := s.api.Bookings.PendingCounts(ctx, c.OrganizationID, ids)
+	if err != nil {
+		return api.List[typeView]{}, err
+	}
+	return api.TryListOf(rows, page.Limit, func(t *models.BookingType) string { return t.ID }, func(t *models.BookingType) (typeView, error) {
+		return viewType(t, c.Lang, counts[t.ID])
 	})
+}
+
+func (s *Server) createType(ctx context.Context, c api.Caller, in *api.Body[typeBody]) (api.Result[typeView], error) {
+	t := &models.BookingType{OrganizationID: c.OrganizationID, On: true, BookFromWebsite: true}
+	if err := in.Body.apply(t, c.Lang); err != nil {
+		return api.Result[typeView]{}, err
+	}
+	if err := s.api.Catalog.CreateType(ctx, t); err != nil {
+		return api.Result[typeView]{}, err
+	}
+	s.api.CatalogueChanged(ctx, c.OrganizationID)
+	view, err := viewType(t, c.Lang, 0) // no booking can wait for it yet
+	return api.Result[typeView]{Result: view}, err
+}
+
+func (s *Server) getType(ctx context.Context, c api.Caller, in *byType) (api.Result[typeView], error) {
+	t, err := s.api.Catalog.Type(ctx, c.OrganizationID, in.ID)
+	if err != nil {
+		return api.Result[typeView]{}, err
+	}
+	return s.showType(ctx, c, t)
+}
+
+type typeChange struct {
+	ID   string `path:"id" maxLength:"64"`
+	Body typeBody
+}
+
+func (s *Server) updateType(ctx context.Context, c api.Caller, in *typeChange) (api.Result[typeView], error) {
+	t, err := s.api.Catalog.Type(ctx, c.OrganizationID, in.ID)
+	if err != nil {
+		return api.Result[typeView]{}, err
+	}
+	if err := in.Body.apply(t, c.Lang); err != nil {
+		return api.Result[typeView]{}, err
+	}
+	// Counted before the change, so that nothing can fail after it.
+	counts, err := s.api.Bookings.PendingCounts(ctx, c.OrganizationID, []string{t.ID})
+	if err != nil {
+		return api.Result[typeView]{}, err
+	}
+	if err := s.api.Catalog.UpdateType(ctx, t); err != nil {
+		return api.Result[typeView]{}, err
+	}
+	s.api.Bookings.ForgetType(t.ID)
+	s.api.CatalogueChanged(ctx, c.OrganizationID)
+	view, err := viewType(t, c.Lang, counts[t.ID])
+	return api.Result[typeView]{Result: view}, err
+}
+
+func (s *Server) deleteType(ctx context.Context, c api.Caller, in *byType) (api.Message, error) {
+	if err := s.api.Catalog.DeleteType(ctx, c.OrganizationID, in.ID); err != nil {
+		return api.Message{}, err
+	}
+	s.api.CatalogueChanged(ctx, c.OrganizationID)
+	return api.Message{Message: "The booking type is deleted."}, nil
 }

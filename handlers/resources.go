@@ -59,9 +59,9 @@ func (b *resourceBody) apply(r *models.Resource, lang string) error {
 	return err
 }
 
-// change returns the change that the body describes. Naming a provider may create a
-// member and gives access, so an API key needs the scope admin for it.
-func (s *Server) change(c api.Caller, b *resourceBody) (catalog.ResourceChange, error) {
+// resourceChange returns the change that the body describes. Naming a provider may
+// create a member and gives access, so an API key needs the scope admin for it.
+func (s *Server) resourceChange(c api.Caller, b *resourceBody) (catalog.ResourceChange, error) {
 	names := b.ProviderEmail != nil || b.ProviderPhone != nil
 	if names {
 		if err := c.RequireScope(access.ScopeAdmin); err != nil {
@@ -132,7 +132,8 @@ func showResource(r *models.Resource, lang string) (api.Result[resourceView], er
 	return api.Result[resourceView]{Result: view}, err
 }
 
-func (s *Server) listResources(ctx context.Context, c api.Caller, f catalog.ResourceFilter, p api.Paging) (api.List[resourceView], error) {
+// pageOfResources answers all lists of resources.
+func (s *Server) pageOfResources(ctx context.Context, c api.Caller, f catalog.ResourceFilter, p api.Paging) (api.List[resourceView], error) {
 	page := p.Page()
 	rows, err := s.api.Catalog.Resources(ctx, c.OrganizationID, f, page)
 	if err != nil {
@@ -150,99 +151,121 @@ func (s *Server) resourceRoutes() {
 	}
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/resources", ID: "listResources", Tag: "Resources", Roles: api.Staff, Summary: "List resources",
-	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[resourceView], error) {
-		return s.listResources(ctx, c, catalog.ResourceFilter{}, *in)
-	})
+	}, s.listResources)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/resources", ID: "createResource", Tag: "Resources", Roles: api.Managers,
 		Summary: "Create a resource", About: "Bookings that wait and match it enter its queue.", Example: example,
-	}, func(ctx context.Context, c api.Caller, in *api.Body[resourceBody]) (api.Result[resourceView], error) {
-		change, err := s.change(c, &in.Body)
-		if err != nil {
-			return api.Result[resourceView]{}, err
-		}
-		r, err := s.api.Catalog.CreateResource(ctx, c.OrganizationID, change)
-		if err != nil {
-			return api.Result[resourceView]{}, err
-		}
-		s.api.CatalogueChanged(ctx, c.OrganizationID)
-		return showResource(r, c.Lang)
-	})
-
-	type mineQuery struct {
-		Limit int    `query:"limit" default:"100" minimum:"1" doc:"At most 100; more are not given."`
-		Token string `query:"nextPageToken"`
-	}
+	}, s.createResource)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/resources/mine", ID: "listMyResources", Tag: "Resources", Roles: api.Staff,
 		Summary: "List the resources I act for", About: "Empty for API keys, which have no resources of their own.",
-	}, func(ctx context.Context, c api.Caller, in *mineQuery) (api.List[resourceView], error) {
-		if c.Kind != access.KindMember {
-			return api.List[resourceView]{Result: []resourceView{}}, nil
-		}
-		return s.listResources(ctx, c, catalog.ResourceFilter{ProviderID: c.SubjectID}, api.Paging{Limit: in.Limit, Token: in.Token})
-	})
-	for _, view := range []struct {
-		path, id, summary string
-		besides           func(access.Views) []string
-	}{
-		{"confirmedViewable", "listConfirmedViewable", "List the resources whose confirmed bookings I may see", func(v access.Views) []string { return v.Confirmed }},
-		{"requestsViewable", "listRequestsViewable", "List the resources whose requests I may see", func(v access.Views) []string { return v.Requests }},
-	} {
-		api.Register(s.api, api.Operation{
-			Method: http.MethodGet, Path: "/management/resources/" + view.path, ID: view.id, Tag: "Resources", Roles: api.Staff, Summary: view.summary,
-			About: "Only active resources. A provider sees their own and those shared with them; other callers see all.",
-		}, func(ctx context.Context, c api.Caller, in *mineQuery) (api.List[resourceView], error) {
-			f := catalog.ResourceFilter{OnlyActive: true}
-			if c.Role == models.RoleProvider {
-				if f.IDs = slices.Concat(c.ResourceIDs, view.besides(c.Views)); len(f.IDs) == 0 {
-					return api.List[resourceView]{Result: []resourceView{}}, nil
-				}
-			}
-			return s.listResources(ctx, c, f, api.Paging{Limit: in.Limit, Token: in.Token})
-		})
-	}
-
-	type byResource struct {
-		ID string `path:"resourceId" maxLength:"64"`
-	}
+	}, s.listMyResources)
+	const viewable = "Only active resources. A provider sees their own and those shared with them; other callers see all."
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/resources/confirmedViewable", ID: "listConfirmedViewable", Tag: "Resources", Roles: api.Staff,
+		Summary: "List the resources whose confirmed bookings I may see", About: viewable,
+	}, s.listConfirmedViewable)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodGet, Path: "/management/resources/requestsViewable", ID: "listRequestsViewable", Tag: "Resources", Roles: api.Staff,
+		Summary: "List the resources whose requests I may see", About: viewable,
+	}, s.listRequestsViewable)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/resources/{resourceId}", ID: "getResource", Tag: "Resources", Roles: api.Staff, Summary: "Get a resource",
-	}, func(ctx context.Context, c api.Caller, in *byResource) (api.Result[resourceView], error) {
-		r, err := s.api.Catalog.Resource(ctx, c.OrganizationID, in.ID)
-		if err != nil {
-			return api.Result[resourceView]{}, err
-		}
-		return showResource(r, c.Lang)
-	})
-	type resourceChange struct {
-		ID   string `path:"resourceId" maxLength:"64"`
-		Body resourceBody
-	}
+	}, s.getResource)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPut, Path: "/management/resources/{resourceId}", ID: "updateResource", Tag: "Resources", Roles: api.Managers,
 		Summary: "Change a resource", About: "Omitted fields are unchanged. " + renaming + " Bookings that match it now enter its queue, those that no longer do leave it.",
 		Example: map[string]any{"on": true, "types": []string{exampleID}},
-	}, func(ctx context.Context, c api.Caller, in *resourceChange) (api.Result[resourceView], error) {
-		change, err := s.change(c, &in.Body)
-		if err != nil {
-			return api.Result[resourceView]{}, err
-		}
-		r, err := s.api.Catalog.UpdateResource(ctx, c.OrganizationID, in.ID, change)
-		if err != nil {
-			return api.Result[resourceView]{}, err
-		}
-		s.api.CatalogueChanged(ctx, c.OrganizationID)
-		return showResource(r, c.Lang)
-	})
+	}, s.updateResource)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodDelete, Path: "/management/resources/{resourceId}", ID: "deleteResource", Tag: "Resources", Roles: api.Managers,
 		Summary: "Delete a resource", About: "Who waited for it alone keeps a place among those of the same type.",
-	}, func(ctx context.Context, c api.Caller, in *byResource) (api.Message, error) {
-		if err := s.api.Catalog.DeleteResource(ctx, c.OrganizationID, in.ID); err != nil {
-			return api.Message{}, err
+	}, s.deleteResource)
+}
+
+func (s *Server) listResources(ctx context.Context, c api.Caller, in *api.Paging) (api.List[resourceView], error) {
+	return s.pageOfResources(ctx, c, catalog.ResourceFilter{}, *in)
+}
+
+func (s *Server) createResource(ctx context.Context, c api.Caller, in *api.Body[resourceBody]) (api.Result[resourceView], error) {
+	change, err := s.resourceChange(c, &in.Body)
+	if err != nil {
+		return api.Result[resourceView]{}, err
+	}
+	r, err := s.api.Catalog.CreateResource(ctx, c.OrganizationID, change)
+	if err != nil {
+		return api.Result[resourceView]{}, err
+	}
+	s.api.CatalogueChanged(ctx, c.OrganizationID)
+	return showResource(r, c.Lang)
+}
+
+type myResourcesQuery struct {
+	Limit int    `query:"limit" default:"100" minimum:"1" doc:"At most 100; more are not given."`
+	Token string `query:"nextPageToken"`
+}
+
+func (s *Server) listMyResources(ctx context.Context, c api.Caller, in *myResourcesQuery) (api.List[resourceView], error) {
+	if c.Kind != access.KindMember {
+		return api.List[resourceView]{Result: []resourceView{}}, nil
+	}
+	return s.pageOfResources(ctx, c, catalog.ResourceFilter{ProviderID: c.SubjectID}, api.Paging{Limit: in.Limit, Token: in.Token})
+}
+
+func (s *Server) listConfirmedViewable(ctx context.Context, c api.Caller, in *myResourcesQuery) (api.List[resourceView], error) {
+	return s.listViewable(ctx, c, in, c.Views.Confirmed)
+}
+
+func (s *Server) listRequestsViewable(ctx context.Context, c api.Caller, in *myResourcesQuery) (api.List[resourceView], error) {
+	return s.listViewable(ctx, c, in, c.Views.Requests)
+}
+
+// listViewable lists the resources whose bookings the caller may see. For a provider,
+// these are their own resources and those shared with them.
+func (s *Server) listViewable(ctx context.Context, c api.Caller, in *myResourcesQuery, shared []string) (api.List[resourceView], error) {
+	f := catalog.ResourceFilter{OnlyActive: true}
+	if c.Role == models.RoleProvider {
+		if f.IDs = slices.Concat(c.ResourceIDs, shared); len(f.IDs) == 0 {
+			return api.List[resourceView]{Result: []resourceView{}}, nil
 		}
-		s.api.CatalogueChanged(ctx, c.OrganizationID)
-		return api.Message{Message: "The resource is deleted."}, nil
-	})
+	}
+	return s.pageOfResources(ctx, c, f, api.Paging{Limit: in.Limit, Token: in.Token})
+}
+
+type byResource struct {
+	ID string `path:"resourceId" maxLength:"64"`
+}
+
+func (s *Server) getResource(ctx context.Context, c api.Caller, in *byResource) (api.Result[resourceView], error) {
+	r, err := s.api.Catalog.Resource(ctx, c.OrganizationID, in.ID)
+	if err != nil {
+		return api.Result[resourceView]{}, err
+	}
+	return showResource(r, c.Lang)
+}
+
+type resourceChange struct {
+	ID   string `path:"resourceId" maxLength:"64"`
+	Body resourceBody
+}
+
+func (s *Server) updateResource(ctx context.Context, c api.Caller, in *resourceChange) (api.Result[resourceView], error) {
+	change, err := s.resourceChange(c, &in.Body)
+	if err != nil {
+		return api.Result[resourceView]{}, err
+	}
+	r, err := s.api.Catalog.UpdateResource(ctx, c.OrganizationID, in.ID, change)
+	if err != nil {
+		return api.Result[resourceView]{}, err
+	}
+	s.api.CatalogueChanged(ctx, c.OrganizationID)
+	return showResource(r, c.Lang)
+}
+
+func (s *Server) deleteResource(ctx context.Context, c api.Caller, in *byResource) (api.Message, error) {
+	if err := s.api.Catalog.DeleteResource(ctx, c.OrganizationID, in.ID); err != nil {
+		return api.Message{}, err
+	}
+	s.api.CatalogueChanged(ctx, c.OrganizationID)
+	return api.Message{Message: "The resource is deleted."}, nil
 }
