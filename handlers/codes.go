@@ -95,9 +95,9 @@ func (s *Server) guessBudgets(address string, whose ...string) []api.NamedLimit 
 	return budgets
 }
 
-// verifyCode signs a person in with a one-time code. What a wrong code means to
+// signIn signs a person in with a one-time code. What a wrong code means to
 // the person: see access.VerifyCode.
-func (s *Server) verifyCode(ctx context.Context, c api.Caller, to access.Contact, code string) (session access.Session, err error) {
+func (s *Server) signIn(ctx context.Context, c api.Caller, to access.Contact, code string) (session access.Session, err error) {
 	contact, err := s.api.Access.ContactHash(c.OrganizationID, to)
 	if err != nil {
 		return access.Session{}, err

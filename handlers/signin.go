@@ -126,82 +126,94 @@ func (s *Server) signInRoutes() {
 		Method: http.MethodPost, Path: "/auth/setup", ID: "setUp", Tag: "Sign-in", Tenant: api.NoTenant,
 		Summary: "Create the first account key", About: "Once, with the token of the link that the first start prints. The link ends with the first account key, and after a day. The key is shown once.",
 		Example: map[string]any{"token": "what follows # in the link"},
-	}, func(ctx context.Context, _ api.Caller, in *api.Body[setupBody]) (api.Result[keyView], error) {
-		return showKey(s.api.Access.Setup(ctx, in.Body.Token))
-	})
+	}, s.setUp)
 	example := map[string]any{"method": "sms", "phoneNumber": "+966500000001", "isOrgMember": false}
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/auth/otp/request", ID: "requestCode", Tag: "Sign-in", Tenant: api.TenantFromHeader,
 		Summary: "Ask for a one-time code",
 		About:   "It goes out by SMS, WhatsApp or e-mail, in the language asked for, and is valid for ten minutes; a contact gets five in ten minutes, and the network that asks and the organization have bounds as well (429 with Retry-After). The answer is the same whether the person is known or not.",
 		Example: example,
-	}, func(ctx context.Context, c api.Caller, in *api.Body[OTPBody]) (api.Result[codeSent], error) {
-		if err := s.api.Access.CheckProof(ctx, s.proof(in.Body, c), true); err != nil {
-			return api.Result[codeSent]{}, err
-		}
-		to := in.Body.contact(c)
-		to.Lang = c.Lang
-		if err := s.spendCode(ctx, c, to.Method); err != nil {
-			return api.Result[codeSent]{}, err
-		}
-		expires, err := s.api.Access.RequestCode(ctx, c.OrganizationID, to)
-		return api.Result[codeSent]{Result: codeSent{models.At(expires)}}, err
-	})
+	}, s.requestCode)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/auth/otp/verify", ID: "verifyCode", Tag: "Sign-in", Tenant: api.TenantFromHeader,
 		Summary: "Sign in with a one-time code", About: "A new customer is created. After five wrong codes from a network the code is no longer accepted from it; ask for a new one.",
 		Example: map[string]any{"method": "sms", "phoneNumber": "+966500000001", "isOrgMember": false, "code": "123456"},
-	}, func(ctx context.Context, c api.Caller, in *ofPage[otpVerifyBody]) (sessionView, error) {
-		if c.Page != nil && (c.Page.Kind == access.KindMember) != in.Body.IsMember {
-			return sessionView{}, models.Invalid(api.SessionHeader, "It does not go with isOrgMember.")
-		}
-		if err := s.api.Access.CheckProof(ctx, s.proof(in.Body.OTPBody, c), false); err != nil {
-			return sessionView{}, err
-		}
-		return viewSession(c)(s.verifyCode(ctx, c, in.Body.contact(c), in.Body.Code))
-	})
-
+	}, s.verifyCode)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/auth/token", ID: "refreshToken", Tag: "Sign-in", Tenant: api.NoTenant,
 		Summary: "Get a new access token, and the next refresh token",
 		About:   "Each refresh token is good once. For ten seconds it gives the same successor again, in case the answer was lost; when it comes later than that, it is in two hands, and the session ends. A session lasts 30 days from its last refresh, and at most 180.",
 		Example: map[string]any{"refreshToken": "…"},
-	}, func(ctx context.Context, c api.Caller, in *ofPage[refreshBody]) (sessionView, error) {
-		token, err := in.Body.token(c)
-		if err != nil {
-			return sessionView{}, err
-		}
-		return viewSession(c)(s.api.Access.Refresh(ctx, c.OrganizationID, token))
-	})
-	type refreshQuery struct {
-		RefreshToken string `query:"refreshToken" required:"true" maxLength:"500"`
-	}
+	}, s.refreshToken)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/auth/token", ID: "refreshTokenByQuery", Tag: "Sign-in", Tenant: api.NoTenant,
 		Summary: "Get a new access token, as older clients do", About: "Prefer POST: an address may end up in a log.",
-	}, func(ctx context.Context, c api.Caller, in *refreshQuery) (sessionView, error) {
-		c.Page = nil
-		return viewSession(c)(s.api.Access.Refresh(ctx, c.OrganizationID, in.RefreshToken))
-	})
+	}, s.refreshTokenByQuery)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/auth/logout", ID: "logout", Tag: "Sign-in", Tenant: api.NoTenant,
 		Summary: "End a session",
 		About:   "The refresh token and the access token are refused from then on, and live connections are closed. Without a refresh token, that of the access token in Authorization ends.",
 		Example: map[string]any{"refreshToken": "…"},
-	}, func(ctx context.Context, c api.Caller, in *ofPage[refreshBody]) (api.Message, error) {
-		token, err := in.Body.token(c)
-		switch {
-		case token != "" || c.Page != nil:
-			err = s.api.Access.Logout(ctx, token)
-		case c.HeaderCredential != "":
-			err = s.api.Access.LogoutBearer(ctx, c.HeaderCredential)
-		}
-		if err != nil {
-			return api.Message{}, err
-		}
-		if c.Page != nil {
-			c.Page.Forget()
-		}
-		return api.Message{Message: "You are signed out."}, nil
-	})
+	}, s.logout)
+}
+
+func (s *Server) setUp(ctx context.Context, _ api.Caller, in *api.Body[setupBody]) (api.Result[keyView], error) {
+	return showKey(s.api.Access.Setup(ctx, in.Body.Token))
+}
+
+func (s *Server) requestCode(ctx context.Context, c api.Caller, in *api.Body[OTPBody]) (api.Result[codeSent], error) {
+	if err := s.api.Access.CheckProof(ctx, s.proof(in.Body, c), true); err != nil {
+		return api.Result[codeSent]{}, err
+	}
+	to := in.Body.contact(c)
+	to.Lang = c.Lang
+	if err := s.spendCode(ctx, c, to.Method); err != nil {
+		return api.Result[codeSent]{}, err
+	}
+	expires, err := s.api.Access.RequestCode(ctx, c.OrganizationID, to)
+	return api.Result[codeSent]{Result: codeSent{models.At(expires)}}, err
+}
+
+func (s *Server) verifyCode(ctx context.Context, c api.Caller, in *ofPage[otpVerifyBody]) (sessionView, error) {
+	if c.Page != nil && (c.Page.Kind == access.KindMember) != in.Body.IsMember {
+		return sessionView{}, models.Invalid(api.SessionHeader, "It does not go with isOrgMember.")
+	}
+	if err := s.api.Access.CheckProof(ctx, s.proof(in.Body.OTPBody, c), false); err != nil {
+		return sessionView{}, err
+	}
+	return viewSession(c)(s.signIn(ctx, c, in.Body.contact(c), in.Body.Code))
+}
+
+func (s *Server) refreshToken(ctx context.Context, c api.Caller, in *ofPage[refreshBody]) (sessionView, error) {
+	token, err := in.Body.token(c)
+	if err != nil {
+		return sessionView{}, err
+	}
+	return viewSession(c)(s.api.Access.Refresh(ctx, c.OrganizationID, token))
+}
+
+type refreshQuery struct {
+	RefreshToken string `query:"refreshToken" required:"true" maxLength:"500"`
+}
+
+func (s *Server) refreshTokenByQuery(ctx context.Context, c api.Caller, in *refreshQuery) (sessionView, error) {
+	c.Page = nil
+	return viewSession(c)(s.api.Access.Refresh(ctx, c.OrganizationID, in.RefreshToken))
+}
+
+func (s *Server) logout(ctx context.Context, c api.Caller, in *ofPage[refreshBody]) (api.Message, error) {
+	token, err := in.Body.token(c)
+	switch {
+	case token != "" || c.Page != nil:
+		err = s.api.Access.Logout(ctx, token)
+	case c.HeaderCredential != "":
+		err = s.api.Access.LogoutBearer(ctx, c.HeaderCredential)
+	}
+	if err != nil {
+		return api.Message{}, err
+	}
+	if c.Page != nil {
+		c.Page.Forget()
+	}
+	return api.Message{Message: "You are signed out."}, nil
 }
