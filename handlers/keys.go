@@ -70,49 +70,79 @@ type keyRef struct {
 }
 
 func (s *Server) keyRoutes() {
-	s.keyRoutesAt("/management/apiKeys", "Keys", api.Operation{Roles: api.Managers, Tag: "API keys"}, func(c api.Caller) *string { return &c.OrganizationID })
-	s.keyRoutesAt("/management/account/apiKeys", "AccountKeys", api.Operation{Roles: api.AccountKey, Tag: "Account API keys", Tenant: api.TenantOptional}, func(api.Caller) *string { return nil })
+	s.keyRoutesAt("/management/apiKeys", "Keys", api.Operation{Roles: api.Managers, Tag: "API keys"}, keysOf{
+		s.api.Access, func(c api.Caller) *string { return &c.OrganizationID },
+	})
+	s.keyRoutesAt("/management/account/apiKeys", "AccountKeys", api.Operation{Roles: api.AccountKey, Tag: "Account API keys", Tenant: api.TenantOptional}, keysOf{
+		s.api.Access, func(api.Caller) *string { return nil },
+	})
 }
 
-// keyRoutesAt makes the routes of an organization's keys, and of the account's.
-func (s *Server) keyRoutesAt(path, nouns string, common api.Operation, of func(c api.Caller) *string) {
+// keyRoutesAt registers the operations on the keys of an organization, or of the
+// account. Common holds what the operations have in common.
+func (s *Server) keyRoutesAt(path, nouns string, common api.Operation, keys keysOf) {
 	example := map[string]any{"name": "front desk"}
 	noun := strings.TrimSuffix(nouns, "s")
-	route := func(method, path, id, summary, about string, example any) api.Operation {
+	operation := func(method, path, id, summary, about string, example any) api.Operation {
 		op := common
 		op.Method, op.Path, op.ID, op.Scope, op.Summary, op.About, op.Example = method, path, id, access.ScopeAdmin, summary, about, example
 		return op
 	}
-	api.Register(s.api, route(http.MethodGet, path, "list"+nouns, "List API keys", "What they may do and were used for; the keys themselves are never shown again.", nil),
-		func(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[[]keyView], error) {
-			keys, err := s.api.Access.Keys(ctx, of(c))
-			if err != nil {
-				return api.Result[[]keyView]{}, err
-			}
-			makers := make([]store.Audit, len(keys))
-			for i := range keys {
-				makers[i] = store.Audit{ActorKind: keys[i].MakerKind, ActorID: keys[i].MakerID}
-			}
-			names, err := s.api.Access.ActorNames(ctx, makers)
-			views := make([]keyView, len(keys))
-			for i := range keys {
-				views[i] = viewKey(&keys[i])
-				views[i].CreatedBy.Name = names[keys[i].MakerID]
-			}
-			return api.Result[[]keyView]{Result: views}, err
-		})
-	api.Register(s.api, route(http.MethodPost, path, "create"+noun, "Make an API key", "The key is shown once. It does no more than the member who made it, and loses the scope admin when they are no owner or admin any more.", map[string]any{"name": "front desk", "scopes": []string{"write"}}),
-		func(ctx context.Context, c api.Caller, in *api.Body[keyBody]) (api.Result[keyView], error) {
-			return showKey(s.api.Access.CreateKey(ctx, of(c), access.KeyPlan{
-				Name: in.Body.Name, Scopes: in.Body.Scopes, ExpiresAt: in.Body.ExpiresAt, By: c.Principal,
-			}))
-		})
-	api.Register(s.api, route(http.MethodPost, path+"/rotate", "rotate"+noun, "Rotate an API key", "The new key is shown once; the old one works for another 24 hours, unless it expires before. An admin rotates the keys of admins. The new key is the rotating member's, so that a key whose maker is gone can be taken over.", example),
-		func(ctx context.Context, c api.Caller, in *api.Body[rotateBody]) (api.Result[keyView], error) {
-			return showKey(s.api.Access.RotateKey(ctx, c.Principal, of(c), in.Body.Name, in.Body.ExpiresAt))
-		})
-	api.Register(s.api, route(http.MethodDelete, path, "delete"+noun, "Delete an API key", "By its name, and those it replaced; they are refused from then on.", example),
-		func(ctx context.Context, c api.Caller, in *api.Body[keyRef]) (api.Result[emptyView], error) {
-			return api.Result[emptyView]{}, s.api.Access.DeleteKey(ctx, of(c), in.Body.Name)
-		})
+	api.Register(s.api, operation(
+		http.MethodGet, path, "list"+nouns, "List API keys",
+		"What they may do and were used for; the keys themselves are never shown again.", nil,
+	), keys.list)
+	api.Register(s.api, operation(
+		http.MethodPost, path, "create"+noun, "Make an API key",
+		"The key is shown once. It does no more than the member who made it, and loses the scope admin when they are no owner or admin any more.",
+		map[string]any{"name": "front desk", "scopes": []string{"write"}},
+	), keys.create)
+	api.Register(s.api, operation(
+		http.MethodPost, path+"/rotate", "rotate"+noun, "Rotate an API key",
+		"The new key is shown once; the old one works for another 24 hours, unless it expires before. An admin rotates the keys of admins. "+
+			"The new key is the rotating member's, so that a key whose maker is gone can be taken over.", example,
+	), keys.rotate)
+	api.Register(s.api, operation(
+		http.MethodDelete, path, "delete"+noun, "Delete an API key",
+		"By its name, and those it replaced; they are refused from then on.", example,
+	), keys.delete)
+}
+
+// keysOf answers the operations on the keys of one owner.
+type keysOf struct {
+	access *access.Access
+	// owner returns the organization of the keys. It returns nil for the account.
+	owner func(c api.Caller) *string
+}
+
+func (k keysOf) list(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[[]keyView], error) {
+	keys, err := k.access.Keys(ctx, k.owner(c))
+	if err != nil {
+		return api.Result[[]keyView]{}, err
+	}
+	makers := make([]store.Audit, len(keys))
+	for i := range keys {
+		makers[i] = store.Audit{ActorKind: keys[i].MakerKind, ActorID: keys[i].MakerID}
+	}
+	names, err := k.access.ActorNames(ctx, makers)
+	views := make([]keyView, len(keys))
+	for i := range keys {
+		views[i] = viewKey(&keys[i])
+		views[i].CreatedBy.Name = names[keys[i].MakerID]
+	}
+	return api.Result[[]keyView]{Result: views}, err
+}
+
+func (k keysOf) create(ctx context.Context, c api.Caller, in *api.Body[keyBody]) (api.Result[keyView], error) {
+	return showKey(k.access.CreateKey(ctx, k.owner(c), access.KeyPlan{
+		Name: in.Body.Name, Scopes: in.Body.Scopes, ExpiresAt: in.Body.ExpiresAt, By: c.Principal,
+	}))
+}
+
+func (k keysOf) rotate(ctx context.Context, c api.Caller, in *api.Body[rotateBody]) (api.Result[keyView], error) {
+	return showKey(k.access.RotateKey(ctx, c.Principal, k.owner(c), in.Body.Name, in.Body.ExpiresAt))
+}
+
+func (k keysOf) delete(ctx context.Context, c api.Caller, in *api.Body[keyRef]) (api.Result[emptyView], error) {
+	return api.Result[emptyView]{}, k.access.DeleteKey(ctx, k.owner(c), in.Body.Name)
 }
