@@ -74,19 +74,23 @@ func (s *Server) auditRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/audit", ID: "listAudit", Tag: "Audit", Roles: api.AnyKey | api.Owner, Scope: access.ScopeAdmin,
 		Summary: "List audit entries", About: "Newest first. Entries can't be changed or deleted; erasing a patient only empties the address and the reason of their entries.",
-	}, func(ctx context.Context, c api.Caller, in *auditQuery) (api.List[AuditLine], error) {
-		o, err := s.api.Directory.Get(ctx, c.OrganizationID)
-		if err != nil {
-			return api.List[AuditLine]{}, err
-		}
-		return s.audit(ctx, c.OrganizationID, *in, o.Zone)
-	})
+	}, s.listAudit)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/account/audit", ID: "listAccountAudit", Tag: "Audit", Roles: api.AccountKey, Scope: access.ScopeAdmin, Tenant: api.NoTenant,
 		Summary: "List audit entries of the account", About: "Changes that belong to no organization, such as account keys. Days are in UTC.",
-	}, func(ctx context.Context, _ api.Caller, in *auditQuery) (api.List[AuditLine], error) {
-		return s.audit(ctx, "", *in, time.UTC)
-	})
+	}, s.listAccountAudit)
+}
+
+func (s *Server) listAudit(ctx context.Context, c api.Caller, in *auditQuery) (api.List[AuditLine], error) {
+	o, err := s.api.Directory.Get(ctx, c.OrganizationID)
+	if err != nil {
+		return api.List[AuditLine]{}, err
+	}
+	return s.audit(ctx, c.OrganizationID, *in, o.Zone)
+}
+
+func (s *Server) listAccountAudit(ctx context.Context, _ api.Caller, in *auditQuery) (api.List[AuditLine], error) {
+	return s.audit(ctx, "", *in, time.UTC)
 }
 
 func (s *Server) audit(ctx context.Context, organizationID string, q auditQuery, zone *time.Location) (api.List[AuditLine], error) {

@@ -48,22 +48,26 @@ func (s *Server) deviceRoutes() {
 		Summary: "Register a device for notifications",
 		About:   "Of one's own bookings, or to a provider of those that wait. A token belongs to the last account that registered it. A person has 20 devices at most; one more removes the oldest. Signing out removes the devices of the session.",
 		Example: map[string]any{"token": "cZ1xT…", "platform": "android", "lang": "ar"}, //nolint:gosec // an example
-	}, func(ctx context.Context, c api.Caller, in *api.Body[deviceBody]) (api.Result[deviceView], error) {
-		d := deviceOf(c)
-		d.Platform, d.Lang = in.Body.Platform, c.Lang
-		if in.Body.Lang != "" {
-			d.Lang = api.Language(in.Body.Lang)
-		}
-		if err := s.opts.Notify.Pushes.RegisterDevice(ctx, d, in.Body.Token); err != nil {
-			return api.Result[deviceView]{}, err
-		}
-		return api.Result[deviceView]{Result: deviceView{d.ID, d.Platform, d.Lang, models.At(d.CreatedAt)}}, nil
-	})
+	}, s.registerDevice)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodDelete, Path: "/devices", ID: "removeDevice", Tag: "Devices", Roles: api.Customers | api.Members,
 		Summary: "Unregister a device", About: "Before signing out; a token that is not registered is no error.",
 		Example: map[string]any{"token": "cZ1xT…"}, //nolint:gosec // an example
-	}, func(ctx context.Context, c api.Caller, in *api.Body[deviceRef]) (api.Message, error) {
-		return api.Message{Message: "The device gets no more notifications."}, s.opts.Notify.Pushes.RemoveDevice(ctx, deviceOf(c), in.Body.Token)
-	})
+	}, s.removeDevice)
+}
+
+func (s *Server) registerDevice(ctx context.Context, c api.Caller, in *api.Body[deviceBody]) (api.Result[deviceView], error) {
+	d := deviceOf(c)
+	d.Platform, d.Lang = in.Body.Platform, c.Lang
+	if in.Body.Lang != "" {
+		d.Lang = api.Language(in.Body.Lang)
+	}
+	if err := s.opts.Notify.Pushes.RegisterDevice(ctx, d, in.Body.Token); err != nil {
+		return api.Result[deviceView]{}, err
+	}
+	return api.Result[deviceView]{Result: deviceView{d.ID, d.Platform, d.Lang, models.At(d.CreatedAt)}}, nil
+}
+
+func (s *Server) removeDevice(ctx context.Context, c api.Caller, in *api.Body[deviceRef]) (api.Message, error) {
+	return api.Message{Message: "The device gets no more notifications."}, s.opts.Notify.Pushes.RemoveDevice(ctx, deviceOf(c), in.Body.Token)
 }

@@ -67,39 +67,48 @@ func (s *Server) memberRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/members", ID: "listMembers", Tag: "Members", Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "List members", About: "The people who work for the organization and can sign in.",
-	}, func(ctx context.Context, c api.Caller, in *api.Paging) (api.List[memberView], error) {
-		page := in.Page()
-		rows, err := s.api.Access.Members(ctx, c.OrganizationID, page)
-		return api.ListOf(rows, page.Limit, func(m *models.Member) string { return m.ID }, viewMember), err
-	})
+	}, s.listMembers)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/members", ID: "createMember", Tag: "Members", Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Create a member", About: "They sign in with a one-time code sent to their phone number or e-mail address. Only an owner or a key makes owners.",
 		Example: example,
-	}, func(ctx context.Context, c api.Caller, in *api.Body[memberBody]) (api.Result[memberView], error) {
-		m, err := s.api.Access.CreateMember(ctx, c.Principal, c.OrganizationID, in.Body.change(c))
-		return s.showMember(c, m, err)
-	})
-	type memberChange struct {
-		ID   string `path:"id" maxLength:"64"`
-		Body memberBody
-	}
+	}, s.createMember)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPut, Path: "/management/members/{id}", ID: "updateMember", Tag: "Members", Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Change a member", About: "Omitted fields are unchanged. A member whose role or address changes has to sign in again; API keys made by one who is no owner or admin any more lose the scope admin. Only an owner or a key changes owners, and one owner stays.",
 		Example: example,
-	}, func(ctx context.Context, c api.Caller, in *memberChange) (api.Result[memberView], error) {
-		m, err := s.api.Access.UpdateMember(ctx, c.Principal, c.OrganizationID, in.ID, in.Body.change(c))
-		return s.showMember(c, m, err)
-	})
+	}, s.updateMember)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodDelete, Path: "/management/members", ID: "deleteMember", Tag: "Members", Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Delete a member", About: "Their sessions and devices end at once, and the API keys they made lose the scope admin. Displays and webhooks they made stay: they are the organization's. You can't delete yourself, nor the last owner.", Example: map[string]any{"id": exampleID},
-	}, func(ctx context.Context, c api.Caller, in *api.Body[memberRef]) (api.Message, error) {
-		err := s.api.Access.DeleteMember(ctx, c.Principal, c.OrganizationID, in.Body.ID)
-		if err == nil {
-			s.api.Directory.Forget(c.OrganizationID)
-		}
-		return api.Message{Message: "The member is deleted."}, err
-	})
+	}, s.deleteMember)
+}
+
+func (s *Server) listMembers(ctx context.Context, c api.Caller, in *api.Paging) (api.List[memberView], error) {
+	page := in.Page()
+	rows, err := s.api.Access.Members(ctx, c.OrganizationID, page)
+	return api.ListOf(rows, page.Limit, func(m *models.Member) string { return m.ID }, viewMember), err
+}
+
+func (s *Server) createMember(ctx context.Context, c api.Caller, in *api.Body[memberBody]) (api.Result[memberView], error) {
+	m, err := s.api.Access.CreateMember(ctx, c.Principal, c.OrganizationID, in.Body.change(c))
+	return s.showMember(c, m, err)
+}
+
+type memberChange struct {
+	ID   string `path:"id" maxLength:"64"`
+	Body memberBody
+}
+
+func (s *Server) updateMember(ctx context.Context, c api.Caller, in *memberChange) (api.Result[memberView], error) {
+	m, err := s.api.Access.UpdateMember(ctx, c.Principal, c.OrganizationID, in.ID, in.Body.change(c))
+	return s.showMember(c, m, err)
+}
+
+func (s *Server) deleteMember(ctx context.Context, c api.Caller, in *api.Body[memberRef]) (api.Message, error) {
+	err := s.api.Access.DeleteMember(ctx, c.Principal, c.OrganizationID, in.Body.ID)
+	if err == nil {
+		s.api.Directory.Forget(c.OrganizationID)
+	}
+	return api.Message{Message: "The member is deleted."}, err
 }

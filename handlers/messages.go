@@ -119,10 +119,7 @@ func (s *Server) messageRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/messages", ID: "getMessages", Tag: "Messages", Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Get the wording of messages", About: "And which reminders of appointments go out, and how.",
-	}, func(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[messageSettingsView], error) {
-		m, err := s.opts.Notify.Messages.Settings(ctx, c.OrganizationID)
-		return api.Result[messageSettingsView]{Result: viewMessageSettings(m)}, err
-	})
+	}, s.getMessages)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPut, Path: "/management/messages", ID: "setMessages", Tag: "Messages", Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Change the wording of messages", About: "And which reminders of appointments go out, and how. Omitted fields are unchanged. " +
@@ -131,42 +128,52 @@ func (s *Server) messageRoutes() {
 			"templates": map[string]any{"otp": map[string]any{"en": map[string]any{"subject": "Your code", "text": "{{organization}}: your code is {{code}}."}}},
 			"reminders": map[string]any{"oneHourBeforeAppointment": []string{"whatsapp", "sms"}},
 		},
-	}, func(ctx context.Context, c api.Caller, in *api.Body[messageSettingsBody]) (api.Result[messageSettingsView], error) {
-		m, err := s.opts.Notify.Messages.SetSettings(ctx, c.OrganizationID, in.Body.change())
-		return api.Result[messageSettingsView]{Result: viewMessageSettings(m)}, err
-	})
-	type logQuery struct {
-		Limit     int    `query:"limit" default:"10" minimum:"1" doc:"Items on a page; at most 100, more are not given."`
-		Token     string `query:"nextPageToken" doc:"From the page before."`
-		BookingID string `query:"bookingId"`
-		MessageID string `query:"messageId"`
-		Template  string `query:"template"`
-		Method    string `query:"method" enum:"email,sms,whatsapp"`
-		Status    string `query:"status" enum:"sent,retried,failed,dropped"`
-		Delivery  string `query:"delivery" enum:"delivered,undelivered,failed"`
-		From      string `query:"from" doc:"A day (2026-03-01) of the organization, or a moment (RFC 3339)."`
-		To        string `query:"to" doc:"A day, to its end, or a moment."`
-	}
+	}, s.setMessages)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/messages/log", ID: "listMessageAttempts", Tag: "Messages", Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "List sent messages", About: "Every attempt of the last 30 days, the newest first; no text and no address.",
-	}, func(ctx context.Context, c api.Caller, in *logQuery) (api.List[messageAttemptView], error) {
-		page := api.PageOf(in.Limit, in.Token)
-		o, err := s.api.Directory.Get(ctx, c.OrganizationID)
-		if err != nil {
-			return api.List[messageAttemptView]{}, err
-		}
-		f := message.Filter{
-			BookingID: in.BookingID, MessageID: in.MessageID, Template: in.Template, Method: in.Method, Status: message.Status(in.Status),
-			Delivery: message.Receipt(in.Delivery),
-		}
-		if f.From, err = beginning(in.From, o.Zone); err != nil {
-			return api.List[messageAttemptView]{}, err
-		}
-		if f.To, err = ending(in.To, o.Zone); err != nil {
-			return api.List[messageAttemptView]{}, err
-		}
-		rows, err := s.opts.Notify.Messages.List(ctx, c.OrganizationID, f, page)
-		return api.ListOf(rows, page.Limit, func(a *message.Attempt) string { return a.ID }, viewMessageAttempt), err
-	})
+	}, s.listMessageAttempts)
+}
+
+func (s *Server) getMessages(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[messageSettingsView], error) {
+	m, err := s.opts.Notify.Messages.Settings(ctx, c.OrganizationID)
+	return api.Result[messageSettingsView]{Result: viewMessageSettings(m)}, err
+}
+
+func (s *Server) setMessages(ctx context.Context, c api.Caller, in *api.Body[messageSettingsBody]) (api.Result[messageSettingsView], error) {
+	m, err := s.opts.Notify.Messages.SetSettings(ctx, c.OrganizationID, in.Body.change())
+	return api.Result[messageSettingsView]{Result: viewMessageSettings(m)}, err
+}
+
+type messageLogQuery struct {
+	Limit     int    `query:"limit" default:"10" minimum:"1" doc:"Items on a page; at most 100, more are not given."`
+	Token     string `query:"nextPageToken" doc:"From the page before."`
+	BookingID string `query:"bookingId"`
+	MessageID string `query:"messageId"`
+	Template  string `query:"template"`
+	Method    string `query:"method" enum:"email,sms,whatsapp"`
+	Status    string `query:"status" enum:"sent,retried,failed,dropped"`
+	Delivery  string `query:"delivery" enum:"delivered,undelivered,failed"`
+	From      string `query:"from" doc:"A day (2026-03-01) of the organization, or a moment (RFC 3339)."`
+	To        string `query:"to" doc:"A day, to its end, or a moment."`
+}
+
+func (s *Server) listMessageAttempts(ctx context.Context, c api.Caller, in *messageLogQuery) (api.List[messageAttemptView], error) {
+	page := api.PageOf(in.Limit, in.Token)
+	o, err := s.api.Directory.Get(ctx, c.OrganizationID)
+	if err != nil {
+		return api.List[messageAttemptView]{}, err
+	}
+	f := message.Filter{
+		BookingID: in.BookingID, MessageID: in.MessageID, Template: in.Template, Method: in.Method, Status: message.Status(in.Status),
+		Delivery: message.Receipt(in.Delivery),
+	}
+	if f.From, err = beginning(in.From, o.Zone); err != nil {
+		return api.List[messageAttemptView]{}, err
+	}
+	if f.To, err = ending(in.To, o.Zone); err != nil {
+		return api.List[messageAttemptView]{}, err
+	}
+	rows, err := s.opts.Notify.Messages.List(ctx, c.OrganizationID, f, page)
+	return api.ListOf(rows, page.Limit, func(a *message.Attempt) string { return a.ID }, viewMessageAttempt), err
 }

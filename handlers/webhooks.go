@@ -151,14 +151,7 @@ func (s *Server) webhookRoutes() {
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/webhooks", ID: "listWebhooks", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "List webhooks", About: "All of them, at most 100.",
-	}, func(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[[]WebhookView], error) {
-		rows, err := s.opts.Notify.Webhooks.List(ctx, c.OrganizationID)
-		views := make([]WebhookView, len(rows))
-		for i := range rows {
-			views[i] = viewWebhook(&rows[i])
-		}
-		return api.Result[[]WebhookView]{Result: views}, err
-	})
+	}, s.listWebhooks)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/webhooks", ID: "addWebhook", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Add a webhook",
@@ -168,78 +161,102 @@ func (s *Server) webhookRoutes() {
 			"There are ten attempts: at once and 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h after the one before. " +
 			"A 410, and five days of nothing but failures, disable the webhook. Addresses inside a network are refused.",
 		Example: example,
-	}, func(ctx context.Context, c api.Caller, in *api.Body[webhookBody]) (webhookDone, error) {
-		return doneWith(s.opts.Notify.Webhooks.Put(ctx, c.OrganizationID, in.Body.key(), in.Body.Secret))
-	})
+	}, s.addWebhook)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodDelete, Path: "/management/webhooks", ID: "deleteWebhook", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Delete a webhook", About: "What was still to be delivered is dropped.", Example: example,
-	}, func(ctx context.Context, c api.Caller, in *api.Body[WebhookRef]) (webhookDone, error) {
-		return webhookDone{Result: "success"}, s.opts.Notify.Webhooks.Delete(ctx, c.OrganizationID, in.Body.key())
-	})
+	}, s.deleteWebhook)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/webhooks/rotate", ID: "rotateWebhook", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Rotate the secret of a webhook", About: "It is shown in this answer and never again. For 24 hours webhook-signature holds a signature of each; x-icos-signature is of the new one.",
 		Example: example,
-	}, func(ctx context.Context, c api.Caller, in *api.Body[WebhookRef]) (webhookDone, error) {
-		return doneWith(s.opts.Notify.Webhooks.Rotate(ctx, c.OrganizationID, in.Body.key()))
-	})
+	}, s.rotateWebhook)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/webhooks/sample", ID: "sampleWebhook", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Show what a trigger sends", Example: map[string]any{"trigger": "bookingAssigned"},
-	}, func(ctx context.Context, c api.Caller, in *api.Body[TriggerRef]) ([]webhook.Payload, error) {
-		o, err := s.api.Catalog.Organization(ctx, c.OrganizationID)
-		if err != nil {
-			return nil, err
-		}
-		return []webhook.Payload{webhook.SamplePayload(in.Body.Trigger, o)}, nil
-	})
+	}, s.sampleWebhook)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodGet, Path: "/management/webhooks/deliveries", ID: "listDeliveries", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "List deliveries", About: "Of the last 30 days, the newest first, with their attempts.",
-	}, func(ctx context.Context, c api.Caller, in *deliveryQuery) (api.List[deliveryView], error) {
-		page := api.PageOf(min(in.Limit, maxDeliveries), in.Token)
-		f, err := s.span(ctx, c, in.From, in.To)
-		if err != nil {
-			return api.List[deliveryView]{}, err
-		}
-		f.WebhookID, f.BookingID, f.Trigger = in.WebhookID, in.BookingID, in.Trigger
-		if in.Status != "" {
-			f.Statuses = []webhook.DeliveryStatus{in.Status}
-		}
-		rows, err := s.opts.Notify.Webhooks.Deliveries(ctx, c.OrganizationID, f, page)
-		return api.ListOf(rows, page.Limit, func(d *webhook.Delivery) string { return d.ID }, viewDelivery), err
-	})
-	type byDelivery struct {
-		ID string `path:"deliveryId" maxLength:"64"`
-	}
+	}, s.listDeliveries)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/webhooks/deliveries/{deliveryId}/replay", ID: "replayDelivery", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Send a delivery again", About: "At once, whatever became of it, with all its attempts and under the same webhook-id.",
-	}, func(ctx context.Context, c api.Caller, in *byDelivery) (api.Result[deliveryView], error) {
-		d, err := s.opts.Notify.Webhooks.Replay(ctx, c.OrganizationID, in.ID)
-		if err != nil {
-			return api.Result[deliveryView]{}, err
-		}
-		return api.Result[deliveryView]{Result: viewDelivery(d)}, nil
-	})
+	}, s.replayDelivery)
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPost, Path: "/management/webhooks/deliveries/replay", ID: "replayDeliveries", Tag: tag, Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Send the deliveries of a period again", About: "At most 1,000; those of webhooks that are disabled or deleted are left out.",
 		Example: map[string]any{"from": "2026-03-01T08:00:00Z", "to": "2026-03-01T09:00:00Z"},
-	}, func(ctx context.Context, c api.Caller, in *api.Body[replayBody]) (api.Result[replayed], error) {
-		f, err := s.span(ctx, c, in.Body.From, in.Body.To)
-		if err != nil {
-			return api.Result[replayed]{}, err
-		}
-		if f.To.Before(f.From) {
-			return api.Result[replayed]{}, models.Invalid("to", "The span ends before it begins.")
-		}
-		f.WebhookID, f.Statuses = in.Body.WebhookID, []webhook.DeliveryStatus{webhook.DeliveryFailed, webhook.DeliveryDropped}
-		if in.Body.Status != "" {
-			f.Statuses = []webhook.DeliveryStatus{in.Body.Status}
-		}
-		n, err := s.opts.Notify.Webhooks.ReplayRange(ctx, c.OrganizationID, f)
-		return api.Result[replayed]{Result: replayed{n}}, err
-	})
+	}, s.replayDeliveries)
+}
+
+func (s *Server) listWebhooks(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[[]WebhookView], error) {
+	rows, err := s.opts.Notify.Webhooks.List(ctx, c.OrganizationID)
+	views := make([]WebhookView, len(rows))
+	for i := range rows {
+		views[i] = viewWebhook(&rows[i])
+	}
+	return api.Result[[]WebhookView]{Result: views}, err
+}
+
+func (s *Server) addWebhook(ctx context.Context, c api.Caller, in *api.Body[webhookBody]) (webhookDone, error) {
+	return doneWith(s.opts.Notify.Webhooks.Put(ctx, c.OrganizationID, in.Body.key(), in.Body.Secret))
+}
+
+func (s *Server) deleteWebhook(ctx context.Context, c api.Caller, in *api.Body[WebhookRef]) (webhookDone, error) {
+	return webhookDone{Result: "success"}, s.opts.Notify.Webhooks.Delete(ctx, c.OrganizationID, in.Body.key())
+}
+
+func (s *Server) rotateWebhook(ctx context.Context, c api.Caller, in *api.Body[WebhookRef]) (webhookDone, error) {
+	return doneWith(s.opts.Notify.Webhooks.Rotate(ctx, c.OrganizationID, in.Body.key()))
+}
+
+func (s *Server) sampleWebhook(ctx context.Context, c api.Caller, in *api.Body[TriggerRef]) ([]webhook.Payload, error) {
+	o, err := s.api.Catalog.Organization(ctx, c.OrganizationID)
+	if err != nil {
+		return nil, err
+	}
+	return []webhook.Payload{webhook.SamplePayload(in.Body.Trigger, o)}, nil
+}
+
+func (s *Server) listDeliveries(ctx context.Context, c api.Caller, in *deliveryQuery) (api.List[deliveryView], error) {
+	page := api.PageOf(min(in.Limit, maxDeliveries), in.Token)
+	f, err := s.span(ctx, c, in.From, in.To)
+	if err != nil {
+		return api.List[deliveryView]{}, err
+	}
+	f.WebhookID, f.BookingID, f.Trigger = in.WebhookID, in.BookingID, in.Trigger
+	if in.Status != "" {
+		f.Statuses = []webhook.DeliveryStatus{in.Status}
+	}
+	rows, err := s.opts.Notify.Webhooks.Deliveries(ctx, c.OrganizationID, f, page)
+	return api.ListOf(rows, page.Limit, func(d *webhook.Delivery) string { return d.ID }, viewDelivery), err
+}
+
+type byDelivery struct {
+	ID string `path:"deliveryId" maxLength:"64"`
+}
+
+func (s *Server) replayDelivery(ctx context.Context, c api.Caller, in *byDelivery) (api.Result[deliveryView], error) {
+	d, err := s.opts.Notify.Webhooks.Replay(ctx, c.OrganizationID, in.ID)
+	if err != nil {
+		return api.Result[deliveryView]{}, err
+	}
+	return api.Result[deliveryView]{Result: viewDelivery(d)}, nil
+}
+
+func (s *Server) replayDeliveries(ctx context.Context, c api.Caller, in *api.Body[replayBody]) (api.Result[replayed], error) {
+	f, err := s.span(ctx, c, in.Body.From, in.Body.To)
+	if err != nil {
+		return api.Result[replayed]{}, err
+	}
+	if f.To.Before(f.From) {
+		return api.Result[replayed]{}, models.Invalid("to", "The span ends before it begins.")
+	}
+	f.WebhookID, f.Statuses = in.Body.WebhookID, []webhook.DeliveryStatus{webhook.DeliveryFailed, webhook.DeliveryDropped}
+	if in.Body.Status != "" {
+		f.Statuses = []webhook.DeliveryStatus{in.Body.Status}
+	}
+	n, err := s.opts.Notify.Webhooks.ReplayRange(ctx, c.OrganizationID, f)
+	return api.Result[replayed]{Result: replayed{n}}, err
 }
