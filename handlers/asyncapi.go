@@ -36,46 +36,12 @@ var channels = []channel{
 // liveDocument writes the AsyncAPI document of the live connection. Its schemas
 // come from the types that are sent.
 func liveDocument(info *huma.Info, publicURL string) ([]byte, error) {
-	registry := huma.NewMapRegistry(api.SchemaPrefix, huma.DefaultSchemaNamer)
-	registry.RegisterTypeAlias(reflect.TypeFor[models.Moment](), reflect.TypeFor[time.Time]())
-	messages, all, operations := map[string]any{}, map[string]any{}, map[string]any{}
-	// add describes a message of a channel and returns its name.
-	add := func(kind string, t models.EventType, about string, payload reflect.Type) string {
-		name := kind + "-" + string(t)
-		messages[name] = map[string]any{
-			"name": string(t), "title": string(t), "summary": about, "contentType": "application/json",
-			"payload": map[string]any{"allOf": []any{
-				registry.Schema(payload, true, ""),
-				map[string]any{"type": "object", "properties": map[string]any{"type": map[string]any{"const": string(t)}}},
-			}},
-		}
-		return name
-	}
+	d := newLiveParts()
 	for _, c := range channels {
-		own, refs := map[string]any{}, []any{}
-		use := func(name string) {
-			own[name] = reference("/components/messages/" + name)
-			refs = append(refs, reference("/channels/"+c.kind+"/messages/"+name))
-		}
-		if c.snapshot != nil {
-			use(add(c.kind, models.EventSnapshot, "The state; the data of the subscribe reply.", c.snapshot))
-		}
-		for _, m := range realtime.Messages {
-			if m.Channel == c.kind {
-				use(add(c.kind, m.Type, m.About, m.Payload))
-			}
-		}
-		all[c.kind] = map[string]any{
-			"address": c.kind + ":{" + c.parameter + "}", "description": c.about, "messages": own,
-			"parameters": map[string]any{c.parameter: map[string]any{"description": "Its id.", "examples": []string{exampleID}}},
-		}
-		operations["watch-"+c.kind] = map[string]any{
-			"action": "send", "summary": "What a subscriber of " + c.kind + ":<id> gets", "description": "First the snapshot, then what changes.",
-			"channel": reference("/channels/" + c.kind), "messages": refs,
-		}
+		d.addChannel(c)
 	}
-	for _, schema := range registry.Map() {
-		schema.AdditionalProperties = true // there may be more of them later
+	for _, schema := range d.schemas.Map() {
+		schema.AdditionalProperties = true // later versions may add members
 	}
 	document := map[string]any{
 		"asyncapi": "3.0.0", "defaultContentType": "application/json",
@@ -83,9 +49,9 @@ func liveDocument(info *huma.Info, publicURL string) ([]byte, error) {
 			"title": info.Title + ": live channels", "version": info.Version, "description": aboutLive, "license": info.License, "contact": info.Contact,
 			"tags": []any{map[string]any{"name": "live", "description": "What is told as it happens."}},
 		},
-		"channels": all, "operations": operations,
+		"channels": d.channels, "operations": d.operations,
 		"components": map[string]any{
-			"messages": messages, "schemas": registry,
+			"messages": d.messages, "schemas": d.schemas,
 			"securitySchemes": map[string]any{"token": map[string]any{
 				"type": "httpApiKey", "in": "header", "name": "Authorization",
 				"description": "In the connect command, or as Authorization: Bearer. Never in an address.",
@@ -94,14 +60,7 @@ func liveDocument(info *huma.Info, publicURL string) ([]byte, error) {
 		"x-close-codes": realtime.CloseCodes, "x-errors": realtime.Errors,
 	}
 	if u, err := url.Parse(publicURL); err == nil && u.Host != "" {
-		protocol := "wss"
-		if u.Scheme == "http" {
-			protocol = "ws"
-		}
-		document["servers"] = map[string]any{"service": map[string]any{
-			"host": u.Host, "pathname": u.Path + api.LivePath, "protocol": protocol, "description": "The Centrifuge client protocol.",
-			"security": []any{reference("/components/securitySchemes/token")},
-		}}
+		document["servers"] = map[string]any{"service": liveServer(u)}
 	}
 	written, err := json.Marshal(document)
 	if err != nil {
@@ -114,6 +73,69 @@ func liveDocument(info *huma.Info, publicURL string) ([]byte, error) {
 	}
 	api.WrapReferences(plain)
 	return json.Marshal(plain)
+}
+
+// liveParts are the parts of the AsyncAPI document that the channels add to. All of
+// them are by name.
+type liveParts struct {
+	channels, messages, operations map[string]any
+	schemas                        huma.Registry
+}
+
+func newLiveParts() *liveParts {
+	schemas := huma.NewMapRegistry(api.SchemaPrefix, huma.DefaultSchemaNamer)
+	schemas.RegisterTypeAlias(reflect.TypeFor[models.Moment](), reflect.TypeFor[time.Time]())
+	return &liveParts{map[string]any{}, map[string]any{}, map[string]any{}, schemas}
+}
+
+// addChannel describes a channel, its messages and the operation of its subscribers.
+func (d *liveParts) addChannel(c channel) {
+	messages, refs := map[string]any{}, []any{}
+	add := func(t models.EventType, about string, payload reflect.Type) {
+		name := c.kind + "-" + string(t)
+		d.messages[name] = d.message(t, about, payload)
+		messages[name] = reference("/components/messages/" + name)
+		refs = append(refs, reference("/channels/"+c.kind+"/messages/"+name))
+	}
+	if c.snapshot != nil {
+		add(models.EventSnapshot, "The state; the data of the subscribe reply.", c.snapshot)
+	}
+	for _, m := range realtime.Messages {
+		if m.Channel == c.kind {
+			add(m.Type, m.About, m.Payload)
+		}
+	}
+	d.channels[c.kind] = map[string]any{
+		"address": c.kind + ":{" + c.parameter + "}", "description": c.about, "messages": messages,
+		"parameters": map[string]any{c.parameter: map[string]any{"description": "Its id.", "examples": []string{exampleID}}},
+	}
+	d.operations["watch-"+c.kind] = map[string]any{
+		"action": "send", "summary": "What a subscriber of " + c.kind + ":<id> gets", "description": "First the snapshot, then what changes.",
+		"channel": reference("/channels/" + c.kind), "messages": refs,
+	}
+}
+
+// message describes a message.
+func (d *liveParts) message(t models.EventType, about string, payload reflect.Type) map[string]any {
+	return map[string]any{
+		"name": string(t), "title": string(t), "summary": about, "contentType": "application/json",
+		"payload": map[string]any{"allOf": []any{
+			d.schemas.Schema(payload, true, ""),
+			map[string]any{"type": "object", "properties": map[string]any{"type": map[string]any{"const": string(t)}}},
+		}},
+	}
+}
+
+// liveServer describes the server at a public address.
+func liveServer(u *url.URL) map[string]any {
+	protocol := "wss"
+	if u.Scheme == "http" {
+		protocol = "ws"
+	}
+	return map[string]any{
+		"host": u.Host, "pathname": u.Path + api.LivePath, "protocol": protocol, "description": "The Centrifuge client protocol.",
+		"security": []any{reference("/components/securitySchemes/token")},
+	}
 }
 
 func reference(to string) map[string]any { return map[string]any{"$ref": "#" + to} }

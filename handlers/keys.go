@@ -79,7 +79,7 @@ func (s *Server) keyRoutes() {
 }
 
 // keyRoutesAt registers the operations on the keys of an organization, or of the
-// account. Common holds what the operations have in common.
+// account. They share the fields of common.
 func (s *Server) keyRoutesAt(path, nouns string, common api.Operation, keys keysOf) {
 	example := map[string]any{"name": "front desk"}
 	noun := strings.TrimSuffix(nouns, "s")

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"reflect"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -55,39 +56,37 @@ var triggerTexts = map[webhook.Trigger][2]string{
 // addWebhooks describes the deliveries in the OpenAPI document.
 func addWebhooks(document *huma.OpenAPI) {
 	payload := document.Components.Schemas.Schema(reflect.TypeFor[webhook.Payload](), true, "")
-	var headers []*huma.Param
-	for _, h := range webhookHeaders {
+	headers := make([]*huma.Param, len(webhookHeaders))
+	for i, h := range webhookHeaders {
 		shared := *h
 		shared.In, shared.Required, shared.Schema = "header", true, &huma.Schema{Type: huma.TypeString}
 		document.Components.Parameters[h.Name] = &shared
-		headers = append(headers, &huma.Param{Ref: api.ParameterPrefix + h.Name})
+		headers[i] = &huma.Param{Ref: api.ParameterPrefix + h.Name}
 	}
-	clinic := &models.Organization{ID: exampleOther, Name: "Al Noor", Timezone: "Asia/Riyadh"}
 	document.Webhooks = map[string]*huma.PathItem{}
 	for _, trigger := range webhook.Triggers {
-		texts := triggerTexts[trigger]
-		document.Webhooks[string(trigger)] = &huma.PathItem{Post: &huma.Operation{
-			OperationID: string(trigger) + "Webhook", Tags: []string{"Webhooks"}, Summary: texts[0], Parameters: headers,
-			Description: join(texts[1], "Sent to the webhooks with the trigger "+string(trigger)+"."), Security: []map[string][]string{},
-			RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {
-				Schema: &huma.Schema{
-					AllOf:      []*huma.Schema{payload},
-					Properties: map[string]*huma.Schema{"trigger": {Type: huma.TypeString, Enum: []any{string(trigger)}}},
-				},
-				Example: webhook.SamplePayload(trigger, clinic),
-			}}},
-			Responses: map[string]*huma.Response{
-				"2XX":     {Description: "The delivery is taken."},
-				"410":     {Description: "The webhook is disabled."},
-				"default": {Description: "The delivery is sent again later: at most ten times in all."},
-			},
-		}}
+		document.Webhooks[string(trigger)] = &huma.PathItem{Post: deliveryOperation(trigger, payload, headers)}
 	}
 }
 
-func join(first, second string) string {
-	if first == "" {
-		return second
+// deliveryOperation describes the deliveries of a trigger.
+func deliveryOperation(trigger webhook.Trigger, payload *huma.Schema, headers []*huma.Param) *huma.Operation {
+	texts := triggerTexts[trigger]
+	clinic := &models.Organization{ID: exampleOther, Name: "Al Noor", Timezone: "Asia/Riyadh"}
+	return &huma.Operation{
+		OperationID: string(trigger) + "Webhook", Tags: []string{"Webhooks"}, Summary: texts[0], Parameters: headers, Security: []map[string][]string{},
+		Description: strings.TrimSpace(texts[1] + " Sent to the webhooks with the trigger " + string(trigger) + "."),
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {
+			Schema: &huma.Schema{
+				AllOf:      []*huma.Schema{payload},
+				Properties: map[string]*huma.Schema{"trigger": {Type: huma.TypeString, Enum: []any{string(trigger)}}},
+			},
+			Example: webhook.SamplePayload(trigger, clinic),
+		}}},
+		Responses: map[string]*huma.Response{
+			"2XX":     {Description: "The delivery is taken."},
+			"410":     {Description: "The webhook is disabled."},
+			"default": {Description: "The delivery is sent again later: at most ten times in all."},
+		},
 	}
-	return first + " " + second
 }
