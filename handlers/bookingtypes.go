@@ -11,12 +11,6 @@ import (
 	"nowserving/models"
 )
 
-// translationBody is a text in two languages.
-type translationBody struct {
-	En string `json:"en" maxLength:"5000"`
-	Ar string `json:"ar" maxLength:"5000"`
-}
-
 // TypeDetails are fields of a type that are kept and given back as they came. One
 // that is sent empty is emptied; one that is omitted or null is unchanged.
 type TypeDetails struct {
@@ -38,32 +32,25 @@ const maxDetails = 64 << 10
 // typeBody creates or changes a type. Omitted fields get their defaults or are
 // unchanged.
 type typeBody struct {
-	Name                    *string          `json:"name" maxLength:"200"`
-	NameTranslations        *translationBody `json:"name_translations"`
-	Description             *string          `json:"description" maxLength:"5000"`
-	DescriptionTranslations *translationBody `json:"description_translations"`
-	Prefix                  *string          `json:"prefix" maxLength:"3" doc:"Of its tickets: one to three capital letters. The next free one by default."`
-	Minutes                 *int             `json:"minutes" minimum:"1" maximum:"1440" doc:"How long a visit takes."`
-	Price                   *string          `json:"price" maxLength:"20" example:"150.00"`
-	PaymentMethods          *[]string        `json:"paymentMethods" maxItems:"10" enum:"manual,creditCard,tabby,tamara"`
-	Category                *string          `json:"category" maxLength:"200"`
-	Color                   *string          `json:"color" maxLength:"50"`
-	On                      *bool            `json:"on" doc:"Whether customers may choose it; true by default."`
-	AutoConfirm             *bool            `json:"autoConfirm"`
-	BookFromWebsite         *bool            `json:"bookFromWebsite" doc:"true by default."`
-	ComeNowAtPosition       *int             `json:"comeNowAtPosition" minimum:"0" maximum:"1000" doc:"A waiting patient's phone asks them to come, once, from this queuePosition on; 0, the default: it does not."`
-	ComeNowAtMinutes        *int             `json:"comeNowAtMinutes" minimum:"0" maximum:"1440" doc:"The same, from this likely wait in minutes on (estimatedWait.likely)."`
-	QueueTimeoutMinutes     *int             `json:"queueTimeoutMinutes" doc:"Minutes until a queued booking that has no assignmentTimeout expires: 5 to 180, what is beyond is clamped; 180 by default."`
+	NamedBody
+	Prefix              *string   `json:"prefix" maxLength:"3" doc:"Of its tickets: one to three capital letters. The next free one by default."`
+	Minutes             *int      `json:"minutes" minimum:"1" maximum:"1440" doc:"How long a visit takes."`
+	Price               *string   `json:"price" maxLength:"20" example:"150.00"`
+	PaymentMethods      *[]string `json:"paymentMethods" maxItems:"10" enum:"manual,creditCard,tabby,tamara"`
+	Category            *string   `json:"category" maxLength:"200"`
+	Color               *string   `json:"color" maxLength:"50"`
+	On                  *bool     `json:"on" doc:"Whether customers may choose it; true by default."`
+	AutoConfirm         *bool     `json:"autoConfirm"`
+	BookFromWebsite     *bool     `json:"bookFromWebsite" doc:"true by default."`
+	ComeNowAtPosition   *int      `json:"comeNowAtPosition" minimum:"0" maximum:"1000" doc:"A waiting patient's phone asks them to come, once, from this queuePosition on; 0, the default: it does not."`
+	ComeNowAtMinutes    *int      `json:"comeNowAtMinutes" minimum:"0" maximum:"1440" doc:"The same, from this likely wait in minutes on (estimatedWait.likely)."`
+	QueueTimeoutMinutes *int      `json:"queueTimeoutMinutes" doc:"Minutes until a queued booking that has no assignmentTimeout expires: 5 to 180, what is beyond is clamped; 180 by default."`
 	TypeDetails
 }
 
 // apply changes a type. A text without translations is in lang.
 func (b *typeBody) apply(t *models.BookingType, lang string) error {
-	setText(&t.Name, &t.NameTranslations, b.Name, b.NameTranslations, lang)
-	if t.Name == "" { // one language is enough
-		t.Name = t.NameTranslations.In("en", t.NameTranslations.Ar)
-	}
-	setText(&t.Description, &t.DescriptionTranslations, b.Description, b.DescriptionTranslations, lang)
+	b.rename(&t.Name, &t.NameTranslations, &t.Description, &t.DescriptionTranslations, lang)
 	set(&t.Prefix, b.Prefix)
 	set(&t.Minutes, b.Minutes)
 	set(&t.Price, b.Price)
@@ -111,32 +98,6 @@ func (b *typeBody) checkDecimals() error {
 	return nil
 }
 
-// renaming describes in the API reference how a name and its translations change.
-const renaming = "A name or description is in the language of the header lang: a translation for that language changes with it, unless the request has one too."
-
-// setText changes a text and its translations. A reader sees the translation of
-// their language before the text, so a new text changes that of lang if there is
-// one, unless the request has one too. The text itself is in English or, without
-// translations, in the only language there is.
-func setText(text *string, translations *models.Translation, given *string, translated *translationBody, lang string) {
-	if translated != nil {
-		*translations = models.Translation{En: translated.En, Ar: translated.Ar}
-	}
-	if given == nil {
-		return
-	}
-	shown := &translations.En
-	if lang == "ar" {
-		shown = &translations.Ar
-	}
-	if *shown == "" || lang != "ar" || *text == "" {
-		*text = *given
-	}
-	if *shown != "" && translated == nil {
-		*shown = *given
-	}
-}
-
 // merge puts the fields that are set in given over those known.
 func merge(known models.Fields, given any) (models.Fields, error) {
 	body, err := json.Marshal(given)
@@ -169,18 +130,14 @@ func split(details models.Fields, into any) error {
 
 // OfferView is a type as customers see it.
 type OfferView struct {
-	ID                      string             `json:"id"`
-	Name                    string             `json:"name" doc:"In the language asked for."`
-	NameTranslations        models.Translation `json:"name_translations"`
-	Description             string             `json:"description"`
-	DescriptionTranslations models.Translation `json:"description_translations"`
-	Minutes                 int                `json:"minutes"`
-	Price                   string             `json:"price"`
-	PaymentMethods          []string           `json:"paymentMethods" nullable:"false"`
-	Category                string             `json:"category"`
-	Color                   string             `json:"color"`
-	BookFromWebsite         bool               `json:"bookFromWebsite"`
-	PendingCount            int                `json:"pendingCount" doc:"How many wait for it now."`
+	NamedView
+	Minutes         int      `json:"minutes"`
+	Price           string   `json:"price"`
+	PaymentMethods  []string `json:"paymentMethods" nullable:"false"`
+	Category        string   `json:"category"`
+	Color           string   `json:"color"`
+	BookFromWebsite bool     `json:"bookFromWebsite"`
+	PendingCount    int      `json:"pendingCount" doc:"How many wait for it now."`
 	TypeDetails
 }
 
@@ -198,9 +155,8 @@ type typeView struct {
 
 func viewOffer(t *models.BookingType, lang string, pending int) (OfferView, error) {
 	v := OfferView{
-		ID: t.ID, Name: t.NameTranslations.In(lang, t.Name), NameTranslations: t.NameTranslations,
-		Description: t.DescriptionTranslations.In(lang, t.Description), DescriptionTranslations: t.DescriptionTranslations,
-		Minutes: t.Minutes, Price: t.Price, PaymentMethods: t.PaymentMethods, Category: t.Category, Color: t.Color,
+		NamedView: NamedView{t.ID, t.Name, t.NameTranslations, t.Description, t.DescriptionTranslations}.in(lang),
+		Minutes:   t.Minutes, Price: t.Price, PaymentMethods: t.PaymentMethods, Category: t.Category, Color: t.Color,
 		BookFromWebsite: t.BookFromWebsite, PendingCount: pending,
 	}
 	if v.PaymentMethods == nil {

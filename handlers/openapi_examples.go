@@ -52,11 +52,12 @@ func answerExamples(publicURL string) map[reflect.Type]any {
 	}
 	joined := joinedView{booking, "the-ticket-token", publicURL + "/ticket/" + exampleID + "#the-ticket-token"}
 	offer := OfferView{
-		ID: exampleID, Name: general.En, NameTranslations: general, Minutes: 10, Price: "150.00", PaymentMethods: []string{"manual"},
+		NamedView: NamedView{ID: exampleID, Name: general.En, NameTranslations: general}, Minutes: 10, Price: "150.00", PaymentMethods: []string{"manual"},
 		Category: "general", Color: "#00ff00", BookFromWebsite: true, PendingCount: 3,
 	}
 	place := PlaceView{
-		ID: exampleID, Name: doctor.En, NameTranslations: doctor, Category: "doctors", BookFromWebsite: true, Types: []string{exampleOther},
+		NamedView: NamedView{ID: exampleID, Name: doctor.En, NameTranslations: doctor},
+		Category:  "doctors", BookFromWebsite: true, Types: []string{exampleOther},
 	}
 	addExample(all, booking)
 	addExample(all, joined)

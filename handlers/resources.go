@@ -23,32 +23,25 @@ type ResourceDetails struct {
 // resourceBody creates or changes a resource. Omitted fields get their defaults or
 // are unchanged.
 type resourceBody struct {
-	ID                      string           `json:"id" maxLength:"64" doc:"Not used: the service chooses ids, and the path names the resource."`
-	Name                    *string          `json:"name" maxLength:"200"`
-	NameTranslations        *translationBody `json:"name_translations"`
-	Description             *string          `json:"description" maxLength:"5000"`
-	DescriptionTranslations *translationBody `json:"description_translations"`
-	Category                *string          `json:"category" maxLength:"200"`
-	On                      *bool            `json:"on" doc:"Whether bookings may reach it; true by default."`
-	Activated               *bool            `json:"activated" doc:"true by default."`
-	BookFromWebsite         *bool            `json:"bookFromWebsite" doc:"true by default."`
-	Types                   *[]string        `json:"types" maxItems:"200" doc:"The ids of the types it serves."`
-	ProviderEmail           *string          `json:"providerEmail" maxLength:"254" doc:"The member who acts for the resource. A new member with the role provider is created. Empty removes the member. An API key needs the scope admin. Write-only."`
-	ProviderPhone           *string          `json:"providerPhone" maxLength:"40" doc:"The same by phone number."`
+	ID string `json:"id" maxLength:"64" doc:"Not used: the service chooses ids, and the path names the resource."`
+	NamedBody
+	Category        *string   `json:"category" maxLength:"200"`
+	On              *bool     `json:"on" doc:"Whether bookings may reach it; true by default."`
+	Activated       *bool     `json:"activated" doc:"true by default."`
+	BookFromWebsite *bool     `json:"bookFromWebsite" doc:"true by default."`
+	Types           *[]string `json:"types" maxItems:"200" doc:"The ids of the types it serves."`
+	ProviderEmail   *string   `json:"providerEmail" maxLength:"254" doc:"The member who acts for the resource. A new member with the role provider is created. Empty removes the member. An API key needs the scope admin. Write-only."`
+	ProviderPhone   *string   `json:"providerPhone" maxLength:"40" doc:"The same by phone number."`
 	ResourceDetails
 }
 
 // apply changes a resource, except for its provider. A text without translations is
 // in lang.
 func (b *resourceBody) apply(r *models.Resource, lang string) error {
-	setText(&r.Name, &r.NameTranslations, b.Name, b.NameTranslations, lang)
-	if r.Name == "" { // one language is enough
-		r.Name = r.NameTranslations.In("en", r.NameTranslations.Ar)
-	}
+	b.rename(&r.Name, &r.NameTranslations, &r.Description, &r.DescriptionTranslations, lang)
 	if r.Name == "" {
 		return models.Invalid("name", "A resource needs a name.")
 	}
-	setText(&r.Description, &r.DescriptionTranslations, b.Description, b.DescriptionTranslations, lang)
 	set(&r.Category, b.Category)
 	set(&r.On, b.On)
 	set(&r.Activated, b.Activated)
@@ -88,15 +81,11 @@ func (s *Server) resourceChange(c api.Caller, b *resourceBody) (catalog.Resource
 
 // PlaceView is a resource as customers see it.
 type PlaceView struct {
-	ID                      string             `json:"id"`
-	Name                    string             `json:"name" doc:"In the language asked for."`
-	NameTranslations        models.Translation `json:"name_translations"`
-	Description             string             `json:"description"`
-	DescriptionTranslations models.Translation `json:"description_translations"`
-	Category                string             `json:"category"`
-	BookFromWebsite         bool               `json:"bookFromWebsite"`
-	Types                   []string           `json:"types" nullable:"false" doc:"The ids of the types it serves."`
-	Paused                  bool               `json:"paused" doc:"Nobody is being called just now."`
+	NamedView
+	Category        string   `json:"category"`
+	BookFromWebsite bool     `json:"bookFromWebsite"`
+	Types           []string `json:"types" nullable:"false" doc:"The ids of the types it serves."`
+	Paused          bool     `json:"paused" doc:"Nobody is being called just now."`
 	ResourceDetails
 }
 
@@ -111,9 +100,8 @@ type resourceView struct {
 
 func viewPlace(r *models.Resource, lang string) (PlaceView, error) {
 	v := PlaceView{
-		ID: r.ID, Name: r.NameTranslations.In(lang, r.Name), NameTranslations: r.NameTranslations,
-		Description: r.DescriptionTranslations.In(lang, r.Description), DescriptionTranslations: r.DescriptionTranslations,
-		Category: r.Category, BookFromWebsite: r.BookFromWebsite, Types: r.TypeIDs, Paused: r.Paused,
+		NamedView: NamedView{r.ID, r.Name, r.NameTranslations, r.Description, r.DescriptionTranslations}.in(lang),
+		Category:  r.Category, BookFromWebsite: r.BookFromWebsite, Types: r.TypeIDs, Paused: r.Paused,
 	}
 	if v.Types == nil {
 		v.Types = []string{}
