@@ -51,262 +51,373 @@ func operations(h *nodetest.Node) []operationDoc {
 	return ops
 }
 
-// TestEveryRoute walks through all routes as a clinic would, and then makes
-// sure that none was forgotten.
+// Methods of requests.
+const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
+
+// routeWalk is what the areas of TestEveryRoute have made so far.
+type routeWalk struct {
+	*nodetest.Clinic
+	today              string
+	typeID, resourceID string
+
+	token, refresh string   // of the customer
+	left, ticket   string   // the booking that the customer leaves, and its ticket token
+	waiting        []string // the bookings of the customer and of a walk-in
+	customerID     string
+	walkInID       string // the customer record of the walk-in
+
+	displayID, displayToken string
+}
+
+// TestEveryRoute walks through the areas of the API as a clinic would, and then makes
+// sure that no route was forgotten. An area uses what those before it made.
 func TestEveryRoute(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
-		get, post, put, del := http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
-
-		// Organizations and keys.
-		today := nodetest.Day(0)
-		made := h.Send(nodetest.Request{Method: post, Path: "/management/organizations", Token: nodetest.BootstrapKey, Body: nodetest.Object{
-			"name": "Al Noor", "timezone": "Asia/Riyadh", "businessTypeId": "clinic", "businessCustomConfig": nodetest.Object{"floors": 2},
-		}}).OK()
-		id := made.Str("result.id")
-		assert.Equal(t, "clinic", made.Str("result.businessTypeId"))
-		assert.Equal(t, 2, made.Num("result.businessCustomConfig.floors"))
-		assert.Contains(t, h.Send(nodetest.Request{Method: get, Path: "/management/organizations", Token: nodetest.BootstrapKey}).OK().Pluck("result", "id"), id)
-		assert.Equal(t, "Asia/Riyadh", h.Send(nodetest.Request{Method: get, Path: "/management/organizations/" + id, Token: nodetest.BootstrapKey}).OK().Str("result.timezone"))
-		empty := h.Send(nodetest.Request{Method: post, Path: "/management/organizations", Token: nodetest.BootstrapKey, Body: nodetest.Object{"name": "Spare", "timezone": "UTC"}}).OK().Str("result.id")
-		assert.Equal(t, "Moved", h.Send(nodetest.Request{Method: put, Path: "/management/organizations/" + empty, Token: nodetest.BootstrapKey, Body: nodetest.Object{"name": "Moved"}}).OK().Str("result.name"))
-		assert.Equal(t, true, h.Send(nodetest.Request{Method: del, Path: "/management/organizations/" + empty, Token: nodetest.BootstrapKey}).OK().At("result.isDeleted"))
-		key := h.Send(nodetest.Request{Method: post, Path: "/management/apiKeys", Token: nodetest.BootstrapKey, App: id, Body: nodetest.Object{"name": "desk"}}).OK()
-		c := &nodetest.Clinic{Node: h, ID: id, Key: key.Str("result.key")}
-		c.Staff(post, "/management/apiKeys", nodetest.Object{"name": "spare"}).OK()
-		keys := c.Staff(get, "/management/apiKeys", nil).OK()
-		assert.Equal(t, []string{"desk", "spare"}, keys.Pluck("result", "name"))
-		assert.NotContains(t, string(keys.Raw), c.Key)
-		c.Staff(post, "/management/apiKeys/rotate", nodetest.Object{"name": "spare"}).OK()
-		assert.Empty(t, c.Staff(del, "/management/apiKeys", nodetest.Object{"name": "spare"}).OK().Members("result"))
-		account := func(method, path string, body any) nodetest.Response {
-			return h.Send(nodetest.Request{Method: method, Path: "/management/account/apiKeys" + path, Token: nodetest.BootstrapKey, Body: body}).OK()
-		}
-		account(post, "", nodetest.Object{"name": "spare"})
-		account(post, "/rotate", nodetest.Object{"name": "spare"})
-		assert.Equal(t, []string{"spare", "spare"}, account(get, "", nil).Pluck("result", "name"))
-		account(del, "", nodetest.Object{"name": "spare"})
-		assert.Equal(t, "Al Noor", h.Send(nodetest.Request{Method: get, Path: "/management/organizations", Header: map[string]string{"X-API-KEY": c.Key}}).OK().Str("result.0.name"))
-
-		// Members.
-		nurseMember := c.Staff(post, "/management/members", nodetest.Object{"phone": "+966500000009", "role": "receptionist"}).OK().Str("result.id")
-		assert.Equal(t, []string{nurseMember}, c.Staff(get, "/management/members", nil).OK().Pluck("result", "id"))
-		assert.Equal(t, "Noura", c.Staff(put, "/management/members/"+nurseMember, nodetest.Object{"firstName": "Noura"}).OK().Str("result.firstName"))
-		assert.NotEmpty(t, c.Staff(del, "/management/members", nodetest.Object{"id": nurseMember}).OK().Str("message"))
-
-		// Types: the seed's fields come back, a change keeps what it does not name.
-		body := nodetest.Object{
-			"name": "Checkup", "name_translations": nodetest.Object{"en": "Checkup", "ar": "فحص"}, "description": "All of it", "description_translations": nodetest.Object{"ar": "كله"},
-			"minutes": 15, "leaveMinutesBefore": 5, "leaveMinutesAfter": 2.5, "category": "general", "color": "#00ff00", "on": true, "price": "150.00",
-			"oldPrice": "200.00", "priceIncrease": "10", "priceIncreaseDays": 3, "depositAmount": "50.00", "depositPercentage": "25",
-			"schedule": nodetest.Object{"days": []any{"sun"}}, "timeOptions": nodetest.Object{"showOclock": true}, "photos": []any{nodetest.Object{"url": "https://x.example/1.png"}},
-			"autoConfirm": true, "paymentMethods": []any{"manual"}, "bookFromWebsite": true, "prefix": "C",
-		}
-		kind := c.Staff(post, "/management/types", body).OK()
-		kindID := kind.Str("result.id")
-		for field, want := range body {
-			assert.EqualValues(t, number(want), kind.At("result."+field), field)
-		}
-		changed := c.Staff(put, "/management/types/"+kindID, nodetest.Object{"minutes": 20, "leaveMinutesAfter": 3}).OK()
-		body["minutes"], body["leaveMinutesAfter"] = 20, 3
-		for field, want := range body {
-			assert.EqualValues(t, number(want), changed.At("result."+field), field)
-		}
-		arabic := h.Send(nodetest.Request{Method: get, Path: "/management/types/" + kindID, Token: c.Key, Lang: "ar"}).OK()
-		assert.Equal(t, "فحص", arabic.Str("result.name"))
-		assert.Equal(t, "كله", arabic.Str("result.description"))
-		spare := c.NewType(nodetest.Object{"name": "Spare", "prefix": "Z"})
-		assert.Equal(t, []string{kindID, spare}, c.Staff(get, "/management/types", nil).OK().Pluck("result", "id"))
-		assert.NotEmpty(t, c.Staff(del, "/management/types/"+spare, nil).OK().Str("message"))
-		assert.Equal(t, []string{kindID}, c.Staff(get, "/management/types", nil).OK().Pluck("result", "id"))
-
-		// Resources.
-		room := nodetest.Object{
-			"name": "Dr. Sarah", "name_translations": nodetest.Object{"en": "Dr. Sarah", "ar": "د. سارة"}, "on": true, "description": "Kind", "category": "doctors",
-			"photo": nodetest.Object{"url": "https://x.example/2.png"}, "photos": []any{nodetest.Object{"url": "https://x.example/3.png"}}, "bookFromWebsite": true, "activated": true,
-			"meta": nodetest.Object{"floor": 2}, "types": []any{kindID},
-		}
-		withProvider := nodetest.Object{"providerPhone": "+966500000002", "providerEmail": "sarah@example.com"}
-		for field, value := range room {
-			withProvider[field] = value
-		}
-		doctor := c.Staff(post, "/management/resources", withProvider).OK()
-		doctorID := doctor.Str("result.id")
-		for field, want := range room {
-			assert.EqualValues(t, number(want), doctor.At("result."+field), field)
-		}
-		assert.Nil(t, doctor.At("result.providerPhone"))
-		assert.Equal(t, false, doctor.At("result.paused"))
-		nurse := c.NewResource(nodetest.Object{"name": "Nurse", "category": "nurses"}, kindID)
-		off := c.Staff(put, "/management/resources/"+nurse, nodetest.Object{"on": false}).OK()
-		assert.Equal(t, []any{kindID}, off.At("result.types"), "what is absent stays")
-		assert.Equal(t, false, off.At("result.on"))
-		assert.Equal(t, []string{doctorID, nurse}, c.Staff(get, "/management/resources", nil).OK().Pluck("result", "id"))
-		assert.Equal(t, "Nurse", c.Staff(get, "/management/resources/"+nurse, nil).OK().Str("result.name"))
-		provider := c.SignIn("+966500000002", true)
-		assert.Equal(t, "member", provider.Str("user.kind"))
-		assert.Equal(t, "provider", provider.Str("user.role"))
-		assert.Equal(t, []any{doctorID}, provider.At("user.resourceIds"))
-		mine := func(path string) []string {
-			return h.Send(nodetest.Request{Method: get, Path: path, Token: provider.Str("accessToken")}).OK().Pluck("result", "id")
-		}
-		assert.Equal(t, []string{doctorID}, mine("/management/resources/mine"))
-		assert.Equal(t, []string{doctorID}, mine("/management/resources/confirmedViewable"))
-		assert.Equal(t, []string{doctorID}, mine("/management/resources/requestsViewable"))
-		assert.NotEmpty(t, c.Staff(del, "/management/resources/"+nurse, nil).OK().Str("message"))
-
-		// What customers see before signing in.
-		public := func(method, path string, body any) nodetest.Response {
-			return h.Send(nodetest.Request{Method: method, Path: path, App: id, Body: body, Lang: "ar"}).OK()
-		}
-		assert.Equal(t, id, public(get, "/availability/organization", nil).Str("result.id"))
-		offered := public(post, "/availability/types", nil)
-		assert.Equal(t, "فحص", offered.Str("result.0.name"))
-		assert.Equal(t, 0, offered.Num("result.0.pendingCount"))
-		assert.Nil(t, offered.At("pagination.nextPageToken"))
-		assert.Equal(t, false, offered.At("pagination.hasMore"))
-		assert.Empty(t, public(post, "/availability/types", nodetest.Object{"resourceFilters": nodetest.Object{"category": "nurses"}}).List("result"))
-		assert.Len(t, public(post, "/availability/types", nodetest.Object{"type": kindID, "resourceFilters": nodetest.Object{"resource": doctorID}}).List("result"), 1)
-		places := public(post, "/availability/resources", nodetest.Object{"type": kindID, "sortBy": "name", "sortByDirection": "desc"})
-		assert.Equal(t, "د. سارة", places.Str("result.0.name"))
-		assert.Nil(t, places.At("result.0.meta"), "for staff only")
-		assert.Equal(t, "د. سارة", public(get, "/availability/resources/"+doctorID, nil).Str("result.name"))
-
-		// A customer signs in, joins, looks and leaves.
-		session := c.SignIn("+966 50 000 0003", false)
-		assert.Equal(t, "customer", session.Str("user.kind"))
-		assert.Equal(t, "+966500000003", session.Str("user.phone"))
-		expires, err := time.Parse(time.RFC3339Nano, session.Str("accessTokenExpiresAt"))
-		require.NoError(t, err)
-		assert.WithinDuration(t, time.Now().Add(15*time.Minute), expires, time.Minute)
-		refresh := session.Str("refreshToken")
-		again := h.Send(nodetest.Request{Method: get, Path: "/auth/token?refreshToken=" + url.QueryEscape(refresh)}).OK()
-		token := h.Send(nodetest.Request{Method: post, Path: "/auth/token", Body: nodetest.Object{"refreshToken": again.Str("refreshToken")}}).OK().Str("accessToken")
-		patient := func(method, path string, body any) nodetest.Response {
-			return h.Send(nodetest.Request{Method: method, Path: path, Token: token, Body: body})
-		}
-		profile := patient(put, "/customer/profile", nodetest.Object{"firstName": "Mona", "lastName": "Abdullah", "email": "Mona@Example.com", "data": nodetest.Object{"age": 30}}).OK()
-		assert.Equal(t, "mona@example.com", profile.Str("result.email"))
-		assert.Equal(t, "+966500000003", profile.Str("result.phone"), "what is absent stays")
-		assert.Equal(t, "Mona", patient(get, "/customer/profile", nil).OK().Str("result.firstName"))
-		joined := patient(put, "/customer/scheduling/new", nodetest.Joining(kindID, nodetest.Object{"note": "First visit", "bookingInfoCustomFields": nodetest.Object{"reason": "cough"}})).OK()
-		booking := joined.Str("result.id")
-		assert.Equal(t, "PENDING_ASSIGNMENT", joined.Str("result.status"))
-		assert.Equal(t, "WAITING", joined.Str("result.stage"))
-		assert.Equal(t, "C001", joined.Str("result.ticket"))
-		assert.Equal(t, 1, joined.Num("result.queuePosition"))
-		assert.Equal(t, 20, joined.Num("result.estimatedWaitMinutes"))
-		assert.Equal(t, "cough", joined.Str("result.info.reason"))
-		assert.Equal(t, "Checkup", joined.Str("result.display.type"))
-		assert.Equal(t, "Waiting", joined.Str("result.display.stage"))
-		assert.Nil(t, joined.At("result.customer"))
-		assert.NotEmpty(t, joined.Str("result.ticketToken"))
-		listed := patient(get, "/customer/bookings?status=PENDING_ASSIGNMENT&includes=customer,type,resource", nil).OK()
-		assert.Equal(t, booking, listed.Str("result.0.id"))
-		assert.Equal(t, 1, listed.Num("result.0.queuePosition"))
-		assert.Equal(t, "Mona", listed.Str("result.0.customer.firstName"))
-		assert.Equal(t, booking, patient(get, "/customer/bookings/"+booking, nil).OK().Str("result.id"))
-		phone := patient(post, "/devices", nodetest.Object{"token": "a registration token", "platform": "ios", "lang": "ar"}).OK()
-		assert.Equal(t, "ar", phone.Str("result.lang"))
-		assert.NotEmpty(t, patient(del, "/devices", nodetest.Object{"token": "a registration token"}).OK().Str("message"))
-		withTicket := func(method, path string, body any) nodetest.Response {
-			return h.Send(nodetest.Request{Method: method, Path: path, Token: joined.Str("result.ticketToken"), Body: body})
-		}
-		assert.Equal(t, 1, withTicket(get, "/customer/bookings/"+booking, nil).OK().Num("result.queuePosition"))
-		left := withTicket(post, "/customer/bookings/cancel", nodetest.Object{"bookingId": booking, "reason": "Too long"}).OK()
-		assert.Equal(t, "CANCELED", left.Str("result.status"))
-		assert.Equal(t, "LEFT", left.Str("result.stage"))
-
-		// The desk.
-		desk := c.Join(kindID, nodetest.Object{"customerIdentifier": nodetest.Object{"phone": "+966500000003"}, "priority": 7})
-		assert.Equal(t, "Mona", desk.Str("customer.firstName"))
-		assert.Equal(t, nodetest.PublicURL+"/ticket/"+desk.Str("id")+"#"+desk.Str("ticketToken"), desk.Str("ticketUrl"))
-		walkIn := c.Join(kindID, nodetest.Object{"customerIdentifier": nodetest.Object{"firstName": "Omar"}, "assignmentTimeout": 30})
-		waiting := []string{desk.Str("id"), walkIn.Str("id")}
-		assert.Equal(t, waiting, c.Staff(get, "/management/queue?resourceId="+doctorID, nil).OK().Pluck("result", "id"))
-		assert.Equal(t, waiting, c.Staff(get, "/management/bookings/unassigned?resourceId="+doctorID, nil).OK().Pluck("result", "id"))
-		assert.Equal(t, 2, c.Staff(get, "/management/types/"+kindID, nil).OK().Num("result.pendingCount"))
-		assert.Equal(t, "CALLED", c.Act("assign", waiting[0], nodetest.Object{"resourceId": doctorID}).OK().Str("result.stage"))
-		seen := c.Staff(get, "/management/bookings/"+waiting[0], nil).OK()
-		assert.Equal(t, doctorID, seen.Str("result.resourceId"))
-		assert.Equal(t, "Mona", seen.Str("result.customer.firstName"))
-		assert.Equal(t, "Called", seen.Str("result.display.stage"))
-		assert.Nil(t, seen.At("result.queuePosition"))
-		h.Exec("UPDATE bookings SET last_called_at = ? WHERE id = ?", time.Now().UTC().Add(-2*time.Minute), waiting[0])
-		assert.Equal(t, 1, c.Act("recall", waiting[0], nil).OK().Num("result.recallCount"))
-		assert.Equal(t, "SERVING", c.Act("start", waiting[0], nil).OK().Str("result.stage"))
-		assert.Equal(t, "DONE", c.Act("end", waiting[0], nil).OK().Str("result.stage"))
-		assert.Equal(t, "SERVING", c.Act("undo", waiting[0], nil).OK().Str("result.stage"))
-		assert.Equal(t, "DONE", c.Act("end", waiting[0], nil).OK().Str("result.stage"))
-		assert.Equal(t, "HELD", c.Act("hold", waiting[1], nil).OK().Str("result.stage"))
-		assert.Equal(t, "WAITING", c.Act("return", waiting[1], nil).OK().Str("result.stage"))
-		c.Staff(post, "/management/queue/pause", nodetest.Object{"resourceId": doctorID}).OK()
-		c.Staff(post, "/management/queue/resume", nodetest.Object{"resourceId": doctorID}).OK()
-		assert.Equal(t, waiting[1], c.Next(doctorID).OK().Str("result.id"))
-		assert.Equal(t, "NO_SHOW", c.Act("noShow", waiting[1], nil).OK().Str("result.stage"))
-		gone := c.Join(kindID, nil).Str("id")
-		assert.Equal(t, "CANCELED", c.Act("cancel", gone, nodetest.Object{"reason": "Asked to"}).OK().Str("result.status"))
-		customerID := desk.Str("customerId")
-		assert.Contains(t, c.Staff(get, "/management/customers", nil).OK().Pluck("result", "id"), customerID)
-		assert.Equal(t, "Abdullah", c.Staff(get, "/management/customers/"+customerID, nil).OK().Str("result.lastName"))
-		assert.Equal(t, "Wheelchair", c.Staff(put, "/management/customers/"+customerID, nodetest.Object{"note": "Wheelchair"}).OK().Str("result.note"))
-		all := c.Staff(get, "/management/bookings?customerId="+customerID+"&orderDirection=asc&includes=customer", nil).OK()
-		assert.Equal(t, []string{booking, waiting[0]}, all.Pluck("result", "id"))
-		assert.Equal(t, "Mona", all.Str("result.0.customer.firstName"))
-		assert.Len(t, c.Staff(get, "/management/bookings?dateType=createdAt&from="+today+"&to="+nodetest.Day(0), nil).OK().List("result"), 4)
-		assert.Empty(t, c.Staff(get, "/management/bookings?to=2020-01-01T00:00:00Z", nil).OK().List("result"))
-		assert.Equal(t, []string{waiting[1], waiting[0]}, c.Staff(get, "/management/bookings?status=CONFIRMED&resources="+doctorID, nil).OK().Pluck("result", "id"))
-
-		twin := c.Join(kindID, nil).Str("customerId")
-		merged := c.Staff(post, "/management/customers/merge", nodetest.Object{"customerId": customerID, "duplicateId": twin}).OK()
-		assert.Equal(t, customerID, merged.Str("result.id"))
-
-		// Displays.
-		screen := c.Staff(post, "/management/displays", nodetest.Object{"name": "Hall", "resourceIds": []string{doctorID}}).OK()
-		assert.Equal(t, nodetest.PublicURL+"/display/"+screen.Str("result.id")+"#"+screen.Str("result.token"), screen.Str("result.url"))
-		assert.GreaterOrEqual(t, len(screen.Str("result.token")), 26)
-		screens := c.Staff(get, "/management/displays", nil).OK()
-		assert.Equal(t, []string{screen.Str("result.id")}, screens.Pluck("result", "id"))
-		assert.NotContains(t, string(screens.Raw), screen.Str("result.token"))
-		assert.NotEmpty(t, c.Staff(del, "/management/displays", nodetest.Object{"id": screen.Str("result.id")}).OK().Str("message"))
-
-		// Everything held about a customer, and nothing any more.
-		assert.Equal(t, "Mona", c.Staff(get, "/management/customers/"+customerID+"/export", nil).OK().Str("customer.firstName"))
-		assert.Equal(t, "Mona", patient(get, "/customer/profile/export", nil).OK().Str("customer.firstName"))
-		assert.NotEmpty(t, patient(del, "/customer/profile", nil).OK().Str("message"))
-		assert.NotEmpty(t, c.Staff(del, "/management/customers/"+walkIn.Str("customerId"), nil).OK().Str("message"))
-
-		// The audit.
-		assert.Equal(t, screen.Str("result.id"), c.Staff(get, "/management/audit?action=deleteDisplay", nil).OK().Str("result.0.subject.id"))
-		h.Send(nodetest.Request{Method: get, Path: "/management/account/audit", Token: nodetest.BootstrapKey}).OK()
-
-		// Messages.
-		assert.Contains(t, c.Staff(get, "/management/messages", nil).OK().Str("result.templates.otp.en.text"), "{{code}}")
-		c.Staff(put, "/management/messages", nodetest.Object{"reminders": nodetest.Object{"afterAppointment": []string{"sms"}}}).OK()
-		assert.Empty(t, c.Staff(get, "/management/messages/log", nil).OK().List("result"))
-
-		assert.NotEmpty(t, h.Send(nodetest.Request{Method: post, Path: "/auth/logout", Body: nodetest.Object{"refreshToken": refresh}}).OK().Str("message"))
-		h.Send(nodetest.Request{Method: post, Path: "/auth/token", Body: nodetest.Object{"refreshToken": refresh}}).Refused(http.StatusUnauthorized, models.CodeUnauthenticated)
-
-		// This house has a key, so it offers no set-up; cmd/nowserving tries the one that does.
-		h.Send(nodetest.Request{Method: post, Path: "/auth/setup", Body: nodetest.Object{"token": "guessed"}}).Refused(http.StatusUnauthorized, models.CodeUnauthenticated)
-
-		walkWebhooks(c)
-		for _, op := range operations(h) {
-			if op.path == "/auth/setup" {
-				continue
+		defer func() { h.T = t }()
+		w := &routeWalk{Clinic: &nodetest.Clinic{Node: h}, today: nodetest.Day(0)}
+		for _, area := range []struct {
+			name string
+			walk func()
+		}{
+			{"organizations", w.organizations},
+			{"API keys", w.keys},
+			{"members", w.members},
+			{"types", w.types},
+			{"resources", w.resources},
+			{"availability", w.availability},
+			{"sign-in", w.signIn},
+			{"customer", w.customer},
+			{"devices", w.devices},
+			{"ticket", w.leaveByTicket},
+			{"queue", w.queue},
+			{"bookings", w.bookings},
+			{"customers", w.customers},
+			{"displays", w.displays},
+			{"privacy", w.privacy},
+			{"audit", w.audit},
+			{"messages", w.messages},
+			{"sign-out", w.signOut},
+			{"set-up", w.setUp},
+			{"webhooks", w.webhooks},
+			{"every operation was called", w.calledEvery},
+			{"the log holds no secret", w.loggedNoSecret},
+		} {
+			if !t.Run(area.name, func(t *testing.T) { h.T = t; area.walk() }) {
+				return
 			}
-			pattern := regexp.MustCompile("^" + op.method + " " + regexp.MustCompile(`\{\w+\}`).ReplaceAllString(op.path, `[^/]+`) + "$")
-			called := false
-			for visited := range h.Visited {
-				called = called || pattern.MatchString(visited)
-			}
-			assert.True(t, called, "%s %s was never called", op.method, op.path)
-		}
-		for _, secret := range []string{c.Key, token, refresh, "a registration token", screen.Str("result.token"), "+966500000003", "Mona", "mona@example.com", "Too long"} {
-			assert.NotContains(t, h.Log.String(), secret, "the log holds what it must not")
 		}
 	})
+}
+
+func (w *routeWalk) organizations() {
+	made := w.Send(nodetest.Request{Method: post, Path: "/management/organizations", Token: nodetest.BootstrapKey, Body: nodetest.Object{
+		"name": "Al Noor", "timezone": "Asia/Riyadh", "businessTypeId": "clinic", "businessCustomConfig": nodetest.Object{"floors": 2},
+	}}).OK()
+	w.ID = made.Str("result.id")
+	assert.Equal(w.T, "clinic", made.Str("result.businessTypeId"))
+	assert.Equal(w.T, 2, made.Num("result.businessCustomConfig.floors"))
+	assert.Contains(w.T, w.Send(nodetest.Request{Method: get, Path: "/management/organizations", Token: nodetest.BootstrapKey}).OK().Pluck("result", "id"), w.ID)
+	assert.Equal(w.T, "Asia/Riyadh", w.Send(nodetest.Request{Method: get, Path: "/management/organizations/" + w.ID, Token: nodetest.BootstrapKey}).OK().Str("result.timezone"))
+	empty := w.Send(nodetest.Request{Method: post, Path: "/management/organizations", Token: nodetest.BootstrapKey, Body: nodetest.Object{"name": "Spare", "timezone": "UTC"}}).OK().Str("result.id")
+	assert.Equal(w.T, "Moved", w.Send(nodetest.Request{Method: put, Path: "/management/organizations/" + empty, Token: nodetest.BootstrapKey, Body: nodetest.Object{"name": "Moved"}}).OK().Str("result.name"))
+	assert.Equal(w.T, true, w.Send(nodetest.Request{Method: del, Path: "/management/organizations/" + empty, Token: nodetest.BootstrapKey}).OK().At("result.isDeleted"))
+}
+
+func (w *routeWalk) keys() {
+	key := w.Send(nodetest.Request{Method: post, Path: "/management/apiKeys", Token: nodetest.BootstrapKey, App: w.ID, Body: nodetest.Object{"name": "desk"}}).OK()
+	w.Key = key.Str("result.key")
+	w.Staff(post, "/management/apiKeys", nodetest.Object{"name": "spare"}).OK()
+	keys := w.Staff(get, "/management/apiKeys", nil).OK()
+	assert.Equal(w.T, []string{"desk", "spare"}, keys.Pluck("result", "name"))
+	assert.NotContains(w.T, string(keys.Raw), w.Key)
+	w.Staff(post, "/management/apiKeys/rotate", nodetest.Object{"name": "spare"}).OK()
+	assert.Empty(w.T, w.Staff(del, "/management/apiKeys", nodetest.Object{"name": "spare"}).OK().Members("result"))
+	account := func(method, path string, body any) nodetest.Response {
+		return w.Send(nodetest.Request{Method: method, Path: "/management/account/apiKeys" + path, Token: nodetest.BootstrapKey, Body: body}).OK()
+	}
+	account(post, "", nodetest.Object{"name": "spare"})
+	account(post, "/rotate", nodetest.Object{"name": "spare"})
+	assert.Equal(w.T, []string{"spare", "spare"}, account(get, "", nil).Pluck("result", "name"))
+	account(del, "", nodetest.Object{"name": "spare"})
+	assert.Equal(w.T, "Al Noor", w.Send(nodetest.Request{Method: get, Path: "/management/organizations", Header: map[string]string{"X-API-KEY": w.Key}}).OK().Str("result.0.name"))
+}
+
+func (w *routeWalk) members() {
+	nurse := w.Staff(post, "/management/members", nodetest.Object{"phone": "+966500000009", "role": "receptionist"}).OK().Str("result.id")
+	assert.Equal(w.T, []string{nurse}, w.Staff(get, "/management/members", nil).OK().Pluck("result", "id"))
+	assert.Equal(w.T, "Noura", w.Staff(put, "/management/members/"+nurse, nodetest.Object{"firstName": "Noura"}).OK().Str("result.firstName"))
+	assert.NotEmpty(w.T, w.Staff(del, "/management/members", nodetest.Object{"id": nurse}).OK().Str("message"))
+}
+
+// types checks that the fields come back, and that a change keeps those it omits.
+func (w *routeWalk) types() {
+	body := nodetest.Object{
+		"name": "Checkup", "name_translations": nodetest.Object{"en": "Checkup", "ar": "فحص"}, "description": "All of it", "description_translations": nodetest.Object{"ar": "كله"},
+		"minutes": 15, "leaveMinutesBefore": 5, "leaveMinutesAfter": 2.5, "category": "general", "color": "#00ff00", "on": true, "price": "150.00",
+		"oldPrice": "200.00", "priceIncrease": "10", "priceIncreaseDays": 3, "depositAmount": "50.00", "depositPercentage": "25",
+		"schedule": nodetest.Object{"days": []any{"sun"}}, "timeOptions": nodetest.Object{"showOclock": true}, "photos": []any{nodetest.Object{"url": "https://x.example/1.png"}},
+		"autoConfirm": true, "paymentMethods": []any{"manual"}, "bookFromWebsite": true, "prefix": "C",
+	}
+	kind := w.Staff(post, "/management/types", body).OK()
+	w.typeID = kind.Str("result.id")
+	for field, want := range body {
+		assert.EqualValues(w.T, number(want), kind.At("result."+field), field)
+	}
+	changed := w.Staff(put, "/management/types/"+w.typeID, nodetest.Object{"minutes": 20, "leaveMinutesAfter": 3}).OK()
+	body["minutes"], body["leaveMinutesAfter"] = 20, 3
+	for field, want := range body {
+		assert.EqualValues(w.T, number(want), changed.At("result."+field), field)
+	}
+	arabic := w.Send(nodetest.Request{Method: get, Path: "/management/types/" + w.typeID, Token: w.Key, Lang: "ar"}).OK()
+	assert.Equal(w.T, "فحص", arabic.Str("result.name"))
+	assert.Equal(w.T, "كله", arabic.Str("result.description"))
+	spare := w.NewType(nodetest.Object{"name": "Spare", "prefix": "Z"})
+	assert.Equal(w.T, []string{w.typeID, spare}, w.Staff(get, "/management/types", nil).OK().Pluck("result", "id"))
+	assert.NotEmpty(w.T, w.Staff(del, "/management/types/"+spare, nil).OK().Str("message"))
+	assert.Equal(w.T, []string{w.typeID}, w.Staff(get, "/management/types", nil).OK().Pluck("result", "id"))
+}
+
+func (w *routeWalk) resources() {
+	room := nodetest.Object{
+		"name": "Dr. Sarah", "name_translations": nodetest.Object{"en": "Dr. Sarah", "ar": "د. سارة"}, "on": true, "description": "Kind", "category": "doctors",
+		"photo": nodetest.Object{"url": "https://x.example/2.png"}, "photos": []any{nodetest.Object{"url": "https://x.example/3.png"}}, "bookFromWebsite": true, "activated": true,
+		"meta": nodetest.Object{"floor": 2}, "types": []any{w.typeID},
+	}
+	withProvider := nodetest.Object{"providerPhone": "+966500000002", "providerEmail": "sarah@example.com"}
+	for field, value := range room {
+		withProvider[field] = value
+	}
+	doctor := w.Staff(post, "/management/resources", withProvider).OK()
+	w.resourceID = doctor.Str("result.id")
+	for field, want := range room {
+		assert.EqualValues(w.T, number(want), doctor.At("result."+field), field)
+	}
+	assert.Nil(w.T, doctor.At("result.providerPhone"))
+	assert.Equal(w.T, false, doctor.At("result.paused"))
+	nurse := w.NewResource(nodetest.Object{"name": "Nurse", "category": "nurses"}, w.typeID)
+	off := w.Staff(put, "/management/resources/"+nurse, nodetest.Object{"on": false}).OK()
+	assert.Equal(w.T, []any{w.typeID}, off.At("result.types"), "omitted fields are unchanged")
+	assert.Equal(w.T, false, off.At("result.on"))
+	assert.Equal(w.T, []string{w.resourceID, nurse}, w.Staff(get, "/management/resources", nil).OK().Pluck("result", "id"))
+	assert.Equal(w.T, "Nurse", w.Staff(get, "/management/resources/"+nurse, nil).OK().Str("result.name"))
+	provider := w.SignIn("+966500000002", true)
+	assert.Equal(w.T, "member", provider.Str("user.kind"))
+	assert.Equal(w.T, "provider", provider.Str("user.role"))
+	assert.Equal(w.T, []any{w.resourceID}, provider.At("user.resourceIds"))
+	mine := func(path string) []string {
+		return w.Send(nodetest.Request{Method: get, Path: path, Token: provider.Str("accessToken")}).OK().Pluck("result", "id")
+	}
+	assert.Equal(w.T, []string{w.resourceID}, mine("/management/resources/mine"))
+	assert.Equal(w.T, []string{w.resourceID}, mine("/management/resources/confirmedViewable"))
+	assert.Equal(w.T, []string{w.resourceID}, mine("/management/resources/requestsViewable"))
+	assert.NotEmpty(w.T, w.Staff(del, "/management/resources/"+nurse, nil).OK().Str("message"))
+}
+
+// availability is what customers see before they sign in.
+func (w *routeWalk) availability() {
+	public := func(method, path string, body any) nodetest.Response {
+		return w.Send(nodetest.Request{Method: method, Path: path, App: w.ID, Body: body, Lang: "ar"}).OK()
+	}
+	assert.Equal(w.T, w.ID, public(get, "/availability/organization", nil).Str("result.id"))
+	offered := public(post, "/availability/types", nil)
+	assert.Equal(w.T, "فحص", offered.Str("result.0.name"))
+	assert.Equal(w.T, 0, offered.Num("result.0.pendingCount"))
+	assert.Nil(w.T, offered.At("pagination.nextPageToken"))
+	assert.Equal(w.T, false, offered.At("pagination.hasMore"))
+	assert.Empty(w.T, public(post, "/availability/types", nodetest.Object{"resourceFilters": nodetest.Object{"category": "nurses"}}).List("result"))
+	assert.Len(w.T, public(post, "/availability/types", nodetest.Object{"type": w.typeID, "resourceFilters": nodetest.Object{"resource": w.resourceID}}).List("result"), 1)
+	places := public(post, "/availability/resources", nodetest.Object{"type": w.typeID, "sortBy": "name", "sortByDirection": "desc"})
+	assert.Equal(w.T, "د. سارة", places.Str("result.0.name"))
+	assert.Nil(w.T, places.At("result.0.meta"), "for staff only")
+	assert.Equal(w.T, "د. سارة", public(get, "/availability/resources/"+w.resourceID, nil).Str("result.name"))
+}
+
+func (w *routeWalk) signIn() {
+	session := w.SignIn("+966 50 000 0003", false)
+	assert.Equal(w.T, "customer", session.Str("user.kind"))
+	assert.Equal(w.T, "+966500000003", session.Str("user.phone"))
+	expires, err := time.Parse(time.RFC3339Nano, session.Str("accessTokenExpiresAt"))
+	require.NoError(w.T, err)
+	assert.WithinDuration(w.T, time.Now().Add(15*time.Minute), expires, time.Minute)
+	w.refresh = session.Str("refreshToken")
+	again := w.Send(nodetest.Request{Method: get, Path: "/auth/token?refreshToken=" + url.QueryEscape(w.refresh)}).OK()
+	w.token = w.Send(nodetest.Request{Method: post, Path: "/auth/token", Body: nodetest.Object{"refreshToken": again.Str("refreshToken")}}).OK().Str("accessToken")
+}
+
+// asCustomer makes a request with the customer's access token.
+func (w *routeWalk) asCustomer(method, path string, body any) nodetest.Response {
+	w.T.Helper()
+	return w.Send(nodetest.Request{Method: method, Path: path, Token: w.token, Body: body})
+}
+
+func (w *routeWalk) customer() {
+	profile := w.asCustomer(put, "/customer/profile", nodetest.Object{"firstName": "Mona", "lastName": "Abdullah", "email": "Mona@Example.com", "data": nodetest.Object{"age": 30}}).OK()
+	assert.Equal(w.T, "mona@example.com", profile.Str("result.email"))
+	assert.Equal(w.T, "+966500000003", profile.Str("result.phone"), "omitted fields are unchanged")
+	assert.Equal(w.T, "Mona", w.asCustomer(get, "/customer/profile", nil).OK().Str("result.firstName"))
+	joined := w.asCustomer(put, "/customer/scheduling/new", nodetest.Joining(w.typeID, nodetest.Object{"note": "First visit", "bookingInfoCustomFields": nodetest.Object{"reason": "cough"}})).OK()
+	w.left, w.ticket = joined.Str("result.id"), joined.Str("result.ticketToken")
+	assert.Equal(w.T, "PENDING_ASSIGNMENT", joined.Str("result.status"))
+	assert.Equal(w.T, "WAITING", joined.Str("result.stage"))
+	assert.Equal(w.T, "C001", joined.Str("result.ticket"))
+	assert.Equal(w.T, 1, joined.Num("result.queuePosition"))
+	assert.Equal(w.T, 20, joined.Num("result.estimatedWaitMinutes"))
+	assert.Equal(w.T, "cough", joined.Str("result.info.reason"))
+	assert.Equal(w.T, "Checkup", joined.Str("result.display.type"))
+	assert.Equal(w.T, "Waiting", joined.Str("result.display.stage"))
+	assert.Nil(w.T, joined.At("result.customer"))
+	assert.NotEmpty(w.T, w.ticket)
+	listed := w.asCustomer(get, "/customer/bookings?status=PENDING_ASSIGNMENT&includes=customer,type,resource", nil).OK()
+	assert.Equal(w.T, w.left, listed.Str("result.0.id"))
+	assert.Equal(w.T, 1, listed.Num("result.0.queuePosition"))
+	assert.Equal(w.T, "Mona", listed.Str("result.0.customer.firstName"))
+	assert.Equal(w.T, w.left, w.asCustomer(get, "/customer/bookings/"+w.left, nil).OK().Str("result.id"))
+}
+
+func (w *routeWalk) devices() {
+	phone := w.asCustomer(post, "/devices", nodetest.Object{"token": "a registration token", "platform": "ios", "lang": "ar"}).OK()
+	assert.Equal(w.T, "ar", phone.Str("result.lang"))
+	assert.NotEmpty(w.T, w.asCustomer(del, "/devices", nodetest.Object{"token": "a registration token"}).OK().Str("message"))
+}
+
+func (w *routeWalk) leaveByTicket() {
+	withTicket := func(method, path string, body any) nodetest.Response {
+		return w.Send(nodetest.Request{Method: method, Path: path, Token: w.ticket, Body: body})
+	}
+	assert.Equal(w.T, 1, withTicket(get, "/customer/bookings/"+w.left, nil).OK().Num("result.queuePosition"))
+	left := withTicket(post, "/customer/bookings/cancel", nodetest.Object{"bookingId": w.left, "reason": "Too long"}).OK()
+	assert.Equal(w.T, "CANCELED", left.Str("result.status"))
+	assert.Equal(w.T, "LEFT", left.Str("result.stage"))
+}
+
+// queue adds two patients at the desk, who then wait.
+func (w *routeWalk) queue() {
+	desk := w.Join(w.typeID, nodetest.Object{"customerIdentifier": nodetest.Object{"phone": "+966500000003"}, "priority": 7})
+	assert.Equal(w.T, "Mona", desk.Str("customer.firstName"))
+	assert.Equal(w.T, nodetest.PublicURL+"/ticket/"+desk.Str("id")+"#"+desk.Str("ticketToken"), desk.Str("ticketUrl"))
+	walkIn := w.Join(w.typeID, nodetest.Object{"customerIdentifier": nodetest.Object{"firstName": "Omar"}, "assignmentTimeout": 30})
+	w.waiting = []string{desk.Str("id"), walkIn.Str("id")}
+	w.customerID, w.walkInID = desk.Str("customerId"), walkIn.Str("customerId")
+	assert.Equal(w.T, w.waiting, w.Staff(get, "/management/queue?resourceId="+w.resourceID, nil).OK().Pluck("result", "id"))
+	assert.Equal(w.T, w.waiting, w.Staff(get, "/management/bookings/unassigned?resourceId="+w.resourceID, nil).OK().Pluck("result", "id"))
+	assert.Equal(w.T, 2, w.Staff(get, "/management/types/"+w.typeID, nil).OK().Num("result.pendingCount"))
+}
+
+// bookings takes the two patients through every step of a visit.
+func (w *routeWalk) bookings() {
+	assert.Equal(w.T, "CALLED", w.Act("assign", w.waiting[0], nodetest.Object{"resourceId": w.resourceID}).OK().Str("result.stage"))
+	seen := w.Staff(get, "/management/bookings/"+w.waiting[0], nil).OK()
+	assert.Equal(w.T, w.resourceID, seen.Str("result.resourceId"))
+	assert.Equal(w.T, "Mona", seen.Str("result.customer.firstName"))
+	assert.Equal(w.T, "Called", seen.Str("result.display.stage"))
+	assert.Nil(w.T, seen.At("result.queuePosition"))
+	w.Exec("UPDATE bookings SET last_called_at = ? WHERE id = ?", time.Now().UTC().Add(-2*time.Minute), w.waiting[0])
+	assert.Equal(w.T, 1, w.Act("recall", w.waiting[0], nil).OK().Num("result.recallCount"))
+	assert.Equal(w.T, "SERVING", w.Act("start", w.waiting[0], nil).OK().Str("result.stage"))
+	assert.Equal(w.T, "DONE", w.Act("end", w.waiting[0], nil).OK().Str("result.stage"))
+	assert.Equal(w.T, "SERVING", w.Act("undo", w.waiting[0], nil).OK().Str("result.stage"))
+	assert.Equal(w.T, "DONE", w.Act("end", w.waiting[0], nil).OK().Str("result.stage"))
+	assert.Equal(w.T, "HELD", w.Act("hold", w.waiting[1], nil).OK().Str("result.stage"))
+	assert.Equal(w.T, "WAITING", w.Act("return", w.waiting[1], nil).OK().Str("result.stage"))
+	w.Staff(post, "/management/queue/pause", nodetest.Object{"resourceId": w.resourceID}).OK()
+	w.Staff(post, "/management/queue/resume", nodetest.Object{"resourceId": w.resourceID}).OK()
+	assert.Equal(w.T, w.waiting[1], w.Next(w.resourceID).OK().Str("result.id"))
+	assert.Equal(w.T, "NO_SHOW", w.Act("noShow", w.waiting[1], nil).OK().Str("result.stage"))
+	gone := w.Join(w.typeID, nil).Str("id")
+	assert.Equal(w.T, "CANCELED", w.Act("cancel", gone, nodetest.Object{"reason": "Asked to"}).OK().Str("result.status"))
+}
+
+func (w *routeWalk) customers() {
+	assert.Contains(w.T, w.Staff(get, "/management/customers", nil).OK().Pluck("result", "id"), w.customerID)
+	assert.Equal(w.T, "Abdullah", w.Staff(get, "/management/customers/"+w.customerID, nil).OK().Str("result.lastName"))
+	assert.Equal(w.T, "Wheelchair", w.Staff(put, "/management/customers/"+w.customerID, nodetest.Object{"note": "Wheelchair"}).OK().Str("result.note"))
+	all := w.Staff(get, "/management/bookings?customerId="+w.customerID+"&orderDirection=asc&includes=customer", nil).OK()
+	assert.Equal(w.T, []string{w.left, w.waiting[0]}, all.Pluck("result", "id"))
+	assert.Equal(w.T, "Mona", all.Str("result.0.customer.firstName"))
+	assert.Len(w.T, w.Staff(get, "/management/bookings?dateType=createdAt&from="+w.today+"&to="+nodetest.Day(0), nil).OK().List("result"), 4)
+	assert.Empty(w.T, w.Staff(get, "/management/bookings?to=2020-01-01T00:00:00Z", nil).OK().List("result"))
+	assert.Equal(w.T, []string{w.waiting[1], w.waiting[0]}, w.Staff(get, "/management/bookings?status=CONFIRMED&resources="+w.resourceID, nil).OK().Pluck("result", "id"))
+	twin := w.Join(w.typeID, nil).Str("customerId")
+	merged := w.Staff(post, "/management/customers/merge", nodetest.Object{"customerId": w.customerID, "duplicateId": twin}).OK()
+	assert.Equal(w.T, w.customerID, merged.Str("result.id"))
+}
+
+func (w *routeWalk) displays() {
+	screen := w.Staff(post, "/management/displays", nodetest.Object{"name": "Hall", "resourceIds": []string{w.resourceID}}).OK()
+	w.displayID, w.displayToken = screen.Str("result.id"), screen.Str("result.token")
+	assert.Equal(w.T, nodetest.PublicURL+"/display/"+w.displayID+"#"+w.displayToken, screen.Str("result.url"))
+	assert.GreaterOrEqual(w.T, len(w.displayToken), 26)
+	screens := w.Staff(get, "/management/displays", nil).OK()
+	assert.Equal(w.T, []string{w.displayID}, screens.Pluck("result", "id"))
+	assert.NotContains(w.T, string(screens.Raw), w.displayToken)
+	assert.NotEmpty(w.T, w.Staff(del, "/management/displays", nodetest.Object{"id": w.displayID}).OK().Str("message"))
+}
+
+// privacy exports a customer and erases them.
+func (w *routeWalk) privacy() {
+	assert.Equal(w.T, "Mona", w.Staff(get, "/management/customers/"+w.customerID+"/export", nil).OK().Str("customer.firstName"))
+	assert.Equal(w.T, "Mona", w.asCustomer(get, "/customer/profile/export", nil).OK().Str("customer.firstName"))
+	assert.NotEmpty(w.T, w.asCustomer(del, "/customer/profile", nil).OK().Str("message"))
+	assert.NotEmpty(w.T, w.Staff(del, "/management/customers/"+w.walkInID, nil).OK().Str("message"))
+}
+
+func (w *routeWalk) audit() {
+	assert.Equal(w.T, w.displayID, w.Staff(get, "/management/audit?action=deleteDisplay", nil).OK().Str("result.0.subject.id"))
+	w.Send(nodetest.Request{Method: get, Path: "/management/account/audit", Token: nodetest.BootstrapKey}).OK()
+}
+
+func (w *routeWalk) messages() {
+	assert.Contains(w.T, w.Staff(get, "/management/messages", nil).OK().Str("result.templates.otp.en.text"), "{{code}}")
+	w.Staff(put, "/management/messages", nodetest.Object{"reminders": nodetest.Object{"afterAppointment": []string{"sms"}}}).OK()
+	assert.Empty(w.T, w.Staff(get, "/management/messages/log", nil).OK().List("result"))
+}
+
+func (w *routeWalk) signOut() {
+	assert.NotEmpty(w.T, w.Send(nodetest.Request{Method: post, Path: "/auth/logout", Body: nodetest.Object{"refreshToken": w.refresh}}).OK().Str("message"))
+	w.Send(nodetest.Request{Method: post, Path: "/auth/token", Body: nodetest.Object{"refreshToken": w.refresh}}).Refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+}
+
+// setUp is refused here, because the node has a key. cmd/nowserving tests the first
+// start, which has none.
+func (w *routeWalk) setUp() {
+	w.Send(nodetest.Request{Method: post, Path: "/auth/setup", Body: nodetest.Object{"token": "guessed"}}).Refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+}
+
+func (w *routeWalk) webhooks() {
+	const nowhere = "https://receiver.invalid/hook"
+	body := nodetest.Object{"trigger": "bookingUnassigned", "url": nowhere}
+	id := w.Hook("bookingUnassigned", nowhere, nil)
+	assert.Contains(w.T, w.Staff(get, "/management/webhooks", nil).OK().Pluck("result", "id"), id)
+	assert.NotEmpty(w.T, w.Staff(post, "/management/webhooks/rotate", body).OK().Str("webhook.secret"))
+	assert.Equal(w.T, "bookingUnassigned", w.Staff(post, "/management/webhooks/sample", nodetest.Object{"trigger": "bookingUnassigned"}).OK().Str("0.trigger"))
+	w.Join(w.NewType(nodetest.Object{"name": "Subscribed"}), nil)
+	log := w.Settled("webhookId="+id, func(a nodetest.Response) bool { return len(a.List("result")) == 1 })
+	delivery := log.Str("result.0.id")
+	assert.Equal(w.T, delivery, w.Staff(post, "/management/webhooks/deliveries/"+delivery+"/replay", nil).OK().Str("result.id"))
+	today := time.Now().UTC().Format(time.DateOnly)
+	assert.Equal(w.T, 0, w.Staff(post, "/management/webhooks/deliveries/replay", nodetest.Object{"from": today, "to": today}).OK().Num("result.replayed"))
+	assert.Equal(w.T, "success", w.Staff(del, "/management/webhooks", body).OK().Str("result"))
+}
+
+func (w *routeWalk) calledEvery() {
+	for _, op := range operations(w.Node) {
+		if op.path == "/auth/setup" {
+			continue
+		}
+		pattern := regexp.MustCompile("^" + op.method + " " + regexp.MustCompile(`\{\w+\}`).ReplaceAllString(op.path, `[^/]+`) + "$")
+		called := false
+		for visited := range w.Visited {
+			called = called || pattern.MatchString(visited)
+		}
+		assert.True(w.T, called, "%s %s was never called", op.method, op.path)
+	}
+}
+
+func (w *routeWalk) loggedNoSecret() {
+	for _, secret := range []string{w.Key, w.token, w.refresh, "a registration token", w.displayToken, "+966500000003", "Mona", "mona@example.com", "Too long"} {
+		assert.NotContains(w.T, w.Log.String(), secret, "the log holds a secret")
+	}
 }
 
 // number makes whole numbers in an expected value what JSON makes of them.
@@ -418,22 +529,4 @@ func TestPagesShowEveryRowOnce(t *testing.T) {
 		assert.Len(t, ids, 1)
 		assert.Len(t, c.Staff(http.MethodGet, "/management/types", nil).OK().List("result"), 7, "10 by default")
 	})
-}
-
-// walkWebhooks calls every route of webhooks with success.
-func walkWebhooks(c *nodetest.Clinic) {
-	c.T.Helper()
-	const nowhere = "https://receiver.invalid/hook"
-	body := nodetest.Object{"trigger": "bookingUnassigned", "url": nowhere}
-	id := c.Hook("bookingUnassigned", nowhere, nil)
-	assert.Contains(c.T, c.Staff(http.MethodGet, "/management/webhooks", nil).OK().Pluck("result", "id"), id)
-	assert.NotEmpty(c.T, c.Staff(http.MethodPost, "/management/webhooks/rotate", body).OK().Str("webhook.secret"))
-	assert.Equal(c.T, "bookingUnassigned", c.Staff(http.MethodPost, "/management/webhooks/sample", nodetest.Object{"trigger": "bookingUnassigned"}).OK().Str("0.trigger"))
-	c.Join(c.NewType(nodetest.Object{"name": "Told of"}), nil)
-	log := c.Settled("webhookId="+id, func(a nodetest.Response) bool { return len(a.List("result")) == 1 })
-	delivery := log.Str("result.0.id")
-	assert.Equal(c.T, delivery, c.Staff(http.MethodPost, "/management/webhooks/deliveries/"+delivery+"/replay", nil).OK().Str("result.id"))
-	today := time.Now().UTC().Format(time.DateOnly)
-	assert.Equal(c.T, 0, c.Staff(http.MethodPost, "/management/webhooks/deliveries/replay", nodetest.Object{"from": today, "to": today}).OK().Num("result.replayed"))
-	assert.Equal(c.T, "success", c.Staff(http.MethodDelete, "/management/webhooks", body).OK().Str("result"))
 }
