@@ -196,9 +196,9 @@ func TestAnAppointmentIsRescheduled(t *testing.T) {
 	})
 }
 
-// Each wants the time of the next, all at once: nobody waits for anybody's, and
-// nobody gets it.
-func TestThoseWhoWantEachOthersTimeKeepTheirs(t *testing.T) {
+// Each customer asks for the time of the next, all at once. No request waits for
+// another, and none succeeds.
+func TestConcurrentSwapsOfAppointmentsAreAllRefused(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -225,7 +225,7 @@ func TestThoseWhoWantEachOthersTimeKeepTheirs(t *testing.T) {
 	})
 }
 
-func TestAnAppointmentIsKept(t *testing.T) {
+func TestAnAppointmentGoesThroughTheStepsOfAVisit(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -272,7 +272,7 @@ func ago(minutes int) time.Time {
 	return time.Now().UTC().Add(-time.Duration(minutes) * time.Minute).Truncate(time.Microsecond)
 }
 
-func TestWhatIsNoAppointmentIsRefused(t *testing.T) {
+func TestAnInvalidAppointmentIsRefused(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -373,8 +373,8 @@ func TestAppointmentsFollowTheClocksOfTheOrganization(t *testing.T) {
 	})
 }
 
-// A visit that is over before its planned time has the times that it really had.
-func TestAnAppointmentThatEndsBeforeItsTime(t *testing.T) {
+// A visit that ends before its planned time has its real times.
+func TestAnAppointmentThatEndsEarlyHasItsRealTimes(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBothWith(t, nodetest.AllowPrivate, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()

@@ -105,7 +105,7 @@ func TestEveryChangeOfABookingIsInTheAuditOnce(t *testing.T) {
 	})
 }
 
-func TestAChangeThatCannotBeWrittenDownIsNotMade(t *testing.T) {
+func TestAChangeWithoutItsAuditLineIsNotMade(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()

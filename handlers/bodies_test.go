@@ -63,7 +63,7 @@ func TestANewNameIsShownInItsLanguage(t *testing.T) {
 }
 
 // What is sent empty is emptied; what is omitted or null is unchanged.
-func TestWhatIsSentEmptyIsEmptied(t *testing.T) {
+func TestAFieldThatIsSentEmptyIsEmptied(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()

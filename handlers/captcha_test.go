@@ -63,7 +63,7 @@ func (f *fakeVerifier) asked() []url.Values {
 	return append([]url.Values(nil), f.got...)
 }
 
-func TestAskingForACodeNeedsAPerson(t *testing.T) {
+func TestACodeIsSentOnlyWithACaptchaProof(t *testing.T) {
 	t.Parallel()
 	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {
@@ -126,9 +126,10 @@ func TestAskingForACodeNeedsAPerson(t *testing.T) {
 	}
 }
 
-// TestAProofIsForUs: a proof that was made on another site's page, or on our own
-// for something else, is none. Verifiers that do not say are believed.
-func TestAProofIsForUs(t *testing.T) {
+// TestACaptchaProofFromAnotherSiteIsRefused sends proofs that were made on the page
+// of another site, or on our own page for another action. A verifier that names
+// neither is trusted.
+func TestACaptchaProofFromAnotherSiteIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {

@@ -67,9 +67,9 @@ func TestAWholeClinicJoinsFromOneAddress(t *testing.T) {
 	}, nodetest.LimitedTo(100), nodetest.BehindProxy)
 }
 
-// TestAClinicsAddressHasABoundToo floods a service from addresses that a clinic
-// names.
-func TestAClinicsAddressHasABoundToo(t *testing.T) {
+// TestAClinicsAddressIsLimitedToo sends too many requests from the addresses of a
+// clinic.
+func TestAClinicsAddressIsLimitedToo(t *testing.T) {
 	t.Parallel()
 	const limit = 6
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {

@@ -119,33 +119,33 @@ func through(h *nodetest.Node, r nodetest.Request, change func(context.Context) 
 	return there.Send(r)
 }
 
-// changing are the doors through which something changes: DELETE comes last, and
+// changing are the permissions of requests that change something: DELETE comes last, and
 // the organization last of all.
-func changing() []door {
-	kinds := make([][]door, 3)
-	for _, d := range doors {
-		method, path, _ := strings.Cut(d.route, " ")
+func changing() []permission {
+	kinds := make([][]permission, 3)
+	for _, p := range permissions {
+		method, path, _ := strings.Cut(p.route, " ")
 		switch {
 		case path == "/auth/setup", // only before the first key
-			method == http.MethodDelete && d.whose == own && path == "/customer/profile",
+			method == http.MethodDelete && p.whose == own && path == "/customer/profile",
 			method == http.MethodDelete && strings.HasPrefix(path, "/management/customers/"):
 			// To erase a customer takes several changes. A request that fails between
 			// them is repeated.
-		case d.route == "DELETE /management/organizations/:id":
-			kinds[2] = append(kinds[2], d)
+		case p.route == "DELETE /management/organizations/:id":
+			kinds[2] = append(kinds[2], p)
 		case method == http.MethodDelete:
-			kinds[1] = append(kinds[1], d)
+			kinds[1] = append(kinds[1], p)
 		case method != "ANY" && (method != http.MethodGet || path == "/auth/token"):
-			kinds[0] = append(kinds[0], d)
+			kinds[0] = append(kinds[0], p)
 		}
 	}
 	return slices.Concat(kinds...)
 }
 
-// TestWhatIsCommittedIsAnswered sends every request that changes something while
-// the database fails right after the commit. The change stands, so the answer is
-// success.
-func TestWhatIsCommittedIsAnswered(t *testing.T) {
+// TestACommittedChangeIsAnsweredWithSuccess sends every request that changes
+// something while the database fails right after the commit. The change stands, so
+// the answer is success.
+func TestACommittedChangeIsAnsweredWithSuccess(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBothWith(t, func(c *node.Config) { nodetest.AllowPrivate(c); failAfterCommit(c) }, func(t *testing.T, h *nodetest.Node) {
 		receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -172,17 +172,17 @@ func TestWhatIsCommittedIsAnswered(t *testing.T) {
 			"POST /customer/bookings/cancel": `{"bookingId":"` + w.ids["mine"] + `"}`,
 		}
 		met := map[string]int{}
-		for _, d := range changing() {
+		for _, p := range changing() {
 			w.again(bookings)
-			r := w.ask(d, true)
-			if body, ok := bodies[d.route]; ok {
+			r := w.ask(p, true)
+			if body, ok := bodies[p.route]; ok {
 				r.Body = body
 			}
-			if d.route == "GET /auth/token" {
+			if p.route == "GET /auth/token" {
 				r.Path += "?refreshToken=" + refresh("303")
 			}
 			for _, who := range callerNames {
-				if d.who&who.who != 0 && d.who != everyone {
+				if p.who&who.who != 0 && p.who != everyone {
 					r.Token = w.tokens[who.who]
 					break
 				}
@@ -190,8 +190,8 @@ func TestWhatIsCommittedIsAnswered(t *testing.T) {
 			r.App = w.ID
 			fault := &afterCommit{}
 			a := through(h, r, func(ctx context.Context) context.Context { return context.WithValue(ctx, afterCommitKey{}, fault) })
-			assert.Equal(t, http.StatusOK, a.Status, "%s: %s", d.route, a.Raw)
-			met[d.route] = fault.failed
+			assert.Equal(t, http.StatusOK, a.Status, "%s: %s", p.route, a.Raw)
+			met[p.route] = fault.failed
 		}
 		for _, route := range []string{"PUT /management/scheduling/new", "POST /management/bookings/assign", "POST /management/queue/next"} {
 			assert.NotZero(t, met[route], "%s reads nothing after its commit", route)
@@ -199,9 +199,10 @@ func TestWhatIsCommittedIsAnswered(t *testing.T) {
 	})
 }
 
-// TestDeadlineAfterCommit ends a request right after its commit. The change
-// stands, so the answer is success, and it is kept with the idempotency key.
-func TestDeadlineAfterCommit(t *testing.T) {
+// TestADeadlineAfterTheCommitIsAnsweredWithSuccess ends a request right after its
+// commit. The change stands, so the answer is success, and it is kept with the
+// idempotency key.
+func TestADeadlineAfterTheCommitIsAnsweredWithSuccess(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBothWith(t, failAfterCommit, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -227,9 +228,9 @@ func TestDeadlineAfterCommit(t *testing.T) {
 	})
 }
 
-// TestDeadlineDuringCommit ends a request while its commit is under way: the
-// commit finishes, and the answer says so.
-func TestDeadlineDuringCommit(t *testing.T) {
+// TestACommitUnderWayOutlivesTheDeadline ends a request while its commit is under
+// way: the commit finishes, and the answer says so.
+func TestACommitUnderWayOutlivesTheDeadline(t *testing.T) {
 	t.Parallel()
 	h := nodetest.Start(t, nodetest.Postgres)
 	c := h.NewClinic()

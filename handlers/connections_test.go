@@ -165,10 +165,10 @@ func TestWithoutRedisANodeCountsRequestsByItself(t *testing.T) {
 	untilRefused(c.Node, nodetest.Request{Method: http.MethodGet, Path: "/management/types", Token: c.Key})
 }
 
-// TestWhatADeadNodeLeavesBehindEndsNothing: while both nodes live, the sixth
-// connection ends the first; once one was killed, what it has left behind counts
-// no longer.
-func TestWhatADeadNodeLeavesBehindEndsNothing(t *testing.T) {
+// TestConnectionsOfADeadNodeAreNotCounted opens six connections on two nodes. While
+// both nodes live, the sixth closes the first. After one node was killed, its
+// connections do not count.
+func TestConnectionsOfADeadNodeAreNotCounted(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		ctx := t.Context()

@@ -10,9 +10,9 @@ import (
 	"nowserving/cmd/nowserving/node/nodetest"
 )
 
-// TestEveryAnswerSaysWhatIsAlwaysThere finds members that answers never omit
+// TestEveryAnswerDocumentsItsRequiredMembers finds members that answers never omit
 // among the required ones; keepsContract finds those that are wrongly there.
-func TestEveryAnswerSaysWhatIsAlwaysThere(t *testing.T) {
+func TestEveryAnswerDocumentsItsRequiredMembers(t *testing.T) {
 	t.Parallel()
 	h := nodetest.Start(t, nodetest.Embedded)
 	doc := document(h)

@@ -141,9 +141,9 @@ func attachPage(h *nodetest.Node, j jar, kind, origin string) <-chan centrifuge.
 	return nodetest.Connect(h, "?session="+kind, centrifuge.Config{Header: header})
 }
 
-// TestCookiesOfOthersOpenNothing tries what another site, or somebody who makes
-// cookies up, can send.
-func TestCookiesOfOthersOpenNothing(t *testing.T) {
+// TestCookiesFromOtherSitesAreRefused sends what another site can send, and cookies
+// that are made up.
+func TestCookiesFromOtherSitesAreRefused(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()

@@ -8,9 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A day lasts from its first moment to the next day's, however many hours that is
-// and whether or not the clocks show midnight.
-func TestDaysOfZones(t *testing.T) {
+// A day lasts from its first moment to the first moment of the next day, whatever
+// its number of hours, and even if the clocks skip midnight.
+func TestADayHasTheBoundsOfItsTimeZone(t *testing.T) {
 	t.Parallel()
 	for _, day := range []struct{ zone, date, begins, ends string }{
 		{"Asia/Riyadh", "2027-03-28", "2027-03-27T21:00:00Z", "2027-03-28T20:59:59.999999Z"},

@@ -13,9 +13,9 @@ import (
 	"nowserving/cmd/nowserving/node/nodetest"
 )
 
-// TestNobodyWatchesADeletedOrganization: an account key goes on with the
-// organizations that are left.
-func TestNobodyWatchesADeletedOrganization(t *testing.T) {
+// TestSubscriptionsEndWhenTheOrganizationIsDeleted deletes one of two organizations.
+// An account key keeps its subscriptions to the other.
+func TestSubscriptionsEndWhenTheOrganizationIsDeleted(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		far := h // the embedded database belongs to one node

@@ -124,7 +124,7 @@ func (r *road) setCut(cut bool) {
 	}
 }
 
-func TestWithoutDatabaseTheServiceSaysSo(t *testing.T) {
+func TestWithoutDatabaseTheServiceIsUnavailable(t *testing.T) {
 	t.Parallel()
 	var way *road
 	h := nodetest.Start(t, nodetest.Postgres, nodetest.AllowPrivate, func(c *node.Config) {

@@ -12,9 +12,9 @@ import (
 	"nowserving/cmd/nowserving/node/nodetest"
 )
 
-// Pages that are open follow names and minutes within a second, on the node where
-// they were changed and on another.
-func TestOpenPagesFollowNamesAndMinutes(t *testing.T) {
+// Open pages show a new name or length within a second, on the node of the change
+// and on another.
+func TestOpenPagesShowChangedNamesAndMinutes(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()

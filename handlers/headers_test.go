@@ -39,7 +39,7 @@ func kindsOfAnswers(c *nodetest.Clinic) []nodetest.Request {
 	return requests
 }
 
-func TestEveryAnswerIsLockedDown(t *testing.T) {
+func TestEveryAnswerHasSecurityHeaders(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Embedded).NewClinic()
 	for _, r := range kindsOfAnswers(c) {
@@ -61,7 +61,7 @@ func TestEveryAnswerIsLockedDown(t *testing.T) {
 	}
 }
 
-func TestTLSIsAskedForWhereItIsSpoken(t *testing.T) {
+func TestHSTSIsSentOnlyOverTLS(t *testing.T) {
 	t.Parallel()
 	plain := func(c *node.Config) { c.PublicURL = "http://clinic.example" }
 	hsts := func(h *nodetest.Node, proto string) string {
@@ -91,7 +91,7 @@ func newClinicOf(h *nodetest.Node, origins ...string) *nodetest.Clinic {
 	return c
 }
 
-func TestPagesCallForTheOrganizationThatLetsThem(t *testing.T) {
+func TestPagesCallOnlyForOrganizationsThatAllowTheirOrigin(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		mine, other := newClinicOf(h, widget, hybrid), newClinicOf(h, another)

@@ -89,12 +89,12 @@ func TestAThousandRequestsWithOneKeyMakeOneBooking(t *testing.T) {
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
 		join := joinRequest(c, c.Serve(c.NewType(nil)))
-		join.Header = map[string]string{"Idempotency-Key": "storm"}
+		join.Header = map[string]string{"Idempotency-Key": "concurrent"}
 		var mu sync.Mutex
 		bodies := map[string]int{}
-		var crowd sync.WaitGroup
+		var requests sync.WaitGroup
 		for range 50 {
-			crowd.Go(func() {
+			requests.Go(func() {
 				for range 20 {
 					a, err := h.Try(join)
 					if !assert.NoError(t, err) {
@@ -111,13 +111,13 @@ func TestAThousandRequestsWithOneKeyMakeOneBooking(t *testing.T) {
 				}
 			})
 		}
-		crowd.Wait()
+		requests.Wait()
 		assert.Len(t, bodies, 1)
 		assert.Equal(t, 1, nodetest.Scalar[int](h, "SELECT count(*) FROM bookings"))
 	})
 }
 
-func TestWhichAnswersAreKept(t *testing.T) {
+func TestAnswersAreKeptExceptRefusedAccessAndFaults(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -170,7 +170,7 @@ func TestWhichAnswersAreKept(t *testing.T) {
 
 const idempotencyHeader = "Idempotency-Key"
 
-func TestARequestThatWasCutShort(t *testing.T) {
+func TestAnInterruptedRequestIsNotCarriedOutTwice(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -195,9 +195,10 @@ func TestARequestThatWasCutShort(t *testing.T) {
 	})
 }
 
-// TestARequestThatFailedAfterItsCommit: who repeats it is told at once that it
-// was carried out; one that failed before is carried out at once.
-func TestARequestThatFailedAfterItsCommit(t *testing.T) {
+// TestARequestThatFailedAfterItsCommitIsNotRepeated repeats a request that failed.
+// After its commit, the answer says at once that it was carried out. Before its
+// commit, it is carried out.
+func TestARequestThatFailedAfterItsCommitIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {

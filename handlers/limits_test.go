@@ -50,7 +50,7 @@ func untilRefused(h *nodetest.Node, r nodetest.Request) nodetest.Response {
 	}
 }
 
-func TestWhoAsksTooOftenHasToWait(t *testing.T) {
+func TestRequestsOverTheLimitAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {
@@ -104,7 +104,7 @@ func TestWhoAsksTooOftenHasToWait(t *testing.T) {
 	}
 }
 
-func TestNodesCountTogether(t *testing.T) {
+func TestNodesShareALimit(t *testing.T) {
 	t.Parallel()
 	const limit = 4
 	h := nodetest.Start(t, nodetest.Postgres, nodetest.LimitedTo(limit))
@@ -117,9 +117,9 @@ func TestNodesCountTogether(t *testing.T) {
 	untilRefused(h, nodetest.Keyed(c.Key))
 }
 
-// TestBudgetsAreOnesOwn: what one person, ticket or key spends, no other of the
-// same kind has spent, though all come from one address.
-func TestBudgetsAreOnesOwn(t *testing.T) {
+// TestEachCredentialHasItsOwnBudget spends the budget of one person, ticket and key.
+// Others of the same kind at the same address keep theirs.
+func TestEachCredentialHasItsOwnBudget(t *testing.T) {
 	t.Parallel()
 	const limit = 15 // more than it takes to make them
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
@@ -220,10 +220,10 @@ func TestOnlyTrustedProxiesSayWhereARequestComesFrom(t *testing.T) {
 	requireSpent(ask(h, "203.0.113.2:4712"), 3, limit, began)
 }
 
-// TestASubscriberHasANetwork: all of an IPv6 network of 64 bits shares a budget,
-// as it comes itself or by a proxy, and all of one of 48 bits shares five times
-// as much; in IPv4 each address has its own, however it is written.
-func TestASubscriberHasANetwork(t *testing.T) {
+// TestAnIPv6NetworkSharesABudget sends requests directly and through a proxy. An
+// IPv6 network of 64 bits shares a budget, one of 48 bits shares five times as much.
+// In IPv4 each address has its own, in whichever form it is written.
+func TestAnIPv6NetworkSharesABudget(t *testing.T) {
 	t.Parallel()
 	const limit = 6
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
@@ -269,7 +269,7 @@ func TestASubscriberHasANetwork(t *testing.T) {
 	}, nodetest.LimitedTo(limit), func(c *node.Config) { c.TrustedProxies = []string{"127.0.0.0/8", "::1"} })
 }
 
-func TestEveryOperationTellsOfItsLimit(t *testing.T) {
+func TestEveryOperationShowsItsLimit(t *testing.T) {
 	t.Parallel()
 	h := nodetest.Start(t, nodetest.Embedded)
 	document := h.Send(nodetest.Request{Method: http.MethodGet, Path: "/openapi.json"}).OK()

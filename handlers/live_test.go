@@ -57,7 +57,7 @@ func TestLiveShowsWhatHTTPShows(t *testing.T) {
 	})
 }
 
-func TestLiveIsGuarded(t *testing.T) {
+func TestLiveChannelsRefuseStrangers(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c, elsewhere := fill(h), h.NewClinic()
@@ -100,9 +100,9 @@ func TestLiveIsGuarded(t *testing.T) {
 	})
 }
 
-// A screen that is switched on shows everybody under way, however many others
-// were called since, on this node and on one that has just started.
-func TestAScreenShowsEverybodyUnderWay(t *testing.T) {
+// A display that is switched on shows all patients under way, however many were
+// called since, on this node and on one that has just started.
+func TestADisplayShowsAllPatientsUnderWay(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -135,9 +135,9 @@ func TestAScreenShowsEverybodyUnderWay(t *testing.T) {
 	})
 }
 
-// Rooms go on and off, come and change what they offer while sixty wait for them.
-// No client is told a place that never was.
-func TestAChangeOfTheCatalogueIsOneChange(t *testing.T) {
+// Resources are switched on and off, and change their types, while sixty patients
+// wait. No client is sent a position that never existed.
+func TestAChangeOfTheCatalogueSendsNoIntermediatePosition(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()

@@ -22,7 +22,7 @@ import (
 	"nowserving/models"
 )
 
-// callers is a set of those who may ask.
+// callers is a set of kinds of callers.
 type callers uint16
 
 const (
@@ -55,7 +55,7 @@ const (
 	everyone   = asNobody<<1 - 1
 )
 
-// callerNames are those who may ask, and what the API reference calls them.
+// callerNames are the kinds of callers, and their names in the API reference.
 var callerNames = []struct {
 	who              callers
 	name, documented string
@@ -75,12 +75,12 @@ var callerNames = []struct {
 	{asNobody, "nobody", ""},
 }
 
-// door is a route and who may pass it. What is asked names real things of the
-// world ("$room") and would work, so that a door that is open by mistake shows.
-type door struct {
+// permission is a route and its permitted callers. The request names real things of
+// the world ("$room") and would succeed, so that a route without its check shows.
+type permission struct {
 	route string // as the router knows it; ANY stands for every method
 	who   callers
-	path  string // with its ids and query, where the route alone would not do
+	path  string // with ids and query; empty if the route is enough
 	body  string
 	// filters: the ids only narrow what is the caller's own, so a stranger gets
 	// an answer, without anything of ours.
@@ -99,9 +99,9 @@ const (
 	anyone                  // every customer; not for providers
 )
 
-// doors is who may do what, written by hand: a route that is not in it fails
-// the test, and so does one that the router does not have.
-var doors = []door{
+// permissions are written by hand. A route of the router that is not in them fails the
+// test, and so does one of them that the router does not have.
+var permissions = []permission{
 	// Pages, and what is for those who run the service.
 	{route: "GET /", who: everyone},
 	{route: "GET /console", who: everyone},
@@ -349,16 +349,16 @@ func (w *world) fillWith(ids map[string]string, text string) string {
 	})
 }
 
-// ask is what a door is tried with: as it would work in this world or, for
-// those who may pass, so that nothing comes of it.
-func (w *world) ask(d door, works bool) nodetest.Request {
-	method, path, _ := strings.Cut(d.route, " ")
-	if d.path != "" {
-		path = d.path
+// ask returns a request of a route: one that would succeed in this world if works is
+// true, else one that is refused as malformed after the permission was checked.
+func (w *world) ask(p permission, works bool) nodetest.Request {
+	method, path, _ := strings.Cut(p.route, " ")
+	if p.path != "" {
+		path = p.path
 	}
 	r := nodetest.Request{Method: method, Path: path}
-	if d.body != "" {
-		r.Body = w.fill(d.body)
+	if p.body != "" {
+		r.Body = w.fill(p.body)
 	}
 	if method != http.MethodGet && method != "ANY" && !works {
 		r.Body = "[]"
@@ -440,29 +440,30 @@ func hides(a nodetest.Response, identities []string, r nodetest.Request, who str
 // caller may not.
 var missing = []int{http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity}
 
-// TestWhoMay tries every route and every live channel as everybody, and as a
-// stranger who is the same in another organization and knows the ids of this
-// one. Who may not is refused, is told nothing, and changes nothing.
-func TestWhoMay(t *testing.T) {
+// TestCallersWithoutPermissionAreRefusedOnEveryRoute sends every request, and subscribes
+// to every live channel, as each kind of caller: one of this organization, and one of
+// another organization that knows the ids of this one. A caller without permission is
+// refused, learns nothing and changes nothing.
+func TestCallersWithoutPermissionAreRefusedOnEveryRoute(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBothWith(t, nodetest.AllowPrivate, func(t *testing.T, h *nodetest.Node) {
 		receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		t.Cleanup(receiver.Close)
-		checkDoors(t, h)
+		checkPermissions(t, h)
 		ours, theirs := newWorld(h, "Zanzibar", "966555111", receiver.URL), newWorld(h, "Quetzal", "966555222", receiver.URL)
 		identities := ours.identities()
 		before := ours.kept()
-		for _, d := range doors {
+		for _, p := range permissions {
 			for _, who := range callerNames {
-				ours.refuse(d, who.who, who.name)
-				theirs.intrude(d, ours, identities, who.who, who.name)
+				ours.refuse(p, who.who, who.name)
+				theirs.intrude(p, ours, identities, who.who, who.name)
 			}
-			ours.reach(d)
-			require.Equal(t, before, ours.kept(), "%s, or what was let in before", d.route)
+			ours.reach(p)
+			require.Equal(t, before, ours.kept(), "%s, or what was let in before", p.route)
 			for _, who := range callerNames {
-				ours.admit(d, who.who, who.name)
+				ours.admit(p, who.who, who.name)
 			}
-			if d.audited {
+			if p.audited {
 				before = ours.kept()
 			}
 		}
@@ -481,16 +482,16 @@ func TestWhoMay(t *testing.T) {
 	})
 }
 
-// checkDoors requires an entry for every route, a route for every entry, and
+// checkPermissions requires an entry for every route, a route for every entry, and
 // the API reference to say the same.
-func checkDoors(t *testing.T, h *nodetest.Node) {
+func checkPermissions(t *testing.T, h *nodetest.Node) {
 	t.Helper()
 	known, routes, shown := map[string]callers{}, map[string]bool{}, map[string]whose{}
-	for _, d := range doors {
-		assert.False(t, d.whose == anyone && d.who&asProvider != 0, "%s shows a provider every customer", d.route)
-		shown[d.route] = d.whose
-		assert.Zero(t, known[d.route], "%s is here twice", d.route)
-		known[d.route] = d.who
+	for _, p := range permissions {
+		assert.False(t, p.whose == anyone && p.who&asProvider != 0, "%s shows a provider every customer", p.route)
+		shown[p.route] = p.whose
+		assert.Zero(t, known[p.route], "%s is here twice", p.route)
+		known[p.route] = p.who
 	}
 	for _, route := range h.Handlers.Routes() {
 		method, path, _ := strings.Cut(route, " ")
@@ -528,18 +529,18 @@ func checkDoors(t *testing.T, h *nodetest.Node) {
 	}
 }
 
-// refuse tries a door as somebody who may not pass it.
-func (w *world) refuse(d door, who callers, name string) {
+// refuse requires a route to refuse a caller without permission.
+func (w *world) refuse(p permission, who callers, name string) {
 	w.T.Helper()
-	if d.who&who != 0 {
+	if p.who&who != 0 {
 		return
 	}
-	r := w.ask(d, true)
+	r := w.ask(p, true)
 	r.Token, r.App = w.tokens[who], w.ID
 	for _, r := range everyMethod(r) {
 		a := w.Send(r)
 		// What only operators see asks for their key, whatever came instead.
-		if who == asNobody || strings.HasPrefix(d.route, "ANY") || d.route == "GET /metrics" {
+		if who == asNobody || strings.HasPrefix(p.route, "ANY") || p.route == "GET /metrics" {
 			assert.Equal(w.T, http.StatusUnauthorized, a.Status, "%s: %s: %s", name, a.Of, a.Raw)
 			assert.NotEmpty(w.T, a.Header.Get("WWW-Authenticate"), a.Of)
 		} else {
@@ -550,28 +551,28 @@ func (w *world) refuse(d door, who callers, name string) {
 	}
 }
 
-// intrude tries a door as somebody of another organization, with the ids of
-// the victim: as one of theirs, and in the intruder's own name.
-func (w *world) intrude(d door, victim *world, identities []string, who callers, name string) {
+// intrude requires a route to refuse a caller of another organization that sends the
+// ids of the victim, with the victim's X-APP-ID and without.
+func (w *world) intrude(p permission, victim *world, identities []string, who callers, name string) {
 	w.T.Helper()
 	if who == asAccountKey {
 		return // is nowhere a stranger
 	}
 	name += " of another organization"
-	r := victim.ask(d, true)
+	r := victim.ask(p, true)
 	r.Token = w.tokens[who]
 	for _, r := range everyMethod(r) {
 		own := w.Send(r)
 		hides(own, identities, r, name)
-		if r.App = victim.ID; d.who != everyone && d.who&who != 0 {
+		if r.App = victim.ID; p.who != everyone && p.who&who != 0 {
 			posing := w.Send(r)
 			assert.Contains(w.T, []int{http.StatusUnauthorized, http.StatusForbidden}, posing.Status, "%s: %s: %s", name, posing.Of, posing.Raw)
 			hides(posing, identities, r, name)
 		}
-		switch asked := d.path + d.body; {
-		case d.who&who == 0:
+		switch asked := p.path + p.body; {
+		case p.who&who == 0:
 			assert.Contains(w.T, []int{http.StatusUnauthorized, http.StatusForbidden}, own.Status, "%s: %s: %s", name, own.Of, own.Raw)
-		case who == asNobody || d.filters || !strings.HasPrefix(d.route, "ANY") && !placeholder.MatchString(strings.ReplaceAll(asked, "$receiver", "")):
+		case who == asNobody || p.filters || !strings.HasPrefix(p.route, "ANY") && !placeholder.MatchString(strings.ReplaceAll(asked, "$receiver", "")):
 			assert.Less(w.T, own.Status, http.StatusInternalServerError, "%s: %s: %s", name, own.Of, own.Raw)
 		case !strings.HasPrefix(own.Header.Get("Content-Type"), "text/html"): // pages are the same for all
 			assert.Contains(w.T, missing, own.Status, "%s: %s: %s", name, own.Of, own.Raw)
@@ -579,15 +580,15 @@ func (w *world) intrude(d door, victim *world, identities []string, who callers,
 	}
 }
 
-// reach tries a door that shows customers as a provider, with the ids of another
-// provider's customer, and as a provider without resources.
-func (w *world) reach(d door) {
+// reach requires a route that shows customers to hide another provider's customer from
+// a provider, and every customer from a provider without resources.
+func (w *world) reach(p permission) {
 	w.T.Helper()
-	if d.whose != served {
+	if p.whose != served {
 		return
 	}
-	method, path, _ := strings.Cut(d.route, " ")
-	path = cmp.Or(d.path, path)
+	method, path, _ := strings.Cut(p.route, " ")
+	path = cmp.Or(p.path, path)
 	stranger := []string{w.strange["customer"], w.strange["booking"], nodetest.Scalar[string](w.Node, "SELECT phone FROM customers WHERE id = ?", w.strange["customer"])}
 	for _, try := range []struct {
 		name, token string
@@ -599,16 +600,16 @@ func (w *world) reach(d door) {
 		{"a provider without resources", w.former, w.ids, []string{w.ids["customer"], w.digits}},
 	} {
 		r := nodetest.Request{Method: method, Path: w.fillWith(try.ids, path), Token: try.token}
-		if d.body != "" {
-			r.Body = w.fillWith(try.ids, d.body)
+		if p.body != "" {
+			r.Body = w.fillWith(try.ids, p.body)
 		}
-		names := w.fill(path)+w.fill(d.body) != w.fillWith(w.strange, path+d.body)
+		names := w.fill(path)+w.fill(p.body) != w.fillWith(w.strange, path+p.body)
 		if try.token != w.former && !names && method != http.MethodGet {
 			continue // of their own queue
 		}
 		a := w.Send(r)
 		hides(a, try.hidden, r, try.name)
-		if names && !d.filters || method != http.MethodGet {
+		if names && !p.filters || method != http.MethodGet {
 			assert.Contains(w.T, append([]int{http.StatusBadRequest}, missing...), a.Status, "%s: %s: %s", try.name, a.Of, a.Raw)
 		}
 	}
@@ -645,21 +646,20 @@ func namesCustomers(a nodetest.Response, path string, op any) bool {
 	return in(nodetest.At(op, "parameters")) || in(nodetest.At(op, "requestBody")) || in(nodetest.At(op, "responses"))
 }
 
-// admit tries a door as somebody who may pass it. They are let in, and then
-// answered: for what is read, with what there is; for all else, what they sent
-// makes no sense.
-func (w *world) admit(d door, who callers, name string) {
+// admit requires a route to accept a permitted caller. A GET succeeds; other requests
+// are malformed, so they change nothing.
+func (w *world) admit(p permission, who callers, name string) {
 	w.T.Helper()
-	if d.who&who == 0 {
+	if p.who&who == 0 {
 		return
 	}
-	r := w.ask(d, false)
+	r := w.ask(p, false)
 	r.Token, r.App = w.tokens[who], w.ID
 	for _, r := range everyMethod(r) {
 		a := w.Send(r)
 		assert.NotContains(w.T, []int{http.StatusUnauthorized, http.StatusForbidden}, a.Status, "%s: %s: %s", name, a.Of, a.Raw)
 		assert.Less(w.T, a.Status, http.StatusInternalServerError, "%s: %s: %s", name, a.Of, a.Raw)
-		if r.Method == http.MethodGet && d.who != everyone {
+		if r.Method == http.MethodGet && p.who != everyone {
 			assert.Equal(w.T, http.StatusOK, a.Status, "%s: %s: %s", name, a.Of, a.Raw)
 		}
 	}

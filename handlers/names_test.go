@@ -138,8 +138,9 @@ func TestAMergedDuplicateIsErasedAndExportedToo(t *testing.T) {
 	}, nodetest.Outgoing)
 }
 
-// The desk merges a patient who is called, held, served and canceled meanwhile.
-func TestMergingGoesBesideTheQueue(t *testing.T) {
+// The desk merges a patient whose booking is called, held, served and canceled
+// meanwhile.
+func TestRecordsAreMergedWhileTheirBookingsChange(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()

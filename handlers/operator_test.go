@@ -24,7 +24,7 @@ func basic(password string) map[string]string {
 
 // Operators see the jobs of all organizations, so only an account key opens
 // the pages and everything they ask.
-func TestOperatorsLookAtJobs(t *testing.T) {
+func TestOperatorsSeeJobsWithAnAccountKey(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()

@@ -122,8 +122,9 @@ func TestTimeZoneDecidesTheDay(t *testing.T) {
 	})
 }
 
-// TestDeletedOrganization deletes a clinic in the midst of its work.
-func TestDeletedOrganization(t *testing.T) {
+// TestADeletedOrganizationIsHiddenAndSendsNothing deletes an organization with open
+// bookings, messages and webhooks.
+func TestADeletedOrganizationIsHiddenAndSendsNothing(t *testing.T) {
 	t.Parallel()
 	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {
@@ -206,7 +207,7 @@ func TestDeletedOrganization(t *testing.T) {
 			assert.Empty(t, kept, "those of others go on")
 			far.Send(nodetest.Keyed(stays.Key)).OK()
 
-			// Deadlines pass, attempts come due: nothing leaves the house.
+			// Deadlines pass and attempts come due, but nothing is sent.
 			now := time.Now().UTC()
 			sent := func() []int {
 				return []int{
@@ -301,9 +302,10 @@ func tenantTables(h *nodetest.Node) []string {
 	})
 }
 
-// TestHardDeletion fills every table that knows of organizations, deletes one
-// for good and finds nothing left of it, and everything of the other.
-func TestHardDeletion(t *testing.T) {
+// TestHardDeletionLeavesNothingOfTheOrganization fills every table that has rows of
+// organizations, deletes one organization for good, and finds no row of it. The
+// other organization keeps all its rows.
+func TestHardDeletionLeavesNothingOfTheOrganization(t *testing.T) {
 	t.Parallel()
 	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {
@@ -388,9 +390,9 @@ func TestHardDeletionLeavesAJobUnderWay(t *testing.T) {
 	})
 }
 
-// TestHardDeletionMeetsWhatIsWritten deletes an organization while a transaction
-// that wrote something of it has not ended, and while a message of it is sent.
-func TestHardDeletionMeetsWhatIsWritten(t *testing.T) {
+// TestHardDeletionDeletesWhatAnOpenTransactionWrites deletes an organization while a
+// transaction with a row of it is open, and while a message of it is being sent.
+func TestHardDeletionDeletesWhatAnOpenTransactionWrites(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBothWithSenders(t, func(t *testing.T, h *nodetest.Node, phones *nodetest.Twilio, _ *nodetest.Mail) {
 		c := h.NewClinic()

@@ -61,7 +61,7 @@ func TestPageTokensAreBoundToTheirQuery(t *testing.T) {
 }
 
 // A list goes on where it was when the row that a page ended with is gone.
-func TestPagesByNameGoOnInTheLanguageOfTheFirst(t *testing.T) {
+func TestPagesByNameContinueInTheLanguageOfTheFirst(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -89,7 +89,7 @@ func TestPagesByNameGoOnInTheLanguageOfTheFirst(t *testing.T) {
 	})
 }
 
-func TestAListGoesOnWhenItsAnchorIsGone(t *testing.T) {
+func TestAListContinuesAfterADeletedRow(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()

@@ -281,10 +281,10 @@ func moody(t testing.TB) string {
 	return server.URL
 }
 
-// TestNothingIsLeftOfWhatWentWrong erases a customer after requests of theirs
-// were refused, and what was to be told about them and to them met receivers and
-// carriers that refuse it in words that repeat it.
-func TestNothingIsLeftOfWhatWentWrong(t *testing.T) {
+// TestErasureClearsFailedRequestsAndDeliveries erases a customer whose requests were
+// refused, and whose webhooks and messages failed with answers that repeat the
+// identity.
+func TestErasureClearsFailedRequestsAndDeliveries(t *testing.T) {
 	t.Parallel()
 	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {
@@ -378,9 +378,9 @@ func TestNothingIsLeftOfWhatWentWrong(t *testing.T) {
 	}
 }
 
-// TestErasureMeetsWhatIsOnItsWay erases customers just when what they did is
-// being told to others.
-func TestErasureMeetsWhatIsOnItsWay(t *testing.T) {
+// TestErasureDuringDeliveriesLeavesNoTraces erases customers while the events of
+// their bookings are being delivered.
+func TestErasureDuringDeliveriesLeavesNoTraces(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -415,11 +415,10 @@ func TestErasureMeetsWhatIsOnItsWay(t *testing.T) {
 	}, nodetest.Outgoing)
 }
 
-// TestErasureMeetsWhoIsUnderWay erases customers while they, and the desk for
-// them, join, make appointments, register devices, write profiles and ask for
-// what is held about them, through another node too: whatever comes last, nobody
-// who is erased is written down again.
-func TestErasureMeetsWhoIsUnderWay(t *testing.T) {
+// TestErasureDuringRequestsLeavesNoTraces erases customers while they, and the desk
+// for them, join, make appointments, register devices, change profiles and export
+// data, through another node too. No identity is written after the erasure.
+func TestErasureDuringRequestsLeavesNoTraces(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -503,9 +502,9 @@ func TestErasureMeetsWhoIsUnderWay(t *testing.T) {
 	}, nodetest.Outgoing)
 }
 
-// TestErasureOvertakesAJoin erases a customer while they and the desk are asking
-// for places and appointments, and have been found to be allowed to.
-func TestErasureOvertakesAJoin(t *testing.T) {
+// TestAJoinThatErasureOvertakesIsRefused erases a customer after requests for places
+// and appointments were authorized and before they are carried out.
+func TestAJoinThatErasureOvertakesIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {
@@ -556,9 +555,9 @@ func TestErasureOvertakesAJoin(t *testing.T) {
 	}
 }
 
-// TestErasureOvertakesAnAnswer erases a customer whom an answer names that has
-// not been kept yet: it never is.
-func TestErasureOvertakesAnAnswer(t *testing.T) {
+// TestAnAnswerThatErasureOvertakesIsNotKept erases a customer before an answer that
+// names them is kept.
+func TestAnAnswerThatErasureOvertakesIsNotKept(t *testing.T) {
 	t.Parallel()
 	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {
@@ -597,9 +596,9 @@ func TestErasureOvertakesAnAnswer(t *testing.T) {
 	}
 }
 
-// TestBookingsOfWhoIsErasedChangeNoMore tries what can still be done to an
+// TestBookingsOfAnErasedCustomerDoNotChange tries what can still be done to an
 // appointment that was past when its customer was erased.
-func TestBookingsOfWhoIsErasedChangeNoMore(t *testing.T) {
+func TestBookingsOfAnErasedCustomerDoNotChange(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -637,9 +636,9 @@ func TestBookingsOfWhoIsErasedChangeNoMore(t *testing.T) {
 	})
 }
 
-// TestErasureMeetsBookingsThatEnd erases a customer one of whose bookings expires,
-// and another is deleted for want of payment, just before they would be canceled.
-func TestErasureMeetsBookingsThatEnd(t *testing.T) {
+// TestErasureSucceedsWhileBookingsEnd erases a customer. Just before the
+// cancellation, one booking expires and another is deleted because it was not paid.
+func TestErasureSucceedsWhileBookingsEnd(t *testing.T) {
 	t.Parallel()
 	for _, b := range []nodetest.Backend{nodetest.Embedded, nodetest.Postgres} {
 		t.Run(string(b), func(t *testing.T) {
@@ -716,7 +715,7 @@ func TestExportHoldsEverything(t *testing.T) {
 	}, nodetest.Outgoing)
 }
 
-func TestOldEventsAreForgottenOnceTold(t *testing.T) {
+func TestOldEventsAreDeletedOnceDelivered(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()

@@ -42,7 +42,7 @@ func TestOneOfManyAssignsWins(t *testing.T) {
 	})
 }
 
-func TestManyWhoCallNextGetDifferentPatients(t *testing.T) {
+func TestConcurrentCallsGetDifferentPatients(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -138,7 +138,7 @@ func TestHeldPatientsKeepTheirPlace(t *testing.T) {
 	})
 }
 
-func TestRecallWaitsAndEnds(t *testing.T) {
+func TestRecallIsLimitedInTimeAndNumber(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -159,7 +159,7 @@ func TestRecallWaitsAndEnds(t *testing.T) {
 	})
 }
 
-func TestPositionsOverSeveralQueues(t *testing.T) {
+func TestABookingInSeveralQueuesShowsItsBestPosition(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -238,7 +238,7 @@ func TestTimeoutIsClampedAndExpires(t *testing.T) {
 	})
 }
 
-func TestPausedQueueCallsNobody(t *testing.T) {
+func TestAPausedQueueRefusesCalls(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -300,7 +300,7 @@ func TestVisitShowsRealTimes(t *testing.T) {
 
 // A booking that waits over midnight keeps its number, and no booking of the new
 // day gets the same. A change of time zone makes it another day.
-func TestTicketsDifferAmongThoseWhoAreHere(t *testing.T) {
+func TestTicketsOfWaitingPatientsDifferAfterMidnight(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()

@@ -55,7 +55,7 @@ func report(h *nodetest.Node, form url.Values, signature string) nodetest.Respon
 	return h.Send(nodetest.Request{Method: http.MethodPost, Path: receiptsPath, Body: form.Encode(), Header: header})
 }
 
-func TestTheLogTellsWhatBecameOfTexts(t *testing.T) {
+func TestTheLogShowsTheDeliveryOfTexts(t *testing.T) {
 	t.Parallel()
 	// The example of Twilio's documentation.
 	example := url.Values{"CallSid": {"CA1234567890ABCDE"}, "Caller": {"+14158675309"}, "Digits": {"1234"}, "From": {"+14158675309"}, "To": {"+18005551212"}}

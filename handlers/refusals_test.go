@@ -178,7 +178,7 @@ func TestABodyThatSaysItIsTooLargeIsNotAwaited(t *testing.T) {
 	assert.NoError(t, res.Body.Close())
 }
 
-func TestOtherTenantsLookLikeNobody(t *testing.T) {
+func TestThingsOfOtherOrganizationsAreNotFound(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		theirs := fill(h)

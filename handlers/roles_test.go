@@ -10,7 +10,7 @@ import (
 	"nowserving/models"
 )
 
-func TestTenantOfACredential(t *testing.T) {
+func TestACredentialActsForItsOrganizationOnly(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(_ *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()

@@ -12,8 +12,9 @@ import (
 	"nowserving/models"
 )
 
-// TestAKeyWithoutTheScopeIsRefused tries every operation that takes keys with keys of each scope: one
-// that doesn't reach is refused before anything else is looked at.
+// TestAKeyWithoutTheScopeIsRefused tries every operation that takes keys with keys
+// of each scope: one that doesn't reach is refused before anything else is looked
+// at.
 func TestAKeyWithoutTheScopeIsRefused(t *testing.T) {
 	t.Parallel()
 	h := nodetest.Start(t, nodetest.Embedded)

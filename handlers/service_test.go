@@ -38,7 +38,7 @@ func TestProbesAndUnknownRoutesAnswer(t *testing.T) {
 	})
 }
 
-func TestOtherSitesMayCallWhenAllowed(t *testing.T) {
+func TestOtherSitesCallOnlyWhenAllowed(t *testing.T) {
 	t.Parallel()
 	h := nodetest.Start(t, nodetest.Embedded)
 	preflight := func(origin string) nodetest.Response {

@@ -14,7 +14,7 @@ import (
 	"nowserving/notify/webhook"
 )
 
-func TestACallIsTakenBack(t *testing.T) {
+func TestACallIsUndone(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBothWith(t, nodetest.AllowPrivate, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -88,7 +88,7 @@ func moment(t *testing.T, text string) time.Time {
 }
 
 // Each step is taken back to what was there before it, the version apart.
-func TestEveryStepIsTakenBack(t *testing.T) {
+func TestEveryStepIsUndone(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -150,7 +150,7 @@ func TestEveryStepIsTakenBack(t *testing.T) {
 	})
 }
 
-func TestWhatCannotBeTakenBack(t *testing.T) {
+func TestAStepThatCannotBeUndoneIsRefused(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()

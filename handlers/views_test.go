@@ -45,7 +45,7 @@ func (r *rooms) as(method, path string, body any) nodetest.Response {
 	return r.Send(nodetest.Request{Method: method, Path: path, Token: r.token, Body: body})
 }
 
-func TestProvidersLookAtWhatTheyWereLent(t *testing.T) {
+func TestProvidersSeeTheBookingsOfSharedResources(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		r := newRooms(h)
@@ -122,9 +122,9 @@ func TestProvidersLookAtWhatTheyWereLent(t *testing.T) {
 	})
 }
 
-// TestRequestsForOthersAreTheirs: who waits for one doctor alone is no business
-// of another who serves the same type.
-func TestRequestsForOthersAreTheirs(t *testing.T) {
+// TestProvidersDoNotSeeRequestsForOtherResources lets a patient wait for one doctor
+// only. Another doctor who serves the same type does not see the booking.
+func TestProvidersDoNotSeeRequestsForOtherResources(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
@@ -144,9 +144,10 @@ func TestRequestsForOthersAreTheirs(t *testing.T) {
 	})
 }
 
-// TestLiveEndsWithTheRight takes away what somebody is watching: on every node
-// they are asked to come again, and refused.
-func TestLiveEndsWithTheRight(t *testing.T) {
+// TestALiveSubscriptionEndsWithThePermission takes away the permission of a
+// subscriber. On every node, the connection is closed and the next subscription
+// refused.
+func TestALiveSubscriptionEndsWithThePermission(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		r := newRooms(h)

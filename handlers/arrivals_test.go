@@ -26,9 +26,9 @@ import (
 // ticketOf is what a phone needs to watch a booking.
 type ticketOf struct{ id, token string }
 
-// crowd lets n patients join, the half of them as customers who are signed in,
-// and returns what their phones hold, in the order of the queue.
-func crowd(c *nodetest.Clinic, typeID string, n int) []ticketOf {
+// joinMany lets n patients join, half of them as customers who are signed in. It
+// returns the tickets in the order of the queue.
+func joinMany(c *nodetest.Clinic, typeID string, n int) []ticketOf {
 	c.T.Helper()
 	tickets := make([]ticketOf, n)
 	var token string
@@ -47,8 +47,8 @@ func crowd(c *nodetest.Clinic, typeID string, n int) []ticketOf {
 	return tickets
 }
 
-// arrive connects a phone and returns the place it is shown.
-func arrive(ctx context.Context, h *nodetest.Node, ticket ticketOf) (position int, err error) {
+// connectPhone connects a phone and returns the position it is shown.
+func connectPhone(ctx context.Context, h *nodetest.Node, ticket ticketOf) (position int, err error) {
 	conn, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket", nil)
 	if err != nil {
 		return 0, err
@@ -91,26 +91,26 @@ func arrive(ctx context.Context, h *nodetest.Node, ticket ticketOf) (position in
 	}
 }
 
-// storm lets all phones come at once; each must be shown its place.
-func storm(h *nodetest.Node, tickets []ticketOf) {
+// connectAll connects all phones at once. Each must be shown its position.
+func connectAll(h *nodetest.Node, tickets []ticketOf) {
 	h.T.Helper()
 	ctx, cancel := context.WithTimeout(h.T.Context(), 2*nodetest.Patience)
 	defer cancel()
-	var arriving sync.WaitGroup
+	var connecting sync.WaitGroup
 	for i, ticket := range tickets {
-		arriving.Go(func() {
-			position, err := arrive(ctx, h, ticket)
+		connecting.Go(func() {
+			position, err := connectPhone(ctx, h, ticket)
 			if !assert.NoError(h.T, err) {
 				return
 			}
 			assert.Equal(h.T, i+1, position)
 		})
 	}
-	arriving.Wait()
+	connecting.Wait()
 }
 
-// reads notes the statements that read bookings, but for those that go on by
-// themselves: the sweeper's, and the comparison's sums.
+// reads collects the statements that read bookings, except those of the background:
+// the sweeper's, and the sums of the comparison.
 type reads struct {
 	mu  sync.Mutex
 	all []string
@@ -139,7 +139,7 @@ func (r *reads) noted() []string {
 	return append([]string(nil), r.all...)
 }
 
-// commands is how often the house's Redis was asked where an index stands.
+// commands returns how often the node's Redis was asked for the version of an index.
 func commands(h *nodetest.Node) (asked int) {
 	h.T.Helper()
 	options, err := redis.ParseURL(h.RedisServer.URL)
@@ -155,16 +155,15 @@ func commands(h *nodetest.Node) (asked int) {
 	return asked
 }
 
-// Hundreds of phones that come at once to a node that has just started cost the
-// database and Redis about as little as fifty do, also when Redis has started
-// anew with the node and knows nothing.
-func TestACrowdCostsAsMuchAsAFew(t *testing.T) {
+// 400 phones that connect at once to a node that has just started cause about as many
+// queries and commands as 50 do. This holds for an empty Redis too.
+func TestFourHundredPhonesCostTheDatabaseAsMuchAsFifty(t *testing.T) {
 	t.Parallel()
 	h := nodetest.Start(t, nodetest.Postgres)
 	c := h.NewClinic()
 	kind := c.NewType(nil)
 	c.NewResource(nil, kind)
-	tickets := crowd(c, kind, 400)
+	tickets := joinMany(c, kind, 400)
 	for _, flushed := range []bool{false, true} {
 		for _, n := range []int{50, 400} {
 			if flushed {
@@ -172,10 +171,10 @@ func TestACrowdCostsAsMuchAsAFew(t *testing.T) {
 			}
 			var reads reads
 			before, began := commands(h), time.Now()
-			storm(h.Beside(reads.of(t)), tickets[:n])
+			connectAll(h.Beside(reads.of(t)), tickets[:n])
 			seconds := int(time.Since(began) / time.Second)
-			// Once those who wait. The rest: what a mirror loads and the hub asks
-			// while it does, and how long visits take, which is looked at every 2 s.
+			// The waiting bookings are read once. The rest is what a mirror loads, what the
+			// hub asks meanwhile, and the lengths of visits, which are read every 2 s.
 			most := 30 + 5*seconds
 			assert.Less(t, len(reads.noted()), most, "%d phones, flushed %v: %s", n, flushed, strings.Join(reads.noted(), "\n"))
 			assert.Less(t, commands(h)-before, 500+10*seconds)
@@ -190,16 +189,15 @@ func TestACrowdCostsAsMuchAsAFew(t *testing.T) {
 	}
 }
 
-// What is kept for a crowd is never shown once it is outdated, nor to anybody
-// it is not for.
-func TestACrowdIsShownNothingOld(t *testing.T) {
+// A booking that is cached for many phones is not shown after a change, nor to others.
+func TestACachedBookingIsShownUpToDateAndOnlyToItsOwner(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
 		kind := c.NewType(nil)
 		room := c.NewResource(nil, kind)
-		tickets := crowd(c, kind, 40)
-		storm(h, tickets)
+		tickets := joinMany(c, kind, 40)
+		connectAll(h, tickets)
 
 		read := func(ticket ticketOf) nodetest.Response {
 			return h.Send(nodetest.Request{Method: http.MethodGet, Path: "/customer/bookings/" + ticket.id, Token: ticket.token})
@@ -269,8 +267,8 @@ func TestTheIndexFollowsARestoredDatabase(t *testing.T) {
 	})
 }
 
-// Whoever joins is told their place without Redis being asked again.
-func TestAJoinIsOneCommand(t *testing.T) {
+// The answer to a join has the position without another command to Redis.
+func TestJoiningDoesNotAskRedisForThePosition(t *testing.T) {
 	t.Parallel()
 	h := nodetest.Start(t, nodetest.Postgres)
 	c := h.NewClinic()

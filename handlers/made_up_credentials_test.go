@@ -61,14 +61,14 @@ func must(err error) {
 	}
 }
 
-// TestEveryDoorIsCountedAndLooksNothingUp tries 600 made-up credentials, pages
-// and origins on each door from one address. What is over the limit is refused
-// without a look at the database; a valid credential still gets in.
-func TestEveryDoorIsCountedAndLooksNothingUp(t *testing.T) {
+// TestMadeUpCredentialsAreCountedAndNotLookedUp sends 600 made-up credentials, pages
+// and origins from one address, to each kind of route that takes them. Requests over
+// the limit are refused without a query; a valid credential is still accepted.
+func TestMadeUpCredentialsAreCountedAndNotLookedUp(t *testing.T) {
 	t.Parallel()
 	const limit, tries = 100, 600
 	oldKey := func(i int) string { return "nsk_" + madeUp(i) }
-	doors := map[string]func(i int) nodetest.Request{
+	kinds := map[string]func(i int) nodetest.Request{
 		"a key of the old form": func(i int) nodetest.Request {
 			return nodetest.Request{Method: http.MethodGet, Path: "/management/types", Token: oldKey(i)}
 		},
@@ -90,7 +90,7 @@ func TestEveryDoorIsCountedAndLooksNothingUp(t *testing.T) {
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
 		number := 0
-		for name, door := range doors {
+		for name, request := range kinds {
 			number++
 			from := fmt.Sprintf("203.0.113.%d", number)
 			sent := func(r nodetest.Request) nodetest.Request {
@@ -105,7 +105,7 @@ func TestEveryDoorIsCountedAndLooksNothingUp(t *testing.T) {
 			before := looksOf(h)
 			began := time.Now()
 			refused := 0
-			for _, a := range nodetest.AtOnce(h, tries, func(i int) nodetest.Request { return sent(door(i)) }) {
+			for _, a := range nodetest.AtOnce(h, tries, func(i int) nodetest.Request { return sent(request(i)) }) {
 				if a.Status == http.StatusTooManyRequests {
 					refused++
 					assert.NotEmpty(t, a.Header.Get("Retry-After"), name)

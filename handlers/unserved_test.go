@@ -10,7 +10,7 @@ import (
 	"nowserving/models"
 )
 
-func TestJoiningWhatNobodyServesIsRefused(t *testing.T) {
+func TestJoiningATypeThatNoResourceServesIsRefused(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
