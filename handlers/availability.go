@@ -72,7 +72,7 @@ func (q OfferQuery) allows(r *models.Resource) bool {
 
 // pageAfter returns a page of a whole list, with one more item if there is one. The
 // page begins after a position in the order of the list.
-func pageAfter[T any](all []*T, page store.Page, beyond func(item *T, place string) bool) []T {
+func pageAfter[T any](all []*T, page store.Page, beyond func(item *T, position string) bool) []T {
 	if page.After != "" {
 		i := slices.IndexFunc(all, func(item *T) bool { return beyond(item, page.After) })
 		if i < 0 {
@@ -131,7 +131,7 @@ func (s *Server) listOfferedTypes(ctx context.Context, c api.Caller, in *offerIn
 	if err != nil {
 		return api.List[OfferView]{}, err
 	}
-	rows := pageAfter(in.Body.types(o), page, func(t *models.BookingType, place string) bool { return t.ID > place })
+	rows := pageAfter(in.Body.types(o), page, func(t *models.BookingType, position string) bool { return t.ID > position })
 	ids := make([]string, len(rows))
 	for i := range rows {
 		ids[i] = rows[i].ID
@@ -153,7 +153,7 @@ func (s *Server) listOfferedResources(ctx context.Context, c api.Caller, in *pla
 	}
 	order := in.Body.language(c.Lang)
 	rows := pageAfter(in.Body.resources(o, order), page, in.Body.beyond(order))
-	return api.TryListOf(rows, page.Limit, in.Body.place(order), func(r *models.Resource) (PlaceView, error) {
+	return api.TryListOf(rows, page.Limit, in.Body.position(order), func(r *models.Resource) (PlaceView, error) {
 		view, err := viewPlace(r, c.Lang)
 		view.Meta = nil
 		return view, err
@@ -195,9 +195,9 @@ func (q OfferQuery) types(o *api.Organization) []*models.BookingType {
 	return types
 }
 
-// place returns the position of a resource in the order of the list. The order by
+// position returns the position of a resource in the order of the list. The order by
 // name is that of a language, which the position begins with.
-func (q placeQuery) place(lang string) func(r *models.Resource) string {
+func (q placeQuery) position(lang string) func(r *models.Resource) string {
 	return func(r *models.Resource) string {
 		if q.SortBy == "name" {
 			return lang + "\x00" + r.NameTranslations.In(lang, r.Name) + "\x00" + r.ID
@@ -215,29 +215,29 @@ func (q placeQuery) language(lang string) string {
 	return lang
 }
 
-// beyond reports whether a resource comes after a place.
-func (q placeQuery) beyond(lang string) func(r *models.Resource, place string) bool {
-	place := q.place(lang)
+// beyond reports whether a resource comes after a position.
+func (q placeQuery) beyond(lang string) func(r *models.Resource, after string) bool {
+	position := q.position(lang)
 	return func(r *models.Resource, after string) bool {
 		if q.Direction == "desc" {
-			return place(r) < after
+			return position(r) < after
 		}
-		return place(r) > after
+		return position(r) > after
 	}
 }
 
 // resources lists the resources of an organization that a customer may choose.
 func (q placeQuery) resources(o *api.Organization, lang string) []*models.Resource {
-	var places []*models.Resource
+	var resources []*models.Resource
 	for i := range o.Resources {
 		if q.allows(&o.Resources[i]) {
-			places = append(places, &o.Resources[i])
+			resources = append(resources, &o.Resources[i])
 		}
 	}
-	place := q.place(lang)
-	slices.SortFunc(places, func(a, b *models.Resource) int { return cmp.Compare(place(a), place(b)) })
+	position := q.position(lang)
+	slices.SortFunc(resources, func(a, b *models.Resource) int { return cmp.Compare(position(a), position(b)) })
 	if q.Direction == "desc" {
-		slices.Reverse(places)
+		slices.Reverse(resources)
 	}
-	return places
+	return resources
 }

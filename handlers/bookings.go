@@ -99,14 +99,14 @@ func moment(field, text string, zone *time.Location) (at time.Time, day bool, er
 	return at, false, nil
 }
 
-// firstMoment is when a date begins in a zone: at midnight, the first one where
-// the clocks show it twice, or at the leap where they show none.
+// firstMoment returns when a date begins in a zone: at midnight, at the first midnight
+// if the clocks show it twice, or at the change of the clocks if they skip it.
 func firstMoment(date time.Time, zone *time.Location) time.Time {
 	year, month, day := date.Date()
 	t := time.Date(year, month, day, 0, 0, 0, 0, zone)
-	if t.Day() != day { // the clocks leap over midnight, and t is before the leap
-		_, leap := t.ZoneBounds()
-		return leap
+	if t.Day() != day { // the clocks skip midnight, and t is before the change
+		_, change := t.ZoneBounds()
+		return change
 	}
 	if change, _ := t.ZoneBounds(); !change.IsZero() {
 		before := change.Add(-time.Nanosecond)

@@ -20,7 +20,7 @@ const (
 	codesAtLeast = 60
 	// guessesOfAddress is how many wrong codes come from an address in
 	// codesPeriod, and guessesAtContact how many of them for one contact: three
-	// codes of the five that a contact gets, so that one stranger can't spoil all.
+	// codes of the five that a contact gets, so that one attacker can't use up all.
 	guessesOfAddress = 60
 	guessesAtContact = 15
 	// clinicCodes and clinicDay are how many times as many codes in codesPeriod and
@@ -39,7 +39,7 @@ func budget(name string, n int, period time.Duration) api.NamedLimit {
 
 // codeBudgets are the budgets that a sent code is charged to. An address may ask for
 // 6 % of the organization's daily messages in ten minutes, at least 60, and for 30 %
-// in a day; the network around it for three times and twice as many. So a stranger
+// in a day; the network around it for three times and twice as many. So an attacker
 // can neither run up the bill nor use up a clinic's codes, and the default of 1,000
 // messages is enough for 60 sign-ins in ten minutes and 300 in a day from one
 // address.
