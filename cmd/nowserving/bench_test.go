@@ -19,52 +19,64 @@ import (
 
 	"nowserving/booking/store"
 	"nowserving/booking/store/storetest"
+	"nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/models"
 )
 
 // joiners is how many patients join at the same time.
 const joiners = 32
 
-// BenchmarkJoin is joins per second through HTTP, with everything that belongs
-// to one: a customer, a ticket, the booking, its event, the index, the place.
+// inProduction undoes what makes nodes of tests patient and their log complete.
+func inProduction(c *node.Config) {
+	c.SQLiteSync, c.Adjust, c.Log = "", node.Adjust{}, slog.New(slog.DiscardHandler)
+}
+
+// BenchmarkJoin measures joins per second through HTTP. A join makes a customer, a ticket,
+// the booking and its event, changes the index and answers with the position.
 func BenchmarkJoin(b *testing.B) {
-	for _, be := range backends {
-		b.Run(be.name, func(b *testing.B) {
-			c := start(b, be.settings(b))
-			typeID, _ := c.clinic()
-			inParallel(b, func() error { return c.tryJoin(typeID) })
+	for _, backend := range nodetest.Backends {
+		b.Run(string(backend), func(b *testing.B) {
+			c, typeID, _ := nodetest.Start(b, backend, inProduction).NewQueue()
+			inParallel(b, func() error { return succeeded(c.TryJoin(typeID)) })
 		})
 	}
 }
 
-// tryJoin is join for other goroutines than the benchmark's.
-func (c *client) tryJoin(typeID string) error {
-	status, answer, err := c.try("PUT", "/management/scheduling/new", map[string]any{"type": typeID, "assign": false})
-	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("%d %s", status, answer)
+// succeeded returns an error unless the answer is 200.
+func succeeded(a nodetest.Response, err error) error {
+	if err == nil && a.Status != http.StatusOK {
+		err = fmt.Errorf("%d %s", a.Status, a.Raw)
 	}
 	return err
 }
 
-// BenchmarkJoinSync is what waiting for the disk costs a join on the embedded
-// database: one patient after another, and many at once.
+// joinAndCall makes two changes of a queue.
+func joinAndCall(c *nodetest.Clinic, typeID, resourceID string) error {
+	if err := succeeded(c.TryJoin(typeID)); err != nil {
+		return err
+	}
+	return succeeded(c.TryStaff(http.MethodPost, "/management/queue/next", nodetest.Object{"resourceId": resourceID}))
+}
+
+// BenchmarkJoinSync compares joins that wait for the disk of the embedded database with
+// joins that do not: one after another, and many at once.
 func BenchmarkJoinSync(b *testing.B) {
 	for _, sync := range []string{"full", "normal"} {
-		c := start(b, []string{"NOWSERVING_DATA=" + b.TempDir(), "NOWSERVING_SQLITE_SYNC=" + sync})
-		typeID, _ := c.clinic()
+		c, typeID, _ := nodetest.Start(b, nodetest.Embedded, inProduction, func(c *node.Config) { c.SQLiteSync = sync }).NewQueue()
 		b.Run("one/"+sync, func(b *testing.B) {
 			for range b.N {
-				c.join(typeID)
+				require.NoError(b, succeeded(c.TryJoin(typeID)))
 			}
 		})
 		b.Run("many/"+sync, func(b *testing.B) {
-			inParallel(b, func() error { return c.tryJoin(typeID) })
+			inParallel(b, func() error { return succeeded(c.TryJoin(typeID)) })
 		})
 	}
 }
 
-// BenchmarkJoinBare is the floor on PostgreSQL: the same four inserts in one
-// transaction, on pgx and nothing else.
+// BenchmarkJoinBare measures the least that a join costs on PostgreSQL: the same four
+// inserts in one transaction, with pgx only.
 func BenchmarkJoinBare(b *testing.B) {
 	ctx := b.Context()
 	url := storetest.Postgres(b)
@@ -137,25 +149,24 @@ func inParallel(b *testing.B, join func() error) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "joins/s")
 }
 
-// BenchmarkHeadServed is the time from the request that takes the head of a
-// queue to the moment the last of its waiting clients has its own new place.
+// BenchmarkHeadServed measures the time from the request that calls the head of a queue to
+// the moment when the last waiting client has its new position.
 func BenchmarkHeadServed(b *testing.B) {
-	for _, be := range backends {
+	for _, backend := range nodetest.Backends {
 		for _, waiting := range []int{100, 1_000, 10_000} {
-			b.Run(fmt.Sprintf("%s/waiting=%d", be.name, waiting), func(b *testing.B) {
-				// A process of its own: each side has its own file descriptors.
-				c := startProcess(b, be.settings(b)).client
-				typeID, resourceID := c.clinic()
-				crowd := newCrowd(b, c, typeID, waiting+1)
+			b.Run(fmt.Sprintf("%s/waiting=%d", backend, waiting), func(b *testing.B) {
+				// Node and clients need file descriptors of their own.
+				c, typeID, resourceID := startProcess(b, environ(b, backend)).NewQueue()
+				queue := newWatchedQueue(b, c, typeID, waiting+1)
 				b.ResetTimer()
 				for range b.N {
 					b.StopTimer()
-					want := crowd.expect()
+					want := queue.expect()
 					b.StartTimer()
-					c.call("POST", "/management/queue/next", map[string]any{"resourceId": resourceID})
+					c.Next(resourceID).OK()
 					<-want
 					b.StopTimer()
-					crowd.add(1) // as long as before
+					queue.add(1) // so that the queue is as long as before
 					b.StartTimer()
 				}
 			})
@@ -163,56 +174,56 @@ func BenchmarkHeadServed(b *testing.B) {
 	}
 }
 
-// crowd are patients who wait in one queue, each with a live connection.
-type crowd struct {
+// watchedQueue is a queue whose patients each have a live connection.
+type watchedQueue struct {
 	b      *testing.B
-	c      *client
+	c      *nodetest.Clinic
 	typeID string
 
 	mu      sync.Mutex
-	clients []*watcher // in the order of the queue
+	phones  []*waitingPhone // in the order of the queue
 	missing int
 	done    chan struct{}
 }
 
-// watcher is one waiting patient's phone.
-type watcher struct {
-	position, want int
+// waitingPhone is one waiting patient's phone.
+type waitingPhone struct {
+	want int // the position that is awaited, or 0
 }
 
-func newCrowd(b *testing.B, c *client, typeID string, n int) *crowd {
-	w := &crowd{b: b, c: c, typeID: typeID}
+func newWatchedQueue(b *testing.B, c *nodetest.Clinic, typeID string, n int) *watchedQueue {
+	w := &watchedQueue{b: b, c: c, typeID: typeID}
 	w.add(n)
 	return w
 }
 
 // add lets n patients join and watch.
-func (w *crowd) add(n int) {
+func (w *watchedQueue) add(n int) {
 	w.b.Helper()
-	tickets := make([]object, n)
+	tickets := make([]nodetest.Response, n)
 	for i := range tickets {
-		tickets[i] = w.c.join(w.typeID)
+		tickets[i] = w.c.Join(w.typeID, nil)
 	}
 	var dialing sync.WaitGroup
 	slots := make(chan struct{}, 64)
 	for _, ticket := range tickets {
-		person := &watcher{}
+		phone := &waitingPhone{}
 		w.mu.Lock()
-		w.clients = append(w.clients, person)
+		w.phones = append(w.phones, phone)
 		w.mu.Unlock()
 		slots <- struct{}{}
 		dialing.Go(func() {
 			defer func() { <-slots }()
-			w.watch(person, ticket.text("id"), ticket.text("ticketToken"))
+			w.watch(phone, ticket.Str("id"), ticket.Str("ticketToken"))
 		})
 	}
 	dialing.Wait()
 }
 
-func (w *crowd) watch(person *watcher, bookingID, token string) {
+func (w *watchedQueue) watch(phone *waitingPhone, bookingID, token string) {
 	ctx, cancel := context.WithTimeout(w.b.Context(), time.Minute)
 	defer cancel()
-	conn, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(w.c.url, "http")+"/connection/websocket", nil)
+	conn, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(w.c.URL, "http")+"/connection/websocket", nil)
 	if err != nil {
 		w.b.Error(err)
 		return
@@ -256,10 +267,10 @@ func (w *crowd) watch(person *watcher, bookingID, token string) {
 					return
 				}
 				if reply.Subscribe != nil {
-					w.told(person, reply.Subscribe.Data.Booking.QueuePosition)
+					w.receive(phone, reply.Subscribe.Data.Booking.QueuePosition)
 					close(ready)
 				} else if p := reply.Push.Pub.Data.QueuePosition; p > 0 {
-					w.told(person, p)
+					w.receive(phone, p)
 				}
 			}
 		}
@@ -275,27 +286,26 @@ func (w *crowd) watch(person *watcher, bookingID, token string) {
 	}
 }
 
-func (w *crowd) told(person *watcher, position int) {
+func (w *watchedQueue) receive(phone *waitingPhone, position int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	person.position = position
-	if person.want != 0 && position == person.want {
-		person.want = 0
+	if phone.want != 0 && position == phone.want {
+		phone.want = 0
 		if w.missing--; w.missing == 0 {
 			close(w.done)
 		}
 	}
 }
 
-// expect says that the head is about to be served; the channel closes when
-// everybody behind it has its new place.
-func (w *crowd) expect() <-chan struct{} {
+// expect prepares for a call of the head. The channel closes when every other phone has its
+// new position.
+func (w *watchedQueue) expect() <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.clients = w.clients[1:]
-	w.missing, w.done = len(w.clients), make(chan struct{})
-	for i, person := range w.clients {
-		person.want = i + 1
+	w.phones = w.phones[1:]
+	w.missing, w.done = len(w.phones), make(chan struct{})
+	for i, phone := range w.phones {
+		phone.want = i + 1
 	}
 	return w.done
 }
@@ -305,15 +315,9 @@ func (w *crowd) expect() <-chan struct{} {
 func BenchmarkRedisCommands(b *testing.B) {
 	for _, waiting := range []int{10, 1_000} {
 		b.Run(fmt.Sprintf("waiting=%d", waiting), func(b *testing.B) {
-			server := storetest.Redis(b)
-			c := start(b, []string{
-				"DATABASE_URL=" + storetest.Postgres(b), "REDIS_URL=" + server.URL, "NOWSERVING_SECRET_KEY=0123456789abcdef0123456789abcdef",
-			})
-			typeID, resourceID := c.clinic()
-			for range waiting {
-				c.join(typeID)
-			}
-			options, err := redis.ParseURL(server.URL)
+			c, typeID, resourceID := nodetest.Start(b, nodetest.Postgres, inProduction).NewQueue()
+			joinAtOnce(c, typeID, waiting)
+			options, err := redis.ParseURL(c.RedisServer.URL)
 			require.NoError(b, err)
 			rdb := redis.NewClient(options)
 			defer rdb.Close() //nolint:errcheck // the benchmark is over
@@ -333,8 +337,7 @@ func BenchmarkRedisCommands(b *testing.B) {
 			before := scripts()
 			b.ResetTimer()
 			for range b.N {
-				c.join(typeID)
-				c.call("POST", "/management/queue/next", map[string]any{"resourceId": resourceID})
+				require.NoError(b, joinAndCall(c, typeID, resourceID))
 			}
 			b.StopTimer()
 			b.ReportMetric((scripts()-before)/float64(2*b.N), "scripts/change")
@@ -342,13 +345,11 @@ func BenchmarkRedisCommands(b *testing.B) {
 	}
 }
 
-// BenchmarkStart is the time from the first line of serve to the first answer,
-// embedded, with nothing there yet.
+// BenchmarkStart measures the time from the start of a node in an empty folder to its first
+// answer.
 func BenchmarkStart(b *testing.B) {
 	for range b.N {
-		c := start(b, []string{"NOWSERVING_DATA=" + b.TempDir()})
-		status, answer, err := c.try("GET", "/readyz", nil)
-		require.NoError(b, err)
-		require.Equal(b, http.StatusOK, status, string(answer))
+		h := nodetest.Start(b, nodetest.Embedded, inProduction, func(c *node.Config) { c.Data = b.TempDir() })
+		require.NoError(b, succeeded(h.Try(nodetest.Request{Method: http.MethodGet, Path: "/readyz"})))
 	}
 }

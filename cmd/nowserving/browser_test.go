@@ -14,10 +14,12 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
+
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
-// browse starts a headless Chromium for a test and returns a function that
-// opens a page in a tab of its own.
+// browse starts a headless Chromium and returns a function that opens a page in a tab of
+// its own.
 func browse(t *testing.T, more ...chromedp.ExecAllocatorOption) func(url string, width, height int64) *tab {
 	t.Helper()
 	binary, err := exec.LookPath("chromium")
@@ -44,7 +46,7 @@ func browse(t *testing.T, more ...chromedp.ExecAllocatorOption) func(url string,
 	}
 }
 
-// tab is one page; elements are named by their data-testid.
+// tab is one page. Elements are named by their data-testid.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
@@ -54,7 +56,7 @@ func hook(name string) string { return `[data-testid="` + name + `"]` }
 
 func (p *tab) run(what string, actions ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	ctx, cancel := context.WithTimeout(p.ctx, nodetest.Patience)
 	defer cancel()
 	if err := chromedp.Do(ctx, actions...); err != nil {
 		looking, cancel := context.WithTimeout(p.ctx, time.Second)
@@ -64,23 +66,23 @@ func (p *tab) run(what string, actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// joins signs a patient in on the page of a queue and takes a place in it.
+// joins signs a patient in on the page of a queue and joins it.
 func (p *tab) joins(typeID, phone string) {
 	p.t.Helper()
 	p.click("type-" + typeID)
 	p.fill("phone", phone)
 	p.click("send-code")
-	p.fill("code", demoCode)
+	p.fill("code", nodetest.FixedCode)
 	p.click("verify")
 	p.click("join")
 }
 
-// click presses what has a name. News may replace it on the page between
-// finding and pressing it: then it is pressed again, as a person would.
+// click clicks an element. An event may replace the element between finding and clicking
+// it, so it is tried again.
 func (p *tab) click(name string) {
 	p.t.Helper()
 	press := []chromedp.Action[chromedp.Void]{chromedp.WaitVisible(hook(name)), chromedp.Click(hook(name))}
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	ctx, cancel := context.WithTimeout(p.ctx, nodetest.Patience)
 	defer cancel()
 	for range 3 {
 		if chromedp.Do(ctx, press...) == nil {
@@ -96,7 +98,7 @@ func (p *tab) fill(name, text string) {
 		chromedp.SendKeys(hook(name), text))
 }
 
-// eval returns what an expression gives, as text.
+// eval returns the value of an expression as text.
 func (p *tab) eval(expression string) string {
 	p.t.Helper()
 	text, err := chromedp.Run(p.ctx, chromedp.Evaluate[string]("String("+expression+")"))
@@ -104,11 +106,11 @@ func (p *tab) eval(expression string) string {
 	return text
 }
 
-// shows waits until an expression gives a text.
+// shows waits until the value of an expression is a text.
 func (p *tab) shows(want, expression string) {
 	p.t.Helper()
 	p.run(fmt.Sprintf("wait until %s is %q", expression, want),
-		chromedp.Poll[chromedp.Void](fmt.Sprintf("String(%s) === %q", expression, want), chromedp.WithPollingTimeout(patience)))
+		chromedp.Poll[chromedp.Void](fmt.Sprintf("String(%s) === %q", expression, want), chromedp.WithPollingTimeout(nodetest.Patience)))
 }
 
 func attribute(name, attr string) string {
@@ -119,44 +121,50 @@ func content(name string) string {
 	return fmt.Sprintf(`document.querySelector('%s')?.textContent.trim()`, hook(name))
 }
 
-// The main job, by hand: a patient joins and watches, the doctor takes the
-// next, everybody behind moves up, the screen announces; then the server is
-// killed, and every page comes back by itself.
-func TestThePagesLiveTogether(t *testing.T) {
+// doctorPhone signs in as the provider of newWebClinic's resource.
+const doctorPhone = "+966500000100"
+
+// newWebClinic makes a clinic with a queue that patients may join on its page.
+func newWebClinic(node *process) (c *nodetest.Clinic, typeID, resourceID string) {
+	c = node.NewClinic()
+	typeID = c.NewType(nodetest.Object{
+		"name": "Consultation", "name_translations": map[string]string{"en": "Consultation", "ar": "استشارة"}, "bookFromWebsite": true,
+	})
+	return c, typeID, c.NewResource(nodetest.Object{
+		"name": "Room 1", "name_translations": map[string]string{"en": "Room 1", "ar": "غرفة ١"}, "bookFromWebsite": true, "providerPhone": doctorPhone,
+	}, typeID)
+}
+
+// A patient joins and watches, the doctor calls the next, all positions behind change, and
+// the screen announces. Then the node is killed, and every page reconnects by itself.
+func TestEveryPageShowsTheChangesOfTheOthers(t *testing.T) {
 	t.Parallel()
-	node := startProcess(t, backends[0].settings(t))
-	node.appID = node.call("POST", "/management/organizations", map[string]any{"name": "Clinic", "timezone": "Asia/Riyadh"}).text("id")
-	typeID := node.call("POST", "/management/types", map[string]any{
-		"name": "Consultation", "name_translations": map[string]string{"en": "Consultation", "ar": "استشارة"}, "minutes": 10, "on": true, "bookFromWebsite": true,
-	}).text("id")
-	resourceID := node.call("POST", "/management/resources", map[string]any{
-		"name": "Room 1", "name_translations": map[string]string{"en": "Room 1", "ar": "غرفة ١"},
-		"on": true, "activated": true, "bookFromWebsite": true, "types": []string{typeID}, "providerPhone": "+966500000100",
-	}).text("id")
-	display := node.call("POST", "/management/displays", map[string]any{"name": "Waiting room"})
+	node := startProcess(t, environ(t, nodetest.Embedded))
+	c, typeID, resourceID := newWebClinic(node)
+	display := c.Staff(http.MethodPost, "/management/displays", nodetest.Object{"name": "Waiting room"}).OK()
 	open := browse(t)
 
-	// One patient came to the desk before.
-	ahead := node.join(typeID)
-	atDesk := open(strings.Replace(ahead.text("ticketUrl"), "http://localhost", "http://127.0.0.1", 1), 390, 844)
+	// One patient has joined at the desk before.
+	ahead := c.Join(typeID, nil)
+	atDesk := open(strings.Replace(ahead.Str("ticketUrl"), "http://localhost", "http://127.0.0.1", 1), 390, 844)
 	atDesk.shows("1", attribute("position", "data-position"))
-	require.NotContains(t, atDesk.eval("location.href"), ahead.text("ticketToken"), "the token does not stay in the address")
+	require.NotContains(t, atDesk.eval("location.href"), ahead.Str("ticketToken"), "the token does not stay in the address")
 
-	patient := open(node.url+"/join/"+node.appID, 390, 844)
+	patient := open(node.URL+"/join/"+c.ID, 390, 844)
 	patient.joins(typeID, "+966500000001")
 	patient.shows("A002", content("ticket"))
 	patient.shows("2", attribute("position", "data-position"))
 	patient.shows("connected", attribute("connection", "data-state"))
 	require.NotEmpty(t, patient.eval(content("updated")))
 
-	screen := open(node.url+"/display/"+display.text("id")+"#"+display.text("token"), 1920, 1080)
+	screen := open(node.URL+"/display/"+display.Str("result.id")+"#"+display.Str("result.token"), 1920, 1080)
 	screen.shows("connected", attribute("connection", "data-state"))
 
-	doctor := open(node.url+"/console", 1280, 800)
-	doctor.fill("organization", node.appID)
-	doctor.fill("phone", "+966500000100")
+	doctor := open(node.URL+"/console", 1280, 800)
+	doctor.fill("organization", c.ID)
+	doctor.fill("phone", doctorPhone)
 	doctor.click("send-code")
-	doctor.fill("code", demoCode)
+	doctor.fill("code", nodetest.FixedCode)
 	doctor.click("verify")
 	doctor.shows("2", `document.querySelectorAll('[data-testid="waiting"] li[data-booking-id]').length`)
 
@@ -174,7 +182,7 @@ func TestThePagesLiveTogether(t *testing.T) {
 	doctor.click("end")
 	atDesk.shows("DONE", attribute("state", "data-stage"))
 
-	// A walk-in from the console, taken before their turn.
+	// A walk-in from the console is called out of order.
 	doctor.fill("walk-in-name", "Amal")
 	doctor.click("walk-in-add")
 	doctor.shows("A003", content("walk-in-ticket"))
@@ -185,43 +193,39 @@ func TestThePagesLiveTogether(t *testing.T) {
 	patient.shows("1", attribute("position", "data-position"))
 	doctor.shows("1", `document.querySelectorAll('[data-testid="current"] [data-booking-id]').length`)
 
-	// The server dies and comes back; nobody touches a page.
+	// The node is killed and started again.
 	node.kill()
 	patient.shows("true", `document.querySelector('[data-testid="connection"]').dataset.state !== 'connected'`)
 	node.start()
 	for _, page := range []*tab{patient, doctor, screen} {
 		page.shows("connected", attribute("connection", "data-state"))
 	}
-	other := node.join(typeID)
+	other := c.Join(typeID, nil)
 	doctor.shows("2", `document.querySelectorAll('[data-testid="waiting"] li[data-booking-id]').length`)
-	node.call("POST", "/management/bookings/assign", map[string]any{"bookingId": other["id"], "resourceId": resourceID})
-	announced(3, other.text("ticket"))
+	c.Act("assign", other.Str("id"), nodetest.Object{"resourceId": resourceID}).OK()
+	announced(3, other.Str("ticket"))
 
-	// The patient changes their mind.
+	// The patient leaves.
 	patient.click("leave")
 	patient.click("leave-confirm")
 	patient.shows("LEFT", attribute("state", "data-stage"))
 	doctor.shows("0", `document.querySelectorAll('[data-testid="waiting"] li[data-booking-id]').length`)
 
 	// The same pages in Arabic run from right to left.
-	arabic := open(node.url+"/join/"+node.appID+"?lang=ar", 390, 844)
+	arabic := open(node.URL+"/join/"+c.ID+"?lang=ar", 390, 844)
 	arabic.shows("rtl", "document.documentElement.dir")
 	arabic.shows("true", `document.body.textContent.includes('استشارة')`)
 	for _, page := range []*tab{patient, doctor, screen, arabic} {
-		require.Equal(t, "true", page.eval("document.documentElement.scrollWidth <= innerWidth"), "nothing runs over the edge")
+		require.Equal(t, "true", page.eval("document.documentElement.scrollWidth <= innerWidth"), "the page is not wider than the window")
 	}
 }
 
-// A session in cookies: no script can read its tokens, a reload keeps it, and
-// signing out ends it, with the live connection. In both languages.
+// The tokens of a session are in cookies. A reload keeps the session, and signing out ends
+// it with its live connections. In both languages.
 func TestNoScriptCanReadASession(t *testing.T) {
 	t.Parallel()
-	node := startProcess(t, backends[0].settings(t))
-	node.appID = node.call("POST", "/management/organizations", map[string]any{"name": "Clinic", "timezone": "Asia/Riyadh"}).text("id")
-	typeID := node.call("POST", "/management/types", map[string]any{"name": "Consultation", "minutes": 10, "on": true, "bookFromWebsite": true}).text("id")
-	node.call("POST", "/management/resources", map[string]any{
-		"name": "Room 1", "on": true, "activated": true, "bookFromWebsite": true, "types": []string{typeID}, "providerPhone": "+966500000100",
-	})
+	node := startProcess(t, environ(t, nodetest.Embedded))
+	c, typeID, _ := newWebClinic(node)
 	open := browse(t)
 	const readable = `document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage)`
 	hidden := func(page *tab, kind string) {
@@ -231,23 +235,23 @@ func TestNoScriptCanReadASession(t *testing.T) {
 			require.NotContains(t, seen, token)
 		}
 		names := map[string]bool{}
-		for _, c := range page.cookies() {
-			require.True(t, c.HTTPOnly, c.Name)
-			require.Equal(t, network.CookieSameSiteStrict, c.SameSite)
-			names[c.Name] = true
+		for _, cookie := range page.cookies() {
+			require.True(t, cookie.HTTPOnly, cookie.Name)
+			require.Equal(t, network.CookieSameSiteStrict, cookie.SameSite)
+			names[cookie.Name] = true
 		}
 		require.True(t, names["ns_"+kind] && names["ns_"+kind+"_refresh"], "%v", names)
 	}
 
 	for i, language := range []string{"en", "ar"} {
 		phone := fmt.Sprintf("+96650000030%d", i)
-		patient := open(node.url+"/join/"+node.appID+"?lang="+language, 390, 844)
+		patient := open(node.URL+"/join/"+c.ID+"?lang="+language, 390, 844)
 		patient.run("keep what older versions kept", chromedp.Evaluate[chromedp.Void](fmt.Sprintf(
-			`localStorage.setItem('ns.session.%s', JSON.stringify({refreshToken: 'OLDTOKEN'}))`, node.appID)), chromedp.Reload())
+			`localStorage.setItem('ns.session.%s', JSON.stringify({refreshToken: 'OLDTOKEN'}))`, c.ID)), chromedp.Reload())
 		patient.click("type-" + typeID)
 		patient.fill("phone", phone)
 		patient.click("send-code")
-		patient.fill("code", demoCode)
+		patient.fill("code", nodetest.FixedCode)
 		patient.click("verify")
 		patient.click("join")
 		patient.shows("connected", attribute("connection", "data-state"))
@@ -260,23 +264,23 @@ func TestNoScriptCanReadASession(t *testing.T) {
 		patient.click("leave")
 		patient.click("leave-confirm")
 		patient.shows("LEFT", attribute("state", "data-stage"))
-		node.call("PUT", "/management/scheduling/new", map[string]any{"type": typeID, "assign": false})
+		c.Join(typeID, nil)
 		patient.click("join-again")
 		patient.click("type-" + typeID)
 		patient.click("sign-out")
-		patient.shows("null", fmt.Sprintf("localStorage.getItem('ns.session.%s')", node.appID))
-		require.Eventually(t, func() bool { return len(patient.cookies()) == 0 }, patience, 20*time.Millisecond)
+		patient.shows("null", fmt.Sprintf("localStorage.getItem('ns.session.%s')", c.ID))
+		require.Eventually(t, func() bool { return len(patient.cookies()) == 0 }, nodetest.Patience, 20*time.Millisecond)
 	}
 
-	doctor := open(node.url+"/console", 1280, 800)
-	doctor.fill("organization", node.appID)
-	doctor.fill("phone", "+966500000100")
+	doctor := open(node.URL+"/console", 1280, 800)
+	doctor.fill("organization", c.ID)
+	doctor.fill("phone", doctorPhone)
 	doctor.click("send-code")
-	doctor.fill("code", demoCode)
+	doctor.fill("code", nodetest.FixedCode)
 	doctor.click("verify")
 	doctor.shows("connected", attribute("connection", "data-state"))
 	hidden(doctor, "member")
-	second := open(node.url+"/console", 1280, 800) // the same browser
+	second := open(node.URL+"/console", 1280, 800) // the same browser
 	second.shows("connected", attribute("connection", "data-state"))
 	doctor.click("sign-out")
 	doctor.shows("true", `Boolean(document.querySelector('[data-testid="send-code"]'))`)
@@ -286,7 +290,7 @@ func TestNoScriptCanReadASession(t *testing.T) {
 	require.Empty(t, doctor.cookies())
 }
 
-// cookies are those the browser keeps for the page.
+// cookies returns the browser's cookies for the page.
 func (p *tab) cookies() []*network.Cookie {
 	p.t.Helper()
 	origin := p.eval("location.origin")
@@ -297,32 +301,29 @@ func (p *tab) cookies() []*network.Cookie {
 	return got.Cookies
 }
 
-// The first start without any key prints a link; the page behind it makes the
-// first key, once.
-func TestTheFirstStartOffersASetUpLink(t *testing.T) {
+// The first start without any key prints a link to a page that makes the first key, once.
+func TestTheFirstStartPrintsALinkThatMakesOneKey(t *testing.T) {
 	t.Parallel()
-	for _, be := range backends {
-		t.Run(be.name, func(t *testing.T) {
-			t.Parallel()
-			node := startProcess(t, append(be.settings(t), "NOWSERVING_BOOTSTRAP_KEY="))
-			require.Eventually(t, func() bool { return strings.Contains(node.printed(), "setup#") }, patience, 10*time.Millisecond)
-			_, link, _ := strings.Cut(node.printed(), "once, at ")
-			link, _, _ = strings.Cut(link, "\n")
-			_, token, _ := strings.Cut(link, "#")
+	nodetest.OnEach(t, func(t *testing.T, b nodetest.Backend) {
+		node := startProcess(t, append(environ(t, b), "NOWSERVING_BOOTSTRAP_KEY="))
+		require.Eventually(t, func() bool { return strings.Contains(node.Log.String(), "setup#") }, nodetest.Patience, 10*time.Millisecond)
+		_, link, _ := strings.Cut(node.Log.String(), "once, at ")
+		link, _, _ = strings.Cut(link, "\n")
+		_, token, _ := strings.Cut(link, "#")
 
-			page := browse(t)(node.url+"/setup#"+token, 800, 800)
-			page.click("make-key")
-			page.shows("true", `document.querySelector('[data-testid="key"]').textContent.startsWith('nsk_')`)
-			require.NotContains(t, page.eval("location.href"), token)
-			node.key = page.eval(content("key"))
-			node.clinic()
-			status, answer, err := node.try("POST", "/auth/setup", map[string]any{"token": token})
-			require.NoError(t, err)
-			require.Equal(t, http.StatusUnauthorized, status, string(answer))
+		page := browse(t)(node.URL+"/setup#"+token, 800, 800)
+		page.click("make-key")
+		page.shows("true", `document.querySelector('[data-testid="key"]').textContent.startsWith('nsk_')`)
+		require.NotContains(t, page.eval("location.href"), token)
+		key := page.eval(content("key"))
+		node.Send(nodetest.Request{
+			Method: http.MethodPost, Path: "/management/organizations", Token: key, Body: nodetest.Object{"name": "Al Noor", "timezone": "Asia/Riyadh"},
+		}).OK()
+		again := nodetest.Request{Method: http.MethodPost, Path: "/auth/setup", Body: nodetest.Object{"token": token}}
+		require.Equal(t, http.StatusUnauthorized, node.Send(again).Status)
 
-			node.kill()
-			node.start()
-			require.NotContains(t, node.printed(), "setup#", "only the first start offers it")
-		})
-	}
+		node.kill()
+		node.start()
+		require.NotContains(t, node.Log.String(), "setup#", "only the first start prints it")
+	})
 }

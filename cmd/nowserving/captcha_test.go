@@ -12,27 +12,29 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
+
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
-// fakeProvider stands for Cloudflare and Google: it has their scripts, in frames
-// and requests of their own, and their verifiers. A token is good once.
+// fakeProvider serves the scripts and verifiers of Cloudflare and Google. A token is good
+// once.
 type fakeProvider struct {
-	url  string
-	mu   sync.Mutex
-	good map[string]string // secret by token
-	mood mood
-	made int
-	used int
+	url   string
+	mu    sync.Mutex
+	good  map[string]string // secret by token
+	state providerState
+	made  int
+	used  int
 }
 
-// mood is how the provider takes people just now.
-type mood int
+// providerState is how the provider answers.
+type providerState int
 
 const (
-	friendly mood = iota
+	accepting providerState = iota
 	down
-	asking   // Turnstile wants something of the person
-	doubtful // reCAPTCHA takes everybody for a program
+	asking   // Turnstile asks the person to tick a box
+	doubtful // reCAPTCHA gives a low score
 )
 
 const (
@@ -48,7 +50,7 @@ func newProvider(t *testing.T) *fakeProvider {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			if f.mood == down {
+			if f.state == down {
 				w.WriteHeader(http.StatusServiceUnavailable)
 				return
 			}
@@ -82,7 +84,7 @@ func newProvider(t *testing.T) *fakeProvider {
 	})
 	page("GET /turnstile/frame", html, func(*http.Request) string {
 		token := f.token(turnstileSecret)
-		if f.mood == asking {
+		if f.state == asking {
 			return `<label><input type="checkbox" onclick="parent.postMessage({token: '` + token + `'}, '*')"> I am a person</label><script>parent.postMessage({ask: true}, '*')</script>`
 		}
 		return `<script>parent.postMessage({token: '` + token + `'}, '*')</script>`
@@ -102,7 +104,7 @@ func newProvider(t *testing.T) *fakeProvider {
 			}
 			delete(f.good, token)
 			f.used++
-			if f.mood == doubtful {
+			if f.state == doubtful {
 				return `{"success": true, "score": 0.1}`
 			}
 			return `{"success": true, "score": 0.9}`
@@ -114,7 +116,7 @@ func newProvider(t *testing.T) *fakeProvider {
 	return f
 }
 
-// token makes one that is good for a secret.
+// token makes a token that is good for a secret.
 func (f *fakeProvider) token(secret string) string {
 	f.made++
 	token := "token-" + strconv.Itoa(f.made)
@@ -122,10 +124,10 @@ func (f *fakeProvider) token(secret string) string {
 	return token
 }
 
-func (f *fakeProvider) become(m mood) {
+func (f *fakeProvider) set(s providerState) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.mood = m
+	f.state = s
 }
 
 func (f *fakeProvider) counts() (made, used int) {
@@ -141,33 +143,27 @@ func (f *fakeProvider) settings() []string {
 	}
 }
 
-// Both checks are on: our own pages bring what the server demands.
-func TestOurPagesProveThatAPersonAsks(t *testing.T) {
+// Both checks are on.
+func TestOurPagesSendTheProofsThatAPersonAsks(t *testing.T) {
 	t.Parallel()
 	provider := newProvider(t)
-	node := startProcess(t, append(backends[0].settings(t), provider.settings()...))
-	node.appID = node.call("POST", "/management/organizations", map[string]any{"name": "Clinic", "timezone": "Asia/Riyadh"}).text("id")
-	typeID := node.call("POST", "/management/types", map[string]any{"name": "Consultation", "minutes": 10, "on": true, "bookFromWebsite": true}).text("id")
-	node.call("POST", "/management/resources", map[string]any{
-		"name": "Room 1", "on": true, "activated": true, "bookFromWebsite": true, "types": []string{typeID}, "providerPhone": "+966500000100",
-	})
-	status, answer, err := node.try("POST", "/auth/otp/request", map[string]any{"method": "sms", "phoneNumber": "+966500000401"})
-	require.NoError(t, err)
-	require.Equal(t, http.StatusForbidden, status, string(answer))
+	node := startProcess(t, append(environ(t, nodetest.Embedded), provider.settings()...))
+	c, typeID, _ := newWebClinic(node)
+	require.Equal(t, http.StatusForbidden, c.AskCode("sms", "+966500000401", "").Status)
 	open := browse(t)
 	const theirs = `document.querySelectorAll('head script:not([type]), iframe').length`
 	host := strings.TrimPrefix(provider.url, "http://")
 
-	// Nothing is loaded before somebody turns to the form; each code takes a
-	// proof of its own; nothing is left behind.
-	patient := open(node.url+"/join/"+node.appID, 390, 844)
+	// Nothing is loaded before the form has the focus, each code needs a proof of its own, and
+	// no frame stays in the page.
+	patient := open(node.URL+"/join/"+c.ID, 390, 844)
 	patient.click("type-" + typeID)
 	patient.shows("true", present("phone"))
 	require.Equal(t, "0", patient.eval(theirs))
 	patient.fill("phone", "+966500000401")
 	patient.shows("2", theirs)
 	made, _ := provider.counts()
-	require.Zero(t, made, "nothing is proved before a code is asked for")
+	require.Zero(t, made, "no proof is made before a code is asked for")
 	patient.click("send-code")
 	patient.shows("code", focused)
 	patient.click("change-phone")
@@ -176,41 +172,41 @@ func TestOurPagesProveThatAPersonAsks(t *testing.T) {
 	made, used := provider.counts()
 	require.Equal(t, []int{4, 4}, []int{made, used})
 	require.Equal(t, "2", patient.eval(theirs), "the scripts, and no frame")
-	patient.fill("code", demoCode)
+	patient.fill("code", nodetest.FixedCode)
 	patient.click("verify")
 	patient.click("join")
 	patient.shows("connected", attribute("connection", "data-state"))
 
-	// Away, in Arabic: the page says so, the focus is where one tries again.
-	provider.become(down)
-	arabic := open(node.url+"/console?lang=ar&organization="+node.appID, 390, 844)
-	arabic.fill("phone", "+966500000100")
+	// The provider is down: the Arabic page shows it, and the focus is on the retry.
+	provider.set(down)
+	arabic := open(node.URL+"/console?lang=ar&organization="+c.ID, 390, 844)
+	arabic.fill("phone", doctorPhone)
 	arabic.click("send-code")
 	arabic.shows("true", fmt.Sprintf(`document.querySelector('[role="alert"]').textContent.includes('التحقق') && document.querySelector('[role="alert"]').textContent.includes('%s')`, host))
 	arabic.shows("send-code", focused)
-	provider.become(doubtful)
+	provider.set(doubtful)
 	arabic.click("send-code")
 	arabic.shows("تعذر التأكد من أنك شخص حقيقي. أعد تحميل الصفحة وحاول مرة أخرى.", `document.querySelector('[role="alert"]').textContent`)
-	provider.become(friendly)
+	provider.set(accepting)
 	arabic.click("send-code")
 	arabic.shows("code", focused)
 
-	// Turnstile asks, and is answered by keyboard alone.
-	provider.become(asking)
-	doctor := open(node.url+"/console?organization="+node.appID, 1280, 800)
-	doctor.fill("phone", "+966500000100")
+	// Turnstile asks, and is answered by keyboard only.
+	provider.set(asking)
+	doctor := open(node.URL+"/console?organization="+c.ID, 1280, 800)
+	doctor.fill("phone", doctorPhone)
 	doctor.run("press Enter", chromedp.KeyEvent(kb.Enter))
 	doctor.shows("person", focused)
 	doctor.shows("One step before your code: confirm that you are a person.", `document.getElementById(document.activeElement.getAttribute('aria-labelledby')).textContent`)
 	doctor.run("tick the box", chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(" "))
 	doctor.shows("code", focused)
 	require.Equal(t, "false", doctor.eval(present("person")))
-	doctor.fill("code", demoCode)
+	doctor.fill("code", nodetest.FixedCode)
 	doctor.click("verify")
 	doctor.shows("connected", attribute("connection", "data-state"))
 
-	// Whoever goes elsewhere meanwhile is not asked any more.
-	second := open(node.url+"/join/"+node.appID, 390, 844)
+	// A patient who goes back is not asked any more.
+	second := open(node.URL+"/join/"+c.ID, 390, 844)
 	second.run("forget who it was", chromedp.Evaluate[chromedp.Void](`localStorage.clear()`), chromedp.Reload())
 	second.click("type-" + typeID)
 	second.fill("phone", "+966500000402")

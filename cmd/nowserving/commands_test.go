@@ -6,39 +6,37 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"nowserving/booking/store/storetest"
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
-// A change costs one command, beside that of the request's limit, and one delta, however long the queue is and
-// however many nodes listen.
+// A change costs one command, besides that of the request's limit, and one delta. The
+// length of the queue and the number of nodes do not matter.
 func TestAChangeIsOneCommandAndOneDelta(t *testing.T) {
 	t.Parallel()
 	const changes = 60
 	for _, size := range []struct{ waiting, nodes int }{{10, 1}, {200, 3}} {
-		server := storetest.Redis(t)
-		environ := []string{"DATABASE_URL=" + storetest.Postgres(t), "REDIS_URL=" + server.URL, "NOWSERVING_SECRET_KEY=0123456789abcdef0123456789abcdef"}
-		c := start(t, environ)
-		typeID, resourceID := c.clinic()
-		var last object
+		h := nodetest.Start(t, nodetest.Postgres, inProduction)
+		server := h.RedisServer
+		c, typeID, resourceID := h.NewQueue()
+		var last nodetest.Response
 		for range size.waiting {
-			last = c.join(typeID)
+			last = c.Join(typeID, nil)
 		}
-		phones := []*phone{c.watch(last)}
+		phones := []*phone{watch(h, last)}
 		for range size.nodes - 1 {
-			phones = append(phones, start(t, environ).watch(last))
+			phones = append(phones, watch(h.Beside(nil), last))
 		}
 		for _, p := range phones {
-			require.Eventually(t, func() bool { return p.shows() == size.waiting }, patience, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return p.shows() == size.waiting }, nodetest.Patience, 10*time.Millisecond)
 		}
 
 		began, before := time.Now(), server.Calls()
 		for range changes / 2 {
-			c.join(typeID)
-			c.call("POST", "/management/queue/next", map[string]any{"resourceId": resourceID})
+			require.NoError(t, joinAndCall(c, typeID, resourceID))
 		}
 		if left := size.waiting - changes/2; left > 0 {
 			for _, p := range phones {
-				require.Eventually(t, func() bool { return p.shows() == left }, patience, 10*time.Millisecond)
+				require.Eventually(t, func() bool { return p.shows() == left }, nodetest.Patience, 10*time.Millisecond)
 			}
 		}
 		after, lasted := server.Calls(), time.Since(began)
@@ -46,7 +44,7 @@ func TestAChangeIsOneCommandAndOneDelta(t *testing.T) {
 		for name, calls := range after {
 			cost[name] = calls - before[name]
 		}
-		// In the background, each node looks at the index and at the revocations, and
+		// In the background, each node reads the index and the revocations, and
 		// announces that it has read these, at most once a second; and one of them
 		// compares the whole index now and then, which takes three more commands.
 		background := size.nodes*int(2+lasted/time.Second) + 3

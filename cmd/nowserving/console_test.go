@@ -2,38 +2,38 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
+
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
-// consoleOf opens the console of a node's only resource, signed in with its key.
-func consoleOf(open func(url string, width, height int64) *tab, node *process, query string) *tab {
-	page := open(node.url+"/console"+query, 1280, 800)
-	page.fill("organization", node.appID)
-	page.fill("api-key", testKey)
+// openConsole opens the console of a clinic's only resource, signed in with a key.
+func openConsole(open func(url string, width, height int64) *tab, c *nodetest.Clinic, query string) *tab {
+	page := open(c.URL+"/console"+query, 1280, 800)
+	page.fill("organization", c.ID)
+	page.fill("api-key", nodetest.BootstrapKey)
 	page.click("sign-in")
 	page.shows("true", `document.querySelector('[data-testid="take-next"]') !== null`)
 	return page
 }
 
-// Two clicks of one hand, or a key that bounces, call one patient; a call and a
-// no-show can be taken back.
-func TestADoublePressIsOneAndCanBeUndone(t *testing.T) {
+// A call and a no-show can be undone.
+func TestTwoQuickPressesCallOnePatient(t *testing.T) {
 	t.Parallel()
-	node := startProcess(t, backends[0].settings(t))
-	typeID, _ := node.clinic()
+	c, typeID, _ := startProcess(t, environ(t, nodetest.Embedded)).NewQueue()
 	for range 3 {
-		node.join(typeID)
+		c.Join(typeID, nil)
 	}
 	called := func() int {
-		_, answer, err := node.try("GET", "/management/bookings?status=CONFIRMED", nil)
-		require.NoError(t, err)
-		return strings.Count(string(answer), `"stage":"CALLED"`)
+		a := c.Staff(http.MethodGet, "/management/bookings?status=CONFIRMED", nil).OK()
+		return strings.Count(string(a.Raw), `"stage":"CALLED"`)
 	}
-	doctor := consoleOf(browse(t), node, "")
+	doctor := openConsole(browse(t), c, "")
 	doctor.shows("3", content("waiting-count"))
 	for _, gap := range []int{80, 250} {
 		for how, press := range map[string]string{
@@ -48,7 +48,7 @@ func TestADoublePressIsOneAndCanBeUndone(t *testing.T) {
 			doctor.click("undo")
 			doctor.shows("3", content("waiting-count"))
 			require.Equal(t, 0, called())
-			// The next press is another one.
+			// A later press counts as another one.
 			doctor.shows("true", "(globalThis.rest ??= performance.now(), performance.now() - rest > 600)")
 			doctor.eval("delete globalThis.rest")
 		}
@@ -61,19 +61,18 @@ func TestADoublePressIsOneAndCanBeUndone(t *testing.T) {
 	doctor.shows("CALLED", `document.querySelector('[data-testid="current"] [data-booking-id]')?.dataset.stage`)
 }
 
-// A count is of all who wait, and not of those on the page; in Arabic a long
-// Latin name keeps its beginning.
-func TestTheConsoleCountsAllAndCutsNamesAtTheirEnd(t *testing.T) {
+// The count is of all patients who wait, not of those on the page. In Arabic a long Latin
+// name is cut at its end too.
+func TestTheConsoleCountsAllPatientsAndCutsLongNamesAtTheirEnd(t *testing.T) {
 	t.Parallel()
-	node := startProcess(t, backends[0].settings(t))
-	typeID, _ := node.clinic()
-	node.call("PUT", "/management/scheduling/new", map[string]any{"type": typeID, "assign": false, "customerIdentifier": map[string]any{
+	c, typeID, _ := startProcess(t, environ(t, nodetest.Embedded)).NewQueue()
+	c.Join(typeID, nodetest.Object{"customerIdentifier": nodetest.Object{
 		"phone": "+966500000111", "firstName": "Bartholomew-Maximilian-Alexander", "lastName": "Featherstonehaugh-Cholmondeley-Worthington of the Western Isles",
 	}})
 	for range 519 {
-		node.join(typeID)
+		c.Join(typeID, nil)
 	}
-	desk := consoleOf(browse(t), node, "?lang=ar")
+	desk := openConsole(browse(t), c, "?lang=ar")
 	desk.shows("520", content("waiting-count"))
 	require.Equal(t, "500", desk.eval(`document.querySelectorAll('[data-testid="waiting"] li').length`))
 	name := `document.querySelector('[data-testid="waiting"] .detail strong')`

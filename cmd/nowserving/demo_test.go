@@ -6,39 +6,40 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 	"nowserving/loadtest"
 )
 
-// Everybody who tries the demo signs in as the same doctor, with the code that
-// all of them know. Elsewhere a phone number gets five codes in ten minutes.
+// All visitors of the demo sign in as the same doctor, with the same code. Elsewhere a phone
+// number gets five codes in ten minutes.
 func TestTheDoctorOfTheDemoSignsInAnyNumberOfTimes(t *testing.T) {
 	t.Setenv("NOWSERVING_ADDR", "127.0.0.1:0")
-	c, err := demoConfig(t.TempDir())
-	require.NoError(t, err)
+	demo := nodetest.Start(t, nodetest.Embedded, func(c *node.Config) {
+		var err error
+		*c, err = demoConfig(c.Data)
+		require.NoError(t, err)
+		c.BootstrapKey = nodetest.BootstrapKey
+	})
 	for name, one := range map[string]struct {
-		node *client
+		node *nodetest.Node
+		code string
 		want int
 	}{
-		"demo":      {startWith(t, c), http.StatusOK},
-		"elsewhere": {start(t, backends[0].settings(t)), http.StatusTooManyRequests},
+		"demo":      {demo, demoCode, http.StatusOK},
+		"elsewhere": {nodetest.Start(t, nodetest.Embedded), nodetest.FixedCode, http.StatusTooManyRequests},
 	} {
-		node := one.node
-		if name == "demo" {
-			node.key = c.BootstrapKey
-		}
-		node.clinic()
-		node.call("POST", "/management/members", map[string]any{"role": "provider", "phone": loadtest.DoctorPhone})
-		body := map[string]any{"method": "sms", "phoneNumber": loadtest.DoctorPhone, "isOrgMember": true, "code": demoCode}
+		c := one.node.NewClinic()
+		nodetest.Hire(c, nodetest.Object{"role": "provider", "phone": loadtest.DoctorPhone}).OK()
 		for n := range 8 {
-			status, answer, err := node.try("POST", "/auth/otp/request", map[string]any{"method": "sms", "phoneNumber": loadtest.DoctorPhone, "isOrgMember": true})
-			require.NoError(t, err)
-			if n < 5 {
-				require.Equal(t, http.StatusOK, status, "%s: %s", name, answer)
-			} else {
-				require.Equal(t, one.want, status, "%s: %s", name, answer)
+			a := c.Send(c.Asking(loadtest.DoctorPhone, true))
+			want := http.StatusOK
+			if n >= 5 {
+				want = one.want
 			}
-			if status == http.StatusOK {
-				node.call("POST", "/auth/otp/verify", body)
+			require.Equal(t, want, a.Status, "%s: %s", name, a.Raw)
+			if a.Status == http.StatusOK {
+				c.Send(c.Verifying(loadtest.DoctorPhone, one.code, true)).OK()
 			}
 		}
 	}

@@ -22,15 +22,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"nowserving/booking/store/storetest"
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
-// driftTime is how long the index may differ from the database after it was
-// changed behind the service's back.
-const driftTime = 30 * time.Second
+// repairTime is how long the index may differ from the database after it was
+// changed by another program.
+const repairTime = 30 * time.Second
 
-// missing asks a node what it misses; nil when it is ready.
-func (w *ward) missing(node int) (parts map[string]string, err error) {
-	status, body, err := w.nodes[node].try("GET", "/readyz", nil)
+// missing returns the parts that a node reports as missing, nil if it is ready.
+func (c *cluster) missing(node int) (parts map[string]string, err error) {
+	status, body, err := c.nodes[node].get("/readyz")
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +41,7 @@ func (w *ward) missing(node int) (parts map[string]string, err error) {
 	var problem struct {
 		Errors []struct{ Field, Message string }
 	}
-	if err := json.Unmarshal(body, &problem); err != nil || len(problem.Errors) == 0 {
+	if err := json.Unmarshal([]byte(body), &problem); err != nil || len(problem.Errors) == 0 {
 		return nil, err
 	}
 	parts = map[string]string{}
@@ -50,129 +51,121 @@ func (w *ward) missing(node int) (parts map[string]string, err error) {
 	return parts, nil
 }
 
-// says waits until /readyz of a node names a part.
-func (w *ward) says(node int, part, message string) {
-	w.t.Helper()
-	require.Eventually(w.t, func() bool {
-		parts, err := w.missing(node)
+// awaitUnready waits until /readyz of a node names a part with a message.
+func (c *cluster) awaitUnready(node int, part, message string) {
+	c.t.Helper()
+	require.Eventually(c.t, func() bool {
+		parts, err := c.missing(node)
 		return err == nil && strings.Contains(parts[part], message)
-	}, patience, 50*time.Millisecond, "node %d never said that it misses the %s", node, part)
+	}, nodetest.Patience, 50*time.Millisecond, "node %d did not report that the %s is missing", node, part)
 }
 
-func (w *ward) ready(node int) {
-	w.t.Helper()
-	require.Eventually(w.t, func() bool {
-		parts, err := w.missing(node)
+func (c *cluster) awaitReady(node int) {
+	c.t.Helper()
+	require.Eventually(c.t, func() bool {
+		parts, err := c.missing(node)
 		return err == nil && parts == nil
-	}, patience, 50*time.Millisecond, "node %d is not ready", node)
+	}, nodetest.Patience, 50*time.Millisecond, "node %d is not ready", node)
 }
 
-// metric reads one of a node's counters.
-func (w *ward) metric(node int, name string) float64 {
-	w.t.Helper()
-	status, body, err := w.nodes[node].try("GET", "/metrics", nil)
-	require.NoError(w.t, err)
-	require.Equal(w.t, http.StatusOK, status)
-	_, rest, found := strings.Cut(string(body), "\nnowserving_"+name+" ")
-	require.True(w.t, found, "no metric %s", name)
-	var value float64
-	_, err = fmt.Sscan(rest, &value)
-	require.NoError(w.t, err)
-	return value
+// sum adds up a counter of both nodes.
+func (c *cluster) sum(name string) float64 {
+	c.t.Helper()
+	return metric(c.nodes[0].Node, "nowserving_"+name) + metric(c.nodes[1].Node, "nowserving_"+name)
 }
 
-func TestRedisIsKilledAndComesBack(t *testing.T) {
+func TestPositionsAreRightAfterRedisIsKilledAndStarted(t *testing.T) {
 	t.Parallel()
 	server := storetest.Redis(t)
-	w := openWard(t, 12, storetest.Postgres(t), server.URL)
+	c := startCluster(t, 12, storetest.Postgres(t), server.URL)
 	server.Stop()
-	w.says(0, "queueIndex", "seconds")
-	w.says(1, "queueIndex", "seconds")
-	w.last(3 * time.Second)
+	c.awaitUnready(0, "queueIndex", "seconds")
+	c.awaitUnready(1, "queueIndex", "seconds")
+	c.wait(3 * time.Second)
 	server.Start()
-	w.heals(time.Now(), healTime)
-	for i := range w.nodes {
-		w.ready(i)
-		require.NotZero(t, w.answers(i).marked)
-		require.NotZero(t, w.metric(i, "redis_links_lost_total"))
+	c.recovers(time.Now(), recoveryTime)
+	for i := range c.nodes {
+		c.awaitReady(i)
+		require.NotZero(t, c.answers(i).aged)
+		require.NotZero(t, metric(c.nodes[i].Node, "nowserving_redis_links_lost_total"))
 	}
-	require.NotZero(t, w.metric(0, "index_rebuilds_total")+w.metric(1, "index_rebuilds_total"))
-	w.closes()
+	require.NotZero(t, c.sum("index_rebuilds_total"))
+	c.losesNothing()
 }
 
-func TestRedisIsFlushed(t *testing.T) {
+func TestPositionsAreRightAfterRedisIsFlushed(t *testing.T) {
 	t.Parallel()
 	server := storetest.Redis(t)
-	w := openWard(t, 12, storetest.Postgres(t), server.URL)
-	rebuilt := w.metric(0, "index_rebuilds_total") + w.metric(1, "index_rebuilds_total")
+	c := startCluster(t, 12, storetest.Postgres(t), server.URL)
+	rebuilt := c.sum("index_rebuilds_total")
 	for range 3 {
 		server.FlushAll()
-		w.last(2 * time.Second)
+		c.wait(2 * time.Second)
 	}
-	w.heals(time.Now(), healTime)
-	require.GreaterOrEqual(t, w.metric(0, "index_rebuilds_total")+w.metric(1, "index_rebuilds_total"), rebuilt+3)
-	w.closes()
+	c.recovers(time.Now(), recoveryTime)
+	require.GreaterOrEqual(t, c.sum("index_rebuilds_total"), rebuilt+3)
+	c.losesNothing()
 }
 
-func TestRedisStallsForHalfAMinute(t *testing.T) {
+func TestPositionsAreRightAfterRedisHangsForHalfAMinute(t *testing.T) {
 	t.Parallel()
 	server := storetest.Redis(t)
-	w := openWard(t, 12, storetest.Postgres(t), server.URL)
+	c := startCluster(t, 12, storetest.Postgres(t), server.URL)
 	server.Pause()
-	w.last(30 * time.Second)
-	for i := range w.nodes {
-		w.says(i, "queueIndex", "for 3") // 30 seconds and some
+	c.wait(30 * time.Second)
+	for i := range c.nodes {
+		c.awaitUnready(i, "queueIndex", "for 3") // 30 seconds and some
 	}
 	server.Resume()
-	w.heals(time.Now(), healTime)
-	for i := range w.nodes {
-		w.ready(i)
-		require.NotZero(t, w.answers(i).marked)
-		require.NotZero(t, w.metric(i, "redis_links_lost_total"))
+	c.recovers(time.Now(), recoveryTime)
+	for i := range c.nodes {
+		c.awaitReady(i)
+		require.NotZero(t, c.answers(i).aged)
+		require.NotZero(t, metric(c.nodes[i].Node, "nowserving_redis_links_lost_total"))
 	}
-	w.closes()
+	c.losesNothing()
 }
 
-// The connection over which a node hears of changes hangs, while its commands
-// go through: it is not to take what it hears for all there is.
-func TestANodeHearsNothing(t *testing.T) {
+// The connection over which a node receives changes hangs, while its commands go through.
+// The node must not take its mirror for current.
+func TestANodeThatReceivesNoChangesIsNotReady(t *testing.T) {
 	t.Parallel()
 	server := storetest.Redis(t)
-	cut := newWire(t, server.URL)
-	w := openWard(t, 12, storetest.Postgres(t), cut.url, server.URL)
-	cut.set(true)
-	w.says(0, "queueIndex", "seconds")
+	proxy := startProxy(t, server.URL, false)
+	c := startCluster(t, 12, storetest.Postgres(t), proxy.url, server.URL)
+	proxy.hang(true)
+	c.awaitUnready(0, "queueIndex", "seconds")
 	held := time.Now()
 	for time.Since(held) < 8*time.Second {
-		parts, err := w.missing(0)
+		parts, err := c.missing(0)
 		require.NoError(t, err)
-		require.Contains(t, parts, "queueIndex", "it hears of nothing, all the time")
-		require.NotContains(t, parts, "redis", "it can give commands")
-		parts, err = w.missing(1)
+		require.Contains(t, parts, "queueIndex", "it receives no changes")
+		require.NotContains(t, parts, "redis", "its commands go through")
+		parts, err = c.missing(1)
 		require.NoError(t, err)
-		require.Empty(t, parts, "the other node hears everything")
-		w.last(100 * time.Millisecond)
+		require.Empty(t, parts, "the other node receives all changes")
+		c.wait(100 * time.Millisecond)
 	}
-	require.NotZero(t, cut.heldBack(), "the proxy has cut nothing")
-	cut.set(false)
-	w.heals(time.Now(), healTime)
-	w.ready(0)
-	require.NotZero(t, w.answers(0).marked)
-	w.closes()
+	require.NotZero(t, proxy.heldBack(), "the proxy held nothing back")
+	proxy.hang(false)
+	c.recovers(time.Now(), recoveryTime)
+	c.awaitReady(0)
+	require.NotZero(t, c.answers(0).aged)
+	c.losesNothing()
 }
 
-// Somebody damages the sorted sets behind the service's back, and a node has to
-// read them just then.
-func TestTheSortedSetsAreDamaged(t *testing.T) {
+// Another program damages the sorted sets. The second time, both nodes have to read them
+// just then.
+func TestSortedSetsAreRepairedAfterAnotherProgramDamagedThem(t *testing.T) {
 	t.Parallel()
 	server := storetest.Redis(t)
-	w := openWard(t, 120, storetest.Postgres(t), server.URL)
+	c := startCluster(t, 120, storetest.Postgres(t), server.URL)
 	options, err := redis.ParseURL(server.URL)
 	require.NoError(t, err)
 	rdb := redis.NewClient(options)
 	defer rdb.Close() //nolint:errcheck // the test is over
-	sets := []string{"ns:{" + w.nodes[0].appID + "}:queue:" + w.resourceID, "ns:{" + w.nodes[0].appID + "}:queue:" + w.typeID}
-	repaired := w.metric(0, "index_repairs_total") + w.metric(1, "index_repairs_total")
+	sets := []string{"ns:{" + c.clinics[0].ID + "}:queue:" + c.resourceID, "ns:{" + c.clinics[0].ID + "}:queue:" + c.typeID}
+	repaired := c.sum("index_repairs_total")
 
 	damage := func() {
 		added, removed := 0, 0
@@ -189,11 +182,11 @@ func TestTheSortedSetsAreDamaged(t *testing.T) {
 		}
 		require.Equal(t, [2]int{100, 100}, [2]int{added, removed})
 	}
-	mended := func(damaged time.Time) {
+	awaitRepair := func(damaged time.Time) {
 		require.Eventually(t, func() bool {
-			w.turn.Lock() // nobody comes or goes meanwhile
-			defer w.turn.Unlock()
-			order, err := w.truth()
+			c.changing.Lock() // the queue does not change meanwhile
+			defer c.changing.Unlock()
+			order, err := c.storedOrder()
 			if err != nil {
 				return false
 			}
@@ -204,106 +197,92 @@ func TestTheSortedSetsAreDamaged(t *testing.T) {
 				}
 			}
 			return true
-		}, time.Until(damaged.Add(driftTime)), 200*time.Millisecond)
+		}, time.Until(damaged.Add(repairTime)), 200*time.Millisecond)
 	}
 
-	damage() // and nobody looks
-	mended(time.Now())
+	damage() // no node reads the sets
+	awaitRepair(time.Now())
 	damage()
 	damaged := time.Now()
 	require.NoError(t, rdb.Do(t.Context(), "CLIENT", "KILL", "TYPE", "pubsub").Err())
-	mended(damaged)
-	w.heals(damaged, driftTime)
-	require.NotEqual(t, repaired, w.metric(0, "index_repairs_total")+w.metric(1, "index_repairs_total"))
-	w.closes()
+	awaitRepair(damaged)
+	c.recovers(damaged, repairTime)
+	require.NotEqual(t, repaired, c.sum("index_repairs_total"))
+	c.losesNothing()
 }
 
-// A node dies in the middle of its work; its patients go to the other one.
-func TestANodeIsKilled(t *testing.T) {
+func TestPositionsAreRightAfterANodeIsKilled(t *testing.T) {
 	t.Parallel()
-	w := openWard(t, 12, storetest.Postgres(t), storetest.Redis(t).URL)
-	w.last(time.Second)
-	// What it committed and told nobody is found by the other node.
-	w.grace.Store(int64(healTime))
-	w.nodes[0].kill()
+	c := startCluster(t, 12, storetest.Postgres(t), storetest.Redis(t).URL)
+	c.wait(time.Second)
+	// The other node finds the changes that were committed and not published.
+	c.grace.Store(int64(recoveryTime))
+	c.nodes[0].kill()
 	killed := time.Now()
-	w.turn.Lock()
-	w.out[0] = true
-	w.turn.Unlock()
-	w.last(2 * time.Second)
-	w.heals(killed, healTime)
-	_, _, err := w.nodes[0].try("GET", "/healthz", nil)
+	c.exclude(0, true)
+	c.wait(2 * time.Second)
+	c.recovers(killed, recoveryTime)
+	_, _, err := c.nodes[0].get("/healthz")
 	require.Error(t, err)
-	w.nodes[0].start()
-	w.turn.Lock()
-	w.out[0] = false
-	w.turn.Unlock()
-	w.closes()
+	c.nodes[0].start()
+	c.exclude(0, false)
+	c.losesNothing()
 }
 
-func TestANodeHangsForTwentySeconds(t *testing.T) {
+func TestPositionsAreRightAfterANodeHangsForTwentySeconds(t *testing.T) {
 	t.Parallel()
-	w := openWard(t, 12, storetest.Postgres(t), storetest.Redis(t).URL)
-	w.turn.Lock()
-	w.out[0] = true
-	w.turn.Unlock()
-	require.NoError(t, w.nodes[0].cmd.Process.Signal(syscall.SIGSTOP))
+	c := startCluster(t, 12, storetest.Postgres(t), storetest.Redis(t).URL)
+	c.exclude(0, true)
+	require.NoError(t, c.nodes[0].cmd.Process.Signal(syscall.SIGSTOP))
 	stopped := time.Now()
-	w.last(time.Second)
-	answered := w.answers(0)
+	c.wait(time.Second)
+	answered := c.answers(0)
 	for time.Since(stopped) < 20*time.Second {
-		w.last(time.Second)
-		require.Equal(t, answered, w.answers(0), "a stopped node answers nothing")
+		c.wait(time.Second)
+		require.Equal(t, answered, c.answers(0), "a stopped node answers nothing")
 	}
-	require.NoError(t, w.nodes[0].cmd.Process.Signal(syscall.SIGCONT))
-	w.turn.Lock()
-	w.out[0] = false
-	w.turn.Unlock()
-	w.heals(time.Now(), healTime)
-	w.ready(0)
-	w.closes()
+	require.NoError(t, c.nodes[0].cmd.Process.Signal(syscall.SIGCONT))
+	c.exclude(0, false)
+	c.recovers(time.Now(), recoveryTime)
+	c.awaitReady(0)
+	c.losesNothing()
 }
 
-func TestPostgresStopsForHalfAMinute(t *testing.T) {
+func TestPositionsAreRightAfterPostgresStopsForHalfAMinute(t *testing.T) {
 	t.Parallel()
 	server := storetest.OwnPostgres(t)
-	w := openWard(t, 12, server.URL, storetest.Redis(t).URL)
-	w.last(time.Second)
-	// A change may be committed in the moment of the stop, and told to nobody.
-	w.grace.Store(int64(healTime))
+	c := startCluster(t, 12, server.URL, storetest.Redis(t).URL)
+	c.wait(time.Second)
+	// A change may be committed at the moment of the stop, and not published.
+	c.grace.Store(int64(recoveryTime))
 	server.Stop()
-	w.says(0, "database", "")
-	w.says(1, "database", "")
-	w.last(30 * time.Second)
+	c.awaitUnready(0, "database", "")
+	c.awaitUnready(1, "database", "")
+	c.wait(30 * time.Second)
 	server.Start()
-	w.heals(time.Now(), healTime)
-	for i := range w.nodes {
-		w.ready(i)
-		require.NotZero(t, w.answers(i).refused)
+	c.recovers(time.Now(), recoveryTime)
+	for i := range c.nodes {
+		c.awaitReady(i)
+		require.NotZero(t, c.answers(i).refused)
 	}
-	w.closes()
+	c.losesNothing()
 }
 
-// wire stands between a node and a server. When it is cut, connections hang: all
-// of them, or only those that subscribe.
-type wire struct {
+// faultyProxy is a TCP proxy between a node and a server that can let connections hang:
+// all of them, or only those that subscribe in Redis.
+type faultyProxy struct {
 	url string
 	all bool
 
 	connections atomic.Int64 // accepted so far
 
-	mu    sync.Mutex
-	whole chan struct{} // closed while the wire is not cut
-	held  int           // pieces held back so far
+	mu      sync.Mutex
+	passing chan struct{} // closed while nothing hangs
+	held    int           // pieces held back so far
 }
 
-// newWire carries to a Redis and cuts connections that subscribe.
-func newWire(t *testing.T, redisURL string) *wire {
-	t.Helper()
-	return openWire(t, redisURL, false)
-}
-
-func openWire(t *testing.T, server string, all bool) *wire {
+// startProxy starts a proxy before a server. With all, hang affects every connection.
+func startProxy(t *testing.T, server string, all bool) *faultyProxy {
 	t.Helper()
 	u, err := url.Parse(server)
 	require.NoError(t, err)
@@ -311,80 +290,81 @@ func openWire(t *testing.T, server string, all bool) *wire {
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	u.Host = listener.Addr().String()
-	c := &wire{url: u.String(), all: all, whole: make(chan struct{})}
-	close(c.whole)
+	p := &faultyProxy{url: u.String(), all: all, passing: make(chan struct{})}
+	close(p.passing)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	var carrying sync.WaitGroup
-	carrying.Go(func() {
+	var running sync.WaitGroup
+	running.Go(func() {
 		for {
 			client, err := listener.Accept()
 			if err != nil {
 				return
 			}
-			c.connections.Add(1)
-			carrying.Go(func() { c.carry(ctx, client, address) })
+			p.connections.Add(1)
+			running.Go(func() { p.carry(ctx, client, address) })
 		}
 	})
 	t.Cleanup(func() {
-		c.set(false)
+		p.hang(false)
 		stop()
-		listener.Close() //nolint:errcheck // nobody comes any more
-		carrying.Wait()
+		listener.Close() //nolint:errcheck // the end of a test
+		running.Wait()
 	})
-	return c
+	return p
 }
 
-func (c *wire) set(cut bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// hang lets connections hang, or lets those that hang end.
+func (p *faultyProxy) hang(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	select {
-	case <-c.whole:
-		if cut {
-			c.whole = make(chan struct{})
+	case <-p.passing:
+		if on {
+			p.passing = make(chan struct{})
 		}
 	default:
-		if !cut {
-			close(c.whole)
+		if !on {
+			close(p.passing)
 		}
 	}
 }
 
-func (c *wire) heldBack() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.held
+func (p *faultyProxy) heldBack() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held
 }
 
-// hold waits while the wire is cut and reports whether it was.
-func (c *wire) hold() bool {
-	c.mu.Lock()
-	whole := c.whole
+// hold waits while connections hang, and reports whether they did.
+func (p *faultyProxy) hold() bool {
+	p.mu.Lock()
+	passing := p.passing
 	select {
-	case <-whole:
-		c.mu.Unlock()
+	case <-passing:
+		p.mu.Unlock()
 		return false
 	default:
 	}
-	c.held++
-	c.mu.Unlock()
-	<-whole
+	p.held++
+	p.mu.Unlock()
+	<-passing
 	return true
 }
 
 // carry passes everything between the two ends of a connection.
-func (c *wire) carry(ctx context.Context, client net.Conn, address string) {
+func (p *faultyProxy) carry(ctx context.Context, client net.Conn, address string) {
 	server, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
-		client.Close() //nolint:errcheck // nothing was said
+		client.Close() //nolint:errcheck // nothing was written
 		return
 	}
 	end := sync.OnceFunc(func() {
-		client.Close() //nolint:errcheck // one of the two has gone
+		client.Close() //nolint:errcheck // one of the two is closed
 		server.Close() //nolint:errcheck // likewise
 	})
 	defer context.AfterFunc(ctx, end)()
 	var subscribes atomic.Bool
-	subscribes.Store(c.all)
+	subscribes.Store(p.all)
 	pass := func(to io.Writer, from io.Reader, commands bool) {
 		defer end()
 		piece := make([]byte, 32<<10)
@@ -393,8 +373,8 @@ func (c *wire) carry(ctx context.Context, client net.Conn, address string) {
 			if commands && bytes.Contains(bytes.ToLower(piece[:n]), []byte("subscribe")) {
 				subscribes.Store(true)
 			}
-			if subscribes.Load() && c.hold() {
-				return // a connection that hung for so long is given up
+			if subscribes.Load() && p.hold() {
+				return // a connection that has hung is closed
 			}
 			if err != nil {
 				return

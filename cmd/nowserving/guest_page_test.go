@@ -1,18 +1,20 @@
 package main
 
 import (
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
-// A guest with a wrong code reads so beside the code, and keeps what was typed.
-func TestAGuestSeesAtTheCodeThatItIsWrong(t *testing.T) {
+func TestAGuestWithAWrongCodeSeesItBesideTheCodeAndKeepsTheTypedName(t *testing.T) {
 	t.Parallel()
-	node := startProcess(t, backends[0].settings(t))
-	typeID, _ := node.clinic()
-	organization := node.call("PUT", "/management/organizations/"+node.appID, map[string]any{"guestJoin": "onSite"})
-	guest := browse(t)(node.url+"/join/"+node.appID+"#code=WRONG9", 390, 844)
+	node := startProcess(t, environ(t, nodetest.Embedded))
+	c, typeID, _ := node.NewQueue()
+	organization := c.Staff(http.MethodPut, "/management/organizations/"+c.ID, nodetest.Object{"guestJoin": "onSite"}).OK()
+	guest := browse(t)(node.URL+"/join/"+c.ID+"#code=WRONG9", 390, 844)
 	guest.click("type-" + typeID)
 	guest.fill("guest-name", "Layla")
 	guest.click("join-guest")
@@ -22,7 +24,7 @@ func TestAGuestSeesAtTheCodeThatItIsWrong(t *testing.T) {
 	assert.Equal(t, "true", guest.eval(`String((box => box.top >= 0 && box.bottom <= innerHeight)(document.querySelector('[data-testid="guest-problem"]').getBoundingClientRect()))`))
 
 	guest.eval(`document.activeElement.value = ""`)
-	guest.fill("on-site-code", organization.text("onSiteCode"))
+	guest.fill("on-site-code", organization.Str("result.onSiteCode"))
 	guest.click("join-guest")
 	guest.shows("1", attribute("position", "data-position"))
 }

@@ -12,23 +12,24 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
-// Whoever sends too much, or takes too long over it, is not waited for.
-func TestRequestsAreBounded(t *testing.T) {
+func TestRequestsThatAreTooLongOrTooSlowAreEnded(t *testing.T) {
 	t.Parallel()
-	c := start(t, backends[0].settings(t))
-	// ask sends the beginning of a request and returns how it is answered, and
-	// after how long; 0 when the server hung up without a word.
+	h := nodetest.Start(t, nodetest.Embedded)
+	// ask sends the beginning of a request. It returns the status and the time until the
+	// answer. The status is 0 if the server closed the connection without an answer.
 	ask := func(t *testing.T, begin string) (status int, took time.Duration) {
 		t.Helper()
 		began := time.Now()
-		conn, err := (&net.Dialer{Timeout: patience}).DialContext(t.Context(), "tcp", strings.TrimPrefix(c.url, "http://"))
+		conn, err := (&net.Dialer{Timeout: nodetest.Patience}).DialContext(t.Context(), "tcp", strings.TrimPrefix(h.URL, "http://"))
 		require.NoError(t, err)
 		defer conn.Close() //nolint:errcheck // the end of a test
-		require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+		require.NoError(t, conn.SetDeadline(time.Now().Add(nodetest.Patience)))
 		if _, err := io.WriteString(conn, begin); err != nil {
-			t.Log("the server has hung up already:", err)
+			t.Log("the server has closed the connection already:", err)
 		}
 		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
@@ -48,7 +49,7 @@ func TestRequestsAreBounded(t *testing.T) {
 		"slow headers": {"GET /healthz HTTP/1.1\r\nHost: x\r\n", 0, 13 * time.Second},
 		"slow upgrade": {"GET /connection/websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: web", 0, 13 * time.Second},
 		"slow body": {
-			fmt.Sprintf("POST /management/organizations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\n{", testKey),
+			fmt.Sprintf("POST /management/organizations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\n{", nodetest.BootstrapKey),
 			http.StatusBadRequest, 13 * time.Second,
 		},
 	} {

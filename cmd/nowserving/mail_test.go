@@ -20,10 +20,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
-// certificate makes a certificate for 0.0.0.0, which is this machine under a
-// name that does not say so, and a file of it.
+// certificate makes a certificate for 0.0.0.0, an address of this machine that is not
+// taken for localhost, and writes it to a file.
 func certificate(t *testing.T) (tls.Certificate, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -39,9 +41,9 @@ func certificate(t *testing.T) (tls.Certificate, string) {
 	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key}, file
 }
 
-// mailbox is a mail server that takes mail over TLS only: from the first byte,
-// or by STARTTLS. What it takes goes to mails.
-func mailbox(t *testing.T, certificate tls.Certificate, starttls bool) (port int, mails chan string) {
+// startTLSMail starts a mail server that accepts mail over TLS only: from the first byte, or
+// by STARTTLS. What a client says and its mail go to mails.
+func startTLSMail(t *testing.T, certificate tls.Certificate, starttls bool) (port int, mails chan string) {
 	t.Helper()
 	settings := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -108,15 +110,13 @@ func talk(conn net.Conn, settings *tls.Config, starttls bool, mails chan<- strin
 	}
 }
 
-// Mail and the credentials for it go encrypted, to a server whose certificate
-// is right.
-func TestMailGoesEncrypted(t *testing.T) {
+func TestMailGoesOnlyEncryptedAndToAServerWithATrustedCertificate(t *testing.T) {
 	t.Parallel()
 	trusted, file := certificate(t)
 	stranger, _ := certificate(t)
-	starting, started := mailbox(t, trusted, true)
-	secure, secured := mailbox(t, trusted, false)
-	unknown, refused := mailbox(t, stranger, true)
+	starting, started := startTLSMail(t, trusted, true)
+	secure, secured := startTLSMail(t, trusted, false)
+	unknown, refused := startTLSMail(t, stranger, true)
 	for _, way := range []struct {
 		name  string
 		url   string
@@ -128,23 +128,22 @@ func TestMailGoesEncrypted(t *testing.T) {
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
-			p := startProcess(t, append(backends[0].settings(t), "SSL_CERT_FILE="+file, "NOWSERVING_SMTP_URL="+way.url))
-			p.clinic()
-			p.call("POST", "/auth/otp/request", map[string]any{"method": "email", "email": "mona@example.com"})
+			p := startProcess(t, append(environ(t, nodetest.Embedded), "SSL_CERT_FILE="+file, "NOWSERVING_SMTP_URL="+way.url))
+			p.NewClinic().AskCode("email", "mona@example.com", "").OK()
 			if way.mails != refused {
 				select {
 				case mail := <-way.mails:
 					require.Contains(t, mail, "AUTH PLAIN")
 					require.Contains(t, mail, "RCPT TO:<mona@example.com>")
-					require.Contains(t, mail, demoCode)
-				case <-time.After(patience):
-					require.Fail(t, "no mail", p.printed())
+					require.Contains(t, mail, nodetest.FixedCode)
+				case <-time.After(nodetest.Patience):
+					require.Fail(t, "no mail", p.Log.String())
 				}
 				return
 			}
-			require.Eventually(t, func() bool { return strings.Contains(p.printed(), "certificate") }, patience, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return strings.Contains(p.Log.String(), "certificate") }, nodetest.Patience, 10*time.Millisecond)
 			require.Empty(t, refused)
-			require.NotContains(t, p.printed(), "mona@example.com")
+			require.NotContains(t, p.Log.String(), "mona@example.com")
 		})
 	}
 }

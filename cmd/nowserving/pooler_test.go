@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 
@@ -17,12 +16,12 @@ import (
 	"nowserving/cmd/nowserving/node"
 )
 
-// pooler is a connection pooler that lends a session of PostgreSQL to a client
-// for one transaction, as PgBouncer does in its modes transaction and statement.
+// pooler is a connection pooler that gives a client a session of PostgreSQL for one
+// transaction, as PgBouncer does in its modes transaction and statement.
 type pooler struct {
 	t      *testing.T
 	config *pgconn.Config // of the database
-	inTurn bool           // lends the session that was idle longest, not the last used
+	inTurn bool           // gives the session that was idle longest, not the last used
 
 	mu   sync.Mutex
 	idle []*pgconn.HijackedConn
@@ -120,7 +119,7 @@ func (p *pooler) serve(conn net.Conn) {
 	}
 }
 
-// answer passes on what a session says until it is ready for more.
+// answer passes on the messages of a session until it is ready for the next query.
 func (p *pooler) answer(session *pgconn.HijackedConn, client *pgproto3.Backend) (status byte, err error) {
 	if err := session.Frontend.Flush(); err != nil {
 		return 0, err
@@ -140,17 +139,14 @@ func (p *pooler) answer(session *pgconn.HijackedConn, client *pgproto3.Backend) 
 	}
 }
 
-// A pooler that shares sessions would make most requests fail. The start is
-// refused, by every command that uses the database, and says what to set.
-func TestAPoolerThatSharesSessionsIsRefused(t *testing.T) {
+// With a pooler that shares sessions most requests would fail.
+func TestAPoolerThatSharesSessionsIsRefusedByEveryCommand(t *testing.T) {
 	t.Parallel()
 	for name, inTurn := range map[string]bool{"the last used session": false, "sessions in turn": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			address := startPooler(t, storetest.Postgres(t), inTurn)
-			c, err := node.ReadConfig(settings([]string{
-				"DATABASE_URL=" + address, "REDIS_URL=" + storetest.Redis(t).URL, "NOWSERVING_SECRET_KEY=" + strings.Repeat("s", 32),
-			}))
+			c, err := node.ReadConfig(append(serverEnviron(address, storetest.Redis(t).URL), "NOWSERVING_ADDR=127.0.0.1:0"))
 			require.NoError(t, err)
 			for command, run := range map[string]func() error{
 				"serve":      func() error { return serve(t.Context(), c) },

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -18,7 +15,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"nowserving/booking/store/storetest"
+	"nowserving/cmd/nowserving/node/nodetest"
 )
+
+func TestMain(m *testing.M) {
+	slog.SetLogLoggerLevel(slog.LevelError) // lines of the log would break those of benchmarks
+	nodetest.Main(m)
+}
 
 // build compiles the binary once for all tests.
 var build = sync.OnceValues(func() (string, error) {
@@ -34,46 +39,40 @@ var build = sync.OnceValues(func() (string, error) {
 	return binary, nil
 })
 
-// process is a node in a process of its own, on a fixed port, so that it can
-// be killed and started again.
+// environ returns the environment of a process on databases of its own.
+func environ(t testing.TB, b nodetest.Backend) []string {
+	t.Helper()
+	if b == nodetest.Embedded {
+		return []string{"NOWSERVING_DATA=" + t.TempDir()}
+	}
+	return serverEnviron(storetest.Postgres(t), storetest.Redis(t).URL)
+}
+
+// serverEnviron returns the environment of a process on a PostgreSQL and a Redis server.
+func serverEnviron(databaseURL, redisURL string) []string {
+	return []string{"DATABASE_URL=" + databaseURL, "REDIS_URL=" + redisURL, "NOWSERVING_SECRET_KEY=0123456789abcdef0123456789abcdef"}
+}
+
+// process is a node in a process of its own, on a fixed port, so that it can be killed
+// and started again. Its Log is what it has printed since it started.
 type process struct {
-	*client
+	*nodetest.Node
 	environ []string
 	launch  func(cmd *exec.Cmd) error
 	cmd     *exec.Cmd
-	output  *output
 }
 
-// output is what a process prints, which may be read while it still prints.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
+// usedAddresses are those that tests of this run have been given.
+var usedAddresses sync.Map
 
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-// printed is what the process has printed since it started.
-func (p *process) printed() string {
-	p.output.mu.Lock()
-	defer p.output.mu.Unlock()
-	return p.output.text.String()
-}
-
-// given remembers the ports that tests of this run have got.
-var given sync.Map
-
-// freeAddress finds a port nobody listens on, below those that the kernel hands
-// to outgoing connections: a phone that dials a killed node could otherwise
-// take the very port that the node needs again.
+// freeAddress finds an unused port below those that the kernel gives to outgoing
+// connections. A phone that dials a killed node could otherwise take the port that the
+// node needs again.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for {
 		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(10_000))
-		if _, taken := given.LoadOrStore(addr, true); taken {
+		if _, taken := usedAddresses.LoadOrStore(addr, true); taken {
 			continue
 		}
 		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr)
@@ -97,42 +96,38 @@ func startProcess(t testing.TB, environ []string) *process {
 func newProcess(t testing.TB, environ []string) *process {
 	t.Helper()
 	addr := freeAddress(t)
-	return &process{
-		client: newClient(t, "http://"+addr), environ: append(settings(environ), "NOWSERVING_ADDR="+addr), launch: (*exec.Cmd).Start,
-	}
+	return &process{Node: nodetest.Remote(t, "http://"+addr), launch: (*exec.Cmd).Start, environ: append([]string{
+		"NOWSERVING_ADDR=" + addr, "NOWSERVING_ENV=development", "NOWSERVING_OTP_FIXED_CODE=" + nodetest.FixedCode,
+		"NOWSERVING_BOOTSTRAP_KEY=" + nodetest.BootstrapKey, "NOWSERVING_RATE_LIMIT=1000000",
+	}, environ...)}
 }
 
 // run starts the process, which is killed when the test ends.
 func (p *process) run() {
-	p.t.Helper()
+	p.T.Helper()
 	binary, err := build()
-	require.NoError(p.t, err)
-	p.output = &output{}
+	require.NoError(p.T, err)
+	p.Log = &nodetest.LogBook{}
 	p.cmd = exec.Command(binary, "serve") //nolint:noctx // killed by the test
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.environ, p.output, p.output
-	require.NoError(p.t, p.launch(p.cmd))
-	p.t.Cleanup(p.kill)
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.environ, p.Log, p.Log
+	require.NoError(p.T, p.launch(p.cmd))
+	p.T.Cleanup(p.kill)
 }
 
 // start runs the process and waits until it is ready.
 func (p *process) start() {
-	p.t.Helper()
+	p.T.Helper()
 	p.run()
-	ready := func() bool {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.t.Context()), time.Second)
-		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/readyz", http.NoBody)
-		if err != nil {
-			return false
-		}
-		res, err := p.http.Do(req)
-		if err != nil {
-			return false
-		}
-		body, err := io.ReadAll(res.Body)
-		return errors.Join(err, res.Body.Close()) == nil && strings.Contains(string(body), `"ready"`)
-	}
-	require.Eventually(p.t, ready, patience, 10*time.Millisecond)
+	require.Eventually(p.T, func() bool {
+		status, body, err := p.get("/readyz")
+		return err == nil && status == http.StatusOK && strings.Contains(body, `"ready"`)
+	}, nodetest.Patience, 10*time.Millisecond)
+}
+
+// get makes a request that needs an account key, and returns the status and the body.
+func (p *process) get(path string) (status int, body string, err error) {
+	a, err := p.Try(nodetest.Request{Method: http.MethodGet, Path: path, Token: nodetest.BootstrapKey})
+	return a.Status, string(a.Raw), err
 }
 
 // kill ends the process as a power cut would.
@@ -141,10 +136,10 @@ func (p *process) kill() {
 		return
 	}
 	if err := p.cmd.Process.Kill(); err != nil {
-		p.t.Error(err)
+		p.T.Error(err)
 	}
 	if err := p.cmd.Wait(); err == nil {
-		p.t.Error("the process ended well before it was killed")
+		p.T.Error("the process ended well before it was killed")
 	}
-	p.http.CloseIdleConnections()
+	p.Client.CloseIdleConnections()
 }

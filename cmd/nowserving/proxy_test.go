@@ -16,10 +16,11 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
-// tlsProxy stands in front of a node as a clinic's proxy does. It can be told to
-// let no live connection through.
+// tlsProxy is a proxy before a node that ends TLS. With noLive it refuses live connections.
 type tlsProxy struct {
 	*httptest.Server
 	node   atomic.Pointer[url.URL]
@@ -45,17 +46,17 @@ func newTLSProxy(t *testing.T) *tlsProxy {
 	return p
 }
 
-// As in production: TLS ends at a proxy. The session is in cookies that only
-// this host gets, and only by TLS; and nothing is called live that is not.
-func TestAConsoleBehindTLS(t *testing.T) {
+// As in production, TLS ends at a proxy. The session is in cookies that only this host
+// gets, and only over TLS.
+func TestAConsoleBehindTLSHasSecureCookiesAndIsShownLiveOnlyIfItIs(t *testing.T) {
 	t.Parallel()
 	proxy := newTLSProxy(t)
-	node := startProcess(t, append(backends[0].settings(t), "NOWSERVING_PUBLIC_URL="+proxy.URL, "NOWSERVING_TRUSTED_PROXIES=127.0.0.1,::1"))
-	to, err := url.Parse(node.url)
+	node := startProcess(t, append(environ(t, nodetest.Embedded), "NOWSERVING_PUBLIC_URL="+proxy.URL, "NOWSERVING_TRUSTED_PROXIES=127.0.0.1,::1"))
+	to, err := url.Parse(node.URL)
 	require.NoError(t, err)
 	proxy.node.Store(to)
-	typeID, _ := node.clinic()
-	node.call("POST", "/management/members", map[string]any{"role": "receptionist", "phone": "+966500000100"}) // acts for every room
+	c, typeID, _ := node.NewQueue()
+	nodetest.Hire(c, nodetest.Object{"role": "receptionist", "phone": doctorPhone}).OK() // acts for every room
 	get := func(path string, header http.Header) (status int, answered http.Header) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, proxy.URL+path, http.NoBody)
@@ -76,23 +77,23 @@ func TestAConsoleBehindTLS(t *testing.T) {
 	doctor := open(proxy.URL+"/console", 1280, 800)
 	doctor.shows("true", `performance.getEntriesByType('resource').some((e) => e.name.endsWith('/readyz') && e.responseEnd > 0)`)
 	require.Equal(t, "idle", doctor.eval(attribute("connection", "data-state")))
-	require.Empty(t, doctor.eval(content("connection")), "nobody has signed in: nothing is live")
-	doctor.fill("organization", node.appID)
-	doctor.fill("phone", "+966500000100")
+	require.Empty(t, doctor.eval(content("connection")), "nothing is live before the sign-in")
+	doctor.fill("organization", c.ID)
+	doctor.fill("phone", doctorPhone)
 	doctor.click("send-code")
-	doctor.fill("code", demoCode)
+	doctor.fill("code", nodetest.FixedCode)
 	doctor.click("verify")
 	const waiting = `document.querySelectorAll('[data-testid="waiting"] li[data-booking-id]').length`
 	doctor.shows("0", content("waiting-count"))
-	require.NotEqual(t, "connected", doctor.eval(attribute("connection", "data-state")), "the list came, but nothing keeps it right")
+	require.NotEqual(t, "connected", doctor.eval(attribute("connection", "data-state")), "the list was read, but it is not live")
 	proxy.noLive.Store(false)
 	doctor.shows("connected", attribute("connection", "data-state"))
-	node.join(typeID)
+	c.Join(typeID, nil)
 	doctor.shows("1", waiting)
 
 	cookies := map[string]*network.Cookie{}
-	for _, c := range doctor.cookies() {
-		cookies[c.Name] = c
+	for _, cookie := range doctor.cookies() {
+		cookies[cookie.Name] = cookie
 	}
 	require.Len(t, cookies, 2)
 	for name, path := range map[string]string{"__Host-ns_member": "/", "__Secure-ns_member_refresh": "/auth"} {
@@ -112,20 +113,20 @@ func TestAConsoleBehindTLS(t *testing.T) {
 
 	doctor.run("reload", chromedp.Reload())
 	doctor.shows("connected", attribute("connection", "data-state"))
-	node.join(typeID)
+	c.Join(typeID, nil)
 	doctor.shows("2", waiting)
 
 	doctor.click("sign-out")
 	doctor.shows("true", present("send-code"))
-	require.Eventually(t, func() bool { return len(doctor.cookies()) == 0 }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return len(doctor.cookies()) == 0 }, nodetest.Patience, 20*time.Millisecond)
 	require.Equal(t, http.StatusUnauthorized, known())
 	doctor.run("reload", chromedp.Reload())
 	doctor.shows("true", present("send-code"))
 }
 
-// The patient's page in a frame of the clinic's own site, where no cookie of
-// ours comes: somebody joins in it. Sites that are not listed show nothing of it.
-func TestTheWidgetInAFrameOfAnotherSite(t *testing.T) {
+// The patient's page is in a frame of the clinic's own site, where our cookies are not
+// sent. Sites that are not allowed show nothing of the page.
+func TestAPatientJoinsInAFrameOfAnAllowedSiteOnly(t *testing.T) {
 	t.Parallel()
 	var framed atomic.Value
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -133,32 +134,28 @@ func TestTheWidgetInAFrameOfAnotherSite(t *testing.T) {
 	}))
 	t.Cleanup(site.Close)
 	_, port, _ := strings.Cut(strings.TrimPrefix(site.URL, "http://"), ":")
-	clinic, stranger := "http://clinic.example:"+port, "http://stranger.example:"+port
+	allowed, other := "http://clinic.example:"+port, "http://other.example:"+port
 
-	node := startProcess(t, backends[0].settings(t))
-	node.appID = node.call("POST", "/management/organizations", map[string]any{
-		"name": "Clinic", "timezone": "Asia/Riyadh", "allowedOrigins": []string{clinic},
-	}).text("id")
-	typeID := node.call("POST", "/management/types", map[string]any{"name": "Consultation", "minutes": 10, "on": true, "bookFromWebsite": true}).text("id")
-	node.call("POST", "/management/resources", map[string]any{"name": "Room 1", "on": true, "activated": true, "bookFromWebsite": true, "types": []string{typeID}})
-	widget := strings.Replace(node.url, "127.0.0.1", "queue.example", 1) + "/join/" + node.appID
+	node := startProcess(t, environ(t, nodetest.Embedded))
+	c, typeID, _ := newWebClinic(node)
+	c.Staff(http.MethodPut, "/management/organizations/"+c.ID, nodetest.Object{"allowedOrigins": []string{allowed}}).OK()
+	widget := strings.Replace(node.URL, "127.0.0.1", "queue.example", 1) + "/join/" + c.ID
 	framed.Store(widget)
-	ahead := node.join(typeID)
+	ahead := c.Join(typeID, nil)
 
-	// Sites are kept apart as they are at people's homes: each frame of another
-	// site is a process, and a target, of its own.
+	// Each frame of another site is a process, and a target, of its own.
 	open := browse(t, chromedp.Flag("host-resolver-rules", "MAP *.example 127.0.0.1"))
-	outside := open(clinic, 500, 900)
+	outside := open(allowed, 500, 900)
 	patient := outside.frame(widget)
 	patient.joins(typeID, "+966500000601")
 	patient.shows("2", attribute("position", "data-position"))
 	patient.shows("connected", attribute("connection", "data-state"))
-	require.Equal(t, "true", patient.eval("window.top !== window && location.ancestorOrigins[0] === '"+clinic+"'"))
+	require.Equal(t, "true", patient.eval("window.top !== window && location.ancestorOrigins[0] === '"+allowed+"'"))
 	require.Empty(t, patient.eval("document.cookie"))
-	node.call("POST", "/management/bookings/cancel", map[string]any{"bookingId": ahead.text("id")})
+	c.Act("cancel", ahead.Str("id"), nil).OK()
 	patient.shows("1", attribute("position", "data-position"))
 
-	refused := open(stranger, 500, 900)
+	refused := open(other, 500, 900)
 	refused.frame(widget).shows("chrome-error://chromewebdata/", "location.href")
 }
 
@@ -176,7 +173,7 @@ func (p *tab) frame(address string) *tab {
 			}
 		}
 		return found != ""
-	}, patience, 20*time.Millisecond)
+	}, nodetest.Patience, 20*time.Millisecond)
 	ctx, cancel := chromedp.NewContext(p.ctx, chromedp.WithTargetID(found))
 	p.t.Cleanup(cancel)
 	require.NoError(p.t, chromedp.Do(ctx)) // attaches for as long as the test lasts

@@ -12,37 +12,36 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"nowserving/booking/store/storetest"
-	"nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
 // phone is a patient's app: the published Go SDK, watching one booking.
 type phone struct {
-	mu       sync.Mutex
-	position int
-	wait     int // minutes
-	events   []string
-	arrivals int // times it has subscribed
-	client   *centrifuge.Client
+	mu        sync.Mutex
+	position  int
+	wait      int // minutes
+	events    []string
+	snapshots int
 }
 
-// watch connects a phone and subscribes it to the booking of a ticket.
-func (c *client) watch(ticket object) *phone {
-	c.t.Helper()
+// watch connects a phone to a node and subscribes it to the booking of a ticket.
+func watch(h *nodetest.Node, ticket nodetest.Response) *phone {
+	h.T.Helper()
 	p := &phone{}
-	p.client = centrifuge.NewJsonClient("ws"+strings.TrimPrefix(c.url, "http")+"/connection/websocket", centrifuge.Config{
-		Token: ticket.text("ticketToken"), MinReconnectDelay: 10 * time.Millisecond, MaxReconnectDelay: 500 * time.Millisecond,
+	client := centrifuge.NewJsonClient("ws"+strings.TrimPrefix(h.URL, "http")+"/connection/websocket", centrifuge.Config{
+		Token: ticket.Str("ticketToken"), MinReconnectDelay: 10 * time.Millisecond, MaxReconnectDelay: 500 * time.Millisecond,
 	})
-	sub, err := p.client.NewSubscription("booking:" + ticket.text("id"))
-	require.NoError(c.t, err)
+	sub, err := client.NewSubscription("booking:" + ticket.Str("id"))
+	require.NoError(h.T, err)
 	sub.OnSubscribed(func(e centrifuge.SubscribedEvent) {
 		var snapshot struct{ Booking struct{ QueuePosition int } }
 		if err := json.Unmarshal(e.Data, &snapshot); err != nil {
-			c.t.Error(err)
+			h.T.Error(err)
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.position = snapshot.Booking.QueuePosition
-		p.arrivals++
+		p.snapshots++
 	})
 	sub.OnPublication(func(e centrifuge.PublicationEvent) {
 		var data struct {
@@ -51,7 +50,7 @@ func (c *client) watch(ticket object) *phone {
 			EstimatedWaitMinutes int
 		}
 		if err := json.Unmarshal(e.Data, &data); err != nil {
-			c.t.Error(err)
+			h.T.Error(err)
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -61,110 +60,105 @@ func (c *client) watch(ticket object) *phone {
 			p.events = append(p.events, data.Type)
 		}
 	})
-	require.NoError(c.t, p.client.Connect())
-	require.NoError(c.t, sub.Subscribe())
-	c.t.Cleanup(p.client.Close)
+	require.NoError(h.T, client.Connect())
+	require.NoError(h.T, sub.Subscribe())
+	h.T.Cleanup(client.Close)
 	return p
 }
 
+// shows returns the newest position.
 func (p *phone) shows() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.position
 }
 
-func (p *phone) back() bool {
+// resubscribed reports whether the phone has subscribed more than once.
+func (p *phone) resubscribed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.arrivals > 1
+	return p.snapshots > 1
 }
 
-func (p *phone) heard() []string {
+// received returns the types of the events so far.
+func (p *phone) received() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]string(nil), p.events...)
 }
 
-// A node is killed while patients join. Whatever it had answered is there when
-// it comes back, nothing is there twice, and the phones find back by themselves.
-func TestKillAndRestartLosesNothing(t *testing.T) {
+// A node is killed while patients join. After its start every acknowledged booking exists
+// once, and the phones reconnect by themselves.
+func TestAKilledNodeLosesNoAcknowledgedBooking(t *testing.T) {
 	t.Parallel()
-	for _, be := range backends {
-		t.Run(be.name, func(t *testing.T) {
-			t.Parallel()
-			node := startProcess(t, be.settings(t))
-			typeID, resourceID := node.clinic()
-			var phones []*phone
-			for range 20 {
-				phones = append(phones, node.watch(node.join(typeID)))
-			}
-			require.Eventually(t, func() bool { return phones[19].shows() == 20 }, patience, 10*time.Millisecond)
+	nodetest.OnEach(t, func(t *testing.T, b nodetest.Backend) {
+		node := startProcess(t, environ(t, b))
+		c, typeID, resourceID := node.NewQueue()
+		var phones []*phone
+		for range 20 {
+			phones = append(phones, watch(node.Node, c.Join(typeID, nil)))
+		}
+		require.Eventually(t, func() bool { return phones[19].shows() == 20 }, nodetest.Patience, 10*time.Millisecond)
 
-			var mu sync.Mutex
-			answered := map[string]string{}
-			stop := make(chan struct{})
-			first := make(chan struct{}, 1)
-			var joining sync.WaitGroup
-			for range 4 {
-				joining.Go(func() {
-					for {
-						select {
-						case <-stop:
-							return
-						default:
-						}
-						status, body, err := node.try("PUT", "/management/scheduling/new", map[string]any{"type": typeID, "assign": false})
-						if err != nil || status != http.StatusOK {
-							continue // it was never promised
-						}
-						var b struct{ ID, Ticket string }
-						if err := json.Unmarshal(body, &b); err != nil {
-							t.Error(err)
-							return
-						}
-						mu.Lock()
-						answered[b.ID] = b.Ticket
-						enough := len(answered) == 25
-						mu.Unlock()
-						if enough {
-							first <- struct{}{}
-						}
+		var mu sync.Mutex
+		answered := map[string]string{}
+		stop := make(chan struct{})
+		first := make(chan struct{}, 1)
+		var joining sync.WaitGroup
+		for range 4 {
+			joining.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
 					}
-				})
-			}
-			<-first
-			node.kill()
-			node.start()
-			close(stop)
-			joining.Wait()
-
-			waiting := listQueue(t, node.client, resourceID)
-			tickets := map[string]bool{}
-			for _, b := range waiting {
-				require.False(t, tickets[b.Ticket], "ticket %s is there twice", b.Ticket)
-				tickets[b.Ticket] = true
-			}
-			for id, ticket := range answered {
-				require.True(t, tickets[ticket], "booking %s was promised and is lost", id)
-			}
-
-			// The phones come back by themselves, and move when the doctor takes the next.
-			for _, p := range phones {
-				require.Eventually(t, p.back, patience, 10*time.Millisecond)
-			}
-			node.call("POST", "/management/queue/next", map[string]any{"resourceId": resourceID})
-			require.Eventually(t, func() bool {
-				for i, p := range phones[1:] {
-					if p.shows() != i+1 {
-						return false
+					a, err := c.TryJoin(typeID)
+					if err != nil || a.Status != http.StatusOK {
+						continue // not acknowledged
+					}
+					mu.Lock()
+					answered[a.Str("id")] = a.Str("ticket")
+					enough := len(answered) == 25
+					mu.Unlock()
+					if enough {
+						first <- struct{}{}
 					}
 				}
-				return true
-			}, patience, 20*time.Millisecond)
-			require.Eventually(t, func() bool { return len(phones[0].heard()) == 1 }, patience, 10*time.Millisecond)
-			require.Equal(t, []string{"MY_BOOKING_ASSIGNED"}, phones[0].heard())
-		})
-	}
+			})
+		}
+		<-first
+		node.kill()
+		node.start()
+		close(stop)
+		joining.Wait()
+
+		waiting := listQueue(c, resourceID)
+		tickets := map[string]bool{}
+		for _, b := range waiting {
+			require.False(t, tickets[b.Ticket], "two bookings have the ticket %s", b.Ticket)
+			tickets[b.Ticket] = true
+		}
+		for id, ticket := range answered {
+			require.True(t, tickets[ticket], "booking %s was acknowledged and is lost", id)
+		}
+
+		// The phones reconnect by themselves, and move when the next patient is called.
+		for _, p := range phones {
+			require.Eventually(t, p.resubscribed, nodetest.Patience, 10*time.Millisecond)
+		}
+		c.Next(resourceID).OK()
+		require.Eventually(t, func() bool {
+			for i, p := range phones[1:] {
+				if p.shows() != i+1 {
+					return false
+				}
+			}
+			return true
+		}, nodetest.Patience, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return len(phones[0].received()) == 1 }, nodetest.Patience, 10*time.Millisecond)
+		require.Equal(t, []string{"MY_BOOKING_ASSIGNED"}, phones[0].received())
+	})
 }
 
 type listed struct {
@@ -172,30 +166,27 @@ type listed struct {
 	QueuePosition int
 }
 
-func listQueue(t *testing.T, c *client, resourceID string) []listed {
-	t.Helper()
-	status, body, err := c.try("GET", "/management/queue?limit=500&resourceId="+resourceID, nil)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, status, string(body))
+func listQueue(c *nodetest.Clinic, resourceID string) []listed {
+	c.T.Helper()
+	a := c.Staff(http.MethodGet, "/management/queue?limit=500&resourceId="+resourceID, nil).OK()
 	var page struct{ Result []listed }
-	require.NoError(t, json.Unmarshal(body, &page))
+	require.NoError(c.T, json.Unmarshal(a.Raw, &page))
 	return page.Result
 }
 
-// Two nodes share a PostgreSQL and a Redis: a phone on one moves when a doctor
-// on the other takes the next, and finds its way when its node dies.
-func TestTwoNodesShowTheSame(t *testing.T) {
+// Two nodes share a PostgreSQL and a Redis. A phone on one moves when a doctor calls the
+// next patient on the other, and reconnects after its node was killed.
+func TestPhonesOnTwoNodesShowTheSamePositions(t *testing.T) {
 	t.Parallel()
-	environ := backends[1].settings(t)
+	environ := environ(t, nodetest.Postgres)
 	a, b := startProcess(t, environ), startProcess(t, environ)
-	typeID, resourceID := a.clinic()
-	b.appID = a.appID
-	var tickets []object
+	c, typeID, resourceID := a.NewQueue()
+	var tickets []nodetest.Response
 	var phones []*phone
 	for i := range 6 {
-		ticket := a.join(typeID)
+		ticket := c.Join(typeID, nil)
 		tickets = append(tickets, ticket)
-		phones = append(phones, []*process{a, b}[i%2].watch(ticket))
+		phones = append(phones, watch([]*process{a, b}[i%2].Node, ticket))
 	}
 	all := func(from, offset int) func() bool {
 		return func() bool {
@@ -207,71 +198,63 @@ func TestTwoNodesShowTheSame(t *testing.T) {
 			return true
 		}
 	}
-	require.Eventually(t, all(0, 0), patience, 10*time.Millisecond)
-	b.call("POST", "/management/bookings/assign", map[string]any{"bookingId": tickets[0]["id"], "resourceId": resourceID})
-	require.Eventually(t, all(1, 1), patience, 5*time.Millisecond)
-	require.Equal(t, 1, listQueue(t, a.client, resourceID)[0].QueuePosition)
+	require.Eventually(t, all(0, 0), nodetest.Patience, 10*time.Millisecond)
+	c.Through(b.Node).Act("assign", tickets[0].Str("id"), nodetest.Object{"resourceId": resourceID}).OK()
+	require.Eventually(t, all(1, 1), nodetest.Patience, 5*time.Millisecond)
+	require.Equal(t, 1, listQueue(c, resourceID)[0].QueuePosition)
 
 	b.kill()
-	a.call("POST", "/management/queue/next", map[string]any{"resourceId": resourceID})
+	c.Next(resourceID).OK()
 	b.start()
-	require.Eventually(t, all(2, 2), patience, 20*time.Millisecond)
+	require.Eventually(t, all(2, 2), nodetest.Patience, 20*time.Millisecond)
 }
 
-// While Redis is away, phones go on being told the truth, on every node, and
-// nobody hears twice that they were called when it is back.
-func TestPhonesMoveWithoutRedis(t *testing.T) {
+// While Redis is away, phones on every node get right positions. After its return, no
+// phone is told again that its patient was called.
+func TestPhonesGetRightPositionsWithoutRedis(t *testing.T) {
 	t.Parallel()
 	server := storetest.Redis(t)
-	environ := []string{"DATABASE_URL=" + storetest.Postgres(t), "REDIS_URL=" + server.URL, "NOWSERVING_SECRET_KEY=0123456789abcdef0123456789abcdef"}
+	environ := serverEnviron(storetest.Postgres(t), server.URL)
 	a, b := startProcess(t, environ), startProcess(t, environ)
-	typeID, resourceID := a.clinic()
-	b.appID = a.appID
-	first, second, third := a.join(typeID), a.join(typeID), a.join(typeID)
-	one, two, three := a.watch(first), a.watch(second), b.watch(third)
-	require.Eventually(t, func() bool { return three.shows() == 3 && two.shows() == 2 && one.shows() == 1 }, patience, 10*time.Millisecond)
+	c, typeID, resourceID := a.NewQueue()
+	first, second, third := c.Join(typeID, nil), c.Join(typeID, nil), c.Join(typeID, nil)
+	one, two, three := watch(a.Node, first), watch(a.Node, second), watch(b.Node, third)
+	require.Eventually(t, func() bool { return three.shows() == 3 && two.shows() == 2 && one.shows() == 1 }, nodetest.Patience, 10*time.Millisecond)
 
 	server.Stop()
-	b.call("POST", "/management/bookings/assign", map[string]any{"bookingId": first["id"], "resourceId": resourceID})
-	require.Eventually(t, func() bool { return two.shows() == 1 && three.shows() == 2 && len(one.heard()) == 1 }, patience, 20*time.Millisecond)
-	late := b.watch(a.join(typeID))
-	require.Eventually(t, func() bool { return late.shows() == 3 }, patience, 20*time.Millisecond)
+	c.Through(b.Node).Act("assign", first.Str("id"), nodetest.Object{"resourceId": resourceID}).OK()
+	require.Eventually(t, func() bool { return two.shows() == 1 && three.shows() == 2 && len(one.received()) == 1 }, nodetest.Patience, 20*time.Millisecond)
+	late := watch(b.Node, c.Join(typeID, nil))
+	require.Eventually(t, func() bool { return late.shows() == 3 }, nodetest.Patience, 20*time.Millisecond)
 
 	server.Start()
-	a.call("POST", "/management/bookings/assign", map[string]any{"bookingId": second["id"], "resourceId": resourceID})
-	require.Eventually(t, func() bool { return three.shows() == 1 && late.shows() == 2 && len(two.heard()) == 1 }, patience, 20*time.Millisecond)
-	require.Equal(t, []string{"MY_BOOKING_ASSIGNED"}, one.heard())
-	require.Equal(t, []string{"MY_BOOKING_ASSIGNED"}, two.heard())
+	c.Act("assign", second.Str("id"), nodetest.Object{"resourceId": resourceID}).OK()
+	require.Eventually(t, func() bool { return three.shows() == 1 && late.shows() == 2 && len(two.received()) == 1 }, nodetest.Patience, 20*time.Millisecond)
+	require.Equal(t, []string{"MY_BOOKING_ASSIGNED"}, one.received())
+	require.Equal(t, []string{"MY_BOOKING_ASSIGNED"}, two.received())
 }
 
-// estimatedWaitMinutes is the place times the type's minutes, also when those
-// change while somebody waits.
-func TestWaitsFollowTheType(t *testing.T) {
+// estimatedWaitMinutes is the position times the type's minutes, also when those change
+// while a patient waits.
+func TestEstimatedWaitsFollowAChangeOfTheType(t *testing.T) {
 	t.Parallel()
-	c := start(t, backends[0].settings(t))
-	typeID, resourceID := c.clinic()
-	first := c.join(typeID)
-	second := c.join(typeID)
-	third := c.join(typeID)
-	p := c.watch(third)
-	require.Eventually(t, func() bool { return p.shows() == 3 }, patience, 10*time.Millisecond)
-	require.InDelta(t, 30, third["estimatedWaitMinutes"], 0)
-	c.call("PUT", "/management/types/"+typeID, map[string]any{"minutes": 25})
-	c.call("POST", "/management/bookings/assign", map[string]any{"bookingId": first["id"], "resourceId": resourceID})
-	require.Eventually(t, func() bool { return p.shows() == 2 }, patience, 5*time.Millisecond)
+	c, typeID, resourceID := nodetest.Start(t, nodetest.Embedded).NewQueue()
+	first, second, third := c.Join(typeID, nil), c.Join(typeID, nil), c.Join(typeID, nil)
+	p := watch(c.Node, third)
+	require.Eventually(t, func() bool { return p.shows() == 3 }, nodetest.Patience, 10*time.Millisecond)
+	require.Equal(t, 30, third.Num("estimatedWaitMinutes"))
+	c.Staff(http.MethodPut, "/management/types/"+typeID, nodetest.Object{"minutes": 25}).OK()
+	c.Act("assign", first.Str("id"), nodetest.Object{"resourceId": resourceID}).OK()
+	require.Eventually(t, func() bool { return p.shows() == 2 }, nodetest.Patience, 5*time.Millisecond)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	require.Equal(t, 50, p.wait)
-	require.InDelta(t, 25, c.call("GET", "/management/bookings/"+second.text("id"), nil)["estimatedWaitMinutes"], 0)
+	require.Equal(t, 25, c.Staff(http.MethodGet, "/management/bookings/"+second.Str("id"), nil).OK().Num("result.estimatedWaitMinutes"))
 }
 
-func TestTheDataFolderBelongsToOneProcess(t *testing.T) {
+func TestADataFolderInUseIsRefused(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	start(t, []string{"NOWSERVING_DATA=" + dir})
-	c, err := node.ReadConfig(settings([]string{"NOWSERVING_DATA=" + dir}))
-	require.NoError(t, err)
-	err = serve(t.Context(), c)
+	err := serve(t.Context(), nodetest.Start(t, nodetest.Embedded).Config)
 	require.ErrorContains(t, err, "in use by another process")
 	require.NotErrorIs(t, err, http.ErrServerClosed)
 }

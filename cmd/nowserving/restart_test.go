@@ -21,20 +21,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
 // end asks the process to stop, waits until it has, and returns how long that
 // took.
 func (p *process) end() time.Duration {
-	p.t.Helper()
+	p.T.Helper()
 	began := time.Now()
-	require.NoError(p.t, p.cmd.Process.Signal(syscall.SIGTERM))
-	require.NoError(p.t, p.cmd.Wait(), "%s", p.printed())
+	require.NoError(p.T, p.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(p.T, p.cmd.Wait(), "%s", p.Log)
 	return time.Since(began)
 }
 
-// balancer takes TCP connections and hands them to the nodes in turn, passing
-// over those that refuse.
+// balancer forwards TCP connections to the nodes in turn, and skips those that refuse.
 type balancer struct {
 	net.Listener
 	t     *testing.T
@@ -83,7 +83,7 @@ func (b *balancer) carry(client net.Conn) {
 		}
 		var back sync.WaitGroup
 		back.Go(func() {
-			defer client.Close() //nolint:errcheck // the caller closes it too
+			defer client.Close() //nolint:errcheck // the keepAliveClient closes it too
 			_, _ = io.Copy(client, node)
 		})
 		_, _ = io.Copy(node, client)
@@ -93,99 +93,96 @@ func (b *balancer) carry(client net.Conn) {
 	}
 }
 
-// caller makes requests over connections it keeps, to one node until that
-// refuses or asks for the next to go elsewhere.
-type caller struct {
-	nodes []*client
-	at    int
-	moved int
+// keepAliveClient makes requests over connections that it keeps. It changes the node if
+// that refuses connections or answers with Connection: close.
+type keepAliveClient struct {
+	clinics []*nodetest.Clinic // the same one, through each node
+	at      int
+	moved   int
 }
 
-func newCaller(t *testing.T, at int, nodes ...*process) *caller {
-	c := &caller{at: at % len(nodes)}
+func newKeepAliveClient(c *nodetest.Clinic, at int, nodes ...*process) *keepAliveClient {
+	k := &keepAliveClient{at: at % len(nodes)}
 	for _, n := range nodes {
-		own := newClient(t, n.url)
-		own.appID = n.appID
-		c.nodes = append(c.nodes, own)
+		k.clinics = append(k.clinics, c.Through(nodetest.Remote(c.T, n.URL)))
 	}
-	return c
+	return k
 }
 
-// call makes a request that must succeed, on one node or the other.
-func (c *caller) call(method, path string, body any, into any) error {
-	for range 2 * len(c.nodes) {
-		status, closing, answer, err := c.nodes[c.at].ask(method, path, body)
+// call makes a request that must succeed on one of the nodes.
+func (k *keepAliveClient) call(method, path string, body any) (nodetest.Response, error) {
+	for range 2 * len(k.clinics) {
+		a, err := k.clinics[k.at].TryStaff(method, path, body)
 		if errors.Is(err, syscall.ECONNREFUSED) {
-			c.at = (c.at + 1) % len(c.nodes)
+			k.at = (k.at + 1) % len(k.clinics)
 			continue
 		}
-		if err == nil && status != http.StatusOK {
-			err = fmt.Errorf("%d %s", status, answer)
+		if err == nil && a.Status != http.StatusOK {
+			err = fmt.Errorf("%d %s", a.Status, a.Raw)
 		}
 		if err != nil {
-			return fmt.Errorf("%s %s: %w", method, path, err)
+			return a, fmt.Errorf("%s %s: %w", method, path, err)
 		}
-		if closing {
-			c.at = (c.at + 1) % len(c.nodes)
-			c.moved++
+		if a.Close {
+			k.at = (k.at + 1) % len(k.clinics)
+			k.moved++
 		}
-		return json.Unmarshal(answer, into)
+		return a, nil
 	}
-	return errors.New("no node takes connections")
+	return nodetest.Response{}, errors.New("no node accepts connections")
 }
 
-// passenger is a phone that checks all it is told.
-type passenger struct {
+// checkedPhone is a phone that checks every position it gets.
+type checkedPhone struct {
 	t    *testing.T
-	rank int // when nobody was served yet
-	// sent and answered count who was served.
+	rank int // the position before the first call
+	// sent and answered count the calls of patients: requests and answers.
 	sent, answered *atomic.Int64
 
 	mu        sync.Mutex
 	position  int
-	least     int64 // served for certain when the last subscribing began
-	told      int
-	watched   int // subscribed so many times
-	dismissed []time.Time
+	certain   int64 // calls answered when the last subscribing began
+	snapshots int
+	released  []time.Time // when a node asked the phone to reconnect
 }
 
-func (p *passenger) tell(position int) {
-	// True after what it was told last, and not before anything happened.
+// check requires that a position is not worse than the last one, and not better than the
+// calls so far allow.
+func (p *checkedPhone) check(position int) {
 	if position > p.position && p.position != 0 || int64(position) < int64(p.rank)-p.sent.Load() {
-		p.t.Errorf("number %d was told %d after %d, when %d had been served", p.rank, position, p.position, p.sent.Load())
+		p.t.Errorf("number %d got %d after %d, after %d calls", p.rank, position, p.position, p.sent.Load())
 	}
 	p.position = position
-	p.told++
 }
 
-func (p *passenger) watch(url string, ticket object) {
+func (p *checkedPhone) watch(url string, ticket nodetest.Response) {
 	client := centrifuge.NewJsonClient(url, centrifuge.Config{
-		Token: ticket.text("ticketToken"), MinReconnectDelay: 10 * time.Millisecond, MaxReconnectDelay: 200 * time.Millisecond,
+		Token: ticket.Str("ticketToken"), MinReconnectDelay: 10 * time.Millisecond, MaxReconnectDelay: 200 * time.Millisecond,
 	})
 	client.OnConnecting(func(e centrifuge.ConnectingEvent) {
 		if e.Code == 3001 {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.dismissed = append(p.dismissed, time.Now())
+			p.released = append(p.released, time.Now())
 		}
 	})
-	sub, err := client.NewSubscription("booking:" + ticket.text("id"))
+	sub, err := client.NewSubscription("booking:" + ticket.Str("id"))
 	require.NoError(p.t, err)
 	sub.OnSubscribing(func(centrifuge.SubscribingEvent) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.least = p.answered.Load()
+		p.certain = p.answered.Load()
 	})
 	sub.OnSubscribed(func(e centrifuge.SubscribedEvent) {
 		var snapshot struct{ Booking struct{ QueuePosition int } }
 		assert.NoError(p.t, json.Unmarshal(e.Data, &snapshot))
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if position := snapshot.Booking.QueuePosition; int64(position) > int64(p.rank)-p.least {
-			p.t.Errorf("number %d was shown %d, when %d had been served for certain", p.rank, position, p.least)
+		if position := snapshot.Booking.QueuePosition; int64(position) > int64(p.rank)-p.certain {
+			p.t.Errorf("number %d was shown %d, after %d answered calls", p.rank, position, p.certain)
 		}
-		p.watched++
-		p.tell(snapshot.Booking.QueuePosition)
+		p.snapshots++
+		p.check(snapshot.Booking.QueuePosition)
 	})
 	sub.OnPublication(func(e centrifuge.PublicationEvent) {
 		var data struct {
@@ -196,7 +193,7 @@ func (p *passenger) watch(url string, ticket object) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if assert.Equal(p.t, "QUEUE_POSITION_UPDATED", data.Type) {
-			p.tell(data.QueuePosition)
+			p.check(data.QueuePosition)
 		}
 	})
 	require.NoError(p.t, client.Connect())
@@ -204,35 +201,32 @@ func (p *passenger) watch(url string, ticket object) {
 	p.t.Cleanup(client.Close)
 }
 
-func (p *passenger) shows() int {
+func (p *checkedPhone) shows() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.position
 }
 
-// Both nodes are restarted, one after the other, while patients join, look and
-// are served: no request fails, and no phone is told anything wrong.
-func TestRollingRestart(t *testing.T) {
+// Both nodes are restarted, one after the other, while patients join, read and are called.
+func TestARollingRestartFailsNoRequestAndShowsNoWrongPosition(t *testing.T) {
 	t.Parallel()
-	environ := backends[1].settings(t)
+	environ := environ(t, nodetest.Postgres)
 	a, b := startProcess(t, environ), startProcess(t, environ)
-	typeID, resourceID := a.clinic()
-	b.appID = a.appID
-	joining := map[string]any{"type": typeID, "assign": false, "assignmentTimeout": 180}
+	clinic, typeID, resourceID := a.NewQueue()
 
 	const ahead, watching = 100, 100
 	for range ahead {
-		a.join(typeID)
+		clinic.Join(typeID, nil)
 	}
-	front := newBalancer(t, strings.TrimPrefix(a.url, "http://"))
+	front := newBalancer(t, strings.TrimPrefix(a.URL, "http://"))
 	var sent, answered atomic.Int64
-	var phones []*passenger
+	var phones []*checkedPhone
 	for i := range watching {
-		p := &passenger{t: t, rank: ahead + i + 1, sent: &sent, answered: &answered}
-		p.watch("ws://"+front.Addr().String()+"/connection/websocket", a.join(typeID))
+		p := &checkedPhone{t: t, rank: ahead + i + 1, sent: &sent, answered: &answered}
+		p.watch("ws://"+front.Addr().String()+"/connection/websocket", clinic.Join(typeID, nil))
 		phones = append(phones, p)
 	}
-	all := func(position func(p *passenger) int) func() bool {
+	all := func(position func(p *checkedPhone) int) func() bool {
 		return func() bool {
 			for _, p := range phones {
 				if p.shows() != position(p) {
@@ -242,14 +236,14 @@ func TestRollingRestart(t *testing.T) {
 			return true
 		}
 	}
-	require.Eventually(t, all(func(p *passenger) int { return p.rank }), patience, 10*time.Millisecond)
+	require.Eventually(t, all(func(p *checkedPhone) int { return p.rank }), nodetest.Patience, 10*time.Millisecond)
 	stop := make(chan struct{})
 	var busy sync.WaitGroup
 	var moved, requests atomic.Int64
 	var mu sync.Mutex
 	var joined []string
-	work := func(every time.Duration, do func(c *caller) error) {
-		c := newCaller(t, rand.N(2), a, b)
+	work := func(every time.Duration, do func(c *keepAliveClient) error) {
+		c := newKeepAliveClient(clinic, rand.N(2), a, b)
 		busy.Go(func() {
 			ticker := time.NewTicker(every)
 			defer ticker.Stop()
@@ -268,17 +262,17 @@ func TestRollingRestart(t *testing.T) {
 		})
 	}
 	for range 4 {
-		work(20*time.Millisecond, func(c *caller) error {
-			var made struct{ ID string }
-			if err := c.call("PUT", "/management/scheduling/new", joining, &made); err != nil {
+		work(20*time.Millisecond, func(c *keepAliveClient) error {
+			a, err := c.call(http.MethodPut, nodetest.JoinPath, nodetest.Joining(typeID, nil))
+			if err != nil {
 				return err
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			joined = append(joined, made.ID)
+			joined = append(joined, a.Str("id"))
 			return nil
 		})
-		work(10*time.Millisecond, func(c *caller) error {
+		work(10*time.Millisecond, func(c *keepAliveClient) error {
 			mu.Lock()
 			if len(joined) == 0 {
 				mu.Unlock()
@@ -286,140 +280,129 @@ func TestRollingRestart(t *testing.T) {
 			}
 			id := joined[rand.N(len(joined))]
 			mu.Unlock()
-			var read struct{ Result struct{ ID string } }
-			err := c.call("GET", "/management/bookings/"+id, nil, &read)
-			if err == nil && read.Result.ID != id {
-				err = fmt.Errorf("%s was read instead of %s", read.Result.ID, id)
+			a, err := c.call(http.MethodGet, "/management/bookings/"+id, nil)
+			if read := a.Str("result.id"); err == nil && read != id {
+				err = fmt.Errorf("%s was read instead of %s", read, id)
 			}
 			return err
 		})
 	}
-	work(100*time.Millisecond, func(c *caller) error {
+	work(100*time.Millisecond, func(c *keepAliveClient) error {
 		if sent.Load() == ahead {
 			return nil
 		}
 		sent.Add(1)
-		err := c.call("POST", "/management/queue/next", map[string]any{"resourceId": resourceID}, &struct{}{})
+		_, err := c.call(http.MethodPost, "/management/queue/next", nodetest.Object{"resourceId": resourceID})
 		answered.Add(1)
 		return err
 	})
 
 	for restart, leaving := range []*process{a, b} {
-		// Whoever comes back comes to the other: all are there when it is its turn.
+		// All phones reconnect to the other node, so that it has all of them at its restart.
 		other := []*process{b, a}[restart]
-		front.set(strings.TrimPrefix(other.url, "http://"))
-		require.Eventually(t, func() bool { return answered.Load() >= int64(10*(restart+1)) }, patience, time.Millisecond)
+		front.set(strings.TrimPrefix(other.URL, "http://"))
+		require.Eventually(t, func() bool { return answered.Load() >= int64(10*(restart+1)) }, nodetest.Patience, time.Millisecond)
 		refused := make(chan int, 1)
 		go func() {
 			for {
-				status, body, err := newClient(t, leaving.url).try("GET", "/readyz", nil)
+				status, body, err := leaving.get("/readyz")
 				if err != nil || status != http.StatusOK {
-					assert.Contains(t, string(body), "stopping")
+					assert.Contains(t, body, "stopping")
 					refused <- status
 					return
 				}
 			}
 		}()
 		took := leaving.end()
-		require.Equal(t, http.StatusServiceUnavailable, <-refused, "not ready any more while it still answers")
+		require.Equal(t, http.StatusServiceUnavailable, <-refused, "a stopping node answers that it is not ready")
 		require.Less(t, took, node.DrainTimeout)
 		require.Eventually(t, func() bool {
 			for _, p := range phones {
 				p.mu.Lock()
-				back := len(p.dismissed) == restart+1 && p.watched >= restart+2
+				back := len(p.released) == restart+1 && p.snapshots >= restart+2
 				p.mu.Unlock()
 				if !back {
 					return false
 				}
 			}
 			return true
-		}, patience, 10*time.Millisecond)
+		}, nodetest.Patience, 10*time.Millisecond)
 		leaving.start()
 	}
 	served := answered.Load()
-	require.Eventually(t, func() bool { return answered.Load() > served+5 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return answered.Load() > served+5 }, nodetest.Patience, time.Millisecond)
 	close(stop)
 	busy.Wait()
 
-	require.Eventually(t, all(func(p *passenger) int { return p.rank - int(answered.Load()) }), patience, 10*time.Millisecond)
-	waiting := listQueue(t, b.client, resourceID)
+	require.Eventually(t, all(func(p *checkedPhone) int { return p.rank - int(answered.Load()) }), nodetest.Patience, 10*time.Millisecond)
+	waiting := listQueue(clinic.Through(b.Node), resourceID)
 	for _, p := range phones {
 		require.Equal(t, p.shows(), waiting[p.shows()-1].QueuePosition)
 	}
 	for restart := range 2 {
-		first, last := phones[0].dismissed[restart], phones[0].dismissed[restart]
+		first, last := phones[0].released[restart], phones[0].released[restart]
 		for _, p := range phones {
-			if at := p.dismissed[restart]; at.Before(first) {
+			if at := p.released[restart]; at.Before(first) {
 				first = at
 			} else if at.After(last) {
 				last = at
 			}
 		}
-		require.Greater(t, last.Sub(first), 20*time.Millisecond, "asked all at once")
+		require.Greater(t, last.Sub(first), 20*time.Millisecond, "phones were asked to reconnect all at once")
 	}
-	c := newCaller(t, 0, a, b)
 	for _, id := range joined {
-		require.NoError(t, c.call("GET", "/management/bookings/"+id, nil, &struct{}{}))
+		clinic.Staff(http.MethodGet, "/management/bookings/"+id, nil).OK()
 	}
-	require.Positive(t, moved.Load(), "nobody was asked to go elsewhere")
-	t.Logf("%d requests, %d joins, %d asked to go elsewhere", requests.Load(), len(joined), moved.Load())
+	require.Positive(t, moved.Load(), "no answer had Connection: close")
+	t.Logf("%d requests, %d joins, %d answers with Connection: close", requests.Load(), len(joined), moved.Load())
 }
 
-// With nobody there a node stops at once, and with a client that does not let
-// go it stops at once when it is told again.
+// With a client that does not disconnect, a node stops at once at a second signal.
 func TestANodeWithoutClientsStopsAtOnce(t *testing.T) {
 	t.Parallel()
-	for _, be := range backends {
-		t.Run(be.name, func(t *testing.T) {
-			t.Parallel()
-			p := startProcess(t, be.settings(t))
-			p.http.CloseIdleConnections()
-			require.Less(t, p.end(), 5*time.Second)
+	nodetest.OnEach(t, func(t *testing.T, b nodetest.Backend) {
+		p := startProcess(t, environ(t, b))
+		p.Client.CloseIdleConnections()
+		require.Less(t, p.end(), 5*time.Second)
 
-			p.start()
-			typeID, _ := p.clinic()
-			ticket := p.join(typeID)
-			conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://")) //nolint:noctx // on this machine
-			require.NoError(t, err)
-			defer conn.Close() //nolint:errcheck // the test is over
-			_, err = fmt.Fprintf(conn, "GET /connection/websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-				"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nAuthorization: Bearer %s\r\n\r\n", ticket.text("ticketToken"))
-			require.NoError(t, err)
-			status := make([]byte, 12)
-			_, err = io.ReadFull(conn, status)
-			require.NoError(t, err)
-			require.Equal(t, "HTTP/1.1 101", string(status))
+		p.start()
+		c, typeID, _ := p.NewQueue()
+		ticket := c.Join(typeID, nil)
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.URL, "http://")) //nolint:noctx // on this machine
+		require.NoError(t, err)
+		defer conn.Close() //nolint:errcheck // the test is over
+		_, err = fmt.Fprintf(conn, "GET /connection/websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nAuthorization: Bearer %s\r\n\r\n", ticket.Str("ticketToken"))
+		require.NoError(t, err)
+		status := make([]byte, 12)
+		_, err = io.ReadFull(conn, status)
+		require.NoError(t, err)
+		require.Equal(t, "HTTP/1.1 101", string(status))
 
-			require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
-			require.Eventually(t, func() bool { return strings.Contains(p.printed(), "stopping") }, patience, time.Millisecond)
-			// The first may still be being taken in: somebody in a hurry presses again.
-			again, gone := time.Now(), make(chan error, 1)
-			go func() { gone <- p.cmd.Wait() }()
-			for ended := false; !ended; {
-				if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-					require.ErrorIs(t, err, os.ErrProcessDone)
-				}
-				select {
-				case err := <-gone:
-					require.Error(t, err)
-					ended = true
-				case <-time.After(20 * time.Millisecond):
-				}
+		require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+		require.Eventually(t, func() bool { return strings.Contains(p.Log.String(), "stopping") }, nodetest.Patience, time.Millisecond)
+		// The process may still be handling the first signal, so the second is repeated.
+		again, gone := time.Now(), make(chan error, 1)
+		go func() { gone <- p.cmd.Wait() }()
+		for ended := false; !ended; {
+			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				require.ErrorIs(t, err, os.ErrProcessDone)
 			}
-			require.Less(t, time.Since(again), 5*time.Second)
-		})
-	}
+			select {
+			case err := <-gone:
+				require.Error(t, err)
+				ended = true
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		require.Less(t, time.Since(again), 5*time.Second)
+	})
 }
 
-// Profiles are served only where the setting says.
-func TestProfilesHaveAnAddressOfTheirOwn(t *testing.T) {
+func TestProfilesAreServedAtTheDebugAddressOnly(t *testing.T) {
 	t.Parallel()
 	addr := freeAddress(t)
-	c := start(t, []string{"NOWSERVING_DATA=" + t.TempDir(), "NOWSERVING_DEBUG_ADDR=" + addr})
-	status, _, err := c.try("GET", "/debug/pprof/", nil)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusNotFound, status)
-	status, _, err = newClient(t, "http://"+addr).try("GET", "/debug/pprof/goroutine?debug=1", nil)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, status)
+	h := nodetest.Start(t, nodetest.Embedded, func(c *node.Config) { c.DebugAddr = addr })
+	require.Equal(t, http.StatusNotFound, h.Send(nodetest.Request{Method: http.MethodGet, Path: "/debug/pprof/"}).Status)
+	nodetest.Remote(t, "http://"+addr).Send(nodetest.Request{Method: http.MethodGet, Path: "/debug/pprof/goroutine?debug=1"}).OK()
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,24 +18,25 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"nowserving/booking/store/storetest"
+	"nowserving/cmd/nowserving/node"
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
-// tapped stands between a node and its PostgreSQL and counts what passes.
-type tapped struct {
-	statements atomic.Int64 // run, by the node
-	answered   atomic.Int64 // bytes, from the database
+// countingProxy is a TCP proxy between a node and its PostgreSQL that counts statements.
+type countingProxy struct {
+	statements atomic.Int64 // that the node runs
+	answered   atomic.Int64 // bytes from the database
 	open       sync.WaitGroup
 }
 
-// tap puts one before a database and returns it with its own address.
-func tap(t testing.TB, address string) (*tapped, string) {
+// countBetween starts a proxy before a database and returns it with its URL.
+func countBetween(t testing.TB, address string) (*countingProxy, string) {
 	t.Helper()
 	u, err := url.Parse(address)
 	require.NoError(t, err)
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	d, server := &tapped{}, u.Host
+	d, server := &countingProxy{}, u.Host
 	d.open.Go(func() {
 		for {
 			client, err := listener.Accept()
@@ -54,7 +54,7 @@ func tap(t testing.TB, address string) (*tapped, string) {
 	return d, u.String()
 }
 
-func (d *tapped) join(t testing.TB, client net.Conn, server string) {
+func (d *countingProxy) join(t testing.TB, client net.Conn, server string) {
 	behind, err := net.Dial("tcp", server) //nolint:noctx // on this machine
 	if err != nil {
 		t.Error(err)
@@ -62,7 +62,7 @@ func (d *tapped) join(t testing.TB, client net.Conn, server string) {
 	}
 	var copying sync.WaitGroup
 	copying.Go(func() {
-		defer client.Close() //nolint:errcheck // one side has gone, so the other goes
+		defer client.Close() //nolint:errcheck // the other side is closed
 		_, _ = io.Copy(io.MultiWriter(client, (*answers)(d)), behind)
 	})
 	err = d.forward(behind, bufio.NewReader(client))
@@ -73,17 +73,17 @@ func (d *tapped) join(t testing.TB, client net.Conn, server string) {
 	copying.Wait()
 }
 
-// answers counts what the database says.
-type answers tapped
+// answers counts the bytes from the database.
+type answers countingProxy
 
 func (a *answers) Write(p []byte) (int, error) {
 	a.answered.Add(int64(len(p)))
 	return len(p), nil
 }
 
-// forward passes on what a client says: a start without a kind, then messages
-// of one byte for the kind and four for the length.
-func (d *tapped) forward(to io.Writer, from *bufio.Reader) error {
+// forward passes on what a client sends: a start message without a kind, then messages of
+// one byte for the kind and four for the length.
+func (d *countingProxy) forward(to io.Writer, from *bufio.Reader) error {
 	for header := 4; ; header = 5 {
 		head, err := from.Peek(header)
 		if err != nil {
@@ -99,48 +99,42 @@ func (d *tapped) forward(to io.Writer, from *bufio.Reader) error {
 	}
 }
 
-// changing is a node whose queue changes, and everything that passes between it
-// and its stores.
-type changing struct {
-	*client
-	database           *tapped
-	redis              *storetest.RedisServer
+// countedNode is a node whose queue changes, with counts of what it asks of its stores.
+type countedNode struct {
+	*nodetest.Clinic
+	database           *countingProxy
 	typeID, resourceID string
 }
 
-// newChanging starts a node with so many waiting in a queue.
-func newChanging(t testing.TB, waiting int) *changing {
+// startCounted starts a node with a queue in which patients wait.
+func startCounted(t testing.TB, waiting int) *countedNode {
 	t.Helper()
-	c := &changing{redis: storetest.Redis(t)}
-	var address string
-	c.database, address = tap(t, storetest.Postgres(t))
-	c.client = start(t, []string{"DATABASE_URL=" + address, "REDIS_URL=" + c.redis.URL, "NOWSERVING_SECRET_KEY=0123456789abcdef0123456789abcdef"})
-	c.typeID, c.resourceID = c.clinic()
-	c.joinAtOnce(c.typeID, waiting)
-	// What the joins left behind to do is no part of what follows.
-	require.Eventually(t, func() bool { return c.metric(`nowserving_notifications_oldest_due_seconds{queue="announce"}`) == 0 }, time.Minute, 50*time.Millisecond)
+	c := &countedNode{}
+	h := nodetest.Start(t, nodetest.Postgres, inProduction, func(o *node.Config) {
+		c.database, o.DatabaseURL = countBetween(t, o.DatabaseURL)
+	})
+	c.Clinic, c.typeID, c.resourceID = h.NewQueue()
+	joinAtOnce(c.Clinic, c.typeID, waiting)
+	// The jobs of these joins must not be counted.
+	require.Eventually(t, func() bool { return metric(h, `nowserving_notifications_oldest_due_seconds{queue="announce"}`) == 0 }, time.Minute, 50*time.Millisecond)
 	return c
 }
 
-// joinAtOnce lets many join, some side by side, and returns their bookings.
-func (c *client) joinAtOnce(typeID string, n int) []string {
-	c.t.Helper()
+// joinAtOnce lets n patients join, up to joiners at a time, and returns their bookings.
+func joinAtOnce(c *nodetest.Clinic, typeID string, n int) []string {
+	c.T.Helper()
 	ids := make([]string, n)
 	var next atomic.Int64
 	var joining sync.WaitGroup
 	for range joiners {
 		joining.Go(func() {
 			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
-				status, answer, err := c.try("PUT", "/management/scheduling/new", map[string]any{"type": typeID, "assign": false, "assignmentTimeout": 180})
-				var b struct{ ID string }
-				if err == nil {
-					err = json.Unmarshal(answer, &b)
-				}
-				if err != nil || status != http.StatusOK {
-					c.t.Errorf("%d %s %v", status, answer, err)
+				a, err := c.TryJoin(typeID)
+				if err != nil || a.Status != http.StatusOK {
+					c.T.Errorf("%d %s %v", a.Status, a.Raw, err)
 					return
 				}
-				ids[i] = b.ID
+				ids[i] = a.Str("id")
 			}
 		})
 	}
@@ -148,21 +142,20 @@ func (c *client) joinAtOnce(typeID string, n int) []string {
 	return ids
 }
 
-// change lets one join and one be called: two changes of the queue, and it is
-// as long as before.
-func (c *changing) change() {
-	c.join(c.typeID)
-	c.call("POST", "/management/queue/next", map[string]any{"resourceId": c.resourceID})
+// change makes two changes of the queue after which it is as long as before: one patient
+// joins and one is called.
+func (c *countedNode) change() {
+	require.NoError(c.T, joinAndCall(c.Clinic, c.typeID, c.resourceID))
 }
 
-// work is what one change of a queue costs.
+// work is the cost of one change of a queue.
 type work struct{ statements, answered, commands float64 }
 
 // measure returns the work of each of the changes that do makes.
-func (c *changing) measure(changes int, do func()) work {
-	c.t.Helper()
+func (c *countedNode) measure(changes int, do func()) work {
+	c.T.Helper()
 	commands := func() (n int) {
-		for _, calls := range c.redis.Calls() {
+		for _, calls := range c.RedisServer.Calls() {
 			n += calls
 		}
 		return n
@@ -177,14 +170,13 @@ func (c *changing) measure(changes int, do func()) work {
 	}
 }
 
-// BenchmarkChange is the work of one change of a queue in which so many wait:
-// the statements its node sends to PostgreSQL, jobs and all that goes on in the
-// background included, the bytes that come back, and the commands that Redis
-// runs, those within scripts included.
+// BenchmarkChange measures the work of one change of a queue: the statements that its node
+// sends to PostgreSQL, with those of jobs and other background work, the bytes that come
+// back, and the commands that Redis runs, with those in scripts.
 func BenchmarkChange(b *testing.B) {
 	for _, waiting := range []int{10, 1_000, 10_000} {
 		b.Run(fmt.Sprintf("waiting=%d", waiting), func(b *testing.B) {
-			c := newChanging(b, waiting)
+			c := startCounted(b, waiting)
 			b.ResetTimer()
 			w := c.measure(2*b.N, func() {
 				for range b.N {
@@ -199,10 +191,8 @@ func BenchmarkChange(b *testing.B) {
 	}
 }
 
-// A change is no more work in a long queue than in a short one.
-//
 //nolint:tparallel // the two are compared when both have ended
-func TestAChangeIsTheSameWorkHoweverManyWait(t *testing.T) {
+func TestAChangeIsTheSameWorkInALongQueueAsInAShortOne(t *testing.T) {
 	t.Parallel()
 	const changes = 40
 	lengths := []int{10, 120}
@@ -211,7 +201,7 @@ func TestAChangeIsTheSameWorkHoweverManyWait(t *testing.T) {
 		for i, waiting := range lengths {
 			t.Run(strconv.Itoa(waiting), func(t *testing.T) {
 				t.Parallel()
-				c := newChanging(t, waiting)
+				c := startCounted(t, waiting)
 				of[i] = c.measure(2*changes, func() {
 					for range changes {
 						c.change()

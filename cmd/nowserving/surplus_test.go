@@ -5,17 +5,18 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"nowserving/cmd/nowserving/node/nodetest"
 )
 
-// Seven people open the link of one ticket. Five are live; the surplus says that it
-// rests, throws nobody out, and is live again when somebody turns to it.
-func TestTheSurplusOfViewersRests(t *testing.T) {
+// Seven pages open the link of one ticket. Five are live. The other two show that they are
+// paused, disconnect no other page, and are live again after a click.
+func TestPagesBeyondTheFifthOfATicketArePaused(t *testing.T) {
 	t.Parallel()
-	node := startProcess(t, backends[0].settings(t))
-	typeID, _ := node.clinic()
-	link := strings.Replace(node.join(typeID).text("ticketUrl"), "http://localhost", "http://127.0.0.1", 1)
+	c, typeID, _ := startProcess(t, environ(t, nodetest.Embedded)).NewQueue()
+	link := strings.Replace(c.Join(typeID, nil).Str("ticketUrl"), "http://localhost", "http://127.0.0.1", 1)
 	open := browse(t)
-	const resting = `String(document.querySelector('[data-testid="surplus"]') !== null)`
+	const paused = `String(document.querySelector('[data-testid="surplus"]') !== null)`
 	var pages []*tab
 	for range 7 {
 		page := open(link, 390, 844)
@@ -23,16 +24,16 @@ func TestTheSurplusOfViewersRests(t *testing.T) {
 		pages = append(pages, page)
 	}
 	for _, page := range pages[:2] {
-		page.shows("true", resting)
+		page.shows("true", paused)
 	}
-	// Long enough for a page that fights to come back several times.
+	// Long enough for a page that reconnects to do so several times.
 	pages[0].eval(`(globalThis.until = performance.now() + 6000)`)
 	pages[0].shows("true", `performance.now() > until`)
 	for i, page := range pages {
-		require.Equal(t, []string{"true", "true", "false", "false", "false", "false", "false"}[i], page.eval(resting))
+		require.Equal(t, []string{"true", "true", "false", "false", "false", "false", "false"}[i], page.eval(paused))
 	}
 	pages[0].click("wake")
 	pages[0].shows("connected", attribute("connection", "data-state"))
-	pages[2].shows("true", resting)
-	require.Equal(t, "false", pages[0].eval(resting))
+	pages[2].shows("true", paused)
+	require.Equal(t, "false", pages[0].eval(paused))
 }

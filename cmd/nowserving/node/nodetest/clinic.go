@@ -1,6 +1,7 @@
 package nodetest
 
 import (
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -30,10 +31,34 @@ func (h *Node) NewClinic() *Clinic {
 	return c
 }
 
+// NewQueue makes an organization with one type of 10 minutes and one resource for it.
+func (h *Node) NewQueue() (c *Clinic, typeID, resourceID string) {
+	h.T.Helper()
+	c = h.NewClinic()
+	typeID = c.NewType(nil)
+	return c, typeID, c.NewResource(nil, typeID)
+}
+
+// Through returns the same organization, whose requests go to another node.
+func (c *Clinic) Through(h *Node) *Clinic {
+	c.serving.Lock()
+	defer c.serving.Unlock()
+	return &Clinic{Node: h, ID: c.ID, Key: c.Key, served: maps.Clone(c.served)}
+}
+
 // Staff makes a request with the organization's key.
 func (c *Clinic) Staff(method, path string, body any) Response {
 	c.T.Helper()
-	return c.Send(Request{Method: method, Path: path, Token: c.Key, Body: body})
+	return c.Send(c.staffs(method, path, body))
+}
+
+// TryStaff is Staff for other goroutines than the test's. It does not check the response.
+func (c *Clinic) TryStaff(method, path string, body any) (Response, error) {
+	return c.Try(c.staffs(method, path, body))
+}
+
+func (c *Clinic) staffs(method, path string, body any) Request {
+	return Request{Method: method, Path: path, Token: c.Key, Body: body}
 }
 
 // NewType makes a type of 10 minutes and returns its id. more adds members to the body.
@@ -83,8 +108,17 @@ func (c *Clinic) Serve(typeID string) string {
 func (c *Clinic) Join(typeID string, more Object) Response {
 	c.T.Helper()
 	c.Serve(typeID)
-	return c.Staff(http.MethodPut, "/management/scheduling/new", Joining(typeID, more)).OK()
+	return c.Staff(http.MethodPut, JoinPath, Joining(typeID, more)).OK()
 }
+
+// TryJoin is Join for other goroutines than the test's, and for a type with a resource. It
+// does not check the response.
+func (c *Clinic) TryJoin(typeID string) (Response, error) {
+	return c.TryStaff(http.MethodPut, JoinPath, Joining(typeID, nil))
+}
+
+// JoinPath is the operation by which staff add a walk-in or an appointment.
+const JoinPath = "/management/scheduling/new"
 
 // Joining is the body of a request to join the queue of a type.
 func Joining(typeID string, more Object) Object {
@@ -161,7 +195,7 @@ func Appointment(typeID, date string, military int, more Object) Object {
 // Schedule asks for an appointment three days from now, from the desk.
 func (c *Clinic) Schedule(typeID string, military int, more Object) Response {
 	c.T.Helper()
-	return c.Staff(http.MethodPut, "/management/scheduling/new", Appointment(typeID, Day(3), military, more))
+	return c.Staff(http.MethodPut, JoinPath, Appointment(typeID, Day(3), military, more))
 }
 
 // With restricts a request for an appointment to a resource.

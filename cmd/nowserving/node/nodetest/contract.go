@@ -133,9 +133,13 @@ func (c *Contract) pathOf(asked string) string {
 	return found
 }
 
-// keepsContract requires an answer of the API to be as the document says.
+// keepsContract requires an answer of the API to be as the document says. A remote node
+// is not checked.
 func (h *Node) keepsContract(r Request, a Response) {
 	h.T.Helper()
+	if h.API == nil {
+		return
+	}
 	apiContractOnce.Do(func() {
 		document, err := h.API.OpenAPI() // a request for it would be counted
 		require.NoError(h.T, err)

@@ -85,7 +85,7 @@ func (h *Node) Try(r Request) (Response, error) {
 	if err != nil {
 		return Response{}, err
 	}
-	a := Response{T: h.T, Status: res.StatusCode, Header: res.Header, Raw: raw, Of: r.Method + " " + r.Path}
+	a := Response{T: h.T, Status: res.StatusCode, Header: res.Header, Close: res.Close, Raw: raw, Of: r.Method + " " + r.Path}
 	if len(raw) > 0 && strings.Contains(res.Header.Get("Content-Type"), "json") {
 		if err := json.Unmarshal(raw, &a.Body); err != nil {
 			return Response{}, fmt.Errorf("%s answered no JSON: %w", a.Of, err)
@@ -106,6 +106,7 @@ type Response struct {
 	Of     string // the method and path of the request
 	Status int
 	Header http.Header
+	Close  bool // the answer had Connection: close
 	Raw    []byte
 	Body   any
 }

@@ -14,23 +14,20 @@ import (
 	"nowserving/models"
 )
 
-// OnBothWithSenders is onBoth in a house whose messages go to a mail server
-// and to Twilio, and whose one-time codes are secret.
+// OnBothWithSenders is OnBoth with nodes that send messages to a mail server and to
+// Twilio, and whose one-time codes are secret.
 func OnBothWithSenders(t *testing.T, test func(t *testing.T, h *Node, phones *Twilio, mails *Mail), change ...func(*node.Config)) {
 	t.Helper()
-	for _, b := range []Backend{Embedded, Postgres} {
-		t.Run(string(b), func(t *testing.T) {
-			t.Parallel()
-			phones, mails := NewTwilio(t), NewMail(t)
-			h := Start(t, b, func(c *node.Config) {
-				c.OTPFixedCode, c.SMSURL, c.SMTPURL = "", phones.URL, mails.URL
-				for _, f := range change {
-					f(c)
-				}
-			})
-			test(t, h, phones, mails)
+	OnEach(t, func(t *testing.T, b Backend) {
+		phones, mails := NewTwilio(t), NewMail(t)
+		h := Start(t, b, func(c *node.Config) {
+			c.OTPFixedCode, c.SMSURL, c.SMTPURL = "", phones.URL, mails.URL
+			for _, f := range change {
+				f(c)
+			}
 		})
-	}
+		test(t, h, phones, mails)
+	})
 }
 
 // AskCode asks for a one-time code.
@@ -134,7 +131,7 @@ func (h *Node) NewReminded() ReminderClinic {
 // Visit makes an appointment for a customer.
 func (c ReminderClinic) Visit(military int, customer Object) string {
 	c.T.Helper()
-	return c.Staff(http.MethodPut, "/management/scheduling/new", Appointment(c.Kind, "2031-02-05", military, Object{
+	return c.Staff(http.MethodPut, JoinPath, Appointment(c.Kind, "2031-02-05", military, Object{
 		"resourceFilters": Object{"resource": c.Room}, "customerIdentifier": customer,
 	})).OK().Str("id")
 }

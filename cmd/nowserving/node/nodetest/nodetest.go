@@ -1,6 +1,6 @@
 // Package nodetest starts nodes for tests, on SQLite with the in-process Redis and on
 // PostgreSQL with a Redis server, and speaks to them as clients do: over HTTP and the
-// live protocol. It has a clinic with the requests of its staff and patients, and
+// live protocol. It speaks in the same way to a node in another process (Remote). It has a clinic with the requests of its staff and patients, and
 // servers that speak the formats of what lies outside: FCM, SMTP, Twilio, Unifonic and
 // receivers of webhooks.
 package nodetest
@@ -57,7 +57,8 @@ const (
 	Postgres Backend = "postgres" // PostgreSQL and a Redis server
 )
 
-// Node is a node as it runs, with what a test needs to talk to it.
+// Node is a running node with what a test needs to talk to it. A remote one has only its
+// URL in the embedded node.Node.
 type Node struct {
 	*node.Node
 	T           testing.TB
@@ -70,19 +71,28 @@ type Node struct {
 	Visited map[string]bool // "GET /management/types/{id}": operations called with success
 }
 
-// OnBoth runs a test with a node on each backend.
-func OnBoth(t *testing.T, test func(t *testing.T, h *Node), change ...func(*node.Config)) {
+// Backends lists all backends.
+var Backends = []Backend{Embedded, Postgres}
+
+// OnEach runs a test for each backend, in parallel.
+func OnEach(t *testing.T, test func(t *testing.T, b Backend)) {
 	t.Helper()
-	for _, b := range []Backend{Embedded, Postgres} {
+	for _, b := range Backends {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
-			test(t, Start(t, b, change...))
+			test(t, b)
 		})
 	}
 }
 
-// Start starts a node on a database of its own. change changes its configuration.
-// The node stops with the test.
+// OnBoth runs a test with a node on each backend.
+func OnBoth(t *testing.T, test func(t *testing.T, h *Node), change ...func(*node.Config)) {
+	t.Helper()
+	OnEach(t, func(t *testing.T, b Backend) { test(t, Start(t, b, change...)) })
+}
+
+// Start starts a node on a database of its own. change changes its configuration. The
+// node logs to Node.Log, unless change sets Config.Log. It stops with the test.
 func Start(t testing.TB, b Backend, change ...func(*node.Config)) *Node {
 	t.Helper()
 	database := storetest.Migrated(t, b == Postgres)
@@ -118,10 +128,24 @@ func (h *Node) Beside(look func(*store.Store)) *Node {
 	return start(h.T, c, h.RedisServer)
 }
 
+// Remote returns a node that runs elsewhere, such as in another process. Requests, live
+// connections and the requests of a clinic work. What reads the parts of a node or its
+// database does not. Answers are not compared with the API document.
+func Remote(t testing.TB, url string) *Node {
+	h := &Node{Node: &node.Node{URL: url}, T: t, Log: &LogBook{}, Visited: map[string]bool{}}
+	h.Client = &http.Client{Timeout: 2 * Patience, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
+	client := h.Client
+	t.Cleanup(func() { client.CloseIdleConnections() })
+	return h
+}
+
 func start(t testing.TB, c node.Config, server *storetest.RedisServer) *Node {
 	t.Helper()
-	h := &Node{T: t, Config: c, RedisServer: server, Log: &LogBook{}, Visited: map[string]bool{}}
-	c.Log = slog.New(slog.NewJSONHandler(h.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	h := Remote(t, "")
+	h.Config, h.RedisServer = c, server
+	if c.Log == nil {
+		c.Log = slog.New(slog.NewJSONHandler(h.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	changed := c.Adjust.Notify
 	c.Adjust.Notify = func(o *notify.Options) {
 		o.Console = c.Console // not the standard output
@@ -132,12 +156,11 @@ func start(t testing.TB, c node.Config, server *storetest.RedisServer) *Node {
 	n, err := node.New(t.Context(), c)
 	require.NoError(t, err)
 	h.Node = n
-	h.Client = &http.Client{Timeout: 2 * Patience, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
 	running.Go(func() { assert.NoError(t, n.Run(ctx)) })
 	t.Cleanup(func() {
-		h.Client.CloseIdleConnections()
+		h.Client.CloseIdleConnections() // the node waits for connections in use
 		cancel()
 		running.Wait()
 		assert.NoError(t, n.Close())
@@ -151,7 +174,7 @@ func start(t testing.TB, c node.Config, server *storetest.RedisServer) *Node {
 	return h
 }
 
-// LogBook keeps what was logged.
+// LogBook keeps what was logged. It may be read while it is written.
 type LogBook struct {
 	mu  sync.Mutex
 	all bytes.Buffer

@@ -22,15 +22,10 @@ import (
 // OwnSecret is a secret that a caller brings.
 const OwnSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr" //nolint:gosec // of tests
 
-// OnBothWith is onBoth for houses that are not as usual.
+// OnBothWith is OnBoth with the change first.
 func OnBothWith(t *testing.T, change func(*node.Config), test func(t *testing.T, h *Node)) {
 	t.Helper()
-	for _, b := range []Backend{Embedded, Postgres} {
-		t.Run(string(b), func(t *testing.T) {
-			t.Parallel()
-			test(t, Start(t, b, change))
-		})
-	}
+	OnBoth(t, test, change)
 }
 
 // AllowPrivate lets webhooks reach the receivers of these tests.
@@ -41,7 +36,7 @@ type Arrival struct {
 	Header http.Header
 	Raw    []byte
 	Body   any
-	at     time.Time
+	Time   time.Time
 }
 
 // ID returns the webhook-id of the delivery.
@@ -65,7 +60,8 @@ type Receiver struct {
 	got []Arrival
 }
 
-// NewReceiver starts one that takes everything, or answers as it is told.
+// NewReceiver starts a receiver. It answers 200, or as answer does, which is called once
+// the delivery is among the Arrivals.
 func NewReceiver(t testing.TB, answer http.HandlerFunc) *Receiver {
 	t.Helper()
 	r := &Receiver{t: t}
@@ -74,7 +70,7 @@ func NewReceiver(t testing.TB, answer http.HandlerFunc) *Receiver {
 		if err != nil {
 			return // the sender hung up in the middle
 		}
-		a := Arrival{Header: req.Header, Raw: raw, at: time.Now()}
+		a := Arrival{Header: req.Header, Raw: raw, Time: time.Now()}
 		assert.NoError(t, json.Unmarshal(raw, &a.Body))
 		r.mu.Lock()
 		r.got = append(r.got, a)
