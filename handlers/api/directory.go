@@ -261,13 +261,13 @@ func (d *Directory) load(ctx context.Context, organizationID string) (*Organizat
 	}
 	o.Types, err = readAll(func(page store.Page) ([]models.BookingType, error) {
 		return d.catalog.Types(ctx, organizationID, false, page)
-	}, func(t models.BookingType) string { return t.ID })
+	}, func(t *models.BookingType) string { return t.ID })
 	if err != nil {
 		return nil, err
 	}
 	o.Resources, err = readAll(func(page store.Page) ([]models.Resource, error) {
 		return d.catalog.Resources(ctx, organizationID, catalog.ResourceFilter{}, page)
-	}, func(r models.Resource) string { return r.ID })
+	}, func(r *models.Resource) string { return r.ID })
 	if err != nil {
 		return nil, err
 	}
@@ -288,7 +288,7 @@ func (d *Directory) load(ctx context.Context, organizationID string) (*Organizat
 }
 
 // readAll reads a list page by page, up to directoryLimit rows.
-func readAll[T any](read func(store.Page) ([]T, error), id func(T) string) ([]T, error) {
+func readAll[T any](read func(store.Page) ([]T, error), id func(*T) string) ([]T, error) {
 	var all []T
 	page := store.Page{Limit: directoryPage}
 	for len(all) < directoryLimit {
@@ -296,13 +296,11 @@ func readAll[T any](read func(store.Page) ([]T, error), id func(T) string) ([]T,
 		if err != nil {
 			return nil, fmt.Errorf("read the catalogue: %w", err)
 		}
-		more := len(rows) > directoryPage
-		rows = rows[:min(len(rows), directoryPage)]
+		rows, page.After = store.CutPage(rows, directoryPage, id)
 		all = append(all, rows...)
-		if !more {
+		if page.After == "" {
 			break
 		}
-		page.After = id(rows[len(rows)-1])
 	}
 	return slices.Clip(all), nil
 }

@@ -277,8 +277,8 @@ type Filter struct {
 	From, To                               time.Time
 }
 
-// List lists attempts, the newest first, one more than the page's limit
-// where there are.
+// List lists attempts, the newest first, and one more than the page's limit if there
+// are more.
 func (p *Messages) List(ctx context.Context, organizationID string, f Filter, page store.Page) ([]Attempt, error) {
 	q := p.Store.Read(ctx).Where("organization_id = ?", organizationID)
 	for _, part := range []struct{ column, value string }{
@@ -295,11 +295,8 @@ func (p *Messages) List(ctx context.Context, organizationID string, f Filter, pa
 	if !f.To.IsZero() {
 		q = q.Where("created_at <= ?", f.To.UTC())
 	}
-	if page.After != "" {
-		q = q.Where("id < ?", page.After)
-	}
 	var list []Attempt
-	if err := q.Order("id DESC").Limit(page.Limit + 1).Find(&list).Error; err != nil {
+	if err := page.ApplyNewestFirst(q).Find(&list).Error; err != nil {
 		return nil, fmt.Errorf("list attempts at messages: %w", err)
 	}
 	return list, nil

@@ -99,11 +99,8 @@ func (f *DeliveryFilter) apply(db *gorm.DB, organizationID string) *gorm.DB {
 // if there are.
 func (h *Webhooks) Deliveries(ctx context.Context, organizationID string, f DeliveryFilter, page store.Page) ([]Delivery, error) {
 	q := f.apply(h.Store.Read(ctx), organizationID)
-	if page.After != "" {
-		q = q.Where("id < ?", page.After)
-	}
 	var list []Delivery
-	if err := q.Order("id DESC").Limit(page.Limit + 1).Find(&list).Error; err != nil {
+	if err := page.ApplyNewestFirst(q).Find(&list).Error; err != nil {
 		return nil, fmt.Errorf("list deliveries: %w", err)
 	}
 	return list, readLog(h.Store.Read(ctx), list)
