@@ -25,6 +25,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"nowserving/booking/cache"
 	"nowserving/booking/catalog"
 	"nowserving/booking/queue"
 	"nowserving/booking/store"
@@ -43,9 +44,9 @@ type Service struct {
 	mirrors *queue.Mirrors
 	log     *slog.Logger
 
-	stats   *serviceTimes
-	waiting *waitingCache
-	quotes  quotes
+	services cache.Cache[string, service] // by type
+	waiting  *waitingCache
+	quotes   quotes
 
 	remindersDropped atomic.Uint64
 }
@@ -54,7 +55,7 @@ type Service struct {
 func New(s *store.Store, c *catalog.Catalog, ix *queue.Index, mirrors *queue.Mirrors, log *slog.Logger) *Service {
 	return &Service{
 		store: s, catalog: c, index: ix, mirrors: mirrors, log: log,
-		stats: newServiceTimes(), waiting: newWaitingCache(),
+		services: cache.Cache[string, service]{Life: serviceLife, Max: maxServices}, waiting: newWaitingCache(),
 	}
 }
 
