@@ -18,7 +18,7 @@ const maxEarly = 16
 // booking is a booking with watchers on this node.
 type booking struct {
 	id       string
-	watchers []*subscription
+	watchers watchers
 	// waiter is the booking's entry in the mirror, or nil if it does not wait. queues
 	// list it.
 	waiter *queue.Waiter
@@ -37,15 +37,12 @@ func (o *tenantHub) addBooking(s *subscription) {
 		w = &booking{id: s.id}
 		o.bookings[s.id] = w
 	}
-	w.watchers = append(w.watchers, s)
+	w.watchers.add(s)
 }
 
 func (o *tenantHub) removeBooking(s *subscription) {
 	w := o.bookings[s.id]
-	if i := slices.Index(w.watchers, s); i >= 0 {
-		w.watchers = slices.Delete(w.watchers, i, i+1)
-	}
-	if len(w.watchers) == 0 {
+	if w.watchers.remove(s); len(w.watchers) == 0 {
 		o.locate(w, nil)
 		delete(o.bookings, s.id)
 	}
