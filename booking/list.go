@@ -177,6 +177,7 @@ func (s *Service) Unassigned(ctx context.Context, sc Scope, resourceID string, l
 	return list, next, nil
 }
 
+// queueOf finds the bookings in some stages that match a resource.
 func queueOf(db *gorm.DB, organizationID, resourceID string, stages ...models.Stage) *gorm.DB {
 	return db.Table("bookings AS b").Select("b.*").Where("b.organization_id = ? AND b.stage IN ?", organizationID, stages).
 		Where("EXISTS (SELECT 1 FROM resources r WHERE r.id = ? AND "+matches("b")+")", resourceID)
