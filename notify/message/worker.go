@@ -322,12 +322,18 @@ func (w *messageWorker) Work(ctx context.Context, job *river.Job[models.Message]
 	if !ok || ctx.Err() != nil {
 		return err // not the provider's fault; or the node stops, and another one retries
 	}
+	return p.retry(ctx, a, failure, until.Sub(now))
+}
+
+// retry logs a failed attempt. It returns when to try again, unless that would be too
+// late or of no use.
+func (p *Messages) retry(ctx context.Context, a *Attempt, failure *sendError, left time.Duration) error {
 	pause := max(failure.After, pauseAfter(a.Attempt))
 	if failure.Operator {
 		pause = p.providers[a.Method].waitForOperator(p.Now(), p.Log, failure)
 	}
 	status := MessageRetried
-	if failure.Final || !now.Add(pause).Before(until) {
+	if failure.Final || pause >= left {
 		status = MessageFailed
 	}
 	p.Log.Warn("a message was not sent", "message", a.MessageID, "template", a.Template, "method", a.Method, "attempt", a.Attempt, "status", status, "error", failure)
