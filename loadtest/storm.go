@@ -157,14 +157,7 @@ func (s *storm) run(ctx context.Context) (*report.Report, error) {
 		return nil, usageErr
 	}
 	s.group.close()
-	// The clients were idle, so their first snapshots can be compared.
-	places := make([]check.FirstPosition, len(s.clients))
-	for i, c := range s.clients {
-		places[i] = check.FirstPosition{Patient: i, Position: c.position}
-	}
-	if err := queues.setRanks(places); err != nil {
-		s.group.fault(check.WrongPosition, "", "%v", err)
-	}
+	s.compareFirst()
 
 	result := report.New("storm", started)
 	result.AddSetting("clients", "%d, in %d queues", s.opts.Clients, queues.traffic.Queues)
@@ -178,6 +171,17 @@ func (s *storm) run(ctx context.Context) (*report.Report, error) {
 		result.Fail("NOT every client was served again", err)
 	}
 	return result, nil
+}
+
+// compareFirst compares the first snapshots of the clients, which were idle.
+func (s *storm) compareFirst() {
+	places := make([]check.FirstPosition, len(s.clients))
+	for i, c := range s.clients {
+		places[i] = check.FirstPosition{Patient: i, Position: c.position}
+	}
+	if err := s.group.queues.setRanks(places); err != nil {
+		s.group.fault(check.WrongPosition, "", "%v", err)
+	}
 }
 
 func (s *storm) fill(result *report.Report, started time.Time, before, after client.Usage) {

@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -113,32 +114,15 @@ func (w *announcer) expand(ctx context.Context, ids []int64) error {
 	if err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}
-	steps := map[int64][]outbox.Step{}
-	for list := range byOrganization(fresh) {
-		for _, plan := range []func(context.Context, []*outbox.Announcement) (map[int64]outbox.Step, error){
-			w.s.Webhooks.Plan, each(w.s.Pushes.Plan), w.s.Pushes.PlanPositions, each(w.s.Messages.Plan),
-		} {
-			planned, err := plan(ctx, list)
-			if err != nil {
-				return err
-			}
-			for id, do := range planned {
-				steps[id] = append(steps[id], do)
-			}
-		}
-	}
-	if len(steps) == 0 {
-		return nil
+	steps, err := w.plan(ctx, fresh)
+	if err != nil || len(steps) == 0 {
+		return err
 	}
 	return w.s.Store.Tx(ctx, func(tx *store.Tx) error {
-		marked := make([]int64, 0, len(steps))
-		for _, a := range fresh {
-			if steps[a.EventID] != nil {
-				marked = append(marked, a.EventID)
-			}
-		}
 		// Events that another worker has expanded meanwhile are not among them.
-		err := tx.Raw("UPDATE events SET announced_at = ? WHERE id IN ? AND announced_at IS NULL RETURNING id", tx.Now, marked).Scan(&marked).Error
+		var marked []int64
+		err := tx.Raw("UPDATE events SET announced_at = ? WHERE id IN ? AND announced_at IS NULL RETURNING id",
+			tx.Now, slices.Sorted(maps.Keys(steps))).Scan(&marked).Error
 		if err != nil {
 			return fmt.Errorf("mark events as announced: %w", err)
 		}
@@ -152,6 +136,26 @@ func (w *announcer) expand(ctx context.Context, ids []int64) error {
 		}
 		return nil
 	})
+}
+
+// plan returns the steps of all channels for some events, by event. It leaves out events
+// that lead to nothing.
+func (w *announcer) plan(ctx context.Context, fresh []*outbox.Announcement) (map[int64][]outbox.Step, error) {
+	steps := map[int64][]outbox.Step{}
+	for list := range byOrganization(fresh) {
+		for _, plan := range []func(context.Context, []*outbox.Announcement) (map[int64]outbox.Step, error){
+			w.s.Webhooks.Plan, each(w.s.Pushes.Plan), w.s.Pushes.PlanPositions, each(w.s.Messages.Plan),
+		} {
+			planned, err := plan(ctx, list)
+			if err != nil {
+				return nil, err
+			}
+			for id, do := range planned {
+				steps[id] = append(steps[id], do)
+			}
+		}
+	}
+	return steps, nil
 }
 
 // byOrganization yields the announcements of each organization. They have to be
