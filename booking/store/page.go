@@ -1,6 +1,10 @@
 package store
 
-import "gorm.io/gorm"
+import (
+	"time"
+
+	"gorm.io/gorm"
+)
 
 // Page bounds a list in the order of ids: at most Limit rows after the row with
 // id After. An empty After is the first page.
@@ -33,4 +37,16 @@ func CutPage[T any](rows []T, limit int, position func(*T) string) (page []T, ne
 		return rows, ""
 	}
 	return rows[:limit], position(&rows[limit-1])
+}
+
+// CreatedBetween narrows a query to the rows that were made from one moment to another,
+// both included. A zero moment is no bound.
+func CreatedBetween(q *gorm.DB, from, to time.Time) *gorm.DB {
+	if !from.IsZero() {
+		q = q.Where("created_at >= ?", from.UTC())
+	}
+	if !to.IsZero() {
+		q = q.Where("created_at <= ?", to.UTC())
+	}
+	return q
 }

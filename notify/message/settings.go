@@ -289,12 +289,7 @@ func (p *Messages) List(ctx context.Context, organizationID string, f Filter, pa
 			q = q.Where(part.column+" = ?", part.value)
 		}
 	}
-	if !f.From.IsZero() {
-		q = q.Where("created_at >= ?", f.From.UTC())
-	}
-	if !f.To.IsZero() {
-		q = q.Where("created_at <= ?", f.To.UTC())
-	}
+	q = store.CreatedBetween(q, f.From, f.To)
 	var list []Attempt
 	if err := page.ApplyNewestFirst(q).Find(&list).Error; err != nil {
 		return nil, fmt.Errorf("list attempts at messages: %w", err)

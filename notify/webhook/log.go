@@ -85,13 +85,7 @@ func (f *DeliveryFilter) apply(db *gorm.DB, organizationID string) *gorm.DB {
 	if len(f.Statuses) > 0 {
 		q = q.Where("status IN ?", f.Statuses)
 	}
-	if !f.From.IsZero() {
-		q = q.Where("created_at >= ?", f.From.UTC())
-	}
-	if !f.To.IsZero() {
-		q = q.Where("created_at <= ?", f.To.UTC())
-	}
-	return q
+	return store.CreatedBetween(q, f.From, f.To)
 }
 
 // Deliveries lists an organization's deliveries, the newest first, with their
