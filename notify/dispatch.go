@@ -19,8 +19,8 @@ import (
 // single one does not wait.
 type announcer struct {
 	river.WorkerDefaults[store.Announce]
-	s    *Service
-	turn chan struct{} // held by the group that is being expanded
+	service *Service
+	turn    chan struct{} // held by the group that is being expanded
 
 	mu   sync.Mutex
 	next *group
@@ -33,7 +33,7 @@ type group struct {
 	failed map[int64]error // once done
 }
 
-func newAnnouncer(s *Service) *announcer { return &announcer{s: s, turn: make(chan struct{}, 1)} }
+func newAnnouncer(s *Service) *announcer { return &announcer{service: s, turn: make(chan struct{}, 1)} }
 
 // Work implements river.Worker.
 func (w *announcer) Work(ctx context.Context, job *river.Job[store.Announce]) error {
@@ -96,7 +96,7 @@ func (w *announcer) expandAll(ctx context.Context, g *group) {
 		return
 	}
 	if len(g.events) > 1 {
-		w.s.Log.Warn("events could not be announced together; trying each by itself", "events", len(g.events), "error", err)
+		w.service.Log.Warn("events could not be announced together; trying each by itself", "events", len(g.events), "error", err)
 	}
 	for _, id := range g.events {
 		g.failed[id] = w.expand(ctx, []int64{id})
@@ -108,7 +108,7 @@ func (w *announcer) expandAll(ctx context.Context, g *group) {
 // a deleted organization lead to none.
 func (w *announcer) expand(ctx context.Context, ids []int64) error {
 	var fresh []*outbox.Announcement
-	err := w.s.Store.Read(ctx).Raw(`SELECT e.id AS event_id, e.organization_id, e.data, e.announced_at FROM events e
+	err := w.service.Store.Read(ctx).Raw(`SELECT e.id AS event_id, e.organization_id, e.data, e.announced_at FROM events e
 		JOIN organizations o ON o.id = e.organization_id AND o.deleted_at IS NULL
 		WHERE e.id IN ? AND e.announced_at IS NULL ORDER BY e.organization_id, e.id`, ids).Scan(&fresh).Error
 	if err != nil {
@@ -118,7 +118,7 @@ func (w *announcer) expand(ctx context.Context, ids []int64) error {
 	if err != nil || len(steps) == 0 {
 		return err
 	}
-	return w.s.Store.Tx(ctx, func(tx *store.Tx) error {
+	return w.service.Store.Tx(ctx, func(tx *store.Tx) error {
 		// Events that another worker has expanded meanwhile are not among them.
 		var marked []int64
 		err := tx.Raw("UPDATE events SET announced_at = ? WHERE id IN ? AND announced_at IS NULL RETURNING id",
@@ -144,7 +144,7 @@ func (w *announcer) plan(ctx context.Context, fresh []*outbox.Announcement) (map
 	steps := map[int64][]outbox.Step{}
 	for list := range byOrganization(fresh) {
 		for _, plan := range []func(context.Context, []*outbox.Announcement) (map[int64]outbox.Step, error){
-			w.s.Webhooks.Plan, each(w.s.Pushes.Plan), w.s.Pushes.PlanPositions, each(w.s.Messages.Plan),
+			w.service.Webhooks.Plan, each(w.service.Pushes.Plan), w.service.Pushes.PlanPositions, each(w.service.Messages.Plan),
 		} {
 			planned, err := plan(ctx, list)
 			if err != nil {

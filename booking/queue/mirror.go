@@ -203,25 +203,25 @@ func (m *Mirror) View(fn func(View)) {
 }
 
 // View reads a mirror under its lock.
-type View struct{ m *Mirror }
+type View struct{ mirror *Mirror }
 
 // At is the moment of the index the view shows.
-func (v View) At() StreamPosition { return v.m.at }
+func (v View) At() StreamPosition { return v.mirror.at }
 
 // Position is Mirror.Position.
 func (v View) Position(bookingID string) (int, bool) {
-	w := v.m.waiters[bookingID]
+	w := v.mirror.waiters[bookingID]
 	if w == nil {
 		return 0, false
 	}
-	return v.m.position(w), true
+	return v.mirror.position(w), true
 }
 
 // PositionOf is Position of a waiter that this mirror has shown before. Asked
 // for one after another in the order of a queue, with the same Near, it costs
 // next to nothing.
 func (v View) PositionOf(w *Waiter, near *Cursor) (int, bool) {
-	if w.group.state != v.m.state {
+	if w.group.state != v.mirror.state {
 		return v.Position(w.BookingID) // the mirror was loaded anew since
 	}
 	if w.left {
@@ -237,11 +237,11 @@ func (v View) PositionOf(w *Waiter, near *Cursor) (int, bool) {
 }
 
 // Waiter returns a waiting booking, or nil.
-func (v View) Waiter(bookingID string) *Waiter { return v.m.waiters[bookingID] }
+func (v View) Waiter(bookingID string) *Waiter { return v.mirror.waiters[bookingID] }
 
 // Len is how many wait in the queue of a resource or a type.
 func (v View) Len(id string) int {
-	if l := v.m.queues[id]; l != nil {
+	if l := v.mirror.queues[id]; l != nil {
 		return l.len()
 	}
 	return 0
@@ -250,7 +250,7 @@ func (v View) Len(id string) int {
 // First returns the waiting bookings of a resource or a type that are served
 // next, n at most.
 func (v View) First(id string, n int) []*Waiter {
-	if l := v.m.queues[id]; l != nil {
+	if l := v.mirror.queues[id]; l != nil {
 		return l.first(n)
 	}
 	return nil
@@ -259,7 +259,7 @@ func (v View) First(id string, n int) []*Waiter {
 // Count is how many wait in at least one of some queues.
 func (v View) Count(among func(queue string) bool) int {
 	n := 0
-	for _, g := range v.m.groups {
+	for _, g := range v.mirror.groups {
 		if slices.ContainsFunc(g.queues, among) {
 			n += g.size
 		}

@@ -257,11 +257,11 @@ func loopback(u *url.URL) bool {
 // messageWorker sends one message. It is a river.Worker.
 type messageWorker struct {
 	river.WorkerDefaults[models.Message]
-	p *Messages
+	messages *Messages
 }
 
 // Register adds the worker that sends messages to workers.
-func (p *Messages) Register(workers *river.Workers) { river.AddWorker(workers, &messageWorker{p: p}) }
+func (p *Messages) Register(workers *river.Workers) { river.AddWorker(workers, &messageWorker{messages: p}) }
 
 // messageID returns the id of a message: the same for each attempt, and unique even
 // if the database is created again.
@@ -273,7 +273,7 @@ func messageID(job *rivertype.JobRow) string {
 // ends, so a message is sent twice only if the node dies in between or the provider's
 // answer is lost.
 func (w *messageWorker) Work(ctx context.Context, job *river.Job[models.Message]) error {
-	p, m := w.p, &job.Args
+	p, m := w.messages, &job.Args
 	a := &Attempt{
 		OrganizationID: m.OrganizationID, MessageID: messageID(job.JobRow), BookingID: m.BookingID, Template: m.Template, Method: m.Method,
 	}

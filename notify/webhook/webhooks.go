@@ -140,7 +140,7 @@ func New(o Options) (*Webhooks, error) {
 }
 
 // Register adds the worker that delivers webhooks to workers.
-func (h *Webhooks) Register(workers *river.Workers) { river.AddWorker(workers, &deliveryWorker{h: h}) }
+func (h *Webhooks) Register(workers *river.Workers) { river.AddWorker(workers, &deliveryWorker{webhooks: h}) }
 
 // Close closes the connections that are kept open between deliveries.
 func (h *Webhooks) Close() { h.client.CloseIdleConnections() }
