@@ -43,9 +43,9 @@ func (ms *Mirrors) Current(ctx context.Context, organizationID string) (*Mirror,
 	return m, err == nil && ms.reach(ctx, m, at)
 }
 
-// Recent returns an organization's stale mirror if it is at most recentLife old and
-// at least crowd bookings wait. To read so many from the database takes a second or
-// more, which the rebuilding of the index needs.
+// Recent returns an organization's stale mirror if it is at most recentLife old and at
+// least crowd bookings wait. Reading so many from the database takes a second or more,
+// and would slow down the rebuilding of the index.
 func (ms *Mirrors) Recent(organizationID string) (*Mirror, bool) {
 	ms.mu.Lock()
 	m := ms.mirrors[organizationID]
@@ -60,8 +60,8 @@ func (m *Mirror) recent() bool {
 	return m.sum.Waiting >= crowd && m.owner.now().Sub(asOf) < recentLife
 }
 
-// At is Current for a caller that has just made a change, and so knows the position
-// of the index's stream. It does not ask Redis again.
+// At is Current for a caller that has just made a change and got its position in the
+// index's stream. It does not ask Redis again.
 func (ms *Mirrors) At(ctx context.Context, organizationID string, at StreamPosition) (*Mirror, bool) {
 	if !ms.Hears(organizationID) || at.Epoch == "" {
 		return nil, false

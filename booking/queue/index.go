@@ -30,7 +30,7 @@ var (
 // with the database would mend that too, only later.
 const tombstoneLife = time.Hour
 
-// Entry is one waiting booking as the database knows it.
+// Entry is one waiting booking in the database.
 type Entry struct {
 	BookingID string
 	Version   int64
@@ -93,7 +93,7 @@ type Change struct {
 	Event *models.BookingEvent `json:"event,omitempty"`
 }
 
-// Source answers what the database says. booking implements it.
+// Source reads the waiting bookings from the database. booking implements it.
 type Source interface {
 	// Waiting calls each with the organization's waiting bookings in the order
 	// of their scores, some thousand at a time, until each returns an error. A
@@ -158,8 +158,8 @@ func (ix *Index) publishCommand(ctx context.Context) (string, error) {
 	return command, nil
 }
 
-// Repairs returns how many bookings were found wrong in the index and mended,
-// and how often an index was rebuilt, since the start.
+// Repairs returns how many bookings were repaired in the index, and how often an index
+// was rebuilt, since the start.
 func (ix *Index) Repairs() (bookings, rebuilds int64) {
 	return ix.repairs.Load(), ix.rebuilds.Load()
 }

@@ -88,8 +88,8 @@ func (ms *Mirrors) LinksLost() int64 {
 	return ms.lost
 }
 
-// Hears reports whether the deltas of an organization arrive, as far as the node
-// knows.
+// Hears reports whether the node's subscriber to the deltas of an organization is
+// connected, as far as the node knows.
 func (ms *Mirrors) Hears(organizationID string) bool {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()

@@ -243,13 +243,13 @@ func TestMessagesOfNoUseAreNotSent(t *testing.T) {
 		t.Log("a message whose time is over")
 		sealer, err := models.NewSealer([]byte(strings.Repeat("s", 32)), models.SealMessages)
 		require.NoError(t, err)
-		letter, err := json.Marshal(models.Letter{To: "late@example.com", Values: map[string]string{"code": "123456"}})
+		content, err := json.Marshal(models.MessageContent{To: "late@example.com", Values: map[string]string{"code": "123456"}})
 		require.NoError(t, err)
 		require.NoError(t, h.Store.Tx(context.Background(), func(tx *store.Tx) error {
 			tx.Enqueue(models.Message{
-				OrganizationID: c.ID, Template: models.TemplateOTP, Method: "email", Until: tx.Now, Sealed: sealer.Seal(string(letter)),
+				OrganizationID: c.ID, Template: models.TemplateOTP, Method: "email", Until: tx.Now, Sealed: sealer.Seal(string(content)),
 			})
-			tx.Enqueue(models.Message{OrganizationID: c.ID, Template: "poem", Method: "email", Sealed: sealer.Seal(string(letter))})
+			tx.Enqueue(models.Message{OrganizationID: c.ID, Template: "poem", Method: "email", Sealed: sealer.Seal(string(content))})
 			tx.Enqueue(models.Message{OrganizationID: c.ID, Template: models.TemplateOTP, Method: "email", Sealed: "another key's"})
 			return nil
 		}))

@@ -261,7 +261,9 @@ type messageWorker struct {
 }
 
 // Register adds the worker that sends messages to workers.
-func (p *Messages) Register(workers *river.Workers) { river.AddWorker(workers, &messageWorker{messages: p}) }
+func (p *Messages) Register(workers *river.Workers) {
+	river.AddWorker(workers, &messageWorker{messages: p})
+}
 
 // messageID returns the id of a message: the same for each attempt, and unique even
 // if the database is created again.
@@ -428,8 +430,8 @@ func (p *Messages) word(ctx context.Context, m *models.Message) (outgoing, error
 	if !ok {
 		return outgoing{}, &sendError{Code: "no template", Final: true}
 	}
-	letter, err := models.OpenLetter(p.sealer, m.Sealed)
-	if err != nil || letter.To == "" {
+	content, err := models.OpenMessageContent(p.sealer, m.Sealed)
+	if err != nil || content.To == "" {
 		return outgoing{}, &sendError{Code: "sealed", Final: true}
 	}
 	var row struct {
@@ -445,7 +447,7 @@ func (p *Messages) word(ctx context.Context, m *models.Message) (outgoing, error
 	}
 	w := Wording{row.Subject, row.Text}.or(tmpl.in(m.Lang))
 	values := map[string]string{}
-	for name, value := range letter.Values {
+	for name, value := range content.Values {
 		values[name] = value
 	}
 	if said, ok := reasonsInWords[values["reason"]]; ok {
@@ -453,7 +455,7 @@ func (p *Messages) word(ctx context.Context, m *models.Message) (outgoing, error
 	}
 	values[gapOrganization] = row.Name
 	subject := strings.Join(strings.Fields(fill(w.Subject, values)), " ") // one line
-	t := outgoing{To: letter.To, From: row.Name, Subject: subject, Body: fill(w.Text, values)}
+	t := outgoing{To: content.To, From: row.Name, Subject: subject, Body: fill(w.Text, values)}
 	if !p.needsApproved(m.Method) {
 		return t, nil
 	}

@@ -349,11 +349,11 @@ func (h *Webhooks) tellOwners(tx *store.Tx, d *dueDelivery, reason string) error
 	}
 	for _, o := range owners {
 		m := models.Message{OrganizationID: d.OrganizationID, Template: templateWebhookClosed, Method: "email", Lang: "en"}
-		letter := models.Letter{To: models.Text(o.Email), Values: map[string]string{"url": u.Hostname(), "reason": reason}}
-		if letter.To == "" {
-			m.Method, letter.To = "sms", models.Text(o.Phone)
+		content := models.MessageContent{To: models.Text(o.Email), Values: map[string]string{"url": u.Hostname(), "reason": reason}}
+		if content.To == "" {
+			m.Method, content.To = "sms", models.Text(o.Phone)
 		}
-		if m.Sealed, err = letter.Seal(h.letters); err != nil {
+		if m.Sealed, err = content.Seal(h.messages); err != nil {
 			return err
 		}
 		tx.Enqueue(m)

@@ -104,7 +104,7 @@ var ofStage = map[models.Stage][]Trigger{
 type Webhooks struct {
 	outbox.Deps
 	sealer    *models.Sealer // of secrets
-	letters   *models.Sealer // of what owners are told
+	messages  *models.Sealer // of messages to owners
 	guard     *ssrf.Guardian // nil: every address is allowed
 	client    *http.Client
 	receivers *receivers
@@ -129,7 +129,7 @@ func New(o Options) (*Webhooks, error) {
 	if h.sealer, err = models.NewSealer(o.Secret, "webhooks"); err != nil {
 		return nil, err
 	}
-	if h.letters, err = models.NewSealer(o.Secret, models.SealMessages); err != nil {
+	if h.messages, err = models.NewSealer(o.Secret, models.SealMessages); err != nil {
 		return nil, err
 	}
 	if !o.AllowPrivate {
@@ -140,7 +140,9 @@ func New(o Options) (*Webhooks, error) {
 }
 
 // Register adds the worker that delivers webhooks to workers.
-func (h *Webhooks) Register(workers *river.Workers) { river.AddWorker(workers, &deliveryWorker{webhooks: h}) }
+func (h *Webhooks) Register(workers *river.Workers) {
+	river.AddWorker(workers, &deliveryWorker{webhooks: h})
+}
 
 // Close closes the connections that are kept open between deliveries.
 func (h *Webhooks) Close() { h.client.CloseIdleConnections() }
