@@ -111,9 +111,9 @@ func (v service) estimate(position int) models.Estimate {
 	}
 }
 
-// wait plays the forecast out. Everybody is free within one visit, so patients
-// go round in turn: the first to be free takes the first, and is the last to be
-// free again.
+// wait returns the minutes until a position is called. Every resource is free within
+// one visit, so they take patients in turn: the first to be free takes the first
+// patient, and is the last to be free again.
 func (v service) wait(position int) float64 {
 	ahead := position - 1
 	return v.free[ahead%len(v.free)] + float64(ahead/len(v.free))*v.mean

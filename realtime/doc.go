@@ -61,7 +61,7 @@
 // # Cost
 //
 // A change of a queue costs a pass over the watched bookings behind it, each a rank in
-// the mirror, and one write to each connection whose position changed. A burst of
-// changes costs as many passes as there is time for. An idle connection costs its pings
-// and about 7 KB, with its goroutine and buffers.
+// the mirror, and one write to each connection whose position changed. During a burst
+// of changes, one pass handles all that have arrived since the last. An idle connection
+// costs its pings and about 7 KB, with its goroutine and buffers.
 package realtime

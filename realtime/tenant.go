@@ -147,8 +147,8 @@ func (o *tenantHub) tidy(queueID string) {
 	}
 }
 
-// awaitMirror waits a little until the mirror is fresh, so that what happens
-// from now on is heard as it happens. When it fails, the state follows later.
+// awaitMirror waits up to mirrorPatience until the mirror is fresh, so that later
+// changes are received at once. If it is not, the state follows later.
 func (o *tenantHub) awaitMirror(ctx context.Context) {
 	if fresh, _ := o.mirror.Fresh(); fresh {
 		return

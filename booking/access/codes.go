@@ -19,9 +19,9 @@ import (
 const (
 	// codeLife is how long a one-time code is valid.
 	codeLife = 10 * time.Minute
-	// maxGuesses is how many wrong guesses from a network end a code for that
-	// network, and maxGuessesOfAll how many end it for all. So a stranger can't end a
-	// person's codes by guessing.
+	// maxGuesses is how many wrong guesses from a network end a code for that network,
+	// and maxGuessesOfAll how many end it for all. So another person can't end the
+	// codes by guessing.
 	maxGuesses      = 5
 	maxGuessesOfAll = 20
 	// maxCodes is how many codes an address gets within codeLife. Each may cost an

@@ -355,9 +355,9 @@ func (a *Access) dropReplaced(ctx context.Context) error {
 	})
 }
 
-// keysNamed lists the keys of a name: the one that is good, and those it
-// replaced. Nobody else changes them until the transaction ends. They are read
-// once they are locked, or one that was made meanwhile would not be seen.
+// keysNamed lists the keys of a name: the one that is good, and those it replaced. They
+// are locked until the transaction ends, and read after that, so that a key that was
+// made meanwhile is included.
 func (a *Access) keysNamed(tx *store.Tx, organizationID *string, name string) ([]APIKey, error) {
 	var ids []string
 	if err := owned(a.store.Lock(tx).Model(&APIKey{}).Where("name = ?", name), organizationID).Order("created_at, id").Pluck("id", &ids).Error; err != nil {

@@ -25,9 +25,9 @@ var (
 	announceSource string
 )
 
-// tombstoneLife is how long the index remembers the version of a booking that
-// has left, so that a delayed older change can't bring it back. The comparison
-// with the database would mend that too, only later.
+// tombstoneLife is how long the index remembers the version of a booking that has left,
+// so that a delayed older change can't bring it back. The comparison with the database
+// would repair that only later.
 const tombstoneLife = time.Hour
 
 // Entry is one waiting booking in the database.
@@ -229,8 +229,7 @@ func (ix *Index) tryAnnounce(ctx context.Context, organizationID string, c Chang
 // for that takes seconds: call Mirrors.Lost.
 var ErrLost = errors.New("the index is lost")
 
-// errStale says that the index has a newer version of a booking that was to be
-// mended.
+// errStale says that the index has a newer version of the booking to repair.
 var errStale = errors.New("the index has a newer version of the booking")
 
 // change applies a change. With replace, the booking is first removed from all

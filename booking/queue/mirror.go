@@ -102,16 +102,16 @@ type Mirror struct {
 	asked inquiry[StreamPosition] // where the index stands
 
 	// Guarded by owner.mu.
-	holders  int
-	lastUsed time.Time
-	link     *subscriber   // nil while the shards are unknown
-	heard    chan struct{} // closed while changes are heard of
+	holders    int
+	lastUsed   time.Time
+	link       *subscriber   // nil while the shards are unknown
+	subscribed chan struct{} // closed while changes are heard of
 }
 
 func newMirror(owner *Mirrors, organizationID string) *Mirror {
 	return &Mirror{
 		OrganizationID: organizationID, owner: owner,
-		state: newState(0), moved: make(chan struct{}), asked: newInquiry[StreamPosition](currentTimeout), heard: make(chan struct{}),
+		state: newState(0), moved: make(chan struct{}), asked: newInquiry[StreamPosition](currentTimeout), subscribed: make(chan struct{}),
 	}
 }
 
@@ -128,16 +128,16 @@ func (m *Mirror) Fresh() (bool, time.Time) {
 // AsOf returns the last moment at which the mirror was known to be current. That is now
 // while it is live: while it follows the index and Redis answers.
 func (m *Mirror) AsOf() (t time.Time, live bool) {
-	now, heard := m.owner.now(), m.owner.heardAt(m)
+	now, received := m.owner.now(), m.owner.receivedUntil(m)
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	switch {
 	case !m.follows():
 		return m.asOf, false
-	case now.Sub(heard) < pongTimeout:
+	case now.Sub(received) < pongTimeout:
 		return now, true
 	default: // silent, though not noticed yet
-		return heard, false
+		return received, false
 	}
 }
 
@@ -463,7 +463,7 @@ func (m *Mirror) suspect() bool {
 	defer m.mu.Unlock()
 	was := m.fresh
 	if m.follows() {
-		m.asOf = m.owner.heardAt(m)
+		m.asOf = m.owner.receivedUntil(m)
 	}
 	m.fresh = false
 	return was

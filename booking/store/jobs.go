@@ -230,8 +230,8 @@ type sqliteJobs struct {
 	writer *river.Client[*sql.Tx]
 }
 
-func newSQLiteJobs(db *sql.DB, bell *inProcessNotifier, log *slog.Logger) (*sqliteJobs, error) {
-	driver := notifierDriver{riversqlite.New(db), bell}
+func newSQLiteJobs(db *sql.DB, notifier *inProcessNotifier, log *slog.Logger) (*sqliteJobs, error) {
+	driver := notifierDriver{riversqlite.New(db), notifier}
 	writer, err := river.NewClient(driver, &river.Config{FetchCooldown: jobFetchPause, Logger: jobLog(log)})
 	return &sqliteJobs{driver, writer}, err
 }

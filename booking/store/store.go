@@ -51,7 +51,7 @@ type Store struct {
 	resetAt     atomic.Int64       // PostgreSQL only: when the pools were last reset, in Unix nanoseconds
 	readOnly    atomic.Bool        // PostgreSQL only: a write was refused since the last that Writable made
 	lock        *folderLock        // SQLite only
-	bell        *inProcessNotifier // SQLite only
+	notifier    *inProcessNotifier // SQLite only
 	jobs        jobs
 	boot        string // names this process
 	underway    underway
@@ -154,8 +154,8 @@ func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 		s.leaveReadOnly(err)
 		return err
 	}
-	if s.bell != nil {
-		s.bell.notify(tx.jobs)
+	if s.notifier != nil {
+		s.notifier.notify(tx.jobs)
 	}
 	if claim != nil {
 		claim.wasCommitted(tx.bookingID)

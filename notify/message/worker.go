@@ -231,8 +231,8 @@ func (p *Messages) CanSend(method string) bool { return p.providers[method] != n
 // Configured is CanSend without the console.
 func (p *Messages) Configured(method string) bool { return p.configured[method] }
 
-// CheckSenders reports what is wrong with the URLs of Options, either of which
-// may be empty. The errors name the settings and show no credentials.
+// CheckSenders checks the URLs of Options. Either may be empty. The errors name the
+// settings and show no credentials.
 func CheckSenders(smtpURL, smsURL string) error {
 	var errs []error
 	if smtpURL != "" {
