@@ -234,7 +234,7 @@ func (r *trafficRun) serveStream(parent context.Context) error {
 		var next atomic.Int64
 		for d := range r.traffic.Doctors {
 			wg.Go(func() {
-				if err := r.serveInTurn(ctx, q, d, &next); err != nil {
+				if err := r.serveInTurn(ctx, q, d, &next); err != nil && !errors.Is(err, errQueueEmpty) {
 					cancel(err)
 				}
 			})
@@ -247,8 +247,9 @@ func (r *trafficRun) serveStream(parent context.Context) error {
 	return nil
 }
 
-// serveInTurn lets a doctor call patients until the time is over, the queue is empty or
-// ctx ends. next is the number of the next call of the queue, of all doctors.
+// serveInTurn lets a doctor call patients until the time is over or ctx ends. It fails with
+// errQueueEmpty once no patient waits. next is the number of the next call of the queue, by
+// any doctor.
 func (r *trafficRun) serveInTurn(ctx context.Context, queue, doctor int, next *atomic.Int64) error {
 	until := r.started.Add(r.traffic.Duration)
 	for ctx.Err() == nil {
@@ -262,9 +263,7 @@ func (r *trafficRun) serveInTurn(ctx context.Context, queue, doctor int, next *a
 		if wait := time.Until(due); wait > 0 && client.Pause(ctx, wait) != nil {
 			return nil
 		}
-		if err := r.serveOne(ctx, queue, doctor); errors.Is(err, errQueueEmpty) {
-			return nil
-		} else if err != nil {
+		if err := r.serveOne(ctx, queue, doctor); err != nil {
 			return err
 		}
 	}

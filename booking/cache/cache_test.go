@@ -23,7 +23,7 @@ type source struct {
 func (s *source) read() (int, error) {
 	s.reads++
 	value, err := s.value, s.err
-	time.Sleep(time.Second)
+	<-time.After(time.Second)
 	return value, err
 }
 
@@ -51,18 +51,19 @@ func TestOneCallerReadsForAll(t *testing.T) {
 		assert.Equal(t, 1, s.reads)
 
 		s.value = 2
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		get(1, 0) // half of the life is not over
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		go get(2, time.Second)
 		synctest.Wait()
 		get(1, 0) // the old value, while the other caller reads
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
+		synctest.Wait()
 		get(2, 0)
 		assert.Equal(t, 2, s.reads)
 
 		s.value = 3
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		go get(3, time.Second)
 		synctest.Wait()
 		get(3, time.Second) // the old value is too old
@@ -70,12 +71,12 @@ func TestOneCallerReadsForAll(t *testing.T) {
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		go get(3, time.Second)
 		synctest.Wait()
 		_, err := c.Get(ctx, "a", s.read)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 	})
 }
 
@@ -111,7 +112,7 @@ func TestFailuresKeepTheOldValue(t *testing.T) {
 		s.err = nil
 		reader(t, c, s)(1, time.Second)
 		s.err = errors.New("down")
-		time.Sleep(20 * time.Second)
+		<-time.After(20 * time.Second)
 		_, err = c.Get(t.Context(), "a", s.read)
 		require.ErrorIs(t, err, s.err)
 		value, age, ok := c.Peek("a")
