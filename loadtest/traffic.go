@@ -260,8 +260,10 @@ func (r *trafficRun) serveInTurn(ctx context.Context, queue, doctor int, next *a
 		if !due.Before(until) || !time.Now().Before(until) {
 			return nil // calls that the server was too slow for are skipped
 		}
-		if wait := time.Until(due); wait > 0 && client.Pause(ctx, wait) != nil {
-			return nil
+		if wait := time.Until(due); wait > 0 {
+			if err := client.Pause(ctx, wait); err != nil {
+				return err
+			}
 		}
 		if err := r.serveOne(ctx, queue, doctor); err != nil {
 			return err
