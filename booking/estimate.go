@@ -5,21 +5,19 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync"
 	"time"
 
 	"nowserving/models"
 )
 
 const (
-	// serviceLife is how long the observed service times of a type are used. It is
-	// twice that while a request reads them again.
-	serviceLife = 2 * time.Second
+	// serviceLife is how long the observed service times of a type are used.
+	serviceLife = 4 * time.Second
 	// observedVisits is how many of today's finished visits the mean covers, and
 	// enoughVisits the least number for which the mean is used.
 	observedVisits = 50
 	enoughVisits   = 5
-	// maxServices bounds the cache. Beyond it the cache is cleared.
+	// maxServices bounds the cached types.
 	maxServices = 10_000
 )
 
@@ -30,76 +28,15 @@ type service struct {
 	// free lists, for each provider present, the minutes until they can take
 	// the next patient, the soonest first.
 	free []float64
-	read time.Time
-}
-
-// serviceTimes caches services by type.
-type serviceTimes struct {
-	mu     sync.Mutex
-	byType map[string]*observed
-}
-
-// observed is the cache entry of a type.
-type observed struct {
-	looking chan struct{} // holds one while a caller reads for all
-	service               // guarded by serviceTimes.mu
-}
-
-func newServiceTimes() *serviceTimes { return &serviceTimes{byType: map[string]*observed{}} }
-
-// of returns the entry of a type, its service, and whether that is recent enough.
-func (st *serviceTimes) of(typeID string) (o *observed, known service, ok bool) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	o = st.byType[typeID]
-	if o == nil {
-		if len(st.byType) >= maxServices {
-			clear(st.byType)
-		}
-		o = &observed{looking: make(chan struct{}, 1)}
-		st.byType[typeID] = o
-	}
-	return o, o.service, time.Since(o.read) < serviceLife
 }
 
 func (s *Service) serviceOf(ctx context.Context, organizationID, typeID string) (service, error) {
-	o, known, ok := s.stats.of(typeID)
-	if ok {
-		return known, nil
-	}
-	select {
-	case o.looking <- struct{}{}:
-	default:
-		if time.Since(known.read) < 2*serviceLife {
-			return known, nil // another caller reads again; this one need not wait
-		}
-		select {
-		case o.looking <- struct{}{}:
-		case <-ctx.Done():
-			return service{}, ctx.Err()
-		}
-	}
-	defer func() { <-o.looking }()
-	if _, known, ok = s.stats.of(typeID); ok { // another caller has read meanwhile
-		return known, nil
-	}
-	fresh, err := s.observe(ctx, organizationID, typeID)
-	if err != nil {
-		return service{}, err
-	}
-	s.stats.mu.Lock()
-	defer s.stats.mu.Unlock()
-	o.service = fresh // unused if the type was forgotten meanwhile
-	return fresh, nil
+	return s.services.Get(ctx, typeID, func() (service, error) { return s.observe(ctx, organizationID, typeID) })
 }
 
 // ForgetType drops a type after a change through this node, so that the next estimate
 // reads it again. Other nodes read it within serviceLife.
-func (s *Service) ForgetType(typeID string) {
-	s.stats.mu.Lock()
-	defer s.stats.mu.Unlock()
-	delete(s.stats.byType, typeID)
-}
+func (s *Service) ForgetType(typeID string) { s.services.Forget(typeID) }
 
 func (s *Service) observe(ctx context.Context, organizationID, typeID string) (service, error) {
 	db := s.store.Read(ctx)
@@ -111,7 +48,7 @@ func (s *Service) observe(ctx context.Context, organizationID, typeID string) (s
 	if err != nil {
 		return service{}, err
 	}
-	out := service{minutes: t.Minutes, mean: float64(t.Minutes), read: time.Now()}
+	out := service{minutes: t.Minutes, mean: float64(t.Minutes)}
 
 	var visits []models.Booking
 	err = db.Select("called_at, started_at, ended_at").
@@ -174,9 +111,9 @@ func (v service) estimate(position int) models.Estimate {
 	}
 }
 
-// wait plays the forecast out. Everybody is free within one visit, so patients
-// go round in turn: the first to be free takes the first, and is the last to be
-// free again.
+// wait returns the minutes until a position is called. Every resource is free within
+// one visit, so they take patients in turn: the first to be free takes the first
+// patient, and is the last to be free again.
 func (v service) wait(position int) float64 {
 	ahead := position - 1
 	return v.free[ahead%len(v.free)] + float64(ahead/len(v.free))*v.mean

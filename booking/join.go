@@ -51,10 +51,10 @@ type Join struct {
 	By models.Actor
 }
 
-// Join makes a queued booking and says where it stands; the estimate is kept
-// with the booking soon after, so that it can be scored. A free booking waits at
-// once; one whose type has a price and a way to pay online waits for the
-// payment first (Instant Booking, "Payment Integration").
+// Join makes a queued booking and returns its place. The estimate is stored with the
+// booking soon after, so that it can be compared with the real wait. A booking without
+// a price waits at once; one whose type has a price and can be paid online waits for
+// the payment first (Instant Booking, "Payment Integration").
 func (s *Service) Join(ctx context.Context, organizationID string, j Join) (*models.Booking, *Place, error) {
 	b, err := s.create(ctx, organizationID, j)
 	if err != nil || !b.Waiting() {

@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"nowserving/booking/queue"
+	"nowserving/booking/store"
 	"nowserving/models"
 )
 
@@ -91,12 +92,10 @@ func (s *Service) List(ctx context.Context, sc Scope, f Filter) ([]models.Bookin
 	if err := q.Order(order).Limit(f.Limit + 1).Find(&list).Error; err != nil {
 		return nil, "", fmt.Errorf("list bookings: %w", err)
 	}
-	if len(list) <= f.Limit {
-		return list, "", nil
-	}
-	list = list[:f.Limit]
-	last := &list[f.Limit-1]
-	return list, fmt.Sprintf("%d %d", last.Seq, visitMomentOf(last).UnixNano()), nil
+	list, next := store.CutPage(list, f.Limit, func(b *models.Booking) string {
+		return fmt.Sprintf("%d %d", b.Seq, visitMomentOf(b).UnixNano())
+	})
+	return list, next, nil
 }
 
 // readPlace reads where a page ended: a sequence and, unless the list is in the order
@@ -115,8 +114,8 @@ func readPlace(place string, byCreation bool) ([]any, error) {
 // QueuePage is a part of the bookings that wait for a resource.
 type QueuePage struct {
 	Bookings []models.Booking
-	Total    int64  // who waits, on all pages
-	Next     string // where the next page goes on; empty on the last
+	Total    int64  // of all pages
+	Next     string // the position of the next page; empty on the last
 }
 
 // Queue lists a page of the bookings that wait for a resource, the next to be
@@ -141,17 +140,15 @@ func (s *Service) Queue(ctx context.Context, sc Scope, resourceID string, limit 
 	if err := q.Order("b.priority DESC, b.seq").Limit(limit + 1).Find(&page.Bookings).Error; err != nil {
 		return page, fmt.Errorf("list the queue: %w", err)
 	}
+	page.Bookings, page.Next = store.CutPage(page.Bookings, limit, func(b *models.Booking) string {
+		return strconv.FormatInt(queue.Score(b.Priority, b.Seq), 10)
+	})
 	page.Total = int64(len(page.Bookings))
-	if after != "" || len(page.Bookings) > limit {
+	if after != "" || page.Next != "" {
 		err := queueOf(s.store.Read(ctx), sc.OrganizationID, resourceID, models.StageWaiting).Select("count(*)").Scan(&page.Total).Error
 		if err != nil {
 			return page, fmt.Errorf("count who waits: %w", err)
 		}
-	}
-	if len(page.Bookings) > limit {
-		page.Bookings = page.Bookings[:limit]
-		last := page.Bookings[limit-1]
-		page.Next = strconv.FormatInt(queue.Score(last.Priority, last.Seq), 10)
 	}
 	return page, nil
 }
@@ -176,13 +173,11 @@ func (s *Service) Unassigned(ctx context.Context, sc Scope, resourceID string, l
 	if err := q.Order("b.seq").Limit(limit + 1).Find(&list).Error; err != nil {
 		return nil, "", fmt.Errorf("list unassigned bookings: %w", err)
 	}
-	if len(list) <= limit {
-		return list, "", nil
-	}
-	list = list[:limit]
-	return list, strconv.FormatInt(list[limit-1].Seq, 10), nil
+	list, next := store.CutPage(list, limit, func(b *models.Booking) string { return strconv.FormatInt(b.Seq, 10) })
+	return list, next, nil
 }
 
+// queueOf finds the bookings in some stages that match a resource.
 func queueOf(db *gorm.DB, organizationID, resourceID string, stages ...models.Stage) *gorm.DB {
 	return db.Table("bookings AS b").Select("b.*").Where("b.organization_id = ? AND b.stage IN ?", organizationID, stages).
 		Where("EXISTS (SELECT 1 FROM resources r WHERE r.id = ? AND "+matches("b")+")", resourceID)

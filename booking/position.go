@@ -19,11 +19,11 @@ type Place struct {
 	// WaitMinutes is Position times the minutes of its type: the document's
 	// formula for estimatedWaitMinutes.
 	WaitMinutes int
-	// Estimate is the better answer: it uses the resources that are present and the
-	// durations of recent visits.
+	// Estimate is more exact: it uses the resources that are present and the durations
+	// of recent visits.
 	Estimate models.Estimate
-	// Age is how old Position may be while the link to Redis is silent; nil
-	// while it is right now.
+	// Age is how old Position may be while Redis does not answer. It is nil if Position
+	// is current.
 	Age *time.Duration
 }
 
@@ -113,8 +113,7 @@ func (s *Service) recentPosition(ctx context.Context, m *queue.Mirror, b *models
 	return m.PositionFor(entryOf(b, resources)), &age, nil
 }
 
-// PlaceAt completes a position that the mirror shows with the waits that follow
-// from it.
+// PlaceAt adds the waits to a position that the mirror shows.
 func (s *Service) PlaceAt(ctx context.Context, b *models.Booking, position int) (Place, error) {
 	service, err := s.serviceOf(ctx, b.OrganizationID, b.TypeID)
 	if err != nil {

@@ -41,8 +41,8 @@ func (s *Service) CancelAll(ctx context.Context, sc Scope, customerID string) er
 	return nil
 }
 
-// Erase removes the identity and the words of a customer from their bookings, and fills
-// BookingIDs. It fails with CodeBeingServed if a booking is open.
+// Erase removes the identity of a customer, and what they wrote, from their bookings,
+// and fills BookingIDs. It fails with CodeBeingServed if a booking is open.
 func (s *Service) Erase(tx *store.Tx, subject *store.DataSubject) error {
 	var list []models.Booking
 	err := tx.Select("id, status, stage, ends_at").Where("organization_id = ? AND customer_id IN ?", subject.OrganizationID, subject.CustomerIDs).Find(&list).Error

@@ -18,9 +18,9 @@ type Scope struct {
 	// BookingID, when set, limits to that booking: the caller has its ticket,
 	// and acts as its customer.
 	BookingID string
-	// Resources, when Provider is set, are the ones the caller acts for. Besides,
-	// they may look at the bookings that Confirmed have taken, and at those that
-	// wait for Requests.
+	// Resources, when Provider is set, are the ones the caller acts for. Besides, the
+	// caller may see the bookings assigned to Confirmed, and those that wait for
+	// Requests.
 	Provider                       bool
 	Resources, Confirmed, Requests []string
 }

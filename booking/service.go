@@ -1,18 +1,16 @@
-// Package booking is a visit's life: join or schedule, remind, assign, call,
-// hold, end, expire.
-// It holds the rules of the queue and nothing about who may ask (handlers) or
-// who is told (realtime, notify).
+// Package booking keeps a visit from joining or scheduling to its end. It holds the
+// rules of the queue. What a caller may request is decided in handlers; realtime and
+// notify send what has changed.
 //
-// Every change is one transaction: a conditional update that names the status
-// and stage it starts from and raises the booking's version, and the event
-// that tells of it. Of many who try the same change exactly one finds the row
-// as it must be; the others learn why not. After the commit the queue index
-// is told where the booking stands now. If the process dies in between, or
-// Redis is away, the comparison of index and database does it within seconds.
+// Every change is one transaction: a conditional update that names the status and stage
+// it starts from and raises the booking's version, and the event about the change. Of
+// many callers that try the same change, exactly one finds the row in that state; the
+// others get the reason as an error. After the commit, the queue index is updated. If
+// the process dies before that, or Redis is down, the comparison of index and database
+// updates the index within seconds.
 //
-// No lock is held while talking to Redis, and no answer depends on Redis being
-// there: positions come from the index when it is known to be right and from
-// the database otherwise.
+// No lock is held while talking to Redis, and no answer depends on Redis: positions
+// come from the index if it is known to be current, and from the database otherwise.
 package booking
 
 import (
@@ -25,6 +23,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"nowserving/booking/cache"
 	"nowserving/booking/catalog"
 	"nowserving/booking/queue"
 	"nowserving/booking/store"
@@ -43,9 +42,9 @@ type Service struct {
 	mirrors *queue.Mirrors
 	log     *slog.Logger
 
-	stats   *serviceTimes
-	waiting *waitingCache
-	quotes  quotes
+	services cache.Cache[string, service] // by type
+	waiting  *waitingCache
+	quotes   quotes
 
 	remindersDropped atomic.Uint64
 }
@@ -54,7 +53,7 @@ type Service struct {
 func New(s *store.Store, c *catalog.Catalog, ix *queue.Index, mirrors *queue.Mirrors, log *slog.Logger) *Service {
 	return &Service{
 		store: s, catalog: c, index: ix, mirrors: mirrors, log: log,
-		stats: newServiceTimes(), waiting: newWaitingCache(),
+		services: cache.Cache[string, service]{Life: serviceLife, Max: maxServices}, waiting: newWaitingCache(),
 	}
 }
 

@@ -26,9 +26,7 @@ func (s *Service) Matched(ctx context.Context, organizationID, bookingID string)
 func (s *Service) Free(ctx context.Context, organizationID, resourceID string) (bookingID string, resources []string, err error) {
 	db := s.store.Read(ctx)
 	var head models.Booking
-	err = db.Table("bookings AS b").Select("b.seq, b.id").Where("b.organization_id = ? AND b.stage = 'WAITING'", organizationID).
-		Where("EXISTS (SELECT 1 FROM resources r WHERE r.id = ? AND "+matches("b")+")", resourceID).
-		Order("b.priority DESC, b.seq").Limit(1).Take(&head).Error
+	err = queueOf(db, organizationID, resourceID, models.StageWaiting).Select("b.seq, b.id").Order("b.priority DESC, b.seq").Limit(1).Take(&head).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return "", nil, nil
 	}

@@ -194,9 +194,8 @@ func (s *Service) SetPaused(ctx context.Context, sc Scope, resourceID string, pa
 	return r, nil
 }
 
-// AnnounceCatalogue tells every node that names or durations of an organization
-// have changed, after the commit. A failure loses nothing that lasts: nodes read
-// them again within seconds.
+// AnnounceCatalogue makes every node read an organization's names and durations again.
+// Call it after the commit. If it fails, the nodes read them within seconds.
 func (s *Service) AnnounceCatalogue(ctx context.Context, organizationID string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()

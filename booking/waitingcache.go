@@ -30,8 +30,8 @@ const (
 	organizationLife = 10 * time.Minute
 )
 
-// waitingCache cache the rows of waiting bookings for some seconds, by organization. Many
-// clients that reconnect at once, after the restart of a node, then cost one query
+// waitingCache caches the rows of waiting bookings for some seconds, by organization.
+// Many clients that reconnect at once, after the restart of a node, then cost one query
 // and not one each.
 //
 // A row is used only if a current mirror has the booking waiting at the row's own
@@ -59,8 +59,8 @@ type reading struct {
 
 func newWaitingCache() *waitingCache { return &waitingCache{byOrganization: map[string]*waitingRows{}} }
 
-// Watch finds a booking that the caller may see, as it is now, and its place in
-// the queue, 0 when it does not wait.
+// Watch returns the present state of a booking that the caller may see, and its
+// position, which is 0 if it does not wait.
 func (s *Service) Watch(ctx context.Context, sc Scope, id string) (*models.Booking, int, error) {
 	mirror, current := s.mirrors.Current(ctx, sc.OrganizationID)
 	if !current {

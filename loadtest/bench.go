@@ -195,17 +195,21 @@ func (b *bench) add(name string, r *trafficRun) {
 	b.candidates = append(b.candidates, &candidate{name: name, run: r, figures: map[measureName][]float64{}})
 }
 
-// round runs every stage with every candidate once.
-func (b *bench) round(ctx context.Context, round int) error {
-	for _, stage := range []struct {
-		name   string
-		change func(t *Traffic, floor bool)
-		take   func(c *candidate, r *report.Report)
-	}{
+// benchStage is one kind of traffic of a comparison.
+type benchStage struct {
+	name   string
+	change func(t *Traffic, floor bool)
+	take   func(c *candidate, r *report.Report)
+}
+
+// stages lists the stages in the order they run. The first measures the capacity of the
+// floor, which the last uses.
+func (b *bench) stages() []benchStage {
+	return []benchStage{
 		{
 			"saturation",
 			// 1.5 times the capacity of the floor, so that little time is spent on changes
-			// that no client receives. The floor measures the capacity.
+			// that no client receives.
 			func(t *Traffic, floor bool) {
 				t.Doctors = 1 // the floor does one thing at a time
 				if !floor {
@@ -243,32 +247,44 @@ func (b *bench) round(ctx context.Context, round int) error {
 				c.add(overloadChanges, r.Figure("changes conveyed").Value)
 			},
 		},
-	} {
+	}
+}
+
+// round runs every stage with every candidate once.
+func (b *bench) round(ctx context.Context, round int) error {
+	for _, stage := range b.stages() {
 		for _, c := range b.candidates {
-			t := b.traffic()
-			t.Queues = 1
-			stage.change(&t, c.name == "floor")
-			if show := b.opts.Progress; show != nil {
-				t.Progress = func(p report.Progress) {
-					p.What = fmt.Sprintf("seconds of %s, %s, round %d of %d with %d connections", c.name, stage.name, round, b.opts.Rounds, b.connections)
-					show(p)
-				}
-			}
-			c.run.traffic = t
-			result, err := c.run.run(ctx, c.name, nil)
-			if err != nil {
+			if err := b.runStage(ctx, round, stage, c); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			stage.take(c, result)
-			if c.name == "floor" {
-				continue // it buffers without limit, so its clients may be late
-			}
-			b.faults.Add(*result.Faults)
-			for _, p := range result.Problems {
-				p.Detail = c.name + ": " + p.Detail
-				b.problems = append(b.problems, p)
-			}
 		}
+	}
+	return nil
+}
+
+func (b *bench) runStage(ctx context.Context, round int, stage benchStage, c *candidate) error {
+	t := b.traffic()
+	t.Queues = 1
+	stage.change(&t, c.name == "floor")
+	if show := b.opts.Progress; show != nil {
+		t.Progress = func(p report.Progress) {
+			p.What = fmt.Sprintf("seconds of %s, %s, round %d of %d with %d connections", c.name, stage.name, round, b.opts.Rounds, b.connections)
+			show(p)
+		}
+	}
+	c.run.traffic = t
+	result, err := c.run.run(ctx, c.name, nil)
+	if err != nil {
+		return err
+	}
+	stage.take(c, result)
+	if c.name == "floor" {
+		return nil // it buffers without limit, so its clients may be late
+	}
+	b.faults.Add(*result.Faults)
+	for _, p := range result.Problems {
+		p.Detail = c.name + ": " + p.Detail
+		b.problems = append(b.problems, p)
 	}
 	return nil
 }

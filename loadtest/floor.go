@@ -111,18 +111,23 @@ func (opts FloorOptions) open(ctx context.Context, process bool) (_ *trafficRun,
 	if err != nil {
 		return nil, nil, err
 	}
-	connections := make([]check.ConnectionSpec, opts.connections())
+	if err := r.connectAll(ctx, bareSpecs(placements, opts.connections())); err != nil {
+		return nil, nil, err
+	}
+	return r, end, awaitBare(ctx, server, opts.connections())
+}
+
+// bareSpecs describes the connections to the checker.
+func bareSpecs(placements []placement, connections int) []check.ConnectionSpec {
+	specs := make([]check.ConnectionSpec, connections)
 	for i, s := range placements {
-		spec := &connections[s.connection]
+		spec := &specs[s.connection]
 		spec.Connection, spec.Hello = s.connection, binary.BigEndian.AppendUint32(nil, uint32(s.connection))
 		spec.Channels = append(spec.Channels, check.ChannelSpec{
 			Patient: i, Booking: bareBooking(i), Channel: "booking:" + bareBooking(i), Queue: s.queue, Rank: s.rank,
 		})
 	}
-	if err := r.connectAll(ctx, connections); err != nil {
-		return nil, nil, err
-	}
-	return r, end, awaitBare(ctx, server, len(connections))
+	return specs
 }
 
 // awaitBare waits until the server has accepted all connections.
@@ -342,25 +347,28 @@ func (b *bareServer) round(connections []int, served int) error {
 	errs := make([]error, b.writers)
 	var wg sync.WaitGroup
 	for i := range b.writers {
-		wg.Go(func() {
-			var payload, frame []byte
-			for {
-				from := int(next.Add(floorBlock)) - floorBlock
-				if from >= len(connections) {
-					return
-				}
-				for _, connection := range connections[from:min(from+floorBlock, len(connections))] {
-					payload, frame = b.frame(payload[:0], frame[:0], connection, served)
-					if _, err := b.conns[connection].Write(frame); err != nil {
-						errs[i] = err
-						return
-					}
-				}
-			}
-		})
+		wg.Go(func() { errs[i] = b.writeBlocks(connections, served, &next) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// writeBlocks writes to one block of connections after another, until all are taken. next
+// is the first connection that no writer has taken.
+func (b *bareServer) writeBlocks(connections []int, served int, next *atomic.Int64) error {
+	var payload, frame []byte
+	for {
+		from := int(next.Add(floorBlock)) - floorBlock
+		if from >= len(connections) {
+			return nil
+		}
+		for _, connection := range connections[from:min(from+floorBlock, len(connections))] {
+			payload, frame = b.frame(payload[:0], frame[:0], connection, served)
+			if _, err := b.conns[connection].Write(frame); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // frame encodes the positions of a connection in one frame.

@@ -313,23 +313,8 @@ func (h *hookRun) record(d delivery, a arrival, arrived time.Time) bool {
 }
 
 // play lets patients join and leave.
-func (h *hookRun) play(parent context.Context) error {
-	ctx, cancel := context.WithCancelCause(parent)
-	defer cancel(nil)
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range concurrentJoins {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(h.visits)); i = next.Add(1) - 1 {
-				if err := h.visit(ctx, int(i)); err != nil {
-					cancel(err)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return context.Cause(ctx)
+func (h *hookRun) play(ctx context.Context) error {
+	return concurrently(ctx, len(h.visits), h.visit)
 }
 
 func (h *hookRun) visit(ctx context.Context, i int) error {
@@ -360,6 +345,12 @@ func (h *hookRun) await(ctx context.Context) error {
 			came, since = now, time.Now()
 		}
 	}
+	h.compare()
+	return nil
+}
+
+// compare compares what the receivers got with what the patients did.
+func (h *hookRun) compare() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	ours := map[string]bool{}
@@ -378,7 +369,6 @@ func (h *hookRun) await(ctx context.Context) error {
 			h.tally.AddFault(check.WrongNews, d.booking, "receiver %d received %s, which did not happen", d.receiver, d.trigger)
 		}
 	}
-	return nil
 }
 
 // expected returns the number of deliveries to the receivers that answer.

@@ -183,26 +183,13 @@ func (p *pushRun) setUp(ctx context.Context) error {
 }
 
 // signInAll signs every patient in and registers a device.
-func (p *pushRun) signInAll(parent context.Context, done *atomic.Int64) error {
-	ctx, cancel := context.WithCancelCause(parent)
-	defer cancel(nil)
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range concurrentJoins {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(p.queue)); i = next.Add(1) - 1 {
-				phone, err := p.newPhone(ctx, int(i))
-				if err != nil {
-					cancel(err)
-					return
-				}
-				p.queue[i] = phone
-				done.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	return context.Cause(ctx)
+func (p *pushRun) signInAll(ctx context.Context, done *atomic.Int64) error {
+	return concurrently(ctx, len(p.queue), func(ctx context.Context, i int) (err error) {
+		if p.queue[i], err = p.newPhone(ctx, i); err == nil {
+			done.Add(1)
+		}
+		return err
+	})
 }
 
 func (p *pushRun) newPhone(ctx context.Context, i int) (*pushPhone, error) {

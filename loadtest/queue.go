@@ -145,43 +145,55 @@ func (qs *patientQueues) setUp(ctx context.Context) error {
 	return qs.joinAll(ctx)
 }
 
-func (qs *patientQueues) joinAll(parent context.Context) error {
-	ctx, cancel := context.WithCancelCause(parent)
-	defer cancel(nil)
+func (qs *patientQueues) joinAll(ctx context.Context) error {
 	placements := qs.traffic.placements()
 	qs.patients = make([]*joinedPatient, len(placements))
 	qs.connectionCount.Store(int64(qs.traffic.connections()))
-	var next, done atomic.Int64
+	var done atomic.Int64
 	stop := report.ShowProgress(qs.traffic.Progress, func() report.Progress {
 		return report.Progress{Done: done.Load(), Total: int64(len(placements)), What: "patients joined"}
 	})
 	defer stop()
-	var wg sync.WaitGroup
-	for range concurrentJoins {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(placements)) && ctx.Err() == nil; i = next.Add(1) - 1 {
-				p := &joinedPatient{placement: placements[i], sent: time.Now().UnixNano()}
-				p.rank = 0 // the first snapshot sets it
-				b, err := qs.api.Join(ctx, qs.types[p.queue])
-				if err != nil {
-					cancel(err)
-					return
-				}
-				p.answered = time.Now().UnixNano()
-				p.booking, p.token = b.ID, b.TicketToken
-				qs.patients[i] = p
-				done.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	err := concurrently(ctx, len(placements), func(ctx context.Context, i int) error {
+		p := &joinedPatient{placement: placements[i], sent: time.Now().UnixNano()}
+		p.rank = 0 // the first snapshot sets it
+		b, err := qs.api.Join(ctx, qs.types[p.queue])
+		if err != nil {
+			return err
+		}
+		p.answered = time.Now().UnixNano()
+		p.booking, p.token = b.ID, b.TicketToken
+		qs.patients[i] = p
+		done.Add(1)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	for _, p := range qs.patients {
 		qs.byBooking[p.booking] = p
 	}
 	return nil
+}
+
+// concurrently calls do with 0 to n-1 in this order, concurrentJoins at a time. After an
+// error it begins no more calls, and returns the error.
+func concurrently(parent context.Context, n int, do func(ctx context.Context, i int) error) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range concurrentJoins {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				if err := do(ctx, int(i)); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
 }
 
 // connectionSpecs returns the connections of the patients.

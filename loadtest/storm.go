@@ -99,24 +99,28 @@ type storm struct {
 	reconnectTime report.Histogram
 }
 
-func (s *storm) run(ctx context.Context) (*report.Report, error) {
-	queues := s.group.queues
-	places := make([]check.FirstPosition, len(queues.patients))
-	for i, p := range queues.patients {
+// connect connects all clients and waits until the server is at rest.
+func (s *storm) connect(ctx context.Context) error {
+	for i, p := range s.group.queues.patients {
 		c := &stationaryClient{group: s.group, number: i, patient: p, onReconnect: s.servedAgain, drops: &s.drops}
 		conn, err := s.group.newConnection(i, p, c)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		conn.Backoff = client.SDKBackoff(s.opts.BackoffMin, s.opts.BackoffMax)
 		s.connections, s.clients = append(s.connections, conn), append(s.clients, c)
 	}
 	if err := s.group.connectAll(ctx, s.connections, s.opts.Progress); err != nil {
+		return err
+	}
+	return client.Pause(ctx, restTime)
+}
+
+func (s *storm) run(ctx context.Context) (*report.Report, error) {
+	if err := s.connect(ctx); err != nil {
 		return nil, err
 	}
-	if err := client.Pause(ctx, restTime); err != nil {
-		return nil, err
-	}
+	queues := s.group.queues
 	before, err := queues.api.Usage(ctx)
 	if err != nil {
 		return nil, err
@@ -152,14 +156,8 @@ func (s *storm) run(ctx context.Context) (*report.Report, error) {
 	if usageErr != nil && !late {
 		return nil, usageErr
 	}
-	// The clients are idle, so their first snapshots can be compared.
 	s.group.close()
-	for i, c := range s.clients {
-		places[i] = check.FirstPosition{Patient: i, Position: c.position}
-	}
-	if err := queues.setRanks(places); err != nil {
-		s.group.fault(check.WrongPosition, "", "%v", err)
-	}
+	s.compareFirst()
 
 	result := report.New("storm", started)
 	result.AddSetting("clients", "%d, in %d queues", s.opts.Clients, queues.traffic.Queues)
@@ -173,6 +171,17 @@ func (s *storm) run(ctx context.Context) (*report.Report, error) {
 		result.Fail("NOT every client was served again", err)
 	}
 	return result, nil
+}
+
+// compareFirst compares the first snapshots of the clients, which were idle.
+func (s *storm) compareFirst() {
+	places := make([]check.FirstPosition, len(s.clients))
+	for i, c := range s.clients {
+		places[i] = check.FirstPosition{Patient: i, Position: c.position}
+	}
+	if err := s.group.queues.setRanks(places); err != nil {
+		s.group.fault(check.WrongPosition, "", "%v", err)
+	}
 }
 
 func (s *storm) fill(result *report.Report, started time.Time, before, after client.Usage) {

@@ -229,31 +229,13 @@ func (r *trafficRun) serverUsage(ctx context.Context) (client.Usage, error) {
 func (r *trafficRun) serveStream(parent context.Context) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
-	until := r.started.Add(r.traffic.Duration)
 	var wg sync.WaitGroup
 	for q := range r.traffic.Queues {
 		var next atomic.Int64
 		for d := range r.traffic.Doctors {
 			wg.Go(func() {
-				for ctx.Err() == nil {
-					due := time.Now()
-					if r.traffic.Rate > 0 {
-						due = r.started.Add(time.Duration(float64(next.Add(1)-1) / r.traffic.Rate * float64(time.Second)))
-					}
-					if !due.Before(until) || !time.Now().Before(until) {
-						return // calls that the server was too slow for are skipped
-					}
-					if wait := time.Until(due); wait > 0 && client.Pause(ctx, wait) != nil {
-						return
-					}
-					err := r.serveOne(ctx, q, d)
-					if errors.Is(err, errQueueEmpty) {
-						return
-					}
-					if err != nil {
-						cancel(err)
-						return
-					}
+				if err := r.serveInTurn(ctx, q, d, &next); err != nil && !errors.Is(err, errQueueEmpty) {
+					cancel(err)
 				}
 			})
 		}
@@ -261,6 +243,31 @@ func (r *trafficRun) serveStream(parent context.Context) error {
 	wg.Wait()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// serveInTurn lets a doctor call patients until the time is over or ctx ends. It fails with
+// errQueueEmpty once no patient waits. next is the number of the next call of the queue, by
+// any doctor.
+func (r *trafficRun) serveInTurn(ctx context.Context, queue, doctor int, next *atomic.Int64) error {
+	until := r.started.Add(r.traffic.Duration)
+	for ctx.Err() == nil {
+		due := time.Now()
+		if r.traffic.Rate > 0 {
+			due = r.started.Add(time.Duration(float64(next.Add(1)-1) / r.traffic.Rate * float64(time.Second)))
+		}
+		if !due.Before(until) || !time.Now().Before(until) {
+			return nil // calls that the server was too slow for are skipped
+		}
+		if wait := time.Until(due); wait > 0 {
+			if err := client.Pause(ctx, wait); err != nil {
+				return err
+			}
+		}
+		if err := r.serveOne(ctx, queue, doctor); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -406,9 +413,26 @@ func (r *trafficRun) report(scenario string, requests *client.RequestStats) (*re
 	if r.result, err = r.workers.conclude(truth, connections); err != nil {
 		return nil, err
 	}
-	o := r.result
 	result := report.New(scenario, r.started)
 	result.Took = r.took.Seconds()
+	r.addSettings(result)
+	r.addTraffic(result)
+	r.addChecks(result)
+	r.addLatency(result)
+	if requests != nil {
+		requests.AddTo(result)
+		r.result.Faults.FailedRequests += requests.Failed.Load()
+	}
+	r.sampler.AddTo(result)
+	found := r.tally.Faults()
+	found.Add(r.result.Faults)
+	result.Faults = &found
+	result.Problems = append(r.tally.Problems(), r.result.Problems...)
+	result.Conclude()
+	return result, nil
+}
+
+func (r *trafficRun) addSettings(result *report.Report) {
 	t := r.traffic
 	result.AddSetting("patients", "%d in %d queues, %d on each connection: %d connections", t.Patients, t.Queues, t.Watch, t.connections())
 	switch {
@@ -421,13 +445,16 @@ func (r *trafficRun) report(scenario string, requests *client.RequestStats) (*re
 	}
 	result.AddSetting("protocol", "%s", t.Protocol)
 	result.AddSetting("clients", "in %d processes on %d cores", t.Processes, runtime.NumCPU())
+}
 
+// addTraffic adds what clients received, and what it cost the server.
+func (r *trafficRun) addTraffic(result *report.Report) {
 	seconds := r.took.Seconds()
 	messages := r.end.Messages - r.begin.Messages
 	frames := r.end.Frames - r.begin.Frames
 	conveyed := r.end.Conveyed - r.begin.Conveyed
 	heads := 0
-	for q := range t.Queues {
+	for q := range r.traffic.Queues {
 		n, _ := r.departures.Departed(q)
 		heads += n - r.first[q]
 	}
@@ -450,6 +477,11 @@ func (r *trafficRun) report(scenario string, requests *client.RequestStats) (*re
 			)
 		}
 	}
+}
+
+// addChecks adds how old the positions were that clients showed, and what was checked.
+func (r *trafficRun) addChecks(result *report.Report) {
+	o := r.result
 	result.AddFigures("freshness",
 		report.Figure{Name: "age of what a client shows, p99", Value: report.Milliseconds(o.Ages.RampQuantile(0.99, o.Watched)), Unit: "ms", Headline: true, Note: "time since it was true, over all clients and the whole run"},
 		report.Figure{Name: "age of what a client shows, p50", Value: report.Milliseconds(o.Ages.RampQuantile(0.5, o.Watched)), Unit: "ms"},
@@ -461,26 +493,18 @@ func (r *trafficRun) report(scenario string, requests *client.RequestStats) (*re
 		report.Count("reconnects", r.end.Reconnects-r.begin.Reconnects, ""),
 		report.Count("failed attempts to connect", r.end.Failed-r.begin.Failed, ""),
 	)
-	result.AddCurve("latency", changeToClient, &o.Latency)
+}
+
+func (r *trafficRun) addLatency(result *report.Report) {
+	result.AddCurve("latency", changeToClient, &r.result.Latency)
 	last, all := r.lastClientLatency()
 	result.AddCurve("latency", headToLast, last)
-	if t.Burst > 0 {
+	if r.traffic.Burst > 0 {
 		result.AddCurve("latency", burstToLast, all)
 	}
-	if o.Called.Count() > 0 {
-		result.AddCurve("latency", "patient called → own call received", &o.Called)
+	if r.result.Called.Count() > 0 {
+		result.AddCurve("latency", "patient called → own call received", &r.result.Called)
 	}
-	if requests != nil {
-		requests.AddTo(result)
-		o.Faults.FailedRequests += requests.Failed.Load()
-	}
-	r.sampler.AddTo(result)
-	found := r.tally.Faults()
-	found.Add(o.Faults)
-	result.Faults = &found
-	result.Problems = append(r.tally.Problems(), o.Problems...)
-	result.Conclude()
-	return result, nil
 }
 
 // The names of the curves by which runs are compared.

@@ -171,19 +171,7 @@ func (s dayService) work(random *rand.Rand, list []visitPlan) {
 		waiting = slices.DeleteFunc(waiting, func(i int) bool { return list[i].gone(now) })
 		turn := slices.IndexFunc(waiting, func(i int) bool { return list[i].present(now) })
 		if turn < 0 {
-			// No patient can be called: the doctor is idle until the next arrival or return.
-			wake := time.Time{}
-			if next < len(list) {
-				wake = list[next].Arrived
-			}
-			for _, i := range waiting {
-				if back := list[i].returned; wake.IsZero() || back.Before(wake) {
-					wake = back
-				}
-			}
-			if !wake.IsZero() {
-				free[doctor] = wake
-			}
+			free[doctor] = nextPresent(list, waiting, next)
 			continue
 		}
 		if random.Float64() < outOfTurnShare {
@@ -208,6 +196,21 @@ func (s dayService) work(random *rand.Rand, list []visitPlan) {
 			list[i].dropAfterLeaving()
 		}
 	}
+}
+
+// nextPresent returns when a patient can be called again: the next arrival, or the next
+// return of a patient in waiting.
+func nextPresent(list []visitPlan, waiting []int, next int) time.Time {
+	var at time.Time
+	if next < len(list) {
+		at = list[next].Arrived
+	}
+	for _, i := range waiting {
+		if back := list[i].returned; at.IsZero() || back.Before(at) {
+			at = back
+		}
+	}
+	return at
 }
 
 // planRecalls plans one or two recalls of a patient who does not come, and the no-show.

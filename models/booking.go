@@ -25,8 +25,9 @@ func (s Status) Valid() bool {
 	return false
 }
 
-// Stage refines a status for a visit. It is empty until the booking first
-// enters a queue or, for an appointment, until it begins or falls through.
+// Stage refines a status for a visit. It is empty until the booking first enters a
+// queue or, for an appointment, until the visit begins or the appointment is canceled
+// or missed.
 type Stage string
 
 // The stages of a visit.
@@ -71,8 +72,8 @@ const ActionExpirePayment Action = "expirePayment"
 // UndoWindow is how long staff may undo their last action on a booking.
 const UndoWindow = 30 * time.Second
 
-// Undoable reports whether staff may undo an action. A recall has been heard already,
-// and a deadline is not an action of staff.
+// Undoable reports whether staff may undo an action. A recall can't be undone, because
+// the patient has received it; nor can a deadline, which is no action of staff.
 func (a Action) Undoable() bool {
 	switch a {
 	case ActionAssign, ActionStart, ActionEnd, ActionNoShow, ActionHold, ActionReturn, ActionCancel:
@@ -190,8 +191,8 @@ type Booking struct {
 	// booking. A visit that ends early ends the appointment.
 	StartsAt *time.Time
 	EndsAt   *time.Time
-	// UndoAction is what staff did last and may take back until UndoUntil; empty
-	// and nil when there is nothing. The booking then goes back to UndoStatus and
+	// UndoAction is the last action of staff, which they may undo until UndoUntil. They
+	// are empty and nil if there is none. The booking then goes back to UndoStatus and
 	// UndoStage, and an appointment to its end at UndoEndsAt.
 	UndoAction Action
 	UndoUntil  *time.Time

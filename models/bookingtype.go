@@ -19,15 +19,14 @@ type BookingType struct {
 	On                      bool `gorm:"column:is_on"`
 	AutoConfirm             bool
 	BookFromWebsite         bool
-	// ComeNowAtPosition and ComeNowAtMinutes (of likely wait) are from where on
-	// a waiting patient's phone asks them to come, once; 0: never.
+	// ComeNowAtPosition and ComeNowAtMinutes are the position and the likely wait at
+	// which the patient's phone gets the push "come now", once. 0: never.
 	ComeNowAtPosition int
 	ComeNowAtMinutes  int
-	// QueueTimeoutMinutes is how long a queued booking waits where it asks for no
-	// timeout of its own; within the bounds of assignment timeouts.
+	// QueueTimeoutMinutes is the assignment timeout of bookings that set none.
 	QueueTimeoutMinutes int
-	// Details are fields of the API document that are kept and given back as
-	// they came: buffers, old price, deposit, schedule, time options, photos.
+	// Details are fields of the API document that are stored and returned unchanged:
+	// buffers, old price, deposit, schedule, time options, photos.
 	Details   Fields `gorm:"serializer:json"`
 	CreatedAt time.Time
 	UpdatedAt time.Time

@@ -39,7 +39,7 @@ func CheckNames(prefix, first, last string) error {
 	return nil
 }
 
-// Contact is how the customer says they are reached; empty where not at all.
+// Contact returns the addresses that messages to the customer go to. Each may be empty.
 func (c *Customer) Contact() (phone, email string) {
 	last := func(list ...*string) (found string) {
 		for _, one := range list {

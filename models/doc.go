@@ -2,7 +2,7 @@
 // statuses and stages of a booking with the table of legal transitions, event
 // payloads and the catalogue of error codes.
 //
-// It has no gin, Redis, SQL or HTTP status, reads no clock and imports nothing of
-// ours. A type is here only if two packages need it; request and response bodies are
-// in handlers, and rows of one package beside its queries.
+// It has no gin, Redis, SQL or HTTP status, reads no clock and imports nothing of ours.
+// A type is here only if two packages need it. Request and response bodies are in
+// handlers, and the rows of one package are beside its queries.
 package models

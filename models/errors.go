@@ -175,7 +175,7 @@ func Invalid(field, format string, args ...any) *Error {
 	return &Error{Code: CodeInvalid, Field: field, Detail: fmt.Sprintf(format, args...)}
 }
 
-// CodeOf returns the code of err, or CodeInternal where it carries none.
+// CodeOf returns the code of err, or CodeInternal if err is no Error.
 func CodeOf(err error) Code {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code

@@ -58,7 +58,7 @@ type BookingEvent struct {
 	Action Action `json:"-"`
 	// Undone is the action that an undo reverted.
 	Undone Action `json:"undone,omitempty"`
-	// By is who made the change, where that matters to who is told.
+	// By is the actor, if the recipients of the event depend on it.
 	By Actor `json:"by,omitempty"`
 	// StartsAt is the beginning of an appointment.
 	StartsAt *time.Time `json:"startsAt,omitempty"`
@@ -106,8 +106,8 @@ func EventOf(t EventType, b *Booking) BookingEvent {
 	return e
 }
 
-// StateEvent returns the event that tells a client of the state a booking is
-// in, for a client that may have missed how it came about.
+// StateEvent returns the event that describes the present state of a booking, for a
+// client that may have missed earlier events.
 func StateEvent(b *Booking) BookingEvent {
 	t := EventUpdated
 	switch {

@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 )
 
-// Fields are fields that a clinic makes up, kept and given back as they came.
-// Their numbers stay as they were written: a national id has more digits than a
-// float64 can hold.
+// Fields are fields that a clinic defines. They are stored and returned unchanged, also
+// their numbers: a national id has more digits than a float64 can hold.
 type Fields map[string]any
 
-// UnmarshalJSON implements json.Unmarshaler. Fields that are there already stay,
-// unless they are given again.
+// UnmarshalJSON implements json.Unmarshaler. Present fields stay, unless data has them
+// too.
 func (f *Fields) UnmarshalJSON(data []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()

@@ -35,7 +35,7 @@ type Member struct {
 	CreatedAt      time.Time
 
 	ResourceIDs []string `gorm:"-"` // those they act for
-	// ViewConfirmed and ViewRequests are resources whose bookings a provider may
-	// look at besides: those that have one, and those that wait for one.
+	// ViewConfirmed and ViewRequests are resources whose bookings a provider may also
+	// see: those assigned to one, and those that wait for one.
 	ViewConfirmed, ViewRequests []string `gorm:"-"`
 }

@@ -10,13 +10,13 @@ import (
 // UTC, with milliseconds.
 const MomentFormat = "2006-01-02T15:04:05.000Z"
 
-// Moment is a time as it is written on the wire.
+// Moment is a time that is encoded in MomentFormat.
 type Moment struct{ time.Time }
 
-// At is a moment.
+// At returns t as a Moment.
 func At(t time.Time) Moment { return Moment{t} }
 
-// AtOrNil is a moment, or none.
+// AtOrNil returns t as a Moment, or nil.
 func AtOrNil(t *time.Time) *Moment {
 	if t == nil {
 		return nil

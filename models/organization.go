@@ -9,16 +9,16 @@ type Organization struct {
 	Timezone             string // IANA name; decides local days and so ticket numbers
 	BusinessTypeID       string
 	BusinessCustomConfig Fields `gorm:"serializer:json"`
-	// OTPDailyLimit is how many messages with one-time codes go to its customers
-	// in a day; nil: as the configuration says.
+	// OTPDailyLimit is how many messages with one-time codes the organization sends in
+	// a day. Nil: as configured.
 	OTPDailyLimit *int `gorm:"column:otp_daily_limit"`
 	// ClinicAddresses are the addresses and networks (CIDR) that the clinic's
 	// patients share; requests without a credential have a larger budget there.
 	ClinicAddresses []string `gorm:"serializer:json"`
-	// ShortName works wherever the id does; nil: there is none.
+	// ShortName can be used in place of the id. Nil: none.
 	ShortName *string
-	// Country, of ISO 3166-1, is whose phone numbers need no country code; empty:
-	// that of the time zone.
+	// Country (ISO 3166-1) is the country whose phone numbers need no country code.
+	// Empty: that of the time zone.
 	Country string
 	// GuestJoin is how people join without signing in.
 	GuestJoin GuestJoin
@@ -32,7 +32,7 @@ type Organization struct {
 	AllowedOrigins []string `gorm:"-"`
 }
 
-// GuestJoin is how people may join a queue without signing in.
+// GuestJoin is how guests may join a queue without signing in.
 type GuestJoin string
 
 // The ways.

@@ -18,10 +18,10 @@ var reminderTimes = map[Reminder]reminderTime{
 	ReminderDayAfter:   {true, 24 * time.Hour, 12 * time.Hour},
 }
 
-// Reminders are all of them in the order they are due.
+// Reminders lists all reminders in the order they are due.
 var Reminders = []Reminder{ReminderDayBefore, ReminderHourBefore, ReminderTenBefore, ReminderAtStart, ReminderAfterEnd, ReminderDayAfter}
 
-// Due is when an appointment from starts to ends is to be reminded of.
+// Due returns when the reminder of an appointment from starts to ends is sent.
 func (r Reminder) Due(starts, ends time.Time) time.Time {
 	t := reminderTimes[r]
 	if t.ofEnd {
@@ -30,6 +30,5 @@ func (r Reminder) Due(starts, ends time.Time) time.Time {
 	return starts.Add(t.after)
 }
 
-// Tolerance is how long after it was due the reminder is still of use: one that
-// could not be sent in time is dropped, not sent late.
+// Tolerance is how late the reminder may be sent. Later it is dropped.
 func (r Reminder) Tolerance() time.Duration { return reminderTimes[r].tolerance }

@@ -11,15 +11,15 @@ import (
 	"fmt"
 )
 
-// HashSecret is the form in which a random secret is kept: keys and tokens of
-// 128 bits or more, which need no salt. Never use it for what people choose.
+// HashSecret is the form in which a random secret is kept: keys and tokens of 128 bits
+// or more, which need no salt. Never use it for secrets that people choose.
 func HashSecret(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
 	return hex.EncodeToString(sum[:])
 }
 
-// Sealer encrypts a secret that has to be read again:
-// AES-256-GCM under a key of its own for each purpose.
+// Sealer encrypts secrets that have to be read again, with AES-256-GCM. Each purpose
+// has its own key.
 type Sealer struct{ aead cipher.AEAD }
 
 // NewSealer derives the key for a purpose from the service's secret.
@@ -39,7 +39,7 @@ func NewSealer(secret []byte, purpose string) (*Sealer, error) {
 	return &Sealer{aead}, nil
 }
 
-// Seal encrypts a text. Every call gives another result.
+// Seal encrypts a text. Each call returns a different result.
 func (s *Sealer) Seal(plain string) string {
 	return base64.RawStdEncoding.EncodeToString(s.aead.Seal(nil, nil, []byte(plain), nil)) //nolint:gosec // the cipher draws a nonce for each text itself
 }

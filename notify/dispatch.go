@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -18,8 +19,8 @@ import (
 // single one does not wait.
 type announcer struct {
 	river.WorkerDefaults[store.Announce]
-	s    *Service
-	turn chan struct{} // held by the group that is being expanded
+	service *Service
+	turn    chan struct{} // held by the group that is being expanded
 
 	mu   sync.Mutex
 	next *group
@@ -32,7 +33,7 @@ type group struct {
 	failed map[int64]error // once done
 }
 
-func newAnnouncer(s *Service) *announcer { return &announcer{s: s, turn: make(chan struct{}, 1)} }
+func newAnnouncer(s *Service) *announcer { return &announcer{service: s, turn: make(chan struct{}, 1)} }
 
 // Work implements river.Worker.
 func (w *announcer) Work(ctx context.Context, job *river.Job[store.Announce]) error {
@@ -95,7 +96,7 @@ func (w *announcer) expandAll(ctx context.Context, g *group) {
 		return
 	}
 	if len(g.events) > 1 {
-		w.s.Log.Warn("events could not be announced together; trying each by itself", "events", len(g.events), "error", err)
+		w.service.Log.Warn("events could not be announced together; trying each by itself", "events", len(g.events), "error", err)
 	}
 	for _, id := range g.events {
 		g.failed[id] = w.expand(ctx, []int64{id})
@@ -107,38 +108,21 @@ func (w *announcer) expandAll(ctx context.Context, g *group) {
 // a deleted organization lead to none.
 func (w *announcer) expand(ctx context.Context, ids []int64) error {
 	var fresh []*outbox.Announcement
-	err := w.s.Store.Read(ctx).Raw(`SELECT e.id AS event_id, e.organization_id, e.data, e.announced_at FROM events e
+	err := w.service.Store.Read(ctx).Raw(`SELECT e.id AS event_id, e.organization_id, e.data, e.announced_at FROM events e
 		JOIN organizations o ON o.id = e.organization_id AND o.deleted_at IS NULL
 		WHERE e.id IN ? AND e.announced_at IS NULL ORDER BY e.organization_id, e.id`, ids).Scan(&fresh).Error
 	if err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}
-	steps := map[int64][]outbox.Step{}
-	for list := range byOrganization(fresh) {
-		for _, plan := range []func(context.Context, []*outbox.Announcement) (map[int64]outbox.Step, error){
-			w.s.Webhooks.Plan, each(w.s.Pushes.Plan), w.s.Pushes.PlanPositions, each(w.s.Messages.Plan),
-		} {
-			planned, err := plan(ctx, list)
-			if err != nil {
-				return err
-			}
-			for id, do := range planned {
-				steps[id] = append(steps[id], do)
-			}
-		}
+	steps, err := w.plan(ctx, fresh)
+	if err != nil || len(steps) == 0 {
+		return err
 	}
-	if len(steps) == 0 {
-		return nil
-	}
-	return w.s.Store.Tx(ctx, func(tx *store.Tx) error {
-		marked := make([]int64, 0, len(steps))
-		for _, a := range fresh {
-			if steps[a.EventID] != nil {
-				marked = append(marked, a.EventID)
-			}
-		}
+	return w.service.Store.Tx(ctx, func(tx *store.Tx) error {
 		// Events that another worker has expanded meanwhile are not among them.
-		err := tx.Raw("UPDATE events SET announced_at = ? WHERE id IN ? AND announced_at IS NULL RETURNING id", tx.Now, marked).Scan(&marked).Error
+		var marked []int64
+		err := tx.Raw("UPDATE events SET announced_at = ? WHERE id IN ? AND announced_at IS NULL RETURNING id",
+			tx.Now, slices.Sorted(maps.Keys(steps))).Scan(&marked).Error
 		if err != nil {
 			return fmt.Errorf("mark events as announced: %w", err)
 		}
@@ -152,6 +136,26 @@ func (w *announcer) expand(ctx context.Context, ids []int64) error {
 		}
 		return nil
 	})
+}
+
+// plan returns the steps of all channels for some events, by event. It leaves out events
+// that lead to nothing.
+func (w *announcer) plan(ctx context.Context, fresh []*outbox.Announcement) (map[int64][]outbox.Step, error) {
+	steps := map[int64][]outbox.Step{}
+	for list := range byOrganization(fresh) {
+		for _, plan := range []func(context.Context, []*outbox.Announcement) (map[int64]outbox.Step, error){
+			w.service.Webhooks.Plan, each(w.service.Pushes.Plan), w.service.Pushes.PlanPositions, each(w.service.Messages.Plan),
+		} {
+			planned, err := plan(ctx, list)
+			if err != nil {
+				return nil, err
+			}
+			for id, do := range planned {
+				steps[id] = append(steps[id], do)
+			}
+		}
+	}
+	return steps, nil
 }
 
 // byOrganization yields the announcements of each organization. They have to be

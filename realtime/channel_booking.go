@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -18,7 +19,7 @@ const maxEarly = 16
 // booking is a booking with watchers on this node.
 type booking struct {
 	id       string
-	watchers []*subscription
+	watchers watchers
 	// waiter is the booking's entry in the mirror, or nil if it does not wait. queues
 	// list it.
 	waiter *queue.Waiter
@@ -37,15 +38,12 @@ func (o *tenantHub) addBooking(s *subscription) {
 		w = &booking{id: s.id}
 		o.bookings[s.id] = w
 	}
-	w.watchers = append(w.watchers, s)
+	w.watchers.add(s)
 }
 
 func (o *tenantHub) removeBooking(s *subscription) {
 	w := o.bookings[s.id]
-	if i := slices.Index(w.watchers, s); i >= 0 {
-		w.watchers = slices.Delete(w.watchers, i, i+1)
-	}
-	if len(w.watchers) == 0 {
+	if w.watchers.remove(s); len(w.watchers) == 0 {
 		o.locate(w, nil)
 		delete(o.bookings, s.id)
 	}
@@ -212,10 +210,17 @@ func (o *tenantHub) broadcastPositions(b *batch) {
 	if t, live := o.mirror.AsOf(); !live {
 		asOf = o.hub.opts.Now().Add(-time.Since(t)).UnixMilli()
 	}
+	o.computePositions(b)
+	o.publishPositions(asOf)
+	clear(o.places)
+}
+
+// computePositions fills o.places with the positions that may have changed.
+func (o *tenantHub) computePositions(b *batch) {
 	o.pass++
-	places := o.places[:0]
-	moved := 0
+	o.places = o.places[:0]
 	var near queue.Cursor
+	last := math.MaxInt
 	o.mirror.View(func(v queue.View) {
 		look := func(w *booking) {
 			if w.pass == o.pass {
@@ -225,8 +230,8 @@ func (o *tenantHub) broadcastPositions(b *batch) {
 			if w.waiter == nil {
 				return
 			}
-			if position, ok := v.PositionOf(w.waiter, &near); ok {
-				places = append(places, lastPosition{w, position})
+			if position, ok := v.PositionOf(w.waiter, &near); ok && position <= last {
+				o.places = append(o.places, lastPosition{w, position})
 			}
 		}
 		if b.everyone {
@@ -239,7 +244,9 @@ func (o *tenantHub) broadcastPositions(b *batch) {
 			o.locate(w, v.Waiter(w.id))
 			look(w)
 		}
-		moved = len(places)
+		if b.nearby { // of the bookings that moved because others did
+			last = nearby
+		}
 		for id, score := range b.from {
 			q := o.queues[id]
 			if q == nil {
@@ -250,35 +257,37 @@ func (o *tenantHub) broadcastPositions(b *batch) {
 			}
 		}
 	})
+}
+
+// publishPositions publishes o.places to those watchers that were last sent another
+// position. asOf is when the mirror was right, or 0 if it is live.
+func (o *tenantHub) publishPositions(asOf int64) {
 	served := o.served[:0]
 	typeID, minutes := "", 0
-	for i, p := range places {
-		if b.nearby && i >= moved && p.position > nearby {
-			continue
-		}
+	for _, p := range o.places {
 		for _, s := range p.booking.watchers {
 			// A position that was sent with its age is sent again once the mirror is
 			// live.
 			news := s.told != p.position || s.marked && asOf == 0
-			if s.ready && s.waits && news {
-				s.told, s.marked = p.position, asOf != 0
-				if t := p.booking.waiter.TypeID; t != typeID { // most are of the same
-					typeID, minutes = t, o.catalogue.Types[t].Minutes
-				}
-				if s.conn.move(s, p.position, minutes, asOf) {
-					served = append(served, s.conn)
-				}
+			if !s.ready || !s.waits || !news {
+				continue
+			}
+			s.told, s.marked = p.position, asOf != 0
+			if t := p.booking.waiter.TypeID; t != typeID { // most are of the same
+				typeID, minutes = t, o.catalogue.Types[t].Minutes
+			}
+			if s.conn.move(s, p.position, minutes, asOf) {
+				served = append(served, s.conn)
 			}
 		}
-		if len(served) >= blockSize { // the first are told while the last are decided
+		if len(served) >= blockSize { // the first are sent while the last are computed
 			o.hub.writers.add(served...)
 			served = served[:0]
 		}
 	}
 	o.hub.writers.add(served...)
-	clear(places)
 	clear(served)
-	o.places, o.served = places, served
+	o.served = served
 }
 
 // encodedEvent is an event that is encoded once for all its watchers.

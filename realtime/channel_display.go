@@ -24,7 +24,7 @@ const (
 // display is a display with watchers on this node.
 type display struct {
 	id       string
-	watchers []*subscription
+	watchers watchers
 	// resources are the ids of those it shows. Nil means all.
 	resources map[string]struct{}
 	state     []byte // told last
@@ -41,15 +41,12 @@ func (o *tenantHub) addDisplay(s *subscription) {
 		d = &display{id: s.id}
 		o.displays[s.id] = d
 	}
-	d.watchers = append(d.watchers, s)
+	d.watchers.add(s)
 }
 
 func (o *tenantHub) removeDisplay(s *subscription) {
 	d := o.displays[s.id]
-	if i := slices.Index(d.watchers, s); i >= 0 {
-		d.watchers = slices.Delete(d.watchers, i, i+1)
-	}
-	if len(d.watchers) == 0 {
+	if d.watchers.remove(s); len(d.watchers) == 0 {
 		delete(o.displays, s.id)
 	}
 	if len(o.displays) == 0 {

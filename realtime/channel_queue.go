@@ -56,7 +56,7 @@ func (o *tenantHub) tellPending(resourceID, bookingID string) {
 		return
 	}
 	data := o.encode(bookingPending{publication(models.EventNewPending), bookingID, resourceID})
-	for s := range q.consoles {
+	for _, s := range q.consoles {
 		if s.ready && data != nil {
 			s.conn.publish(s, data)
 		}
@@ -71,7 +71,7 @@ func (o *tenantHub) tellConsoles(b *batch) {
 			continue
 		}
 		data := o.queueUpdated(id, event)
-		for s := range q.consoles {
+		for _, s := range q.consoles {
 			if s.ready {
 				o.renewConsole(s, data)
 			} else {

@@ -1,7 +1,6 @@
 // Package realtime serves live connections: it speaks the Centrifuge client protocol,
 // JSON and Protobuf, over WebSocket, and sends each client the changes that concern it.
-// It writes to no database, and asks a [Source] for what a mirror of the queues does not
-// know.
+// It writes to no database. What is not in a mirror of the queues is read from a [Source].
 //
 // # Usage
 //
@@ -28,7 +27,7 @@
 //     booking that it received last, so a repeated delta, a repair or a catch-up after a
 //     lost connection to Redis changes nothing for clients that are up to date.
 //  4. After a mirror was loaded again (a gap, a lost connection, a new epoch), every
-//     position is computed anew, and the source is asked about the bookings that do not
+//     position is computed again, and the source is asked about the bookings that do not
 //     wait.
 //  5. Nothing is sent, and no source is asked, while a lock is held.
 //
@@ -61,7 +60,7 @@
 // # Cost
 //
 // A change of a queue costs a pass over the watched bookings behind it, each a rank in
-// the mirror, and one write to each connection whose position changed. A burst of
-// changes costs as many passes as there is time for. An idle connection costs its pings
-// and about 7 KB, with its goroutine and buffers.
+// the mirror, and one write to each connection whose position changed. During a burst
+// of changes, one pass handles all that have arrived since the last. An idle connection
+// costs its pings and about 7 KB, with its goroutine and buffers.
 package realtime

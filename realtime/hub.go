@@ -312,7 +312,7 @@ func (h *Hub) part(ids []string) {
 		if o == nil {
 			continue
 		}
-		for _, s := range o.watchers() {
+		for _, s := range o.subscriptions() {
 			s.conn.close(closeGone)
 		}
 	}

@@ -19,10 +19,10 @@ type Message struct {
 // Messages are all kinds of publications, and the snapshot of a display. The
 // other snapshots come from the Source.
 var Messages = []Message{
-	{"booking", models.EventPositionUpdated, "The booking's place in the queue is another.", reflect.TypeFor[positionUpdated]()},
+	{"booking", models.EventPositionUpdated, "The booking's position has changed.", reflect.TypeFor[positionUpdated]()},
 	{"booking", models.EventAssigned, "A resource has taken the booking.", reflect.TypeFor[bookingAssigned]()},
 	{"booking", models.EventCalled, "The patient is called again.", reflect.TypeFor[bookingCalled]()},
-	{"booking", models.EventExpired, "Nobody took the booking in time, or it was rejected.", reflect.TypeFor[bookingClosed]()},
+	{"booking", models.EventExpired, "No resource took the booking in time, or it was rejected.", reflect.TypeFor[bookingClosed]()},
 	{"booking", models.EventCanceled, "The booking is canceled.", reflect.TypeFor[bookingClosed]()},
 	{"booking", models.EventEnded, "The visit has ended, or the patient did not come.", reflect.TypeFor[bookingUpdated]()},
 	{"booking", models.EventUpdated, "Anything else has changed: read the stage.", reflect.TypeFor[bookingUpdated]()},

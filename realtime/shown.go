@@ -16,14 +16,9 @@ func (h *Hub) Shown() map[string]map[string]int {
 		o.mu.Lock()
 		for id, b := range o.bookings {
 			for _, s := range b.watchers {
-				if !s.own || !s.waits {
-					continue
+				if position := s.shown(); position > 0 {
+					places[id] = position
 				}
-				s.conn.mu.Lock()
-				if s.sent > 0 && !s.left && !s.conn.dead {
-					places[id] = s.sent
-				}
-				s.conn.mu.Unlock()
 			}
 		}
 		o.mu.Unlock()
@@ -32,4 +27,18 @@ func (h *Hub) Shown() map[string]map[string]int {
 		}
 	}
 	return shown
+}
+
+// shown returns the position that the customer of a waiting booking was last sent, or 0
+// if this is no such subscription. organization.mu must be held.
+func (s *subscription) shown() int {
+	if !s.own || !s.waits {
+		return 0
+	}
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	if s.left || s.conn.dead {
+		return 0
+	}
+	return s.sent
 }

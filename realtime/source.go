@@ -12,11 +12,10 @@ import (
 // handlers implements it. Its methods are called concurrently, never while a lock of
 // the hub is held.
 type Source interface {
-	// Authenticate turns a token (an access JWT, an API key, a ticket token or
-	// a display token) into who is connecting. address is the network address of
-	// the client. A *models.Error with
-	// CodeTokenExpired asks the client for a newer token. After one with
-	// CodeUnavailable, CodeTooManyRequests or CodeInternal, and after an error
+	// Authenticate turns a token (an access JWT, an API key, a ticket token or a
+	// display token) into a Client. address is the network address of the client. A
+	// *models.Error with CodeTokenExpired asks the client for a newer token. After one
+	// with CodeUnavailable, CodeTooManyRequests or CodeInternal, and after an error
 	// without a code, the client tries again. After any other it gives up.
 	Authenticate(ctx context.Context, token, address string) (Client, error)
 
@@ -31,8 +30,8 @@ type Source interface {
 	Queue(ctx context.Context, c Client, resourceID string) (QueueSnapshot, error)
 	Display(ctx context.Context, c Client, displayID string) (DisplaySnapshot, error)
 
-	// States returns what became of bookings (models.StateEvent of each that
-	// exists, in any order) for clients that may have missed it: one database
+	// States returns the present state of bookings (models.StateEvent of each that
+	// exists, in any order) for clients that may have missed a change: one database
 	// read, at most 1,000 ids a call.
 	States(ctx context.Context, organizationID string, bookingIDs []string) ([]models.BookingEvent, error)
 
@@ -63,7 +62,7 @@ type Client struct {
 	Patient string
 	// ExpiresAt is when the token expires. Zero means never.
 	ExpiresAt time.Time
-	// Opaque is the source's own principal; the hub hands it back untouched.
+	// Opaque is the source's own principal. The hub passes it back unchanged.
 	Opaque any
 }
 
@@ -94,8 +93,7 @@ type QueueSnapshot struct {
 	Data json.RawMessage
 }
 
-// DisplaySnapshot says which resources a display shows. The hub makes the rest
-// itself.
+// DisplaySnapshot lists the resources that a display shows. The hub adds the rest.
 type DisplaySnapshot struct {
 	OrganizationID string
 	// ResourceIDs are the resources it shows. Empty means all.

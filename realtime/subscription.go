@@ -122,7 +122,7 @@ func (s *subscription) join(organizationID string) {
 	case channelBooking:
 		o.addBooking(s)
 	case channelQueue:
-		o.queue(s.id).consoles[s] = struct{}{}
+		o.queue(s.id).consoles.add(s)
 	case channelDisplay:
 		o.addDisplay(s)
 	}
@@ -140,7 +140,7 @@ func (s *subscription) leave() {
 	case channelBooking:
 		o.removeBooking(s)
 	case channelQueue:
-		delete(o.queue(s.id).consoles, s)
+		o.queue(s.id).consoles.remove(s)
 		o.tidy(s.id)
 	case channelDisplay:
 		o.removeDisplay(s)

@@ -85,7 +85,18 @@ type tenantHub struct {
 // watchedQueue is a queue (of a resource, or of a type) that a client watches.
 type watchedQueue struct {
 	waiting  []*booking // watched bookings whose position depends on it, in its order
-	consoles map[*subscription]struct{}
+	consoles watchers
+}
+
+// watchers are the subscriptions to a booking, a queue or a display.
+type watchers []*subscription
+
+func (w *watchers) add(s *subscription) { *w = append(*w, s) }
+
+func (w *watchers) remove(s *subscription) {
+	if i := slices.Index(*w, s); i >= 0 {
+		*w = slices.Delete(*w, i, i+1)
+	}
 }
 
 // find returns where a score stands or would stand among the watched bookings.
@@ -102,8 +113,8 @@ func newTenantHub(h *Hub, id string) *tenantHub {
 	}
 }
 
-// watchers lists the subscriptions.
-func (o *tenantHub) watchers() []*subscription {
+// subscriptions lists the subscriptions of the organization.
+func (o *tenantHub) subscriptions() []*subscription {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var all []*subscription
@@ -114,7 +125,7 @@ func (o *tenantHub) watchers() []*subscription {
 		all = append(all, d.watchers...)
 	}
 	for _, q := range o.queues {
-		all = slices.AppendSeq(all, maps.Keys(q.consoles))
+		all = append(all, q.consoles...)
 	}
 	return all
 }
@@ -124,7 +135,7 @@ func (o *tenantHub) watchers() []*subscription {
 func (o *tenantHub) queue(id string) *watchedQueue {
 	q := o.queues[id]
 	if q == nil {
-		q = &watchedQueue{consoles: map[*subscription]struct{}{}}
+		q = &watchedQueue{}
 		o.queues[id] = q
 	}
 	return q
@@ -136,8 +147,8 @@ func (o *tenantHub) tidy(queueID string) {
 	}
 }
 
-// awaitMirror waits a little until the mirror is fresh, so that what happens
-// from now on is heard as it happens. When it fails, the state follows later.
+// awaitMirror waits up to mirrorPatience until the mirror is fresh, so that later
+// changes are received at once. If it is not, the state follows later.
 func (o *tenantHub) awaitMirror(ctx context.Context) {
 	if fresh, _ := o.mirror.Fresh(); fresh {
 		return

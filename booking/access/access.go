@@ -1,9 +1,9 @@
-// Package access says who is asking: members, customers, one-time codes,
-// tokens and API keys.
+// Package access authenticates callers: members, customers, tickets, displays and API
+// keys.
 //
-// It turns a credential into a Principal and issues credentials. What a
-// principal may do with a route is decided in handlers, what it may touch in
-// booking.Scope. Secrets are stored as hashes only and never logged.
+// It turns a credential into a Principal and issues credentials. Which routes a
+// principal may use is decided in handlers, and which bookings in booking.Scope.
+// Secrets are stored as hashes only, and never logged.
 package access
 
 import (
@@ -96,11 +96,11 @@ type Options struct {
 	BootstrapKey string
 	// FixedCode is every one-time code. Development only.
 	FixedCode string
-	// EndlessCodes lifts the limit of codes for an address. For the demo, whose code
-	// is fixed.
+	// EndlessCodes lifts the limit of codes for an address. It is for the demo, which
+	// has a fixed code.
 	EndlessCodes bool
-	// CanSend reports whether messages can be sent by a method: sms, whatsapp or
-	// email. Nil: none can.
+	// CanSend reports whether messages can be sent by a method: sms, whatsapp or email.
+	// Nil: no messages can be sent.
 	CanSend func(method string) bool
 	// CanSendCode reports whether an organization's codes can be sent by a method
 	// for which CanSend is true. Nil: they can.
@@ -135,7 +135,7 @@ type Access struct {
 	refreshing []byte
 	parser     *jwt.Parser
 	codes      []byte
-	letters    *models.Sealer
+	messages   *models.Sealer
 	bootstrap  string // hash
 
 	revocations revocations
@@ -176,7 +176,7 @@ func New(s *store.Store, o Options) (*Access, error) {
 		return nil, fmt.Errorf("derive the key of tickets: %w", err)
 	}
 	a.ticketLookups.turn = make(chan struct{}, 1)
-	if a.letters, err = models.NewSealer(o.Secret, models.SealMessages); err != nil {
+	if a.messages, err = models.NewSealer(o.Secret, models.SealMessages); err != nil {
 		return nil, err
 	}
 	if o.BootstrapKey != "" {

@@ -33,12 +33,7 @@ func (a *Access) Audit(ctx context.Context, organizationID string, f AuditFilter
 			q = q.Where(part.column+" = ?", part.value)
 		}
 	}
-	if !f.From.IsZero() {
-		q = q.Where("created_at >= ?", f.From.UTC())
-	}
-	if !f.To.IsZero() {
-		q = q.Where("created_at <= ?", f.To.UTC())
-	}
+	q = store.CreatedBetween(q, f.From, f.To)
 	if f.Before > 0 {
 		q = q.Where("id < ?", f.Before)
 	}

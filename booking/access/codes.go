@@ -19,9 +19,9 @@ import (
 const (
 	// codeLife is how long a one-time code is valid.
 	codeLife = 10 * time.Minute
-	// maxGuesses is how many wrong guesses from a network end a code for that
-	// network, and maxGuessesOfAll how many end it for all. So a stranger can't end a
-	// person's codes by guessing.
+	// maxGuesses is how many wrong guesses from a network end a code for that network,
+	// and maxGuessesOfAll how many end it for all. So another person can't end the
+	// codes by guessing.
 	maxGuesses      = 5
 	maxGuessesOfAll = 20
 	// maxCodes is how many codes an address gets within codeLife. Each may cost an
@@ -128,7 +128,7 @@ func (a *Access) RequestCode(ctx context.Context, organizationID string, c Conta
 	}
 	row := oneTimeCode{ID: models.NewID(), OrganizationID: organizationID, Kind: c.kind(), AddressHash: a.addressHash(address), Lang: c.Lang}
 	row.CodeHash = a.codeHash(row.ID, code)
-	letter, err := a.letter(address, code)
+	content, err := a.sealCode(address, code)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -149,7 +149,7 @@ func (a *Access) RequestCode(ctx context.Context, organizationID string, c Conta
 		}
 		if canSend {
 			tx.Enqueue(models.Message{
-				OrganizationID: organizationID, Template: models.TemplateOTP, Method: c.Method, Lang: c.Lang, ToMember: c.Member, Until: row.ExpiresAt, Sealed: letter,
+				OrganizationID: organizationID, Template: models.TemplateOTP, Method: c.Method, Lang: c.Lang, ToMember: c.Member, Until: row.ExpiresAt, Sealed: content,
 			})
 		}
 		return tx.Create(&row).Error
@@ -169,11 +169,11 @@ func newCode() string {
 	return fmt.Sprintf("%06d", n)
 }
 
-// letter seals a code and its address for the job that sends it.
-func (a *Access) letter(address, code string) (string, error) {
-	return models.Letter{To: address, Values: map[string]string{
+// sealCode seals a code and its address for the job that sends it.
+func (a *Access) sealCode(address, code string) (string, error) {
+	return models.MessageContent{To: address, Values: map[string]string{
 		"code": code, "minutes": strconv.Itoa(int(codeLife.Minutes())),
-	}}.Seal(a.letters)
+	}}.Seal(a.messages)
 }
 
 // spareCode refuses a code for an address that got maxCodes.
@@ -362,10 +362,10 @@ func (a *Access) retire(tx *store.Tx, organizationID string, kind Kind, addresse
 	}
 	var theirs []int64
 	for _, job := range jobs {
-		letter, err := models.OpenLetter(a.letters, job.Sealed)
+		content, err := models.OpenMessageContent(a.messages, job.Sealed)
 		// A message that is neither a code nor about a booking goes to members.
 		toMember := job.ToMember || job.BookingID == "" && job.Template != models.TemplateOTP
-		if err == nil && toMember == (kind == KindMember) && slices.Contains(addresses, letter.To) {
+		if err == nil && toMember == (kind == KindMember) && slices.Contains(addresses, content.To) {
 			theirs = append(theirs, job.ID)
 		}
 	}

@@ -157,14 +157,14 @@ func wellFormed(secret string) bool {
 	return false
 }
 
-// KeyPlan is what a new key is to be.
+// KeyPlan describes a new key.
 type KeyPlan struct {
 	Name string
-	// Scopes of the key; all where none are named.
+	// Scopes of the key. Empty: all.
 	Scopes []Scope
 	// ExpiresAt is when the key stops working; nil: never.
 	ExpiresAt *time.Time
-	// By is who makes it; zero: the command line.
+	// By is the caller that makes the key. Zero: the command line.
 	By Principal
 }
 
@@ -251,11 +251,12 @@ func insertKey(tx *store.Tx, organizationID *string, plan KeyPlan, role models.R
 	return k, secret, nil
 }
 
-// RotateKey gives a key a successor of the same name, scopes and end, or of the
-// end given. The old one works for another 24 hours, unless it ends before. Of
-// two at once, the second gives the successor a successor. by is who asks, and
-// gets to see the new key: an admin may not rotate what may do more than they.
-// The successor is by's, so a key whose maker is gone can be taken over.
+// RotateKey gives a key a successor of the same name, scopes and end, or of the end
+// given. The old one works for another 24 hours, unless it ends before. If two calls
+// rotate a key at once, the second rotates the successor of the first. by is the
+// caller, who gets the new key: an admin may not rotate a key with more rights than
+// their own. The successor counts as made by the caller, so that a key whose maker was
+// deleted can be rotated.
 func (a *Access) RotateKey(ctx context.Context, by Principal, organizationID *string, name string, expiresAt *time.Time) (APIKey, string, error) {
 	var k APIKey
 	var secret string
@@ -295,8 +296,8 @@ func (a *Access) RotateKey(ctx context.Context, by Principal, organizationID *st
 	return k, secret, err
 }
 
-// Keys lists the API keys of an organization, or of the account, by name; after
-// a key those it replaced. It counts what this node has seen until now.
+// Keys lists the API keys of an organization, or of the account, by name. A key is
+// followed by those it replaced. The use counted on this node is included.
 func (a *Access) Keys(ctx context.Context, organizationID *string) ([]APIKey, error) {
 	if err := a.writeUses(ctx); err != nil {
 		return nil, err
@@ -354,9 +355,9 @@ func (a *Access) dropReplaced(ctx context.Context) error {
 	})
 }
 
-// keysNamed lists the keys of a name: the one that is good, and those it
-// replaced. Nobody else changes them until the transaction ends. They are read
-// once they are locked, or one that was made meanwhile would not be seen.
+// keysNamed lists the keys of a name: the one that is good, and those it replaced. They
+// are locked until the transaction ends, and read after that, so that a key that was
+// made meanwhile is included.
 func (a *Access) keysNamed(tx *store.Tx, organizationID *string, name string) ([]APIKey, error) {
 	var ids []string
 	if err := owned(a.store.Lock(tx).Model(&APIKey{}).Where("name = ?", name), organizationID).Order("created_at, id").Pluck("id", &ids).Error; err != nil {

@@ -8,21 +8,21 @@ import (
 )
 
 const (
-	// knownLife is how long a credential that was found to be good is not looked
-	// at again. A key or display token that ends is forgotten at once.
+	// knownLife is how long a valid credential is not read again. A key or display
+	// token that is revoked is dropped at once.
 	knownLife = time.Minute
-	// maxKnown bounds how many are kept; beyond it the memory starts over.
+	// maxKnown bounds the cached credentials. Beyond it all are dropped.
 	maxKnown = 10_000
 )
 
-// credentialCache are the credentials that were found to be good a moment ago: no database
-// was asked about a token, but reading one costs more than a request's own work.
-// Refused credentials are not kept, so guesses cannot fill the memory.
+// credentialCache holds credentials that were valid a moment ago, because checking one
+// costs more than a request's own work. Refused credentials are not kept, so guesses
+// cannot fill the memory.
 type credentialCache struct {
 	mu sync.RWMutex
 	by map[string]cacheEntry // hash of the secret
-	// changes counts the revocations learnt; it tells a look at the database
-	// that it may be outdated.
+	// changes counts the revocations. If it has grown during a reading, the result may
+	// be outdated and is not kept.
 	changes int
 }
 
@@ -31,8 +31,8 @@ type cacheEntry struct {
 	until     time.Time
 }
 
-// find returns who came with a secret before, or what to give keep once they
-// have been found elsewhere.
+// find returns the cached principal of a secret. changes is for keep, after the caller
+// has read the principal itself.
 func (k *credentialCache) find(hash string, now time.Time) (p Principal, changes int, ok bool) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
@@ -61,7 +61,7 @@ func (k *credentialCache) keep(hash string, p Principal, now time.Time, changes 
 	k.by[hash] = cacheEntry{p, now.Add(knownLife)}
 }
 
-// forget drops whom revocations are about.
+// forget drops the credentials that were revoked.
 func (k *credentialCache) forget(list []store.Revocation) {
 	ended := map[string]bool{}
 	for _, r := range list {

@@ -13,26 +13,25 @@ import (
 	"nowserving/models"
 )
 
-// MemberChange is what changes of a member; nil leaves it as it is.
+// MemberChange changes a member. Nil fields stay unchanged.
 type MemberChange struct {
 	Role      *models.Role
 	Phone     *string // empty: none
 	Email     *string
 	FirstName *string
 	LastName  *string
-	// ResourceIDs are the resources the member acts for from now on, each of
-	// which has one provider: it is taken from whom it had.
+	// ResourceIDs are the resources that the member acts for. A resource has one
+	// provider; naming it here removes it from the previous one.
 	ResourceIDs *[]string
-	// ViewConfirmed and ViewRequests are resources whose bookings a provider may
-	// look at besides, without acting for them.
+	// ViewConfirmed and ViewRequests are resources whose bookings a provider may also
+	// see, without acting for them.
 	ViewConfirmed, ViewRequests *[]string
 }
 
 // maxMemberResources bounds the resources one member acts for.
 const maxMemberResources = 200
 
-// Members lists those who work for an organization, with the resources they act
-// for.
+// Members lists the members of an organization, with the resources they act for.
 func (a *Access) Members(ctx context.Context, organizationID string, page store.Page) ([]models.Member, error) {
 	var list []models.Member
 	db := a.store.Read(ctx)
@@ -66,8 +65,8 @@ func withResources(db *gorm.DB, members []models.Member) error {
 	return err
 }
 
-// CreateMember makes a member as change describes. by is who asks: only owners,
-// and keys that were not made by less, make owners.
+// CreateMember makes a member as change describes. by is the caller: only owners, and
+// keys that an owner or the account made, make owners.
 func (a *Access) CreateMember(ctx context.Context, by Principal, organizationID string, change MemberChange) (*models.Member, error) {
 	m := &models.Member{ID: models.NewID(), OrganizationID: organizationID}
 	if err := change.apply(m); err != nil {
@@ -92,7 +91,7 @@ func (a *Access) CreateMember(ctx context.Context, by Principal, organizationID 
 	return m, memberTaken(err)
 }
 
-// UpdateMember changes a member. Whose role or address changes has to sign in
+// UpdateMember changes a member. A member whose role or address changes has to sign in
 // again.
 func (a *Access) UpdateMember(ctx context.Context, by Principal, organizationID, id string, change MemberChange) (*models.Member, error) {
 	var m *models.Member

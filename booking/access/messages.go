@@ -23,8 +23,7 @@ const (
 // spendMessage counts a message with a code to a customer. It refuses the message if
 // the organization's messages of the day, or those to a foreign country, are spent.
 // Days are in UTC. Messages to members are not counted: each member gets five in ten
-// minutes, so strangers can neither make them costly nor use them up. phone is empty
-// for e-mail.
+// minutes at most. phone is empty for e-mail.
 func (a *Access) spendMessage(tx *store.Tx, organizationID, phone string) error {
 	var own []int
 	err := tx.Model(&models.Organization{}).Where("id = ? AND otp_daily_limit IS NOT NULL", organizationID).Pluck("otp_daily_limit", &own).Error

@@ -47,9 +47,9 @@ type revocations struct {
 	checked  time.Time // everything revoked before is known; not before looked
 	// sessions are the ones that ended while an access token of theirs may still
 	// be in use. Other credentials that ended can't be found in the database.
-	sessions map[string]time.Time // forgotten then
-	learnt   map[learnt]time.Time // forgotten then
-	told     func(ids ...string)
+	sessions  map[string]time.Time // forgotten then
+	learnt    map[learnt]time.Time // forgotten then
+	onRevoked func(ids ...string)
 
 	announcements chan announcement
 }
@@ -128,18 +128,18 @@ func (a *Access) learn(list []store.Revocation, again bool) {
 		}
 		ids, fresh = append(ids, one.Subject), append(fresh, one)
 	}
-	told := r.told
+	onRevoked := r.onRevoked
 	r.mu.Unlock()
 	if len(fresh) == 0 {
 		return
 	}
 	a.known.forget(fresh)
-	if told != nil {
-		told(ids...)
+	if onRevoked != nil {
+		onRevoked(ids...)
 	}
 }
 
-// Heard handles an announcement of a node.
+// Heard handles a message that Options.Announce of a node has sent.
 func (a *Access) Heard(message []byte) {
 	var one announcement
 	if err := json.Unmarshal(message, &one); err != nil {
@@ -164,17 +164,17 @@ func (a *Access) Heard(message []byte) {
 	}
 }
 
-// Watch learns what other nodes revoke until ctx ends: at once over Redis, and
-// within about a second from the database. told is called with the ids of the
-// sessions, keys, displays, organizations and changed members, more than once.
-// unchecked is called, again and again, while credentials can't be checked: all
-// clients have to be disconnected, since Authenticate refuses every credential.
-func (a *Access) Watch(ctx context.Context, told func(ids ...string), unchecked func()) {
+// Watch reads what other nodes revoke until ctx ends: at once over Redis, and within
+// about a second from the database. revoked is called with the ids of the sessions,
+// keys, displays, organizations and changed members, more than once. unchecked is
+// called, again and again, while credentials can't be checked: all clients have to be
+// disconnected, since Authenticate refuses every credential.
+func (a *Access) Watch(ctx context.Context, revoked func(ids ...string), unchecked func()) {
 	r := &a.revocations
 	began := a.opts.Now()
 	r.mu.Lock()
 	// The first look reaches back as far as access tokens live.
-	r.told, r.watching, r.checked, r.looked = told, true, began, began.Add(-accessLife)
+	r.onRevoked, r.watching, r.checked, r.looked = revoked, true, began, began.Add(-accessLife)
 	r.mu.Unlock()
 	var sending sync.WaitGroup
 	defer sending.Wait()

@@ -2,7 +2,7 @@ package access
 
 import "slices"
 
-// Scope is how far an API key reaches. Each includes those before it.
+// Scope is what an API key may do. Each scope includes those before it.
 type Scope string
 
 // The scopes, the narrowest first.

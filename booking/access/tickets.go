@@ -22,13 +22,13 @@ const (
 	// ticketsAtOnce bounds the tickets in one query, and ticketTimeout its time.
 	ticketsAtOnce = 500
 	ticketTimeout = 5 * time.Second
-	// After fewTickets queries within crowdWindow, the tickets of all visits of the
-	// organization are read together, at most maxCrowd, and kept for crowdLife.
-	fewTickets  = 4
-	crowdWindow = time.Second
-	crowdLife   = 5 * time.Second
-	maxCrowd    = 20_000
-	maxCrowds   = 50 // organizations
+	// After fewTickets queries within ticketWindow, the tickets of all visits of the
+	// organization are read together, at most maxTickets, and kept for ticketsLife.
+	fewTickets             = 4
+	ticketWindow           = time.Second
+	ticketsLife            = 5 * time.Second
+	maxTickets             = 20_000
+	maxTicketOrganizations = 50 // organizations
 )
 
 // NewTicketToken draws a token that shows and cancels one booking, and nothing
@@ -68,25 +68,25 @@ func (a *Access) isTicket(token string) bool {
 type ticketLookups struct {
 	turn chan struct{} // held by the group whose query runs
 
-	mu      sync.Mutex
-	next    *ticketGroup
-	queries int // since
-	since   time.Time
-	crowds  map[string]*crowd // by organization
+	mu            sync.Mutex
+	next          *ticketGroup
+	queries       int // since
+	since         time.Time
+	organizations map[string]*organizationTickets // by organization
 }
 
-// crowd is the tickets of an organization's visits, by hash, as they were read.
-type crowd struct {
+// organizationTickets are the tickets of an organization's visits, by hash.
+type organizationTickets struct {
 	tickets map[string]*models.Booking
 	until   time.Time
 }
 
-// inCrowd finds a ticket among those that were read together. The caller holds the
+// inOrganization finds a ticket among those that were read together. The caller holds the
 // lock.
-func (l *ticketLookups) inCrowd(hash string, now time.Time) *models.Booking {
-	for id, c := range l.crowds {
+func (l *ticketLookups) inOrganization(hash string, now time.Time) *models.Booking {
+	for id, c := range l.organizations {
 		if now.After(c.until) {
-			delete(l.crowds, id)
+			delete(l.organizations, id)
 		} else if b := c.tickets[hash]; b != nil {
 			return b
 		}
@@ -94,10 +94,10 @@ func (l *ticketLookups) inCrowd(hash string, now time.Time) *models.Booking {
 	return nil
 }
 
-// crowded reports whether so many queries run that reading all tickets is cheaper.
+// many reports whether so many queries run that reading all tickets is cheaper.
 // The caller holds the lock.
-func (l *ticketLookups) crowded(now time.Time) bool {
-	if now.Sub(l.since) > crowdWindow {
+func (l *ticketLookups) many(now time.Time) bool {
+	if now.Sub(l.since) > ticketWindow {
 		l.queries, l.since = 0, now
 	}
 	l.queries++
@@ -116,7 +116,7 @@ func (a *Access) ticket(ctx context.Context, token string) (Principal, error) {
 	hash := a.ticketHash(token)
 	l := &a.ticketLookups
 	l.mu.Lock()
-	if b := l.inCrowd(hash, time.Now()); b != nil {
+	if b := l.inOrganization(hash, time.Now()); b != nil {
 		l.mu.Unlock()
 		return ticketPrincipal(b), nil
 	}
@@ -170,19 +170,19 @@ func (a *Access) readTickets(ctx context.Context, g *ticketGroup) {
 	l.next = nil // later look-ups join the next group
 	g.found = make(map[string]*models.Booking, len(g.hashes))
 	missing := slices.DeleteFunc(g.hashes, func(hash string) bool { // read while the group waited
-		b := l.inCrowd(hash, time.Now())
+		b := l.inOrganization(hash, time.Now())
 		if b != nil {
 			g.found[hash] = b
 		}
 		return b != nil
 	})
-	crowded := len(missing) > 0 && l.crowded(time.Now())
+	many := len(missing) > 0 && l.many(time.Now())
 	l.mu.Unlock()
 	if g.err != nil {
 		return
 	}
-	if g.err = a.findTickets(ctx, missing, g.found); g.err == nil && crowded {
-		g.err = a.readCrowds(ctx, missing, g.found)
+	if g.err = a.findTickets(ctx, missing, g.found); g.err == nil && many {
+		g.err = a.readAllTickets(ctx, missing, g.found)
 	}
 }
 
@@ -202,8 +202,8 @@ func (a *Access) findTickets(ctx context.Context, hashes []string, found map[str
 	return nil
 }
 
-// readCrowds reads all tickets of the organizations that some tickets belong to.
-func (a *Access) readCrowds(ctx context.Context, hashes []string, found map[string]*models.Booking) error {
+// readAllTickets reads all tickets of the organizations that some tickets belong to.
+func (a *Access) readAllTickets(ctx context.Context, hashes []string, found map[string]*models.Booking) error {
 	l := &a.ticketLookups
 	for _, hash := range hashes {
 		b := found[hash]
@@ -211,7 +211,7 @@ func (a *Access) readCrowds(ctx context.Context, hashes []string, found map[stri
 			continue
 		}
 		l.mu.Lock()
-		known := l.crowds[b.OrganizationID]
+		known := l.organizations[b.OrganizationID]
 		l.mu.Unlock()
 		if known != nil && time.Now().Before(known.until) {
 			continue
@@ -220,19 +220,19 @@ func (a *Access) readCrowds(ctx context.Context, hashes []string, found map[stri
 		err := a.store.Read(ctx).Select(ticketColumns).
 			Where("organization_id = ? AND ticket_hash IS NOT NULL AND stage IN ?", b.OrganizationID,
 				[]models.Stage{models.StageWaiting, models.StageHeld, models.StageCalled, models.StageServing}).
-			Limit(maxCrowd).Find(&rows).Error
+			Limit(maxTickets).Find(&rows).Error
 		if err != nil {
 			return fmt.Errorf("read the tickets of an organization: %w", err)
 		}
-		c := &crowd{tickets: make(map[string]*models.Booking, len(rows)), until: time.Now().Add(crowdLife)}
+		c := &organizationTickets{tickets: make(map[string]*models.Booking, len(rows)), until: time.Now().Add(ticketsLife)}
 		for i := range rows {
 			c.tickets[*rows[i].TicketHash] = &rows[i]
 		}
 		l.mu.Lock()
-		if l.crowds == nil || len(l.crowds) >= maxCrowds {
-			l.crowds = map[string]*crowd{}
+		if l.organizations == nil || len(l.organizations) >= maxTicketOrganizations {
+			l.organizations = map[string]*organizationTickets{}
 		}
-		l.crowds[b.OrganizationID] = c
+		l.organizations[b.OrganizationID] = c
 		l.mu.Unlock()
 	}
 	return nil

@@ -1,10 +1,9 @@
 // Package catalog keeps what an organization offers: the organization itself,
 // its resources, its booking types and its displays.
 //
-// It says what exists and what is switched on. Who may change it is decided in
-// handlers; what a change does to waiting bookings is decided by the queue
-// index, which it asks to compare itself with the database after any change
-// of what matches what.
+// Which callers may change the catalogue is decided in handlers. After a change that
+// moves waiting bookings between queues, the function set by OnChange is called, which
+// updates the queue index.
 package catalog
 
 import (
@@ -29,9 +28,10 @@ type Catalog struct {
 // New makes a Catalog.
 func New(s *store.Store) *Catalog { return &Catalog{store: s} }
 
-// OnChange sets what is called after each committed change of what matches what,
-// before the first change. It returns no error because the change stands: changed
-// logs what it can't do, and the background comparison repairs it within seconds.
+// OnChange sets the function that is called after each committed change of which
+// bookings match which resources. Call it before the first change. changed returns no
+// error, because the change is committed: it logs its failures, and the background
+// comparison repairs the index within seconds.
 func (c *Catalog) OnChange(changed func(ctx context.Context, organizationID string)) {
 	c.changed = changed
 }

@@ -43,7 +43,7 @@ func (c *Catalog) Display(ctx context.Context, organizationID, id string) (*mode
 	return found(&d, err, models.CodeDisplayMissing, "display")
 }
 
-// DeleteDisplay removes a display; its token is worthless from then on.
+// DeleteDisplay deletes a display. Its token is refused from then on.
 func (c *Catalog) DeleteDisplay(ctx context.Context, organizationID, id string) error {
 	return c.store.Tx(ctx, func(tx *store.Tx) error {
 		done := tx.Where("organization_id = ? AND id = ?", organizationID, id).Delete(&models.Display{})

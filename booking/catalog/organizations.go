@@ -115,9 +115,9 @@ func (change OrganizationChange) Apply(o *models.Organization) {
 	}
 }
 
-// UpdateOrganization changes an organization. Another time zone decides which
-// local day tickets are drawn for from then on; what was drawn stays, and so do
-// the counts of days, so that no number is drawn twice on one.
+// UpdateOrganization changes an organization. A new time zone decides the local day of
+// later tickets. Earlier tickets and the counts of each day stay, so that no number is
+// drawn twice on one day.
 func (c *Catalog) UpdateOrganization(ctx context.Context, id string, change OrganizationChange) (*models.Organization, error) {
 	var o *models.Organization
 	err := c.store.Tx(ctx, func(tx *store.Tx) error {
@@ -163,9 +163,9 @@ func (c *Catalog) DeleteOrganization(ctx context.Context, id string) (*models.Or
 	return o, err
 }
 
-// DropOrganization deletes an organization, also one that is hidden, and
-// everything of it for good. Only the account's audit says that there was one.
-// What is written of it meanwhile goes, too.
+// DropOrganization deletes an organization, hidden or not, with all its rows, for good.
+// Only the account's audit still names it. Rows that are written meanwhile are deleted,
+// too.
 func (c *Catalog) DropOrganization(ctx context.Context, id string) (o *models.Organization, err error) {
 	for range maxDrops {
 		if o, err = c.dropOrganization(ctx, id); !store.IsOvertaken(err) {
@@ -385,7 +385,7 @@ func saveOrigins(tx *store.Tx, o *models.Organization) error {
 	return nil
 }
 
-// Organization finds one; a deleted one is not found.
+// Organization returns an organization that is not deleted.
 func (c *Catalog) Organization(ctx context.Context, id string) (*models.Organization, error) {
 	db := c.store.Read(ctx)
 	return organization(db, db, id)
@@ -412,7 +412,7 @@ func organizationFound(err error) error {
 	return nil
 }
 
-// Organizations lists them, only that with id only when it is not empty.
+// Organizations lists the organizations or, if only is not empty, the one with that id.
 func (c *Catalog) Organizations(ctx context.Context, only string, page store.Page) ([]models.Organization, error) {
 	db := c.store.Read(ctx)
 	q := db.Where("deleted_at IS NULL")

@@ -195,8 +195,8 @@ func saveTypes(tx *store.Tx, r *models.Resource, action string) error {
 	return tx.Audit(r.OrganizationID, action, "resource", r.ID)
 }
 
-// DeleteResource removes a resource. Who waited for it alone keeps a place,
-// counted among those who wait for the same type.
+// DeleteResource deletes a resource. A booking that waited for it alone keeps a
+// position, among the bookings of the same type.
 func (c *Catalog) DeleteResource(ctx context.Context, organizationID, id string) error {
 	err := c.store.Tx(ctx, func(tx *store.Tx) error {
 		before, err := c.lockProvider(tx, organizationID, id)

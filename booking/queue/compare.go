@@ -75,7 +75,7 @@ func (ms *Mirrors) inUse() []*Mirror {
 func (ms *Mirrors) compareOne(ctx context.Context, m *Mirror) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	if !ms.Hears(m.OrganizationID) {
+	if !ms.Subscribed(m.OrganizationID) {
 		return nil // its load goes on
 	}
 	at, err := ms.follows(ctx, m)

@@ -73,48 +73,59 @@ func (ix *Index) read(ctx context.Context, organizationID string) (*state, error
 	k := keysOf(organizationID)
 	var all []member
 	err := ix.scanRecords(ctx, organizationID, func(page []member) error {
-		byType := map[string][]int{}
-		for i, m := range page {
-			if m.version > 0 {
-				byType[m.typeID] = append(byType[m.typeID], i)
-			}
-		}
-		scores := map[string]*redis.Cmd{}
-		_, err := ix.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-			for typeID, at := range byType {
-				ids := make([]string, len(at))
-				for n, i := range at {
-					ids[n] = page[i].id
-				}
-				scores[typeID] = askScores(ctx, pipe, k.queue+typeID, ids)
-			}
-			return nil
-		})
+		waiting, err := ix.addScores(ctx, k, page)
 		if err != nil {
 			return fmt.Errorf("read the queue index: %w", err)
 		}
-		for typeID, at := range byType {
-			found, err := scores[typeID].Slice()
-			if err != nil {
-				return fmt.Errorf("read the queue index: %w", err)
-			}
-			for n, i := range at {
-				score, ok, err := scoreOf(found[n])
-				if err != nil {
-					return fmt.Errorf("read the queue index: score of %s: %w", page[i].id, err)
-				}
-				if ok {
-					page[i].score = score
-					all = append(all, page[i])
-				}
-			}
-		}
+		all = append(all, waiting...)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	return stateOf(all), nil
+}
+
+// addScores returns those of some members that wait in the queue of their type, with
+// their scores.
+func (ix *Index) addScores(ctx context.Context, k keys, page []member) (waiting []member, err error) {
+	byType := map[string][]int{}
+	for i, m := range page {
+		if m.version > 0 {
+			byType[m.typeID] = append(byType[m.typeID], i)
+		}
+	}
+	scores := map[string]*redis.Cmd{}
+	_, err = ix.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for typeID, at := range byType {
+			ids := make([]string, len(at))
+			for n, i := range at {
+				ids[n] = page[i].id
+			}
+			scores[typeID] = askScores(ctx, pipe, k.queue+typeID, ids)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for typeID, at := range byType {
+		found, err := scores[typeID].Slice()
+		if err != nil {
+			return nil, err
+		}
+		for n, i := range at {
+			score, ok, err := scoreOf(found[n])
+			if err != nil {
+				return nil, fmt.Errorf("score of %s: %w", page[i].id, err)
+			}
+			if ok {
+				page[i].score = score
+				waiting = append(waiting, page[i])
+			}
+		}
+	}
+	return waiting, nil
 }
 
 // truthState reads the waiting bookings from the database into the form of a

@@ -11,11 +11,11 @@ const (
 	// version, and then for a delta that is on its way. Many readers may slow both
 	// down, and counting in the database for each of them would be slower still.
 	currentTimeout = 2 * time.Second
-	// recentLife is how old the positions of a stale mirror may be to be answered,
-	// with their age. crowd is how many bookings have to wait for that: the positions
-	// of fewer are counted in the database, which takes some milliseconds.
-	recentLife = 15 * time.Second
-	crowd      = 2000
+	// recentLife is how old the positions of a stale mirror may be to be answered, with
+	// their age. At least manyBookings have to wait for that: the positions of fewer
+	// are counted in the database, which takes some milliseconds.
+	recentLife   = 15 * time.Second
+	manyBookings = 2000
 	// loadPatience is how long a reader waits for a mirror that is being loaded. All
 	// readers wait for the same load, and counting in the database for each of them
 	// would delay it.
@@ -26,7 +26,7 @@ const (
 // of the call. It returns false after currentTimeout; then positions have to come
 // from the database.
 func (ms *Mirrors) Current(ctx context.Context, organizationID string) (*Mirror, bool) {
-	if !ms.Hears(organizationID) {
+	if !ms.Subscribed(organizationID) {
 		return nil, false
 	}
 	m := ms.hold(organizationID, 0)
@@ -43,9 +43,9 @@ func (ms *Mirrors) Current(ctx context.Context, organizationID string) (*Mirror,
 	return m, err == nil && ms.reach(ctx, m, at)
 }
 
-// Recent returns an organization's stale mirror if it is at most recentLife old and
-// at least crowd bookings wait. To read so many from the database takes a second or
-// more, which the rebuilding of the index needs.
+// Recent returns an organization's stale mirror if it is at most recentLife old and at
+// least manyBookings wait. Reading so many from the database takes a second or more,
+// and would slow down the rebuilding of the index.
 func (ms *Mirrors) Recent(organizationID string) (*Mirror, bool) {
 	ms.mu.Lock()
 	m := ms.mirrors[organizationID]
@@ -57,13 +57,13 @@ func (m *Mirror) recent() bool {
 	asOf, _ := m.AsOf()
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.sum.Waiting >= crowd && m.owner.now().Sub(asOf) < recentLife
+	return m.sum.Waiting >= manyBookings && m.owner.now().Sub(asOf) < recentLife
 }
 
-// At is Current for a caller that has just made a change, and so knows the position
-// of the index's stream. It does not ask Redis again.
+// At is Current for a caller that has just made a change and got its position in the
+// index's stream. It does not ask Redis again.
 func (ms *Mirrors) At(ctx context.Context, organizationID string, at StreamPosition) (*Mirror, bool) {
-	if !ms.Hears(organizationID) || at.Epoch == "" {
+	if !ms.Subscribed(organizationID) || at.Epoch == "" {
 		return nil, false
 	}
 	m := ms.hold(organizationID, 0)
@@ -78,7 +78,7 @@ func (ms *Mirrors) reach(ctx context.Context, m *Mirror, at StreamPosition) bool
 		soon, cancel := context.WithTimeout(ctx, currentTimeout)
 		reached := m.Await(soon, at)
 		cancel()
-		if fresh, _ := m.Fresh(); reached || fresh || ctx.Err() != nil || !ms.Hears(m.OrganizationID) {
+		if fresh, _ := m.Fresh(); reached || fresh || ctx.Err() != nil || !ms.Subscribed(m.OrganizationID) {
 			return reached
 		}
 	}

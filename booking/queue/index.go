@@ -25,12 +25,12 @@ var (
 	announceSource string
 )
 
-// tombstoneLife is how long the index remembers the version of a booking that
-// has left, so that a delayed older change can't bring it back. The comparison
-// with the database would mend that too, only later.
+// tombstoneLife is how long the index remembers the version of a booking that has left,
+// so that a delayed older change can't bring it back. The comparison with the database
+// would repair that only later.
 const tombstoneLife = time.Hour
 
-// Entry is one waiting booking as the database knows it.
+// Entry is one waiting booking in the database.
 type Entry struct {
 	BookingID string
 	Version   int64
@@ -93,7 +93,7 @@ type Change struct {
 	Event *models.BookingEvent `json:"event,omitempty"`
 }
 
-// Source answers what the database says. booking implements it.
+// Source reads the waiting bookings from the database. booking implements it.
 type Source interface {
 	// Waiting calls each with the organization's waiting bookings in the order
 	// of their scores, some thousand at a time, until each returns an error. A
@@ -158,8 +158,8 @@ func (ix *Index) publishCommand(ctx context.Context) (string, error) {
 	return command, nil
 }
 
-// Repairs returns how many bookings were found wrong in the index and mended,
-// and how often an index was rebuilt, since the start.
+// Repairs returns how many bookings were repaired in the index, and how often an index
+// was rebuilt, since the start.
 func (ix *Index) Repairs() (bookings, rebuilds int64) {
 	return ix.repairs.Load(), ix.rebuilds.Load()
 }
@@ -229,8 +229,7 @@ func (ix *Index) tryAnnounce(ctx context.Context, organizationID string, c Chang
 // for that takes seconds: call Mirrors.Lost.
 var ErrLost = errors.New("the index is lost")
 
-// errStale says that the index has a newer version of a booking that was to be
-// mended.
+// errStale says that the index has a newer version of the booking to repair.
 var errStale = errors.New("the index has a newer version of the booking")
 
 // change applies a change. With replace, the booking is first removed from all

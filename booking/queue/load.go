@@ -50,7 +50,7 @@ func (ms *Mirrors) loading(ctx context.Context, m *Mirror) {
 	pause := newBackoff()
 	crowded := false // every node of ours is about to do the same
 	for ctx.Err() == nil {
-		again, lost := ms.hearing(m)
+		again, lost := ms.awaitedSubscription(m)
 		if again == nil && crowded {
 			clock.Sleep(ctx, mathrand.N(reloadSpread)) //nolint:gosec // jitter, not a secret
 			crowded = false
@@ -84,15 +84,16 @@ func (ms *Mirrors) loading(ctx context.Context, m *Mirror) {
 	}
 }
 
-// hearing returns nil when the changes of a mirror's organization are heard,
-// and otherwise what is closed when they are, and whether they had been before.
-func (ms *Mirrors) hearing(m *Mirror) (again <-chan struct{}, lost bool) {
+// awaitedSubscription returns nil if the deltas of a mirror's organization arrive.
+// Otherwise it returns a channel that is closed once they do, and whether they have
+// arrived before.
+func (ms *Mirrors) awaitedSubscription(m *Mirror) (again <-chan struct{}, lost bool) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	if m.isHeard() {
+	if m.isSubscribed() {
 		return nil, false
 	}
-	return m.heard, m.link != nil && m.link.once
+	return m.subscribed, m.link != nil && m.link.once
 }
 
 // read takes a token for reading one organization. It returns false when ctx

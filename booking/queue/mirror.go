@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// Waiter is one waiting booking as a mirror knows it. What it exports is never
-// changed after it was made.
+// Waiter is one waiting booking in a mirror. Its exported fields never change.
 type Waiter struct {
 	BookingID string
 	// Version is that of the booking when it came to wait here.
@@ -66,8 +65,8 @@ type Dirty struct {
 	Score int64
 }
 
-// Listener is told what happens to mirrors. Calls for one mirror come one
-// after another, in version order, and must not block.
+// Listener is called when mirrors change. The calls for one mirror come one after
+// another, in version order, and must not block.
 type Listener interface {
 	// Applied follows each delta.
 	Applied(m *Mirror, d *Delta, dirty []Dirty)
@@ -77,8 +76,8 @@ type Listener interface {
 	Stale(m *Mirror)
 }
 
-// Mirror is one organization's index as this node knows it: for each queue the
-// waiting bookings in order. Reading it costs no network.
+// Mirror is this node's copy of one organization's index: for each queue the waiting
+// bookings in order. Reading it costs no network.
 type Mirror struct {
 	OrganizationID string
 
@@ -103,16 +102,16 @@ type Mirror struct {
 	asked inquiry[StreamPosition] // where the index stands
 
 	// Guarded by owner.mu.
-	holders  int
-	lastUsed time.Time
-	link     *subscriber   // nil while the shards are unknown
-	heard    chan struct{} // closed while changes are heard of
+	holders    int
+	lastUsed   time.Time
+	link       *subscriber   // nil while the shards are unknown
+	subscribed chan struct{} // closed while changes are heard of
 }
 
 func newMirror(owner *Mirrors, organizationID string) *Mirror {
 	return &Mirror{
 		OrganizationID: organizationID, owner: owner,
-		state: newState(0), moved: make(chan struct{}), asked: newInquiry[StreamPosition](currentTimeout), heard: make(chan struct{}),
+		state: newState(0), moved: make(chan struct{}), asked: newInquiry[StreamPosition](currentTimeout), subscribed: make(chan struct{}),
 	}
 }
 
@@ -126,25 +125,24 @@ func (m *Mirror) Fresh() (bool, time.Time) {
 	return false, m.asOf
 }
 
-// AsOf returns the moment for which what the mirror shows was known to be
-// right: now while it is live, which is while it follows the index and the
-// link to Redis answers.
+// AsOf returns the last moment at which the mirror was known to be current. That is now
+// while it is live: while it follows the index and Redis answers.
 func (m *Mirror) AsOf() (t time.Time, live bool) {
-	now, heard := m.owner.now(), m.owner.heardAt(m)
+	now, received := m.owner.now(), m.owner.receivedUntil(m)
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	switch {
 	case !m.follows():
 		return m.asOf, false
-	case now.Sub(heard) < pongTimeout:
+	case now.Sub(received) < pongTimeout:
 		return now, true
 	default: // silent, though not noticed yet
-		return heard, false
+		return received, false
 	}
 }
 
-// Await waits until the mirror is fresh and has seen a moment of the index.
-// It returns false when ctx ends first.
+// Await waits until the mirror is fresh and has reached a position of the index's
+// stream. It returns false if ctx ends first.
 func (m *Mirror) Await(ctx context.Context, at StreamPosition) bool {
 	for {
 		m.mu.RLock()
@@ -174,7 +172,7 @@ func (m *Mirror) Position(bookingID string) (position int, ok bool) {
 	return m.position(w), true
 }
 
-// PositionFor is the position that a booking would have here.
+// PositionFor returns the position that a booking would have in the mirror.
 func (m *Mirror) PositionFor(e Entry) int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -203,25 +201,24 @@ func (m *Mirror) View(fn func(View)) {
 }
 
 // View reads a mirror under its lock.
-type View struct{ m *Mirror }
+type View struct{ mirror *Mirror }
 
-// At is the moment of the index the view shows.
-func (v View) At() StreamPosition { return v.m.at }
+// At returns the position of the index's stream that the view shows.
+func (v View) At() StreamPosition { return v.mirror.at }
 
 // Position is Mirror.Position.
 func (v View) Position(bookingID string) (int, bool) {
-	w := v.m.waiters[bookingID]
+	w := v.mirror.waiters[bookingID]
 	if w == nil {
 		return 0, false
 	}
-	return v.m.position(w), true
+	return v.mirror.position(w), true
 }
 
-// PositionOf is Position of a waiter that this mirror has shown before. Asked
-// for one after another in the order of a queue, with the same Near, it costs
-// next to nothing.
+// PositionOf is Position of a waiter that this mirror has shown before. Calls in the
+// order of a queue, with the same near, take constant time.
 func (v View) PositionOf(w *Waiter, near *Cursor) (int, bool) {
-	if w.group.state != v.m.state {
+	if w.group.state != v.mirror.state {
 		return v.Position(w.BookingID) // the mirror was loaded anew since
 	}
 	if w.left {
@@ -237,11 +234,11 @@ func (v View) PositionOf(w *Waiter, near *Cursor) (int, bool) {
 }
 
 // Waiter returns a waiting booking, or nil.
-func (v View) Waiter(bookingID string) *Waiter { return v.m.waiters[bookingID] }
+func (v View) Waiter(bookingID string) *Waiter { return v.mirror.waiters[bookingID] }
 
-// Len is how many wait in the queue of a resource or a type.
+// Len returns how many bookings wait in the queue of a resource or a type.
 func (v View) Len(id string) int {
-	if l := v.m.queues[id]; l != nil {
+	if l := v.mirror.queues[id]; l != nil {
 		return l.len()
 	}
 	return 0
@@ -250,16 +247,16 @@ func (v View) Len(id string) int {
 // First returns the waiting bookings of a resource or a type that are served
 // next, n at most.
 func (v View) First(id string, n int) []*Waiter {
-	if l := v.m.queues[id]; l != nil {
+	if l := v.mirror.queues[id]; l != nil {
 		return l.first(n)
 	}
 	return nil
 }
 
-// Count is how many wait in at least one of some queues.
+// Count returns how many bookings wait in at least one of some queues.
 func (v View) Count(among func(queue string) bool) int {
 	n := 0
-	for _, g := range v.m.groups {
+	for _, g := range v.mirror.groups {
 		if slices.ContainsFunc(g.queues, among) {
 			n += g.size
 		}
@@ -466,7 +463,7 @@ func (m *Mirror) suspect() bool {
 	defer m.mu.Unlock()
 	was := m.fresh
 	if m.follows() {
-		m.asOf = m.owner.heardAt(m)
+		m.asOf = m.owner.receivedUntil(m)
 	}
 	m.fresh = false
 	return was

@@ -88,9 +88,9 @@ func (ms *Mirrors) LinksLost() int64 {
 	return ms.lost
 }
 
-// Hears reports whether the deltas of an organization arrive, as far as the node
-// knows.
-func (ms *Mirrors) Hears(organizationID string) bool {
+// Subscribed reports whether the node's subscriber to the deltas of an organization is
+// connected, as far as the node knows.
+func (ms *Mirrors) Subscribed(organizationID string) bool {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	l := ms.subscriberOf(organizationID)
@@ -130,8 +130,8 @@ func (ms *Mirrors) AsOf(organizationID string) (t time.Time, live bool) {
 	return t, live
 }
 
-// heardAt returns the time up to which a mirror has received all deltas.
-func (ms *Mirrors) heardAt(m *Mirror) time.Time {
+// receivedUntil returns the time up to which a mirror has received all deltas.
+func (ms *Mirrors) receivedUntil(m *Mirror) time.Time {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	if m.link == nil {

@@ -36,9 +36,9 @@ const (
 	smallIndex = 1000
 )
 
-// Rebuild builds the index from the database, unless it is whole. One node
-// builds, in pieces, and the others wait. Changes that are committed meanwhile
-// are taken in: the database is read after that has begun.
+// Rebuild builds the index from the database, unless it is complete. One node builds
+// it, in pieces, and the others wait. Changes that are committed meanwhile are applied,
+// too.
 func (ix *Index) Rebuild(ctx context.Context, organizationID string) error {
 	if err := ix.build(ctx, organizationID, ""); err != nil {
 		return fmt.Errorf("rebuild the queue index: %w", err)

@@ -227,29 +227,37 @@ func (ix *Index) scanQueues(ctx context.Context, organizationID string, each fun
 			cursors[q] = 0
 		}
 		for len(cursors) > 0 {
-			pages := map[string]*redis.ScanCmd{}
-			_, err := ix.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-				for q, cursor := range cursors {
-					pages[q] = pipe.ZScan(ctx, k.queue+q, cursor, "", scanCount)
-				}
-				return nil
-			})
-			if err != nil {
+			if err := ix.scanPages(ctx, k, cursors, each); err != nil {
 				return fmt.Errorf("read the queues of the index: %w", err)
 			}
-			for q, page := range pages {
-				places, next := page.Val()
-				for pair := range slices.Chunk(places, 2) {
-					score, err := strconv.ParseFloat(pair[1], 64)
-					if err != nil {
-						return fmt.Errorf("read the queues of the index: score of %s: %w", pair[0], err)
-					}
-					each(q, pair[0], score)
-				}
-				if cursors[q] = next; next == 0 {
-					delete(cursors, q)
-				}
+		}
+	}
+	return nil
+}
+
+// scanPages reads the next page of some queues, and moves or deletes their cursors.
+func (ix *Index) scanPages(ctx context.Context, k keys, cursors map[string]uint64, each func(queue, id string, score float64)) error {
+	pages := map[string]*redis.ScanCmd{}
+	_, err := ix.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for q, cursor := range cursors {
+			pages[q] = pipe.ZScan(ctx, k.queue+q, cursor, "", scanCount)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for q, page := range pages {
+		places, next := page.Val()
+		for pair := range slices.Chunk(places, 2) {
+			score, err := strconv.ParseFloat(pair[1], 64)
+			if err != nil {
+				return fmt.Errorf("score of %s: %w", pair[0], err)
 			}
+			each(q, pair[0], score)
+		}
+		if cursors[q] = next; next == 0 {
+			delete(cursors, q)
 		}
 	}
 	return nil

@@ -234,25 +234,25 @@ func (l *subscriber) answered(payload string) {
 func (l *subscriber) confirmed(m *Mirror) {
 	l.ms.mu.Lock()
 	defer l.ms.mu.Unlock()
-	if m.link == l && !m.isHeard() {
-		close(m.heard)
+	if m.link == l && !m.isSubscribed() {
+		close(m.subscribed)
 	}
 }
 
-// isHeard reports whether deltas of the organization arrive. ms.mu must be held.
-func (m *Mirror) isHeard() bool {
+// isSubscribed reports whether deltas of the organization arrive. ms.mu must be held.
+func (m *Mirror) isSubscribed() bool {
 	select {
-	case <-m.heard:
+	case <-m.subscribed:
 		return true
 	default:
 		return false
 	}
 }
 
-// unheard records that deltas may be missed from now on. ms.mu must be held.
-func (m *Mirror) unheard() {
-	if m.isHeard() {
-		m.heard = make(chan struct{})
+// unsubscribed records that deltas may be missed from now on. ms.mu must be held.
+func (m *Mirror) unsubscribed() {
+	if m.isSubscribed() {
+		m.subscribed = make(chan struct{})
 	}
 }
 
@@ -276,7 +276,7 @@ func (l *subscriber) down(cause error, reachable bool) {
 	for _, m := range ms.mirrors {
 		if m.link == l {
 			fed = append(fed, m)
-			m.unheard()
+			m.unsubscribed()
 		}
 	}
 	ms.mu.Unlock()
@@ -387,7 +387,7 @@ func (ms *Mirrors) attachOne(m *Mirror) bool {
 		return false
 	}
 	m.link = l
-	m.unheard()
+	m.unsubscribed()
 	l.follow(m.OrganizationID)
 	return true
 }

@@ -10,9 +10,9 @@ import (
 	"nowserving/models"
 )
 
-// Origin is who asks for a change, from where and why. It travels in the
-// context of a request, so that every transaction of it is written down as
-// theirs. The zero Origin is the service itself: a deadline that passed.
+// Origin is the caller of a change, its address and its reason, for the audit. The
+// context of a request holds it. The zero Origin is the service itself, such as for a
+// deadline that passed.
 type Origin struct {
 	Kind      string // of the credential; system without one
 	ID        string // of the customer, member, key, booking (of a ticket) or display

@@ -95,8 +95,7 @@ func (tx *Tx) SealedJobs(kind, organizationID string, waiting bool) ([]SealedJob
 	return jobs, nil
 }
 
-// EmptyJobs takes the sealed part of jobs away. A job that is being done ends as if
-// it had it still.
+// EmptyJobs deletes the sealed part of jobs. A job that is being done is not affected.
 func (s *Store) EmptyJobs(tx *Tx, ids []int64) error {
 	if len(ids) == 0 {
 		return nil

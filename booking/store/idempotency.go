@@ -75,11 +75,11 @@ func WithIdempotency(ctx context.Context, c *Claim) context.Context {
 	return context.WithValue(ctx, claimKey{}, c)
 }
 
-// Earlier is a request that came before with the same key.
+// Earlier is a previous request with the same key.
 type Earlier struct {
 	Request
-	// Lost says that it has ended without an answer, because it failed or its
-	// process has ended, or that it lasted too long.
+	// Lost reports that the request ended without an answer, because it or its process
+	// failed or it took too long.
 	Lost bool
 }
 
@@ -97,8 +97,8 @@ func (s *Store) earlier(db *gorm.DB, want *Request, now time.Time) (Earlier, err
 	return e, err
 }
 
-// Claim asks for the right to carry out a request. The claim is nil when
-// another request has its key; that one is told.
+// Claim reserves the key of a request. If another request has the key, the claim is nil
+// and that request is returned.
 func (s *Store) Claim(ctx context.Context, want Request) (*Claim, Earlier, error) {
 	now, err := s.Now(ctx)
 	if err != nil {
@@ -177,8 +177,8 @@ func (s *Store) Settle(ctx context.Context, c *Claim, status int, header, body s
 	return nil
 }
 
-// Release gives up a claim, so that the request can be made again. One of which
-// something was committed can't be: who repeats it is told so.
+// Release gives up a claim, so that the request can be repeated. If part of it was
+// committed, the claim stays, and a repetition is refused.
 func (s *Store) Release(ctx context.Context, c *Claim) error {
 	c.end()
 	err := s.Tx(ctx, func(tx *Tx) error {

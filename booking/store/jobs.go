@@ -21,13 +21,13 @@ import (
 	"riverqueue.com/riverui/uiendpoints"
 )
 
-// Job is work that has to be done once a transaction has committed. It is kept
-// as JSON beside what it follows from, so a crash loses none; a secret or an
-// address of a person in it is sealed.
+// Job is work to do after a transaction has committed. It is stored as JSON in that
+// transaction, so a crash loses none. A secret or a person's address in it is sealed.
 type Job interface {
-	// Kind names the worker that does it.
+	// Kind names the worker that does the job.
 	Kind() string
-	// Queue names the workers it shares, so that one kind can't starve another.
+	// Queue names the queue of the job. Each queue has its own workers, so that one
+	// kind can't hold up another.
 	Queue() string
 }
 
@@ -78,7 +78,7 @@ type JobClient interface {
 	Stop(ctx context.Context) error
 	// StopAndCancel ends those under way too; they are done again later.
 	StopAndCancel(ctx context.Context) error
-	// Pages answers what operators ask about jobs and tell them to do.
+	// Pages serves the pages on which operators see and control jobs.
 	Pages() uiendpoints.Bundle
 }
 
@@ -230,8 +230,8 @@ type sqliteJobs struct {
 	writer *river.Client[*sql.Tx]
 }
 
-func newSQLiteJobs(db *sql.DB, bell *inProcessNotifier, log *slog.Logger) (*sqliteJobs, error) {
-	driver := notifierDriver{riversqlite.New(db), bell}
+func newSQLiteJobs(db *sql.DB, notifier *inProcessNotifier, log *slog.Logger) (*sqliteJobs, error) {
+	driver := notifierDriver{riversqlite.New(db), notifier}
 	writer, err := river.NewClient(driver, &river.Config{FetchCooldown: jobFetchPause, Logger: jobLog(log)})
 	return &sqliteJobs{driver, writer}, err
 }

@@ -74,13 +74,12 @@ func (u *underway) has(r run) bool {
 	return u.runs[r]
 }
 
-// WatchJobs tells the other nodes that this one lives, and gives back jobs that
-// no process is doing any more, until ctx ends: those of a node that has written
-// nothing for 3 s, and those of this node whose end could not be written, because
-// the database went away. It ends the transactions of a node that has written
-// nothing for 3 s, because they may hold locks. rescued gets the number of jobs, and
-// failed the first of several errors in a row. With SQLite there is one process,
-// which frees its jobs when it starts.
+// WatchJobs writes that this node is alive, and releases jobs that no process is doing
+// any more, until ctx ends: those of a node that has written nothing for 3 s, and those
+// of this node whose end could not be written, because the database went away. It ends
+// the transactions of a node that has written nothing for 3 s, because they may hold
+// locks. rescued gets the number of jobs, and failed the first of several errors in a
+// row. With SQLite there is one process, which frees its jobs when it starts.
 func (s *Store) WatchJobs(ctx context.Context, rescued func(jobs int), failed func(error)) {
 	if !s.Postgres() {
 		return

@@ -15,8 +15,8 @@ const (
 	RevokedKey          Revoked = "key"          // an API key
 	RevokedDisplay      Revoked = "display"      // a waiting-room screen
 	RevokedOrganization Revoked = "organization" // every credential of an organization
-	// ChangedMember ends no credential: what a member may see is another from
-	// now on, so what they watch has to be asked for again.
+	// ChangedMember ends no credential: the member's rights have changed, so their live
+	// subscriptions have to be checked again.
 	ChangedMember Revoked = "member"
 )
 
@@ -28,8 +28,8 @@ type Revocation struct {
 	At      time.Time
 }
 
-// Revoke ends a credential when the transaction commits: on this node at once, on
-// the others as soon as they hear of it, and within 5 s in any case.
+// Revoke ends a credential when the transaction commits: on this node at once, and on
+// the others within 5 s.
 func (tx *Tx) Revoke(kind Revoked, subject string) error {
 	r := Revocation{Kind: kind, Subject: subject, At: tx.Now}
 	if err := tx.Create(&r).Error; err != nil {
@@ -39,9 +39,9 @@ func (tx *Tx) Revoke(kind Revoked, subject string) error {
 	return nil
 }
 
-// OnRevoke sets who is told of the revocations of every transaction that
-// committed here. Set it before the store is used.
-func (s *Store) OnRevoke(told func([]Revocation)) { s.onRevoke = told }
+// OnRevoke sets the function that is called with the revocations of every transaction
+// that this node commits. Call it before the store is used.
+func (s *Store) OnRevoke(revoked func([]Revocation)) { s.onRevoke = revoked }
 
 // Revocations lists what was revoked since a moment of the database's clock, the
 // oldest first, and says when it began to read. It does not wait for a connection

@@ -53,8 +53,8 @@ func (s *Store) openSQLiteJobs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.bell = newBell()
-	s.jobs, err = newSQLiteJobs(db, s.bell, s.log)
+	s.notifier = newInProcessNotifier()
+	s.jobs, err = newSQLiteJobs(db, s.notifier, s.log)
 	return err
 }
 

@@ -14,11 +14,13 @@ import (
 // announcements twenty times a second.
 type inProcessNotifier struct{ queues chan string }
 
-// maxRung bounds how many rings may wait. One too many is left out: what is
-// announced is found by the next look anyway.
-const maxRung = 256
+// maxNotified bounds the notifications that wait. Further ones are dropped: River finds
+// the jobs at its next poll.
+const maxNotified = 256
 
-func newBell() *inProcessNotifier { return &inProcessNotifier{make(chan string, maxRung)} }
+func newInProcessNotifier() *inProcessNotifier {
+	return &inProcessNotifier{make(chan string, maxNotified)}
+}
 
 // notify announces jobs that have just been committed.
 func (b *inProcessNotifier) notify(list []river.InsertManyParams) {
@@ -35,7 +37,8 @@ func (b *inProcessNotifier) notify(list []river.InsertManyParams) {
 	}
 }
 
-// notifierDriver is River's driver of SQLite with a bell instead of that table.
+// notifierDriver is River's driver of SQLite with an inProcessNotifier instead of that
+// table.
 type notifierDriver struct {
 	*riversqlite.Driver
 	notifier *inProcessNotifier

@@ -1,10 +1,10 @@
 // Package store opens the database, brings its schema up to date and runs
 // transactions that carry their events with them.
 //
-// There is one code path for both databases: PostgreSQL when a URL is given,
-// otherwise SQLite in the data folder. What differs between them (opening,
-// migrations, the clock, row locks) lives here and nowhere else. Queries about
-// bookings, catalogues or people never live here; they stay with their rules.
+// There is one code path for both databases: PostgreSQL when a URL is given, otherwise
+// SQLite in the data folder. What differs between them (opening, migrations, the clock,
+// row locks) lives here and nowhere else. Queries about bookings, catalogues or people
+// are in the packages with their rules.
 package store
 
 import (
@@ -51,7 +51,7 @@ type Store struct {
 	resetAt     atomic.Int64       // PostgreSQL only: when the pools were last reset, in Unix nanoseconds
 	readOnly    atomic.Bool        // PostgreSQL only: a write was refused since the last that Writable made
 	lock        *folderLock        // SQLite only
-	bell        *inProcessNotifier // SQLite only
+	notifier    *inProcessNotifier // SQLite only
 	jobs        jobs
 	boot        string // names this process
 	underway    underway
@@ -154,8 +154,8 @@ func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 		s.leaveReadOnly(err)
 		return err
 	}
-	if s.bell != nil {
-		s.bell.notify(tx.jobs)
+	if s.notifier != nil {
+		s.notifier.notify(tx.jobs)
 	}
 	if claim != nil {
 		claim.wasCommitted(tx.bookingID)
@@ -166,8 +166,8 @@ func (s *Store) Tx(ctx context.Context, fn func(*Tx) error) error {
 	return nil
 }
 
-// SkipLocked locks the rows a query in tx finds and passes over those that
-// another transaction holds. SQLite has one writer, so there is nothing to skip.
+// SkipLocked locks the rows a query in tx finds, without those that another transaction
+// has locked. SQLite has one writer, so there is nothing to skip.
 func (s *Store) SkipLocked(tx *Tx) *gorm.DB {
 	if !s.Postgres() {
 		return tx.DB
@@ -175,9 +175,9 @@ func (s *Store) SkipLocked(tx *Tx) *gorm.DB {
 	return tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate, Options: clause.LockingOptionsSkipLocked})
 }
 
-// Lock locks the rows a query in tx finds against others who lock them so, and
-// against nothing else: rows that refer to them can still be written. SQLite
-// has one writer, who has locked everything.
+// Lock locks the rows a query in tx finds against other calls of Lock only: rows that
+// refer to them can still be written. SQLite has one writer, which has locked
+// everything.
 func (s *Store) Lock(tx *Tx) *gorm.DB {
 	if !s.Postgres() {
 		return tx.DB
@@ -185,8 +185,8 @@ func (s *Store) Lock(tx *Tx) *gorm.DB {
 	return tx.Clauses(clause.Locking{Strength: "NO KEY UPDATE"})
 }
 
-// LockReferred is Lock that also waits for new rows which refer to those locked,
-// and keeps further ones out.
+// LockReferred is Lock that also waits for transactions that write rows which refer to
+// those locked, and blocks further ones.
 func (s *Store) LockReferred(tx *Tx) *gorm.DB {
 	if !s.Postgres() {
 		return tx.DB
@@ -205,8 +205,8 @@ type event struct {
 	CreatedAt      time.Time
 }
 
-// Emit writes an event that becomes true when the transaction commits, the job
-// that announces it, and who did what to the booking.
+// Emit writes an event that becomes true when the transaction commits, the job that
+// announces it, and the audit line about it.
 func (tx *Tx) Emit(organizationID string, e models.BookingEvent) error {
 	row := event{
 		OrganizationID: organizationID, BookingID: e.BookingID, BookingVersion: e.Version,
@@ -259,7 +259,7 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
-// SQL returns the write handle, for what needs database/sql itself.
+// SQL returns the write handle, for code that needs database/sql itself.
 func (s *Store) SQL() (*sql.DB, error) { return s.write.DB() }
 
 // IsDuplicate reports whether err is that a unique value exists already.

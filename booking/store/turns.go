@@ -19,10 +19,10 @@ var (
 
 type requestKey struct{}
 
-// ForOrganization returns the context of a request on behalf of an organization,
-// "" when none is known yet. An organization's requests use a part of a node's
-// connections at most, and those that wait are served by turns, organization by
-// organization. Without this mark, work counts as the service's own.
+// ForOrganization returns the context of a request on behalf of an organization, ""
+// when none is known yet. An organization's requests use at most a part of a node's
+// connections. Those that wait are served in turns, organization by organization. A
+// context without an organization is the service's own work.
 func ForOrganization(ctx context.Context, organizationID string) context.Context {
 	return context.WithValue(ctx, requestKey{}, organizationID)
 }

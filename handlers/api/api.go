@@ -17,6 +17,7 @@ import (
 
 	"nowserving/booking"
 	"nowserving/booking/access"
+	"nowserving/booking/cache"
 	"nowserving/booking/catalog"
 	"nowserving/booking/customers"
 	"nowserving/booking/store"
@@ -79,7 +80,7 @@ type API struct {
 	answers   *models.Sealer
 	pages     pageTokens
 	proxies   proxies
-	origins   origins
+	origins   cache.Cache[string, bool] // whether an organization allows an origin
 	ownOrigin *http.CrossOriginProtection
 	stopping  atomic.Bool
 	// operations are those registered so far, in order.
@@ -107,7 +108,7 @@ func New(o Options) (*API, error) {
 	a := &API{
 		Options: o, Router: gin.New(), Directory: newDirectory(o.Catalog, o.Access), Limiter: newLimiter(o),
 		answers: answers, pages: pageTokens{pages, o.Store.Time},
-		origins: origins{ask: o.Catalog.OriginAllowed, answers: map[string]originAnswer{}},
+		origins: cache.Cache[string, bool]{Life: originLife, Max: maxOrigins},
 	}
 	if a.ownOrigin, err = a.newOwnOrigin(); err != nil {
 		return nil, fmt.Errorf("api: the public URL: %w", err)

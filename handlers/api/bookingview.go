@@ -106,7 +106,7 @@ func Word[T ~string](w T, lang string) string { return words[string(w)].In(lang,
 
 // Viewer shows bookings of one organization in one language.
 type Viewer struct {
-	o            *Organization
+	organization *Organization
 	TypeByID     map[string]*models.BookingType
 	ResourceByID map[string]*models.Resource
 	people       map[string]*models.Customer // nil: customers are not shown
@@ -177,7 +177,7 @@ func (v Viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 	if start == nil {
 		return
 	}
-	local := start.In(v.o.Zone)
+	local := start.In(v.organization.Zone)
 	military := local.Hour()*100 + local.Minute()
 	out.StartDateTime, out.StartDate, out.StartTime = models.AtOrNil(start), local.Format(time.DateOnly), &military
 	end := start.Add(time.Duration(minutes) * time.Minute).UTC()
@@ -203,7 +203,7 @@ func (a *API) ViewerOf(ctx context.Context, organizationID, lang string, withCus
 	if err != nil {
 		return Viewer{}, err
 	}
-	v := Viewer{o: o, TypeByID: o.TypeByID, ResourceByID: o.ResourceByID, lang: lang}
+	v := Viewer{organization: o, TypeByID: o.TypeByID, ResourceByID: o.ResourceByID, lang: lang}
 	if err := a.findMissing(ctx, &v, bookings); err != nil {
 		return Viewer{}, err
 	}
@@ -228,7 +228,7 @@ func (a *API) findMissing(ctx context.Context, v *Viewer, bookings []models.Book
 		}
 	}
 	if len(types) > 0 {
-		rows, err := a.Catalog.TypesByID(ctx, v.o.ID, slices.Collect(maps.Keys(types)))
+		rows, err := a.Catalog.TypesByID(ctx, v.organization.ID, slices.Collect(maps.Keys(types)))
 		if err != nil {
 			return err
 		}
@@ -238,7 +238,7 @@ func (a *API) findMissing(ctx context.Context, v *Viewer, bookings []models.Book
 		}
 	}
 	if len(resources) > 0 {
-		rows, err := a.Catalog.ResourcesByID(ctx, v.o.ID, slices.Collect(maps.Keys(resources)))
+		rows, err := a.Catalog.ResourcesByID(ctx, v.organization.ID, slices.Collect(maps.Keys(resources)))
 		if err != nil {
 			return err
 		}
@@ -301,7 +301,7 @@ const afterTimeout = time.Second
 func (a *API) ViewChanged(ctx context.Context, c Caller, withCustomer bool, b *models.Booking, place *booking.Place) BookingView {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterTimeout)
 	defer cancel()
-	v := Viewer{o: c.Organization, TypeByID: c.Organization.TypeByID, ResourceByID: c.Organization.ResourceByID, lang: c.Lang}
+	v := Viewer{organization: c.Organization, TypeByID: c.Organization.TypeByID, ResourceByID: c.Organization.ResourceByID, lang: c.Lang}
 	one := []models.Booking{*b}
 	err := a.findMissing(ctx, &v, one)
 	if withCustomer {

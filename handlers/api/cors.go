@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -95,7 +94,7 @@ func (a *API) answerPreflight(c *gin.Context) {
 func (a *API) share(c *gin.Context, organizationID string, refused error) {
 	origin := c.GetHeader("Origin")
 	if models.CodeOf(refused) == models.CodeTooManyRequests {
-		if slices.Contains(a.AllowedOrigins, origin) || a.origins.remembered(origin) {
+		if slices.Contains(a.AllowedOrigins, origin) || a.knownAllowed(origin) {
 			shareWith(c, origin)
 		}
 		return
@@ -135,7 +134,7 @@ func (a *API) OriginAllowed(ctx context.Context, organizationID, origin string) 
 			return false, err
 		}
 	}
-	return a.origins.known(ctx, origin)
+	return a.someAllow(ctx, origin)
 }
 
 // Framers returns the origins that may show an organization's pages in a frame.
@@ -166,47 +165,16 @@ const (
 	maxOrigin = 255
 )
 
-// origins remembers which origins at least one organization allows.
-type origins struct {
-	ask func(ctx context.Context, origin string) (bool, error)
-
-	mu      sync.Mutex
-	answers map[string]originAnswer
-}
-
-type originAnswer struct {
-	allowed bool
-	until   time.Time
-}
-
-// remembered reports whether an origin is remembered as allowed.
-func (o *origins) remembered(origin string) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	answer, ok := o.answers[origin]
-	return ok && answer.allowed && time.Now().Before(answer.until)
-}
-
-func (o *origins) known(ctx context.Context, origin string) (bool, error) {
+// someAllow reports whether at least one organization allows an origin.
+func (a *API) someAllow(ctx context.Context, origin string) (bool, error) {
 	if len(origin) > maxOrigin || !IsText(origin) || !strings.Contains(origin, "://") {
 		return false, nil
 	}
-	now := time.Now()
-	o.mu.Lock()
-	answer, ok := o.answers[origin]
-	o.mu.Unlock()
-	if ok && now.Before(answer.until) {
-		return answer.allowed, nil
-	}
-	allowed, err := o.ask(ctx, origin)
-	if err != nil {
-		return false, err
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.answers) >= maxOrigins {
-		clear(o.answers)
-	}
-	o.answers[origin] = originAnswer{allowed, now.Add(originLife)}
-	return allowed, nil
+	return a.origins.Get(ctx, origin, func() (bool, error) { return a.Catalog.OriginAllowed(ctx, origin) })
+}
+
+// knownAllowed is someAllow that reads nothing: false if there is no recent answer.
+func (a *API) knownAllowed(origin string) bool {
+	allowed, age, _ := a.origins.Peek(origin)
+	return allowed && age < originLife
 }

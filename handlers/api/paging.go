@@ -53,12 +53,10 @@ func PageOf(limit int, token string) store.Page {
 // ListOf makes a page of rows. A row beyond limit tells that there is a next page;
 // it continues after the id of the last row shown.
 func ListOf[M, V any](rows []M, limit int, id func(*M) string, show func(*M) V) List[V] {
-	out := List[V]{Result: make([]V, 0, min(len(rows), limit))}
-	for i := range rows[:min(len(rows), limit)] {
+	rows, next := store.CutPage(rows, limit, id)
+	out := List[V]{Result: make([]V, 0, len(rows)), Pagination: NextPage(next)}
+	for i := range rows {
 		out.Result = append(out.Result, show(&rows[i]))
-	}
-	if len(rows) > limit {
-		out.Pagination = NextPage(id(&rows[limit-1]))
 	}
 	return out
 }

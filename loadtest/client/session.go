@@ -35,20 +35,7 @@ type session struct {
 // read handles frames until the connection ends.
 func (s *session) read(ctx context.Context) error {
 	c := s.connection
-	if err := s.conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
-		return err
-	}
-	if c.Hello == nil {
-		c.mu.Lock()
-		c.conn = s.conn
-		c.lastID = 1
-		err := c.write(&protocol.Command{Id: 1, Connect: &protocol.ConnectRequest{Token: c.Token, Name: "loadtest"}})
-		c.conn = nil // Add subscribes only after the connect reply
-		c.mu.Unlock()
-		if err != nil {
-			return err
-		}
-	} else if err := s.subscribeAll(); err != nil {
+	if err := s.connect(); err != nil {
 		return err
 	}
 	stop := s.watchSilence()
@@ -98,15 +85,38 @@ func (s *session) read(ctx context.Context) error {
 			continue
 		}
 		if err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				return cause
-			}
-			if errors.Is(err, io.EOF) {
-				return errors.New("the server closed the connection without a close frame")
-			}
-			return err
+			return readError(ctx, err)
 		}
 	}
+}
+
+// readError says why a connection could not be read.
+func readError(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if errors.Is(err, io.EOF) {
+		return errors.New("the server closed the connection without a close frame")
+	}
+	return err
+}
+
+// connect sends the connect command. A connection to a bare server subscribes at once.
+func (s *session) connect() error {
+	if err := s.conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+		return err
+	}
+	c := s.connection
+	if c.Hello != nil {
+		return s.subscribeAll()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conn = s.conn
+	c.lastID = 1
+	err := c.write(&protocol.Command{Id: 1, Connect: &protocol.ConnectRequest{Token: c.Token, Name: "loadtest"}})
+	c.conn = nil // Add subscribes only after the connect reply
+	return err
 }
 
 // watchSilence closes the connection if nothing arrives for too long. Its timer fires once in

@@ -198,15 +198,7 @@ func curveChart(list []Curve) chart {
 	if len(drawn) == 0 {
 		return c
 	}
-	// The axis ends at the first labelled percentile that includes all points.
-	end := curveTicks[0]
-	for _, l := range drawn {
-		end = max(end, l.Points[len(l.Points)-1].Percentile)
-	}
-	ticks := curveTicks
-	if i := slices.IndexFunc(ticks, func(t float64) bool { return t >= end }); i >= 0 {
-		ticks = ticks[:i+1]
-	}
+	ticks := ticksOf(drawn)
 	left, right := nines(0.5), nines(ticks[len(ticks)-1]/100)
 	x := func(percentile float64) float64 { return (nines(percentile/100) - left) / (right - left) }
 	y := newScale(values)
@@ -224,6 +216,27 @@ func curveChart(list []Curve) chart {
 		}
 		c.Lines = append(c.Lines, newLinePath(i, l.Name, fmt.Sprintf("p50 %s, p99 %s", Number(l.P50), Number(l.P99)), points, len(drawn) == 1))
 	}
+	c.Columns = curveColumns(drawn, x)
+	return c
+}
+
+// ticksOf returns the labelled percentiles of an axis. It ends at the first that includes all
+// points.
+func ticksOf(drawn []Curve) []float64 {
+	end := curveTicks[0]
+	for _, l := range drawn {
+		end = max(end, l.Points[len(l.Points)-1].Percentile)
+	}
+	if i := slices.IndexFunc(curveTicks, func(t float64) bool { return t >= end }); i >= 0 {
+		return curveTicks[:i+1]
+	}
+	return curveTicks
+}
+
+// curveColumns returns a column for each percentile that curves have a value for. x is the
+// place of a percentile on the axis, from 0 to 1.
+func curveColumns(drawn []Curve, x func(percentile float64) float64) []column {
+	var columns []column
 	for i, percentile := range curvePercentiles {
 		col := column{Title: "p" + strconv.FormatFloat(percentile, 'f', -1, 64), At: 100 * x(percentile)}
 		for style, l := range drawn {
@@ -232,11 +245,11 @@ func curveChart(list []Curve) chart {
 			}
 		}
 		if len(col.Values) > 0 {
-			c.Columns = append(c.Columns, col)
+			columns = append(columns, col)
 		}
 	}
-	spreadColumns(c.Columns)
-	return c
+	spreadColumns(columns)
+	return columns
 }
 
 // sampleCounts returns the number of samples of each curve, in descending order.
@@ -293,6 +306,13 @@ func seriesChart(list []Series, marks []Mark) chart {
 		}
 		c.Lines = append(c.Lines, newLinePath(i, s.Name, "at most "+Number(highest), points, len(list) == 1))
 	}
+	c.addSeconds(list, end)
+	return c
+}
+
+// addSeconds adds a column and a table row for each second, at most maxColumns and
+// maxTableRows.
+func (c *chart) addSeconds(list []Series, end float64) {
 	n := len(list[0].Points)
 	every := max(1, (n+maxColumns-1)/maxColumns)
 	rowEvery := max(1, (n+maxTableRows-1)/maxTableRows)
@@ -315,7 +335,6 @@ func seriesChart(list []Series, marks []Mark) chart {
 		}
 	}
 	spreadColumns(c.Columns)
-	return c
 }
 
 // newLinePath converts points, given as shares of the plot, to an SVG path.

@@ -16,9 +16,9 @@ func (p *Messages) Erase(tx *store.Tx, e *store.DataSubject) error {
 	}
 	var theirs []int64
 	for _, job := range jobs {
-		letter, err := models.OpenLetter(p.sealer, job.Sealed)
+		content, err := models.OpenMessageContent(p.sealer, job.Sealed)
 		// A message that can't be opened is useless.
-		if err != nil || slices.Contains(e.Contacts, letter.To) || job.BookingID != "" && slices.Contains(e.BookingIDs, job.BookingID) {
+		if err != nil || slices.Contains(e.Contacts, content.To) || job.BookingID != "" && slices.Contains(e.BookingIDs, job.BookingID) {
 			theirs = append(theirs, job.ID)
 		}
 	}

@@ -39,6 +39,17 @@ func hurryMessage(h *nodetest.Node, from, to time.Duration) {
 	assert.True(h.T, wait >= from-10*time.Millisecond && wait <= to+slack, "it would have waited %v", wait)
 }
 
+// sendThrice asks for a code whose message fails twice, and hurries both pauses. The
+// second must be between from and to.
+func sendThrice(h *nodetest.Node, c *nodetest.Clinic, method, address string, from, to time.Duration) {
+	h.T.Helper()
+	c.AskCode(method, address, "").OK()
+	c.Attempts("&method="+method, 1)
+	hurryMessage(h, 5*time.Second, 5500*time.Millisecond)
+	c.Attempts("&method="+method, 2)
+	hurryMessage(h, from, to)
+}
+
 func TestOneTimeCodesReachPeople(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBothWithSenders(t, func(t *testing.T, h *nodetest.Node, phones *nodetest.Twilio, mails *nodetest.Mail) {
@@ -159,11 +170,7 @@ func TestTextsToPhonesAreSentAgain(t *testing.T) {
 		c := h.NewClinic()
 		t.Log("SMS: a failure, a request to wait, success")
 		phones.Will("+966500000121", "503", "429 - 120")
-		c.AskCode("sms", "+966500000121", "").OK()
-		c.Attempts("&method=sms", 1)
-		hurryMessage(h, 5*time.Second, 5500*time.Millisecond)
-		c.Attempts("&method=sms", 2)
-		hurryMessage(h, 2*time.Minute, 2*time.Minute)
+		sendThrice(h, c, "sms", "+966500000121", 2*time.Minute, 2*time.Minute)
 		phones.Next("+966500000121", 1)
 		lines := c.Attempts("&method=sms", 3)
 		for i, want := range [][2]string{{"retried", "HTTP 503"}, {"retried", "HTTP 429"}, {"sent", ""}} {
@@ -193,11 +200,7 @@ func TestMailIsSentAgain(t *testing.T) {
 		c := h.NewClinic()
 		t.Log("e-mail: not now; a connection that breaks after the message went out; then well, with the same id")
 		mails.Will("huda@example.com", "451 4.7.1 later, huda@example.com", "cut")
-		c.AskCode("email", "huda@example.com", "").OK()
-		c.Attempts("&method=email", 1)
-		hurryMessage(h, 5*time.Second, 5500*time.Millisecond)
-		c.Attempts("&method=email", 2)
-		hurryMessage(h, 10*time.Second, 11*time.Second) // each pause is twice the one before
+		sendThrice(h, c, "email", "huda@example.com", 10*time.Second, 11*time.Second) // each pause is twice the one before
 		mails.Next("huda@example.com", 2)
 		lines := c.Attempts("&method=email", 3)
 		assert.Equal(t, "SMTP 451 4.7.1", lines[0]["error"])
@@ -240,13 +243,13 @@ func TestMessagesOfNoUseAreNotSent(t *testing.T) {
 		t.Log("a message whose time is over")
 		sealer, err := models.NewSealer([]byte(strings.Repeat("s", 32)), models.SealMessages)
 		require.NoError(t, err)
-		letter, err := json.Marshal(models.Letter{To: "late@example.com", Values: map[string]string{"code": "123456"}})
+		content, err := json.Marshal(models.MessageContent{To: "late@example.com", Values: map[string]string{"code": "123456"}})
 		require.NoError(t, err)
 		require.NoError(t, h.Store.Tx(context.Background(), func(tx *store.Tx) error {
 			tx.Enqueue(models.Message{
-				OrganizationID: c.ID, Template: models.TemplateOTP, Method: "email", Until: tx.Now, Sealed: sealer.Seal(string(letter)),
+				OrganizationID: c.ID, Template: models.TemplateOTP, Method: "email", Until: tx.Now, Sealed: sealer.Seal(string(content)),
 			})
-			tx.Enqueue(models.Message{OrganizationID: c.ID, Template: "poem", Method: "email", Sealed: sealer.Seal(string(letter))})
+			tx.Enqueue(models.Message{OrganizationID: c.ID, Template: "poem", Method: "email", Sealed: sealer.Seal(string(content))})
 			tx.Enqueue(models.Message{OrganizationID: c.ID, Template: models.TemplateOTP, Method: "email", Sealed: "another key's"})
 			return nil
 		}))

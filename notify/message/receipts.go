@@ -17,15 +17,15 @@ import (
 	"nowserving/models"
 )
 
-// ReceiptsPath is where Twilio reports what became of messages, behind the public
-// URL.
+// ReceiptsPath is the path below the public URL to which Twilio sends delivery
+// receipts.
 const ReceiptsPath = "/messages/receipts/twilio"
 
-// Receipt is what a carrier reported of a message it took.
+// Receipt is what a carrier reported about a message that it accepted.
 type Receipt string
 
-// The reports that are kept. Those in between (queued, sending, sent) say no more
-// than that the carrier took the message.
+// The reports that are stored. Others (queued, sending, sent) only repeat that the
+// carrier accepted the message.
 const (
 	ReceiptNone        Receipt = ""
 	ReceiptDelivered   Receipt = "delivered"
@@ -56,7 +56,8 @@ var (
 	errReceiptUnknown   = models.Errorf(models.CodeRouteMissing, "There is no such address.")
 )
 
-// SignedReceipt reports whether a receipt comes from Twilio. It looks nothing up.
+// SignedReceipt returns an error unless Twilio has signed the receipt. It reads no
+// database.
 func (p *Messages) SignedReceipt(form url.Values, signature string) error {
 	if slices.ContainsFunc(p.reporting, func(t *twilio) bool { return t.signed(form, signature) }) {
 		return nil
@@ -64,8 +65,7 @@ func (p *Messages) SignedReceipt(form url.Values, signature string) error {
 	return errReceiptSignature
 }
 
-// Receipt keeps what a signed receipt says of a message. Repeated receipts and
-// those in the wrong order change nothing.
+// Receipt stores a signed receipt. A repeated or older receipt changes nothing.
 func (p *Messages) Receipt(ctx context.Context, form url.Values) error {
 	id := form.Get("MessageSid")
 	if id == "" {

@@ -112,7 +112,7 @@ func (p *Messages) reminder(a *outbox.Announcement, v *visit, lang, method, to s
 	}
 	until := a.Event.Reminder.Due(*v.booking.StartsAt, *v.booking.EndsAt).Add(a.Event.Reminder.Tolerance())
 	starts := v.booking.StartsAt.In(zone)
-	sealed, err := models.Letter{To: to, Values: map[string]string{
+	sealed, err := models.MessageContent{To: to, Values: map[string]string{
 		"type":     v.bookingType.NameTranslations.In(lang, v.bookingType.Name),
 		"resource": v.resource.NameTranslations.In(lang, v.resource.Name),
 		"date":     dateIn(lang, starts), "time": starts.Format("15:04"), "ticket": v.booking.Ticket, "url": p.opts.PublicURL,

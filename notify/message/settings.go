@@ -15,8 +15,8 @@ import (
 	"nowserving/models"
 )
 
-// Settings are how an organization words its messages, and which
-// reminders it sends as messages.
+// Settings are the wordings of an organization's messages, and the reminders that it
+// sends as messages.
 type Settings struct {
 	Templates map[string]TemplateSettings
 	// Reminders are the methods of each reminder, the preferred first: the first
@@ -28,20 +28,20 @@ type Settings struct {
 type TemplateSettings struct {
 	// Gaps may be used in the wording, as {{name}}.
 	Gaps []string
-	// Texts and Own are by language. Own is what the organization says itself.
+	// Texts and Own are by language. Own are the organization's own wordings.
 	Texts, Own map[string]Wording
-	// Approved are the templates of WhatsApp by language, where there are.
+	// Approved are the templates of WhatsApp, by language.
 	Approved map[string]Approved
 }
 
-// Change is what to change of the settings; what is absent stays.
+// Change changes the settings. Absent entries stay unchanged.
 type Change struct {
-	// Wordings by template and language; an empty subject or text gives ours back.
+	// Wordings by template and language. An empty subject or text restores the default.
 	Wordings map[string]map[string]Wording
 	// Approved by template and language; one without a name is deleted.
 	Approved map[string]map[string]Approved
-	// Reminders are methods as in MessageSettings; an empty list sends none, nil
-	// gives our choice back.
+	// Reminders are methods as in Settings. An empty list sends none; nil restores the
+	// default.
 	Reminders map[models.Reminder][]string
 }
 
@@ -230,7 +230,7 @@ func sorted[K ~string, V any](m map[K]V) []K {
 	return slices.Sorted(maps.Keys(m))
 }
 
-// Status is what became of an attempt to send a message.
+// Status is the outcome of an attempt to send a message.
 type Status string
 
 // The states of an attempt.
@@ -258,8 +258,8 @@ type Attempt struct {
 	// Error is a short code, empty where the message was sent.
 	Error      string
 	DurationMS int64
-	// Delivery is what the carrier reported after it took the message, with its
-	// own code where it says why not, and when.
+	// Delivery is what the carrier reported after it accepted the message, with its
+	// error code and the time.
 	Delivery      Receipt
 	DeliveryError string
 	DeliveryAt    *time.Time
@@ -269,7 +269,7 @@ type Attempt struct {
 // TableName implements schema.Tabler.
 func (Attempt) TableName() string { return "message_attempts" }
 
-// Filter narrows the log of messages; what is empty narrows nothing.
+// Filter narrows the log of messages. Empty fields narrow nothing.
 type Filter struct {
 	BookingID, MessageID, Template, Method string
 	Status                                 Status
@@ -277,8 +277,8 @@ type Filter struct {
 	From, To                               time.Time
 }
 
-// List lists attempts, the newest first, one more than the page's limit
-// where there are.
+// List lists attempts, the newest first, and one more than the page's limit if there
+// are more.
 func (p *Messages) List(ctx context.Context, organizationID string, f Filter, page store.Page) ([]Attempt, error) {
 	q := p.Store.Read(ctx).Where("organization_id = ?", organizationID)
 	for _, part := range []struct{ column, value string }{
@@ -289,17 +289,9 @@ func (p *Messages) List(ctx context.Context, organizationID string, f Filter, pa
 			q = q.Where(part.column+" = ?", part.value)
 		}
 	}
-	if !f.From.IsZero() {
-		q = q.Where("created_at >= ?", f.From.UTC())
-	}
-	if !f.To.IsZero() {
-		q = q.Where("created_at <= ?", f.To.UTC())
-	}
-	if page.After != "" {
-		q = q.Where("id < ?", page.After)
-	}
+	q = store.CreatedBetween(q, f.From, f.To)
 	var list []Attempt
-	if err := q.Order("id DESC").Limit(page.Limit + 1).Find(&list).Error; err != nil {
+	if err := page.ApplyNewestFirst(q).Find(&list).Error; err != nil {
 		return nil, fmt.Errorf("list attempts at messages: %w", err)
 	}
 	return list, nil

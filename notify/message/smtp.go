@@ -98,21 +98,21 @@ func (m *smtp) tlsConfig() *tls.Config {
 func (m *smtp) send(ctx context.Context, t outgoing) (string, error) {
 	ctx, hangUp := context.WithCancel(ctx)
 	defer hangUp()
-	letter := gomail.NewMsg()
+	mail := gomail.NewMsg()
 	from := m.from
 	if from.Name == "" {
 		from.Name = t.From
 	}
-	letter.FromMailAddress(&from)
-	if err := letter.To(t.To); err != nil {
+	mail.FromMailAddress(&from)
+	if err := mail.To(t.To); err != nil {
 		return "", &sendError{Code: "bad address", Final: true}
 	}
-	letter.Subject(t.Subject)
-	letter.SetDateWithValue(m.now())
+	mail.Subject(t.Subject)
+	mail.SetDateWithValue(m.now())
 	id := t.ID + "@" + m.domain
-	letter.SetMessageIDWithValue(id)
-	letter.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834: no out-of-office answers
-	letter.SetBodyString(gomail.TypeTextPlain, t.Body)
+	mail.SetMessageIDWithValue(id)
+	mail.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834: no out-of-office answers
+	mail.SetBodyString(gomail.TypeTextPlain, t.Body)
 
 	options := []gomail.Option{
 		gomail.WithPort(m.port), gomail.WithTimeout(messageTimeout), gomail.WithDialContextFunc(m.dialer(ctx)),
@@ -142,8 +142,8 @@ func (m *smtp) send(ctx context.Context, t outgoing) (string, error) {
 		}
 		return "", e
 	}
-	err = client.SendWithSMTPClient(session, letter)
-	if letter.IsDelivered() { // whatever the server says after taking it
+	err = client.SendWithSMTPClient(session, mail)
+	if mail.IsDelivered() { // whatever the server says after taking it
 		if session.UpdateDeadline(farewell) == nil {
 			client.CloseWithSMTPClient(session) //nolint:errcheck // the server has the message
 		}

@@ -11,7 +11,8 @@ import (
 	"nowserving/notify/outbox"
 )
 
-// Wording is what a message says. Its gaps, {{code}}, are filled when it is sent.
+// Wording is the text of a message. Its gaps, such as {{code}}, are filled when it is
+// sent.
 type Wording struct {
 	Subject string // of an e-mail; nothing else has one
 	Text    string

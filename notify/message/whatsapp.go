@@ -17,11 +17,11 @@ import (
 	"nowserving/models"
 )
 
-// Approved is a template that WhatsApp has approved, as Twilio keeps it. Beyond a
-// day after a patient's last message WhatsApp takes nothing else, and neither
-// codes nor reminders answer a message.
+// Approved is a template that WhatsApp has approved, as Twilio keeps it. WhatsApp
+// accepts other messages within a day of a patient's last message only, and codes and
+// reminders answer none.
 type Approved struct {
-	// ContentSID names the template; empty: there is none.
+	// ContentSID is the id of the template. Empty: none.
 	ContentSID string
 	// Variables are what the template's own gaps are filled with, by their names
 	// ("1", "2"): texts with the gaps of the message, such as {{code}}.

@@ -231,8 +231,8 @@ func (p *Messages) CanSend(method string) bool { return p.providers[method] != n
 // Configured is CanSend without the console.
 func (p *Messages) Configured(method string) bool { return p.configured[method] }
 
-// CheckSenders reports what is wrong with the URLs of Options, either of which
-// may be empty. The errors name the settings and show no credentials.
+// CheckSenders checks the URLs of Options. Either may be empty. The errors name the
+// settings and show no credentials.
 func CheckSenders(smtpURL, smsURL string) error {
 	var errs []error
 	if smtpURL != "" {
@@ -257,11 +257,13 @@ func loopback(u *url.URL) bool {
 // messageWorker sends one message. It is a river.Worker.
 type messageWorker struct {
 	river.WorkerDefaults[models.Message]
-	p *Messages
+	messages *Messages
 }
 
 // Register adds the worker that sends messages to workers.
-func (p *Messages) Register(workers *river.Workers) { river.AddWorker(workers, &messageWorker{p: p}) }
+func (p *Messages) Register(workers *river.Workers) {
+	river.AddWorker(workers, &messageWorker{messages: p})
+}
 
 // messageID returns the id of a message: the same for each attempt, and unique even
 // if the database is created again.
@@ -273,7 +275,7 @@ func messageID(job *rivertype.JobRow) string {
 // ends, so a message is sent twice only if the node dies in between or the provider's
 // answer is lost.
 func (w *messageWorker) Work(ctx context.Context, job *river.Job[models.Message]) error {
-	p, m := w.p, &job.Args
+	p, m := w.messages, &job.Args
 	a := &Attempt{
 		OrganizationID: m.OrganizationID, MessageID: messageID(job.JobRow), BookingID: m.BookingID, Template: m.Template, Method: m.Method,
 	}
@@ -322,12 +324,18 @@ func (w *messageWorker) Work(ctx context.Context, job *river.Job[models.Message]
 	if !ok || ctx.Err() != nil {
 		return err // not the provider's fault; or the node stops, and another one retries
 	}
+	return p.retry(ctx, a, failure, until.Sub(now))
+}
+
+// retry logs a failed attempt. It returns when to try again, unless that would be too
+// late or of no use.
+func (p *Messages) retry(ctx context.Context, a *Attempt, failure *sendError, left time.Duration) error {
 	pause := max(failure.After, pauseAfter(a.Attempt))
 	if failure.Operator {
 		pause = p.providers[a.Method].waitForOperator(p.Now(), p.Log, failure)
 	}
 	status := MessageRetried
-	if failure.Final || !now.Add(pause).Before(until) {
+	if failure.Final || pause >= left {
 		status = MessageFailed
 	}
 	p.Log.Warn("a message was not sent", "message", a.MessageID, "template", a.Template, "method", a.Method, "attempt", a.Attempt, "status", status, "error", failure)
@@ -422,8 +430,8 @@ func (p *Messages) word(ctx context.Context, m *models.Message) (outgoing, error
 	if !ok {
 		return outgoing{}, &sendError{Code: "no template", Final: true}
 	}
-	letter, err := models.OpenLetter(p.sealer, m.Sealed)
-	if err != nil || letter.To == "" {
+	content, err := models.OpenMessageContent(p.sealer, m.Sealed)
+	if err != nil || content.To == "" {
 		return outgoing{}, &sendError{Code: "sealed", Final: true}
 	}
 	var row struct {
@@ -439,7 +447,7 @@ func (p *Messages) word(ctx context.Context, m *models.Message) (outgoing, error
 	}
 	w := Wording{row.Subject, row.Text}.or(tmpl.in(m.Lang))
 	values := map[string]string{}
-	for name, value := range letter.Values {
+	for name, value := range content.Values {
 		values[name] = value
 	}
 	if said, ok := reasonsInWords[values["reason"]]; ok {
@@ -447,7 +455,7 @@ func (p *Messages) word(ctx context.Context, m *models.Message) (outgoing, error
 	}
 	values[gapOrganization] = row.Name
 	subject := strings.Join(strings.Fields(fill(w.Subject, values)), " ") // one line
-	t := outgoing{To: letter.To, From: row.Name, Subject: subject, Body: fill(w.Text, values)}
+	t := outgoing{To: content.To, From: row.Name, Subject: subject, Body: fill(w.Text, values)}
 	if !p.needsApproved(m.Method) {
 		return t, nil
 	}

@@ -11,7 +11,7 @@ import (
 	"nowserving/models"
 )
 
-// Deps are what every channel of deliveries uses.
+// Deps are the dependencies of every channel.
 type Deps struct {
 	Store *store.Store
 	Stats *Counter

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// RetryAfter is how long an answer asks to wait, in seconds or until a date
-// (RFC 9110, 10.2.3, Retry-After), at most so long; otherwise where it does not
-// say.
+// RetryAfter returns how long an answer asks to wait, in seconds or until a date (RFC
+// 9110, 10.2.3, Retry-After), and at most most. It returns otherwise if the answer has
+// no such header.
 func RetryAfter(h http.Header, most, otherwise time.Duration) time.Duration {
 	asked := h.Get("Retry-After")
 	if seconds, err := strconv.Atoi(asked); err == nil && seconds >= 0 {

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// The channels things leave by, and what can become of one.
+// The channels of deliveries, and their results.
 const (
 	ChannelWebhook = "webhook"
 	ChannelPush    = "push"
@@ -19,7 +19,7 @@ const (
 	ResultHeld         = "held"         // the client has had it by its live connection
 )
 
-// Outcome is what became of deliveries on a channel.
+// Outcome is a channel and a result of deliveries.
 type Outcome struct{ Channel, Result string }
 
 // outcomes are all that can happen, so that each is shown before it does.
@@ -33,8 +33,8 @@ var outcomes = []Outcome{
 // Stats are what a node has done since its start.
 type Stats struct {
 	Outcomes map[Outcome]uint64
-	// Sweeps is how often the places of an organization were looked through, and
-	// PositionsTold how many patients were told a new one.
+	// Sweeps counts the sweeps of an organization's positions, and PositionsTold the
+	// new positions sent to patients.
 	Sweeps, PositionsTold uint64
 }
 
@@ -54,7 +54,7 @@ func (s *Counter) Count(channel, result string) {
 	s.now.Outcomes[Outcome{channel, result}]++
 }
 
-// Swept counts a sweep of an organization that told so many a new place.
+// Swept counts a sweep of an organization that sent so many new positions.
 func (s *Counter) Swept(told int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -134,7 +134,7 @@ func (p *Pushes) inSession(tx *store.Tx, d *Device) error {
 	return nil
 }
 
-// RemoveDevice removes a token of d's owner. It is no error if there is none.
+// RemoveDevice removes a token of d's owner. A missing token is no error.
 func (p *Pushes) RemoveDevice(ctx context.Context, d *Device, token string) error {
 	return p.Store.Tx(ctx, func(tx *store.Tx) error {
 		if err := d.owned(tx.Where("token_hash = ?", models.HashSecret(token))).Delete(&Device{}).Error; err != nil {

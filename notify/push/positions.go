@@ -52,7 +52,7 @@ type waiter struct {
 	// push and hook report whether the position has to be sent to phones and to
 	// webhooks, and come whether the patient has to come now.
 	push, hook, come bool
-	doubted          bool // this very place may have arrived
+	doubted          bool // a push of this position may have arrived
 }
 
 // tell sends each waiting booking's position if it differs from the last one sent. It
@@ -319,13 +319,7 @@ func (p *Pushes) begin(ctx context.Context, organizationID string, batch []*wait
 		var rows []positionState
 		var hooks []outbox.PositionUpdate
 		for _, w := range batch {
-			w.doubted = w.push && w.state.Telling == w.Position && w.state.Version == w.Version && !w.hook
-			if (w.push || w.hook) && !w.doubted {
-				if w.state.Version != w.Version {
-					w.state.Version, w.state.Sequence = w.Version, 0
-				}
-				w.state.Sequence++
-			}
+			w.numberPosition()
 			if w.push {
 				w.state.Telling = w.Position
 			}
@@ -352,6 +346,19 @@ func (p *Pushes) begin(ctx context.Context, organizationID string, batch []*wait
 		return fmt.Errorf("write the places about to be told: %w", err)
 	}
 	return nil
+}
+
+// numberPosition gives the position the next number, unless a push of it may have been sent
+// already: then the same number is sent again.
+func (w *waiter) numberPosition() {
+	w.doubted = w.push && w.state.Telling == w.Position && w.state.Version == w.Version && !w.hook
+	if !w.push && !w.hook || w.doubted {
+		return
+	}
+	if w.state.Version != w.Version {
+		w.state.Version, w.state.Sequence = w.Version, 0
+	}
+	w.state.Sequence++
 }
 
 // upsertRows is how many rows go into one statement. On SQLite, the time to bind the

@@ -72,7 +72,7 @@ func New(ctx context.Context, o Options) (*Pushes, error) {
 
 // Register adds the workers that send pushes to workers.
 func (p *Pushes) Register(workers *river.Workers) {
-	river.AddWorker(workers, &pusher{p: p})
+	river.AddWorker(workers, &pusher{pushes: p})
 }
 
 // push is a job that sends an event to at most 500 devices.
@@ -257,20 +257,20 @@ func (logged) TableName() string { return "push_log" }
 // pusher does the jobs of pushes.
 type pusher struct {
 	river.WorkerDefaults[push]
-	p *Pushes
+	pushes *Pushes
 }
 
 // NextRetry implements river.Worker: 1 s doubling to 5 min, with jitter.
 func (w *pusher) NextRetry(job *river.Job[push]) time.Time {
 	pause := min(time.Second<<min(job.Attempt-1, 9), 5*time.Minute)
-	return w.p.Now().Add(pause + rand.N(pause/5)) //nolint:gosec // jitter, not a secret
+	return w.pushes.Now().Add(pause + rand.N(pause/5)) //nolint:gosec // jitter, not a secret
 }
 
 // Work implements river.Worker. It logs a push before and after it is sent, so that a
 // repeated job sends only the pushes that may not have arrived, marked as a
 // redelivery.
 func (w *pusher) Work(ctx context.Context, job *river.Job[push]) error {
-	p, j := w.p, &job.Args
+	p, j := w.pushes, &job.Args
 	if p.client == nil {
 		return river.JobCancel(errors.New("FCM is not configured any more"))
 	}

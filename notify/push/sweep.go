@@ -76,8 +76,8 @@ func (p *Pushes) planAfterUndo(ctx context.Context, list []*outbox.Announcement)
 	return planned, nil
 }
 
-// Moved says that places may have changed by something else than a visit, such
-// as a resource that was switched off.
+// Moved marks an organization for a sweep, because positions may have changed without
+// an event of a booking, such as when a resource was switched off.
 func (p *Pushes) Moved(ctx context.Context, organizationID string) error {
 	mark, err := p.planMark(ctx, organizationID)
 	if err != nil || mark == nil {
@@ -126,7 +126,7 @@ func (p *Pushes) mark(tx *store.Tx, organizationID string) error {
 	return nil
 }
 
-// Sweep tells the places that are due until ctx ends.
+// Sweep sends the positions that are due until ctx ends.
 func (p *Pushes) Sweep(ctx context.Context) {
 	var sweeping sync.WaitGroup
 	defer sweeping.Wait()

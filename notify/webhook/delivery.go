@@ -75,7 +75,7 @@ func (deliver) Queue() string { return outbox.QueueWebhooks }
 
 type deliveryWorker struct {
 	river.WorkerDefaults[deliver]
-	h *Webhooks
+	webhooks *Webhooks
 }
 
 // dueDelivery is a delivery and what its webhook says about it.
@@ -98,17 +98,17 @@ type dueDelivery struct {
 
 // Work implements river.Worker.
 func (w *deliveryWorker) Work(ctx context.Context, job *river.Job[deliver]) error {
-	p, wait := w.h.receivers.enter(ctx, job.Args.Receiver)
+	p, wait := w.webhooks.receivers.enter(ctx, job.Args.Receiver)
 	if p == nil {
 		return river.JobSnooze(wait)
 	}
-	d, a, err := w.h.send(ctx, job.Args, p)
+	d, a, err := w.webhooks.send(ctx, job.Args, p)
 	if err != nil || a == nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	wait, err = w.h.settle(ctx, d, a)
+	wait, err = w.webhooks.settle(ctx, d, a)
 	if err != nil {
 		return fmt.Errorf("write down an attempt: %w", err)
 	}

@@ -14,7 +14,7 @@ import (
 	"nowserving/models"
 )
 
-// DeliveryStatus is what became of a delivery.
+// DeliveryStatus is the state of a delivery.
 type DeliveryStatus string
 
 // The statuses of a delivery.
@@ -25,7 +25,7 @@ const (
 	DeliveryDropped   DeliveryStatus = "dropped" // its webhook was disabled or deleted
 )
 
-// Delivery is something told, or to be told, to a webhook.
+// Delivery is a message to a webhook, sent or pending.
 type Delivery struct {
 	ID             string `gorm:"primaryKey"`
 	OrganizationID string
@@ -66,7 +66,7 @@ func (Attempt) TableName() string { return "webhook_attempts" }
 // attemptsShown bounds the attempts shown with a delivery: those of one round.
 const attemptsShown = len(retryWaits) + 1
 
-// DeliveryFilter narrows a list of deliveries. What is empty does not.
+// DeliveryFilter narrows a list of deliveries. Empty fields narrow nothing.
 type DeliveryFilter struct {
 	WebhookID string
 	BookingID string
@@ -85,13 +85,7 @@ func (f *DeliveryFilter) apply(db *gorm.DB, organizationID string) *gorm.DB {
 	if len(f.Statuses) > 0 {
 		q = q.Where("status IN ?", f.Statuses)
 	}
-	if !f.From.IsZero() {
-		q = q.Where("created_at >= ?", f.From.UTC())
-	}
-	if !f.To.IsZero() {
-		q = q.Where("created_at <= ?", f.To.UTC())
-	}
-	return q
+	return store.CreatedBetween(q, f.From, f.To)
 }
 
 // Deliveries lists an organization's deliveries, the newest first, with their
@@ -99,11 +93,8 @@ func (f *DeliveryFilter) apply(db *gorm.DB, organizationID string) *gorm.DB {
 // if there are.
 func (h *Webhooks) Deliveries(ctx context.Context, organizationID string, f DeliveryFilter, page store.Page) ([]Delivery, error) {
 	q := f.apply(h.Store.Read(ctx), organizationID)
-	if page.After != "" {
-		q = q.Where("id < ?", page.After)
-	}
 	var list []Delivery
-	if err := q.Order("id DESC").Limit(page.Limit + 1).Find(&list).Error; err != nil {
+	if err := page.ApplyNewestFirst(q).Find(&list).Error; err != nil {
 		return nil, fmt.Errorf("list deliveries: %w", err)
 	}
 	return list, readLog(h.Store.Read(ctx), list)
@@ -129,11 +120,11 @@ func readLog(db *gorm.DB, list []Delivery) error {
 	return nil
 }
 
-// MaxReplay bounds a replay of a span.
+// MaxReplay bounds the deliveries of one ReplayRange.
 const MaxReplay = 1000
 
-// Replay sends a delivery once more, at once and with all its attempts, under
-// the same webhook-id. It is in order whatever became of it.
+// Replay sends a delivery once more, at once and with all its attempts, under the same
+// webhook-id. The delivery may be in any state.
 func (h *Webhooks) Replay(ctx context.Context, organizationID, id string) (*Delivery, error) {
 	list := make([]Delivery, 1)
 	err := h.Store.Tx(ctx, func(tx *store.Tx) error {
@@ -166,9 +157,8 @@ func (h *Webhooks) Replay(ctx context.Context, organizationID, id string) (*Deli
 	return &list[0], nil
 }
 
-// ReplayRange is Replay for all deliveries a filter finds, up to MaxReplay, but
-// for those of webhooks that are disabled or deleted. It returns how many there
-// were.
+// ReplayRange is Replay for all deliveries that a filter finds, at most MaxReplay,
+// without those of webhooks that are disabled or deleted. It returns their number.
 func (h *Webhooks) ReplayRange(ctx context.Context, organizationID string, f DeliveryFilter) (int, error) {
 	replayed := 0
 	err := h.Store.Tx(ctx, func(tx *store.Tx) error {

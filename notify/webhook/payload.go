@@ -65,8 +65,8 @@ type PayloadType struct {
 
 // PayloadData is the event.
 type PayloadData struct {
-	// Sequence grows with every webhook of a booking, so that a receiver can
-	// order what a retry brought late.
+	// Sequence grows with every delivery about a booking, so that a receiver can order
+	// deliveries that came late.
 	Sequence int64           `json:"sequence" doc:"Grows with everything told of a booking: the higher one is the newer."`
 	At       models.Moment   `json:"at" doc:"When it happened."`
 	Status   models.Status   `json:"status"`

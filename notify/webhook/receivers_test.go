@@ -398,7 +398,6 @@ func TestADeadReceiverSlowsNoOther(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBothWith(t, nodetest.AllowPrivate, func(t *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
-		t0 := time.Now()
 		var mu sync.Mutex
 		under, most := 0, 0
 		over := make(chan struct{})
@@ -427,13 +426,10 @@ func TestADeadReceiverSlowsNoOther(t *testing.T) {
 		dead.Await(16)
 		c.Hook("bookingAssigned", alive.URL, nil)
 		room := c.NewResource(nil, kind)
-		t.Log("T1", time.Since(t0))
 		for range 8 {
 			c.Next(room).OK()
 		}
-		t.Log("T2", time.Since(t0))
 		alive.Await(8)
-		t.Log("T3", time.Since(t0))
 		c.Settled("status=delivered", func(a nodetest.Response) bool { return len(a.List("result")) == 8 })
 		mu.Lock()
 		defer mu.Unlock()

@@ -39,14 +39,14 @@ const (
 	templateWebhookClosed = "webhookDisabled"
 )
 
-// Why a webhook is disabled or a delivery given up.
+// The reasons why a delivery was given up.
 const (
 	ReasonAttempts = "attempts" // the last attempt of ten failed
 	ReasonDisabled = "disabled" // with its webhook
 	ReasonDeleted  = "deleted"  // with its webhook
 )
 
-// Webhook is an address that is told of a trigger.
+// Webhook is a URL that gets the deliveries of a trigger.
 type Webhook struct {
 	ID             string `gorm:"primaryKey"`
 	OrganizationID string
@@ -89,9 +89,9 @@ func (h *Webhooks) List(ctx context.Context, organizationID string) ([]Webhook, 
 	return list, nil
 }
 
-// Put makes a webhook, or changes the one that is there: it is enabled
-// again, and signs with the secret that was given. Without one, a new webhook
-// gets a secret, which is returned; otherwise that is "".
+// Put makes a webhook or changes an existing one, which is enabled again and signs with
+// the given secret. Without a secret, a new webhook gets a random one, which is
+// returned as made; otherwise made is "".
 func (h *Webhooks) Put(ctx context.Context, organizationID string, k Key, secret string) (w *Webhook, made string, err error) {
 	if err := h.checkAddress(ctx, k.URL); err != nil {
 		return nil, "", err
@@ -178,8 +178,8 @@ func (h *Webhooks) Rotate(ctx context.Context, organizationID string, k Key) (w 
 	return w, secret, err
 }
 
-// Delete ends a webhook; what is still to be delivered is dropped. Its
-// log is kept as long as any.
+// Delete deletes a webhook. Its pending deliveries are dropped, and its log is kept as
+// long as others.
 func (h *Webhooks) Delete(ctx context.Context, organizationID string, k Key) error {
 	dropped := 0
 	err := h.Store.Tx(ctx, func(tx *store.Tx) error {
@@ -349,11 +349,11 @@ func (h *Webhooks) tellOwners(tx *store.Tx, d *dueDelivery, reason string) error
 	}
 	for _, o := range owners {
 		m := models.Message{OrganizationID: d.OrganizationID, Template: templateWebhookClosed, Method: "email", Lang: "en"}
-		letter := models.Letter{To: models.Text(o.Email), Values: map[string]string{"url": u.Hostname(), "reason": reason}}
-		if letter.To == "" {
-			m.Method, letter.To = "sms", models.Text(o.Phone)
+		content := models.MessageContent{To: models.Text(o.Email), Values: map[string]string{"url": u.Hostname(), "reason": reason}}
+		if content.To == "" {
+			m.Method, content.To = "sms", models.Text(o.Phone)
 		}
-		if m.Sealed, err = letter.Seal(h.letters); err != nil {
+		if m.Sealed, err = content.Seal(h.messages); err != nil {
 			return err
 		}
 		tx.Enqueue(m)

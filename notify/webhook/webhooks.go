@@ -18,7 +18,7 @@ import (
 	"nowserving/notify/outbox"
 )
 
-// Trigger names what a webhook is told of, as the API document spells it.
+// Trigger is the kind of change that a webhook gets, as the API document spells it.
 type Trigger string
 
 // The triggers.
@@ -33,8 +33,8 @@ const (
 	TriggerBookingAssigned        Trigger = "bookingAssigned"
 	TriggerBookingExpired         Trigger = "bookingExpired"
 	TriggerQueuePositionUpdated   Trigger = "queuePositionUpdated"
-	// The reminders of the document are triggers by their own names. It has none of
-	// what follows a call.
+	// The reminders are triggers, too, by their own names. These are not in the
+	// document:
 	TriggerBookingCalled   Trigger = "bookingCalled"
 	TriggerBookingRecalled Trigger = "bookingRecalled"
 	TriggerBookingStarted  Trigger = "bookingStarted"
@@ -44,7 +44,7 @@ const (
 	TriggerBookingReturned Trigger = "bookingReturned"
 )
 
-// Triggers are all of them: the document's in its order, then ours.
+// Triggers lists all triggers: those of the API document in its order, then our own.
 var Triggers = []Trigger{
 	TriggerNewBooking, TriggerNewAppointment, TriggerAppointmentRescheduled, TriggerBookingRejected, TriggerCustomerCanceled,
 	TriggerProviderCanceled, TriggerBookingUnassigned, TriggerBookingAssigned, TriggerBookingExpired, TriggerQueuePositionUpdated,
@@ -100,11 +100,11 @@ var ofStage = map[models.Stage][]Trigger{
 	models.StageNoShow:  {TriggerBookingNoShow},
 }
 
-// Webhooks tell other systems by webhooks.
+// Webhooks manages webhooks and sends their deliveries.
 type Webhooks struct {
 	outbox.Deps
 	sealer    *models.Sealer // of secrets
-	letters   *models.Sealer // of what owners are told
+	messages  *models.Sealer // of messages to owners
 	guard     *ssrf.Guardian // nil: every address is allowed
 	client    *http.Client
 	receivers *receivers
@@ -129,7 +129,7 @@ func New(o Options) (*Webhooks, error) {
 	if h.sealer, err = models.NewSealer(o.Secret, "webhooks"); err != nil {
 		return nil, err
 	}
-	if h.letters, err = models.NewSealer(o.Secret, models.SealMessages); err != nil {
+	if h.messages, err = models.NewSealer(o.Secret, models.SealMessages); err != nil {
 		return nil, err
 	}
 	if !o.AllowPrivate {
@@ -140,14 +140,15 @@ func New(o Options) (*Webhooks, error) {
 }
 
 // Register adds the worker that delivers webhooks to workers.
-func (h *Webhooks) Register(workers *river.Workers) { river.AddWorker(workers, &deliveryWorker{h: h}) }
+func (h *Webhooks) Register(workers *river.Workers) {
+	river.AddWorker(workers, &deliveryWorker{webhooks: h})
+}
 
 // Close closes the connections that are kept open between deliveries.
 func (h *Webhooks) Close() { h.client.CloseIdleConnections() }
 
-// Plan makes a delivery to each webhook that wants to be told of an event, for
-// events of one organization. What it tells is read now, and kept: a retry sends
-// the same bytes.
+// Plan plans a delivery to each webhook with the trigger of an event, for events of one
+// organization. The body is made now and stored, so that a retry sends the same bytes.
 func (h *Webhooks) Plan(ctx context.Context, list []*outbox.Announcement) (map[int64]outbox.Step, error) {
 	db := h.Store.Read(ctx)
 	to := map[Trigger][]Webhook{}
@@ -214,8 +215,8 @@ func (h *Webhooks) WantsPositions(ctx context.Context, organizationID string) (b
 	return len(to) > 0, err
 }
 
-// Positions writes deliveries of queuePositionUpdated in the transaction that
-// remembers the places as told.
+// Positions writes deliveries of queuePositionUpdated in the transaction that stores
+// the positions as sent.
 func (h *Webhooks) Positions(tx *store.Tx, organizationID string, list []outbox.PositionUpdate) error {
 	to, err := active(tx.DB, organizationID, TriggerQueuePositionUpdated)
 	if err != nil || len(to) == 0 || len(list) == 0 {
@@ -319,8 +320,8 @@ func receiverOf(address string) (string, error) {
 	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port, nil
 }
 
-// Tidy deletes the log of what was created before a moment, a piece at a time,
-// and webhooks deleted before it.
+// Tidy deletes the deliveries that were created before a moment, and the webhooks that
+// were deleted before it.
 func (h *Webhooks) Tidy(ctx context.Context, before time.Time) error {
 	h.receivers.forget()
 	if err := h.Store.DeleteInBatches(ctx, "webhook_deliveries", "id", "created_at < ?", before); err != nil {

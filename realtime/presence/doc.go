@@ -1,12 +1,11 @@
-// Package presence shares between the nodes what each knows of its live
-// connections: how many a patient has (Connections), and which position each
-// waiting patient was shown last (Positions).
+// Package presence shares two facts about live connections between the nodes: how many
+// a patient has (Connections), and which position each waiting patient was shown last
+// (Positions).
 //
-// Both live in Redis and can be lost: while Redis is away, connections are not
-// limited and pushes are sent to phones that are connected as well. What a dead
-// node has left behind expires. All keys of an organization share a hash tag, so
-// each round trip goes to one slot of a Redis Cluster.
+// Both live in Redis and can be lost: while Redis is away, connections are not limited
+// and pushes are sent to phones that are connected as well. The keys of a dead node
+// expire. All keys of an organization share a hash tag, so each round trip goes to one
+// slot of a Redis Cluster.
 //
-// What never lives here: the queue itself (booking/queue) and the connections
-// (realtime).
+// The queue itself is in booking/queue, and the connections are in realtime.
 package presence

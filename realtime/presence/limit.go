@@ -52,12 +52,12 @@ redis.call('PUBLISH', ARGV[2], table.concat(out, ' '))
 return n
 `)
 
-// Connections bounds the live connections of each patient over all nodes: one too many
-// ends the oldest. The connections of a dead node are counted for at most 50 s: its last
-// report is valid for 30 s, and the other nodes check every 10 s, and once more after a
-// failed check. While Redis is away no connection is counted.
+// Connections bounds the live connections of each patient over all nodes: one beyond
+// MaxConnections closes the oldest. The connections of a dead node are counted for at
+// most 50 s: its last report is valid for 30 s, and the other nodes check every 10 s,
+// and once more after a failed check. While Redis is away no connection is counted.
 type Connections struct {
-	// Patience is how long a patient waits to be counted: 100 ms at first.
+	// Patience is how long a new connection waits to be counted. Default 100 ms.
 	Patience time.Duration
 
 	rdb  redis.UniversalClient
@@ -78,8 +78,8 @@ func connectionsKey(organizationID, patient string) string {
 	return "ns:{" + organizationID + "}:connections:" + patient
 }
 
-// Add counts a connection of a patient: one round trip, and another when it is
-// too many.
+// Add counts a connection of a patient. It takes one round trip, and another if there
+// are too many.
 func (c *Connections) Add(ctx context.Context, organizationID, patient, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Patience)
 	defer cancel()
@@ -119,9 +119,9 @@ func (c *Connections) judging() []any {
 	return args
 }
 
-// Beat says that this node lives and asks which others do: one round trip. It is
-// sure of that the second time in a row that Redis answers, for after Redis was
-// away the others have to say so first.
+// Beat reports that this node is alive and reads which other nodes are, in one round
+// trip. The list is used from the second answer in a row on, because after an outage of
+// Redis the other nodes have to report first.
 func (c *Connections) Beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, beatEvery)
 	defer cancel()
@@ -157,8 +157,8 @@ func (c *Connections) Remove(ctx context.Context, organizationID, patient, id st
 	return nil
 }
 
-// Run tells of the connections that are too many, on whatever node they are,
-// and that this node lives, until ctx ends. failed hears why it could not.
+// Run calls Beat until ctx ends. tooMany is called with the ids of connections to
+// close, of any node, and failed with errors.
 func (c *Connections) Run(ctx context.Context, tooMany func(ids []string), failed func(error)) error {
 	told := c.rdb.Subscribe(ctx, connectionsChannel)
 	messages := told.Channel()

@@ -19,7 +19,7 @@ const (
 	shownIdle = time.Minute
 )
 
-// Positions lets the nodes know which places live clients have been shown.
+// Positions shares the positions that live clients were shown.
 type Positions struct {
 	rdb redis.UniversalClient
 	now func() time.Time
@@ -32,9 +32,9 @@ func NewPositions(rdb redis.UniversalClient, now func() time.Time) *Positions {
 
 func shownKey(organizationID string) string { return "ns:{" + organizationID + "}:shown" }
 
-// Run says what this node's clients were shown, by organization and booking,
-// until ctx ends. failed hears of what went wrong; others then know nothing of
-// this node, and clients are told by push as well.
+// Run stores the positions that this node's clients were shown, by organization and
+// booking, until ctx ends. failed is called with errors: positions are then pushed to
+// connected clients, too.
 func (s *Positions) Run(ctx context.Context, shown func() map[string]map[string]int, failed func(error)) {
 	ticker := time.NewTicker(shownEvery)
 	defer ticker.Stop()
@@ -81,8 +81,8 @@ func (s *Positions) say(ctx context.Context, now, said map[string]map[string]int
 	return nil
 }
 
-// Places returns which of some bookings have a customer connected to any node,
-// and the place they were shown last.
+// Places returns the position last shown for those of some bookings whose customer is
+// connected to any node.
 func (s *Positions) Places(ctx context.Context, organizationID string, bookingIDs []string) (map[string]int, error) {
 	values, err := s.rdb.HMGet(ctx, shownKey(organizationID), bookingIDs...).Result()
 	if err != nil {

@@ -202,31 +202,36 @@ func knownNames() ([]string, error) {
 }
 
 func (c *Config) check() error {
-	var errs []error
+	return errors.Join(
+		c.checkMode(), c.checkSecrets(), c.checkDatabases(), c.checkAddresses(), c.checkLimits(), c.checkCodes(), c.checkCaptchas(),
+		message.CheckSenders(c.SMTPURL, c.SMSURL),
+	)
+}
+
+func (c *Config) checkMode() error {
 	if c.Env != "development" && c.Env != "production" {
-		errs = append(errs, fmt.Errorf("NOWSERVING_ENV is %q; it is development or production", c.Env))
+		return fmt.Errorf("NOWSERVING_ENV is %q; it is development or production", c.Env)
 	}
-	if c.OTPFixedCode != "" && c.Env != "development" {
-		errs = append(errs, errors.New("NOWSERVING_OTP_FIXED_CODE lets anyone sign in; it needs NOWSERVING_ENV=development"))
-	}
+	return nil
+}
+
+func (c *Config) checkSecrets() error {
+	var errs []error
 	if c.SecretKey != "" && len(c.SecretKey) < minSecret {
 		errs = append(errs, fmt.Errorf("NOWSERVING_SECRET_KEY needs at least %d bytes; try: openssl rand -hex 32", minSecret))
-	}
-	if c.MigrateURL != "" && c.DatabaseURL == "" {
-		errs = append(errs, errors.New("NOWSERVING_MIGRATE_URL needs DATABASE_URL, whose role is given the rights of the service"))
 	}
 	if c.SecretKey == "" && c.DatabaseURL != "" && c.MigrateURL == "" { // migrations need no key
 		errs = append(errs, errors.New("NOWSERVING_SECRET_KEY is required with DATABASE_URL, the same on every node; try: openssl rand -hex 32"))
 	}
-	if !slices.Contains([]string{"", "full", "normal"}, c.SQLiteSync) {
-		errs = append(errs, fmt.Errorf("NOWSERVING_SQLITE_SYNC is %q; it is full or normal", c.SQLiteSync))
-	}
-	if c.SQLiteSync != "" && c.DatabaseURL != "" {
-		errs = append(errs, errors.New("NOWSERVING_SQLITE_SYNC is for the embedded database; unset it, or unset DATABASE_URL"))
-	}
 	if c.BootstrapKey != "" && len(c.BootstrapKey) < 16 && c.Env == "production" {
 		errs = append(errs, errors.New("NOWSERVING_BOOTSTRAP_KEY needs at least 16 bytes in production"))
 	}
+	return errors.Join(errs...)
+}
+
+// checkDatabases checks the settings of PostgreSQL, SQLite and Redis.
+func (c *Config) checkDatabases() error {
+	var errs []error
 	for _, setting := range []struct {
 		name, value string
 		schemes     []string
@@ -240,25 +245,27 @@ func (c *Config) check() error {
 			errs = append(errs, fmt.Errorf("%s is a URL that begins with %s://", setting.name, setting.schemes[0]))
 		}
 	}
+	if c.MigrateURL != "" && c.DatabaseURL == "" {
+		errs = append(errs, errors.New("NOWSERVING_MIGRATE_URL needs DATABASE_URL, whose role is given the rights of the service"))
+	}
+	if !slices.Contains([]string{"", "full", "normal"}, c.SQLiteSync) {
+		errs = append(errs, fmt.Errorf("NOWSERVING_SQLITE_SYNC is %q; it is full or normal", c.SQLiteSync))
+	}
+	if c.SQLiteSync != "" && c.DatabaseURL != "" {
+		errs = append(errs, errors.New("NOWSERVING_SQLITE_SYNC is for the embedded database; unset it, or unset DATABASE_URL"))
+	}
+	return errors.Join(errs...)
+}
+
+// checkAddresses checks the addresses to listen on, of other services, of other sites
+// and of proxies.
+func (c *Config) checkAddresses() error {
+	var errs []error
 	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
 		errs = append(errs, fmt.Errorf("NOWSERVING_ADDR is %q; it is like :8080 or 127.0.0.1:8080", c.Addr))
 	}
 	if _, _, err := net.SplitHostPort(c.DebugAddr); c.DebugAddr != "" && err != nil {
-		errs = append(errs, fmt.Errorf("NOWSERVING_DEBUG_ADDR is %q; it is like 127.0.0.1:6060, where only operators come", c.DebugAddr))
-	}
-	if c.PositionTick < 0 || c.PositionTick > maxPositionTick {
-		errs = append(errs, fmt.Errorf("NOWSERVING_POSITION_TICK is %v; it is 0s to %v", c.PositionTick, maxPositionTick))
-	}
-	if c.RateLimit < 1 {
-		errs = append(errs, errors.New("NOWSERVING_RATE_LIMIT is a number of requests a minute, 1 or more"))
-	}
-	if c.OTPDailyLimit < 1 {
-		errs = append(errs, errors.New("NOWSERVING_OTP_DAILY_LIMIT is a number of messages a day, 1 or more"))
-	}
-	for _, country := range c.OTPCountries {
-		if n, err := strconv.Atoi(country); err != nil || n < 1 || n > 999 {
-			errs = append(errs, fmt.Errorf("NOWSERVING_OTP_COUNTRIES holds %q; a calling code is like 966", country))
-		}
+		errs = append(errs, fmt.Errorf("NOWSERVING_DEBUG_ADDR is %q; it is like 127.0.0.1:6060, which only operators can reach", c.DebugAddr))
 	}
 	for _, setting := range []struct{ name, value string }{
 		{"NOWSERVING_PUBLIC_URL", c.PublicURL}, {"NOWSERVING_FCM_ENDPOINT", c.FCMEndpoint},
@@ -268,15 +275,6 @@ func (c *Config) check() error {
 			errs = append(errs, fmt.Errorf("%s is %q; it is an http or https URL", setting.name, setting.value))
 		}
 	}
-	// A secret without a site key is for clients with a site key of their own.
-	for _, pair := range []struct{ name, secret, siteKey string }{
-		{"NOWSERVING_TURNSTILE", c.TurnstileSecret, c.TurnstileSiteKey}, {"NOWSERVING_RECAPTCHA", c.RecaptchaSecret, c.RecaptchaSiteKey},
-	} {
-		if pair.secret == "" && pair.siteKey != "" {
-			errs = append(errs, fmt.Errorf("%s_SITE_KEY proves nothing without %s_SECRET", pair.name, pair.name))
-		}
-	}
-	errs = append(errs, message.CheckSenders(c.SMTPURL, c.SMSURL))
 	for _, origin := range c.AllowedOrigins {
 		if u, err := url.Parse(origin); err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" {
 			errs = append(errs, fmt.Errorf("NOWSERVING_ALLOWED_ORIGINS holds %q; an origin is like https://clinic.example", origin))
@@ -287,6 +285,48 @@ func (c *Config) check() error {
 		_, notNetwork := netip.ParsePrefix(proxy)
 		if notAddress != nil && notNetwork != nil {
 			errs = append(errs, fmt.Errorf("NOWSERVING_TRUSTED_PROXIES holds %q; it is an address or a network, like 10.0.0.0/8", proxy))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) checkLimits() error {
+	var errs []error
+	if c.PositionTick < 0 || c.PositionTick > maxPositionTick {
+		errs = append(errs, fmt.Errorf("NOWSERVING_POSITION_TICK is %v; it is 0s to %v", c.PositionTick, maxPositionTick))
+	}
+	if c.RateLimit < 1 {
+		errs = append(errs, errors.New("NOWSERVING_RATE_LIMIT is a number of requests a minute, 1 or more"))
+	}
+	if c.OTPDailyLimit < 1 {
+		errs = append(errs, errors.New("NOWSERVING_OTP_DAILY_LIMIT is a number of messages a day, 1 or more"))
+	}
+	return errors.Join(errs...)
+}
+
+// checkCodes checks the settings of one-time codes.
+func (c *Config) checkCodes() error {
+	var errs []error
+	if c.OTPFixedCode != "" && c.Env != "development" {
+		errs = append(errs, errors.New("NOWSERVING_OTP_FIXED_CODE lets anyone sign in; it needs NOWSERVING_ENV=development"))
+	}
+	for _, country := range c.OTPCountries {
+		if n, err := strconv.Atoi(country); err != nil || n < 1 || n > 999 {
+			errs = append(errs, fmt.Errorf("NOWSERVING_OTP_COUNTRIES holds %q; a calling code is like 966", country))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkCaptchas refuses a site key without a secret. A secret without a site key is
+// for clients with a site key of their own.
+func (c *Config) checkCaptchas() error {
+	var errs []error
+	for _, pair := range []struct{ name, secret, siteKey string }{
+		{"NOWSERVING_TURNSTILE", c.TurnstileSecret, c.TurnstileSiteKey}, {"NOWSERVING_RECAPTCHA", c.RecaptchaSecret, c.RecaptchaSiteKey},
+	} {
+		if pair.secret == "" && pair.siteKey != "" {
+			errs = append(errs, fmt.Errorf("%s_SITE_KEY proves nothing without %s_SECRET", pair.name, pair.name))
 		}
 	}
 	return errors.Join(errs...)
