@@ -122,9 +122,7 @@ func (s *Server) guess(ctx context.Context, address, whose string, use func() er
 	}
 	err := use()
 	if access.IsGuess(err) {
-		for _, b := range budgets {
-			s.api.Limiter.Take(ctx, b.Name, b.Limit)
-		}
+		s.api.Limiter.Charge(ctx, budgets)
 	}
 	return err
 }

@@ -62,8 +62,6 @@ func (s *Server) checkOnSite(ctx context.Context, c api.Caller, given string) er
 	if given == "" {
 		return models.Errorf(models.CodeOnSite, "Type the code that the clinic shows at the entrance or the desk.")
 	}
-	for _, b := range budgets {
-		s.api.Limiter.Take(ctx, b.Name, b.Limit)
-	}
+	s.api.Limiter.Charge(ctx, budgets)
 	return models.Errorf(models.CodeOnSite, "This is not the code of the clinic. It is shown at the entrance or the desk.")
 }

@@ -124,6 +124,13 @@ func (l *Limiter) TakeAll(ctx context.Context, budgets []NamedLimit) time.Durati
 	return 0
 }
 
+// Charge spends one request of each budget, whether or not it is spent already.
+func (l *Limiter) Charge(ctx context.Context, budgets []NamedLimit) {
+	for _, b := range budgets {
+		l.Take(ctx, b.Name, b.Limit)
+	}
+}
+
 // Spent returns how long the first of the budgets that is spent has to be waited
 // for, without spending anything.
 func (l *Limiter) Spent(ctx context.Context, budgets []NamedLimit) time.Duration {
