@@ -49,6 +49,11 @@ require github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 require github.com/agnivade/levenshtein v1.2.1
 
 require (
+	github.com/teambition/rrule-go v1.8.2 // indirect
+	pgregory.net/rapid v1.2.0 // indirect
+)
+
+require (
 	cel.dev/expr v0.25.2 // indirect
 	cloud.google.com/go v0.123.0 // indirect
 	cloud.google.com/go/auth v0.20.0 // indirect
