@@ -53,7 +53,7 @@ func (s *Service) sweep(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		deleted, err := s.deleteUnpaid(ctx)
+		deleted, err := s.deleteUnsettled(ctx)
 		if err != nil {
 			return 0, err
 		}
@@ -99,32 +99,45 @@ func (s *Service) expire(ctx context.Context) (int, error) {
 	return len(expired), nil
 }
 
-// deleteUnpaid deletes bookings that were not paid in time (the document's chapter on
-// online payments). No event is emitted, because none was emitted when they were
-// made.
-func (s *Service) deleteUnpaid(ctx context.Context) (int, error) {
-	var due []models.Booking
-	err := s.store.Tx(ctx, func(tx *store.Tx) error {
-		err := s.store.SkipLocked(tx).Select("seq, id, organization_id").
-			Where("status = ? AND payment_deadline <= ?", models.StatusPendingPayment, tx.Now).
-			Order("payment_deadline").Limit(sweepBatch).Find(&due).Error
-		if err != nil || len(due) == 0 {
-			return err
-		}
-		if err := tx.Delete(&due).Error; err != nil {
-			return err
-		}
-		for _, b := range due {
-			if err := tx.Audit(b.OrganizationID, string(models.ActionExpirePayment), "booking", b.ID); err != nil {
+// unsettled are the bookings that are deleted when their deadline passes: those that were
+// not paid in time, and temporary ones that were not confirmed in time.
+var unsettled = []struct {
+	action      models.Action
+	due, column string
+}{
+	{models.ActionExpirePayment, "status = 'PENDING_PAYMENT' AND payment_deadline <= ?", "payment_deadline"},
+	{models.ActionExpireReservation, "reserved_until <= ?", "reserved_until"},
+}
+
+// deleteUnsettled deletes the bookings that were not paid or confirmed in time (the
+// document's chapters on online payments and temporary bookings). No event is emitted,
+// because none was emitted when they were made.
+func (s *Service) deleteUnsettled(ctx context.Context) (int, error) {
+	deleted := 0
+	for _, kind := range unsettled {
+		err := s.store.Tx(ctx, func(tx *store.Tx) error {
+			var due []models.Booking
+			err := s.store.SkipLocked(tx).Select("seq, id, organization_id").
+				Where(kind.due, tx.Now).Order(kind.column).Limit(sweepBatch).Find(&due).Error
+			if err != nil || len(due) == 0 {
 				return err
 			}
+			if err := tx.Delete(&due).Error; err != nil {
+				return err
+			}
+			deleted += len(due)
+			for _, b := range due {
+				if err := tx.Audit(b.OrganizationID, string(kind.action), "booking", b.ID); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, fmt.Errorf("delete bookings that were not settled in time: %w", err)
 		}
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("delete unpaid bookings: %w", err)
 	}
-	return len(due), nil
+	return deleted, nil
 }
 
 // untilNext is the time to the next deadline, at most sweepEvery; 0 when one
@@ -138,6 +151,7 @@ func (s *Service) untilNext(ctx context.Context) (time.Duration, error) {
 	for _, deadline := range []struct{ column, due string }{
 		{"assignment_deadline", "stage IN ('WAITING', 'HELD')"},
 		{"payment_deadline", "status = 'PENDING_PAYMENT'"},
+		{"reserved_until", "reserved_until IS NOT NULL"},
 		{"reminder_at", "reminder_at IS NOT NULL"},
 	} {
 		var next []time.Time

@@ -181,7 +181,7 @@ func TestNodesOnOneRedisAgree(t *testing.T) {
 	other := here.newType(10)
 	left := here.newResource(other)
 	foreign := here.join(other)
-	require.NoError(t, here.catalog.DeleteResource(t.Context(), here.id, left.ID))
+	require.NoError(t, here.bookings.DeleteResource(t.Context(), here.scope(), left.ID, false))
 	require.Equal(t, 1, here.mirrored(foreign.ID), "no resource serves it: counted within its type")
 	shared := here.newResource(kind, other)
 	require.Equal(t, 2, there.mirrored(foreign.ID))

@@ -45,6 +45,10 @@ type Join struct {
 	Offered bool
 	Note    string
 	Info    models.Fields
+	// Adjusters are the values of fields that change the length and the price, and Extra
+	// is how many minutes they add to an appointment.
+	Adjusters models.Fields
+	Extra     int
 	// TicketHash is the hash of the ticket's token. It is empty if there is none.
 	TicketHash string
 	// By is the customer or the desk.
@@ -217,7 +221,7 @@ func (s *Service) outline(ctx context.Context, organizationID string, j Join) (*
 	return &models.Booking{
 		TicketHash: ticketHash, ID: models.NewID(), OrganizationID: organizationID, CustomerID: j.CustomerID, TypeID: t.ID,
 		FirstName: j.FirstName, LastName: j.LastName,
-		Priority: j.Priority, Version: 1, Note: j.Note, Info: j.Info, AssignmentTimeout: timeout(t, j.Timeout),
+		Priority: j.Priority, Version: 1, Note: j.Note, Info: j.Info, Adjusters: j.Adjusters, AssignmentTimeout: timeout(t, j.Timeout),
 	}, t, zone, nil
 }
 

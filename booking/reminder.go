@@ -49,6 +49,8 @@ func nextReminder(b *models.Booking, now time.Time) int {
 func settle(tx *store.Tx, b *models.Booking) error {
 	next := len(models.Reminders)
 	switch b.Stage {
+	case models.StageNone: // it has been approved or confirmed
+		next = nextReminder(b, tx.Now)
 	case models.StageServing, models.StageDone:
 		if b.Stage == models.StageDone && b.EndsAt.After(tx.Now) {
 			// It may have ended before it was to begin.

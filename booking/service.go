@@ -44,6 +44,7 @@ type Service struct {
 
 	services cache.Cache[string, service] // by type
 	waiting  *waitingCache
+	opening  hoursCache
 	quotes   quotes
 
 	remindersDropped atomic.Uint64

@@ -31,6 +31,9 @@ func (s *Service) change(tx *store.Tx, where *gorm.DB, a models.Action, by model
 	if err != nil {
 		return nil, err
 	}
+	if b.ReservedUntil != nil { // it was told of to no one, and may be deleted without a trace
+		return b, tx.Audit(b.OrganizationID, string(a), "booking", b.ID)
+	}
 	event := models.EventOf(models.TransitionOf(a).Event, b)
 	event.Action, event.By = a, by
 	return b, tx.Emit(b.OrganizationID, event)
@@ -43,6 +46,11 @@ func (s *Service) move(tx *store.Tx, where *gorm.DB, a models.Action, set map[st
 	set["version"] = gorm.Expr("version + 1")
 	if set["undo_action"] == nil {
 		maps.Copy(set, nothingToUndo())
+	}
+	switch a {
+	case models.ActionStart, models.ActionNoShow: // of a temporary appointment: it is confirmed first
+		where = where.Where("reserved_until IS NULL")
+	default:
 	}
 	var b models.Booking
 	done := where.Where("status IN ? AND stage IN ?", t.FromStatus, t.FromStage).
@@ -105,7 +113,7 @@ func (s *Service) whyNot(tx *store.Tx, id string, sc Scope, a models.Action) err
 	switch {
 	case a == models.ActionAssign && b.ResourceID != nil:
 		return models.Errorf(models.CodeAlreadyAssigned, "Booking %s has been assigned already.", b.Ticket)
-	case b.Status == models.StatusRejected,
+	case b.Status == models.StatusRejected && b.StartsAt == nil,
 		a == models.ActionAssign && b.AssignmentDeadline != nil && !tx.Now.Before(*b.AssignmentDeadline):
 		return models.Errorf(models.CodeExpired, "Booking %s was not assigned in time and has expired.", b.Ticket)
 	case a == models.ActionRecall && b.Stage == models.StageCalled && b.RecallCount >= models.MaxRecalls:

@@ -73,7 +73,7 @@ func isLeft(tx *store.Tx, b *models.Booking) error {
 	if err := typeIsLeft(tx.DB, b.TypeID); err != nil || b.ResourceID == nil {
 		return err
 	}
-	_, err := existingResource(tx, b.OrganizationID, *b.ResourceID)
+	_, err := existingResource(tx.DB, b.OrganizationID, *b.ResourceID)
 	return err
 }
 

@@ -26,7 +26,7 @@ func (s *Service) Assign(ctx context.Context, sc Scope, id, resourceID string) (
 		if err != nil {
 			return err
 		}
-		r, err := activeResource(tx, sc.OrganizationID, resourceID)
+		r, err := activeResource(tx.DB, sc.OrganizationID, resourceID)
 		if err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func (s *Service) Next(ctx context.Context, sc Scope, resourceID string) (*model
 	}
 	var b *models.Booking
 	err := s.store.Tx(ctx, func(tx *store.Tx) error {
-		r, err := activeResource(tx, sc.OrganizationID, resourceID)
+		r, err := activeResource(tx.DB, sc.OrganizationID, resourceID)
 		if err != nil {
 			return err
 		}
@@ -83,8 +83,8 @@ func (s *Service) Next(ctx context.Context, sc Scope, resourceID string) (*model
 	return b, nil
 }
 
-func activeResource(tx *store.Tx, organizationID, id string) (*models.Resource, error) {
-	r, err := existingResource(tx, organizationID, id)
+func activeResource(db *gorm.DB, organizationID, id string) (*models.Resource, error) {
+	r, err := existingResource(db, organizationID, id)
 	if err == nil && !r.Active() {
 		return nil, models.Errorf(models.CodeResourceOff, "%s is switched off.", r.Name)
 	}
@@ -93,9 +93,9 @@ func activeResource(tx *store.Tx, organizationID, id string) (*models.Resource, 
 
 // existingResource returns a resource that is not deleted. It fails with
 // CodeResourceMissing.
-func existingResource(tx *store.Tx, organizationID, id string) (*models.Resource, error) {
+func existingResource(db *gorm.DB, organizationID, id string) (*models.Resource, error) {
 	var r models.Resource
-	err := tx.Where("organization_id = ? AND id = ? AND deleted_at IS NULL", organizationID, id).Take(&r).Error
+	err := db.Where("organization_id = ? AND id = ? AND deleted_at IS NULL", organizationID, id).Take(&r).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return nil, models.Errorf(models.CodeResourceMissing, "There is no such resource in the organization.")
 	}

@@ -356,6 +356,7 @@ func TestAppointmentsFollowTheClocksOfTheOrganization(t *testing.T) {
 			made := h.Send(nodetest.Request{Method: http.MethodPost, Path: "/management/organizations", Token: nodetest.BootstrapKey, Body: nodetest.Object{"name": "Uptown", "timezone": zone}}).OK()
 			key := h.Send(nodetest.Request{Method: http.MethodPost, Path: "/management/apiKeys", Token: nodetest.BootstrapKey, App: made.Str("result.id"), Body: nodetest.Object{"name": "desk"}}).OK()
 			c := &nodetest.Clinic{Node: h, ID: made.Str("result.id"), Key: key.Str("result.key")}
+			c.Staff(http.MethodPut, "/management/timeRules", nodetest.AlwaysOpen).OK()
 			kind := c.NewType(nodetest.Object{"minutes": 60})
 			for _, v := range visits {
 				c.NewResource(nil, kind) // so that one is free

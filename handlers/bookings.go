@@ -168,6 +168,15 @@ func (s *Server) bookingRoutes() {
 		Summary: "Cancel a booking", About: "Until it is being served.",
 		Example: map[string]any{"bookingId": exampleID, "reason": "The patient called."},
 	}, s.cancelBooking)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/bookings/approve", ID: "approveBooking", Tag: "Bookings", Roles: api.Staff,
+		Summary: "Approve an appointment", About: "One that waits for approval. It is confirmed.", Example: map[string]any{"bookingId": exampleID},
+	}, s.approveBooking)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/bookings/reject", ID: "rejectBooking", Tag: "Bookings", Roles: api.Staff,
+		Summary: "Reject an appointment", About: "One that waits for approval. Its time is free again, and the customer is told.",
+		Example: map[string]any{"bookingId": exampleID, "reason": "The doctor is away."},
+	}, s.rejectBooking)
 	for _, action := range []struct {
 		verb, summary, about string
 		handle               func(context.Context, api.Caller, *api.Body[verbBody]) (api.Result[api.BookingView], error)
@@ -241,6 +250,16 @@ func (s *Server) assignBooking(ctx context.Context, c api.Caller, in *api.Body[a
 func (s *Server) cancelBooking(ctx context.Context, c api.Caller, in *api.Body[cancelBody]) (api.Result[api.BookingView], error) {
 	ctx = store.Because(ctx, in.Body.Reason)
 	return s.shown(ctx, c)(s.api.Bookings.Cancel(ctx, c.Scope(), in.Body.BookingID, in.Body.Reason))
+}
+
+func (s *Server) approveBooking(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {
+	ctx = store.Because(ctx, in.Body.Reason)
+	return s.shown(ctx, c)(s.api.Bookings.Approve(ctx, c.Scope(), in.Body.BookingID))
+}
+
+func (s *Server) rejectBooking(ctx context.Context, c api.Caller, in *api.Body[cancelBody]) (api.Result[api.BookingView], error) {
+	ctx = store.Because(ctx, in.Body.Reason)
+	return s.shown(ctx, c)(s.api.Bookings.Reject(ctx, c.Scope(), in.Body.BookingID, in.Body.Reason))
 }
 
 func (s *Server) startBooking(ctx context.Context, c api.Caller, in *api.Body[verbBody]) (api.Result[api.BookingView], error) {

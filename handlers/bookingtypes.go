@@ -275,8 +275,13 @@ func (s *Server) updateType(ctx context.Context, c api.Caller, in *typeChange) (
 	return api.Result[typeView]{Result: view}, err
 }
 
-func (s *Server) deleteType(ctx context.Context, c api.Caller, in *byType) (api.Message, error) {
-	if err := s.api.Catalog.DeleteType(ctx, c.OrganizationID, in.ID); err != nil {
+type typeDeletion struct {
+	ID     string `path:"id" maxLength:"64"`
+	Cancel bool   `query:"cancel" doc:"Cancel its future appointments, and tell their customers. Without it they are a reason to refuse (409)."`
+}
+
+func (s *Server) deleteType(ctx context.Context, c api.Caller, in *typeDeletion) (api.Message, error) {
+	if err := s.api.Bookings.DeleteType(ctx, c.Scope(), in.ID, in.Cancel); err != nil {
 		return api.Message{}, err
 	}
 	s.api.CatalogueChanged(ctx, c.OrganizationID)

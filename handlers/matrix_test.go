@@ -133,6 +133,7 @@ var permissions = []permission{
 	{route: "GET /availability/organization", who: everyone},
 	{route: "POST /availability/types", who: everyone, body: `{"type":"$type","resourceFilters":{"resource":"$room"}}`, filters: true},
 	{route: "POST /availability/resources", who: everyone, body: `{"type":"$type"}`, filters: true},
+	{route: "POST /availability/times", who: everyone, body: `{"type":"$type"}`, filters: true},
 	{route: "GET /availability/resources/:resourceId", who: everyone, path: "/availability/resources/$room"},
 
 	// Patients.
@@ -140,6 +141,7 @@ var permissions = []permission{
 	{route: "GET /customer/bookings", who: asCustomer, whose: own},
 	{route: "GET /customer/bookings/:bookingId", who: patients, path: "/customer/bookings/$booking", whose: own},
 	{route: "POST /customer/bookings/cancel", who: patients, body: `{"bookingId":"$waiting"}`, whose: own},
+	{route: "POST /customer/bookings/reschedule", who: asCustomer | asTicket, body: `{"bookingId":"$requested","date":"$day","time":1500}`, whose: own},
 	{route: "GET /customer/profile", who: asCustomer, whose: own},
 	{route: "PUT /customer/profile", who: asCustomer, body: `{"firstName":"Changed"}`, whose: own},
 	{route: "GET /customer/profile/export", who: asCustomer, audited: true, whose: own},
@@ -149,11 +151,15 @@ var permissions = []permission{
 
 	// Bookings.
 	{route: "PUT /management/scheduling/new", who: writers, body: `{"type":"$type","assign":false,"customerIdentifier":{"id":"$customer"}}`, whose: served},
+	{route: "PUT /management/scheduling/temporary", who: writers, body: `{"type":"$type","date":"$day","time":1600,"customerIdentifier":{"id":"$customer"}}`, whose: served},
+	{route: "POST /management/scheduling/confirm", who: writers, body: `{"bookingId":"$reserved"}`, whose: served},
 	{route: "GET /management/bookings", who: readers, path: "/management/bookings?customerId=$customer&resources=$room&includes=customer,type,resource", filters: true, whose: served},
 	{route: "GET /management/bookings/:bookingId", who: readers, path: "/management/bookings/$booking", whose: served},
 	{route: "GET /management/bookings/unassigned", who: readers, path: "/management/bookings/unassigned?resourceId=$room", whose: served},
 	{route: "POST /management/bookings/assign", who: writers, body: `{"bookingId":"$waiting","resourceId":"$room"}`, whose: served},
 	{route: "POST /management/bookings/cancel", who: writers, body: `{"bookingId":"$waiting","reason":"None"}`, whose: served},
+	{route: "POST /management/bookings/approve", who: writers, body: `{"bookingId":"$requested"}`, whose: served},
+	{route: "POST /management/bookings/reject", who: writers, body: `{"bookingId":"$requested","reason":"None"}`, whose: served},
 	{route: "POST /management/bookings/start", who: writers, body: `{"bookingId":"$called"}`, whose: served},
 	{route: "POST /management/bookings/end", who: writers, body: `{"bookingId":"$booking"}`, whose: served},
 	{route: "POST /management/bookings/noShow", who: writers, body: `{"bookingId":"$called"}`, whose: served},
@@ -180,6 +186,14 @@ var permissions = []permission{
 	{route: "GET /management/resources/:resourceId", who: readers, path: "/management/resources/$room"},
 	{route: "PUT /management/resources/:resourceId", who: editors, path: "/management/resources/$room", body: `{"on":false}`},
 	{route: "DELETE /management/resources/:resourceId", who: editors, path: "/management/resources/$spareRoom"},
+	{route: "GET /management/timeRules", who: readers},
+	{route: "PUT /management/timeRules", who: editors, body: `{"depthOfDays":30}`},
+	{route: "GET /management/timeRules/:resourceId", who: readers, path: "/management/timeRules/$room"},
+	{route: "PUT /management/timeRules/:resourceId", who: writers, path: "/management/timeRules/$room", body: `{"depthOfDays":30}`},
+	{route: "GET /management/offRules", who: readers},
+	{route: "PUT /management/offRules", who: editors, body: `{"rules":[{"from":"2026-01-01"}]}`},
+	{route: "GET /management/offRules/:resourceId", who: readers, path: "/management/offRules/$room"},
+	{route: "PUT /management/offRules/:resourceId", who: writers, path: "/management/offRules/$room", body: `{"rules":[{"from":"2026-01-01"}]}`},
 	{route: "GET /management/displays", who: readers | asScreen},
 	{route: "POST /management/displays", who: rulers, body: `{"name":"More","resourceIds":["$room"]}`},
 	{route: "DELETE /management/displays", who: rulers, body: `{"id":"$display"}`},
@@ -271,7 +285,8 @@ func newWorld(h *nodetest.Node, mark, digits, receiver string) *world {
 	webhook := w.Staff(post, "/management/webhooks", nodetest.Object{"trigger": "bookingUnassigned", "url": hook}).OK().Str("webhook.id")
 
 	kind, other := w.NewType(nodetest.Object{"name": mark + " Checkup"}), w.NewType(nodetest.Object{"name": mark + " Scan"})
-	room, away := w.NewResource(nodetest.Object{"name": mark + " Room"}, kind), w.NewResource(nodetest.Object{"name": mark + " Attic"}, other)
+	visit := w.NewType(nodetest.Object{"name": mark + " Visit", "autoConfirm": false})
+	room, away := w.NewResource(nodetest.Object{"name": mark + " Room"}, kind, visit), w.NewResource(nodetest.Object{"name": mark + " Attic"}, other)
 	hire := func(n int, role models.Role, more nodetest.Object) string {
 		more["role"] = role
 		return w.Staff(post, "/management/members", person(n, more)).OK().Str("result.id")
@@ -294,6 +309,9 @@ func newWorld(h *nodetest.Node, mark, digits, receiver string) *world {
 	}
 	as(put, "/customer/profile", nodetest.Object{"firstName": mark, "lastName": mark + " Family"})
 	as(post, "/devices", nodetest.Object{"token": mark + " phone", "platform": "ios"})
+	requested := as(put, "/customer/scheduling/new", nodetest.Appointment(visit, nodetest.Day(3), 1000, nil)).Str("result.id")
+	reserved := w.Staff(put, "/management/scheduling/temporary",
+		nodetest.Appointment(visit, nodetest.Day(3), 1100, nodetest.Object{"customerIdentifier": nodetest.Object{"phone": phone(20)}, "reservedForMinutes": 600})).OK().Str("id")
 	mine := as(put, "/customer/scheduling/new", nodetest.Joining(kind, nodetest.Object{"note": mark + " aches"}))
 	w.tokens[asTicket] = mine.Str("result.ticketToken")
 	w.Next(room).OK()
@@ -313,6 +331,7 @@ func newWorld(h *nodetest.Node, mark, digits, receiver string) *world {
 	w.tokens[asDisplay] = display.Str("result.token")
 	w.ids = map[string]string{
 		"organization": w.ID, "key": mark + " write", "member": hire(10, models.RoleReceptionist, nodetest.Object{}),
+		"requested": requested, "reserved": reserved, "day": nodetest.Day(4),
 		"type": kind, "spareType": w.NewType(nodetest.Object{"name": mark + " Spare"}),
 		"room": room, "away": away, "spareRoom": w.NewResource(nodetest.Object{"name": mark + " Cellar"}),
 		"booking": mine.Str("result.id"), "called": called, "held": held, "waiting": join(kind, 24), "elsewhere": elsewhere,
@@ -325,7 +344,7 @@ func newWorld(h *nodetest.Node, mark, digits, receiver string) *world {
 	w.strange = maps.Clone(w.ids)
 	// A call can be taken back as long as these tests take.
 	h.Exec("UPDATE bookings SET undo_until = ? WHERE undo_action = 'assign'", time.Now().UTC().Add(time.Hour))
-	for _, name := range []string{"booking", "called", "held", "waiting"} {
+	for _, name := range []string{"booking", "called", "held", "waiting", "requested", "reserved"} {
 		w.strange[name] = elsewhere
 	}
 	w.strange["customer"] = nodetest.Scalar[string](h, "SELECT customer_id FROM bookings WHERE id = ?", elsewhere)
@@ -414,7 +433,7 @@ func (w *world) identities() []string {
 	w.T.Helper()
 	found := []string{w.mark, w.digits}
 	for _, id := range w.ids {
-		if id != w.ids["receiver"] {
+		if id != w.ids["receiver"] && id != w.ids["day"] {
 			found = append(found, id)
 		}
 	}

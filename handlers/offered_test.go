@@ -25,6 +25,11 @@ func TestPatientsBookOnlyWhatTheWebsiteOffers(t *testing.T) {
 			nodetest.Joining(deskOnly, nil), nodetest.Joining(offered, nodetest.With(back)), nodetest.Appointment(deskOnly, nodetest.Day(3), 1000, nil), nodetest.Appointment(offered, nodetest.Day(3), 1000, nodetest.With(back)),
 		} {
 			h.Unchanged(book(body)).Refused(http.StatusConflict, models.CodeNotOffered)
+			if _, scheduled := body["date"]; scheduled {
+				c.Staff(http.MethodPut, "/management/scheduling/new", body).Refused(http.StatusConflict, models.CodeNotOffered)
+			}
+			body["showAll"] = true
+			h.Unchanged(book(body)).Refused(http.StatusConflict, models.CodeNotOffered)
 			c.Staff(http.MethodPut, "/management/scheduling/new", body).OK()
 		}
 		h.Send(book(nodetest.Joining(offered, nodetest.With(room)))).OK()
@@ -33,14 +38,9 @@ func TestPatientsBookOnlyWhatTheWebsiteOffers(t *testing.T) {
 		h.Unchanged(book(nodetest.Appointment(offered, nodetest.Day(4), 1000, nil))).Refused(http.StatusConflict, models.CodeSlotTaken)
 
 		given := c.Staff(http.MethodPut, "/management/scheduling/new", nodetest.Appointment(offered, nodetest.Day(5), 1000, nodetest.Object{
-			"resourceFilters": nodetest.Object{"resource": back}, "customerIdentifier": nodetest.Object{"phone": "+966500000051"},
+			"showAll": true, "resourceFilters": nodetest.Object{"resource": back}, "customerIdentifier": nodetest.Object{"phone": "+966500000051"},
 		})).OK().Str("id")
 		moved := h.Send(book(nodetest.Appointment(offered, nodetest.Day(5), 1100, nodetest.Object{"rescheduleBookingId": given}))).OK()
 		assert.Equal(t, back, moved.Str("result.resource.id"), "the resource that the desk chose")
-
-		both := nodetest.With(back)
-		both["showAll"] = true
-		h.Send(book(nodetest.Joining(deskOnly, both))).OK()
-		h.Send(book(nodetest.Appointment(offered, nodetest.Day(4), 1000, nodetest.Object{"showAll": true}))).OK()
 	})
 }

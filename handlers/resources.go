@@ -250,8 +250,13 @@ func (s *Server) updateResource(ctx context.Context, c api.Caller, in *resourceC
 	return showResource(r, c.Lang)
 }
 
-func (s *Server) deleteResource(ctx context.Context, c api.Caller, in *byResource) (api.Message, error) {
-	if err := s.api.Catalog.DeleteResource(ctx, c.OrganizationID, in.ID); err != nil {
+type resourceDeletion struct {
+	ID     string `path:"resourceId" maxLength:"64"`
+	Cancel bool   `query:"cancel" doc:"Cancel its future appointments, and tell their customers. Without it they are a reason to refuse (409)."`
+}
+
+func (s *Server) deleteResource(ctx context.Context, c api.Caller, in *resourceDeletion) (api.Message, error) {
+	if err := s.api.Bookings.DeleteResource(ctx, c.Scope(), in.ID, in.Cancel); err != nil {
 		return api.Message{}, err
 	}
 	s.api.CatalogueChanged(ctx, c.OrganizationID)

@@ -85,6 +85,7 @@ func TestEveryRoute(t *testing.T) {
 			{"members", w.members},
 			{"types", w.types},
 			{"resources", w.resources},
+			{"calendar", w.calendar},
 			{"availability", w.availability},
 			{"sign-in", w.signIn},
 			{"customer", w.customer},
@@ -94,6 +95,7 @@ func TestEveryRoute(t *testing.T) {
 			{"bookings", w.bookings},
 			{"customers", w.customers},
 			{"displays", w.displays},
+			{"appointments", w.appointments},
 			{"privacy", w.privacy},
 			{"audit", w.audit},
 			{"messages", w.messages},
@@ -326,6 +328,37 @@ func (w *routeWalk) bookings() {
 	assert.Equal(w.T, "NO_SHOW", w.Act("noShow", w.waiting[1], nil).OK().Str("result.stage"))
 	gone := w.Join(w.typeID, nil).Str("id")
 	assert.Equal(w.T, "CANCELED", w.Act("cancel", gone, nodetest.Object{"reason": "Asked to"}).OK().Str("result.status"))
+}
+
+func (w *routeWalk) calendar() {
+	weekly := nodetest.Object{"weekdays": []int{0, 1, 2, 3, 4, 5, 6}, "slots": []any{nodetest.Object{"from": 900, "to": 1200}}}
+	assert.Equal(w.T, 1700, w.Staff(get, "/management/timeRules", nil).OK().Num("result.rules.0.slots.0.to"))
+	assert.Equal(w.T, 90, w.Staff(put, "/management/timeRules", nodetest.Object{"depthOfDays": 90}).OK().Num("result.depthOfDays"))
+	own := w.Staff(put, "/management/timeRules/"+w.resourceID, nodetest.Object{"rules": []any{weekly}}).OK()
+	assert.Equal(w.T, false, own.At("result.inherited"))
+	assert.Equal(w.T, own.At("result"), w.Staff(get, "/management/timeRules/"+w.resourceID, nil).OK().At("result"))
+	holiday := nodetest.Object{"rules": []any{nodetest.Object{"name": "New year", "from": "2026-01-01", "rrule": "FREQ=YEARLY"}}}
+	w.Staff(put, "/management/offRules", holiday).OK()
+	assert.Len(w.T, w.Staff(get, "/management/offRules", nil).OK().List("result.rules"), 1)
+	assert.Equal(w.T, true, w.Staff(get, "/management/offRules/"+w.resourceID, nil).OK().At("result.inherited"))
+	assert.Equal(w.T, false, w.Staff(put, "/management/offRules/"+w.resourceID, holiday).OK().At("result.inherited"))
+}
+
+func (w *routeWalk) appointments() {
+	free := w.Send(nodetest.Request{Method: post, Path: "/availability/times", App: w.ID, Body: nodetest.Object{"type": w.typeID, "from": nodetest.Day(2), "limit": 1}}).OK()
+	assert.Equal(w.T, nodetest.Day(2), free.Str("result.0.date"))
+	assert.Equal(w.T, 900, free.Num("result.0.times.0.time"))
+	w.Staff(put, "/management/types/"+w.typeID, nodetest.Object{"autoConfirm": false}).OK()
+	request := func(military int) string {
+		return w.asCustomer(put, "/customer/scheduling/new", nodetest.Appointment(w.typeID, nodetest.Day(2), military, nil)).OK().Str("result.id")
+	}
+	moved := w.asCustomer(post, "/customer/bookings/reschedule", nodetest.Object{"bookingId": request(900), "date": nodetest.Day(2), "time": 930}).OK()
+	assert.Equal(w.T, "CONFIRMED", w.Act("approve", moved.Str("result.id"), nil).OK().Str("result.status"))
+	assert.Equal(w.T, "REJECTED", w.Act("reject", request(1000), nodetest.Object{"reason": "Away"}).OK().Str("result.status"))
+	reserved := w.Staff(put, "/management/scheduling/temporary", nodetest.Appointment(w.typeID, nodetest.Day(2), 1100, nil)).OK()
+	assert.NotNil(w.T, reserved.At("reservedUntil"))
+	confirmed := w.Staff(post, "/management/scheduling/confirm", nodetest.Object{"bookingId": reserved.Str("id")}).OK()
+	assert.Nil(w.T, confirmed.At("result.reservedUntil"))
 }
 
 func (w *routeWalk) customers() {

@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"nowserving/booking"
 	"nowserving/booking/access"
@@ -24,9 +25,9 @@ type ScheduleBody struct {
 	Note     string        `json:"note" maxLength:"2000"`
 	Info     models.Fields `json:"bookingInfoCustomFields" doc:"Custom fields, kept and given back as info."`
 
-	ShowAll       bool          `json:"showAll" doc:"Also what is not offered on the website: a type or a resource whose bookFromWebsite is false. The desk books everything, with and without it."`
-	FiltersCustom models.Fields `json:"resourceFiltersCustomFields" doc:"Not used yet."`
-	TimeAdjusters models.Fields `json:"timeAdjustersCustomFields" doc:"Not used yet."`
+	ShowAll       bool          `json:"showAll" doc:"For appointments that the desk makes: also types and resources whose bookFromWebsite is false, and times outside the hours, the notice and the days of the time rules."`
+	FiltersCustom models.Fields `json:"resourceFiltersCustomFields" doc:"Values of the fields of GET /customFields/resourceFilters, by id."`
+	TimeAdjusters models.Fields `json:"timeAdjustersCustomFields" doc:"Values of the fields of GET /customFields/timeAdjusters, by id. They change how long the visit takes and what it costs."`
 }
 
 // filterBody limits the resources a booking or a list is about.
@@ -77,7 +78,8 @@ type customerIdentifier struct {
 	LastName  string `json:"lastName" maxLength:"200"`
 }
 
-type deskScheduleBody struct {
+// DeskScheduleBody is the body of a booking that is made at the desk.
+type DeskScheduleBody struct {
 	ScheduleBody
 	Customer *customerIdentifier `json:"customerIdentifier" doc:"By id, phone or e-mail address; a new customer is created. A provider names a new one, or one who has a booking at their resources. Without it: an anonymous walk-in, or the customer of the booking that is rescheduled."`
 	Priority int                 `json:"priority" minimum:"0" maximum:"100" doc:"0 is routine; a higher band is served first."`
@@ -92,6 +94,25 @@ type ownScheduleBody struct {
 	Turnstile  string `json:"turnstileToken" maxLength:"8192" doc:"Of a guest, where guestJoin is turnstile: a fresh proof of Cloudflare Turnstile."`
 }
 
+// reserveBody is the body of a temporary appointment.
+type reserveBody struct {
+	DeskScheduleBody
+	Reserved *int `json:"reservedForMinutes" minimum:"1" maximum:"1440" doc:"Minutes until the appointment is deleted unless it is confirmed. Default 15."`
+}
+
+// confirmBody names a temporary appointment.
+type confirmBody struct {
+	BookingID string `json:"bookingId" required:"true" minLength:"1" maxLength:"64"`
+}
+
+// rescheduleBody gives an appointment another time.
+type rescheduleBody struct {
+	BookingID string      `json:"bookingId" required:"true" minLength:"1" maxLength:"64"`
+	Date      string      `json:"date" required:"true" example:"2023-01-11" doc:"The day, in the organization's time zone."`
+	Time      int         `json:"time" required:"true" example:"1820" doc:"Military time there."`
+	Resource  *filterBody `json:"resourceFilters" doc:"Default: the same resource if it is free, else any."`
+}
+
 func (s *Server) schedulingRoutes() {
 	const about = "With a date and a time: an appointment, with the resource the filters name or any that is free. With assign: false: a place in the queue. "
 	api.Register(s.api, api.Operation{
@@ -104,34 +125,80 @@ func (s *Server) schedulingRoutes() {
 		},
 	}, s.createBooking)
 	api.Register(s.api, api.Operation{
+		Method: http.MethodPut, Path: "/management/scheduling/temporary", ID: "createTemporaryBooking", Tag: "Bookings", Roles: api.Staff,
+		Summary: "Make a temporary appointment",
+		About: "It holds its time for reservedForMinutes and is then deleted, unless POST /management/scheduling/confirm was called. The customer is told of it only then. " +
+			"The answer is the booking itself, not in result as elsewhere.",
+		Example: map[string]any{
+			"date": "2023-01-11", "time": 1800, "type": exampleID, "reservedForMinutes": 15, "resourceFilters": map[string]any{"resource": exampleOther},
+			"customerIdentifier": map[string]any{"phone": "+966500000001", "firstName": "Mona"}, "note": "Temporary reservation",
+		},
+	}, s.createTemporaryBooking)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/management/scheduling/confirm", ID: "confirmBooking", Tag: "Bookings", Roles: api.Staff,
+		Summary: "Confirm a temporary appointment", Example: map[string]any{"bookingId": exampleID},
+	}, s.confirmBooking)
+	api.Register(s.api, api.Operation{
 		Method: http.MethodPut, Path: "/customer/scheduling/new", ID: "joinQueue", Tag: "Customer", Roles: api.Customers, Guests: true,
 		Summary: "Make an appointment, or join a queue",
 		About: about + "Answers the booking with a token and an address that show and cancel it without signing in. " +
 			"Where the organization lets guests join (guestJoin), joining a queue needs no credential: X-APP-ID names the organization, and the token is the credential from then on.",
 		Example: map[string]any{"type": exampleID, "assign": false, "assignmentTimeout": 60},
 	}, s.joinQueue)
+	api.Register(s.api, api.Operation{
+		Method: http.MethodPost, Path: "/customer/bookings/reschedule", ID: "rescheduleMyBooking", Tag: "Customer", Roles: api.Patients,
+		Summary: "Reschedule my appointment",
+		About:   "A new booking takes the place of the old one, which is canceled in the same step: both, or neither. A ticket token is accepted too.",
+		Example: map[string]any{"bookingId": exampleID, "date": "2023-01-12", "time": 1000},
+	}, s.rescheduleMyBooking)
 }
 
-func (s *Server) createBooking(ctx context.Context, c api.Caller, in *api.Body[deskScheduleBody]) (joinedView, error) {
-	j, err := in.Body.join()
+func (s *Server) createBooking(ctx context.Context, c api.Caller, in *api.Body[DeskScheduleBody]) (joinedView, error) {
+	j, err := in.Body.join(c)
 	if err != nil {
 		return joinedView{}, err
 	}
-	j.Priority = in.Body.Priority
+	return s.schedule(ctx, c, in.Body.ScheduleBody, j, 0)
+}
+
+func (s *Server) createTemporaryBooking(ctx context.Context, c api.Caller, in *api.Body[reserveBody]) (joinedView, error) {
+	if in.Body.queued() {
+		return joinedView{}, models.Invalid("assign", "A temporary booking is an appointment.")
+	}
+	j, err := in.Body.join(c)
+	if err != nil {
+		return joinedView{}, err
+	}
+	minutes := models.DefaultReservation
+	set(&minutes, in.Body.Reserved)
+	return s.schedule(ctx, c, in.Body.ScheduleBody, j, time.Duration(minutes)*time.Minute)
+}
+
+func (s *Server) confirmBooking(ctx context.Context, c api.Caller, in *api.Body[confirmBody]) (api.Result[api.BookingView], error) {
+	return s.shown(ctx, c)(s.api.Bookings.Confirm(ctx, c.Scope(), in.Body.BookingID))
+}
+
+// join returns the part that queued bookings and appointments have in common.
+func (b DeskScheduleBody) join(c api.Caller) (booking.Join, error) {
+	j, err := b.ScheduleBody.join()
+	if err != nil {
+		return j, err
+	}
+	j.Priority, j.Offered = b.Priority, !b.queued() && !b.ShowAll
 	var ref customers.Ref
-	if w := in.Body.Customer; w != nil {
+	if w := b.Customer; w != nil {
 		ref = customers.Ref{ID: w.ID, Phone: c.International(w.Phone), Email: w.Email, FirstName: w.FirstName, LastName: w.LastName}
 	}
-	if in.Body.Customer != nil || in.Body.Replaces == "" {
+	if b.Customer != nil || b.Replaces == "" {
 		if err := models.CheckNames("customerIdentifier.", ref.FirstName, ref.LastName); err != nil {
-			return joinedView{}, err
+			return j, err
 		}
 		j.FirstName, j.LastName = ref.FirstName, ref.LastName
 		j.Customer = func(tx *store.Tx) (*models.Customer, error) {
 			return customers.Resolve(tx, c.CustomerScope(), ref)
 		}
 	}
-	return s.schedule(ctx, c, in.Body.ScheduleBody, j, true)
+	return j, nil
 }
 
 func (s *Server) joinQueue(ctx context.Context, c api.Caller, in *api.Body[ownScheduleBody]) (api.Result[joinedView], error) {
@@ -139,7 +206,7 @@ func (s *Server) joinQueue(ctx context.Context, c api.Caller, in *api.Body[ownSc
 	if err != nil {
 		return api.Result[joinedView]{}, err
 	}
-	j.FirstName, j.LastName, j.Offered = in.Body.FirstName, in.Body.LastName, !in.Body.ShowAll
+	j.FirstName, j.LastName, j.Offered = in.Body.FirstName, in.Body.LastName, true
 	if c.Kind == access.KindCustomer {
 		j.CustomerID = c.SubjectID
 	} else {
@@ -150,25 +217,42 @@ func (s *Server) joinQueue(ctx context.Context, c api.Caller, in *api.Body[ownSc
 			return customers.NewGuest(tx, c.OrganizationID, j.FirstName, j.LastName)
 		}
 	}
-	view, err := s.schedule(ctx, c, in.Body.ScheduleBody, j, false)
+	view, err := s.schedule(ctx, c, in.Body.ScheduleBody, j, 0)
 	return api.Result[joinedView]{Result: view}, err
 }
 
-// schedule makes an appointment, or a place in the queue.
-func (s *Server) schedule(ctx context.Context, c api.Caller, body ScheduleBody, j booking.Join, withCustomer bool) (joinedView, error) {
+func (s *Server) rescheduleMyBooking(ctx context.Context, c api.Caller, in *api.Body[rescheduleBody]) (api.Result[joinedView], error) {
+	old, err := s.api.Bookings.See(ctx, c.Scope(), in.Body.BookingID)
+	if err != nil {
+		return api.Result[joinedView]{}, err
+	}
+	body := ScheduleBody{Type: old.TypeID, Date: &in.Body.Date, Time: &in.Body.Time, Replaces: old.ID, Resource: in.Body.Resource}
+	j, err := body.join()
+	if err != nil {
+		return api.Result[joinedView]{}, err
+	}
+	j.Offered = true
+	view, err := s.schedule(ctx, c, body, j, 0)
+	return api.Result[joinedView]{Result: view}, err
+}
+
+// schedule makes an appointment, for a while if reserve is not 0, or a place in the queue.
+func (s *Server) schedule(ctx context.Context, c api.Caller, body ScheduleBody, j booking.Join, reserve time.Duration) (joinedView, error) {
 	var token string
 	token, j.TicketHash = s.api.Access.NewTicketToken()
-	b, place, err := s.book(ctx, c, body, j)
+	b, place, err := s.book(ctx, c, body, j, reserve)
 	if err != nil {
 		return joinedView{}, err
 	}
 	return joinedView{
-		BookingView: s.api.ViewChanged(ctx, c, withCustomer, b, place),
+		BookingView: s.api.ViewChanged(ctx, c, api.Staff&api.RoleOf(c.Principal) != 0, b, place),
 		TicketToken: token, TicketURL: s.api.PublicURL + "/ticket/" + b.ID + "#" + token,
 	}, nil
 }
 
-func (s *Server) book(ctx context.Context, c api.Caller, body ScheduleBody, j booking.Join) (*models.Booking, *booking.Place, error) {
+func (s *Server) book(
+	ctx context.Context, c api.Caller, body ScheduleBody, j booking.Join, reserve time.Duration,
+) (*models.Booking, *booking.Place, error) {
 	if body.queued() {
 		if body.Replaces != "" {
 			return nil, nil, models.Invalid("rescheduleBookingId", "A booking is rescheduled to an appointment, not to the queue.")
@@ -180,6 +264,7 @@ func (s *Server) book(ctx context.Context, c api.Caller, body ScheduleBody, j bo
 	if err != nil {
 		return nil, nil, err
 	}
+	a.Reserve = reserve
 	b, err := s.api.Bookings.Schedule(ctx, c.Scope(), a)
 	return b, nil, err
 }

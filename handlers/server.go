@@ -59,6 +59,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{opts: o, api: o.API, onSite: onSite}
 	s.signInRoutes()
 	s.availabilityRoutes()
+	s.timesRoutes()
 	s.customerRoutes()
 	s.bookingRoutes()
 	s.schedulingRoutes()
@@ -66,6 +67,7 @@ func New(o Options) (*Server, error) {
 	s.displayRoutes()
 	s.deviceRoutes()
 	s.resourceRoutes()
+	s.calendarRoutes()
 	s.typeRoutes()
 	s.peopleRoutes()
 	s.organizationRoutes()

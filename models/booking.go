@@ -64,10 +64,24 @@ const (
 	ActionCancel Action = "cancel"
 	ActionExpire Action = "expire"
 	ActionUndo   Action = "undo" // leads back along the row of what it takes back
+
+	ActionApprove Action = "approve"
+	ActionReject  Action = "reject"
+	ActionConfirm Action = "confirm" // of a temporary appointment
 )
 
-// ActionExpirePayment deletes a booking that was not paid in time.
-const ActionExpirePayment Action = "expirePayment"
+// The actions that delete a booking.
+const (
+	ActionExpirePayment     Action = "expirePayment"     // it was not paid in time
+	ActionExpireReservation Action = "expireReservation" // it was not confirmed in time
+)
+
+// How long a temporary appointment is reserved, in minutes.
+const (
+	MinReservation     = 1
+	MaxReservation     = 24 * 60
+	DefaultReservation = 15
+)
 
 // UndoWindow is how long staff may undo their last action on a booking.
 const UndoWindow = 30 * time.Second
@@ -109,6 +123,10 @@ var transitions = map[Action]Transition{
 		[]Stage{StageNone, StageWaiting, StageHeld, StageCalled}, StatusCanceled, StageLeft, EventCanceled,
 	},
 	ActionExpire: {[]Status{StatusPendingAssignment}, []Stage{StageWaiting, StageHeld}, StatusRejected, StageLeft, EventExpired},
+
+	ActionApprove: {[]Status{StatusPendingApproval}, []Stage{StageNone}, StatusConfirmed, StageNone, EventConfirmed},
+	ActionReject:  {[]Status{StatusPendingApproval}, []Stage{StageNone}, StatusRejected, StageLeft, EventRejected},
+	ActionConfirm: {[]Status{StatusConfirmed}, []Stage{StageNone}, StatusConfirmed, StageNone, EventScheduled},
 }
 
 // TransitionOf returns the row of the table for an action.
@@ -191,6 +209,14 @@ type Booking struct {
 	// booking. A visit that ends early ends the appointment.
 	StartsAt *time.Time
 	EndsAt   *time.Time
+	// BusyFrom and BusyUntil are what an appointment takes of its resource's time with
+	// its buffers; nil where it has none.
+	BusyFrom, BusyUntil *time.Time
+	// ReservedUntil is when a temporary appointment is deleted unless it is confirmed;
+	// nil for others.
+	ReservedUntil *time.Time
+	// Adjusters are the values of the fields that change the length and the price.
+	Adjusters Fields `gorm:"serializer:json"`
 	// UndoAction is the last action of staff, which they may undo until UndoUntil. They
 	// are empty and nil if there is none. The booking then goes back to UndoStatus and
 	// UndoStage, and an appointment to its end at UndoEndsAt.

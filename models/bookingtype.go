@@ -1,6 +1,11 @@
 package models
 
-import "time"
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+)
 
 // BookingType is a service a customer can ask for.
 type BookingType struct {
@@ -31,4 +36,48 @@ type BookingType struct {
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	DeletedAt *time.Time
+}
+
+// Leave returns the buffers before and after a visit, in minutes.
+func (t *BookingType) Leave() (before, after int) {
+	minutes := func(name string) int {
+		number, _ := t.Details[name].(json.Number)
+		n, err := number.Float64()
+		if err != nil {
+			return 0
+		}
+		return int(math.Ceil(n))
+	}
+	return minutes("leaveMinutesBefore"), minutes("leaveMinutesAfter")
+}
+
+// Schedule returns the time rules that narrow when the type can be booked, or nil if
+// there are none. A schedule without rules narrows the days and the notice only.
+func (t *BookingType) Schedule() (*TimeRules, error) {
+	given, _ := t.Details["schedule"].(map[string]any)
+	if given["rules"] == nil && given["depthOfDays"] == nil && given["scheduleAfterHoursFromNow"] == nil {
+		return nil, nil //nolint:nilnil // no rules are no error
+	}
+	text, err := json.Marshal(given)
+	if err != nil {
+		return nil, fmt.Errorf("read the schedule of booking type %s: %w", t.ID, err)
+	}
+	rules := TimeRules{DepthOfDays: MaxDepthOfDays}
+	if err := json.Unmarshal(text, &rules); err != nil {
+		return nil, fmt.Errorf("read the schedule of booking type %s: %w", t.ID, err)
+	}
+	return &rules, nil
+}
+
+// TimeOptions returns the times of a day that the type names.
+func (t *BookingType) TimeOptions() (TimeOptions, error) {
+	var options TimeOptions
+	given, err := json.Marshal(t.Details["timeOptions"])
+	if err == nil {
+		err = json.Unmarshal(given, &options)
+	}
+	if err != nil {
+		return options, fmt.Errorf("read the time options of booking type %s: %w", t.ID, err)
+	}
+	return options, nil
 }

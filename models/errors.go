@@ -30,6 +30,12 @@ const (
 	CodeNotOffered      Code = "SCH-NOT_OFFERED"
 	CodeSlotTaken       Code = "SCH-SLOT_TAKEN"
 	CodePast            Code = "SCH-PAST"
+	CodeOutsideHours    Code = "SCH-OUTSIDE_HOURS"
+	CodeTooEarly        Code = "SCH-TOO_EARLY"
+	CodeTooLate         Code = "SCH-TOO_LATE"
+	CodeOwnOverlap      Code = "SCH-OWN_OVERLAP"
+	CodeBooked          Code = "CAL-BOOKED"
+	CodeResourceInUse   Code = "RES-IN_USE"
 	CodeQueueEmpty      Code = "QUE-EMPTY"
 	CodeQueuePaused     Code = "QUE-PAUSED"
 	CodeRecallTooSoon   Code = "QUE-RECALL_TOO_SOON"
@@ -118,6 +124,12 @@ var Failures = []Failure{
 	{CodeStage, "The booking's status and stage do not allow this.", "Read the booking again and choose what is possible."},
 	{CodeNothingToUndo, "Nothing was done to the booking in the last 30 seconds that could be taken back.", "Read the booking again, and set it right by the next step."},
 	{CodeSlotTaken, "No resource that may serve the appointment is free at that time.", "Choose another time or resource."},
+	{CodeOutsideHours, "No resource that may serve the appointment is open for all of it.", "Choose one of POST /availability/times. The desk may send showAll."},
+	{CodeTooEarly, "The time is nearer than the time rules allow.", "Choose a later one of POST /availability/times. The desk may send showAll."},
+	{CodeTooLate, "The day is farther ahead than the time rules allow.", "Choose an earlier one of POST /availability/times. The desk may send showAll."},
+	{CodeOwnOverlap, "The customer has another appointment at that time.", "Choose another time, or reschedule the other appointment."},
+	{CodeBooked, "Appointments are booked in the time that the rules close; bookings lists them.", "Reschedule them first, or send force to close the time all the same: they stay booked."},
+	{CodeResourceInUse, "Appointments are booked with the resource.", "Reschedule them first, or send cancel=true to cancel them."},
 	{CodeNobodyServes, "No active resource serves the booking type, or the filters allow none that does.", "Choose another type or other filters, or let a resource serve the type."},
 	{CodeNotOffered, "Patients can't book the type or the resource themselves.", "Choose one with bookFromWebsite, ask the desk, or send showAll where your page shows what is not offered too."},
 	{CodeTypeOff, "The booking type is switched off.", "Choose another type."},
@@ -158,8 +170,24 @@ type Error struct {
 	Detail string
 	// Field is the wrong part of the request, if there is one.
 	Field string
+	// Alternatives are free times, if the wanted one is taken.
+	Alternatives []Alternative
+	// Bookings are the ids of the bookings that are in the way, at most MaxNamedBookings.
+	Bookings []string
 	// RetryAfter is how long to wait before the same request can succeed.
 	RetryAfter time.Duration
+}
+
+// MaxNamedBookings bounds Error.Bookings.
+const MaxNamedBookings = 100
+
+// Alternative is a free time.
+type Alternative struct {
+	Date          string   `json:"date" example:"2026-01-31" doc:"In the organization's time zone."`
+	Time          int      `json:"time" example:"1820" doc:"Military time in the organization's time zone."`
+	StartDateTime Moment   `json:"startDateTime"`
+	EndDateTime   Moment   `json:"endDateTime"`
+	Resources     []string `json:"resources" nullable:"false" doc:"The ids of the resources that are free."`
 }
 
 // Error implements error.

@@ -13,6 +13,12 @@ func (f Failure) MeaningIn(lang string) string {
 //nolint:gosec // texts, not credentials
 var meaningsAr = map[Code]string{
 	CodeAlreadyAssigned: "أُسند هذا الحجز إلى جهة أخرى.",
+	CodeOutsideHours:    "لا توجد جهة متاحة تعمل طوال هذا الموعد.",
+	CodeTooEarly:        "الوقت أقرب مما تسمح به قواعد الحجز.",
+	CodeTooLate:         "اليوم أبعد مما تسمح به قواعد الحجز.",
+	CodeOwnOverlap:      "لديك موعد آخر في هذا الوقت.",
+	CodeBooked:          "توجد مواعيد محجوزة في الوقت الذي تغلقه القواعد.",
+	CodeResourceInUse:   "توجد مواعيد محجوزة لدى هذه الجهة.",
 	CodeExpired:         "انتهت مهلة إسناد الحجز وانقضت صلاحيته.",
 	CodeTypeMismatch:    "لا تقدم هذه الجهة نوع الخدمة المطلوب، أو استبعدتها اختيارات المراجع.",
 	CodeMalformed:       "الطلب ليس JSON صحيحًا بترميز UTF-8، أو فيه معامل لا يُقرأ.",

@@ -21,6 +21,8 @@ const (
 	EventSnapshot        EventType = "SNAPSHOT"
 	// Of appointments, and of phones only.
 	EventScheduled   EventType = "MY_BOOKING_SCHEDULED"
+	EventConfirmed   EventType = "MY_BOOKING_CONFIRMED" // it was approved
+	EventRejected    EventType = "MY_BOOKING_REJECTED"
 	EventRescheduled EventType = "MY_BOOKING_RESCHEDULED"
 	EventReminder    EventType = "MY_BOOKING_REMINDER"
 	EventComeNow     EventType = "MY_BOOKING_COME_NOW"

@@ -163,6 +163,8 @@ func (o *tenantHub) tellOne(s *subscription, e *models.BookingEvent, t *encodedE
 	switch {
 	case typ == models.EventNewPending:
 		typ = models.EventUpdated // news for those who serve; to the customer, it waits now
+	case typ == models.EventConfirmed, typ == models.EventRejected:
+		typ = models.EventUpdated // phones are told in these words; the status says it here
 	case typ == models.EventAssigned && s.taken:
 		typ = models.EventUpdated // told before: assigned once is assigned for good
 	}

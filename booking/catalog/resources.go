@@ -196,17 +196,21 @@ func saveTypes(tx *store.Tx, r *models.Resource, action string) error {
 }
 
 // DeleteResource deletes a resource. A booking that waited for it alone keeps a
-// position, among the bookings of the same type.
-func (c *Catalog) DeleteResource(ctx context.Context, organizationID, id string) error {
+// position, among the bookings of the same type. before is called first, while the
+// resource is locked, and can refuse.
+func (c *Catalog) DeleteResource(ctx context.Context, organizationID, id string, before func(tx *store.Tx) error) error {
 	err := c.store.Tx(ctx, func(tx *store.Tx) error {
-		before, err := c.lockProvider(tx, organizationID, id)
+		provider, err := c.lockProvider(tx, organizationID, id)
 		if err != nil {
+			return err
+		}
+		if err := before(tx); err != nil {
 			return err
 		}
 		if err := markDeleted(tx, &models.Resource{}, organizationID, id, models.CodeResourceMissing, "resource"); err != nil {
 			return err
 		}
-		if err := tellProvider(tx, before, nil); err != nil {
+		if err := tellProvider(tx, provider, nil); err != nil {
 			return err
 		}
 		return tx.Audit(organizationID, "deleteResource", "resource", id)

@@ -2,11 +2,13 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
+	"nowserving/booking/calendar"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -82,7 +84,34 @@ func checkType(t *models.BookingType) error {
 	case hundredths(deposit) > hundredths(t.Price):
 		return models.Invalid("depositAmount", "The deposit is larger than the price.")
 	}
-	return nil
+	return checkTimes(t)
+}
+
+// checkTimes checks when the type can be booked.
+func checkTimes(t *models.BookingType) error {
+	schedule, err := t.Schedule()
+	if err != nil {
+		return models.Invalid("schedule", "Give time rules as those of PUT /management/timeRules.")
+	}
+	if schedule != nil {
+		if err := within("schedule", calendar.CheckRules(schedule)); err != nil {
+			return err
+		}
+	}
+	options, err := t.TimeOptions()
+	if err != nil {
+		return models.Invalid("timeOptions", "Give options as those of POST /availability/times, such as showHalfHour.")
+	}
+	_, err = calendar.NewGrid(options)
+	return within("timeOptions", err)
+}
+
+// within puts the field of an error into a member.
+func within(member string, err error) error {
+	if e, ok := errors.AsType[*models.Error](err); ok && e.Field != "" {
+		e.Field = member + "." + e.Field
+	}
+	return err
 }
 
 // CreateType makes a booking type. Without a prefix it gets the next free one.
@@ -153,8 +182,8 @@ func letters(n int) string {
 }
 
 // DeleteType deletes a booking type. It fails with CodeTypeInUse while bookings of it
-// wait.
-func (c *Catalog) DeleteType(ctx context.Context, organizationID, id string) error {
+// wait in a queue. before is called first, while the type is locked, and can refuse.
+func (c *Catalog) DeleteType(ctx context.Context, organizationID, id string, before func(tx *store.Tx) error) error {
 	return c.store.Tx(ctx, func(tx *store.Tx) error {
 		// Those who are joining are counted, and who comes later finds it deleted.
 		var ids []string
@@ -162,8 +191,11 @@ func (c *Catalog) DeleteType(ctx context.Context, organizationID, id string) err
 		if err != nil {
 			return fmt.Errorf("lock booking type: %w", err)
 		}
+		if err := before(tx); err != nil {
+			return err
+		}
 		var waiting int64
-		err = tx.Table("bookings").Where("organization_id = ? AND type_id = ? AND status IN ('PENDING_ASSIGNMENT', 'PENDING_PAYMENT', 'PENDING_APPROVAL')",
+		err = tx.Table("bookings").Where("organization_id = ? AND type_id = ? AND starts_at IS NULL AND status IN ('PENDING_ASSIGNMENT', 'PENDING_PAYMENT')",
 			organizationID, id).Count(&waiting).Error
 		if err != nil {
 			return fmt.Errorf("count waiting bookings: %w", err)

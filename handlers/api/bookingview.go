@@ -44,6 +44,8 @@ type BookingView struct {
 	EndDateTime   *models.Moment `json:"endDateTime,omitempty"`
 	Duration      *int           `json:"duration,omitempty" doc:"Minutes: of the type, or kept for the appointment, before the end; real ones after it."`
 
+	ReservedUntil *models.Moment `json:"reservedUntil,omitempty" doc:"When a temporary appointment is deleted unless it is confirmed."`
+
 	UndoUntil *models.Moment `json:"undoUntil,omitempty" doc:"Until when staff may take back what they did last."`
 
 	RecallCount int           `json:"recallCount"`
@@ -101,6 +103,9 @@ var words = map[string]models.Translation{
 	string(models.StageLeft):               {En: "Left", Ar: "غادر"},
 }
 
+// rejected is the status of an appointment that was not approved.
+var rejected = models.Translation{En: "Rejected", Ar: "مرفوض"}
+
 // Word is the display text of a status or stage in a language.
 func Word[T ~string](w T, lang string) string { return words[string(w)].In(lang, string(w)) }
 
@@ -117,12 +122,15 @@ type Viewer struct {
 func (v Viewer) View(b *models.Booking, place *booking.Place) BookingView {
 	out := BookingView{
 		ID: b.ID, Status: b.Status, Stage: b.Stage, Ticket: b.Ticket, TypeID: b.TypeID, CustomerID: b.CustomerID, Priority: b.Priority,
-		PendingSince: models.AtOrNil(b.PendingAt), CreatedAt: models.At(b.CreatedAt), CalledAt: models.AtOrNil(b.LastCalledAt), StartedAt: models.AtOrNil(b.StartedAt), EndedAt: models.AtOrNil(b.EndedAt), UndoUntil: models.AtOrNil(b.UndoUntil),
+		PendingSince: models.AtOrNil(b.PendingAt), CreatedAt: models.At(b.CreatedAt), CalledAt: models.AtOrNil(b.LastCalledAt), StartedAt: models.AtOrNil(b.StartedAt), EndedAt: models.AtOrNil(b.EndedAt), UndoUntil: models.AtOrNil(b.UndoUntil), ReservedUntil: models.AtOrNil(b.ReservedUntil),
 		RecallCount: b.RecallCount, Note: b.Note, Info: b.Info, Version: b.Version,
 		Display: DisplayText{Status: Word(b.Status, v.lang)},
 	}
 	if out.Info == nil {
 		out.Info = models.Fields{}
+	}
+	if b.Status == models.StatusRejected && b.StartsAt != nil {
+		out.Display.Status = rejected.In(v.lang, "")
 	}
 	if b.Stage != models.StageNone {
 		out.Display.Stage = Word(b.Stage, v.lang)

@@ -30,6 +30,9 @@ type Problem struct { //nolint:errname // the RFC's word, and the schema's name
 	// RequestID is also in the header X-Request-Id and in the log.
 	RequestID string       `json:"requestId"`
 	Errors    []FieldError `json:"errors,omitempty" doc:"The fields that are missing or wrong, at most 20 of them."`
+	// Alternatives and Bookings are those of models.Error.
+	Alternatives []models.Alternative `json:"alternatives,omitempty" doc:"With SCH-SLOT_TAKEN: the next free times, at most three."`
+	Bookings     []string             `json:"bookings,omitempty" doc:"With CAL-BOOKED, RES-IN_USE and TYP-IN_USE: the ids of the appointments that are booked, at most 100."`
 
 	retryAfter int
 	// Challenge is the header WWW-Authenticate of a 401. Default Bearer.
@@ -99,7 +102,7 @@ func (a *API) ProblemOf(ctx context.Context, err error) *Problem {
 	}
 	p := &Problem{
 		Type: a.PublicURL + "/docs#" + string(f.Code), Title: f.MeaningIn(lang), Status: status, Detail: e.Detail, Code: f.Code, RequestID: requestID(ctx),
-		retryAfter: int(math.Ceil(pause.Seconds())),
+		Alternatives: e.Alternatives, Bookings: e.Bookings, retryAfter: int(math.Ceil(pause.Seconds())),
 	}
 	if lang == "ar" { // what is special about this request is known in English only
 		p.Detail = p.Title

@@ -34,7 +34,8 @@ var codes = map[int][]models.Code{
 		models.CodePrefixTaken, models.CodeContactTaken, models.CodeSameCustomer, models.CodeBeingServed,
 		models.CodeKeyTaken, models.CodeKeyLimit, models.CodeMemberTaken, models.CodeMemberSelf,
 		models.CodeLastOwner, models.CodeWebhookLimit, models.CodeWebhookOff, models.CodeRequestRunning,
-		models.CodeAnswerLost,
+		models.CodeAnswerLost, models.CodeOutsideHours, models.CodeTooEarly, models.CodeTooLate, models.CodeOwnOverlap,
+		models.CodeBooked, models.CodeResourceInUse,
 	},
 	http.StatusRequestEntityTooLarge: {
 		models.CodeTooLarge,

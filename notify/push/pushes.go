@@ -144,7 +144,7 @@ func (p *Pushes) Plan(ctx context.Context, a *outbox.Announcement) (outbox.Step,
 			return nil, nil
 		}
 		fallthrough
-	case models.EventAssigned, models.EventExpired:
+	case models.EventAssigned, models.EventExpired, models.EventConfirmed, models.EventRejected:
 		j.Status = e.Status
 		j.Targets, err = p.customer(ctx, a.OrganizationID, e.BookingID)
 	case models.EventCalled:

@@ -33,6 +33,14 @@ var texts = map[models.EventType]text{
 		models.Translation{En: "Your booking has been canceled", Ar: "أُلغي حجزك"},
 		models.Translation{En: "Open the app for details.", Ar: "افتح التطبيق لمعرفة التفاصيل."},
 	},
+	models.EventConfirmed: {
+		models.Translation{En: "Your appointment is confirmed", Ar: "تم تأكيد موعدك"},
+		models.Translation{En: "Open the app for the time and place.", Ar: "افتح التطبيق لمعرفة الوقت والمكان."},
+	},
+	models.EventRejected: {
+		models.Translation{En: "Your request was not accepted", Ar: "لم يُقبل طلبك"},
+		models.Translation{En: "Open the app to choose another time.", Ar: "افتح التطبيق لاختيار وقت آخر."},
+	},
 	models.EventComeNow: {
 		models.Translation{En: "You are number {n}: come now", Ar: "ترتيبك {n}: تفضل بالحضور الآن"},
 		models.Translation{En: "It will soon be your turn.", Ar: "سيحين دورك قريبًا."},

@@ -80,6 +80,10 @@ func triggersOf(e *models.BookingEvent) []Trigger {
 			return []Trigger{TriggerNewBooking}
 		}
 		return []Trigger{TriggerNewAppointment}
+	case models.EventConfirmed:
+		return []Trigger{TriggerNewAppointment}
+	case models.EventRejected:
+		return []Trigger{TriggerBookingRejected}
 	case models.EventRescheduled:
 		return []Trigger{TriggerAppointmentRescheduled}
 	case models.EventReminder:

@@ -21,13 +21,20 @@ type Clinic struct {
 	served  map[string]bool // the types that NewResource was given
 }
 
-// NewClinic makes an organization and a key for it.
+// AlwaysOpen are time rules of a clinic that is open day and night.
+var AlwaysOpen = Object{
+	"depthOfDays": models.MaxDepthOfDays,
+	"rules":       []any{Object{"weekdays": []int{0, 1, 2, 3, 4, 5, 6}, "slots": []any{Object{"from": 0, "to": 2400}}}},
+}
+
+// NewClinic makes an organization that is always open, and a key for it.
 func (h *Node) NewClinic() *Clinic {
 	h.T.Helper()
 	made := h.Send(Request{Method: http.MethodPost, Path: "/management/organizations", Token: BootstrapKey, Body: Object{"name": "Al Noor", "timezone": "Asia/Riyadh"}}).OK()
 	c := &Clinic{Node: h, ID: made.Str("result.id")}
 	c.Key = h.Send(Request{Method: http.MethodPost, Path: "/management/apiKeys", Token: BootstrapKey, App: c.ID, Body: Object{"name": "desk"}}).OK().Str("result.key")
 	require.NotEmpty(h.T, c.Key)
+	c.Staff(http.MethodPut, "/management/timeRules", AlwaysOpen).OK()
 	return c
 }
 
@@ -61,10 +68,11 @@ func (c *Clinic) staffs(method, path string, body any) Request {
 	return Request{Method: method, Path: path, Token: c.Key, Body: body}
 }
 
-// NewType makes a type of 10 minutes and returns its id. more adds members to the body.
+// NewType makes a type of 10 minutes whose appointments need no approval, and returns its
+// id. more adds members to the body.
 func (c *Clinic) NewType(more Object) string {
 	c.T.Helper()
-	body := Object{"name": "General", "minutes": 10}
+	body := Object{"name": "General", "minutes": 10, "autoConfirm": true}
 	for k, v := range more {
 		body[k] = v
 	}
