@@ -93,7 +93,7 @@ func (s *Service) Times(ctx context.Context, sc Scope, q TimesQuery) (*FreeTimes
 	if search.To < search.From {
 		return found, nil
 	}
-	if err := readBusy(db, sc.OrganizationID, search, q.Reschedule); err != nil {
+	if err := s.readBusy(db, sc.OrganizationID, search, q.Reschedule); err != nil {
 		return nil, err
 	}
 	for _, free := range search.Free() {
@@ -219,36 +219,42 @@ func (s *search) time(free calendar.Time) FreeTime {
 // sees it when it refuses two at a time.
 const takesTime = "starts_at IS NOT NULL AND status NOT IN ('CANCELED', 'REJECTED') AND stage NOT IN ('DONE', 'NO_SHOW', 'LEFT')"
 
+// busyFrom and busyUntil are what an appointment takes of its resource's time.
+const (
+	busyFrom  = "COALESCE(busy_from, starts_at)"
+	busyUntil = "COALESCE(busy_until, ends_at)"
+)
+
 // maxVisit bounds how long before and after its start an appointment can take time: a
 // day, a day of custom fields and the buffers.
 const maxVisit = 4 * 24 * time.Hour
 
 // readBusy reads the appointments of the search's resources, but not the one with an id.
-func readBusy(db *gorm.DB, organizationID string, q *search, except string) error {
-	from, to := q.From.Start(q.Zone).Add(-maxVisit), (q.To + 1).Start(q.Zone).Add(maxVisit)
+func (s *Service) readBusy(db *gorm.DB, organizationID string, q *search, except string) error {
+	v := q.Visit // which may end on the day after To
+	from := q.From.Start(q.Zone).Add(-time.Duration(v.Before) * time.Minute).UTC()
+	to := (q.To + 1).Start(q.Zone).Add(time.Duration(v.Minutes+v.After) * time.Minute).UTC()
 	at := make(map[string]int, len(q.ids))
 	for i, id := range q.ids {
 		at[id] = i
 	}
 	rows := db.Table("bookings").
-		Select("resource_id, starts_at, ends_at, busy_from, busy_until").
-		Where("organization_id = ? AND starts_at >= ? AND starts_at < ? AND id <> ? AND "+takesTime, organizationID, from.UTC(), to.UTC(), except)
+		Select("resource_id, "+s.store.UnixSeconds(busyFrom)+", "+s.store.UnixSeconds(busyUntil)).
+		Where("organization_id = ? AND id <> ? AND "+takesTime, organizationID, except).
+		Where("starts_at >= ? AND starts_at < ?", from.Add(-maxVisit), to.Add(maxVisit)). // by the index
+		Where(busyUntil+" > ? AND "+busyFrom+" < ?", from, to)
 	if len(q.ids) < fewResources {
 		rows = rows.Where("resource_id IN ?", append([]string{""}, q.ids...))
 	}
 	return eachRow(rows, func(scan func(...any) error) error {
 		var id string
-		var from, until time.Time
-		var busyFrom, busyUntil *time.Time
-		if err := scan(&id, &from, &until, &busyFrom, &busyUntil); err != nil {
+		var from, until int64
+		if err := scan(&id, &from, &until); err != nil {
 			return err
-		}
-		if busyFrom != nil && busyUntil != nil {
-			from, until = *busyFrom, *busyUntil
 		}
 		if i, asked := at[id]; asked {
 			busy := &q.Resources[i].Busy
-			*busy = append(*busy, calendar.Span{From: from.Unix() / 60, To: (until.Unix() + 59) / 60})
+			*busy = append(*busy, calendar.Span{From: from / 60, To: (until + 59) / 60})
 		}
 		return nil
 	})

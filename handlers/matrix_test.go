@@ -158,8 +158,8 @@ var permissions = []permission{
 	{route: "GET /management/bookings/unassigned", who: readers, path: "/management/bookings/unassigned?resourceId=$room", whose: served},
 	{route: "POST /management/bookings/assign", who: writers, body: `{"bookingId":"$waiting","resourceId":"$room"}`, whose: served},
 	{route: "POST /management/bookings/cancel", who: writers, body: `{"bookingId":"$waiting","reason":"None"}`, whose: served},
-	{route: "POST /management/bookings/approve", who: writers, body: `{"bookingId":"$requested"}`, whose: served},
-	{route: "POST /management/bookings/reject", who: writers, body: `{"bookingId":"$requested","reason":"None"}`, whose: served},
+	{route: "POST /management/bookings/approve", who: writers, body: `{"bookingId":"$approved"}`, whose: served},
+	{route: "POST /management/bookings/reject", who: writers, body: `{"bookingId":"$rejected","reason":"None"}`, whose: served},
 	{route: "POST /management/bookings/start", who: writers, body: `{"bookingId":"$called"}`, whose: served},
 	{route: "POST /management/bookings/end", who: writers, body: `{"bookingId":"$booking"}`, whose: served},
 	{route: "POST /management/bookings/noShow", who: writers, body: `{"bookingId":"$called"}`, whose: served},
@@ -309,7 +309,10 @@ func newWorld(h *nodetest.Node, mark, digits, receiver string) *world {
 	}
 	as(put, "/customer/profile", nodetest.Object{"firstName": mark, "lastName": mark + " Family"})
 	as(post, "/devices", nodetest.Object{"token": mark + " phone", "platform": "ios"})
-	requested := as(put, "/customer/scheduling/new", nodetest.Appointment(visit, nodetest.Day(3), 1000, nil)).Str("result.id")
+	request := func(military int) string {
+		return as(put, "/customer/scheduling/new", nodetest.Appointment(visit, nodetest.Day(3), military, nil)).Str("result.id")
+	}
+	requested, approved, rejected := request(1000), request(1200), request(1300)
 	reserved := w.Staff(put, "/management/scheduling/temporary",
 		nodetest.Appointment(visit, nodetest.Day(3), 1100, nodetest.Object{"customerIdentifier": nodetest.Object{"phone": phone(20)}, "reservedForMinutes": 600})).OK().Str("id")
 	mine := as(put, "/customer/scheduling/new", nodetest.Joining(kind, nodetest.Object{"note": mark + " aches"}))
@@ -331,7 +334,7 @@ func newWorld(h *nodetest.Node, mark, digits, receiver string) *world {
 	w.tokens[asDisplay] = display.Str("result.token")
 	w.ids = map[string]string{
 		"organization": w.ID, "key": mark + " write", "member": hire(10, models.RoleReceptionist, nodetest.Object{}),
-		"requested": requested, "reserved": reserved, "day": nodetest.Day(4),
+		"requested": requested, "approved": approved, "rejected": rejected, "reserved": reserved, "day": nodetest.Day(4),
 		"type": kind, "spareType": w.NewType(nodetest.Object{"name": mark + " Spare"}),
 		"room": room, "away": away, "spareRoom": w.NewResource(nodetest.Object{"name": mark + " Cellar"}),
 		"booking": mine.Str("result.id"), "called": called, "held": held, "waiting": join(kind, 24), "elsewhere": elsewhere,
@@ -344,7 +347,7 @@ func newWorld(h *nodetest.Node, mark, digits, receiver string) *world {
 	w.strange = maps.Clone(w.ids)
 	// A call can be taken back as long as these tests take.
 	h.Exec("UPDATE bookings SET undo_until = ? WHERE undo_action = 'assign'", time.Now().UTC().Add(time.Hour))
-	for _, name := range []string{"booking", "called", "held", "waiting", "requested", "reserved"} {
+	for _, name := range []string{"booking", "called", "held", "waiting", "requested", "approved", "rejected", "reserved"} {
 		w.strange[name] = elsewhere
 	}
 	w.strange["customer"] = nodetest.Scalar[string](h, "SELECT customer_id FROM bookings WHERE id = ?", elsewhere)

@@ -93,6 +93,15 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 // share; SQLite belongs to one process.
 func (s *Store) Postgres() bool { return s.pool != nil }
 
+// UnixSeconds returns the expression for a moment of a query in seconds since 1970. A
+// number is read several times as fast as a time from SQLite, which keeps times as texts.
+func (s *Store) UnixSeconds(moment string) string {
+	if s.Postgres() {
+		return "CAST(EXTRACT(EPOCH FROM " + moment + ") AS bigint)"
+	}
+	return "unixepoch(" + moment + ")"
+}
+
 // Read returns a handle for queries outside a transaction.
 func (s *Store) Read(ctx context.Context) *gorm.DB { return s.read.WithContext(ctx) }
 

@@ -14,6 +14,7 @@ ALTER TABLE bookings ADD CONSTRAINT bookings_overlap
     EXCLUDE USING gist (resource_id WITH =, tstzrange(COALESCE(busy_from, starts_at), COALESCE(busy_until, ends_at)) WITH &&)
     WHERE (starts_at IS NOT NULL AND status NOT IN ('CANCELED', 'REJECTED') AND stage NOT IN ('DONE', 'NO_SHOW', 'LEFT'));
 CREATE INDEX bookings_appointments ON bookings (organization_id, starts_at)
+    INCLUDE (resource_id, ends_at, busy_from, busy_until, id)
     WHERE starts_at IS NOT NULL AND status NOT IN ('CANCELED', 'REJECTED') AND stage NOT IN ('DONE', 'NO_SHOW', 'LEFT');
 CREATE INDEX bookings_reserved ON bookings (reserved_until) WHERE reserved_until IS NOT NULL;
 
