@@ -145,6 +145,7 @@ func (s *Service) replace(tx *store.Tx, sc Scope, id string, b *models.Booking) 
 	if err != nil {
 		return nil, err
 	}
+	b.OriginID, b.OriginVersion = old.Origin(), old.Revision()
 	if b.Note == "" {
 		b.Note = old.Note
 	}

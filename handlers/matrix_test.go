@@ -134,12 +134,14 @@ var permissions = []permission{
 	{route: "POST /availability/types", who: everyone, body: `{"type":"$type","resourceFilters":{"resource":"$room"}}`, filters: true},
 	{route: "POST /availability/resources", who: everyone, body: `{"type":"$type"}`, filters: true},
 	{route: "POST /availability/times", who: everyone, body: `{"type":"$type"}`, filters: true},
+	{route: "GET /calendar/:token.ics", who: everyone, path: "/calendar/unknown.ics"}, // the token is the credential
 	{route: "GET /availability/resources/:resourceId", who: everyone, path: "/availability/resources/$room"},
 
 	// Patients.
 	{route: "PUT /customer/scheduling/new", who: asCustomer, body: `{"type":"$type","assign":false}`, whose: own},
 	{route: "GET /customer/bookings", who: asCustomer, whose: own},
-	{route: "GET /customer/bookings/:bookingId", who: patients, path: "/customer/bookings/$booking", whose: own},
+	{route: "GET /customer/bookings/:bookingId", who: patients, path: "/customer/bookings/$requested", whose: own},
+	{route: "GET /customer/bookings/:bookingId.ics", who: patients, path: "/customer/bookings/$requested.ics", whose: own},
 	{route: "POST /customer/bookings/cancel", who: patients, body: `{"bookingId":"$waiting"}`, whose: own},
 	{route: "POST /customer/bookings/reschedule", who: asCustomer | asTicket, body: `{"bookingId":"$requested","date":"$day","time":1500}`, whose: own},
 	{route: "GET /customer/profile", who: asCustomer, whose: own},
@@ -186,6 +188,8 @@ var permissions = []permission{
 	{route: "GET /management/resources/:resourceId", who: readers, path: "/management/resources/$room"},
 	{route: "PUT /management/resources/:resourceId", who: editors, path: "/management/resources/$room", body: `{"on":false}`},
 	{route: "DELETE /management/resources/:resourceId", who: editors, path: "/management/resources/$spareRoom"},
+	{route: "POST /management/resources/:resourceId/calendarFeed", who: editors | asProvider, path: "/management/resources/$room/calendarFeed"},
+	{route: "DELETE /management/resources/:resourceId/calendarFeed", who: editors | asProvider, path: "/management/resources/$room/calendarFeed"},
 	{route: "GET /management/timeRules", who: readers},
 	{route: "PUT /management/timeRules", who: editors, body: `{"depthOfDays":30}`},
 	{route: "GET /management/timeRules/:resourceId", who: readers, path: "/management/timeRules/$room"},
@@ -244,7 +248,8 @@ var windows = []struct {
 	channel string
 	who     callers
 }{
-	{"booking:$booking", readers | patients},
+	{"booking:$booking", readers | asCustomer},
+	{"booking:$requested", readers | patients},
 	{"booking:$elsewhere", readers &^ asProvider},
 	{"queue:$room", readers},
 	{"queue:$away", readers &^ asProvider},
@@ -309,14 +314,14 @@ func newWorld(h *nodetest.Node, mark, digits, receiver string) *world {
 	}
 	as(put, "/customer/profile", nodetest.Object{"firstName": mark, "lastName": mark + " Family"})
 	as(post, "/devices", nodetest.Object{"token": mark + " phone", "platform": "ios"})
-	request := func(military int) string {
-		return as(put, "/customer/scheduling/new", nodetest.Appointment(visit, nodetest.Day(3), military, nil)).Str("result.id")
+	request := func(military int) nodetest.Response {
+		return as(put, "/customer/scheduling/new", nodetest.Appointment(visit, nodetest.Day(3), military, nil))
 	}
 	requested, approved, rejected := request(1000), request(1200), request(1300)
+	w.tokens[asTicket] = requested.Str("result.ticketToken")
 	reserved := w.Staff(put, "/management/scheduling/temporary",
 		nodetest.Appointment(visit, nodetest.Day(3), 1100, nodetest.Object{"customerIdentifier": nodetest.Object{"phone": phone(20)}, "reservedForMinutes": 600})).OK().Str("id")
 	mine := as(put, "/customer/scheduling/new", nodetest.Joining(kind, nodetest.Object{"note": mark + " aches"}))
-	w.tokens[asTicket] = mine.Str("result.ticketToken")
 	w.Next(room).OK()
 	w.Act("start", mine.Str("result.id"), nil).OK()
 	join := func(typeID string, n int) string {
@@ -334,7 +339,8 @@ func newWorld(h *nodetest.Node, mark, digits, receiver string) *world {
 	w.tokens[asDisplay] = display.Str("result.token")
 	w.ids = map[string]string{
 		"organization": w.ID, "key": mark + " write", "member": hire(10, models.RoleReceptionist, nodetest.Object{}),
-		"requested": requested, "approved": approved, "rejected": rejected, "reserved": reserved, "day": nodetest.Day(4),
+		"requested": requested.Str("result.id"), "approved": approved.Str("result.id"), "rejected": rejected.Str("result.id"),
+		"reserved": reserved, "day": nodetest.Day(4),
 		"type": kind, "spareType": w.NewType(nodetest.Object{"name": mark + " Spare"}),
 		"room": room, "away": away, "spareRoom": w.NewResource(nodetest.Object{"name": mark + " Cellar"}),
 		"booking": mine.Str("result.id"), "called": called, "held": held, "waiting": join(kind, 24), "elsewhere": elsewhere,

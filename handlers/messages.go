@@ -13,7 +13,7 @@ import (
 // messageTextView is a message in one language, as it goes out.
 type messageTextView struct {
 	Subject  string       `json:"subject" doc:"Of an e-mail."`
-	Text     string       `json:"text"`
+	Text     string       `json:"text" doc:"The service's own reminders of the day before and the hour before end with a link to the calendar file if they go by e-mail."`
 	Own      bool         `json:"own" doc:"Whether any of it is the organization's own wording."`
 	WhatsApp whatsAppBody `json:"whatsapp" doc:"The template that WhatsApp approved for the message; without one it does not go by WhatsApp."`
 }

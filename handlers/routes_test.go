@@ -67,6 +67,9 @@ type routeWalk struct {
 	walkInID       string // the customer record of the walk-in
 
 	displayID, displayToken string
+
+	appointment string // whose ticket token is ticket
+	feedToken   string
 }
 
 // TestEveryRoute walks through the areas of the API as a clinic would, and then makes
@@ -96,6 +99,7 @@ func TestEveryRoute(t *testing.T) {
 			{"customers", w.customers},
 			{"displays", w.displays},
 			{"appointments", w.appointments},
+			{"calendar files", w.calendarFiles},
 			{"privacy", w.privacy},
 			{"audit", w.audit},
 			{"messages", w.messages},
@@ -344,6 +348,16 @@ func (w *routeWalk) calendar() {
 	assert.Equal(w.T, false, w.Staff(put, "/management/offRules/"+w.resourceID, holiday).OK().At("result.inherited"))
 }
 
+func (w *routeWalk) calendarFiles() {
+	made := w.Staff(post, "/management/resources/"+w.resourceID+"/calendarFeed", nil).OK().Str("result.url")
+	feed, ours := strings.CutPrefix(made, nodetest.PublicURL)
+	require.True(w.T, ours, made)
+	w.feedToken = strings.TrimSuffix(strings.TrimPrefix(feed, "/calendar/"), ".ics")
+	assert.Contains(w.T, string(w.Send(nodetest.Request{Method: get, Path: feed}).OK().Raw), w.appointment)
+	assert.Contains(w.T, string(w.Send(nodetest.Request{Method: get, Path: "/customer/bookings/" + w.appointment + ".ics?token=" + w.ticket}).OK().Raw), w.appointment)
+	assert.NotEmpty(w.T, w.Staff(del, "/management/resources/"+w.resourceID+"/calendarFeed", nil).OK().Str("message"))
+}
+
 func (w *routeWalk) appointments() {
 	free := w.Send(nodetest.Request{Method: post, Path: "/availability/times", App: w.ID, Body: nodetest.Object{"type": w.typeID, "from": nodetest.Day(2), "limit": 1}}).OK()
 	assert.Equal(w.T, nodetest.Day(2), free.Str("result.0.date"))
@@ -359,6 +373,7 @@ func (w *routeWalk) appointments() {
 	assert.NotNil(w.T, reserved.At("reservedUntil"))
 	confirmed := w.Staff(post, "/management/scheduling/confirm", nodetest.Object{"bookingId": reserved.Str("id")}).OK()
 	assert.Nil(w.T, confirmed.At("result.reservedUntil"))
+	w.appointment, w.ticket = reserved.Str("id"), reserved.Str("ticketToken")
 }
 
 func (w *routeWalk) customers() {
@@ -448,7 +463,7 @@ func (w *routeWalk) calledEvery() {
 }
 
 func (w *routeWalk) loggedNoSecret() {
-	for _, secret := range []string{w.Key, w.token, w.refresh, "a registration token", w.displayToken, "+966500000003", "Mona", "mona@example.com", "Too long"} {
+	for _, secret := range []string{w.Key, w.token, w.refresh, w.ticket, w.feedToken, "a registration token", w.displayToken, "+966500000003", "Mona", "mona@example.com", "Too long"} {
 		assert.NotContains(w.T, w.Log.String(), secret, "the log holds a secret")
 	}
 }

@@ -68,6 +68,7 @@ func New(o Options) (*Server, error) {
 	s.deviceRoutes()
 	s.resourceRoutes()
 	s.calendarRoutes()
+	s.icsRoutes()
 	s.typeRoutes()
 	s.peopleRoutes()
 	s.organizationRoutes()

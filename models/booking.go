@@ -1,6 +1,9 @@
 package models
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Status is the state of a booking as the API document names it.
 type Status string
@@ -215,6 +218,11 @@ type Booking struct {
 	// ReservedUntil is when a temporary appointment is deleted unless it is confirmed;
 	// nil for others.
 	ReservedUntil *time.Time
+	// OriginID is the id of the first booking of a visit that was rescheduled, and
+	// OriginVersion the sum of the versions of all bookings before this one. They are
+	// empty and 0 for a booking that replaces none.
+	OriginID      string
+	OriginVersion int64
 	// Adjusters are the values of the fields that change the length and the price.
 	Adjusters Fields `gorm:"serializer:json"`
 	// UndoAction is the last action of staff, which they may undo until UndoUntil. They
@@ -238,6 +246,13 @@ func (b *Booking) Name(c *Customer) (first, last string) {
 	}
 	return c.FirstName, c.LastName
 }
+
+// Origin returns the id of the first booking of the visit. It stays the same when the
+// visit is rescheduled.
+func (b *Booking) Origin() string { return cmp.Or(b.OriginID, b.ID) }
+
+// Revision grows with every change of the visit, also when it is rescheduled.
+func (b *Booking) Revision() int64 { return b.OriginVersion + b.Version }
 
 // WasEarly reports whether the visit of an appointment is over and had begun before
 // its planned time. StartedAt and EndedAt are its times then: its planned end is

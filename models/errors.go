@@ -22,6 +22,7 @@ const (
 	CodeAlreadyAssigned Code = "SCH-ALREADY_ASSIGNED"
 	CodeExpired         Code = "BKS-110"
 	CodeBookingNotFound Code = "BKS-NOT_FOUND"
+	CodeNoTime          Code = "BKS-NO_TIME"
 	CodeStage           Code = "BKS-STAGE"
 	CodeNothingToUndo   Code = "BKS-NOTHING_TO_UNDO"
 	CodeTypeMismatch    Code = "SCH-TYPE_MISMATCH"
@@ -35,6 +36,7 @@ const (
 	CodeTooLate         Code = "SCH-TOO_LATE"
 	CodeOwnOverlap      Code = "SCH-OWN_OVERLAP"
 	CodeBooked          Code = "CAL-BOOKED"
+	CodeFeedMissing     Code = "CAL-FEED_NOT_FOUND"
 	CodeResourceInUse   Code = "RES-IN_USE"
 	CodeQueueEmpty      Code = "QUE-EMPTY"
 	CodeQueuePaused     Code = "QUE-PAUSED"
@@ -109,6 +111,8 @@ var Failures = []Failure{
 	{CodeOnSite, "The on-site code is missing or wrong.", "Type the code that the clinic shows at the entrance or the desk."},
 	{CodeCaptcha, "It is not proved that a person asks, and not a program.", "Send a fresh turnstileToken or recaptchaToken, as the answer says."},
 	{CodeBookingNotFound, "There is no such booking in the organization.", "Check the id."},
+	{CodeNoTime, "The booking has no calendar file, because it waits in a queue and has no time.", "Ask for the file of an appointment."},
+	{CodeFeedMissing, "There is no such calendar feed, or it was replaced or deleted.", "Ask the clinic for the new address, or make one with POST /management/resources/{resourceId}/calendarFeed."},
 	{CodeResourceMissing, "There is no such resource in the organization.", "Check the id."},
 	{CodeTypeMissing, "There is no such booking type in the organization.", "Check the id."},
 	{CodeCustomerMissing, "There is no such customer in the organization.", "Check the id."},

@@ -4,6 +4,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -60,8 +61,36 @@ func (s *Sealer) Open(sealed string) (string, error) {
 	return string(plain), nil
 }
 
-// Purposes of texts that one package seals and another opens.
+// Signer makes tags that prove that this service wrote a text. Each purpose has its own
+// key.
+type Signer struct{ key []byte }
+
+// NewSigner derives the key for a purpose from the service's secret.
+func NewSigner(secret []byte, purpose string) (*Signer, error) {
+	key, err := hkdf.Key(sha256.New, secret, nil, "sign "+purpose, 32)
+	if err != nil {
+		return nil, fmt.Errorf("derive a signing key: %w", err)
+	}
+	return &Signer{key}, nil
+}
+
+// tagBytes is the length of a tag. To guess one takes 128 bits.
+const tagBytes = 16
+
+// Tag returns the tag of a text, which is safe in a URL. It is the same each time.
+func (s *Signer) Tag(text string) string {
+	mac := hmac.New(sha256.New, s.key)
+	mac.Write([]byte(text))
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:tagBytes])
+}
+
+// Signed reports whether a tag is that of a text.
+func (s *Signer) Signed(text, tag string) bool { return hmac.Equal([]byte(tag), []byte(s.Tag(text))) }
+
+// Purposes of texts that one package signs or seals, and another checks or opens.
 const (
+	// SignCalendarLinks is for the ids of bookings, in links to their calendar files.
+	SignCalendarLinks = "calendar links"
 	// SealMessages is for Message.Sealed.
 	SealMessages = "messages"
 	// SealDevices is for the registration tokens of devices.

@@ -144,6 +144,7 @@ type Access struct {
 
 	tickets       []byte
 	ticketLookups ticketLookups
+	calendarLinks *models.Signer
 
 	setupMu sync.Mutex
 	setup   string    // hash of the one-time link's token; empty when none is open
@@ -176,6 +177,9 @@ func New(s *store.Store, o Options) (*Access, error) {
 		return nil, fmt.Errorf("derive the key of tickets: %w", err)
 	}
 	a.ticketLookups.turn = make(chan struct{}, 1)
+	if a.calendarLinks, err = models.NewSigner(o.Secret, models.SignCalendarLinks); err != nil {
+		return nil, err
+	}
 	if a.messages, err = models.NewSealer(o.Secret, models.SealMessages); err != nil {
 		return nil, err
 	}

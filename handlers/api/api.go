@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 	"github.com/gin-gonic/gin"
 	"github.com/redis/go-redis/v9"
 
@@ -125,12 +124,12 @@ func New(o Options) (*API, error) {
 	a.Router.NoRoute(a.refuse(models.CodeRouteMissing, "There is no such address."))
 	a.Router.NoMethod(a.refuse(models.CodeMethod, "The address does not take this method."))
 	a.Router.Use(a.identify, a.secureHeaders, a.recover, a.limitTime, a.answerPreflight, a.checkAddress)
-	a.huma = humagin.New(a.Router, a.document())
+	a.huma = huma.NewAPI(a.document(), adapter{a.Router})
 	return a, nil
 }
 
 // ServeHTTP implements http.Handler.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.Router.ServeHTTP(w, r) }
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.Router.ServeHTTP(w, routable(r)) }
 
 // Stop asks callers to send their next request to another node. Requests that come
 // all the same are served.

@@ -56,7 +56,9 @@ func (a *API) CallerFor(ctx huma.Context, op Operation) (Caller, error) {
 	// An operation that needs no credential still takes the organization from one.
 	guest := op.Guests && named != "" && c.credential() == ""
 	signedIn := op.Roles != Public && !guest
-	if signedIn || named == "" && op.Tenant == TenantFromHeader && c.credential() != "" {
+	if link := ctx.Query("token"); op.CalendarLink && link != "" && c.credential() == "" {
+		err = a.recogniseLink(request, &c, link)
+	} else if signedIn || named == "" && op.Tenant == TenantFromHeader && c.credential() != "" {
 		err = a.recognise(request, &c)
 	} else {
 		err = a.ChargeAddress(request)
@@ -115,6 +117,18 @@ func (a *API) recognise(request *gin.Context, c *Caller) error {
 		a.SetLimitHeaders(request, left)
 	}
 	return err
+}
+
+// recogniseLink is recognise for the token of a link to a booking's calendar file.
+func (a *API) recogniseLink(request *gin.Context, c *Caller, token string) error {
+	p, err := a.Access.CalendarLink(request.Request.Context(), request.Param("bookingId"), token)
+	if err != nil {
+		return cmp.Or(a.ChargeAddress(request), err)
+	}
+	c.Principal = p
+	left := a.Charge(request.Request.Context(), p)
+	a.SetLimitHeaders(request, left)
+	return left.Err()
 }
 
 // EnterOrganization sets the caller's Organization and, of a provider, the resources.

@@ -26,6 +26,9 @@ type Operation struct {
 	Roles Roles
 	// Guests reports whether the operation may also be called without a credential.
 	Guests bool
+	// CalendarLink reports whether the query parameter token is accepted in place of
+	// headers; see access.CalendarLink. The path names the booking as bookingId.
+	CalendarLink bool
 	// Scope is what an API key needs. Default read for a GET, write for the rest.
 	Scope  access.Scope
 	Tenant TenantSource

@@ -23,6 +23,7 @@ var codes = map[int][]models.Code{
 		models.CodeBookingNotFound, models.CodeResourceMissing, models.CodeTypeMissing, models.CodeCustomerMissing,
 		models.CodeDisplayMissing, models.CodeOrgMissing, models.CodeKeyMissing, models.CodeMemberMissing,
 		models.CodeWebhookMissing, models.CodeDeliveryMissing, models.CodeQueueEmpty, models.CodeRouteMissing,
+		models.CodeNoTime, models.CodeFeedMissing,
 	},
 	http.StatusMethodNotAllowed: {
 		models.CodeMethod,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -413,7 +414,7 @@ func TestRemindersGoByTheFirstMethodThatCan(t *testing.T) {
 		got := mails.Next("mona@example.com", 1)
 		c.Attempts("&bookingId="+visit, 1)
 		assert.Equal(t, "Your appointment at Al Noor on Wednesday 5 February 2031", got.Subject())
-		assert.Equal(t, "A reminder from Al Noor: your appointment (Checkup, Dr. Sarah) is on Wednesday 5 February 2031 at 18:20.", got.Body)
+		assert.Equal(t, "A reminder from Al Noor: your appointment (Checkup, Dr. Sarah) is on Wednesday 5 February 2031 at 18:20.", strings.Split(got.Body, "\n")[0])
 		c.Approve(string(models.ReminderHourBefore))
 		c.Choose(models.ReminderHourBefore, "whatsapp", "email")
 		h.RemindNow(visit, models.ReminderHourBefore)
@@ -447,6 +448,64 @@ func TestRemindersSpeakThePatientsLanguage(t *testing.T) {
 		c.Choose(models.ReminderHourBefore, "email", "sms")
 		h.RemindNow(arabic, models.ReminderHourBefore)
 		assert.Contains(t, phones.Next("+966500000152", 3).Body, "is today at 09:00")
+	})
+}
+
+var calendarLink = regexp.MustCompile(`https://clinic\.example(/customer/bookings/(\w+)\.ics\?token=([\w-]+)\S*)`)
+
+func TestRemindersByMailLinkToTheCalendarFile(t *testing.T) {
+	t.Parallel()
+	nodetest.OnBothWithSenders(t, func(t *testing.T, h *nodetest.Node, phones *nodetest.Twilio, mails *nodetest.Mail) {
+		c := h.NewReminded()
+		visit, other := c.Visit(900, nodetest.Object{"email": "mona@example.com"}), c.Visit(1000, nodetest.Object{"phone": "+966500000161"})
+		h.RemindNow(visit, models.ReminderDayBefore)
+		got := mails.Next("mona@example.com", 1)
+		link := calendarLink.FindStringSubmatch(got.Body)
+		require.NotNil(t, link, got.Body)
+		assert.Contains(t, got.Body, "at 09:00.\n\nAdd it to your calendar: "+link[0])
+		assert.Equal(t, visit, link[2])
+		file := func(path string) nodetest.Response {
+			return h.Send(nodetest.Request{Method: http.MethodGet, Path: path})
+		}
+		assert.Contains(t, string(file(link[1]).OK().Raw), "SUMMARY:Checkup – Al Noor")
+		file(strings.Replace(link[1], visit, other, 1)).Refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+		file("/customer/bookings/"+visit+"?token="+link[3]).Refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+		h.Send(nodetest.Request{Method: http.MethodPost, Path: "/customer/bookings/cancel", Token: link[3], Body: nodetest.Object{"bookingId": visit}}).
+			Refused(http.StatusUnauthorized, models.CodeUnauthenticated)
+		h.RemindNow(visit, models.ReminderHourBefore)
+		assert.Contains(t, mails.Next("mona@example.com", 2).Body, "Add it to your calendar: "+link[0])
+		assert.NotContains(t, h.Log.String(), link[3])
+
+		t.Log("a text to a phone stays short, unless the organization words it so")
+		h.RemindNow(other, models.ReminderDayBefore)
+		assert.NotContains(t, phones.Next("+966500000161", 1).Body, "calendar")
+		words := func(reminder, lang, text string) {
+			c.Staff(http.MethodPut, "/management/messages", nodetest.Object{"templates": nodetest.Object{reminder: nodetest.Object{lang: nodetest.Object{"text": text}}}}).OK()
+		}
+		words("oneHourBeforeAppointment", "en", "Soon: {{calendarUrl}}")
+		h.RemindNow(other, models.ReminderHourBefore)
+		assert.Regexp(t, `^Soon: `+calendarLink.String()+`$`, phones.Next("+966500000161", 2).Body)
+
+		t.Log("an organization's own words by e-mail stay as they are")
+		third := c.Visit(1100, nodetest.Object{"email": "sara@example.com"})
+		words("oneDayBeforeAppointment", "en", "Tomorrow at {{time}}.")
+		h.RemindNow(third, models.ReminderDayBefore)
+		assert.Equal(t, "Tomorrow at 11:00.", mails.Next("sara@example.com", 1).Body)
+
+		t.Log("in Arabic, the file is too")
+		arabic := c.Visit(1200, nodetest.Object{"email": "omar@example.com"})
+		h.Exec("UPDATE customers SET lang = 'ar' WHERE email = 'omar@example.com'")
+		h.RemindNow(arabic, models.ReminderDayBefore)
+		body := mails.Next("omar@example.com", 1).Body
+		link = calendarLink.FindStringSubmatch(body)
+		require.NotNil(t, link, body)
+		assert.Contains(t, body, "أضفه إلى تقويمك: "+link[0])
+		assert.Contains(t, string(file(link[1]).OK().Raw), "SUMMARY:فحص – Al Noor")
+
+		t.Log("a link ends a day after the visit")
+		past := time.Now().UTC().Add(-25 * time.Hour)
+		h.Exec("UPDATE bookings SET starts_at = ?, ends_at = ? WHERE id = ?", past.Add(-time.Hour), past, arabic)
+		file(link[1]).Refused(http.StatusUnauthorized, models.CodeTokenExpired)
 	})
 }
 

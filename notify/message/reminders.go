@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -116,11 +117,22 @@ func (p *Messages) reminder(a *outbox.Announcement, v *visit, lang, method, to s
 		"type":     v.bookingType.NameTranslations.In(lang, v.bookingType.Name),
 		"resource": v.resource.NameTranslations.In(lang, v.resource.Name),
 		"date":     dateIn(lang, starts), "time": starts.Format("15:04"), "ticket": v.booking.Ticket, "url": p.opts.PublicURL,
+		"calendarUrl": p.calendarURL(v.booking.ID, lang),
 	}}.Seal(p.sealer)
 	return models.Message{
 		OrganizationID: a.OrganizationID, Template: string(a.Event.Reminder), Method: method, Lang: lang,
 		BookingID: v.booking.ID, Until: until, Sealed: sealed,
 	}, err
+}
+
+// calendarURL is the address of the calendar file of an appointment. Its token is signed,
+// because the ticket token is kept as a hash only; see access.CalendarLink.
+func (p *Messages) calendarURL(bookingID, lang string) string {
+	address := strings.TrimRight(p.opts.PublicURL, "/") + "/customer/bookings/" + bookingID + ".ics?token=" + p.links.Tag(bookingID)
+	if lang != "en" {
+		address += "&language=" + lang
+	}
+	return address
 }
 
 // customerLanguage is the language of messages to a customer: that of their newest

@@ -32,13 +32,19 @@ type template struct {
 	// needs is a gap without which the message is of no use.
 	needs  string
 	en, ar Wording
+	// mail ends the text of an e-mail that the organization has not worded itself. It is
+	// too long for the phone.
+	mail models.Translation
 }
 
 // gapOrganization is known for every message.
 const gapOrganization = "organization"
 
 // reminderGaps are known of an appointment.
-var reminderGaps = []string{"type", "resource", "date", "time", "ticket", "url"}
+var reminderGaps = []string{"type", "resource", "date", "time", "ticket", "url", "calendarUrl"}
+
+// toCalendar is the line with the link to the calendar file of an appointment.
+var toCalendar = models.Translation{En: "Add it to your calendar: {{calendarUrl}}", Ar: "أضفه إلى تقويمك: {{calendarUrl}}"}
 
 // templates are all messages by name. A reminder's is its own.
 var templates = map[string]template{
@@ -54,7 +60,7 @@ var templates = map[string]template{
 		},
 	},
 	string(models.ReminderDayBefore): {
-		gaps: reminderGaps,
+		gaps: reminderGaps, mail: toCalendar,
 		en: Wording{
 			"Your appointment at {{organization}} on {{date}}",
 			"A reminder from {{organization}}: your appointment ({{type}}, {{resource}}) is on {{date}} at {{time}}.",
@@ -65,7 +71,7 @@ var templates = map[string]template{
 		},
 	},
 	string(models.ReminderHourBefore): {
-		gaps: reminderGaps,
+		gaps: reminderGaps, mail: toCalendar,
 		en: Wording{
 			"Your appointment at {{organization}} at {{time}}",
 			"A reminder from {{organization}}: your appointment ({{type}}, {{resource}}) is today at {{time}}. Your ticket is {{ticket}}.",
@@ -132,6 +138,15 @@ func (t *template) in(lang string) Wording {
 		return t.ar
 	}
 	return t.en
+}
+
+// by returns the template's own wording in a language for a method.
+func (t *template) by(method, lang string) Wording {
+	w := t.in(lang)
+	if last := t.mail.In(lang, ""); last != "" && method == methodEmail {
+		w.Text += "\n\n" + last
+	}
+	return w
 }
 
 // or returns the wording, with other's words where it has none.

@@ -138,6 +138,7 @@ type Messages struct {
 	outbox.Deps
 	opts      Options
 	sealer    *models.Sealer
+	links     *models.Signer       // of calendar files
 	providers map[string]*provider // by method
 	// configured are the methods with a provider other than the console.
 	configured map[string]bool
@@ -147,7 +148,7 @@ type Messages struct {
 // Options configure messages.
 type Options struct {
 	outbox.Deps
-	// Secret seals addresses and texts in jobs; at least 32 bytes.
+	// Secret seals addresses and texts in jobs, and signs links; at least 32 bytes.
 	Secret []byte
 	// PublicURL begins the URLs in messages.
 	PublicURL string
@@ -167,6 +168,9 @@ func New(o Options) (*Messages, error) {
 	p := &Messages{Deps: o.Deps, opts: o, providers: map[string]*provider{}, configured: map[string]bool{}}
 	var err error
 	if p.sealer, err = models.NewSealer(o.Secret, models.SealMessages); err != nil {
+		return nil, err
+	}
+	if p.links, err = models.NewSigner(o.Secret, models.SignCalendarLinks); err != nil {
 		return nil, err
 	}
 	if o.SMTPURL != "" {
@@ -445,7 +449,7 @@ func (p *Messages) word(ctx context.Context, m *models.Message) (outgoing, error
 	if err != nil {
 		return outgoing{}, fmt.Errorf("read the wording of a message: %w", err)
 	}
-	w := Wording{row.Subject, row.Text}.or(tmpl.in(m.Lang))
+	w := Wording{row.Subject, row.Text}.or(tmpl.by(m.Method, m.Lang))
 	values := map[string]string{}
 	for name, value := range content.Values {
 		values[name] = value
