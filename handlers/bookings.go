@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -46,7 +47,7 @@ type BookingQuery struct {
 	From      string `query:"from" doc:"A day (2026-03-01) of the organization, or a moment (RFC 3339)."`
 	To        string `query:"to" doc:"A day, to its end, or a moment."`
 	Status    string `query:"status" doc:"Statuses separated by comma." example:"PENDING_ASSIGNMENT,CONFIRMED"`
-	Includes  string `query:"includes" doc:"Related data, separated by comma: customer, type, resource."`
+	Includes  string `query:"includes" doc:"Related data, separated by comma: customer, type, resource, invoice."`
 	DateType  string `query:"dateType" enum:"createdAt,dateTime" default:"dateTime" doc:"What from, to and the order apply to: the making of the booking, or the visit: the beginning of an appointment, else the call."`
 	Direction string `query:"orderDirection" enum:"asc,desc" default:"desc"`
 	Token     string `query:"nextPageToken"`
@@ -119,6 +120,9 @@ func firstMoment(date time.Time, zone *time.Location) time.Time {
 	return t
 }
 
+// noInvoice is the invoice of a booking that has none.
+var noInvoice = json.RawMessage("null")
+
 // pageOfBookings answers both lists of bookings.
 func (s *Server) pageOfBookings(ctx context.Context, c api.Caller, q BookingQuery, limit int, narrow func(*booking.Filter)) (api.List[api.BookingView], error) {
 	o, err := s.api.Directory.Get(ctx, c.OrganizationID)
@@ -135,6 +139,11 @@ func (s *Server) pageOfBookings(ctx context.Context, c api.Caller, q BookingQuer
 		return api.List[api.BookingView]{}, err
 	}
 	views, err := s.api.ViewBookings(ctx, c, includes(q.Includes, "customer"), rows)
+	if includes(q.Includes, "invoice") {
+		for i := range views {
+			views[i].Invoice = noInvoice
+		}
+	}
 	return api.List[api.BookingView]{Result: views, Pagination: api.NextPage(token)}, err
 }
 

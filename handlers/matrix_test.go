@@ -133,9 +133,12 @@ var permissions = []permission{
 	{route: "GET /availability/organization", who: everyone},
 	{route: "POST /availability/types", who: everyone, body: `{"type":"$type","resourceFilters":{"resource":"$room"}}`, filters: true},
 	{route: "POST /availability/resources", who: everyone, body: `{"type":"$type"}`, filters: true},
+	{route: "POST /availability/resourceCategories", who: everyone, body: `{"type":"$type"}`, filters: true},
 	{route: "POST /availability/times", who: everyone, body: `{"type":"$type"}`, filters: true},
 	{route: "GET /calendar/:token.ics", who: everyone, path: "/calendar/unknown.ics"}, // the token is the credential
 	{route: "GET /availability/resources/:resourceId", who: everyone, path: "/availability/resources/$room"},
+	{route: "GET /website", who: everyone},
+	{route: "GET /website/find", who: everyone, path: "/website/find?url=https://elsewhere.example"}, // a website is public
 
 	// Patients.
 	{route: "PUT /customer/scheduling/new", who: asCustomer, body: `{"type":"$type","assign":false}`, whose: own},
@@ -198,6 +201,9 @@ var permissions = []permission{
 	{route: "PUT /management/offRules", who: editors, body: `{"rules":[{"from":"2026-01-01"}]}`},
 	{route: "GET /management/offRules/:resourceId", who: readers, path: "/management/offRules/$room"},
 	{route: "PUT /management/offRules/:resourceId", who: writers, path: "/management/offRules/$room", body: `{"rules":[{"from":"2026-01-01"}]}`},
+	{route: "GET /management/website", who: readers},
+	{route: "PUT /management/website", who: editors, body: `{"terms":"Changed"}`},
+	{route: "POST /management/website/publish", who: editors},
 	{route: "GET /management/displays", who: readers | asScreen},
 	{route: "POST /management/displays", who: rulers, body: `{"name":"More","resourceIds":["$room"]}`},
 	{route: "DELETE /management/displays", who: rulers, body: `{"id":"$display"}`},

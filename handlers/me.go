@@ -47,7 +47,7 @@ func (s *Server) listMyBookings(ctx context.Context, c api.Caller, in *myBooking
 
 type myBooking struct {
 	ID       string `path:"bookingId" maxLength:"64"`
-	Includes string `query:"includes" doc:"Related data, separated by comma: customer, type, resource."`
+	Includes string `query:"includes" doc:"Related data, separated by comma: customer, type, resource, invoice."`
 }
 
 func (s *Server) getMyBooking(ctx context.Context, c api.Caller, in *myBooking) (api.Result[api.BookingView], error) {
@@ -64,6 +64,9 @@ func (s *Server) getMyBooking(ctx context.Context, c api.Caller, in *myBooking) 
 		place = &at
 	}
 	view, err := s.api.ViewBookingAt(ctx, c, c.Kind == access.KindCustomer && includes(in.Includes, "customer"), b, place)
+	if includes(in.Includes, "invoice") {
+		view.Invoice = noInvoice
+	}
 	return api.Result[api.BookingView]{Result: view}, err
 }
 

@@ -89,6 +89,7 @@ func TestEveryRoute(t *testing.T) {
 			{"types", w.types},
 			{"resources", w.resources},
 			{"calendar", w.calendar},
+			{"website", w.website},
 			{"availability", w.availability},
 			{"sign-in", w.signIn},
 			{"customer", w.customer},
@@ -220,6 +221,17 @@ func (w *routeWalk) resources() {
 	assert.NotEmpty(w.T, w.Staff(del, "/management/resources/"+nurse, nil).OK().Str("message"))
 }
 
+// website changes the draft and publishes it.
+func (w *routeWalk) website() {
+	assert.Equal(w.T, "Al Noor", w.Staff(get, "/management/website", nil).OK().Str("result.displayName"))
+	w.Staff(put, "/management/website?version=draft", nodetest.Object{"displayName": "Al Noor Clinic"}).OK()
+	assert.Equal(w.T, "Al Noor Clinic", w.Staff(post, "/management/website/publish", nil).OK().Str("result.displayName"))
+	shown := w.Send(nodetest.Request{Method: get, Path: "/website", App: w.ID}).OK()
+	assert.Equal(w.T, "Al Noor Clinic", shown.Str("result.displayName"))
+	found := w.Send(nodetest.Request{Method: get, Path: "/website/find?url=" + url.QueryEscape(nodetest.PublicURL+"/join/"+w.ID)}).OK()
+	assert.Equal(w.T, shown.At("result"), found.At("result"))
+}
+
 // availability is what customers see before they sign in.
 func (w *routeWalk) availability() {
 	public := func(method, path string, body any) nodetest.Response {
@@ -236,6 +248,7 @@ func (w *routeWalk) availability() {
 	places := public(post, "/availability/resources", nodetest.Object{"type": w.typeID, "sortBy": "name", "sortByDirection": "desc"})
 	assert.Equal(w.T, "د. سارة", places.Str("result.0.name"))
 	assert.Nil(w.T, places.At("result.0.meta"), "for staff only")
+	assert.Equal(w.T, w.resourceID, public(post, "/availability/resourceCategories", nil).Str("result.0.resources.0.id"))
 	assert.Equal(w.T, "د. سارة", public(get, "/availability/resources/"+w.resourceID, nil).Str("result.name"))
 }
 

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -114,7 +115,8 @@ type rescheduleBody struct {
 }
 
 func (s *Server) schedulingRoutes() {
-	const about = "With a date and a time: an appointment, with the resource the filters name or any that is free. With assign: false: a place in the queue. "
+	const about = "With a date and a time: an appointment, with the resource that the filters name or, if they name none, with one that is free, by the website's bookingPolicy. " +
+		"With assign: false: a place in the queue. "
 	api.Register(s.api, api.Operation{
 		Method: http.MethodPut, Path: "/management/scheduling/new", ID: "createBooking", Tag: "Bookings", Roles: api.Staff,
 		Summary: "Make an appointment, or add a patient to the queue",
@@ -265,7 +267,13 @@ func (s *Server) book(
 		return nil, nil, err
 	}
 	a.Reserve = reserve
+	a.LeastFirst = len(a.Filters.Resources) == 0 && c.Organization.Website.BookingPolicy.Chooses()
 	b, err := s.api.Bookings.Schedule(ctx, c.Scope(), a)
+	if taken, ok := errors.AsType[*models.Error](err); ok && j.Offered && c.Organization.Website.HideResource {
+		for i := range taken.Alternatives {
+			taken.Alternatives[i].Resources = []string{}
+		}
+	}
 	return b, nil, err
 }
 

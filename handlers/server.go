@@ -59,6 +59,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{opts: o, api: o.API, onSite: onSite}
 	s.signInRoutes()
 	s.availabilityRoutes()
+	s.categoryRoutes()
 	s.timesRoutes()
 	s.customerRoutes()
 	s.bookingRoutes()
@@ -69,6 +70,7 @@ func New(o Options) (*Server, error) {
 	s.resourceRoutes()
 	s.calendarRoutes()
 	s.icsRoutes()
+	s.websiteRoutes()
 	s.typeRoutes()
 	s.peopleRoutes()
 	s.organizationRoutes()

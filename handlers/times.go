@@ -17,7 +17,7 @@ type TimesBody struct {
 	Type    string `json:"type" required:"true" minLength:"1" maxLength:"64" doc:"The booking type's id."`
 	From    string `json:"from" maxLength:"40" example:"2026-01-31T00:00:00Z" doc:"The first day: its date as it is written; the time is ignored. Default today."`
 	To      string `json:"to" maxLength:"40" example:"2026-02-28T00:00:00Z" doc:"The last day. Default: the last that can be booked."`
-	ShowAll bool   `json:"showAll" doc:"Also what patients can't book themselves: types and resources that are not offered, and days and hours that the time rules keep for the desk."`
+	ShowAll bool   `json:"showAll" doc:"Also what patients can't book themselves: types and resources that are not offered, and days and hours that the time rules keep for the desk; and all times of each day."`
 	Limit   int    `json:"limit" minimum:"0" maximum:"366" doc:"How many days to answer. Days without a free time don't count. Default: all, at most 366."`
 	Token   string `json:"nextPageToken" maxLength:"2000"`
 	models.TimeOptions
@@ -52,7 +52,7 @@ type freeTimeView struct {
 	StartDateTime models.Moment `json:"startDateTime"`
 	EndDateTime   models.Moment `json:"endDateTime"`
 	Duration      int           `json:"duration" doc:"Minutes, with those that custom fields add."`
-	Resources     []string      `json:"resources" nullable:"false" doc:"The ids of the resources that are free."`
+	Resources     []string      `json:"resources" nullable:"false" doc:"The ids of the resources that are free. Empty if the website hides resources."`
 }
 
 func (s *Server) listTimes(ctx context.Context, c api.Caller, in *timesInput) (api.List[freeDayView], error) {
@@ -88,6 +88,7 @@ func (s *Server) listTimes(ctx context.Context, c api.Caller, in *timesInput) (a
 		}
 		options = options.Or(common)
 	}
+	options = options.Or(o.Website.TimeOptions())
 	if q.Grid, err = calendar.NewGrid(options); err != nil {
 		return out, err
 	}
@@ -95,10 +96,19 @@ func (s *Server) listTimes(ctx context.Context, c api.Caller, in *timesInput) (a
 	if err != nil {
 		return out, err
 	}
+	most := 0
+	if !body.ShowAll {
+		most = o.Website.Offered()
+	}
 	for _, day := range found.Days {
-		view := freeDayView{Date: day.Day.String(), Times: make([]freeTimeView, len(day.Times))}
-		for i, t := range day.Times {
-			view.Times[i] = freeTimeView{t.Time, models.At(t.Start), models.At(t.End), found.Minutes, t.ResourceIDs}
+		free := spread(day.Times, most)
+		view := freeDayView{Date: day.Day.String(), Times: make([]freeTimeView, len(free))}
+		for i, t := range free {
+			resources := t.ResourceIDs
+			if o.Website.HideResource && !body.ShowAll {
+				resources = []string{}
+			}
+			view.Times[i] = freeTimeView{t.Time, models.At(t.Start), models.At(t.End), found.Minutes, resources}
 		}
 		out.Result = append(out.Result, view)
 	}
@@ -106,6 +116,22 @@ func (s *Server) listTimes(ctx context.Context, c api.Caller, in *timesInput) (a
 		out.Pagination = api.NextPage(found.Next.String())
 	}
 	return out, nil
+}
+
+// spread returns at most n of a list, evenly spread, the first and the last among them;
+// all if n is 0, and only the first if n is 1.
+func spread[T any](all []T, n int) []T {
+	if n == 0 || len(all) <= n {
+		return all
+	}
+	if n == 1 {
+		return all[:1]
+	}
+	some := make([]T, n)
+	for i := range some {
+		some[i] = all[(i*(len(all)-1)+(n-1)/2)/(n-1)]
+	}
+	return some
 }
 
 // dayOf reads the day of a field that holds a moment or a day. An empty text is no day.
@@ -131,7 +157,8 @@ func (s *Server) timesRoutes() {
 		Summary: "List free times",
 		About: "Days without a free time are left out. A time is free if a resource that serves the type is open for the whole visit and has no other appointment then, " +
 			"the buffers of both included (leaveMinutesBefore, leaveMinutesAfter). Times are in the organization's time zone: one that its clocks leap over is not offered, " +
-			"one that they show twice is offered once. Which times of a day are offered, the type's timeOptions and the website's bookingTimeSplitting say where the request does not.",
+			"one that they show twice is offered once. Which times of a day are offered, the type's timeOptions and then the website's bookingTimeSplitting say where the request does not. " +
+			"Of these, the website's bookingTimePolicy offers all, some or the first, and its hideResource leaves resources empty, unless the request sends showAll.",
 		Example: map[string]any{"type": exampleID, "from": "2026-01-31T00:00:00Z", "to": "2026-02-28T00:00:00Z", "showHalfHour": true},
 	}, s.listTimes)
 }

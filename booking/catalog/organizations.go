@@ -201,11 +201,8 @@ func checkOrganization(o *models.Organization) error {
 	if strings.TrimSpace(o.Name) == "" {
 		return models.Invalid("name", "An organization needs a name.")
 	}
-	if o.Timezone == "" || o.Timezone == "Local" {
-		return models.Invalid("timezone", "Name a time zone of the IANA database, such as Asia/Riyadh.")
-	}
-	if _, err := time.LoadLocation(o.Timezone); err != nil {
-		return models.Invalid("timezone", "%q is no time zone of the IANA database.", o.Timezone)
+	if err := checkTimezone(o.Timezone); err != nil {
+		return err
 	}
 	if err := checkShortName(o); err != nil {
 		return err
@@ -233,6 +230,16 @@ func checkOrganization(o *models.Organization) error {
 	slices.Sort(origins)
 	o.AllowedOrigins = slices.Compact(origins)
 	return checkAddresses(o)
+}
+
+func checkTimezone(name string) error {
+	if name == "" || name == "Local" {
+		return models.Invalid("timezone", "Name a time zone of the IANA database, such as Asia/Riyadh.")
+	}
+	if _, err := time.LoadLocation(name); err != nil {
+		return models.Invalid("timezone", "%q is no time zone of the IANA database.", name)
+	}
+	return nil
 }
 
 // checkAddresses brings the addresses of a clinic into the form they are stored
@@ -369,8 +376,14 @@ func normalOrigin(text string) (string, error) {
 	if _, err := strconv.ParseUint(u.Port(), 10, 16); err != nil && u.Host != u.Hostname() && !strings.HasSuffix(u.Host, "]") {
 		return "", wrong
 	}
-	standard := map[string]string{"https": ":443", "http": ":80"}[u.Scheme]
-	return u.Scheme + "://" + strings.TrimSuffix(u.Host, standard), nil
+	return OriginOf(u), nil
+}
+
+// OriginOf returns the origin of an address in the form that origins are stored in.
+func OriginOf(u *url.URL) string {
+	scheme := strings.ToLower(u.Scheme)
+	standard := map[string]string{"https": ":443", "http": ":80"}[scheme]
+	return scheme + "://" + strings.TrimSuffix(strings.ToLower(u.Host), standard)
 }
 
 func saveOrigins(tx *store.Tx, o *models.Organization) error {

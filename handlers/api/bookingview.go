@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"math"
@@ -14,17 +15,18 @@ import (
 
 // BookingView is a booking as every endpoint and snapshot shows it.
 type BookingView struct {
-	ID         string        `json:"id"`
-	Status     models.Status `json:"status" enum:"PENDING_APPROVAL,PENDING_PAYMENT,PENDING_ASSIGNMENT,CONFIRMED,CANCELED,REJECTED"`
-	Stage      models.Stage  `json:"stage,omitempty" enum:"WAITING,HELD,CALLED,SERVING,DONE,NO_SHOW,LEFT"`
-	Ticket     string        `json:"ticket" example:"A042" doc:"The number to show and to call."`
-	TypeID     string        `json:"typeId"`
-	Type       *TypeRef      `json:"type,omitempty"`
-	ResourceID string        `json:"resourceId,omitempty" doc:"Once assigned."`
-	Resource   *resourceRef  `json:"resource,omitempty"`
-	CustomerID string        `json:"customerId"`
-	Customer   *CustomerRef  `json:"customer,omitempty" doc:"With includes=customer."`
-	Priority   int           `json:"priority" doc:"0 is routine; a higher band is served first."`
+	ID         string          `json:"id"`
+	Status     models.Status   `json:"status" enum:"PENDING_APPROVAL,PENDING_PAYMENT,PENDING_ASSIGNMENT,CONFIRMED,CANCELED,REJECTED"`
+	Stage      models.Stage    `json:"stage,omitempty" enum:"WAITING,HELD,CALLED,SERVING,DONE,NO_SHOW,LEFT"`
+	Ticket     string          `json:"ticket" example:"A042" doc:"The number to show and to call."`
+	TypeID     string          `json:"typeId"`
+	Type       *TypeRef        `json:"type,omitempty"`
+	ResourceID string          `json:"resourceId,omitempty" doc:"Once assigned."`
+	Resource   *resourceRef    `json:"resource,omitempty"`
+	CustomerID string          `json:"customerId"`
+	Customer   *CustomerRef    `json:"customer,omitempty" doc:"With includes=customer."`
+	Invoice    json.RawMessage `json:"invoice,omitempty" doc:"With includes=invoice; null: there is none."`
+	Priority   int             `json:"priority" doc:"0 is routine; a higher band is served first."`
 
 	QueuePosition        *int             `json:"queuePosition,omitempty" doc:"1 is the next to be served; only while waiting."`
 	QueuePositionAge     *float64         `json:"queuePositionAgeSeconds,omitempty" doc:"While the service can't follow the queue as it moves: how old queuePosition may be. 0 when it has just been counted; absent while it is live."`

@@ -42,6 +42,7 @@ type Organization struct {
 	Resources    []models.Resource
 	TypeByID     map[string]*models.BookingType
 	ResourceByID map[string]*models.Resource
+	Website      models.Website          // the default version
 	views        map[string]access.Views // by member
 	Live         realtime.Catalogue
 	networks     []netip.Prefix // that its patients share
@@ -179,6 +180,9 @@ func (d *Directory) load(ctx context.Context, organizationID string) (*Organizat
 	o.Organization, o.networks = *row, catalog.Networks(row)
 	if o.Zone, err = time.LoadLocation(o.Timezone); err != nil {
 		return nil, fmt.Errorf("time zone of organization %s: %w", organizationID, err)
+	}
+	if o.Website, err = d.catalog.Website(ctx, row, models.VersionDefault); err != nil {
+		return nil, err
 	}
 	o.Types, err = readAll(func(page store.Page) ([]models.BookingType, error) {
 		return d.catalog.Types(ctx, organizationID, false, page)

@@ -32,6 +32,7 @@ var tags = []*huma.Tag{
 	{Name: "Displays", Description: "Waiting-room screens. They show ticket numbers, never names."},
 	{Name: "Resources", Description: "Who or what serves: a doctor, a room, a desk."},
 	{Name: "Calendar", Description: "When resources can be booked: the hours of an organization and of its resources, holidays and vacations."},
+	{Name: "Website", Description: "The booking page of an organization: what it says, how it looks and how it books. A draft is prepared and then published."},
 	{Name: "Types", Description: "The services a customer can ask for."},
 	{Name: "Customers", Description: "The patients of an organization."},
 	{Name: "Messages", Description: "E-mail, SMS and WhatsApp: how they are worded, which reminders go out, and what became of each."},
