@@ -60,6 +60,7 @@ func New(o Options) (*Server, error) {
 	s.signInRoutes()
 	s.availabilityRoutes()
 	s.timesRoutes()
+	s.customFieldRoutes()
 	s.customerRoutes()
 	s.bookingRoutes()
 	s.schedulingRoutes()

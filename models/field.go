@@ -91,7 +91,10 @@ type FieldOption struct {
 func (f *FormField) Public() bool { return f.Visibility == VisiblePublic }
 
 // FiltersResources reports whether the field's value is compared with resources' own data.
-func (f *FormField) FiltersResources() bool { filters, _ := f.Info["filterResources"].(bool); return filters }
+func (f *FormField) FiltersResources() bool {
+	filters, _ := f.Info["filterResources"].(bool)
+	return filters
+}
 
 // Multiple reports whether an options field takes several values.
 func (f *FormField) Multiple() bool { multiple, _ := f.Info["multiple"].(bool); return multiple }

@@ -51,7 +51,7 @@ func (c *Catalog) ChangeCustomFields(
 		}
 		changed = before
 		changed.Fields = change(before.Fields)
-		known, err := knownTypes(tx, organizationID, changed.Fields)
+		known, err := knownTypes(tx, organizationID, before.Fields, changed.Fields)
 		if err != nil {
 			return err
 		}
@@ -76,11 +76,15 @@ func (c *Catalog) ChangeCustomFields(
 	return changed, err
 }
 
-// knownTypes returns those of the booking types that fields name that exist.
-func knownTypes(tx *store.Tx, organizationID string, list []models.FormField) ([]string, error) {
-	var named, known []string
-	for i := range list {
-		named = append(named, list[i].Types...)
+// knownTypes returns those of the booking types that fields name that exist. One that was
+// named before may have been deleted since.
+func knownTypes(tx *store.Tx, organizationID string, before, after []models.FormField) ([]string, error) {
+	var named, known, earlier []string
+	for i := range after {
+		named = append(named, after[i].Types...)
+	}
+	for i := range before {
+		earlier = append(earlier, before[i].Types...)
 	}
 	if len(named) == 0 {
 		return nil, nil
@@ -91,7 +95,7 @@ func knownTypes(tx *store.Tx, organizationID string, list []models.FormField) ([
 	if err != nil {
 		return nil, fmt.Errorf("read booking types: %w", err)
 	}
-	return known, nil
+	return append(known, earlier...), nil
 }
 
 // retired returns the ids of the deleted fields whose values stay hidden from customers.

@@ -53,6 +53,22 @@ func BeyondCore(list []models.FormField) []models.FormField {
 	return slices.DeleteFunc(slices.Clone(list), func(f models.FormField) bool { return IsCore(f.ID) })
 }
 
+// Complete gives a new definition its defaults: a core field is public and has its own text
+// type, any other is for staff only.
+func Complete(kind models.FieldKind, f *models.FormField) {
+	isCore := kind == models.CustomerFields && IsCore(f.ID)
+	if isCore && f.TextType == "" {
+		f.TextType = coreTextType(f.ID)
+	}
+	switch {
+	case f.Visibility != "":
+	case isCore:
+		f.Visibility = models.VisiblePublic
+	default:
+		f.Visibility = models.VisibleProviderOnly
+	}
+}
+
 // coreTextType returns the text type that a core field has.
 func coreTextType(id string) string {
 	if f := find(core, id); f != nil {
