@@ -1,6 +1,9 @@
 package models
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // FieldType is what a custom field takes.
 type FieldType string
@@ -135,6 +138,23 @@ func (c *CustomFields) ShownToCustomers(values Fields) Fields {
 		}
 	}
 	return shown
+}
+
+// KeepStaffOnly returns values together with those of before that only staff see: who does
+// not see them can't send them back.
+func (c *CustomFields) KeepStaffOnly(values, before Fields) Fields {
+	hidden := c.StaffOnly()
+	kept := maps.Clone(values)
+	for id, value := range before {
+		if !hidden[id] {
+			continue
+		}
+		if kept == nil {
+			kept = Fields{}
+		}
+		kept[id] = value
+	}
+	return kept
 }
 
 // StaffOnly returns the ids of the fields whose values only staff see.
