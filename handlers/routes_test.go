@@ -86,6 +86,7 @@ func TestEveryRoute(t *testing.T) {
 			{"types", w.types},
 			{"resources", w.resources},
 			{"calendar", w.calendar},
+			{"custom fields", w.customFields},
 			{"availability", w.availability},
 			{"sign-in", w.signIn},
 			{"customer", w.customer},
@@ -342,6 +343,23 @@ func (w *routeWalk) calendar() {
 	assert.Len(w.T, w.Staff(get, "/management/offRules", nil).OK().List("result.rules"), 1)
 	assert.Equal(w.T, true, w.Staff(get, "/management/offRules/"+w.resourceID, nil).OK().At("result.inherited"))
 	assert.Equal(w.T, false, w.Staff(put, "/management/offRules/"+w.resourceID, holiday).OK().At("result.inherited"))
+}
+
+// customFields defines fields and removes them again.
+func (w *routeWalk) customFields() {
+	lists := func(path string) []string {
+		return w.Send(nodetest.Request{Method: get, Path: "/customFields/" + path, App: w.ID}).OK().Pluck("result", "id")
+	}
+	define(w.Clinic, "booking", public("guests", "number", nodetest.Object{"minutes": 5}), public("reason", "text", nil)).OK()
+	define(w.Clinic, "customer", public("age", "number", nil)).OK()
+	assert.Equal(w.T, []string{"guests", "reason"}, w.Staff(get, "/management/customFields/booking", nil).OK().Pluck("result", "id"))
+	assert.Equal(w.T, []string{"guests"}, lists("timeAdjusters?type="+w.typeID))
+	assert.Equal(w.T, []string{"reason"}, lists("bookingInfo?type="+w.typeID))
+	assert.Empty(w.T, lists("resourceFilters"))
+	assert.Contains(w.T, lists("customer"), "age")
+	define(w.Clinic, "booking").OK()
+	define(w.Clinic, "customer").OK()
+	assert.Len(w.T, w.Staff(get, "/management/customFields/customer", nil).OK().List("result"), 4)
 }
 
 func (w *routeWalk) appointments() {
