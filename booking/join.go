@@ -9,6 +9,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"nowserving/booking/fields"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -20,6 +21,8 @@ const paymentTimeout = 30 * time.Minute
 type Filters struct {
 	Resources []string // ids; empty: any
 	Category  string   // empty: any
+
+	narrow fields.Narrow // by custom fields
 }
 
 // maxFilterResources bounds Filters.Resources.
@@ -44,11 +47,13 @@ type Join struct {
 	// resources with bookFromWebsite.
 	Offered bool
 	Note    string
-	Info    models.Fields
-	// Adjusters are the values of fields that change the length and the price, and Extra
-	// is how many minutes they add to an appointment.
-	Adjusters models.Fields
-	Extra     int
+	// Info, Adjusters and FilterFields are values of custom fields: information, what
+	// changes the length and the price, and what resources are filtered by.
+	Info, Adjusters, FilterFields models.Fields
+	// Patient reports that a patient gives these values, not the desk.
+	Patient bool
+	// Extra is how many minutes the adjusters add to an appointment. It is computed.
+	Extra int
 	// TicketHash is the hash of the ticket's token. It is empty if there is none.
 	TicketHash string
 	// By is the customer or the desk.
@@ -81,14 +86,23 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 	if err != nil {
 		return nil, err
 	}
+	a, err := evaluate(s.store.Read(ctx), organizationID, j.values(), question{typeID: t.ID, required: j.Patient})
+	if err != nil {
+		return nil, err
+	}
+	j.answer(a, b)
 	b.Status, b.Stage = models.StatusPendingAssignment, models.StageWaiting
-	b.FilterCategory, b.FilterResources = j.Filters.Category, len(j.Filters.Resources) > 0
 	err = s.store.Tx(ctx, func(tx *store.Tx) error {
 		if b.CustomerID == "" {
 			if err := j.resolve(tx, b); err != nil {
 				return err
 			}
 		}
+		allowed, limited, err := j.Filters.narrowed(tx.DB, organizationID, t.ID)
+		if err != nil {
+			return err
+		}
+		b.FilterCategory, b.FilterResources = j.Filters.Category, limited
 		b.CreatedAt, b.UpdatedAt = tx.Now, tx.Now
 		if needsPayment(t) {
 			deadline := tx.Now.Add(paymentTimeout)
@@ -104,7 +118,7 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 		if err := insert(tx.DB, b); err != nil {
 			return fmt.Errorf("create booking: %w", err)
 		}
-		for _, id := range slices.Compact(slices.Sorted(slices.Values(j.Filters.Resources))) {
+		for _, id := range allowed {
 			if err := tx.Exec("INSERT INTO booking_filter_resources (booking_seq, resource_id) VALUES (?, ?)", b.Seq, id).Error; err != nil {
 				return fmt.Errorf("store resource filters: %w", err)
 			}
@@ -221,7 +235,7 @@ func (s *Service) outline(ctx context.Context, organizationID string, j Join) (*
 	return &models.Booking{
 		TicketHash: ticketHash, ID: models.NewID(), OrganizationID: organizationID, CustomerID: j.CustomerID, TypeID: t.ID,
 		FirstName: j.FirstName, LastName: j.LastName,
-		Priority: j.Priority, Version: 1, Note: j.Note, Info: j.Info, Adjusters: j.Adjusters, AssignmentTimeout: timeout(t, j.Timeout),
+		Priority: j.Priority, Version: 1, Note: j.Note, AssignmentTimeout: timeout(t, j.Timeout),
 	}, t, zone, nil
 }
 

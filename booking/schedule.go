@@ -77,6 +77,11 @@ func (s *Service) Schedule(ctx context.Context, sc Scope, a Appointment) (*model
 				return err
 			}
 		}
+		values, err := evaluate(tx.DB, sc.OrganizationID, a.values(), question{typeID: t.ID, required: true, earlier: replaced})
+		if err != nil {
+			return err
+		}
+		a.answer(values, b)
 		if err := a.whose(tx, b, replaced); err != nil {
 			return err
 		}
@@ -119,7 +124,7 @@ func (s *Service) offerAlternatives(ctx context.Context, sc Scope, a Appointment
 		return err
 	}
 	free, unread := s.alternativesTo(ctx, sc, TimesQuery{
-		TypeID: a.TypeID, Filters: a.Filters, Extra: a.Extra, Offered: a.Offered, Reschedule: a.Replaces,
+		TypeID: a.TypeID, Filters: a.Filters, extra: a.Extra, Offered: a.Offered, Reschedule: a.Replaces,
 	}, *b.StartsAt, zone)
 	if unread != nil {
 		// The time is taken, whatever else is free.
@@ -148,12 +153,6 @@ func (s *Service) replace(tx *store.Tx, sc Scope, id string, b *models.Booking) 
 	b.OriginID, b.OriginVersion = old.Origin(), old.Revision()
 	if b.Note == "" {
 		b.Note = old.Note
-	}
-	if b.Info == nil {
-		b.Info = old.Info
-	}
-	if b.Adjusters == nil {
-		b.Adjusters = old.Adjusters
 	}
 	if b.FirstName == "" && b.LastName == "" {
 		b.FirstName, b.LastName = old.FirstName, old.LastName
@@ -383,8 +382,17 @@ func resourcesFor(db *gorm.DB, sc Scope, typeID string, f Filters, offered bool,
 	if sc.Provider {
 		q = q.Where("r.id IN ?", append([]string{""}, sc.Resources...))
 	}
+	q = q.Order(clause.OrderBy{Expression: gorm.Expr("CASE r.id WHEN ? THEN 0 ELSE 1 END, r.id", first)})
 	var ids []string
-	err := q.Order(clause.OrderBy{Expression: gorm.Expr("CASE r.id WHEN ? THEN 0 ELSE 1 END, r.id", first)}).Limit(maxCandidates).Pluck("r.id", &ids).Error
+	var err error
+	if f.narrow.All() {
+		err = q.Limit(maxCandidates).Pluck("r.id", &ids).Error
+	} else {
+		var list []filtered
+		err = q.Select("r.id", "r.details").Find(&list).Error
+		ids = left(f.narrow, list)
+		ids = ids[:min(len(ids), maxCandidates)]
+	}
 	if err != nil {
 		return nil, fmt.Errorf("find resources for an appointment: %w", err)
 	}

@@ -26,13 +26,15 @@ type TimesQuery struct {
 	// Grid says at which times of a day a visit may begin.
 	Grid    calendar.Grid
 	Filters Filters
-	// Extra is how many minutes the custom fields add.
-	Extra int
+	// FilterFields and Adjusters are values of custom fields.
+	FilterFields, Adjusters models.Fields
 	// Offered allows only what patients can book themselves: types and resources with
 	// bookFromWebsite, within the days and the notice of the time rules.
 	Offered bool
 	// Reschedule is the id of a booking whose own time counts as free.
 	Reschedule string
+
+	extra int // minutes that the adjusters add
 }
 
 // FreeDay is a day with its free times.
@@ -60,6 +62,14 @@ type FreeTimes struct {
 // for the whole visit and has no other appointment then, the buffers of both included.
 // Days without a free time are left out.
 func (s *Service) Times(ctx context.Context, sc Scope, q TimesQuery) (*FreeTimes, error) {
+	if err := s.answerTimes(s.store.Read(ctx), sc.OrganizationID, &q); err != nil {
+		return nil, err
+	}
+	return s.times(ctx, sc, q)
+}
+
+// times is Times after the custom fields were read.
+func (s *Service) times(ctx context.Context, sc Scope, q TimesQuery) (*FreeTimes, error) {
 	t, zone, err := s.offeredType(ctx, sc.OrganizationID, q.TypeID, q.Offered)
 	if err != nil {
 		return nil, err
@@ -69,7 +79,7 @@ func (s *Service) Times(ctx context.Context, sc Scope, q TimesQuery) (*FreeTimes
 	if err != nil {
 		return nil, err
 	}
-	search, err := s.newSearch(db, t, zone, q.Extra, resources)
+	search, err := s.newSearch(db, t, zone, q.extra, resources)
 	if err != nil {
 		return nil, err
 	}
@@ -301,7 +311,7 @@ func (s *Service) alternativesTo(ctx context.Context, sc Scope, q TimesQuery, wa
 	for days := calendar.Day(7); day < calendar.DayOf(wanted, zone)+MaxTimesDays; days *= 2 {
 		to := day + days
 		q.From, q.To = &day, &to
-		found, err := s.Times(ctx, sc, q)
+		found, err := s.times(ctx, sc, q)
 		if err != nil {
 			return nil, err
 		}

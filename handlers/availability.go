@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"nowserving/booking"
+	customfields "nowserving/booking/fields"
 	"nowserving/booking/store"
 	"nowserving/handlers/api"
 	"nowserving/models"
@@ -20,7 +22,9 @@ type OfferQuery struct {
 	Limit   *int        `json:"limit" minimum:"1" doc:"10 by default, at most 100; more are not given."`
 	Token   string      `json:"nextPageToken" maxLength:"2000"`
 
-	FiltersCustom models.Fields `json:"resourceFiltersCustomFields" doc:"Not used yet."`
+	FiltersCustom models.Fields `json:"resourceFiltersCustomFields" doc:"Values of the fields of GET /customFields/resourceFilters, by id. Only resources whose meta has one of the values are meant."`
+
+	narrow customfields.Narrow // that FiltersCustom stand for
 }
 
 func (q OfferQuery) page() store.Page {
@@ -67,7 +71,13 @@ func (q OfferQuery) allows(r *models.Resource) bool {
 	return r.Active() && (q.ShowAll || r.BookFromWebsite) &&
 		(q.Type == "" || slices.Contains(r.TypeIDs, q.Type)) &&
 		(len(f.Resources) == 0 || slices.Contains(f.Resources, r.ID)) &&
-		(f.Category == "" || f.Category == r.Category)
+		(f.Category == "" || f.Category == r.Category) && booking.Leaves(q.narrow, r)
+}
+
+// readFilters checks the values of custom fields that filter resources.
+func (q *OfferQuery) readFilters(o *api.Organization) (err error) {
+	q.narrow, err = booking.FilterOf(o.BookingFields.Fields, q.FiltersCustom, q.Type)
+	return err
 }
 
 // pageAfter returns a page of a whole list, with one more item if there is one. The
@@ -128,6 +138,9 @@ func (s *Server) getOfferingOrganization(ctx context.Context, c api.Caller, _ *s
 func (s *Server) listOfferedTypes(ctx context.Context, c api.Caller, in *offerInput) (api.List[OfferView], error) {
 	page := in.Body.page()
 	o, err := s.api.Directory.Get(ctx, c.OrganizationID)
+	if err == nil {
+		err = in.Body.readFilters(o)
+	}
 	if err != nil {
 		return api.List[OfferView]{}, err
 	}
@@ -148,6 +161,9 @@ func (s *Server) listOfferedTypes(ctx context.Context, c api.Caller, in *offerIn
 func (s *Server) listOfferedResources(ctx context.Context, c api.Caller, in *placeInput) (api.List[PlaceView], error) {
 	page := in.Body.page()
 	o, err := s.api.Directory.Get(ctx, c.OrganizationID)
+	if err == nil {
+		err = in.Body.readFilters(o)
+	}
 	if err != nil {
 		return api.List[PlaceView]{}, err
 	}
@@ -176,7 +192,7 @@ func (s *Server) getOfferedResource(ctx context.Context, c api.Caller, in *byRes
 // types lists the types of an organization that a customer may choose. With
 // filters, a resource that passes them has to serve the type.
 func (q OfferQuery) types(o *api.Organization) []*models.BookingType {
-	filtered := q.Filters != nil && (q.Filters.Resource != "" || len(q.Filters.Resources) > 0 || q.Filters.Category != "")
+	filtered := q.Filters != nil && (q.Filters.Resource != "" || len(q.Filters.Resources) > 0 || q.Filters.Category != "") || !q.narrow.All()
 	served := map[string]bool{}
 	for i := range o.Resources {
 		if q.allows(&o.Resources[i]) {

@@ -7,7 +7,9 @@ import (
 
 	"nowserving/booking"
 	"nowserving/booking/access"
+	"nowserving/booking/catalog"
 	"nowserving/booking/customers"
+	customfields "nowserving/booking/fields"
 	"nowserving/booking/store"
 	"nowserving/handlers/api"
 	"nowserving/models"
@@ -34,6 +36,15 @@ func customerOf(c *models.Customer) customerView {
 	return customerView{c.ID, phone, email, c.FirstName, c.LastName, c.Note, data, models.At(c.CreatedAt)}
 }
 
+// viewProfile is viewCustomer for the customer themselves, or for staff.
+func viewProfile(c api.Caller, customer *models.Customer, err error) (api.Result[customerView], error) {
+	view, err := viewCustomer(customer, err)
+	if err == nil {
+		view.Result.Data = c.ShownData(view.Result.Data)
+	}
+	return view, err
+}
+
 func viewCustomer(c *models.Customer, err error) (api.Result[customerView], error) {
 	if err != nil {
 		return api.Result[customerView]{}, err
@@ -49,7 +60,7 @@ type CustomerBody struct {
 	FirstName *string       `json:"firstName" maxLength:"200"`
 	LastName  *string       `json:"lastName" maxLength:"200"`
 	Note      *string       `json:"note" maxLength:"2000"`
-	Data      models.Fields `json:"data" doc:"Custom fields; replaced as a whole."`
+	Data      models.Fields `json:"data" doc:"Values of the fields of GET /customFields/customer, by id; replaced as a whole. Those that only staff see stay when customers change theirs. Any values, while the organization has no custom field of customers."`
 }
 
 // maxFields bounds the custom fields of a customer or a booking and the
@@ -81,22 +92,55 @@ func (s *Server) changeCustomer(ctx context.Context, c api.Caller, id string, b 
 		phone := c.International(*b.Phone)
 		b.Phone = &phone
 	}
+	data, defined, err := s.customerData(ctx, c, b.Data)
+	if err != nil {
+		return api.Result[customerView]{}, err
+	}
 	change := customers.Change{
-		Phone: b.Phone, Email: b.Email, FirstName: b.FirstName, LastName: b.LastName, Note: b.Note, Data: b.Data,
+		Phone: b.Phone, Email: b.Email, FirstName: b.FirstName, LastName: b.LastName, Note: b.Note, Data: data, Fields: defined,
 		Own: c.Kind == access.KindCustomer, Code: code, Network: s.api.HashedNetwork(c),
 	}
 	update := func() (*models.Customer, error) {
 		return s.api.Access.UpdateCustomer(ctx, c.CustomerScope(), id, change)
 	}
 	if code == "" {
-		return viewCustomer(update())
+		changed, err := update()
+		return viewProfile(c, changed, err)
 	}
 	var changed *models.Customer
-	err := s.guess(ctx, c.Address, c.SubjectID, func() (err error) {
+	err = s.guess(ctx, c.Address, c.SubjectID, func() (err error) {
 		changed, err = update()
 		return err
 	})
-	return viewCustomer(changed, err)
+	return viewProfile(c, changed, err)
+}
+
+// customerData checks the values of a customer's custom fields and returns them in the
+// form they are stored in, with the definitions. Without a definition beyond the core
+// fields, any values are kept. Customers give every required field.
+func (s *Server) customerData(ctx context.Context, c api.Caller, data models.Fields) (models.Fields, models.CustomFields, error) {
+	if data == nil {
+		return nil, models.CustomFields{}, nil
+	}
+	defined, err := s.api.Catalog.CustomFields(ctx, c.OrganizationID, models.CustomerFields)
+	if err != nil {
+		return nil, defined, err
+	}
+	own := customfields.BeyondCore(defined.Fields)
+	if len(own) == 0 {
+		return data, defined, nil
+	}
+	form := customfields.Form{Fields: own, Patient: c.Kind == access.KindCustomer}
+	if c.Organization != nil {
+		form.Country = catalog.CountryOf(&c.Organization.Organization)
+	}
+	answers, err := form.Check(customfields.Part{
+		Member: "data", Values: data, Has: func(*models.FormField) bool { return true }, Required: form.Patient,
+	})
+	if err != nil {
+		return nil, defined, err
+	}
+	return answers.Of("data"), defined, nil
 }
 
 // set changes a value where a new one was given.

@@ -154,7 +154,7 @@ func (s *Server) calendarOf(ctx context.Context, organizationID, lang string, bo
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.api.ViewerOf(ctx, organizationID, lang, false, bookings)
+	v, err := s.api.ViewerOf(ctx, api.Caller{OrganizationID: organizationID, Lang: lang}, false, bookings)
 	if err != nil {
 		return nil, err
 	}

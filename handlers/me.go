@@ -80,7 +80,8 @@ func (s *Server) cancelMyBooking(ctx context.Context, c api.Caller, in *api.Body
 }
 
 func (s *Server) getMyProfile(ctx context.Context, c api.Caller, _ *struct{}) (api.Result[customerView], error) {
-	return viewCustomer(s.api.Customers.Get(ctx, c.CustomerScope(), c.SubjectID))
+	customer, err := s.api.Customers.Get(ctx, c.CustomerScope(), c.SubjectID)
+	return viewProfile(c, customer, err)
 }
 
 func (s *Server) updateMyProfile(ctx context.Context, c api.Caller, in *api.Body[profileBody]) (api.Result[customerView], error) {

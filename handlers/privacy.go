@@ -191,6 +191,15 @@ func (s *Server) export(ctx context.Context, c api.Caller, id string) (exportVie
 			return exportView{}, err
 		}
 	}
+	for i := range bookings {
+		bookings[i].Info = c.ShownInfo(bookings[i].Info)
+	}
+	customer.Data = c.ShownData(customer.Data)
+	for i := range deliveries {
+		if deliveries[i].Payload, err = webhook.WithInfo(deliveries[i].Payload, c.ShownInfo); err != nil {
+			return exportView{}, err
+		}
+	}
 	return exportView{
 		ExportedAt: models.At(s.api.Store.Time()), Customer: customerOf(customer), Lang: customer.Lang,
 		Bookings: exported(bookings, exportBooking),

@@ -90,6 +90,7 @@ func TestEveryRoute(t *testing.T) {
 			{"resources", w.resources},
 			{"calendar", w.calendar},
 			{"website", w.website},
+			{"custom fields", w.customFields},
 			{"availability", w.availability},
 			{"sign-in", w.signIn},
 			{"customer", w.customer},
@@ -369,6 +370,23 @@ func (w *routeWalk) calendarFiles() {
 	assert.Contains(w.T, string(w.Send(nodetest.Request{Method: get, Path: feed}).OK().Raw), w.appointment)
 	assert.Contains(w.T, string(w.Send(nodetest.Request{Method: get, Path: "/customer/bookings/" + w.appointment + ".ics?token=" + w.ticket}).OK().Raw), w.appointment)
 	assert.NotEmpty(w.T, w.Staff(del, "/management/resources/"+w.resourceID+"/calendarFeed", nil).OK().Str("message"))
+}
+
+// customFields defines fields and removes them again.
+func (w *routeWalk) customFields() {
+	lists := func(path string) []string {
+		return w.Send(nodetest.Request{Method: get, Path: "/customFields/" + path, App: w.ID}).OK().Pluck("result", "id")
+	}
+	define(w.Clinic, "booking", public("guests", "number", nodetest.Object{"minutes": 5}), public("reason", "text", nil)).OK()
+	define(w.Clinic, "customer", public("age", "number", nil)).OK()
+	assert.Equal(w.T, []string{"guests", "reason"}, w.Staff(get, "/management/customFields/booking", nil).OK().Pluck("result", "id"))
+	assert.Equal(w.T, []string{"guests"}, lists("timeAdjusters?type="+w.typeID))
+	assert.Equal(w.T, []string{"reason"}, lists("bookingInfo?type="+w.typeID))
+	assert.Empty(w.T, lists("resourceFilters"))
+	assert.Contains(w.T, lists("customer"), "age")
+	define(w.Clinic, "booking").OK()
+	define(w.Clinic, "customer").OK()
+	assert.Len(w.T, w.Staff(get, "/management/customFields/customer", nil).OK().List("result"), 4)
 }
 
 func (w *routeWalk) appointments() {

@@ -24,7 +24,7 @@ type ScheduleBody struct {
 	Timeout  *float64      `json:"assignmentTimeout" doc:"Minutes until a queued booking expires if no resource takes it: 5 to 180; other values are clamped. Default: the type's queueTimeoutMinutes."`
 	Resource *filterBody   `json:"resourceFilters" doc:"Limits the resources that may take the booking."`
 	Note     string        `json:"note" maxLength:"2000"`
-	Info     models.Fields `json:"bookingInfoCustomFields" doc:"Custom fields, kept and given back as info."`
+	Info     models.Fields `json:"bookingInfoCustomFields" doc:"Values of the fields of GET /customFields/bookingInfo, by id; given back as info. Any values, while the organization has no custom field of bookings."`
 
 	ShowAll       bool          `json:"showAll" doc:"For appointments that the desk makes: also types and resources whose bookFromWebsite is false, and times outside the hours, the notice and the days of the time rules."`
 	FiltersCustom models.Fields `json:"resourceFiltersCustomFields" doc:"Values of the fields of GET /customFields/resourceFilters, by id."`
@@ -57,7 +57,13 @@ func (b ScheduleBody) join() (booking.Join, error) {
 	if err := checkFields("bookingInfoCustomFields", b.Info); err != nil {
 		return booking.Join{}, err
 	}
-	return booking.Join{TypeID: b.Type, Timeout: b.Timeout, Filters: b.Resource.filters(), Note: b.Note, Info: b.Info}, nil
+	if err := checkFields("timeAdjustersCustomFields", b.TimeAdjusters); err != nil {
+		return booking.Join{}, err
+	}
+	return booking.Join{
+		TypeID: b.Type, Timeout: b.Timeout, Filters: b.Resource.filters(), Note: b.Note,
+		Info: b.Info, Adjusters: b.TimeAdjusters, FilterFields: b.FiltersCustom,
+	}, nil
 }
 
 // appointment adds the date and time of an appointment to j.
@@ -208,7 +214,7 @@ func (s *Server) joinQueue(ctx context.Context, c api.Caller, in *api.Body[ownSc
 	if err != nil {
 		return api.Result[joinedView]{}, err
 	}
-	j.FirstName, j.LastName, j.Offered = in.Body.FirstName, in.Body.LastName, true
+	j.FirstName, j.LastName, j.Offered, j.Patient = in.Body.FirstName, in.Body.LastName, true, true
 	if c.Kind == access.KindCustomer {
 		j.CustomerID = c.SubjectID
 	} else {
@@ -233,7 +239,7 @@ func (s *Server) rescheduleMyBooking(ctx context.Context, c api.Caller, in *api.
 	if err != nil {
 		return api.Result[joinedView]{}, err
 	}
-	j.Offered = true
+	j.Offered, j.Patient = true, true
 	view, err := s.schedule(ctx, c, body, j, 0)
 	return api.Result[joinedView]{Result: view}, err
 }

@@ -61,6 +61,7 @@ func New(o Options) (*Server, error) {
 	s.availabilityRoutes()
 	s.categoryRoutes()
 	s.timesRoutes()
+	s.customFieldRoutes()
 	s.customerRoutes()
 	s.bookingRoutes()
 	s.schedulingRoutes()

@@ -60,6 +60,7 @@ func (s *Server) listTimes(ctx context.Context, c api.Caller, in *timesInput) (a
 	body := in.Body
 	q := booking.TimesQuery{
 		TypeID: body.Type, Limit: body.Limit, Filters: body.Filters.filters(), Offered: !body.ShowAll, Reschedule: body.Reschedule,
+		FilterFields: body.FiltersCustom, Adjusters: body.TimeAdjusters,
 	}
 	var err error
 	if q.From, err = dayOf("from", body.From); err != nil {

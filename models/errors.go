@@ -174,6 +174,8 @@ type Error struct {
 	Detail string
 	// Field is the wrong part of the request, if there is one.
 	Field string
+	// Fields are the wrong parts, if there are several.
+	Fields []FieldProblem
 	// Alternatives are free times, if the wanted one is taken.
 	Alternatives []Alternative
 	// Bookings are the ids of the bookings that are in the way, at most MaxNamedBookings.
@@ -205,6 +207,30 @@ func Errorf(code Code, format string, args ...any) *Error {
 // Invalid makes the Error for a field of the request with a wrong value.
 func Invalid(field, format string, args ...any) *Error {
 	return &Error{Code: CodeInvalid, Field: field, Detail: fmt.Sprintf(format, args...)}
+}
+
+// FieldProblem says what is wrong with one part of a request.
+type FieldProblem struct {
+	Field, Detail string
+}
+
+// Details of a FieldProblem that are answered in the client's language.
+const (
+	FieldMissing = "required"
+	FieldUnknown = "There is no such field."
+)
+
+// InvalidFields makes the Error for all problems of a request, or nil if there are none.
+func InvalidFields(problems []FieldProblem) error {
+	switch len(problems) {
+	case 0:
+		return nil
+	case 1:
+		return Invalid(problems[0].Field, "%s", problems[0].Detail)
+	}
+	e := Errorf(CodeInvalid, "%d fields are missing or have a wrong value.", len(problems))
+	e.Fields = problems
+	return e
 }
 
 // CodeOf returns the code of err, or CodeInternal if err is no Error.

@@ -83,10 +83,7 @@ func (c *Catalog) OwnerOf(ctx context.Context, id string) (organizationID string
 	return owners[0], nil
 }
 
-var (
-	prefixPattern = regexp.MustCompile(`^[A-Z]{1,3}$`)
-	pricePattern  = regexp.MustCompile(`^\d{1,9}(\.\d{2})?$`)
-)
+var prefixPattern = regexp.MustCompile(`^[A-Z]{1,3}$`)
 
 func markDeleted(tx *store.Tx, model any, organizationID, id string, code models.Code, what string) error {
 	done := tx.Model(model).Where("organization_id = ? AND id = ? AND deleted_at IS NULL", organizationID, id).

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"nowserving/booking/calendar"
@@ -39,34 +38,8 @@ func (c *Catalog) TypesByID(ctx context.Context, organizationID string, ids []st
 	return list, listed("booking types", err)
 }
 
-// Decimal returns a price or percentage in the form of the API document, d+.d{2},
-// which adds the digits of a whole number. Empty is empty.
-func Decimal(text string) (normal string, ok bool) {
-	if text == "" {
-		return "", true
-	}
-	if !pricePattern.MatchString(text) {
-		return text, false
-	}
-	if !strings.Contains(text, ".") {
-		text += ".00"
-	}
-	return text, true
-}
-
-// hundredths is a decimal without its point: 150.00 is 15000. Empty, or what is no
-// decimal, is 0.
-func hundredths(text string) int64 {
-	normal, ok := Decimal(text)
-	if !ok {
-		return 0
-	}
-	n, err := strconv.ParseInt(strings.ReplaceAll(normal, ".", ""), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
-}
+// Decimal returns a price or percentage in the form of the API document.
+func Decimal(text string) (normal string, ok bool) { return models.Decimal(text) }
 
 func checkType(t *models.BookingType) error {
 	price, isPrice := Decimal(t.Price)
@@ -81,7 +54,7 @@ func checkType(t *models.BookingType) error {
 		return models.Invalid("prefix", "A ticket prefix is one to three capital letters.")
 	case !isPrice:
 		return models.Invalid("price", "A price is a decimal with two digits, such as 150.00.")
-	case hundredths(deposit) > hundredths(t.Price):
+	case models.Hundredths(deposit) > models.Hundredths(t.Price):
 		return models.Invalid("depositAmount", "The deposit is larger than the price.")
 	}
 	return checkTimes(t)

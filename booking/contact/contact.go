@@ -66,6 +66,19 @@ func Phone(phone string) (string, error) {
 	return phonenumbers.Format(number, phonenumbers.E164), nil
 }
 
+// Country returns the country (ISO 3166-1) of a phone number in E.164, or "" if it can't be
+// told.
+func Country(phone string) string {
+	number, err := phonenumbers.Parse(phone, "ZZ")
+	if err != nil {
+		return ""
+	}
+	return phonenumbers.GetRegionCodeForNumber(number)
+}
+
+// IsCountry reports whether a code names a country (ISO 3166-1) that has phone numbers.
+func IsCountry(code string) bool { return phonenumbers.GetCountryCodeForRegion(code) != 0 }
+
 // Email returns an e-mail address in lower case, the form it is stored in. It fails
 // with CodeInvalid.
 func Email(email string) (string, error) {

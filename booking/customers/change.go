@@ -9,7 +9,10 @@ import (
 type Change struct {
 	Phone, Email              *string // empty: removed
 	FirstName, LastName, Note *string
-	Data                      models.Fields // replaced as a whole
+	Data                      models.Fields // replaced as a whole, but see Fields
+	// Fields are the definitions of Data. Values of fields that only staff see stay when
+	// the customer makes the change.
+	Fields models.CustomFields
 	// Own reports that the customer makes the change. Without Code, a new address is
 	// then only claimed: it is shown and written to, but does not sign in.
 	Own bool
@@ -28,6 +31,9 @@ func (change Change) Apply(c *models.Customer, proved string) error {
 		}
 	}
 	if change.Data != nil {
+		if change.Own {
+			change.Data = change.Fields.KeepStaffOnly(change.Data, c.Data)
+		}
 		c.Data = change.Data
 	}
 	if err := models.CheckNames("", c.FirstName, c.LastName); err != nil {

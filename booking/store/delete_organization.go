@@ -23,7 +23,7 @@ var organizationTables = []string{
 	"idempotency_keys", "sessions", "one_time_codes", "code_guesses", "code_budgets", "organization_origins", "api_keys", "displays",
 	"message_attempts", "message_reminders", "message_wordings", "whatsapp_templates", "webhook_deliveries", "webhooks",
 	"push_log", "position_marks", "devices", "events", "bookings", "ticket_counters",
-	"member_views", "websites", "calendars", "calendar_feeds", "resource_types", "resources", "booking_types", "customers", "members",
+	"member_views", "custom_fields", "websites", "calendars", "calendar_feeds", "resource_types", "resources", "booking_types", "customers", "members",
 }
 
 // DropOrganization deletes an organization and everything of it, its audit too.

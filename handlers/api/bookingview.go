@@ -118,6 +118,9 @@ type Viewer struct {
 	ResourceByID map[string]*models.Resource
 	people       map[string]*models.Customer // nil: customers are not shown
 	lang         string
+	// patient reports that the views are shown to a patient, who does not see what is
+	// for staff only.
+	patient bool
 }
 
 // View makes the view of a booking. place is nil when it does not wait.
@@ -127,6 +130,9 @@ func (v Viewer) View(b *models.Booking, place *booking.Place) BookingView {
 		PendingSince: models.AtOrNil(b.PendingAt), CreatedAt: models.At(b.CreatedAt), CalledAt: models.AtOrNil(b.LastCalledAt), StartedAt: models.AtOrNil(b.StartedAt), EndedAt: models.AtOrNil(b.EndedAt), UndoUntil: models.AtOrNil(b.UndoUntil), ReservedUntil: models.AtOrNil(b.ReservedUntil),
 		RecallCount: b.RecallCount, Note: b.Note, Info: b.Info, Version: b.Version,
 		Display: DisplayText{Status: Word(b.Status, v.lang)},
+	}
+	if v.patient {
+		out.Info = v.organization.BookingFields.ShownToCustomers(out.Info)
 	}
 	if out.Info == nil {
 		out.Info = models.Fields{}
@@ -208,19 +214,19 @@ func (v Viewer) showTimes(out *BookingView, b *models.Booking, minutes int) {
 
 // ViewerOf reads the names and, if asked for, the customers that the views of some
 // bookings show.
-func (a *API) ViewerOf(ctx context.Context, organizationID, lang string, withCustomers bool, bookings []models.Booking) (Viewer, error) {
-	o, err := a.Directory.Get(ctx, organizationID)
+func (a *API) ViewerOf(ctx context.Context, c Caller, withCustomers bool, bookings []models.Booking) (Viewer, error) {
+	o, err := a.Directory.Get(ctx, c.OrganizationID)
 	if err != nil {
 		return Viewer{}, err
 	}
-	v := Viewer{organization: o, TypeByID: o.TypeByID, ResourceByID: o.ResourceByID, lang: lang}
+	v := Viewer{organization: o, TypeByID: o.TypeByID, ResourceByID: o.ResourceByID, lang: c.Lang, patient: !c.isStaff()}
 	if err := a.findMissing(ctx, &v, bookings); err != nil {
 		return Viewer{}, err
 	}
 	if !withCustomers || len(bookings) == 0 {
 		return v, nil
 	}
-	v.people, err = a.Customers.OfBookings(ctx, organizationID, bookings)
+	v.people, err = a.Customers.OfBookings(ctx, c.OrganizationID, bookings)
 	return v, err
 }
 
@@ -262,7 +268,7 @@ func (a *API) findMissing(ctx context.Context, v *Viewer, bookings []models.Book
 
 // ViewBookings makes the views of some bookings, with their positions in the queue.
 func (a *API) ViewBookings(ctx context.Context, c Caller, withCustomers bool, bookings []models.Booking) ([]BookingView, error) {
-	v, err := a.ViewerOf(ctx, c.OrganizationID, c.Lang, withCustomers, bookings)
+	v, err := a.ViewerOf(ctx, c, withCustomers, bookings)
 	if err != nil {
 		return nil, err
 	}
@@ -294,7 +300,7 @@ func (a *API) ViewBooking(ctx context.Context, c Caller, withCustomer bool, b *m
 // ViewBookingAt makes the view of a booking whose position is known. place is nil if
 // the booking does not wait.
 func (a *API) ViewBookingAt(ctx context.Context, c Caller, withCustomer bool, b *models.Booking, place *booking.Place) (BookingView, error) {
-	v, err := a.ViewerOf(ctx, c.OrganizationID, c.Lang, withCustomer, []models.Booking{*b})
+	v, err := a.ViewerOf(ctx, c, withCustomer, []models.Booking{*b})
 	if err != nil {
 		return BookingView{}, err
 	}
@@ -311,7 +317,7 @@ const afterTimeout = time.Second
 func (a *API) ViewChanged(ctx context.Context, c Caller, withCustomer bool, b *models.Booking, place *booking.Place) BookingView {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterTimeout)
 	defer cancel()
-	v := Viewer{organization: c.Organization, TypeByID: c.Organization.TypeByID, ResourceByID: c.Organization.ResourceByID, lang: c.Lang}
+	v := Viewer{organization: c.Organization, TypeByID: c.Organization.TypeByID, ResourceByID: c.Organization.ResourceByID, lang: c.Lang, patient: !c.isStaff()}
 	one := []models.Booking{*b}
 	err := a.findMissing(ctx, &v, one)
 	if withCustomer {

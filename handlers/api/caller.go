@@ -56,6 +56,25 @@ func (c Caller) Scope() booking.Scope {
 	return sc
 }
 
+// isStaff reports whether the caller sees what is for staff only.
+func (c Caller) isStaff() bool { return Staff&RoleOf(c.Principal) != 0 }
+
+// ShownData returns those of a customer's custom fields that the caller sees.
+func (c Caller) ShownData(values models.Fields) models.Fields {
+	if c.isStaff() || c.Organization == nil {
+		return values
+	}
+	return c.Organization.CustomerFields.ShownToCustomers(values)
+}
+
+// ShownInfo is ShownData for the custom fields of a booking.
+func (c Caller) ShownInfo(values models.Fields) models.Fields {
+	if c.isStaff() || c.Organization == nil {
+		return values
+	}
+	return c.Organization.BookingFields.ShownToCustomers(values)
+}
+
 // CustomerScope returns the customers that the caller may see and change.
 func (c Caller) CustomerScope() customers.Scope {
 	if (Staff|Customers)&RoleOf(c.Principal) == 0 {

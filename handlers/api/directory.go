@@ -42,10 +42,13 @@ type Organization struct {
 	Resources    []models.Resource
 	TypeByID     map[string]*models.BookingType
 	ResourceByID map[string]*models.Resource
-	Website      models.Website          // the default version
-	views        map[string]access.Views // by member
-	Live         realtime.Catalogue
-	networks     []netip.Prefix // that its patients share
+	Website      models.Website // the default version
+	// CustomerFields and BookingFields are the custom fields.
+	CustomerFields, BookingFields models.CustomFields
+
+	views    map[string]access.Views // by member
+	Live     realtime.Catalogue
+	networks []netip.Prefix // that its patients share
 }
 
 // actedForBy returns the resources that name a member as their provider.
@@ -197,6 +200,12 @@ func (d *Directory) load(ctx context.Context, organizationID string) (*Organizat
 		return nil, err
 	}
 	if o.views, err = d.access.Views(ctx, organizationID); err != nil {
+		return nil, err
+	}
+	if o.CustomerFields, err = d.catalog.CustomFields(ctx, organizationID, models.CustomerFields); err != nil {
+		return nil, err
+	}
+	if o.BookingFields, err = d.catalog.CustomFields(ctx, organizationID, models.BookingFields); err != nil {
 		return nil, err
 	}
 	for i := range o.Types {

@@ -25,6 +25,7 @@ import (
 var tags = []*huma.Tag{
 	{Name: "Sign-in", Description: "One-time codes and tokens. An access token lives 15 minutes; the refresh token gets the next one."},
 	{Name: "Availability", Description: "What an organization offers and how many wait for it. Public: X-APP-ID is all it takes."},
+	{Name: "Custom fields", Description: "What an organization asks of its customers and for a booking. A booking field filters resources, changes the length and the price, or is information."},
 	{Name: "Customer", Description: "What a patient does: join a queue, look at their bookings, leave."},
 	{Name: "Devices", Description: "Phones and browsers that notifications go to, a patient's or a member's."},
 	{Name: "Queue", Description: "What a provider does: call the next patient, look at the queue, pause it."},

@@ -108,7 +108,10 @@ func (a *API) ProblemOf(ctx context.Context, err error) *Problem {
 		p.Detail = p.Title
 	}
 	if e.Field != "" {
-		p.Errors = []FieldError{{e.Field, fieldMessage(lang, e.Detail)}}
+		p.Errors = []FieldError{{shortened(e.Field), fieldMessage(lang, e.Detail)}}
+	}
+	for _, f := range e.Fields[:min(len(e.Fields), maxFieldErrors)] {
+		p.Errors = append(p.Errors, FieldError{shortened(f.Field), fieldMessage(lang, f.Detail)})
 	}
 	return p
 }
@@ -212,6 +215,9 @@ func fieldError(d *huma.ErrorDetail) FieldError {
 	for _, prefix := range []string{"body.", "query.", "path.", "header."} {
 		field = strings.TrimPrefix(field, prefix)
 	}
+	if strings.HasPrefix(field, "body[") { // the body is a list
+		field = strings.TrimPrefix(field, "body")
+	}
 	found := missingProperty.FindStringSubmatch(d.Message)
 	if found == nil {
 		return FieldError{field, d.Message}
@@ -227,7 +233,7 @@ func fieldError(d *huma.ErrorDetail) FieldError {
 	return FieldError{field, missing}
 }
 
-const missing = "required"
+const missing = models.FieldMissing
 
 // fieldMessage says in a language what is wrong with a field: in Arabic, only
 // whether it is missing, unknown or wrong.
@@ -237,7 +243,7 @@ func fieldMessage(lang, message string) string {
 		return message
 	case message == missing:
 		return "هذا الحقل مطلوب."
-	case strings.HasPrefix(message, unknownField):
+	case strings.HasPrefix(message, unknownField), message == models.FieldUnknown:
 		return "هذا الحقل غير معروف."
 	}
 	return "قيمة هذا الحقل غير صحيحة."

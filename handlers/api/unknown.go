@@ -27,7 +27,12 @@ func (a *API) unknownMember(op *huma.Operation, d *huma.ErrorDetail) (message st
 	}
 	schema := op.RequestBody.Content["application/json"].Schema
 	rest, _ := strings.CutPrefix(d.Location, "body.")
-	for schema = a.resolved(schema); schema != nil; {
+	schema = a.resolved(schema)
+	if schema != nil && schema.Type == huma.TypeArray { // the location is body[0].name
+		schema = a.resolved(schema.Items)
+		_, rest, _ = strings.Cut(rest, ".")
+	}
+	for schema != nil {
 		name, further, more := strings.Cut(rest, ".")
 		next := a.member(schema, name)
 		if !more || next == nil || next.Type != huma.TypeObject {

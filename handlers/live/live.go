@@ -94,7 +94,7 @@ func (s *Source) Booking(ctx context.Context, client realtime.Client, id string)
 		return realtime.BookingSnapshot{}, err
 	}
 	at := s.api.Store.Time()
-	v, err := s.api.ViewerOf(ctx, c.OrganizationID, c.Lang, false, []models.Booking{*b})
+	v, err := s.api.ViewerOf(ctx, c, false, []models.Booking{*b})
 	if err != nil {
 		return realtime.BookingSnapshot{}, err
 	}

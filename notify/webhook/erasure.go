@@ -50,6 +50,20 @@ func anonymous(payload string) (string, error) {
 	return string(body), err
 }
 
+// WithInfo returns the body of a webhook with what shown makes of its custom fields.
+func WithInfo(payload string, shown func(models.Fields) models.Fields) (string, error) {
+	var p Payload
+	if err := json.Unmarshal([]byte(payload), &p); err != nil {
+		return "", fmt.Errorf("read the body of a webhook: %w", err)
+	}
+	before := len(p.Info)
+	if p.Info = shown(p.Info); len(p.Info) == before {
+		return payload, nil
+	}
+	body, err := json.Marshal(p)
+	return string(body), err
+}
+
 // Export returns the newest deliveries about a customer, and whether there are more.
 func (h *Webhooks) Export(ctx context.Context, s store.DataSubject) (list []Delivery, more bool, err error) {
 	return store.Newest[Delivery](h.Store.Read(ctx).Where("booking_id IN (SELECT id FROM bookings WHERE organization_id = ? AND customer_id IN ?)", s.OrganizationID, s.CustomerIDs).Order("id DESC"))
