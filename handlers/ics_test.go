@@ -336,7 +336,7 @@ func TestCalendarFeedIsRefusedOnceItsAddressIsReplacedOrDeleted(t *testing.T) {
 
 func TestProviderMakesTheCalendarFeedOfTheirOwnResourcesOnly(t *testing.T) {
 	t.Parallel()
-	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+	nodetest.OnBoth(t, func(_ *testing.T, h *nodetest.Node) {
 		c, kind, other := h.NewQueue()
 		room := c.NewResource(nodetest.Object{"providerPhone": "+966500000306"}, kind)
 		token := c.SignIn("+966500000306", true).Str("accessToken")
