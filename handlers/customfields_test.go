@@ -262,7 +262,7 @@ func TestPatientsDoNotSeeWhatOnlyStaffSee(t *testing.T) {
 		c.NewResource(nil, visit)
 		patient := c.Patient("+966500000302")
 		r := nodetest.NewReceiver(t, nil)
-		c.Hook("newBooking", r.URL, nil)
+		c.Hook("newAppointment", r.URL, nil)
 		secret := internal("chart", "text", object{"optional": true})
 		define(c, "booking", public("reason", "text", object{"optional": true}), secret).OK()
 		define(c, "customer", public("age", "number", object{"optional": true}), secret).OK()
