@@ -47,11 +47,10 @@ require github.com/hashicorp/golang-lru/v2 v2.0.7
 
 require github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 
-require github.com/agnivade/levenshtein v1.2.1
-
 require (
-	github.com/teambition/rrule-go v1.8.2 // indirect
-	pgregory.net/rapid v1.2.0 // indirect
+	github.com/agnivade/levenshtein v1.2.1
+	github.com/teambition/rrule-go v1.8.2
+	pgregory.net/rapid v1.2.0
 )
 
 require (

@@ -80,7 +80,7 @@ const (
 	noShowPercent = 6
 )
 
-// OpenClinic creates the clinic's organization, services, rooms and screen. speed is the
+// OpenClinic creates the clinic's organization, services, rooms, screen, hours and appointments. speed is the
 // number of simulated minutes in a real one.
 func OpenClinic(ctx context.Context, url, key string, speed float64, log *slog.Logger) (*Clinic, error) {
 	if speed <= 0 {
@@ -105,6 +105,7 @@ func OpenClinic(ctx context.Context, url, key string, speed float64, log *slog.L
 		}
 		c.types = append(c.types, t.Result.ID)
 	}
+	specialist := ""
 	for _, plan := range roomPlan {
 		body := map[string]any{
 			"name": plan.name, "name_translations": map[string]string{"en": plan.name, "ar": plan.nameAr},
@@ -119,6 +120,8 @@ func OpenClinic(ctx context.Context, url, key string, speed float64, log *slog.L
 		}
 		if plan.played {
 			c.rooms = append(c.rooms, room{r.Result.ID, float64(clinicServices[plan.service].minutes)})
+		} else {
+			specialist = r.Result.ID
 		}
 	}
 	var display client.Envelope[struct {
@@ -130,7 +133,7 @@ func OpenClinic(ctx context.Context, url, key string, speed float64, log *slog.L
 		return nil, err
 	}
 	c.DisplayPath = "/display/" + display.Result.ID + "#" + display.Result.Token
-	return c, nil
+	return c, c.openCalendar(ctx, specialist)
 }
 
 // Live simulates arrivals and doctors until ctx ends.
