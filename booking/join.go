@@ -81,6 +81,10 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 	if err != nil {
 		return nil, err
 	}
+	uploads, err := s.upload(ctx, b)
+	if err != nil {
+		return nil, err
+	}
 	b.Status, b.Stage = models.StatusPendingAssignment, models.StageWaiting
 	b.FilterCategory, b.FilterResources = j.Filters.Category, len(j.Filters.Resources) > 0
 	err = s.store.Tx(ctx, func(tx *store.Tx) error {
@@ -104,6 +108,9 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 		if err := insert(tx.DB, b); err != nil {
 			return fmt.Errorf("create booking: %w", err)
 		}
+		if err := uploads.Save(tx, b.CustomerID, b.ID); err != nil {
+			return err
+		}
 		for _, id := range slices.Compact(slices.Sorted(slices.Values(j.Filters.Resources))) {
 			if err := tx.Exec("INSERT INTO booking_filter_resources (booking_seq, resource_id) VALUES (?, ?)", b.Seq, id).Error; err != nil {
 				return fmt.Errorf("store resource filters: %w", err)
@@ -125,6 +132,7 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 		return tx.Emit(organizationID, event)
 	})
 	if err != nil {
+		uploads.Discard(ctx)
 		return nil, err
 	}
 	return b, nil

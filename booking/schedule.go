@@ -64,6 +64,10 @@ func (s *Service) Schedule(ctx context.Context, sc Scope, a Appointment) (*model
 		return nil, err
 	}
 	b.StartsAt, b.LocalDay = &starts, a.Date
+	uploads, err := s.upload(ctx, b)
+	if err != nil {
+		return nil, err
+	}
 	var replaced *models.Booking
 	err = s.store.Tx(ctx, func(tx *store.Tx) error {
 		// One at a time in an organization: concurrent appointments would otherwise
@@ -83,9 +87,13 @@ func (s *Service) Schedule(ctx context.Context, sc Scope, a Appointment) (*model
 		if err := s.book(tx, sc, a, b, t, zone, replaced); err != nil {
 			return err
 		}
+		if err := uploads.Save(tx, b.CustomerID, b.ID); err != nil {
+			return err
+		}
 		return announce(tx, sc, a, b)
 	})
 	if err != nil {
+		uploads.Discard(ctx)
 		return nil, s.offerAlternatives(ctx, sc, a, b, zone, err)
 	}
 	if replaced != nil {
