@@ -88,6 +88,15 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	return s, nil
 }
 
+// Without makes a Service for a node without a bucket. What it is asked to store or to
+// read fails with CodeUnavailable.
+func Without(o Options) *Service {
+	return &Service{store: o.Store, publicURL: strings.TrimRight(o.PublicURL, "/"), log: o.Log, decoding: make(chan struct{}, 1)}
+}
+
+// errNoBucket is the failure of a Service without a bucket.
+var errNoBucket = errors.New("there is no bucket of files")
+
 // Folder is the URL of a folder on this machine.
 func Folder(path string) (string, error) {
 	absolute, err := filepath.Abs(path)
@@ -130,10 +139,18 @@ func completed(text string) (string, error) {
 }
 
 // Close closes the bucket.
-func (s *Service) Close() error { return s.bucket.Close() }
+func (s *Service) Close() error {
+	if s.bucket == nil {
+		return nil
+	}
+	return s.bucket.Close()
+}
 
 // Accessible reports whether the bucket can be reached.
 func (s *Service) Accessible(ctx context.Context) error {
+	if s.bucket == nil {
+		return errNoBucket
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	ok, err := s.bucket.IsAccessible(ctx)
@@ -185,6 +202,9 @@ func (s *Service) Open(ctx context.Context, id string) (*File, io.ReadSeekCloser
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("read a file's row: %w", err)
+	}
+	if s.bucket == nil {
+		return nil, nil, s.unavailable("open", errNoBucket)
 	}
 	// The reading outlives the deadline of a request, as the client may be slow.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTimeout)

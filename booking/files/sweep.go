@@ -63,6 +63,10 @@ func remove(tx *store.Tx, condition string, args ...any) error {
 // Run removes contents until ctx ends: every 10 s those of deleted rows, and every hour
 // those of bookings that are gone and those without a row.
 func (s *Service) Run(ctx context.Context) {
+	if s.bucket == nil {
+		<-ctx.Done()
+		return
+	}
 	var swept time.Time
 	clock.Every(ctx, purgeEvery, func() {
 		err := s.Purge(ctx)
@@ -79,6 +83,9 @@ func (s *Service) Run(ctx context.Context) {
 // Purge removes the contents of the rows that were deleted. Call it after the commit of
 // an erasure; what fails is tried again by Run.
 func (s *Service) Purge(ctx context.Context) error {
+	if s.bucket == nil {
+		return errNoBucket
+	}
 	last := ""
 	var failed error
 	for {

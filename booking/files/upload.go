@@ -315,6 +315,9 @@ func (b *Batch) store(ctx context.Context) error {
 }
 
 func (s *Service) put(ctx context.Context, f *File, content []byte) error {
+	if s.bucket == nil {
+		return s.unavailable("store", errNoBucket)
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := s.bucket.WriteAll(ctx, f.key(), content, &blob.WriterOptions{ContentType: f.ContentType, DisableContentTypeDetection: true}); err != nil {

@@ -195,7 +195,14 @@ func (n *Node) openFiles(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if n.Files, err = files.New(ctx, opts); err != nil {
+	n.Files, err = files.New(ctx, opts)
+	if err != nil && c.BlobURL == "" && c.DatabaseURL != "" {
+		// Such a node may need no folder for anything else.
+		n.log.Warn("files can't be stored on this node: set NOWSERVING_BLOB_URL, or NOWSERVING_DATA to a folder that it may write", "error", err)
+		n.Files = files.Without(opts)
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	n.opened = append(n.opened, n.Files.Close)
