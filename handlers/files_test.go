@@ -81,10 +81,10 @@ func TestUploadsAreReplacedByPermanentAddresses(t *testing.T) {
 		assert.Equal(t, nodetest.Object{"data": "no upload"}, info["20"])
 		assert.Regexp(t, `^https://clinic\.example/files/[0-9a-f]{32}/R%C3%B6ntgen%201\.JPG$`, nodetest.At(info["17"], "data"))
 		assert.Regexp(t, `^https://clinic\.example/files/[0-9a-f]{32}/file\.jpg$`, nodetest.At(info["18"], "1.data"))
-		assert.Equal(t, float64(4829371), nodetest.At(info["17"], "id"), "other members stay")
+		assert.EqualValues(t, 4829371, nodetest.At(info["17"], "id"), "other members stay")
 		assert.Equal(t, "Röntgen 1.JPG", nodetest.At(info["17"], "fileName"))
 		assert.Equal(t, "application/pdf", nodetest.At(info["18"], "0.contentType"))
-		assert.Equal(t, float64(len(smallPDF)), nodetest.At(info["18"], "0.size"))
+		assert.EqualValues(t, len(smallPDF), nodetest.At(info["18"], "0.size"))
 		assert.Len(t, stored(h), 3)
 		for path, content := range stored(h) {
 			assert.Equal(t, c.ID, filepath.Base(filepath.Dir(path)))

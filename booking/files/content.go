@@ -150,9 +150,12 @@ func cleanPNG(raw []byte) ([]byte, error) {
 
 var errWebP = refuse("The WebP is damaged.")
 
+// vp8 is the name of the chunk of a photo with loss.
+const vp8 = "VP8 "
+
 // webpChunks are the chunks of a WebP that say how it looks.
 var webpChunks = map[string]bool{
-	"VP8X": true, "VP8 ": true, "VP8L": true, "ALPH": true, "ANIM": true, "ANMF": true, "ICCP": true,
+	"VP8X": true, vp8: true, "VP8L": true, "ALPH": true, "ANIM": true, "ANMF": true, "ICCP": true,
 }
 
 const (
@@ -180,7 +183,7 @@ func cleanWebP(raw []byte) ([]byte, error) {
 	if len(out) == container {
 		return nil, errWebP
 	}
-	binary.LittleEndian.PutUint32(out[4:], uint32(len(out)-riffHeader)) //nolint:gosec // at most the size before
+	binary.LittleEndian.PutUint32(out[4:], uint32(len(out)-riffHeader))
 	return out, nil
 }
 
@@ -219,7 +222,7 @@ func cleanRIFF(out, chunks []byte, outermost bool) ([]byte, error) {
 			out[began+riffHeader] &^= webpMetadata
 		}
 		length := len(out) - began - riffHeader
-		binary.LittleEndian.PutUint32(out[began+4:], uint32(length)) //nolint:gosec // at most the size before
+		binary.LittleEndian.PutUint32(out[began+4:], uint32(length))
 		if length%2 == 1 {
 			out = append(out, 0)
 		}
@@ -233,14 +236,14 @@ func checkWebP(name string, payload []byte) error {
 	switch {
 	case name == "VP8X" && len(payload) >= 10:
 		return checkPixels(three(4)+1, three(7)+1)
-	case name == "VP8 " && len(payload) >= 10:
+	case name == vp8 && len(payload) >= 10:
 		const mask = 1<<14 - 1
 		return checkPixels(int(binary.LittleEndian.Uint16(payload[6:]))&mask, int(binary.LittleEndian.Uint16(payload[8:]))&mask)
 	case name == "VP8L" && len(payload) >= 5:
 		const mask = 1<<14 - 1
 		bits := binary.LittleEndian.Uint32(payload[1:])
 		return checkPixels(int(bits&mask)+1, int(bits>>14&mask)+1)
-	case name == "VP8X", name == "VP8 ", name == "VP8L":
+	case name == "VP8X", name == vp8, name == "VP8L":
 		return errWebP
 	}
 	return nil
