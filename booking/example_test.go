@@ -9,6 +9,7 @@ import (
 
 	"nowserving/booking"
 	"nowserving/booking/catalog"
+	"nowserving/booking/files"
 	"nowserving/booking/queue"
 	"nowserving/booking/store"
 	"nowserving/models"
@@ -39,7 +40,10 @@ func Example() {
 	<-mirrors.Up()
 	catalogue := catalog.New(db)
 	catalogue.OnChange(func(ctx context.Context, id string) { check(index.Rematch(ctx, id)) })
-	bookings := booking.New(db, catalogue, index, mirrors, quiet)
+	uploads, err := files.New(ctx, files.Options{Store: db, URL: "mem://", PublicURL: "https://clinic.example", Log: quiet})
+	check(err)
+	defer uploads.Close() //nolint:errcheck // of an example
+	bookings := booking.New(db, catalogue, index, mirrors, uploads, quiet)
 
 	clinic := &models.Organization{Name: "Al Noor", Timezone: "Asia/Riyadh"}
 	check(catalogue.CreateOrganization(ctx, clinic))

@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"nowserving/booking/fields"
+	"nowserving/booking/files"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -91,6 +92,10 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 		return nil, err
 	}
 	j.answer(a, b)
+	var uploads *files.Batch
+	if b.Info, uploads, err = s.upload(ctx, organizationID, b.Info); err != nil {
+		return nil, err
+	}
 	b.Status, b.Stage = models.StatusPendingAssignment, models.StageWaiting
 	err = s.store.Tx(ctx, func(tx *store.Tx) error {
 		if b.CustomerID == "" {
@@ -118,6 +123,9 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 		if err := insert(tx.DB, b); err != nil {
 			return fmt.Errorf("create booking: %w", err)
 		}
+		if err := uploads.Save(tx, b.CustomerID, b.ID); err != nil {
+			return err
+		}
 		for _, id := range allowed {
 			if err := tx.Exec("INSERT INTO booking_filter_resources (booking_seq, resource_id) VALUES (?, ?)", b.Seq, id).Error; err != nil {
 				return fmt.Errorf("store resource filters: %w", err)
@@ -139,6 +147,7 @@ func (s *Service) create(ctx context.Context, organizationID string, j Join) (*m
 		return tx.Emit(organizationID, event)
 	})
 	if err != nil {
+		uploads.Discard(ctx)
 		return nil, err
 	}
 	return b, nil

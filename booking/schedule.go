@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm/clause"
 
 	"nowserving/booking/calendar"
+	"nowserving/booking/files"
 	"nowserving/booking/store"
 	"nowserving/models"
 )
@@ -64,6 +65,13 @@ func (s *Service) Schedule(ctx context.Context, sc Scope, a Appointment) (*model
 		return nil, err
 	}
 	b.StartsAt, b.LocalDay = &starts, a.Date
+	// The custom fields are checked in the transaction, with those of a booking that is
+	// rescheduled.
+	var uploads *files.Batch
+	if a.Info, uploads, err = s.upload(ctx, sc.OrganizationID, a.Info); err != nil {
+		return nil, err
+	}
+	b.Info = a.Info
 	var replaced *models.Booking
 	err = s.store.Tx(ctx, func(tx *store.Tx) error {
 		// One at a time in an organization: concurrent appointments would otherwise
@@ -88,9 +96,13 @@ func (s *Service) Schedule(ctx context.Context, sc Scope, a Appointment) (*model
 		if err := s.book(tx, sc, a, b, t, zone, replaced); err != nil {
 			return err
 		}
+		if err := uploads.Save(tx, b.CustomerID, b.ID); err != nil {
+			return err
+		}
 		return announce(tx, sc, a, b)
 	})
 	if err != nil {
+		uploads.Discard(ctx)
 		return nil, s.offerAlternatives(ctx, sc, a, b, zone, err)
 	}
 	if replaced != nil {

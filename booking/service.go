@@ -25,6 +25,7 @@ import (
 
 	"nowserving/booking/cache"
 	"nowserving/booking/catalog"
+	"nowserving/booking/files"
 	"nowserving/booking/queue"
 	"nowserving/booking/store"
 	"nowserving/models"
@@ -40,6 +41,7 @@ type Service struct {
 	catalog *catalog.Catalog
 	index   *queue.Index
 	mirrors *queue.Mirrors
+	files   *files.Service
 	log     *slog.Logger
 
 	services cache.Cache[string, service] // by type
@@ -51,9 +53,9 @@ type Service struct {
 }
 
 // New makes the Service.
-func New(s *store.Store, c *catalog.Catalog, ix *queue.Index, mirrors *queue.Mirrors, log *slog.Logger) *Service {
+func New(s *store.Store, c *catalog.Catalog, ix *queue.Index, mirrors *queue.Mirrors, f *files.Service, log *slog.Logger) *Service {
 	return &Service{
-		store: s, catalog: c, index: ix, mirrors: mirrors, log: log,
+		store: s, catalog: c, index: ix, mirrors: mirrors, files: f, log: log,
 		services: cache.Cache[string, service]{Life: serviceLife, Max: maxServices}, waiting: newWaitingCache(),
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"nowserving/booking/catalog"
 	"nowserving/booking/customers"
 	customfields "nowserving/booking/fields"
+	"nowserving/booking/files"
 	"nowserving/booking/store"
 	"nowserving/handlers/api"
 	"nowserving/models"
@@ -60,16 +61,17 @@ type CustomerBody struct {
 	FirstName *string       `json:"firstName" maxLength:"200"`
 	LastName  *string       `json:"lastName" maxLength:"200"`
 	Note      *string       `json:"note" maxLength:"2000"`
-	Data      models.Fields `json:"data" doc:"Values of the fields of GET /customFields/customer, by id; replaced as a whole. Those that only staff see stay when customers change theirs. Any values, while the organization has no custom field of customers."`
+	Data      models.Fields `json:"data" doc:"Values of the fields of GET /customFields/customer, by id; replaced as a whole. Those that only staff see stay when customers change theirs. Any values, while the organization has no custom field of customers. Photos and files are uploaded as in bookingInfoCustomFields of PUT /customer/scheduling/new."`
 }
 
 // maxFields bounds the custom fields of a customer or a booking and the
 // configuration of an organization, in bytes of JSON.
 const maxFields = 32 << 10
 
-// checkFields refuses the fields of a body's member that are larger than maxFields.
+// checkFields refuses the fields of a body's member that are larger than maxFields, apart
+// from the contents of their uploads.
 func checkFields(member string, fields models.Fields) error {
-	data, err := json.Marshal(fields)
+	data, err := json.Marshal(files.Bare(fields))
 	if err == nil && len(data) > maxFields {
 		err = models.Invalid(member, "It takes at most %d bytes.", maxFields)
 	}
@@ -101,7 +103,7 @@ func (s *Server) changeCustomer(ctx context.Context, c api.Caller, id string, b 
 		Own: c.Kind == access.KindCustomer, Code: code, Network: s.api.HashedNetwork(c),
 	}
 	update := func() (*models.Customer, error) {
-		return s.api.Access.UpdateCustomer(ctx, c.CustomerScope(), id, change)
+		return s.updateWithFiles(ctx, c, id, change)
 	}
 	if code == "" {
 		changed, err := update()
@@ -143,6 +145,30 @@ func (s *Server) customerData(ctx context.Context, c api.Caller, data models.Fie
 	return answers.Of("data"), defined, nil
 }
 
+// updateWithFiles changes a customer and stores the files in the data. They are stored
+// only for a customer whom the caller reaches.
+func (s *Server) updateWithFiles(ctx context.Context, c api.Caller, id string, change customers.Change) (*models.Customer, error) {
+	if change.Data == nil {
+		return s.api.Access.UpdateCustomer(ctx, c.CustomerScope(), id, change)
+	}
+	if _, err := s.api.Customers.Get(ctx, c.CustomerScope(), id); err != nil {
+		return nil, err
+	}
+	data, uploads, err := s.opts.Files.Replace(ctx, files.Values{
+		OrganizationID: c.OrganizationID, Field: "data", Fields: change.Data, Kind: files.KindsOf(customfields.BeyondCore(change.Fields.Fields)),
+	})
+	if err != nil {
+		return nil, err
+	}
+	change.Data = data
+	change.Also = func(tx *store.Tx, changed *models.Customer) error { return uploads.SaveProfile(tx, changed.ID) }
+	changed, err := s.api.Access.UpdateCustomer(ctx, c.CustomerScope(), id, change)
+	if err != nil {
+		uploads.Discard(ctx)
+	}
+	return changed, err
+}
+
 // set changes a value where a new one was given.
 func set[T any](value *T, given *T) {
 	if given != nil {
@@ -171,7 +197,7 @@ func (s *Server) peopleRoutes() {
 		Example: map[string]any{"customerId": exampleID, "duplicateId": exampleOther},
 	}, s.mergeCustomers)
 	api.Register(s.api, api.Operation{
-		Method: http.MethodPut, Path: "/management/customers/{customerId}", ID: "updateCustomer", Tag: "Customers", Roles: api.Staff,
+		Method: http.MethodPut, Path: "/management/customers/{customerId}", ID: "updateCustomer", Tag: "Customers", Roles: api.Staff, MaxBody: uploadBody,
 		Summary: "Change a customer",
 		About:   "Omitted fields are unchanged. Another phone number or e-mail address ends the customer's sessions; a provider may not change it. " + providerCustomers,
 		Example: map[string]any{"firstName": "Mona", "note": "Uses a wheelchair."},
@@ -201,8 +227,10 @@ func (s *Server) mergeCustomers(ctx context.Context, c api.Caller, in *api.Body[
 	var waiting []models.Booking
 	merged, err := s.api.Access.Merge(ctx, c.CustomerScope(), in.Body.CustomerID, in.Body.DuplicateID,
 		func(tx *store.Tx, keep, duplicate *models.Customer) (err error) {
-			waiting, err = booking.Reassign(tx, duplicate, keep)
-			return err
+			if waiting, err = booking.Reassign(tx, duplicate, keep); err != nil {
+				return err
+			}
+			return files.Reassign(tx, c.OrganizationID, duplicate.ID, keep.ID)
 		})
 	s.api.Bookings.Republish(ctx, waiting)
 	return viewCustomer(merged, err)

@@ -28,7 +28,7 @@ func (s *Server) customerRoutes() {
 		Method: http.MethodGet, Path: "/customer/profile", ID: "getMyProfile", Tag: "Customer", Roles: api.Customers, Summary: "Get my profile",
 	}, s.getMyProfile)
 	api.Register(s.api, api.Operation{
-		Method: http.MethodPut, Path: "/customer/profile", ID: "updateMyProfile", Tag: "Customer", Roles: api.Customers,
+		Method: http.MethodPut, Path: "/customer/profile", ID: "updateMyProfile", Tag: "Customer", Roles: api.Customers, MaxBody: uploadBody,
 		Summary: "Change my profile", About: "Omitted fields are unchanged. Another phone number or e-mail address to sign in with needs the code that went there.", Example: map[string]any{"firstName": "Mona", "lastName": "Abdullah"},
 	}, s.updateMyProfile)
 }

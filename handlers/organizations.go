@@ -217,6 +217,7 @@ func (s *Server) deleteOrganization(ctx context.Context, c api.Caller, in *organ
 	if err != nil {
 		return api.Result[organizationView]{}, err
 	}
+	s.purgeFiles(ctx)
 	if err := s.opts.Mirrors.Drop(ctx, in.ID); err != nil {
 		s.api.Log.Warn("the queue index of a deleted organization stays in Redis", "organization", in.ID, "error", err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"nowserving/booking"
 	"nowserving/booking/access"
+	"nowserving/booking/files"
 	"nowserving/booking/store"
 	"nowserving/handlers/api"
 	"nowserving/models"
@@ -24,6 +25,7 @@ type exportView struct {
 	Devices    []HeldDevice       `json:"devices" nullable:"false"`
 	Messages   []HeldMessage      `json:"messages" nullable:"false" doc:"Attempts to send one; no text is kept."`
 	Deliveries []exportedDelivery `json:"deliveries" nullable:"false" doc:"Webhook deliveries about the customer."`
+	Files      []HeldFile         `json:"files" nullable:"false" doc:"What they or the desk uploaded to their profile and bookings."`
 	Sessions   []HeldSession      `json:"sessions" nullable:"false"`
 	Audit      []AuditLine        `json:"audit" nullable:"false" doc:"What they did, and what was done to them and their bookings."`
 	Truncated  bool               `json:"truncated" doc:"A list has more than the 10,000 newest that are shown."`
@@ -71,6 +73,16 @@ type HeldMessage struct {
 	CreatedAt models.Moment `json:"createdAt"`
 }
 
+// HeldFile is an uploaded file.
+type HeldFile struct {
+	URL         string        `json:"url" doc:"Its permanent address."`
+	BookingID   string        `json:"bookingId,omitempty" doc:"The booking that it came with; none for the profile's."`
+	Name        string        `json:"fileName"`
+	ContentType string        `json:"contentType"`
+	Size        int64         `json:"size" doc:"In bytes."`
+	CreatedAt   models.Moment `json:"createdAt"`
+}
+
 // HeldSession is a session.
 type HeldSession struct {
 	ID          string        `json:"id"`
@@ -106,7 +118,7 @@ func exportBooking(b booking.HeldBooking) exportedBooking {
 func (s *Server) privacyRoutes() {
 	const erasing = "Their open bookings are canceled first. Visits keep their times, without a name; who signs in with the same phone number later is somebody new. " +
 		"What webhooks have still to be told goes out without who they are. CUS-BEING_SERVED while they are called or served."
-	const exporting = "One document: profile, bookings with times and promised waits, devices, messages, webhooks, sessions and the audit, without secrets."
+	const exporting = "One document: profile, bookings with times and promised waits, files, devices, messages, webhooks, sessions and the audit, without secrets."
 	api.Register(s.api, api.Operation{
 		Method: http.MethodDelete, Path: "/management/customers/{customerId}", ID: "eraseCustomer", Tag: "Customers", Roles: api.Managers, Scope: access.ScopeAdmin,
 		Summary: "Erase a customer", About: erasing,
@@ -149,7 +161,11 @@ func (s *Server) erase(ctx context.Context, c api.Caller, id string) error {
 	if err := s.api.Bookings.CancelAll(ctx, c.Scope(), id); err != nil {
 		return err
 	}
-	return s.opts.Privacy.Erase(ctx, c.CustomerScope(), id)
+	if err := s.opts.Privacy.Erase(ctx, c.CustomerScope(), id); err != nil {
+		return err
+	}
+	s.purgeFiles(ctx)
+	return nil
 }
 
 func (s *Server) export(ctx context.Context, c api.Caller, id string) (exportView, error) {
@@ -170,6 +186,10 @@ func (s *Server) export(ctx context.Context, c api.Caller, id string) (exportVie
 		return exportView{}, err
 	}
 	deliveries, moreDeliveries, err := s.opts.Notify.Webhooks.Export(ctx, subject)
+	if err != nil {
+		return exportView{}, err
+	}
+	uploads, moreFiles, err := s.opts.Files.Export(ctx, subject)
 	if err != nil {
 		return exportView{}, err
 	}
@@ -212,6 +232,9 @@ func (s *Server) export(ctx context.Context, c api.Caller, id string) (exportVie
 		Deliveries: exported(deliveries, func(d webhook.Delivery) exportedDelivery {
 			return exportedDelivery{d.ID, d.BookingID, string(d.Trigger), string(d.Status), models.At(d.CreatedAt), json.RawMessage(d.Payload)}
 		}),
+		Files: exported(uploads, func(f files.File) HeldFile {
+			return HeldFile{s.opts.Files.URL(&f), models.Text(f.BookingID), f.Name, f.ContentType, f.Size, models.At(f.CreatedAt)}
+		}),
 		Sessions: exported(sessions, func(one access.HeldSession) HeldSession {
 			return HeldSession{one.ID, models.At(one.CreatedAt), models.At(one.RefreshedAt), models.At(one.ExpiresAt)}
 		}),
@@ -222,7 +245,7 @@ func (s *Server) export(ctx context.Context, c api.Caller, id string) (exportVie
 			}
 			return view
 		}),
-		Truncated: moreBookings || moreDevices || moreMessages || moreDeliveries || moreSessions || moreLines,
+		Truncated: moreBookings || moreDevices || moreMessages || moreDeliveries || moreFiles || moreSessions || moreLines,
 	}, nil
 }
 

@@ -24,7 +24,7 @@ func (s *Server) receiptRoutes() { s.api.Router.POST(message.ReceiptsPath, s.rec
 // receipt takes a delivery receipt of Twilio. A request without its signature looks
 // nothing up and is charged to its address.
 func (s *Server) receipt(c *gin.Context) {
-	body, err := s.api.ReadBody(c)
+	body, err := s.api.ReadBody(c, api.MaxBody)
 	var form url.Values
 	if err == nil {
 		if form, err = url.ParseQuery(string(body)); err != nil || !api.IsText(string(body)) || !api.IsText(form.Get("MessageSid")) {

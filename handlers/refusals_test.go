@@ -116,8 +116,8 @@ func TestBadInputIsExplainedAndChangesNothing(t *testing.T) {
 			{"ending what waits", nodetest.Request{Method: post, Path: "/management/bookings/end", Body: nodetest.Object{"bookingId": c.waiting}}, 409, models.CodeStage, nil},
 			{"deleting a type others wait for", nodetest.Request{Method: http.MethodDelete, Path: "/management/types/" + c.kind}, 409, models.CodeTypeInUse, nil},
 
-			{"too much", nodetest.Request{Method: put, Path: "/management/scheduling/new", Body: nodetest.Joining(c.kind, nodetest.Object{"note": strings.Repeat("x", 1<<20)})}, 413, models.CodeTooLarge, nil},
-			{"too much, in chunks", nodetest.Request{Method: put, Path: "/management/scheduling/new", Body: nodetest.Joining(c.kind, nodetest.Object{"note": strings.Repeat("x", 1<<20)}), Chunked: true}, 413, models.CodeTooLarge, nil},
+			{"too much", nodetest.Request{Method: post, Path: "/management/bookings/assign", Body: nodetest.Joining(c.kind, nodetest.Object{"note": strings.Repeat("x", 1<<20)})}, 413, models.CodeTooLarge, nil},
+			{"too much, in chunks", nodetest.Request{Method: post, Path: "/management/bookings/assign", Body: nodetest.Joining(c.kind, nodetest.Object{"note": strings.Repeat("x", 1<<20)}), Chunked: true}, 413, models.CodeTooLarge, nil},
 
 			{"a wrong code", nodetest.Request{Method: post, Path: "/auth/otp/verify", Token: "-", App: c.ID, Body: nodetest.Object{"method": "sms", "phoneNumber": "+966500000099", "code": "1"}}, 401, models.CodeWrongCode, nil},
 			{"a method that is none", nodetest.Request{Method: post, Path: "/auth/otp/request", Token: "-", App: c.ID, Body: nodetest.Object{"method": "pigeon"}}, 422, models.CodeInvalid, []string{"method"}},

@@ -276,7 +276,9 @@ func (w *routeWalk) customer() {
 	assert.Equal(w.T, "mona@example.com", profile.Str("result.email"))
 	assert.Equal(w.T, "+966500000003", profile.Str("result.phone"), "omitted fields are unchanged")
 	assert.Equal(w.T, "Mona", w.asCustomer(get, "/customer/profile", nil).OK().Str("result.firstName"))
-	joined := w.asCustomer(put, "/customer/scheduling/new", nodetest.Joining(w.typeID, nodetest.Object{"note": "First visit", "bookingInfoCustomFields": nodetest.Object{"reason": "cough"}})).OK()
+	info := nodetest.Object{"reason": "cough", "letter": upload("application/pdf", "letter.pdf", smallPDF)}
+	joined := w.asCustomer(put, "/customer/scheduling/new", nodetest.Joining(w.typeID, nodetest.Object{"note": "First visit", "bookingInfoCustomFields": info})).OK()
+	assert.Equal(w.T, smallPDF, string(download(w.Node, joined.At("result.info.letter.data"), nil).OK().Raw))
 	w.left, w.ticket = joined.Str("result.id"), joined.Str("result.ticketToken")
 	assert.Equal(w.T, "PENDING_ASSIGNMENT", joined.Str("result.status"))
 	assert.Equal(w.T, "WAITING", joined.Str("result.stage"))

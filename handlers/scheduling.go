@@ -24,7 +24,7 @@ type ScheduleBody struct {
 	Timeout  *float64      `json:"assignmentTimeout" doc:"Minutes until a queued booking expires if no resource takes it: 5 to 180; other values are clamped. Default: the type's queueTimeoutMinutes."`
 	Resource *filterBody   `json:"resourceFilters" doc:"Limits the resources that may take the booking."`
 	Note     string        `json:"note" maxLength:"2000"`
-	Info     models.Fields `json:"bookingInfoCustomFields" doc:"Values of the fields of GET /customFields/bookingInfo, by id; given back as info. Any values, while the organization has no custom field of bookings."`
+	Info     models.Fields `json:"bookingInfoCustomFields" doc:"Values of the fields of GET /customFields/bookingInfo, by id; given back as info. Any values, while the organization has no custom field of bookings. A photo or a file is an object with data, a data URL such as data:image/jpeg;base64,…, and fileName: JPEG, PNG, WebP, HEIC or PDF, at most 10 MiB each and 20 in a request. Its permanent address takes the place of data. Photos lose their metadata."`
 
 	ShowAll       bool          `json:"showAll" doc:"For appointments that the desk makes: also types and resources whose bookFromWebsite is false, and times outside the hours, the notice and the days of the time rules."`
 	FiltersCustom models.Fields `json:"resourceFiltersCustomFields" doc:"Values of the fields of GET /customFields/resourceFilters, by id."`
@@ -124,7 +124,7 @@ func (s *Server) schedulingRoutes() {
 	const about = "With a date and a time: an appointment, with the resource that the filters name or, if they name none, with one that is free, by the website's bookingPolicy. " +
 		"With assign: false: a place in the queue. "
 	api.Register(s.api, api.Operation{
-		Method: http.MethodPut, Path: "/management/scheduling/new", ID: "createBooking", Tag: "Bookings", Roles: api.Staff,
+		Method: http.MethodPut, Path: "/management/scheduling/new", ID: "createBooking", Tag: "Bookings", Roles: api.Staff, MaxBody: uploadBody,
 		Summary: "Make an appointment, or add a patient to the queue",
 		About:   about + "The answer is the booking itself, not in result as elsewhere, with the token and the address of the patient's page.",
 		Example: map[string]any{
@@ -133,7 +133,7 @@ func (s *Server) schedulingRoutes() {
 		},
 	}, s.createBooking)
 	api.Register(s.api, api.Operation{
-		Method: http.MethodPut, Path: "/management/scheduling/temporary", ID: "createTemporaryBooking", Tag: "Bookings", Roles: api.Staff,
+		Method: http.MethodPut, Path: "/management/scheduling/temporary", ID: "createTemporaryBooking", Tag: "Bookings", Roles: api.Staff, MaxBody: uploadBody,
 		Summary: "Make a temporary appointment",
 		About: "It holds its time for reservedForMinutes and is then deleted, unless POST /management/scheduling/confirm was called. The customer is told of it only then. " +
 			"The answer is the booking itself, not in result as elsewhere.",
@@ -147,7 +147,7 @@ func (s *Server) schedulingRoutes() {
 		Summary: "Confirm a temporary appointment", Example: map[string]any{"bookingId": exampleID},
 	}, s.confirmBooking)
 	api.Register(s.api, api.Operation{
-		Method: http.MethodPut, Path: "/customer/scheduling/new", ID: "joinQueue", Tag: "Customer", Roles: api.Customers, Guests: true,
+		Method: http.MethodPut, Path: "/customer/scheduling/new", ID: "joinQueue", Tag: "Customer", Roles: api.Customers, Guests: true, MaxBody: uploadBody,
 		Summary: "Make an appointment, or join a queue",
 		About: about + "Answers the booking with a token and an address that show and cancel it without signing in. " +
 			"Where the organization lets guests join (guestJoin), joining a queue needs no credential: X-APP-ID names the organization, and the token is the credential from then on.",

@@ -10,6 +10,7 @@ import (
 	"github.com/go-redis/redis_rate/v10"
 
 	"nowserving/booking/access"
+	"nowserving/booking/files"
 	"nowserving/booking/privacy"
 	"nowserving/booking/queue"
 	"nowserving/handlers/api"
@@ -26,6 +27,7 @@ type Options struct {
 	Mirrors *queue.Mirrors
 	Notify  *notify.Service
 	Privacy *privacy.Privacy
+	Files   *files.Service
 	// DailyCodes is how many messages with codes an organization sends in a day. The
 	// limits of addresses and networks derive from it. Default 1,000.
 	DailyCodes int
@@ -48,7 +50,7 @@ type Server struct {
 
 // New makes the Server and registers its routes with the API.
 func New(o Options) (*Server, error) {
-	if o.API == nil || o.Live == nil || o.Mirrors == nil || o.Notify == nil || o.Privacy == nil {
+	if o.API == nil || o.Live == nil || o.Mirrors == nil || o.Notify == nil || o.Privacy == nil || o.Files == nil {
 		return nil, errors.New("handlers: an option is missing")
 	}
 	o.DailyCodes = cmp.Or(o.DailyCodes, access.DailyCodes)
@@ -81,6 +83,7 @@ func New(o Options) (*Server, error) {
 	s.messageRoutes()
 	s.auditRoutes()
 	s.privacyRoutes()
+	s.fileRoutes()
 	s.serveDocuments()
 	s.serviceRoutes()
 	s.receiptRoutes()

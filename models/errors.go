@@ -52,6 +52,7 @@ const (
 	CodeBeingServed     Code = "CUS-BEING_SERVED"
 	CodeSameCustomer    Code = "CUS-SAME"
 	CodeDisplayMissing  Code = "DSP-NOT_FOUND"
+	CodeFileMissing     Code = "FIL-NOT_FOUND"
 	CodeOrgMissing      Code = "ORG-NOT_FOUND"
 	CodeOrgNameTaken    Code = "ORG-SHORT_NAME_TAKEN"
 	CodeHardDelete      Code = "ORG-HARD_DELETE"
@@ -117,6 +118,7 @@ var Failures = []Failure{
 	{CodeTypeMissing, "There is no such booking type in the organization.", "Check the id."},
 	{CodeCustomerMissing, "There is no such customer in the organization.", "Check the id."},
 	{CodeDisplayMissing, "There is no such display in the organization.", "Check the id."},
+	{CodeFileMissing, "There is no such file, or it was erased.", "Read the booking or the profile again for its address."},
 	{CodeOrgMissing, "There is no such organization, or the credential may not see it.", "Check the id."},
 	{CodeKeyMissing, "There is no key of that name.", "List the keys."},
 	{CodeMemberMissing, "There is no such member in the organization.", "List the members."},
@@ -156,7 +158,7 @@ var Failures = []Failure{
 	{CodeWebhookOff, "The webhook of the delivery is disabled or deleted.", "Post the webhook again, which enables it."},
 	{CodeRequestRunning, "A request with this Idempotency-Key is being carried out.", "Repeat it as soon as Retry-After says; its answer will come then."},
 	{CodeAnswerLost, "The request was carried out, but its answer was lost.", "Don't repeat it: look at what it changed."},
-	{CodeTooLarge, "The body is larger than 1 MiB.", "Send less."},
+	{CodeTooLarge, "The body is larger than 1 MiB, or than 25 MiB where files are uploaded.", "Send less."},
 	{CodeInvalid, "A field is missing or has a wrong type or value; errors[] names it.", "Mend the fields named."},
 	{CodeRequestMismatch, "This Idempotency-Key came with another request before.", "Use a new key for each request."},
 	{CodePast, "The appointment would begin in the past.", "Choose a later time."},

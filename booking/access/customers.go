@@ -56,6 +56,11 @@ func (a *Access) UpdateCustomer(
 		if err := tx.Save(c).Error; err != nil {
 			return err
 		}
+		if change.Also != nil {
+			if err := change.Also(tx, c); err != nil {
+				return err
+			}
+		}
 		return tx.Audit(c.OrganizationID, "updateCustomer", "customer", c.ID)
 	})
 	if err == nil && wrong || models.CodeOf(err) == models.CodeWrongCode {

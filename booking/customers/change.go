@@ -2,6 +2,7 @@ package customers
 
 import (
 	"nowserving/booking/contact"
+	"nowserving/booking/store"
 	"nowserving/models"
 )
 
@@ -19,6 +20,9 @@ type Change struct {
 	// Code is the one-time code that was sent to the address that changes, and
 	// Network a hash of the network that it came from.
 	Code, Network string
+	// Also runs in the same transaction once the customer is stored, for what other
+	// packages keep. Optional.
+	Also func(tx *store.Tx, c *models.Customer) error
 }
 
 // Apply changes a customer, but does not store it. proved is an address whose code came with the change.

@@ -5,11 +5,13 @@ import (
 	"slices"
 )
 
-// leavings are the rows of an organization that no foreign key leads to, and
-// its jobs; each statement takes its id. A job under way is left to end: it finds
+// leavings note the contents of an organization's files for removal from their bucket,
+// and delete its rows that no foreign key leads to, and its jobs; each statement takes its
+// id. A job under way is left to end: it finds
 // nothing to do any more, and River stops a process whose job another transaction
 // deleted while it was being ended.
 var leavings = []string{
+	"INSERT INTO file_removals (key, requested_at) SELECT organization_id || '/' || id, CURRENT_TIMESTAMP FROM files WHERE organization_id = ? ON CONFLICT (key) DO NOTHING",
 	"DELETE FROM quotes WHERE booking_id IN (SELECT id FROM bookings WHERE organization_id = ?)",
 	"DELETE FROM position_states WHERE booking_id IN (SELECT id FROM bookings WHERE organization_id = ?)",
 	"DELETE FROM river_job WHERE state <> 'running' AND args->>'organizationId' = ?",
@@ -22,7 +24,7 @@ var leavings = []string{
 var organizationTables = []string{
 	"idempotency_keys", "sessions", "one_time_codes", "code_guesses", "code_budgets", "organization_origins", "api_keys", "displays",
 	"message_attempts", "message_reminders", "message_wordings", "whatsapp_templates", "webhook_deliveries", "webhooks",
-	"push_log", "position_marks", "devices", "events", "bookings", "ticket_counters",
+	"push_log", "position_marks", "devices", "events", "files", "bookings", "ticket_counters",
 	"member_views", "custom_fields", "websites", "calendars", "calendar_feeds", "resource_types", "resources", "booking_types", "customers", "members",
 }
 

@@ -84,6 +84,9 @@ type API struct {
 	stopping  atomic.Bool
 	// operations are those registered so far, in order.
 	operations []Operation
+	// large are the routes that take a body larger than MaxBody, such as
+	// "PUT /management/customers/:customerId".
+	large map[string]bool
 	// OpenAPI is the OpenAPI document, once ServeOpenAPI was called.
 	OpenAPI func() ([]byte, error)
 }
@@ -106,7 +109,7 @@ func New(o Options) (*API, error) {
 	}
 	a := &API{
 		Options: o, Router: gin.New(), Directory: newDirectory(o.Catalog, o.Access), Limiter: newLimiter(o),
-		answers: answers, pages: pageTokens{pages, o.Store.Time},
+		large: map[string]bool{}, answers: answers, pages: pageTokens{pages, o.Store.Time},
 		origins: cache.Cache[string, bool]{Life: originLife, Max: maxOrigins},
 	}
 	if a.ownOrigin, err = a.newOwnOrigin(); err != nil {

@@ -30,8 +30,13 @@ const (
 	requestTimeout = 15 * time.Second
 	// bodyTimeout bounds how long a client may take to send a body.
 	bodyTimeout = 10 * time.Second
-	// MaxBody bounds a request's body, in bytes.
-	MaxBody = 1 << 20
+	// largeTimeout is how much longer a body of more than MaxBody may take.
+	largeTimeout = 45 * time.Second
+	// answerTimeout is how long a client may take to read the answer after a large body,
+	// and the request to make it.
+	answerTimeout = 30 * time.Second
+	// MaxBody bounds a request's body, in bytes, unless its operation takes more.
+	MaxBody int64 = 1 << 20
 	// maxValues bounds the values of a body: validation takes about 10 µs for each.
 	maxValues = 10_000
 	// maxRequestID bounds a request id that the client chose, in bytes.
@@ -154,11 +159,22 @@ func (a *API) limitTime(c *gin.Context) {
 	ctx := store.ForOrganization(c.Request.Context(), "")
 	if c.FullPath() != LivePath {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, a.Timeout)
+		limit := a.Timeout
+		if a.isLarge(c) {
+			limit += largeTimeout
+		}
+		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
 	c.Request = c.Request.WithContext(ctx)
 	c.Next()
+}
+
+// isLarge reports whether a request has a body larger than MaxBody, or of an unknown
+// length, and its operation takes one.
+func (a *API) isLarge(c *gin.Context) bool {
+	length := c.Request.ContentLength
+	return (length > MaxBody || length < 0) && a.large[c.Request.Method+" "+c.FullPath()]
 }
 
 // checkAddress refuses a URL with text that no database stores.
@@ -180,9 +196,13 @@ func IsText(text string) bool { return utf8.ValidString(text) && !strings.Contai
 
 // readBody reads the body before the framework does, so that a body that is too large
 // and one that is not JSON in UTF-8 get different errors.
-func (a *API) readBody(ctx huma.Context, next func(huma.Context)) {
+func (a *API) readBody(limit int64) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) { a.readBodyUpTo(limit, ctx, next) }
+}
+
+func (a *API) readBodyUpTo(limit int64, ctx huma.Context, next func(huma.Context)) {
 	c := humagin.Unwrap(ctx)
-	body, err := a.ReadBody(c)
+	body, err := a.ReadBody(c, limit)
 	if err != nil {
 		a.WriteError(c, err)
 		return
@@ -219,19 +239,27 @@ func hasTooManyValues(body []byte) bool {
 	return true
 }
 
-// ReadBody reads a request's body of at most MaxBody bytes. It fails with CodeTooLarge
+// ReadBody reads a request's body of at most limit bytes. It fails with CodeTooLarge
 // and CodeMalformed.
-func (a *API) ReadBody(c *gin.Context) ([]byte, error) {
-	if c.Request.ContentLength > MaxBody {
-		return nil, models.Errorf(models.CodeTooLarge, "The body is larger than 1 MiB.")
+func (a *API) ReadBody(c *gin.Context, limit int64) ([]byte, error) {
+	tooLarge := models.Errorf(models.CodeTooLarge, "The body is larger than %d MiB.", limit>>20)
+	if c.Request.ContentLength > limit {
+		return nil, tooLarge
 	}
+	now, patience := time.Now(), bodyTimeout
 	control := http.NewResponseController(c.Writer)
-	if err := control.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if limit > MaxBody && a.isLarge(c) {
+		patience += largeTimeout
+		if err := control.SetWriteDeadline(now.Add(patience + answerTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return nil, err
+		}
+	}
+	if err := control.SetReadDeadline(now.Add(patience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, MaxBody))
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return nil, models.Errorf(models.CodeTooLarge, "The body is larger than 1 MiB.")
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, limit))
+	if _, beyond := errors.AsType[*http.MaxBytesError](err); beyond {
+		return nil, tooLarge
 	}
 	if err != nil {
 		return nil, models.Errorf(models.CodeMalformed, "The body did not arrive whole.")

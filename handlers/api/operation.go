@@ -1,10 +1,12 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
 	"reflect"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -34,6 +36,8 @@ type Operation struct {
 	Tenant TenantSource
 	// Example is an example of the request's body.
 	Example any
+	// MaxBody bounds the request's body, in bytes. Default MaxBody.
+	MaxBody int64
 	// File is the name under which a browser saves the answer. If it is empty, the
 	// browser shows the answer.
 	File string
@@ -63,6 +67,9 @@ type Body[B any] struct{ Body B }
 // It panics if the framework can't describe the input or the answer; see check.
 func Register[I, O any](a *API, op Operation, handle func(ctx context.Context, c Caller, in *I) (O, error)) {
 	a.operations = append(a.operations, op)
+	if op.MaxBody > 0 {
+		a.large[op.Method+" "+routerPath(op.Path)] = true
+	}
 	check[I, O]()
 	documented := a.documented(op)
 	documented.Middlewares = huma.Middlewares{a.admit(op)}
@@ -73,7 +80,7 @@ func Register[I, O any](a *API, op Operation, handle func(ctx context.Context, c
 		})
 	}
 	if op.Method != http.MethodGet {
-		documented.Middlewares = append(documented.Middlewares, a.readBody)
+		documented.Middlewares = append(documented.Middlewares, a.readBody(cmp.Or(op.MaxBody, MaxBody)))
 	}
 	if op.repeatable() {
 		documented.Middlewares = append(documented.Middlewares, a.onlyOnce)
@@ -95,6 +102,11 @@ func Register[I, O any](a *API, op Operation, handle func(ctx context.Context, c
 		return &Body[O]{out}, nil
 	})
 	a.finish(op)
+}
+
+// routerPath is the path of an operation as the router writes it.
+func routerPath(path string) string {
+	return strings.NewReplacer("{", ":", "}", "").Replace(path)
 }
 
 // check panics if a type of an operation would be handled wrongly without notice:

@@ -21,7 +21,7 @@ var codes = map[int][]models.Code{
 	},
 	http.StatusNotFound: {
 		models.CodeBookingNotFound, models.CodeResourceMissing, models.CodeTypeMissing, models.CodeCustomerMissing,
-		models.CodeDisplayMissing, models.CodeOrgMissing, models.CodeKeyMissing, models.CodeMemberMissing,
+		models.CodeDisplayMissing, models.CodeFileMissing, models.CodeOrgMissing, models.CodeKeyMissing, models.CodeMemberMissing,
 		models.CodeWebhookMissing, models.CodeDeliveryMissing, models.CodeQueueEmpty, models.CodeRouteMissing,
 		models.CodeNoTime, models.CodeFeedMissing,
 	},

@@ -23,6 +23,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"nowserving/booking/access"
+	"nowserving/booking/files"
 	"nowserving/booking/store"
 	"nowserving/handlers/api"
 	"nowserving/handlers/web"
@@ -39,6 +40,7 @@ type Config struct {
 	MigrateURL  string `env:"NOWSERVING_MIGRATE_URL" about:"the owner of the PostgreSQL schema, for migrate alone; serve and keys refuse it"`
 	RedisURL    string `env:"REDIS_URL" about:"redis://, rediss://, redis+sentinel://…?master_name= or redis+cluster://…?addr=. Default: in this process"`
 	Data        string `env:"NOWSERVING_DATA" envDefault:"./data" about:"folder of the embedded database and the secret key"`
+	BlobURL     string `env:"NOWSERVING_BLOB_URL" about:"where uploaded files are kept: file:///folder, or s3://bucket?region=eu-west-1 with the credentials of the AWS environment; other servers that speak S3 add &endpoint=https://…&use_path_style=true. Several nodes must share it. Default: files in the data folder"`
 	SQLiteSync  string `env:"NOWSERVING_SQLITE_SYNC" about:"of the embedded database: full waits for the disk with every change; normal does not, and a power cut can lose the last seconds. Default: full"`
 
 	Env       string `env:"NOWSERVING_ENV" envDefault:"development" about:"development or production"`
@@ -203,7 +205,7 @@ func knownNames() ([]string, error) {
 
 func (c *Config) check() error {
 	return errors.Join(
-		c.checkMode(), c.checkSecrets(), c.checkDatabases(), c.checkAddresses(), c.checkLimits(), c.checkCodes(), c.checkCaptchas(),
+		c.checkMode(), c.checkSecrets(), c.checkDatabases(), c.checkAddresses(), c.checkFiles(), c.checkLimits(), c.checkCodes(), c.checkCaptchas(),
 		message.CheckSenders(c.SMTPURL, c.SMSURL),
 	)
 }
@@ -288,6 +290,21 @@ func (c *Config) checkAddresses() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkFiles checks the URL of the bucket of files. A bucket in memory loses them with the
+// process.
+func (c *Config) checkFiles() error {
+	if c.BlobURL == "" {
+		return nil
+	}
+	if err := files.CheckURL(c.BlobURL); err != nil {
+		return fmt.Errorf("NOWSERVING_BLOB_URL: %w", err)
+	}
+	if strings.HasPrefix(c.BlobURL, "mem:") && c.Env == "production" {
+		return errors.New("NOWSERVING_BLOB_URL keeps files in memory; it needs NOWSERVING_ENV=development")
+	}
+	return nil
 }
 
 func (c *Config) checkLimits() error {

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ import (
 	"nowserving/booking/access"
 	"nowserving/booking/catalog"
 	"nowserving/booking/customers"
+	"nowserving/booking/files"
 	"nowserving/booking/privacy"
 	"nowserving/booking/queue"
 	"nowserving/booking/store"
@@ -61,6 +63,7 @@ type Node struct {
 	Mirrors   *queue.Mirrors
 	Catalog   *catalog.Catalog
 	Bookings  *booking.Service
+	Files     *files.Service
 	Access    *access.Access
 	Customers *customers.Customers
 	Notify    *notify.Service
@@ -113,6 +116,9 @@ func (n *Node) warnOfHalfSetups() {
 	if (c.DatabaseURL == "") != (c.RedisURL == "") {
 		n.log.Warn("only one of DATABASE_URL and REDIS_URL is set: run a single node, several must share both")
 	}
+	if c.Env == "production" && c.DatabaseURL != "" && c.BlobURL == "" {
+		n.log.Warn("NOWSERVING_BLOB_URL is not set: uploaded files are kept in the data folder of this node, and other nodes don't find them")
+	}
 	if c.TurnstileSecret != "" && c.TurnstileSiteKey == "" || c.RecaptchaSecret != "" && c.RecaptchaSiteKey == "" {
 		n.log.Warn("a verifier has no site key here: sign-in does not work on our own pages, only for clients that bring one")
 	}
@@ -158,6 +164,9 @@ func (n *Node) wire(ctx context.Context, secret []byte) error {
 	if n.config.PublicURL == "" {
 		n.config.PublicURL = n.URL
 	}
+	if err := n.openFiles(ctx); err != nil {
+		return err
+	}
 	n.wireBookings()
 	shown := presence.NewPositions(n.Redis, n.Store.Time)
 	if err := n.wireNotify(ctx, secret, receipts, shown); err != nil {
@@ -177,18 +186,45 @@ func (n *Node) wire(ctx context.Context, secret []byte) error {
 	return n.wireHandlers(ctx)
 }
 
+// openFiles opens the bucket of files. The service works without it, except for files.
+func (n *Node) openFiles(ctx context.Context) (err error) {
+	c := &n.config
+	opts := files.Options{Store: n.Store, URL: c.BlobURL, PublicURL: c.PublicURL, Log: n.log}
+	if opts.URL == "" {
+		if opts.URL, err = files.Folder(filepath.Join(c.Data, "files")); err != nil {
+			return err
+		}
+	}
+	n.Files, err = files.New(ctx, opts)
+	if err != nil && c.BlobURL == "" && c.DatabaseURL != "" {
+		// Such a node may need no folder for anything else.
+		n.log.Warn("files can't be stored on this node: set NOWSERVING_BLOB_URL, or NOWSERVING_DATA to a folder that it may write", "error", err)
+		n.Files = files.Without(opts)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	n.opened = append(n.opened, n.Files.Close)
+	if err := n.Files.Accessible(ctx); err != nil {
+		n.log.Warn("the bucket of NOWSERVING_BLOB_URL can't be reached; files are neither stored nor served until it can", "error", err)
+	}
+	return nil
+}
+
 // wireBookings makes what keeps bookings, and the queues.
 func (n *Node) wireBookings() {
 	n.Index = queue.NewIndex(n.Redis, booking.NewSource(n.Store), n.log)
 	n.Mirrors = queue.NewMirrors(n.Index, time.Now, n.log)
 	n.Catalog = catalog.New(n.Store)
 	n.Customers = customers.New(n.Store)
-	n.Bookings = booking.New(n.Store, n.Catalog, n.Index, n.Mirrors, n.log)
+	n.Bookings = booking.New(n.Store, n.Catalog, n.Index, n.Mirrors, n.Files, n.log)
 	n.components = append(n.components,
 		component{"follow the database's clock", forever(n.Store.FollowClock)},
 		component{"watch for a database that hangs", forever(n.Store.WatchHangs)},
 		component{"follow the queues", forever(n.Mirrors.Run)},
 		component{"keep deadlines", forever(n.Bookings.Sweep)},
+		component{"remove files", forever(n.Files.Run)},
 	)
 }
 
@@ -286,7 +322,8 @@ func (n *Node) wireHandlers(ctx context.Context) (err error) {
 	n.Handlers, err = handlers.New(handlers.Options{
 		API: n.API, Live: n.Hub, Mirrors: n.Mirrors, Notify: n.Notify, DailyCodes: c.OTPDailyLimit, Metrics: metrics,
 		Privacy: privacy.New(n.Store, n.log, n.Bookings.Erase, n.Access.Erase, n.Notify.Pushes.Erase, n.Notify.Webhooks.Erase,
-			n.Notify.Messages.Erase, n.API.EraseAnswers),
+			n.Notify.Messages.Erase, n.API.EraseAnswers, n.Files.Erase),
+		Files:       n.Files,
 		Development: c.development(), Challenges: c.challenges(),
 	})
 	if err != nil || c.DebugAddr == "" {

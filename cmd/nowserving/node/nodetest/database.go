@@ -45,7 +45,7 @@ func Scalar[T any](h *Node, sql string, args ...any) T {
 // tables are all that a request could change, but for the count of wrong codes.
 var tables = []string{
 	"organizations", "members", "customers", "booking_types", "resources", "resource_types", "ticket_counters", "bookings",
-	"booking_filter_resources", "events", "displays", "api_keys", "webhooks", "one_time_codes", "sessions", "devices",
+	"booking_filter_resources", "events", "displays", "api_keys", "webhooks", "one_time_codes", "sessions", "devices", "files", "file_removals",
 }
 
 // Contents is everything in the database, as text, but for the quoted waits and

@@ -99,6 +99,9 @@ func Start(t testing.TB, b Backend, change ...func(*node.Config)) *Node {
 	c, err := node.ReadConfig(nil)
 	require.NoError(t, err)
 	c.Addr, c.DatabaseURL, c.Data, c.SQLiteSync = "127.0.0.1:0", database.URL, database.DataDir, "normal"
+	if c.Data == "" { // PostgreSQL; the folder has the uploaded files
+		c.Data = t.TempDir()
+	}
 	c.PublicURL, c.AllowedOrigins, c.RateLimit = PublicURL+"/", []string{Friend}, 1_000_000
 	c.SecretKey, c.BootstrapKey, c.OTPFixedCode = strings.Repeat("s", 32), BootstrapKey, FixedCode
 	// The machine may be busy with other tests.
