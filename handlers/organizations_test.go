@@ -441,7 +441,8 @@ func fillEverything(h *nodetest.Node, phone string) *nodetest.Clinic {
 	patient := c.Patient(phone)
 	c.Device(patient, "phone of "+phone, "en").OK()
 	h.Send(nodetest.Request{Method: http.MethodPut, Path: "/customer/scheduling/new", Token: patient, Body: nodetest.Joining(kind, nodetest.Object{"resourceFilters": nodetest.Object{"resource": room}})}).OK()
-	nodetest.Once(c.Node, "key", nodetest.Request{Method: http.MethodPut, Path: "/management/scheduling/new", Token: c.Key, Body: nodetest.Joining(kind, nil)}).OK()
+	nodetest.Once(c.Node, "key", nodetest.Request{Method: http.MethodPut, Path: "/management/scheduling/new", Token: c.Key,
+		Body: withInfo(kind, nodetest.Object{"letter": upload("application/pdf", "letter.pdf", smallPDF)})}).OK()
 	c.Next(room).OK()
 	c.Staff(http.MethodPut, "/management/messages", nodetest.Object{
 		"reminders": nodetest.Object{"afterAppointment": []string{"sms"}}, "templates": nodetest.Object{"otp": nodetest.Object{"en": nodetest.Object{
