@@ -286,3 +286,46 @@ func TestWithoutItsBucketTheServiceStillTakesBookings(t *testing.T) {
 	a.Refused(http.StatusServiceUnavailable, models.CodeUnavailable)
 	c.Join(typeID, nodetest.Object{"bookingInfoCustomFields": nodetest.Object{"1": "text"}})
 }
+
+// TestUploadFields_TakeOnlyTheirKindInAppointmentsAndQueues defines a field of each kind
+// of upload.
+func TestUploadFields_TakeOnlyTheirKindInAppointmentsAndQueues(t *testing.T) {
+	t.Parallel()
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c, typeID, _ := h.NewQueue()
+		field := func(id, kind string) nodetest.Object {
+			return nodetest.Object{"id": id, "name": id, "type": kind, "visibility": "public", "optional": true}
+		}
+		c.Staff(put, "/management/customFields/booking", []any{
+			field("face", "photo"), field("scans", "photos"), field("letter", "file"), field("reports", "files"), field("reason", "text"),
+		}).OK()
+		photo, letter := upload("image/jpeg", "a.jpg", smallJPEG(t, "x")), upload("application/pdf", "a.pdf", smallPDF)
+		bodies := []func(info nodetest.Object) nodetest.Object{
+			func(info nodetest.Object) nodetest.Object { return withInfo(typeID, info) },
+			func(info nodetest.Object) nodetest.Object {
+				return nodetest.Appointment(typeID, nodetest.Day(3), 1000, nodetest.Object{"bookingInfoCustomFields": info})
+			},
+		}
+		for _, body := range bodies {
+			request := func(info nodetest.Object) nodetest.Request {
+				return nodetest.Request{Method: put, Path: nodetest.JoinPath, Token: c.Key, Body: body(info)}
+			}
+			before := len(stored(h))
+			for id, value := range map[string]any{
+				"face": letter, "scans": []any{photo, letter}, "letter": []any{letter}, "reports": letter, "reason": photo,
+			} {
+				fields := h.Unchanged(request(nodetest.Object{id: value})).Refused(http.StatusUnprocessableEntity, models.CodeInvalid).WrongFields()
+				require.Len(t, fields, 1)
+				assert.True(t, strings.HasPrefix(fields[0], "bookingInfoCustomFields."+id), "%s: %s", id, fields[0])
+			}
+			h.Unchanged(request(nodetest.Object{"face": nodetest.Object{"fileName": "a.jpg", "data": "https://elsewhere.example/a.jpg"}})).
+				Refused(http.StatusUnprocessableEntity, models.CodeInvalid)
+			assert.Len(t, stored(h), before, "what is refused is not stored")
+			made := h.Send(request(nodetest.Object{"face": photo, "scans": []any{photo}, "letter": letter, "reports": []any{letter, photo}})).OK()
+			assert.Len(t, stored(h), before+5)
+			for _, path := range []string{"face", "scans.0", "letter", "reports.0", "reports.1"} {
+				download(h, made.At("info."+path+".data"), nil).OK()
+			}
+		}
+	})
+}

@@ -451,6 +451,8 @@ func fillEverything(h *nodetest.Node, phone string) *nodetest.Clinic {
 	}).OK()
 	c.Staff(http.MethodPost, "/management/displays", nodetest.Object{"name": "Hall"}).OK()
 	c.Staff(http.MethodPut, "/management/website", nodetest.Object{"terms": "Come on time."}).OK()
+	c.Staff(http.MethodPost, "/management/resources/"+room+"/calendarFeed", nil).OK()
+	c.Staff(http.MethodPut, "/management/customFields/booking", []any{nodetest.Object{"id": "reason", "name": "Reason", "type": "text"}}).OK()
 	h.Send(nodetest.Request{Method: http.MethodPost, Path: "/auth/otp/verify", App: c.ID, Body: nodetest.Object{"method": "sms", "phoneNumber": phone, "code": "000000"}}).
 		Refused(http.StatusUnauthorized, models.CodeWrongCode)
 	failing.Await(1)

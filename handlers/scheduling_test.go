@@ -210,7 +210,7 @@ func TestAppointment_IsRefusedOutsideTheTimeRulesUnlessTheDeskInsists(t *testing
 
 func TestBuffers_KeepVisitsApartFromBothSides(t *testing.T) {
 	t.Parallel()
-	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+	nodetest.OnBoth(t, func(_ *testing.T, h *nodetest.Node) {
 		c := h.NewClinic()
 		visit := c.NewType(nodetest.Object{"minutes": 30, "leaveMinutesBefore": 5, "leaveMinutesAfter": 10})
 		c.NewResource(nil, visit)
