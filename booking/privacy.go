@@ -57,7 +57,7 @@ func (s *Service) Erase(tx *store.Tx, subject *store.DataSubject) error {
 		}
 		subject.BookingIDs = append(subject.BookingIDs, b.ID)
 	}
-	err = tx.Exec("UPDATE bookings SET first_name = '', last_name = '', note = '', info = NULL, cancel_reason = '' WHERE organization_id = ? AND customer_id IN ?",
+	err = tx.Exec("UPDATE bookings SET first_name = '', last_name = '', note = '', info = NULL, adjusters = NULL, cancel_reason = '' WHERE organization_id = ? AND customer_id IN ?",
 		subject.OrganizationID, subject.CustomerIDs).Error
 	if err != nil {
 		return fmt.Errorf("erase a customer from bookings: %w", err)

@@ -163,7 +163,8 @@ func leaveTraces(c *nodetest.Clinic, kind, room string) (customerID string, sess
 	c.Send(nodetest.Request{Method: post, Path: "/auth/otp/verify", App: c.ID, Body: byMail})
 	as(post, "/devices", nodetest.Object{"token": "planted token", "platform": "ios"})
 	join := func() nodetest.Response {
-		return as(put, "/customer/scheduling/new", nodetest.Joining(kind, nodetest.Object{"note": "Planted aches", "bookingInfoCustomFields": nodetest.Object{"planted": "Planted"}}))
+		return as(put, "/customer/scheduling/new", nodetest.Joining(kind, nodetest.Object{"note": "Planted aches", "bookingInfoCustomFields": nodetest.Object{"planted": "Planted"},
+			"timeAdjustersCustomFields": nodetest.Object{"planted": "Planted"}}))
 	}
 	seen := join().Str("result.id")
 	c.Staff(post, "/management/queue/next", nodetest.Object{"resourceId": room, "reason": "Planted is here"}).OK()
@@ -200,7 +201,7 @@ func TestNothingIsLeftOfACustomerWhoIsErased(t *testing.T) {
 		require.Equal(t, 2, c.Position(behind))
 		where := strings.Join(traces(h), "\n")
 		for _, place := range []string{
-			"customers.phone", "customers.data", "bookings.note", "bookings.info", "bookings.cancel_reason", "audit.reason", "webhook_deliveries.payload",
+			"customers.phone", "customers.data", "bookings.note", "bookings.info", "bookings.adjusters", "bookings.cancel_reason", "audit.reason", "webhook_deliveries.payload",
 			"webhook_attempts.answer", "river_job WHERE", "idempotency_keys WHERE", "FROM devices",
 		} {
 			require.Contains(t, where, place, "they left a trace there")

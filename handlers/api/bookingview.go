@@ -53,6 +53,7 @@ type BookingView struct {
 	RecallCount int           `json:"recallCount"`
 	Note        string        `json:"note,omitempty"`
 	Info        models.Fields `json:"info"`
+	Adjusters   models.Fields `json:"timeAdjustersCustomFields,omitempty" doc:"The values that changed how long the visit takes."`
 	Display     DisplayText   `json:"display"`
 	Version     int64         `json:"version" doc:"Grows with every change."`
 }
@@ -128,11 +129,11 @@ func (v Viewer) View(b *models.Booking, place *booking.Place) BookingView {
 	out := BookingView{
 		ID: b.ID, Status: b.Status, Stage: b.Stage, Ticket: b.Ticket, TypeID: b.TypeID, CustomerID: b.CustomerID, Priority: b.Priority,
 		PendingSince: models.AtOrNil(b.PendingAt), CreatedAt: models.At(b.CreatedAt), CalledAt: models.AtOrNil(b.LastCalledAt), StartedAt: models.AtOrNil(b.StartedAt), EndedAt: models.AtOrNil(b.EndedAt), UndoUntil: models.AtOrNil(b.UndoUntil), ReservedUntil: models.AtOrNil(b.ReservedUntil),
-		RecallCount: b.RecallCount, Note: b.Note, Info: b.Info, Version: b.Version,
+		RecallCount: b.RecallCount, Note: b.Note, Info: b.Info, Adjusters: b.Adjusters, Version: b.Version,
 		Display: DisplayText{Status: Word(b.Status, v.lang)},
 	}
 	if v.patient {
-		out.Info = v.organization.BookingFields.ShownToCustomers(out.Info)
+		out.Info, out.Adjusters = v.organization.BookingFields.ShownToCustomers(out.Info), v.organization.BookingFields.ShownToCustomers(out.Adjusters)
 	}
 	if out.Info == nil {
 		out.Info = models.Fields{}
