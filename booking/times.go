@@ -83,47 +83,57 @@ func (s *Service) times(ctx context.Context, sc Scope, q TimesQuery) (*FreeTimes
 	if err != nil {
 		return nil, err
 	}
-	now, err := s.store.Now(ctx)
-	if err != nil {
-		return nil, err
-	}
-	last := search.limit(now, q.Offered)
-	search.Grid, search.From, search.To = q.Grid, calendar.DayOf(now, zone), last
+	now := s.store.Time()
+	first, last := calendar.DayOf(now, zone), search.limit(now, q.Offered)
 	if q.From != nil {
-		search.From = max(search.From, *q.From)
+		first = max(first, *q.From)
 	}
 	if q.To != nil {
-		search.To = min(search.To, *q.To)
+		last = min(last, *q.To)
 	}
+	search.Grid = q.Grid
 	found := &FreeTimes{Minutes: search.Visit.Minutes}
-	end := search.To
-	if search.To-search.From >= MaxTimesDays {
-		search.To = search.From + MaxTimesDays - 1
+	if last-first >= MaxTimesDays {
+		last = first + MaxTimesDays - 1
+		next := last + 1
+		found.Next = &next
 	}
-	if search.To < search.From {
-		return found, nil
+	days := last - first + 1 // that are searched at once
+	if q.Limit > 0 {
+		days = min(days, max(fewDays, 2*calendar.Day(q.Limit)))
 	}
-	if err := s.readBusy(db, sc.OrganizationID, search, q.Reschedule); err != nil {
-		return nil, err
-	}
-	for _, free := range search.Free() {
-		days := len(found.Days)
-		if days == 0 || found.Days[days-1].Day != free.Day {
-			if days == q.Limit && q.Limit > 0 {
+	for search.From = first; search.From <= last; search.From = search.To + 1 {
+		search.To = min(search.From+days-1, last)
+		if err := s.readBusy(db, sc.OrganizationID, search, q.Reschedule); err != nil {
+			return nil, err
+		}
+		for _, free := range search.Free() {
+			if !found.add(search, free, q.Limit) {
 				found.Next = &free.Day
 				return found, nil
 			}
-			found.Days = append(found.Days, FreeDay{Day: free.Day})
-			days++
 		}
-		day := &found.Days[days-1]
-		day.Times = append(day.Times, search.time(free))
-	}
-	if search.To < end {
-		next := search.To + 1
-		found.Next = &next
+		days *= 2
 	}
 	return found, nil
+}
+
+// fewDays is how many days are searched first if not all are wanted.
+const fewDays = 14
+
+// add adds a free time, unless its day would be one more than limit allows. 0: all.
+func (f *FreeTimes) add(q *search, free calendar.Time, limit int) bool {
+	days := len(f.Days)
+	if days == 0 || f.Days[days-1].Day != free.Day {
+		if limit > 0 && days == limit {
+			return false
+		}
+		f.Days = append(f.Days, FreeDay{Day: free.Day})
+		days++
+	}
+	day := &f.Days[days-1]
+	day.Times = append(day.Times, q.time(free))
+	return true
 }
 
 // offeredType returns a booking type that is on, with the time zone of the organization.
@@ -247,6 +257,7 @@ func (s *Service) readBusy(db *gorm.DB, organizationID string, q *search, except
 	at := make(map[string]int, len(q.ids))
 	for i, id := range q.ids {
 		at[id] = i
+		q.Resources[i].Busy = nil
 	}
 	rows := db.Table("bookings").
 		Select("resource_id, "+s.store.UnixSeconds(busyFrom)+", "+s.store.UnixSeconds(busyUntil)).

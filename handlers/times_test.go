@@ -65,3 +65,38 @@ func TestTimes_FollowRulesBuffersAndOtherAppointments(t *testing.T) {
 			times(c, visit, day, nodetest.Object{"showSixthHour": true, "showThirdHour": true, "showHalfHour": true, "limit": 1}))
 	})
 }
+
+func TestTimes_PagesOfDaysAreTheWholeList(t *testing.T) {
+	t.Parallel()
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		visit := c.NewType(nodetest.Object{"minutes": 60})
+		c.NewResource(nil, visit)
+		mondays := nodetest.Object{"weekdays": []int{1}, "slots": []any{nodetest.Object{"from": 900, "to": 1000}}}
+		c.Staff(http.MethodPut, "/management/timeRules", nodetest.Object{"depthOfDays": 400, "rules": []any{mondays}}).OK()
+		ask := func(more nodetest.Object) nodetest.Response {
+			body := nodetest.Object{"type": visit, "from": nodetest.Day(1), "to": nodetest.Day(200)}
+			for k, v := range more {
+				body[k] = v
+			}
+			return c.Send(nodetest.Request{Method: http.MethodPost, Path: "/availability/times", App: c.ID, Body: body}).OK()
+		}
+		whole := ask(nil)
+		assert.Equal(t, false, whole.At("pagination.hasMore"))
+		want := whole.Pluck("result", "date")
+		require.Greater(t, len(want), 25)
+		for _, limit := range []int{1, 7, 200} {
+			var got []string
+			token := any(nil)
+			for {
+				page := ask(nodetest.Object{"limit": limit, "nextPageToken": token})
+				got = append(got, page.Pluck("result", "date")...)
+				if token = page.At("pagination.nextPageToken"); token == nil {
+					break
+				}
+				require.Len(t, page.List("result"), limit)
+			}
+			assert.Equal(t, want, got, "%d", limit)
+		}
+	})
+}
