@@ -20,7 +20,7 @@ func CalendarVersions(db *gorm.DB, organizationID string) (map[string]int64, err
 		ResourceID string
 		Version    int64
 	}
-	err := db.Model(&models.Calendar{}).Where("organization_id = ?", organizationID).Scan(&rows).Error
+	err := db.Model(&models.Calendar{}).Select("resource_id, version").Where("organization_id = ?", organizationID).Scan(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read the versions of calendars: %w", err)
 	}
