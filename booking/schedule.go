@@ -81,11 +81,11 @@ func (s *Service) Schedule(ctx context.Context, sc Scope, a Appointment) (*model
 			return fmt.Errorf("lock the organization: %w", err)
 		}
 		if a.Replaces != "" {
-			if replaced, err = s.replace(tx, sc, a.Replaces, b); err != nil {
+			if replaced, err = s.replace(tx, sc, a.Replaces, b, a.quiet(sc, t)); err != nil {
 				return err
 			}
 		}
-		values, err := evaluate(tx.DB, sc.OrganizationID, a.values(), question{typeID: t.ID, required: true, earlier: replaced})
+		values, err := evaluate(tx.DB, sc.OrganizationID, a.values(), question{typeID: t.ID, required: a.Reserve == 0, earlier: replaced})
 		if err != nil {
 			return err
 		}
@@ -111,8 +111,13 @@ func (s *Service) Schedule(ctx context.Context, sc Scope, a Appointment) (*model
 	return b, nil
 }
 
-// announce emits the event of a new appointment. There is none before the payment, and
-// none of what may be deleted again without a trace.
+// quiet reports whether no event is emitted of the new appointment: there is none before
+// the payment, and none of what may be deleted again without a trace.
+func (a Appointment) quiet(sc Scope, t *models.BookingType) bool {
+	return a.Reserve > 0 || sc.Actor() == models.ActorCustomer && needsPayment(t)
+}
+
+// announce emits the event of a new appointment, unless it is quiet.
 func announce(tx *store.Tx, sc Scope, a Appointment, b *models.Booking) error {
 	event, action := models.EventScheduled, models.ActionSchedule
 	if a.Replaces != "" {
@@ -152,8 +157,9 @@ func (s *Service) offerAlternatives(ctx context.Context, sc Scope, a Appointment
 	return err
 }
 
-// replace cancels the booking with an id because b takes its place.
-func (s *Service) replace(tx *store.Tx, sc Scope, id string, b *models.Booking) (*models.Booking, error) {
+// replace cancels the booking with an id because b takes its place. If no event is
+// emitted of b, that of the old booking tells of a cancellation.
+func (s *Service) replace(tx *store.Tx, sc Scope, id string, b *models.Booking, quiet bool) (*models.Booking, error) {
 	where := sc.limit(tx.Where("organization_id = ? AND id = ?", sc.OrganizationID, id))
 	old, err := s.move(tx, where, models.ActionCancel, map[string]any{"ended_at": tx.Now})
 	if errors.Is(err, errLost) {
@@ -170,7 +176,10 @@ func (s *Service) replace(tx *store.Tx, sc Scope, id string, b *models.Booking) 
 		b.FirstName, b.LastName = old.FirstName, old.LastName
 	}
 	e := models.EventOf(models.EventCanceled, old)
-	e.Action, e.By, e.RescheduledTo = models.ActionCancel, sc.Actor(), b.ID
+	e.Action, e.By = models.ActionCancel, sc.Actor()
+	if !quiet {
+		e.RescheduledTo = b.ID
+	}
 	return old, tx.Emit(old.OrganizationID, e)
 }
 

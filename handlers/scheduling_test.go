@@ -327,6 +327,19 @@ func TestRescheduling_FreesTheOldTimeForItself(t *testing.T) {
 		assert.Equal(t, 1030, moved.Num("result.startTime"))
 		old := c.Staff(http.MethodGet, "/management/bookings/"+made.Str("result.id"), nil).OK()
 		assert.Equal(t, "CANCELED", old.Str("result.status"))
+		last := func(id string) models.BookingEvent {
+			events := h.EventsOf(id)
+			return events[len(events)-1]
+		}
+		assert.Equal(t, moved.Str("result.id"), last(made.Str("result.id")).RescheduledTo)
+
+		// Of a temporary appointment no one hears, so the old one is told to be canceled.
+		c.Staff(http.MethodPut, "/management/scheduling/temporary", nodetest.Appointment(visit, nodetest.Day(3), 1400, nodetest.Object{
+			"rescheduleBookingId": moved.Str("result.id"),
+		})).OK()
+		canceled := last(moved.Str("result.id"))
+		assert.Equal(t, models.EventCanceled, canceled.Type)
+		assert.Empty(t, canceled.RescheduledTo)
 	})
 }
 
