@@ -1,6 +1,8 @@
 package calendar_test
 
 import (
+	"flag"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -11,6 +13,14 @@ import (
 	"nowserving/booking/calendar"
 	"nowserving/models"
 )
+
+// TestMain looks at two thousand calendars by default; -rapid.checks=10000 at ten thousand.
+func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.checks", "2000"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // changes are nights on which clocks change, by an hour, at midnight and elsewhere.
 var changes = map[string][]string{
