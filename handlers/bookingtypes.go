@@ -14,11 +14,11 @@ import (
 // TypeDetails are fields of a type that are kept and given back as they came. One
 // that is sent empty is emptied; one that is omitted or null is unchanged.
 type TypeDetails struct {
-	LeaveMinutesBefore *float64        `json:"leaveMinutesBefore,omitempty" minimum:"0"`
-	LeaveMinutesAfter  *float64        `json:"leaveMinutesAfter,omitempty" minimum:"0"`
+	LeaveMinutesBefore *float64        `json:"leaveMinutesBefore,omitempty" minimum:"0" maximum:"1440" doc:"Minutes before a visit that are kept free of other visits and their buffers."`
+	LeaveMinutesAfter  *float64        `json:"leaveMinutesAfter,omitempty" minimum:"0" maximum:"1440" doc:"The same after it."`
 	OldPrice           *string         `json:"oldPrice,omitempty" maxLength:"20" example:"200.00"`
 	PriceIncrease      *string         `json:"priceIncrease,omitempty" maxLength:"20" example:"10.00" doc:"A percentage."`
-	PriceIncreaseDays  *float64        `json:"priceIncreaseDays,omitempty" minimum:"0"`
+	PriceIncreaseDays  *float64        `json:"priceIncreaseDays,omitempty" minimum:"0" maximum:"3650"`
 	DepositAmount      *string         `json:"depositAmount,omitempty" maxLength:"20" example:"50.00" doc:"At most the price."`
 	DepositPercentage  *string         `json:"depositPercentage,omitempty" maxLength:"20" example:"25.00" doc:"0 to 100."`
 	Schedule           models.Fields   `json:"schedule,omitzero"`

@@ -301,6 +301,32 @@ func TestDeletingWhatHasAppointments_SaysHowManyItWouldCancel(t *testing.T) {
 	})
 }
 
+func TestDeletedType_IsTakenOutOfTheTimeRules(t *testing.T) {
+	t.Parallel()
+	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
+		c := h.NewClinic()
+		kept, gone := c.NewType(nil), c.NewType(nil)
+		both, alone := rule(900, 1000), rule(1000, 1100)
+		both["types"], alone["types"] = []string{gone, kept}, []string{gone}
+		c.Staff(http.MethodPut, "/management/timeRules", nodetest.Object{"rules": []any{both, alone, rule(1100, 1200)}}).OK()
+		c.Staff(http.MethodDelete, "/management/types/"+gone, nil).OK()
+		left := c.Staff(http.MethodGet, "/management/timeRules", nil).OK()
+		require.Len(t, left.List("result.rules"), 2)
+		assert.Equal(t, []any{kept}, left.At("result.rules.0.types"))
+		c.Staff(http.MethodPut, "/management/timeRules", nodetest.Object{"rules": left.At("result.rules")}).OK()
+	})
+}
+
+func TestBuffers_AreBounded(t *testing.T) {
+	t.Parallel()
+	h := nodetest.Start(t, nodetest.Embedded)
+	c := h.NewClinic()
+	for _, minutes := range []float64{1441, 160_000_000, 1e19} {
+		r := nodetest.Request{Method: http.MethodPost, Path: "/management/types", Token: c.Key, Body: nodetest.Object{"name": "Long", "minutes": 30, "leaveMinutesAfter": minutes}}
+		assert.Equal(t, []string{"leaveMinutesAfter"}, h.Unchanged(r).Refused(http.StatusUnprocessableEntity, models.CodeInvalid).WrongFields())
+	}
+}
+
 func TestRescheduling_FreesTheOldTimeForItself(t *testing.T) {
 	t.Parallel()
 	nodetest.OnBoth(t, func(t *testing.T, h *nodetest.Node) {
@@ -350,14 +376,19 @@ func TestTimeRules_ThatAreNoneAreRefusedWithTheField(t *testing.T) {
 		every := []int{0, 1, 2, 3, 4, 5, 6}
 		slot := func(from, to int) []any { return []any{nodetest.Object{"from": from, "to": to}} }
 		for field, rules := range map[string][]any{
-			"rules[0].slots[0].from":   {nodetest.Object{"weekdays": every, "slots": slot(2460, 900)}},
-			"rules[0].slots[0].to":     {nodetest.Object{"weekdays": every, "slots": slot(900, 2401)}},
-			"rules[0].weekdays":        {nodetest.Object{"slots": slot(900, 1700)}},
-			"rules[0].weekdays[0]":     {nodetest.Object{"weekdays": []int{7}, "slots": slot(900, 1700)}},
-			"rules[0].slots":           {nodetest.Object{"weekdays": every, "slots": []any{}}},
-			"rules[0].from":            {nodetest.Object{"from": "2026-13-01", "slots": slot(900, 1700)}},
-			"rules[0].to":              {nodetest.Object{"from": "2027-01-02", "to": "2027-01-01", "slots": slot(900, 1700)}},
-			"rules[0].rrule":           {nodetest.Object{"rrule": "FREQ=SOMETIMES", "slots": slot(900, 1700)}},
+			"rules[0].slots[0].from": {nodetest.Object{"weekdays": every, "slots": slot(2460, 900)}},
+			"rules[0].slots[0].to":   {nodetest.Object{"weekdays": every, "slots": slot(900, 2401)}},
+			"rules[0].weekdays":      {nodetest.Object{"slots": slot(900, 1700)}},
+			"rules[0].weekdays[0]":   {nodetest.Object{"weekdays": []int{7}, "slots": slot(900, 1700)}},
+			"rules[0].slots":         {nodetest.Object{"weekdays": every, "slots": []any{}}},
+			"rules[0].from":          {nodetest.Object{"from": "2026-13-01", "slots": slot(900, 1700)}},
+			"rules[0].to":            {nodetest.Object{"from": "2027-01-02", "to": "2027-01-01", "slots": slot(900, 1700)}},
+			"rules[0].rrule":         {nodetest.Object{"rrule": "FREQ=SOMETIMES", "slots": slot(900, 1700)}},
+			"rules[1].rrule":         {nodetest.Object{"rrule": "FREQ=DAILY", "slots": slot(900, 1000)}, nodetest.Object{"rrule": "FREQ=DAILY;COUNT=0", "slots": slot(1000, 1100)}},
+			"rules[2].rrule": {
+				nodetest.Object{"rrule": "FREQ=DAILY", "slots": slot(900, 1000)}, nodetest.Object{"rrule": "FREQ=DAILY;INTERVAL=1;COUNT=9", "slots": slot(1000, 1100)},
+				nodetest.Object{"rrule": "FREQ=DAILY;COUNT=2;UNTIL=20270301", "slots": slot(1100, 1200)},
+			},
 			"rules[0]":                 {nodetest.Object{"weekdays": []int{1}, "from": "2027-01-01", "to": "2027-01-02", "slots": slot(900, 1700)}},
 			"rules[1].slots[0]":        {nodetest.Object{"weekdays": every, "slots": slot(900, 1700)}, nodetest.Object{"weekdays": []int{1}, "slots": slot(1600, 1800)}},
 			"rules[0].types[0]":        {nodetest.Object{"weekdays": every, "slots": slot(900, 1700), "types": []string{"none"}}},

@@ -38,6 +38,9 @@ type BookingType struct {
 	DeletedAt *time.Time
 }
 
+// MaxLeaveMinutes bounds a buffer.
+const MaxLeaveMinutes = 24 * 60
+
 // Leave returns the buffers before and after a visit, in minutes.
 func (t *BookingType) Leave() (before, after int) {
 	minutes := func(name string) int {
@@ -46,7 +49,7 @@ func (t *BookingType) Leave() (before, after int) {
 		if err != nil {
 			return 0
 		}
-		return int(math.Ceil(n))
+		return int(math.Ceil(min(max(n, 0), MaxLeaveMinutes)))
 	}
 	return minutes("leaveMinutesBefore"), minutes("leaveMinutesAfter")
 }

@@ -2,6 +2,7 @@ package calendar
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -22,8 +23,9 @@ type recurrence struct {
 // newRecurrence reads an RRULE that begins on a day. ok is false if it is none, if it
 // names times of a day or if it has no day.
 func newRecurrence(text string, from Day) (r *recurrence, ok bool) {
-	option, err := rrule.StrToROption(strings.TrimPrefix(text, "RRULE:"))
-	if err != nil || option.Freq > rrule.DAILY || !option.Dtstart.IsZero() ||
+	text = strings.TrimPrefix(text, "RRULE:")
+	option, err := rrule.StrToROption(text)
+	if err != nil || !wellFormed(text) || option.Freq > rrule.DAILY || !option.Dtstart.IsZero() ||
 		len(option.Byhour)+len(option.Byminute)+len(option.Bysecond) > 0 {
 		return nil, false
 	}
@@ -41,6 +43,33 @@ func newRecurrence(text string, from Day) (r *recurrence, ok bool) {
 		r.more()
 	}
 	return r, len(r.days) > 0
+}
+
+// maxNumber bounds the interval and the count of a recurrence.
+const maxNumber = 10_000
+
+// wellFormed refuses what RFC 5545 does not allow and the library takes: a part that is
+// there twice, an interval or a count that is none, both a count and an end, and Easter.
+func wellFormed(text string) bool {
+	parts := map[string]string{}
+	for part := range strings.SplitSeq(text, ";") {
+		name, value, _ := strings.Cut(part, "=")
+		if _, again := parts[name]; again {
+			return false
+		}
+		parts[name] = value
+	}
+	for _, name := range []string{"INTERVAL", "COUNT"} {
+		if value, given := parts[name]; given {
+			if n, err := strconv.Atoi(value); err != nil || n < 1 || n > maxNumber {
+				return false
+			}
+		}
+	}
+	_, counts := parts["COUNT"]
+	_, ends := parts["UNTIL"]
+	_, easter := parts["BYEASTER"]
+	return !easter && (!counts || !ends)
 }
 
 // more finds one more day. It reports whether there was one.

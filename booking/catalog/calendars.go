@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -161,4 +162,39 @@ func (c *Catalog) checkTimeRules(tx *store.Tx, organizationID string, rules *mod
 		return fmt.Errorf("read booking types: %w", err)
 	}
 	return calendar.CheckTypes(*rules, known)
+}
+
+// dropFromRules takes a booking type out of the time rules that name it. A rule for no
+// other type goes: without types it would be for all.
+func dropFromRules(tx *store.Tx, organizationID, typeID string) error {
+	list, err := Calendars(tx.DB, organizationID)
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		c := &list[i]
+		if c.TimeRules == nil {
+			continue
+		}
+		var rules []models.TimeRule
+		named := false
+		for _, r := range c.TimeRules.Rules {
+			if at := slices.Index(r.Types, typeID); at >= 0 {
+				named = true
+				if r.Types = slices.Delete(r.Types, at, at+1); len(r.Types) == 0 {
+					continue
+				}
+			}
+			rules = append(rules, r)
+		}
+		if !named {
+			continue
+		}
+		c.TimeRules.Rules = rules
+		c.Version, c.UpdatedAt = c.Version+1, tx.Now
+		if err := tx.Clauses(clause.OnConflict{UpdateAll: true}).Create(c).Error; err != nil {
+			return fmt.Errorf("store a calendar: %w", err)
+		}
+	}
+	return nil
 }

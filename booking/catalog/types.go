@@ -182,6 +182,9 @@ func (c *Catalog) DeleteType(ctx context.Context, organizationID, id string, bef
 		if err := tx.Exec("DELETE FROM resource_types WHERE type_id = ?", id).Error; err != nil {
 			return fmt.Errorf("delete booking type: %w", err)
 		}
+		if err := dropFromRules(tx, organizationID, id); err != nil {
+			return err
+		}
 		return tx.Audit(organizationID, "deleteType", "type", id)
 	})
 }
