@@ -64,10 +64,25 @@ func (s *Service) clean(ctx context.Context, declared string, raw []byte) (kindO
 		return t, nil, ctx.Err()
 	}
 	cleaned, err := t.clean(raw)
+	if err == nil && !t.stays(cleaned) {
+		// A metadata item of a HEIC may name bytes of the file's own structure.
+		return t, nil, refuse("The file is damaged.")
+	}
 	if err == nil && len(cleaned) > MaxSize { // a rotated photo is encoded again
 		err = refuse("A file has at most %d MiB.", MaxSize>>20)
 	}
 	return t, cleaned, err
+}
+
+// stays reports whether a cleaned content is of the same kind, and clean.
+func (t kindOfContent) stays(cleaned []byte) bool {
+	for m := mimetype.Detect(cleaned); m != nil; m = m.Parent() {
+		if same, known := accepted[strings.ToLower(m.String())]; known {
+			again, err := t.clean(cleaned)
+			return err == nil && same.mime == t.mime && bytes.Equal(again, cleaned)
+		}
+	}
+	return false
 }
 
 func checkPixels(width, height int) error {
