@@ -15,9 +15,8 @@ import (
 // maxHours bounds the organizations whose hours are kept. Beyond it all are dropped.
 const maxHours = 1000
 
-// hoursCache keeps the rules of organizations as they were read, so that a search does
-// not read and parse them anew. What it gives is never out of date: each use compares
-// the versions with the database.
+// hoursCache keeps the parsed rules of organizations. Each use compares their versions
+// with the database, so a cached value is never stale.
 type hoursCache struct {
 	mu   sync.Mutex
 	kept map[string]*organizationHours

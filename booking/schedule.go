@@ -360,7 +360,7 @@ func leastFirst(tx *store.Tx, b *models.Booking, ids []string, first string) ([]
 }
 
 // refuseOwnOverlap refuses an appointment that customers make for themselves at a time at
-// which they have another. Somebody of another name may share the phone.
+// which they have another. Visitors with different names may share a phone.
 func refuseOwnOverlap(tx *store.Tx, sc Scope, b *models.Booking) error {
 	if sc.Actor() != models.ActorCustomer {
 		return nil

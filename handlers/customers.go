@@ -145,8 +145,8 @@ func (s *Server) customerData(ctx context.Context, c api.Caller, data models.Fie
 	return answers.Of("data"), defined, nil
 }
 
-// updateWithFiles changes a customer and stores the files in the data. They are stored
-// only for a customer whom the caller reaches.
+// updateWithFiles changes a customer and stores the files in the data. It stores nothing
+// if the caller may not reach the customer.
 func (s *Server) updateWithFiles(ctx context.Context, c api.Caller, id string, change customers.Change) (*models.Customer, error) {
 	if change.Data == nil {
 		return s.api.Access.UpdateCustomer(ctx, c.CustomerScope(), id, change)

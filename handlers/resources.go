@@ -85,7 +85,7 @@ type PlaceView struct {
 	Category        string   `json:"category"`
 	BookFromWebsite bool     `json:"bookFromWebsite"`
 	Types           []string `json:"types" nullable:"false" doc:"The ids of the types it serves."`
-	Paused          bool     `json:"paused" doc:"Nobody is being called just now."`
+	Paused          bool     `json:"paused" doc:"The resource calls no patients until its queue is resumed."`
 	ResourceDetails
 }
 

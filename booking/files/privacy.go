@@ -22,7 +22,7 @@ func (s *Service) Export(ctx context.Context, subject store.DataSubject) (list [
 		Order("created_at DESC, id"))
 }
 
-// Reassign gives the files of a duplicate to the customer whom it is merged into.
+// Reassign makes the remaining customer of a merge the owner of the duplicate's files.
 func Reassign(tx *store.Tx, organizationID, duplicateID, keepID string) error {
 	err := tx.Exec("UPDATE files SET customer_id = ? WHERE organization_id = ? AND customer_id = ?", keepID, organizationID, duplicateID).Error
 	if err != nil {

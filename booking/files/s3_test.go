@@ -57,7 +57,9 @@ func (s *s3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}{name, len(content), time.Now().Add(-2 * time.Hour).UTC().Format(time.RFC3339)})
 		}
 		w.Header().Set("Content-Type", "application/xml")
-		_ = xml.NewEncoder(w).Encode(list)
+		if err := xml.NewEncoder(w).Encode(list); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
 	case r.Method == http.MethodPut:
 		body, err := io.ReadAll(r.Body)
 		if err == nil && strings.HasPrefix(r.Header.Get("X-Amz-Content-Sha256"), "STREAMING-") {

@@ -210,7 +210,7 @@ func TestPhonesOnTwoNodesShowTheSamePositions(t *testing.T) {
 }
 
 // While Redis is away, phones on every node get right positions. After its return, no
-// phone is told again that its patient was called.
+// phone gets the call of its patient a second time.
 func TestPhonesGetRightPositionsWithoutRedis(t *testing.T) {
 	t.Parallel()
 	server := storetest.Redis(t)
